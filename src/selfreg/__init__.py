@@ -1,0 +1,42 @@
+"""When should an agent ask for help, if help is limited?"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from selfreg.mdp import InterventionMDP
+from selfreg.solve import ConvergenceError, Solution, solve
+
+if TYPE_CHECKING:
+    from selfreg.helper import Decision, Helper, Ledger
+    from selfreg.policy import expected_usage
+
+__version__ = "0.1.0.dev0"
+
+# Public name -> module, imported when first used: torch, pyarrow and the like stay out of `import selfreg`.
+_LAZY = {
+    "Decision": "selfreg.helper",
+    "Helper": "selfreg.helper",
+    "Ledger": "selfreg.helper",
+    "expected_usage": "selfreg.policy",
+}
+
+__all__ = [
+    "ConvergenceError",
+    "Decision",
+    "Helper",
+    "InterventionMDP",
+    "Ledger",
+    "Solution",
+    "expected_usage",
+    "solve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'selfreg' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

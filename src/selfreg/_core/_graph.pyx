@@ -1,0 +1,124 @@
+# Strongly connected components of the union graph of all actions, by Tarjan's algorithm without recursion.
+#
+# The graph is given as one CSR pattern per action and never merged: a state's edges are walked action by action.
+# Tarjan emits a component only after every component that it can reach, so the emission order is the order in which
+# backward induction has to solve them. Terminal states have no edges, whatever their rows hold.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdlib cimport free, malloc
+
+
+def strongly_connected(
+    list indptr,                          # IN  per action: int64 (n + 1,)
+    list indices,                         # IN  per action: int32 (nnz,)
+    const uint8_t[::1] terminal,          # IN  (n,)
+    int32_t[::1] members,                 # OUT (n,) states, component by component, successors' components first
+    int32_t[::1] component,               # OUT (n,) component of every state
+):
+    """Number of components; fills `members` and `component`."""
+    cdef Py_ssize_t n = terminal.shape[0], n_actions = len(indptr), n_components, a
+    cdef const int64_t[::1] pointer_view
+    cdef const int32_t[::1] index_view
+    cdef const int64_t** rows = <const int64_t**> malloc((n_actions + 1) * sizeof(int64_t*))
+    cdef const int32_t** columns = <const int32_t**> malloc((n_actions + 1) * sizeof(int32_t*))
+    # Per state: visit number (0 = not seen), lowest number reachable, next edge; two stacks.
+    cdef int32_t* number = <int32_t*> malloc((n + 1) * sizeof(int32_t))
+    cdef int32_t* low = <int32_t*> malloc((n + 1) * sizeof(int32_t))
+    cdef int32_t* path = <int32_t*> malloc((n + 1) * sizeof(int32_t))
+    cdef int32_t* waiting = <int32_t*> malloc((n + 1) * sizeof(int32_t))
+    cdef int64_t* edge = <int64_t*> malloc((n + 1) * sizeof(int64_t))
+    cdef uint8_t* action = <uint8_t*> malloc((n + 1) * sizeof(uint8_t))
+    try:
+        if not (rows and columns and number and low and path and waiting and edge and action):
+            raise MemoryError(f"strongly connected components of {n} states")
+        for a in range(n_actions):
+            pointer_view = indptr[a]
+            index_view = indices[a]
+            rows[a] = &pointer_view[0]
+            columns[a] = &index_view[0] if index_view.shape[0] else NULL
+        if n == 0:
+            return 0
+        with nogil:
+            n_components = tarjan(n, n_actions, rows, columns, &terminal[0], number, low, path, waiting, edge, action,
+                                  &members[0], &component[0])
+        return n_components
+    finally:
+        free(rows)
+        free(columns)
+        free(number)
+        free(low)
+        free(path)
+        free(waiting)
+        free(edge)
+        free(action)
+
+
+cdef Py_ssize_t tarjan(
+    Py_ssize_t n, Py_ssize_t n_actions, const int64_t** rows, const int32_t** columns, const uint8_t* terminal,
+    int32_t* number, int32_t* low, int32_t* path, int32_t* waiting, int64_t* edge, uint8_t* action,
+    int32_t* members, int32_t* component,
+) noexcept nogil:
+    cdef Py_ssize_t n_components = 0, n_path = 0, n_waiting = 0, n_members = 0, root
+    cdef int32_t counter = 0, s, j
+    for root in range(n):
+        number[root] = 0
+        component[root] = -1
+    for root in range(n):
+        if number[root]:
+            continue
+        s = <int32_t> root
+        path[0] = s
+        n_path = 1
+        counter += 1
+        number[s] = low[s] = counter
+        waiting[n_waiting] = s
+        n_waiting += 1
+        action[s] = 0
+        edge[s] = rows[0][s]
+        while n_path:
+            s = path[n_path - 1]
+            j = next_successor(s, n_actions, rows, columns, terminal, edge, action)
+            if j >= 0:
+                if number[j] == 0:
+                    counter += 1
+                    number[j] = low[j] = counter
+                    waiting[n_waiting] = j
+                    n_waiting += 1
+                    action[j] = 0
+                    edge[j] = rows[0][j]
+                    path[n_path] = j
+                    n_path += 1
+                elif component[j] < 0 and number[j] < low[s]:
+                    low[s] = number[j]
+                continue
+            n_path -= 1
+            if n_path and low[s] < low[path[n_path - 1]]:
+                low[path[n_path - 1]] = low[s]
+            if low[s] == number[s]:
+                while True:
+                    n_waiting -= 1
+                    j = waiting[n_waiting]
+                    component[j] = <int32_t> n_components
+                    members[n_members] = j
+                    n_members += 1
+                    if j == s:
+                        break
+                n_components += 1
+    return n_components
+
+
+cdef inline int32_t next_successor(
+    int32_t s, Py_ssize_t n_actions, const int64_t** rows, const int32_t** columns, const uint8_t* terminal,
+    int64_t* edge, uint8_t* action,
+) noexcept nogil:
+    """Head of the next edge of `s`, or -1; moves the state's cursor (edge within action, then action)."""
+    if terminal[s]:
+        return -1
+    while True:
+        if edge[s] < rows[action[s]][s + 1]:
+            edge[s] += 1
+            return columns[action[s]][edge[s] - 1]
+        if action[s] + 1 >= n_actions:
+            return -1
+        action[s] += 1
+        edge[s] = rows[action[s]][s]

@@ -1,0 +1,131 @@
+"""What backward induction needs to know of a model's graph: components in solving order, end components."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from selfreg._core import chooser
+
+Ints = npt.NDArray[np.int32]
+Mask = npt.NDArray[np.bool_]
+
+
+class Arrays(NamedTuple):
+    """CSR parts of every action, in the dtypes of the kernels: int64 row pointers, int32 columns, float64 values."""
+
+    indptr: list[npt.NDArray[np.int64]]
+    indices: list[Ints]
+    data: list[npt.NDArray[np.float64]]
+
+
+class Structure(NamedTuple):
+    """Solving order of a model.
+
+    Attributes
+    ----------
+    members : int32 (n,)
+        States, component by component, successors first; states of one group are neighbours.
+    starts : int64 (components + 1,)
+        Where each component begins in `members`.
+    component, group : int32 (n,)
+        Label of every state. States of one end component under free actions share a group; others are alone in theirs.
+    exact : bool
+        Whether every component is a single group, so that no iteration is needed.
+    """
+
+    members: Ints
+    starts: npt.NDArray[np.int64]
+    component: Ints
+    group: Ints
+    exact: bool
+
+
+def kernel_arrays(matrices: Sequence[sp.csr_array]) -> Arrays:
+    """Parts of `matrices` in kernel dtypes, without copying those that are right already."""
+    return Arrays(
+        [np.ascontiguousarray(matrix.indptr, dtype=np.int64) for matrix in matrices],
+        [np.ascontiguousarray(matrix.indices, dtype=np.int32) for matrix in matrices],
+        [np.ascontiguousarray(matrix.data, dtype=np.float64) for matrix in matrices],
+    )
+
+
+def analyse(arrays: Arrays, terminal: Mask, free: Sequence[int], implementation: str | None = None) -> Structure:
+    """Structure of the model; `free` are the actions that cost nothing, `nohelp` among them."""
+    n = len(terminal)
+    members, component = np.empty(n, np.int32), np.empty(n, np.int32)
+    graph = chooser.kernel("graph", implementation)
+    n_components = graph.strongly_connected(arrays.indptr, arrays.indices, terminal.view(np.uint8), members, component)
+    sizes = np.bincount(component, minlength=n_components)
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    group = _groups(arrays, terminal, free, sizes[component] > 1, implementation)
+    n_groups = int(np.count_nonzero(group == np.arange(n)))  # a group is named after one of its states
+    if n_components < n:
+        members = np.lexsort((group, component)).astype(np.int32)
+    return Structure(members, starts, component, group, exact=n_groups == n_components)
+
+
+def _groups(arrays: Arrays, terminal: Mask, free: Sequence[int], on_cycle: Mask, implementation: str | None) -> Ints:
+    """Maximal end components under free actions, each named after its first state; other states named themselves.
+
+    An end component is a set of states, with some actions in each, that never leaves the set and connects it. Actions
+    that leave their strongly connected component are struck out, then states without actions, until nothing changes.
+    """
+    n = len(terminal)
+    alive = [~terminal & (np.diff(arrays.indptr[a]) > 0) & (on_cycle | _self_loops(arrays, a)) for a in free]
+    label = np.arange(n, dtype=np.int32)
+    while any(mask.any() for mask in alive):
+        label = _components(arrays, free, alive, terminal, implementation)
+        leaving = [_leaves(arrays, a, mask, label) for a, mask in zip(free, alive, strict=True)]
+        if not any(mask.any() for mask in leaving):
+            break
+        # Where each state of a component has one action and one of these leaves, all mass leaves in the end.
+        choices = np.sum(alive, axis=0)
+        several = np.bincount(label[choices > 1], minlength=n) > 0
+        leaking = np.bincount(label[np.any(leaving, axis=0)], minlength=n) > 0
+        doomed = (leaking & ~several)[label]
+        alive = [mask & ~left & ~doomed for mask, left in zip(alive, leaving, strict=True)]
+    closed = np.any(alive, axis=0)
+    group = np.arange(n, dtype=np.int32)
+    first = np.full(n, n, dtype=np.int32)
+    np.minimum.at(first, label[closed], group[closed])
+    group[closed] = first[label[closed]]
+    return group
+
+
+def _self_loops(arrays: Arrays, a: int) -> Mask:
+    rows = _row_of_entry(arrays, a)
+    result = np.zeros(len(arrays.indptr[a]) - 1, dtype=np.bool_)
+    result[rows[rows == arrays.indices[a]]] = True
+    return result
+
+
+def _row_of_entry(arrays: Arrays, a: int) -> Ints:
+    indptr = arrays.indptr[a]
+    return np.repeat(np.arange(len(indptr) - 1, dtype=np.int32), np.diff(indptr))
+
+
+def _components(
+    arrays: Arrays, free: Sequence[int], alive: Sequence[Mask], terminal: Mask, implementation: str | None
+) -> Ints:
+    """Component of every state in the graph of the free actions that are alive."""
+    indptr, indices = [], []
+    for a, mask in zip(free, alive, strict=True):
+        length = np.where(mask, np.diff(arrays.indptr[a]), 0)
+        indptr.append(np.concatenate([[0], np.cumsum(length)]).astype(np.int64))
+        indices.append(arrays.indices[a][np.repeat(mask, np.diff(arrays.indptr[a]))])
+    members, component = np.empty(len(terminal), np.int32), np.empty(len(terminal), np.int32)
+    graph = chooser.kernel("graph", implementation)
+    graph.strongly_connected(indptr, indices, terminal.view(np.uint8), members, component)
+    return component
+
+
+def _leaves(arrays: Arrays, a: int, alive: Mask, label: Ints) -> Mask:
+    rows = _row_of_entry(arrays, a)
+    result = np.zeros(len(alive), dtype=np.bool_)
+    result[rows[label[rows] != label[arrays.indices[a]]]] = True
+    return result & alive

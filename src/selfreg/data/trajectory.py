@@ -1,0 +1,109 @@
+"""The canonical trajectory: what every reader produces and every later stage reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import msgspec
+
+Scalar: TypeAlias = str | int | float | bool | None
+
+NOHELP = "nohelp"
+
+
+class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One decision of an episode: what the agent saw, and whether help was called for what came next.
+
+    Attributes
+    ----------
+    state : str
+        What the agent saw before it acted (an observation, or a complete description of the state).
+    action : str or None
+        What was then done, where the log says so.
+    key : str or None
+        Exact identity of the state (an environment's own hash), for tables.
+    intervention : str or None
+        Name of the help type that took this step; None where the agent went on alone.
+    cost : int or None
+        Budget units that the step took; None means 1 where helped and 0 where not.
+    """
+
+    state: str
+    action: str | None = None
+    key: str | None = None
+    intervention: str | None = None
+    cost: int | None = None
+
+    @property
+    def charge(self) -> int:
+        """Budget units that the step took."""
+        if self.cost is not None:
+            return self.cost
+        return 0 if self.intervention is None else 1
+
+
+class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One episode.
+
+    Attributes
+    ----------
+    task : str
+        What was to be done. Episodes of one task are repetitions; data are split by task, never by step.
+    episode : str
+        Identity of the episode, unique in a data set.
+    outcome : float or None
+        Success in [0, 1]; None only where `truncated`.
+    steps : tuple of Step
+        At least one.
+    truncated : bool
+        True where the log was cut off before the outcome was known.
+    fields : dict
+        Free episode fields (agent, domain, ...), scalars only.
+    """
+
+    task: str
+    episode: str
+    outcome: float | None
+    steps: tuple[Step, ...]
+    truncated: bool = False
+    fields: dict[str, Scalar] = {}
+
+    @property
+    def helped(self) -> bool:
+        """Whether any step was taken by help."""
+        return any(step.intervention is not None for step in self.steps)
+
+    @property
+    def cost(self) -> int:
+        """Budget units that the episode took."""
+        return sum(step.charge for step in self.steps)
+
+
+def state_text(steps: Sequence[Step], history: int = 0) -> str:
+    """Text of the state after `steps`, as the PRM and the helper read it.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+        The episode so far; the action of the last step is not part of its state.
+    history : int
+        How many earlier steps are shown before the current one. The first step, which states the task in most logs,
+        is always kept. 0 shows the current state alone (for environments whose state text is complete).
+
+    Examples
+    --------
+    >>> from selfreg.data import Step, state_text
+    >>> steps = [Step(state="2 + 2 = ?", action="5"), Step(state="wrong answer")]
+    >>> print(state_text(steps, history=1))
+    2 + 2 = ?
+    > 5
+    wrong answer
+    """
+    if not history or len(steps) == 1:
+        return steps[-1].state
+    earlier = list(steps[max(0, len(steps) - 1 - history) : -1])
+    if earlier[0] is not steps[0]:
+        earlier.insert(0, steps[0])
+    shown = [part for step in earlier for part in (step.state, "> " + (step.action or "")) if part != "> "]
+    return "\n".join([*shown, steps[-1].state])

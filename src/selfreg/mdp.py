@@ -1,0 +1,112 @@
+"""The model of budgeted intervention: states, transitions with and without help, outcomes, costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from selfreg import _validate
+
+
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class InterventionMDP:
+    """A finite model in which an agent goes on alone (`nohelp`) or calls for help at a cost.
+
+    Validated once, here; never changed afterwards. Input arrays are not modified, and not copied where they already
+    are what is needed (CSR, float64, sorted, without duplicates or zeros, rows that sum to 1 up to rounding): then
+    the caller must not modify them either.
+
+    Parameters
+    ----------
+    transitions : mapping of str to (n, n) scipy sparse matrix or array
+        Action name to transition probabilities, `"nohelp"` first; the order of the mapping is the order of the actions.
+        A row sums to 1 (available) or 0 (unavailable) within 1e-9 (1e-6 for single precision) and is scaled to 1.
+        Rows of terminal states are not used.
+    terminal_value : array_like of float (n,)
+        Probability of success in [0, 1] of every terminal state; NaN marks a non-terminal state.
+    costs : mapping of str to int or tuple of int
+        What each help type takes from the budget, or from each of several budgets; 0 is allowed.
+
+    Attributes
+    ----------
+    actions : tuple of str
+        `"nohelp"`, then the help types.
+    n_states, n_budgets : int
+    terminal : bool (n,)
+
+    Raises
+    ------
+    ValueError, TypeError
+        With the action, the row and the rule that broke.
+
+    Examples
+    --------
+    Alone the agent succeeds half the time; help always succeeds.
+
+    >>> import numpy as np, selfreg
+    >>> alone = np.array([[0, .5, .5], [0, 0, 0], [0, 0, 0]])
+    >>> helped = np.array([[0, 1., 0], [0, 0, 0], [0, 0, 0]])
+    >>> mdp = selfreg.InterventionMDP(
+    ...     transitions={"nohelp": alone, "help": helped},
+    ...     terminal_value=[np.nan, 1, 0],
+    ...     costs={"help": 1},
+    ... )
+    >>> mdp
+    InterventionMDP(3 states, 1 live, actions nohelp, help (1))
+    """
+
+    transitions: Mapping[str, sp.csr_array]
+    terminal_value: npt.NDArray[np.float64]
+    costs: Mapping[str, tuple[int, ...]]
+
+    def __init__(self, transitions: Mapping[str, Any], terminal_value: Any, costs: Mapping[str, Any]) -> None:
+        matrices = _validate.transitions(transitions)
+        help_types = [name for name in matrices if name != _validate.NOHELP]
+        n = matrices[_validate.NOHELP].shape[0]
+        value = _validate.terminal_value(terminal_value, n)
+        _validate.nohelp_everywhere(matrices[_validate.NOHELP], ~np.isnan(value))
+        value = value.view()
+        value.flags.writeable = False
+        object.__setattr__(self, "transitions", MappingProxyType(matrices))
+        object.__setattr__(self, "terminal_value", value)
+        object.__setattr__(self, "costs", MappingProxyType(_validate.costs(costs, help_types)))
+
+    @cached_property
+    def actions(self) -> tuple[str, ...]:
+        return tuple(self.transitions)
+
+    @property
+    def n_states(self) -> int:
+        return len(self.terminal_value)
+
+    @property
+    def n_budgets(self) -> int:
+        return next((len(cost) for cost in self.costs.values()), 1)
+
+    @cached_property
+    def terminal(self) -> npt.NDArray[np.bool_]:
+        live: npt.NDArray[np.bool_] = np.isnan(self.terminal_value)
+        return ~live
+
+    @cached_property
+    def cost_table(self) -> npt.NDArray[np.int64]:
+        """int64 (actions, budgets): what each action takes from each budget; the first row is 0."""
+        rows = [(0,) * self.n_budgets, *(self.costs[name] for name in self.actions[1:])]
+        return np.array(rows, dtype=np.int64)
+
+    def available(self, action: str) -> npt.NDArray[np.bool_]:
+        """bool (n,): non-terminal states in which `action` has a row."""
+        filled: npt.NDArray[np.bool_] = np.diff(self.transitions[action].indptr) > 0
+        return filled & ~self.terminal
+
+    def __repr__(self) -> str:
+        costs = [f"{name} ({', '.join(map(str, cost))})" for name, cost in self.costs.items()]
+        live = int(np.count_nonzero(~self.terminal))
+        return f"InterventionMDP({self.n_states} states, {live} live, actions {', '.join(['nohelp', *costs])})"

@@ -1,0 +1,35 @@
+"""Fixtures of the whole suite."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import strategies
+
+settings.register_profile(
+    "selfreg", max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("selfreg")
+
+
+@pytest.fixture(params=["cython", "python"], scope="session")
+def implementation(request: pytest.FixtureRequest) -> str:
+    """Which kernel runs; the test's name shows it."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real logs beside the project, or SELFREG_DATA."""
+    folder = Path(os.environ.get("SELFREG_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"the real logs are not there ({folder.name} beside the project, or SELFREG_DATA)")
+    return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.write_line(f"property examples run on random models: {strategies.EXAMPLES.count}")

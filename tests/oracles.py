@@ -1,0 +1,81 @@
+"""Naive answers, written from the equations and sharing no code with the package."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.optimize import linprog
+
+import selfreg
+
+
+def product_choices(mdp: selfreg.InterventionMDP, budget: tuple[int, ...]):
+    """Points (s, b) of the product space and, per point, {action index: {successor point: probability}}."""
+    dense = [mdp.transitions[name].toarray() for name in mdp.actions]
+    points = list(product(range(mdp.n_states), *(range(b + 1) for b in budget)))
+    choices: dict[tuple[int, ...], dict[int, dict[tuple[int, ...], float]]] = {}
+    for s, *left in points:
+        choices[(s, *left)] = {}
+        if not np.isnan(mdp.terminal_value[s]):
+            continue
+        for a, name in enumerate(mdp.actions):
+            cost = mdp.costs[name] if a else (0,) * len(budget)
+            after = [b - c for b, c in zip(left, cost, strict=True)]
+            if min(after) >= 0 and dense[a][s].sum() > 0.5:
+                choices[(s, *left)][a] = {(int(j), *after): float(dense[a][s, j]) for j in np.flatnonzero(dense[a][s])}
+    return points, choices
+
+
+def linear_program(mdp: selfreg.InterventionMDP, budget: tuple[int, ...]) -> np.ndarray:
+    """The least x >= 0 with x >= sum_j P_a x for every action: the value, by HiGHS on the product space."""
+    points, choices = product_choices(mdp, budget)
+    index = {point: i for i, point in enumerate(points)}
+    rows, columns, entries, count = [], [], [], 0
+    for point in points:
+        for successors in choices[point].values():
+            rows += [count] * (1 + len(successors))
+            columns += [index[point], *(index[j] for j in successors)]
+            entries += [-1.0, *successors.values()]
+            count += 1
+    fixed = [float(mdp.terminal_value[point[0]]) for point in points]
+    bounds = [(0, None) if np.isnan(g) else (g, g) for g in fixed]
+    matrix = sp.coo_array((entries, (rows, columns)), shape=(count, len(points))) if count else None
+    right = np.zeros(count) if count else None
+    result = linprog(np.ones(len(points)), A_ub=None if matrix is None else matrix.tocsr(), b_ub=right, bounds=bounds)
+    assert result.status == 0, result.message
+    return result.x.reshape(mdp.n_states, *(b + 1 for b in budget))
+
+
+def policy_success(points, choices, terminal_value, chosen) -> np.ndarray:
+    """Success of one deterministic policy {point: action}: the least solution of its linear system."""
+    index = {point: i for i, point in enumerate(points)}
+    matrix, right = np.zeros((len(points), len(points))), np.zeros(len(points))
+    for point in points:
+        if not np.isnan(terminal_value[point[0]]):
+            right[index[point]] = terminal_value[point[0]]
+            continue
+        for successor, probability in choices[point][chosen[point]].items():
+            matrix[index[point], index[successor]] += probability
+    reaching = right > 0
+    for _ in points:
+        reaching = reaching | (matrix[:, reaching].sum(axis=1) > 0)
+    result = np.zeros(len(points))
+    live = np.flatnonzero(reaching)
+    if len(live):
+        result[live] = np.linalg.solve(np.eye(len(live)) - matrix[np.ix_(live, live)], right[live])
+    return result
+
+
+def enumeration(mdp: selfreg.InterventionMDP, budget: tuple[int, ...], limit: int = 3000) -> np.ndarray | None:
+    """Best success over every deterministic policy of the product space; None where there are more than `limit`."""
+    points, choices = product_choices(mdp, budget)
+    live = [point for point in points if choices[point]]
+    if np.prod([float(len(choices[point])) for point in live]) > limit:
+        return None
+    best = np.zeros(len(points))
+    for actions in product(*(choices[point] for point in live)):
+        chosen = dict(zip(live, actions, strict=True))
+        best = np.maximum(best, policy_success(points, choices, mdp.terminal_value, chosen))
+    return best.reshape(mdp.n_states, *(b + 1 for b in budget))
