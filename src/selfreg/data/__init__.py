@@ -1,5 +1,17 @@
 """Canonical trajectories, their store, and readers of other people's logs."""
 
+from selfreg.data.read import FORMATS, read_trajectories
+from selfreg.data.store import LogError, write_trajectories
 from selfreg.data.trajectory import NOHELP, Scalar, Step, Trajectory, state_text
 
-__all__ = ["NOHELP", "Scalar", "Step", "Trajectory", "state_text"]
+__all__ = [
+    "FORMATS",
+    "NOHELP",
+    "LogError",
+    "Scalar",
+    "Step",
+    "Trajectory",
+    "read_trajectories",
+    "state_text",
+    "write_trajectories",
+]

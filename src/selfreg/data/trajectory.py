@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-import msgspec
+from selfreg._extras import needs
+
+with needs("logs", "selfreg.data"):
+    import msgspec
 
 Scalar: TypeAlias = str | int | float | bool | None
 
@@ -34,6 +37,10 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     key: str | None = None
     intervention: str | None = None
     cost: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.cost is not None and self.cost < 0:
+            raise ValueError(f"cost is {self.cost}; expected an int >= 0")
 
     @property
     def charge(self) -> int:
@@ -68,6 +75,14 @@ class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     steps: tuple[Step, ...]
     truncated: bool = False
     fields: dict[str, Scalar] = {}
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise ValueError("steps is empty; expected at least one step")
+        if self.outcome is None and not self.truncated:
+            raise ValueError("outcome is null; expected a number in [0, 1] (or truncated = true)")
+        if self.outcome is not None and not 0.0 <= self.outcome <= 1.0:
+            raise ValueError(f"outcome is {self.outcome:g}; expected a number in [0, 1]")
 
     @property
     def helped(self) -> bool:

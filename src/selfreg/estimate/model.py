@@ -1,0 +1,253 @@
+"""From counts to an `InterventionMDP`, with everything that says how well it is supported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from selfreg.data import NOHELP, Trajectory
+from selfreg.estimate.abstraction import Key, StateAbstraction
+from selfreg.estimate.counts import Counts, count
+from selfreg.mdp import InterventionMDP
+from selfreg.solve import Solution
+
+Floats = npt.NDArray[np.float64]
+
+
+class Scorer(Protocol):
+    """What estimation needs of a PRM."""
+
+    def text(self, trajectory: Trajectory, step: int) -> str:
+        """Text of the state at a step."""
+
+    def score(self, texts: Sequence[str]) -> Floats:
+        """P(success | text, no help from here on), float64 (len(texts),)."""
+
+
+@dataclass(frozen=True, eq=False)
+class EstimatedModel:
+    """A model estimated from trajectories.
+
+    Attributes
+    ----------
+    mdp : InterventionMDP
+        The states of `counts`: abstract states, then success and failure.
+    counts : Counts
+    abstraction : StateAbstraction
+    start : float64 (n,)
+        Start distribution: of the unhelped episodes where there are any, else of all.
+    kappa : float
+        Pseudo-counts of the PRM on each `nohelp` row.
+    borrowed : bool (n,)
+        Abstract states that were never seen going on alone: their `nohelp` row is the PRM's where `kappa` > 0, else that
+        of the nearest coarser class of states, else certain failure.
+    notes : tuple of str
+        What a reader of any number from this model must know, in plain words.
+    """
+
+    mdp: InterventionMDP
+    counts: Counts
+    abstraction: StateAbstraction
+    start: Floats
+    kappa: float
+    borrowed: npt.NDArray[np.bool_]
+    notes: tuple[str, ...]
+
+    @cached_property
+    def index(self) -> dict[Key, int]:
+        """Abstract state of every key."""
+        return {key: i for i, key in enumerate(self.counts.keys)}
+
+    def state(self, trajectory: Trajectory, step: int) -> int | None:
+        """Abstract state at a step; None where it was never seen."""
+        return self.index.get(self.abstraction.encode(trajectory, step))
+
+    def success(self, solution: Solution) -> Floats:
+        """Planned success from the start distribution, float64 (B1 + 1, ...)."""
+        return np.asarray(np.tensordot(self.start, solution.value, axes=1))
+
+    def usage(self, usage: Floats) -> Floats:
+        """Planned usage from the start distribution, float64 (B1 + 1, ..., budgets); `usage` as of `expected_usage`."""
+        return np.asarray(np.tensordot(self.start, usage, axes=1))
+
+
+def estimate_mdp(
+    trajectories: Iterable[Trajectory],
+    abstraction: StateAbstraction,
+    *,
+    kappa: float = 0.0,
+    prm: Scorer | None = None,
+    costs: Mapping[str, int | tuple[int, ...]] | None = None,
+    borrow_help: bool = False,
+) -> EstimatedModel:
+    """Estimate transition probabilities by counting.
+
+    P_a[s, j] = N(s, a, j) / N(s, a); with a PRM, `kappa` pseudo-counts are added to each `nohelp` row, p(s) of them to
+    success and 1 - p(s) to failure, where p(s) is the mean score over the visits of s.
+
+    Parameters
+    ----------
+    trajectories : iterable of Trajectory
+    abstraction : StateAbstraction
+        Fitted here.
+    kappa : float
+        Pseudo-counts >= 0; > 0 needs `prm`.
+    prm : Scorer, optional
+        Also scores the last state of truncated episodes.
+    costs : mapping, optional
+        Cost of each help type; by default what the log charged, which must then be one number for each type.
+    borrow_help : bool
+        Whether help that was never tried in a state takes the row of the nearest coarser class of states.
+        By default it is unavailable there.
+
+    Returns
+    -------
+    EstimatedModel
+        With `kappa` = 0 and the step in the state, the value with budget 0 from the start distribution is the success
+        rate of the unhelped episodes, if unhelped steps come from unhelped episodes only.
+
+    Raises
+    ------
+    ValueError
+        For no trajectories, no step without help, costs that vary, `kappa` without a PRM.
+    """
+    episodes = list(trajectories)
+    if not episodes:
+        raise ValueError("there are no episodes to estimate from")
+    if not 0.0 <= kappa < np.inf:
+        raise ValueError(f"kappa is {kappa!r}; expected a finite number >= 0")
+    if kappa and prm is None:
+        raise ValueError(f"kappa={kappa:g} needs a PRM to lean on")
+    abstraction.fit(episodes)
+    counts = count(episodes, abstraction, None if prm is None else _last_score(episodes, prm))
+    if not counts.transitions[NOHELP].nnz:
+        raise ValueError("every step was helped; going on alone cannot be estimated (some steps without help are needed)")
+    prior = _mean_scores(episodes, abstraction, counts, prm) if kappa and prm is not None else None
+    rows = {name: matrix for name, matrix in counts.transitions.items()}
+    seen = counts.visits[NOHELP][:-2] > 0
+    if prior is None:
+        rows[NOHELP] = _borrow(rows[NOHELP], counts.keys, abstraction, failure=True)
+    else:
+        rows[NOHELP] = _lean(rows[NOHELP], prior, kappa)
+    if borrow_help:
+        rows |= {name: _borrow(rows[name], counts.keys, abstraction) for name in rows if name != NOHELP}
+    terminal = np.full(len(counts.keys) + 2, np.nan)
+    terminal[-2:] = 1.0, 0.0
+    mdp = InterventionMDP(
+        {name: _stochastic(matrix) for name, matrix in rows.items()}, terminal, _costs(episodes, rows, costs)
+    )
+    start = counts.starts[0] if counts.starts[0].any() else counts.starts[1]
+    borrowed = np.concatenate([~seen, [False, False]])
+    notes = _notes(counts, borrowed, kappa, borrow_help)
+    return EstimatedModel(mdp, counts, abstraction, start / start.sum(), kappa, borrowed, notes)
+
+
+def _stochastic(counts: sp.csr_array) -> sp.csr_array:
+    totals = np.asarray(counts.sum(axis=1)).ravel()
+    scale = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0)
+    return sp.csr_array(sp.diags_array(scale) @ counts)
+
+
+def _last_score(episodes: Sequence[Trajectory], prm: Scorer) -> Any:
+    cut = {t.episode: prm.text(t, len(t.steps) - 1) for t in episodes if t.truncated}
+    scores = dict(zip(cut, prm.score(list(cut.values())), strict=True)) if cut else {}
+    return lambda trajectory: float(scores[trajectory.episode])
+
+
+def _mean_scores(
+    episodes: Sequence[Trajectory], abstraction: StateAbstraction, counts: Counts, prm: Scorer
+) -> Floats:
+    """p(s): mean PRM score over the visits of each abstract state, float64 (n - 2,)."""
+    index = {key: i for i, key in enumerate(counts.keys)}
+    visits = [(t, i) for t in episodes for i in range(len(t.steps))]
+    states = np.array([index[abstraction.encode(t, i)] for t, i in visits])
+    texts = [prm.text(t, i) for t, i in visits]
+    distinct = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    scores = prm.score(list(distinct))[[distinct[text] for text in texts]]
+    return np.asarray(np.bincount(states, scores, len(index)) / np.bincount(states, minlength=len(index)))
+
+
+def _lean(nohelp: sp.csr_array, prior: Floats, kappa: float) -> sp.csr_array:
+    n, live = nohelp.shape[0], np.arange(len(prior))
+    weights = np.concatenate([kappa * prior, kappa * (1.0 - prior)])
+    places = (np.concatenate([live, live]), np.repeat([n - 2, n - 1], len(live)))
+    return sp.csr_array(nohelp + sp.csr_array(sp.coo_array((weights, places), shape=(n, n))))
+
+
+def _borrow(
+    matrix: sp.csr_array, keys: Sequence[Key], abstraction: StateAbstraction, failure: bool = False
+) -> sp.csr_array:
+    """Fill empty rows with the sum of the rows of the nearest coarser class that has any; else with failure if asked."""
+    n = matrix.shape[0]
+    filled = np.diff(matrix.indptr)[:-2] > 0
+    if filled.all():
+        return matrix
+    classes: dict[Key, list[int]] = {}
+    for i in np.flatnonzero(filled):
+        key = abstraction.coarser(keys[i])
+        while key is not None:
+            classes.setdefault(key, []).append(int(i))
+            key = abstraction.coarser(key)
+    lenders, borrowers, lost = [], [], []
+    for i in np.flatnonzero(~filled):
+        key = abstraction.coarser(keys[i])
+        while key is not None and key not in classes:
+            key = abstraction.coarser(key)
+        if key is None:
+            lost.append(int(i))
+            continue
+        lenders += classes[key]
+        borrowers += [int(i)] * len(classes[key])
+    lent = sp.csr_array(sp.coo_array((np.ones(len(lenders)), (borrowers, lenders)), shape=(n, n))) @ matrix
+    result = matrix + lent
+    if failure and lost:
+        result = result + sp.csr_array(sp.coo_array((np.ones(len(lost)), (lost, [n - 1] * len(lost))), shape=(n, n)))
+    return sp.csr_array(result)
+
+
+def _costs(
+    episodes: Sequence[Trajectory], rows: Mapping[str, Any], costs: Mapping[str, int | tuple[int, ...]] | None
+) -> Mapping[str, int | tuple[int, ...]]:
+    if costs is not None:
+        return {name: cost for name, cost in costs.items() if name in rows}
+    charged: dict[str, tuple[int, str]] = {}
+    for trajectory in episodes:
+        for step in trajectory.steps:
+            name, charge = step.intervention or NOHELP, step.charge
+            first, where = charged.setdefault(name, (charge, trajectory.episode))
+            if name == NOHELP and charge:
+                raise ValueError(f"episode {trajectory.episode!r} charges {charge} for a step without help; expected 0")
+            if charge != first:
+                raise ValueError(
+                    f"help type {name!r} cost {first} in episode {where!r} and {charge} in episode "
+                    f"{trajectory.episode!r}; give its cost (costs=, --cost)"
+                )
+    return {name: charge for name, (charge, _) in charged.items() if name != NOHELP}
+
+
+def _notes(counts: Counts, borrowed: npt.NDArray[np.bool_], kappa: float, borrow_help: bool) -> tuple[str, ...]:
+    notes = []
+    if len(counts.transitions) == 1:
+        notes.append("No step was helped: help is not available in this model, and more budget changes nothing.")
+    if not counts.starts[0].any():
+        notes.append("No episode went without help: the start distribution is that of the helped episodes.")
+    if borrowed.any():
+        rule = (
+            "their rows are the PRM's scores"
+            if kappa
+            else "each has the row of the nearest coarser class of states, or certain failure where there is none"
+        )
+        notes.append(f"{np.count_nonzero(borrowed)} of {len(counts.keys)} states were never seen going on alone; {rule}.")
+    helped = np.sum([visits[:-2] > 0 for name, visits in counts.visits.items() if name != NOHELP], axis=0)
+    if len(counts.transitions) > 1:
+        untried = int(np.count_nonzero(helped == 0))
+        rule = "rows of coarser classes are lent to them" if borrow_help else "help is not available there"
+        if untried:
+            notes.append(f"In {untried} of {len(counts.keys)} states no help was tried; {rule}.")
+    return tuple(notes)
