@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg.data import NOHELP, Trajectory
+from selfreg.data import NOHELP, Step, Trajectory
 from selfreg.estimate.abstraction import Key, StateAbstraction
 from selfreg.estimate.counts import Counts, count
 from selfreg.mdp import InterventionMDP
@@ -23,8 +23,8 @@ Floats = npt.NDArray[np.float64]
 class Scorer(Protocol):
     """What estimation needs of a PRM."""
 
-    def text(self, trajectory: Trajectory, step: int) -> str:
-        """Text of the state at a step."""
+    def text(self, steps: Sequence[Step]) -> str:
+        """Text of the state that the last of `steps` is in."""
 
     def score(self, texts: Sequence[str]) -> Floats:
         """P(success | text, no help from here on), float64 (len(texts),)."""
@@ -45,8 +45,8 @@ class EstimatedModel:
     kappa : float
         Pseudo-counts of the PRM on each `nohelp` row.
     borrowed : bool (n,)
-        Abstract states that were never seen going on alone: their `nohelp` row is the PRM's where `kappa` > 0, else that
-        of the nearest coarser class of states, else certain failure.
+        Abstract states that were never seen going on alone: their `nohelp` row is the PRM's where `kappa` > 0, else
+        that of the nearest coarser class of states, else certain failure.
     notes : tuple of str
         What a reader of any number from this model must know, in plain words.
     """
@@ -127,9 +127,9 @@ def estimate_mdp(
     abstraction.fit(episodes)
     counts = count(episodes, abstraction, None if prm is None else _last_score(episodes, prm))
     if not counts.transitions[NOHELP].nnz:
-        raise ValueError("every step was helped; going on alone cannot be estimated (some steps without help are needed)")
+        raise ValueError("every step was helped; going on alone cannot be estimated")
     prior = _mean_scores(episodes, abstraction, counts, prm) if kappa and prm is not None else None
-    rows = {name: matrix for name, matrix in counts.transitions.items()}
+    rows = dict(counts.transitions)
     seen = counts.visits[NOHELP][:-2] > 0
     if prior is None:
         rows[NOHELP] = _borrow(rows[NOHELP], counts.keys, abstraction, failure=True)
@@ -144,7 +144,8 @@ def estimate_mdp(
     )
     start = counts.starts[0] if counts.starts[0].any() else counts.starts[1]
     borrowed = np.concatenate([~seen, [False, False]])
-    notes = _notes(counts, borrowed, kappa, borrow_help)
+    mixed = any(0 < sum(step.intervention is None for step in t.steps) < len(t.steps) for t in episodes)
+    notes = _notes(counts, borrowed, kappa, borrow_help, mixed)
     return EstimatedModel(mdp, counts, abstraction, start / start.sum(), kappa, borrowed, notes)
 
 
@@ -155,19 +156,17 @@ def _stochastic(counts: sp.csr_array) -> sp.csr_array:
 
 
 def _last_score(episodes: Sequence[Trajectory], prm: Scorer) -> Any:
-    cut = {t.episode: prm.text(t, len(t.steps) - 1) for t in episodes if t.truncated}
+    cut = {t.episode: prm.text(t.steps) for t in episodes if t.truncated}
     scores = dict(zip(cut, prm.score(list(cut.values())), strict=True)) if cut else {}
     return lambda trajectory: float(scores[trajectory.episode])
 
 
-def _mean_scores(
-    episodes: Sequence[Trajectory], abstraction: StateAbstraction, counts: Counts, prm: Scorer
-) -> Floats:
+def _mean_scores(episodes: Sequence[Trajectory], abstraction: StateAbstraction, counts: Counts, prm: Scorer) -> Floats:
     """p(s): mean PRM score over the visits of each abstract state, float64 (n - 2,)."""
     index = {key: i for i, key in enumerate(counts.keys)}
     visits = [(t, i) for t in episodes for i in range(len(t.steps))]
     states = np.array([index[abstraction.encode(t, i)] for t, i in visits])
-    texts = [prm.text(t, i) for t, i in visits]
+    texts = [prm.text(t.steps[: i + 1]) for t, i in visits]
     distinct = {text: i for i, text in enumerate(dict.fromkeys(texts))}
     scores = prm.score(list(distinct))[[distinct[text] for text in texts]]
     return np.asarray(np.bincount(states, scores, len(index)) / np.bincount(states, minlength=len(index)))
@@ -183,7 +182,7 @@ def _lean(nohelp: sp.csr_array, prior: Floats, kappa: float) -> sp.csr_array:
 def _borrow(
     matrix: sp.csr_array, keys: Sequence[Key], abstraction: StateAbstraction, failure: bool = False
 ) -> sp.csr_array:
-    """Fill empty rows with the sum of the rows of the nearest coarser class that has any; else with failure if asked."""
+    """Fill empty rows with the summed rows of the nearest coarser class that has any; else with failure if asked."""
     n = matrix.shape[0]
     filled = np.diff(matrix.indptr)[:-2] > 0
     if filled.all():
@@ -231,10 +230,17 @@ def _costs(
     return {name: charge for name, (charge, _) in charged.items() if name != NOHELP}
 
 
-def _notes(counts: Counts, borrowed: npt.NDArray[np.bool_], kappa: float, borrow_help: bool) -> tuple[str, ...]:
+def _notes(
+    counts: Counts, borrowed: npt.NDArray[np.bool_], kappa: float, borrow_help: bool, mixed: bool
+) -> tuple[str, ...]:
     notes = []
     if len(counts.transitions) == 1:
         notes.append("No step was helped: help is not available in this model, and more budget changes nothing.")
+    if counts.starts.any(axis=1).all() and not mixed:
+        notes.append(
+            "Episodes were helped at every step or at none: what help is worth at one step is read off states that both "
+            "share, and was never tried."
+        )
     if not counts.starts[0].any():
         notes.append("No episode went without help: the start distribution is that of the helped episodes.")
     if borrowed.any():
@@ -243,7 +249,8 @@ def _notes(counts: Counts, borrowed: npt.NDArray[np.bool_], kappa: float, borrow
             if kappa
             else "each has the row of the nearest coarser class of states, or certain failure where there is none"
         )
-        notes.append(f"{np.count_nonzero(borrowed)} of {len(counts.keys)} states were never seen going on alone; {rule}.")
+        share = f"{np.count_nonzero(borrowed)} of {len(counts.keys)} states"
+        notes.append(f"{share} were never seen going on alone; {rule}.")
     helped = np.sum([visits[:-2] > 0 for name, visits in counts.visits.items() if name != NOHELP], axis=0)
     if len(counts.transitions) > 1:
         untried = int(np.count_nonzero(helped == 0))

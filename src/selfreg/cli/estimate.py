@@ -1,0 +1,72 @@
+"""`selfreg estimate`: trajectories to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selfreg.cli import options
+from selfreg.cli.terminal import remark
+from selfreg.data import Trajectory
+from selfreg.estimate import EstimatedModel, ExactKey, Features, StateAbstraction, estimate_mdp, load_classes
+from selfreg.runs import RunFolder
+
+
+def abstraction(
+    trajectories: Sequence[Trajectory], state: str | None, classes: Path | None, with_step: bool = False
+) -> StateAbstraction:
+    """Abstraction asked for; by default the exact key where the log has keys, else the episode step."""
+    if state is not None:
+        if with_step:
+            raise ValueError("--with-step is for exact keys; with --state, name `step` among the features")
+        return Features(state.split(","), {} if classes is None else load_classes(classes))
+    if classes is not None:
+        raise ValueError(f"--classes {classes} is not used without --state ...,class")
+    if any(step.key is not None for trajectory in trajectories for step in trajectory.steps):
+        return ExactKey(step=with_step)
+    return Features(["step"])
+
+
+def estimate(
+    run: RunFolder,
+    trajectories: Sequence[Trajectory],
+    states: StateAbstraction,
+    kappa: float = 0.0,
+    costs: Mapping[str, int | tuple[int, ...]] | None = None,
+    borrow_help: bool = False,
+) -> EstimatedModel:
+    """Estimate the model; where the run has a PRM it scores truncated episodes and, with `kappa`, every row."""
+    prm = None
+    if run.has("prm"):
+        from selfreg.prm import PRM
+
+        prm = PRM.load(run.path / "prm")
+    elif kappa:
+        raise ValueError(f"--kappa {kappa:g} needs a PRM; run `selfreg train --part prm` first")
+    model = estimate_mdp(trajectories, states, kappa=kappa, prm=prm, costs=costs, borrow_help=borrow_help)
+    run.write_model(model)
+    settings = {"abstraction": states.describe(), "kappa": kappa, "borrow_help": borrow_help}
+    run.record("estimate", settings | {"costs": {name: list(cost) for name, cost in model.mdp.costs.items()}})
+    for note in model.notes:
+        remark(f"note: {note}")
+    return model
+
+
+def command(
+    run: options.RunArgument,
+    state: options.State = None,
+    classes: options.Classes = None,
+    with_step: Annotated[bool, typer.Option("--with-step", help="With exact keys: the step is part of it.")] = False,
+    kappa: Annotated[float, typer.Option(help="Pseudo-counts of the run's PRM on each nohelp row.")] = 0.0,
+    cost: options.Cost = None,
+    borrow_help: options.BorrowHelp = False,
+) -> None:
+    """Estimate a model from the run's trajectories."""
+    folder = RunFolder.open(run)
+    trajectories = folder.trajectories()
+    states = abstraction(trajectories, state, classes, with_step)
+    model = estimate(folder, trajectories, states, kappa, options.costs(cost), borrow_help)
+    print(model.mdp)

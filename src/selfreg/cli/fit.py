@@ -1,0 +1,68 @@
+"""`selfreg fit`: from logs to a plan, labels and a report; with a helper if asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selfreg._files import folder_written_whole
+from selfreg.cli import options
+from selfreg.cli.estimate import abstraction, estimate
+from selfreg.cli.import_ import import_logs
+from selfreg.cli.label import label
+from selfreg.cli.solve import show, solve
+from selfreg.cli.terminal import stage
+from selfreg.cli.train import History, Model, train_helper, train_prm
+from selfreg.report import write_report
+from selfreg.runs import MARKER, RunFolder
+
+
+def command(
+    logs: Annotated[list[Path], typer.Argument(metavar="LOGS...", help="Log files; .gz is unpacked.")],
+    out: options.Out,
+    format: options.Format = "selfreg",
+    map: options.Map = None,
+    where: options.Where = None,
+    skip_bad: options.SkipBad = False,
+    state: options.State = None,
+    classes: options.Classes = None,
+    budget: options.Budget = "5",
+    kappa: options.Kappa = 0.0,
+    cost: options.Cost = None,
+    borrow_help: options.BorrowHelp = False,
+    helper: Annotated[bool, typer.Option("--helper", help="Also train a helper (extra `ml`).")] = False,
+    model: Model = None,
+    history: History = 4,
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Read logs, estimate, solve, label, report: the whole way from logs to a plan."""
+    roles, kept = options.mapping("--map", map), options.filters(where)
+    limit, charges = options.integers("--budget", budget), options.costs(cost)
+    seconds: dict[str, float] = {}
+    with folder_written_whole(out, MARKER, overwrite) as folder:
+        run = RunFolder(folder)
+        with stage("import", seconds):
+            trajectories = import_logs(run, logs, format, roles, kept, skip_bad)
+        if kappa:
+            with stage("train PRM", seconds):
+                train_prm(run, trajectories, model, history, seed)
+        with stage("estimate", seconds):
+            estimated = estimate(
+                run, trajectories, abstraction(trajectories, state, classes), kappa, charges, borrow_help
+            )
+        with stage("solve", seconds):
+            solution = solve(run, trajectories, estimated, limit)
+        with stage("label", seconds):
+            labels = label(run, trajectories, estimated, solution)
+        if helper:
+            with stage("train helper", seconds):
+                train_helper(run, labels, dict(estimated.mdp.costs), model, history, seed)
+        with stage("report", seconds):
+            write_report(run)
+        summary = run.summary()
+    show(summary)
+    print(f"{sum(seconds.values()):.1f} s ({', '.join(f'{name} {s:.1f}' for name, s in seconds.items())})")
+    print(f"report: {out / 'report.html'}")

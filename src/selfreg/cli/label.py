@@ -1,0 +1,28 @@
+"""`selfreg label`: the plan's decision and its advantage for every logged step and budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from selfreg.cli import options
+from selfreg.data import Trajectory
+from selfreg.estimate import EstimatedModel
+from selfreg.helper import Labels
+from selfreg.helper import label as label_steps
+from selfreg.runs import RunFolder
+from selfreg.solve import Solution
+
+
+def label(run: RunFolder, trajectories: Sequence[Trajectory], model: EstimatedModel, solution: Solution) -> Labels:
+    """Label the trajectories and write labels.parquet."""
+    labels = label_steps(trajectories, model, solution)
+    labels.write(run.path / "labels.parquet")
+    return labels
+
+
+def command(run: options.RunArgument) -> None:
+    """Label every step of the run's trajectories at every budget."""
+    folder = RunFolder.open(run)
+    model = folder.model()
+    labels = label(folder, folder.trajectories(), model, folder.solution(model))
+    print(f"{labels.decision.size} labels -> {folder.path / 'labels.parquet'}")

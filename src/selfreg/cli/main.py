@@ -1,0 +1,25 @@
+"""The `selfreg` command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 where all went well, 2 for an error that the user can mend."""
+    from selfreg.solve import ConvergenceError
+
+    try:
+        from selfreg.cli.app import app
+
+        app(args=None if argv is None else list(argv), prog_name="selfreg")
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except KeyboardInterrupt:
+        print("selfreg: interrupted; no partial output was left", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, ImportError, ConvergenceError) as error:
+        print(f"selfreg: error: {error}", file=sys.stderr)
+        return 2
+    return 0

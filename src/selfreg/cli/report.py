@@ -1,0 +1,14 @@
+"""`selfreg report`: one HTML page about a run."""
+
+from __future__ import annotations
+
+from selfreg.cli import options
+from selfreg.report import write_report
+from selfreg.runs import RunFolder
+
+
+def command(run: options.RunArgument) -> None:
+    """Write report.html from what the run folder holds."""
+    folder = RunFolder.open(run)
+    write_report(folder)
+    print(folder.path / "report.html")

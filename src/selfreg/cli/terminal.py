@@ -1,0 +1,42 @@
+"""What the commands print."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.table import Table
+
+# Progress and remarks go to the error stream, results to standard output; neither is styled in a pipe.
+PROGRESS = Console(stderr=True, highlight=False)
+RESULT = Console(highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Time a stage into `seconds`; on a terminal, say which one runs."""
+    begin = time.perf_counter()
+    if PROGRESS.is_terminal:
+        PROGRESS.print(f"[bold]{name}[/bold] ...")
+    yield
+    seconds[name] = round(time.perf_counter() - begin, 2)
+    if PROGRESS.is_terminal:
+        PROGRESS.print(f"[bold]{name}[/bold] {seconds[name]:.1f} s")
+
+
+def remark(text: str) -> None:
+    """A line for people, on the error stream."""
+    print(text, file=sys.stderr)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table of results: the first column on the left, the others on the right."""
+    shown = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for i, column in enumerate(columns):
+        shown.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
+    for row in rows:
+        shown.add_row(*row)
+    RESULT.print(shown)

@@ -1,0 +1,123 @@
+"""Closed loop: every help policy on the same tasks with the same luck."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from selfreg._extras import needs
+from selfreg._files import written_whole
+from selfreg.envs import AssistedEnvironment, HelpPolicy, run_episode
+
+with needs("logs", "selfreg.evaluate"):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from rich.console import Console
+    from rich.progress import track
+
+
+class Contestant(NamedTuple):
+    """A help policy under a budget (None: unlimited); `setting` tells members of a family apart."""
+
+    name: str
+    budget: int | None
+    policy: HelpPolicy
+    setting: float = 0.0
+
+
+class Row(NamedTuple):
+    """One episode. `help` is in budget units, `unseen` counts steps at states that the policy did not know."""
+
+    policy: str
+    setting: float
+    budget: int | None
+    task: str
+    seed: int
+    success: float
+    help: int
+    steps: int
+    unseen: int
+
+
+def run_closed_loop(
+    make_world: Callable[[], AssistedEnvironment],
+    make_contestants: Callable[[], Sequence[Contestant]],
+    tasks: Sequence[str],
+    *,
+    episodes_per_task: int = 2,
+    seed: int = 0,
+    workers: int | None = None,
+) -> list[Row]:
+    """Run every contestant on every task, with the same seeds for all.
+
+    Parameters
+    ----------
+    make_world, make_contestants : callable
+        Called once in every worker; picklable where there is more than one.
+    tasks : sequence of str
+        Tasks that nothing was trained on.
+    episodes_per_task : int
+    seed : int
+    workers : int, optional
+        Processes; all cores by default. The rows do not depend on it.
+
+    Returns
+    -------
+    list of Row
+        Task by task.
+    """
+    n = workers or os.cpu_count() or 1
+    settings = (make_world, make_contestants, episodes_per_task, seed)
+    show = Console(stderr=True).is_terminal
+    if n == 1:
+        _begin(*settings)
+        return [row for task in track(tasks, "evaluate", disable=not show) for row in _run_task(task)]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(n, mp_context=context, initializer=_begin, initargs=settings) as pool:
+        done = track(pool.map(_run_task, tasks), "evaluate", total=len(tasks), disable=not show)
+        return [row for rows in done for row in rows]
+
+
+class _Bench(NamedTuple):
+    world: AssistedEnvironment
+    contestants: Sequence[Contestant]
+    episodes_per_task: int
+    seed: int
+
+
+# What a worker process works with; set once by `_begin`.
+_BENCH: list[_Bench] = []
+
+
+def _begin(
+    make_world: Callable[[], AssistedEnvironment],
+    make_contestants: Callable[[], Sequence[Contestant]],
+    episodes_per_task: int,
+    seed: int,
+) -> None:
+    _BENCH[:] = [_Bench(make_world(), make_contestants(), episodes_per_task, seed)]
+
+
+def _run_task(task: str) -> list[Row]:
+    bench = _BENCH[0]
+    rows = []
+    for i in range(bench.episodes_per_task):
+        luck = int(np.random.SeedSequence([bench.seed, zlib.crc32(task.encode()), i]).generate_state(1)[0])
+        for name, budget, policy, setting in bench.contestants:
+            episode = run_episode(bench.world, task, luck, policy, budget)
+            outcome, unseen = float(episode.outcome or 0.0), int(getattr(policy, "unseen", 0))
+            rows.append(Row(name, setting, budget, task, luck, outcome, episode.cost, len(episode.steps), unseen))
+    return rows
+
+
+def write_rows(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:
+    """Write rows as Parquet."""
+    columns = {name: [getattr(row, name) for row in rows] for name in Row._fields}
+    with written_whole(path) as temporary:
+        pq.write_table(pa.table(columns), temporary, compression="zstd")

@@ -1,0 +1,175 @@
+"""Success against help used: intervals clustered by task, baselines at equal cost, paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from selfreg.evaluate.closed_loop import Row
+
+Floats = npt.NDArray[np.float64]
+
+RESAMPLES = 2000
+LEVEL = 0.95
+
+
+class Interval(NamedTuple):
+    """A mean with the bounds of its bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Outcome(NamedTuple):
+    """What one policy did under one budget (None: unlimited)."""
+
+    policy: str
+    budget: int | None
+    success: Interval
+    help: Interval
+    steps: float
+    unseen: float | None
+
+
+class Difference(NamedTuple):
+    """Success of the helper minus that of another policy, paired by task."""
+
+    budget: int
+    other: str
+    difference: Interval
+
+    @property
+    def words(self) -> str:
+        """The difference in plain words."""
+        low, high = self.difference.low, self.difference.high
+        verdict = "beats" if low > 0 else "falls short of" if high < 0 else "is not told apart from"
+        return f"budget {self.budget}: the helper {verdict} {self.other}"
+
+
+class Comparison(NamedTuple):
+    """Outcomes of all policies, and the helper against each other one, per budget."""
+
+    outcomes: list[Outcome]
+    differences: list[Difference]
+
+
+class _Entry(NamedTuple):
+    success: Floats  # mean per task
+    help: Floats
+    steps: float
+    unseen: float
+
+
+def bootstrap(n: int, seed: int = 0, resamples: int = RESAMPLES) -> npt.NDArray[np.int64]:
+    """Indices of `resamples` bootstrap samples of n tasks, int64 (resamples, n)."""
+    return np.random.default_rng(seed).integers(n, size=(resamples, n))
+
+
+def interval(mean: float, samples: Floats) -> Interval:
+    """Percentile interval of bootstrap `samples` around `mean`."""
+    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(mean), float(low), float(high))
+
+
+def at_cost(costs: Floats, successes: Floats, target: float) -> float:
+    """Success of the mixture of two neighbouring members of a family whose mean cost is `target`.
+
+    A mixture (each episode one of the two policies, drawn at random) is a policy that anyone could run, and it costs
+    exactly `target` on average. Outside of the family's range: its nearest member.
+    """
+    order = np.argsort(costs, kind="stable")
+    return float(np.interp(target, costs[order], successes[order]))
+
+
+def compare(rows: Sequence[Row], families: Sequence[str] = ("random", "PRM threshold")) -> Comparison:
+    """Compare policies by episode rows.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        Of `run_closed_loop`, with policies `never`, `always`, and per budget `first-k`, `plan`, `helper` and the
+        members of `families`.
+    families : sequence of str
+        Policies with a setting; shown at the mean cost of the helper under the same budget, as the mixture of two
+        neighbouring members, `never` and `first-k` among them.
+
+    Returns
+    -------
+    Comparison
+        Intervals are 95% percentile bootstrap intervals over tasks; the mixtures are fitted anew in each resample.
+    """
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    entries = _entries(rows, tasks)
+    samples = bootstrap(len(tasks))
+    outcomes = [
+        _outcome(name, budget, entry, samples)
+        for (name, budget, _), entry in entries.items()
+        if name not in families and name != "helper"
+    ]
+    differences = []
+    for budget in sorted({row.budget for row in rows if row.policy == "helper" and row.budget is not None}):
+        helper = entries["helper", budget, 0.0]
+        outcomes.append(_outcome("helper", budget, helper, samples))
+        for family in families:
+            members = [entry for (name, b, _), entry in entries.items() if name == family and b == budget]
+            if members:
+                members += [entries["never", 0, 0.0], entries["first-k", budget, 0.0]]
+                outcome, difference = _match(family, budget, helper, members, samples)
+                outcomes.append(outcome)
+                differences.append(difference)
+        for name in ("first-k", "plan"):
+            if (name, budget, 0.0) in entries:
+                gap = helper.success - entries[name, budget, 0.0].success
+                differences.append(Difference(budget, name, interval(gap.mean(), gap[samples].mean(axis=1))))
+    return Comparison(outcomes, differences)
+
+
+def _entries(rows: Sequence[Row], tasks: Sequence[str]) -> dict[tuple[str, int | None, float], _Entry]:
+    place = {task: i for i, task in enumerate(tasks)}
+    groups: dict[tuple[str, int | None, float], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.policy, row.budget, row.setting), []).append(row)
+    result = {}
+    for key, group in groups.items():
+        index = np.array([place[row.task] for row in group])
+        episodes = np.bincount(index, minlength=len(tasks))
+        steps = sum(row.steps for row in group)
+        result[key] = _Entry(
+            np.bincount(index, [row.success for row in group], len(tasks)) / episodes,
+            np.bincount(index, [row.help for row in group], len(tasks)) / episodes,
+            steps / len(group),
+            sum(row.unseen for row in group) / steps,
+        )
+    return result
+
+
+def _outcome(name: str, budget: int | None, entry: _Entry, samples: npt.NDArray[np.int64]) -> Outcome:
+    success = interval(entry.success.mean(), entry.success[samples].mean(axis=1))
+    used = interval(entry.help.mean(), entry.help[samples].mean(axis=1))
+    return Outcome(name, budget, success, used, entry.steps, entry.unseen if name == "plan" else None)
+
+
+def _match(
+    family: str, budget: int, helper: _Entry, members: Sequence[_Entry], samples: npt.NDArray[np.int64]
+) -> tuple[Outcome, Difference]:
+    """The family at the helper's mean cost, and the helper's success minus its."""
+    costs, successes = np.stack([m.help for m in members]), np.stack([m.success for m in members])
+    mean = at_cost(costs.mean(axis=1), successes.mean(axis=1), helper.help.mean())
+    drawn = np.array(
+        [at_cost(costs[:, s].mean(axis=1), successes[:, s].mean(axis=1), helper.help[s].mean()) for s in samples]
+    )
+    spent = helper.help[samples].mean(axis=1)
+    steps = float(np.interp(helper.help.mean(), *_sorted([m.help.mean() for m in members], [m.steps for m in members])))
+    outcome = Outcome(family, budget, interval(mean, drawn), interval(helper.help.mean(), spent), steps, None)
+    gap = helper.success[samples].mean(axis=1) - drawn
+    other = f"{family} at equal cost"
+    return outcome, Difference(budget, other, interval(helper.success.mean() - mean, gap))
+
+
+def _sorted(x: Sequence[float], y: Sequence[float]) -> tuple[Floats, Floats]:
+    order = np.argsort(x, kind="stable")
+    return np.asarray(x)[order], np.asarray(y)[order]

@@ -1,0 +1,147 @@
+"""What the report says: tables and plots from the files of a run folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from selfreg._extras import needs
+from selfreg._files import written_whole
+from selfreg.data import Trajectory
+from selfreg.estimate import EstimatedModel, Features
+from selfreg.report import plots
+from selfreg.runs import RunFolder
+from selfreg.solve import Solution
+
+with needs("logs", "the report"):
+    import jinja2
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+SHOWN_STATES = 12
+SHOWN_TEXT = 600
+SHOWN_STEPS = 40
+
+
+def write_report(run: RunFolder) -> None:
+    """Write report.html: plan, where help is asked, evaluation, data and settings, as far as the run has got."""
+    summary = run.summary()
+    model = run.model()
+    solution = run.solution(model)
+    single = len(solution.budget) == 1
+    settings = run.settings()
+    page = _template().render(
+        summary=summary,
+        title=_title(settings),
+        rows=list(zip(summary["budgets"], summary["success"], summary["usage"], strict=True)),
+        value_plot=plots.value_by_budget(summary) if single else None,
+        step_plot=_step_plot(run) if single and len(model.mdp.actions) > 1 else None,
+        states=_states(model, solution, run.trajectories()),
+        evaluation=_evaluation(summary),
+        settings=_flat(settings),
+        figures={part: settings[part]["figures"] for part in ("prm", "helper") if part in settings},
+        skipped=settings.get("import", {}).get("skipped", []),
+    )
+    with written_whole(run.path / "report.html") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _template() -> jinja2.Template:
+    loader = jinja2.PackageLoader("selfreg", "report")
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters["number"] = lambda x: " ".join(f"{v:.3f}" for v in np.ravel(x))
+    return environment.get_template("report.html")
+
+
+def _title(settings: dict[str, Any]) -> str:
+    if "collect" in settings:
+        return str(settings["collect"]["world"]["level"])
+    return ", ".join(settings.get("import", {}).get("logs", ["a run"]))
+
+
+def _step_plot(run: RunFolder) -> str | None:
+    if not run.has("labels.parquet"):
+        return None
+    labels = pq.read_table(run.path / "labels.parquet", columns=["step", "budget", "decision", "advantage"])
+    labels = labels.filter(pc.is_valid(labels["advantage"]))
+    if not labels.num_rows:
+        return None
+    step, budget = labels["step"].to_numpy(), labels["budget"].to_numpy()
+    asks = pc.not_equal(labels["decision"], "nohelp").to_numpy()
+    kept = step < SHOWN_STEPS
+    shape = (int(budget.max()) + 1, int(step[kept].max()) + 1)
+    total, asked = np.zeros(shape), np.zeros(shape)
+    np.add.at(total, (budget[kept], step[kept]), 1.0)
+    np.add.at(asked, (budget[kept], step[kept]), asks[kept])
+    share: npt.NDArray[np.float64] = np.divide(asked, total, out=np.full(shape, np.nan), where=total > 0)
+    return plots.help_by_step(share[1:], list(range(1, shape[0])))
+
+
+def _states(model: EstimatedModel, solution: Solution, trajectories: list[Trajectory]) -> list[dict[str, Any]]:
+    """Abstract states at which help is worth most in all: advantage times visits, at the largest budget."""
+    actions, last = model.mdp.actions, (-1,) * len(solution.budget)
+    if len(actions) == 1:
+        return []
+    q = np.stack([solution.q(name)[(slice(None), *last)] for name in actions])[:, :-2]
+    best = np.where(np.isnan(q[1:]), -np.inf, q[1:]).max(axis=0)
+    visits = np.sum([v[:-2] for v in model.counts.visits.values()], axis=0)
+    advantage = np.where(np.isfinite(best), best - q[0], 0.0)
+    chosen = [i for i in np.argsort(-advantage * visits, kind="stable")[:SHOWN_STATES] if advantage[i] > 0]
+    texts = {} if isinstance(model.abstraction, Features) else _texts(model, trajectories, set(map(int, chosen)))
+    asking = (solution.policy.reshape(model.mdp.n_states, -1) > 0)[chosen]
+    return [
+        {
+            "name": texts.get(int(i)) or _name(model, int(i)),
+            "visits": {name: int(model.counts.visits[name][i]) for name in actions},
+            "alone": float(q[0, i]),
+            "helped": float(best[i]),
+            "from": int(np.argmax(row)) if len(solution.budget) == 1 and row.any() else None,
+        }
+        for i, row in zip(chosen, asking, strict=True)
+    ]
+
+
+def _name(model: EstimatedModel, state: int) -> str:
+    key = model.counts.keys[state]
+    if isinstance(model.abstraction, Features):
+        return ", ".join(f"{name} {value}" for name, value in zip(model.abstraction.names, key, strict=True))
+    return " ".join(map(str, key))
+
+
+def _texts(model: EstimatedModel, trajectories: list[Trajectory], states: set[int]) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for trajectory in trajectories:
+        for t, step in enumerate(trajectory.steps):
+            state = model.state(trajectory, t)
+            if state in states and state not in found:
+                found[state] = step.state[:SHOWN_TEXT]
+    return found
+
+
+def _evaluation(summary: dict[str, Any]) -> dict[str, Any] | None:
+    if "evaluation" not in summary:
+        return None
+    order = list(plots.STYLE)
+    outcomes = summary["evaluation"]["outcomes"]
+    return {
+        "plot": plots.success_by_usage(outcomes),
+        "tasks": summary["evaluation"]["tasks"],
+        "outcomes": sorted(
+            outcomes, key=lambda o: (np.inf if o["budget"] is None else o["budget"], order.index(o["policy"]))
+        ),
+        "differences": summary["evaluation"]["differences"],
+    }
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Settings as dotted names and short texts."""
+    rows: list[tuple[str, str]] = []
+    for name, value in settings.items():
+        if isinstance(value, dict) and name != "figures":
+            rows += _flat(value, f"{prefix}{name}.")
+        elif name not in ("figures", "skipped"):
+            text = str(value)
+            rows.append((prefix + name, text if len(text) <= 160 else text[:157] + "..."))
+    return rows

@@ -1,0 +1,115 @@
+"""Plots of the report, as inline SVG."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from selfreg._extras import needs
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Floats = npt.NDArray[np.float64]
+
+INK, MUTED, GRID = "#1f2430", "#6b7280", "#e5e7eb"
+# Colour and marker of every policy: told apart without colour too.
+STYLE: dict[str, tuple[str, str]] = {
+    "helper": ("#c2410c", "o"),
+    "plan": ("#1d4ed8", "s"),
+    "PRM threshold": ("#0f766e", "^"),
+    "random": ("#9333ea", "D"),
+    "first-k": ("#a16207", "v"),
+    "never": (INK, "X"),
+    "always": (INK, "P"),
+}
+
+
+def value_by_budget(summary: Mapping[str, Any]) -> str:
+    """Planned success, and planned usage, against one budget."""
+    budgets = summary["budgets"]
+    figure, (left, right) = _figure(1, 2, (9.0, 3.2))
+    left.plot(budgets, summary["success"], color=STYLE["plan"][0], marker="o")
+    for name, style in (("unhelped", ":"), ("helped", "--")):
+        if summary[name]["success"] is not None:
+            left.axhline(summary[name]["success"], color=MUTED, linestyle=style, linewidth=1)
+            left.annotate(
+                f"logged, {name} episodes",
+                (budgets[-1], summary[name]["success"]),
+                color=MUTED,
+                fontsize=8,
+                ha="right",
+                va="bottom",
+            )
+    left.set(xlabel="budget", ylabel="planned success")
+    right.plot(budgets, summary["usage"], color=STYLE["plan"][0], marker="o")
+    right.set(xlabel="budget", ylabel="planned help used", ylim=(0, None))
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return _svg(figure)
+
+
+def success_by_usage(outcomes: Sequence[Mapping[str, Any]]) -> str:
+    """Success against help used, with intervals, one line a policy."""
+    figure, axes = _figure(1, 1, (8.0, 4.6))
+    for policy, (color, marker) in STYLE.items():
+        points = sorted((o for o in outcomes if o["policy"] == policy), key=lambda o: o["help"]["mean"])
+        if not points:
+            continue
+        x, y = ([o[what]["mean"] for o in points] for what in ("help", "success"))
+        low, high = ([o["success"][bound] for o in points] for bound in ("low", "high"))
+        errors = [np.subtract(y, low).clip(0), np.subtract(high, y).clip(0)]
+        axes.errorbar(
+            x, y, yerr=errors, color=color, marker=marker, markersize=6, linewidth=1.5, elinewidth=0.8, label=policy
+        )
+    axes.set(xlabel="help used per episode (mean)", ylabel="success on held-out tasks")
+    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    return _svg(figure)
+
+
+def help_by_step(share: Floats, budgets: Sequence[int]) -> str:
+    """Share of labelled steps at which the plan asks, by episode step (columns) and remaining budget (rows)."""
+    figure, axes = _figure(1, 1, (8.0, 0.9 + 0.32 * len(budgets)))
+    axes.grid(False)
+    image = axes.imshow(share, aspect="auto", origin="lower", cmap="Oranges", vmin=0, vmax=max(np.nanmax(share), 0.01))
+    axes.set(xlabel="episode step", ylabel="budget left", yticks=range(len(budgets)), yticklabels=budgets)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    bar = figure.colorbar(image, ax=axes, pad=0.02)
+    bar.set_label("share asking", color=INK, fontsize=9)
+    bar.outline.set_visible(False)
+    return _svg(figure)
+
+
+def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
+    with needs("logs", "the report"):
+        from matplotlib.figure import Figure
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, columns)
+    for one in np.ravel(axes):
+        _plain(one)
+    return figure, axes
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    # Neither a date nor random ids: the same run gives the same page.
+    from matplotlib import rc_context
+
+    with rc_context({"svg.hashsalt": "selfreg", "svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    drawing = buffer.getvalue()
+    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'width="100%"', drawing[drawing.index("<svg") :], count=1)

@@ -1,0 +1,195 @@
+"""The run folder: self-contained, portable, every file whole or not there, nothing pickled."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from selfreg import __version__
+from selfreg._extras import needs
+from selfreg._files import written_whole
+from selfreg.data import Trajectory, read_trajectories, write_trajectories
+from selfreg.estimate import Counts, EstimatedModel, from_description
+from selfreg.mdp import InterventionMDP
+from selfreg.solve import Solution
+
+with needs("logs", "a run folder"):
+    import tomli_w
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+MARKER = "run.toml"
+PACKAGES = ("numpy", "scipy", "msgspec", "pyarrow", "torch", "transformers", "minigrid")
+
+
+class RunFolder:
+    """Files of one run.
+
+    Parameters
+    ----------
+    path : path
+        An existing folder; `RunFolder.open` also checks that it holds a run.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> RunFolder:
+        """Folder of an earlier run; ValueError where it is none."""
+        if not (Path(path) / MARKER).is_file():
+            raise ValueError(f"{path} is no run folder (it has no {MARKER})")
+        return cls(path)
+
+    def need(self, name: str, command: str) -> Path:
+        """Path of a file that an earlier stage wrote; ValueError naming the command that writes it."""
+        if not (self.path / name).exists():
+            raise ValueError(f"{self.path} has no {name}; run `selfreg {command}` first")
+        return self.path / name
+
+    def has(self, name: str) -> bool:
+        """Whether the file or folder is there."""
+        return (self.path / name).exists()
+
+    # ---- settings
+
+    def settings(self) -> dict[str, Any]:
+        """Contents of run.toml."""
+        if not self.has(MARKER):
+            return {}
+        with open(self.path / MARKER, "rb") as stream:
+            return tomllib.load(stream)
+
+    def record(self, stage: str, settings: Mapping[str, Any]) -> None:
+        """Note the settings of a stage, and the versions it ran with, in run.toml; None is left out."""
+        everything = self.settings()
+        everything["selfreg"] = {"version": __version__, "python": platform.python_version(), **_versions()}
+        everything[stage] = {name: value for name, value in settings.items() if value is not None}
+        with written_whole(self.path / MARKER) as temporary:
+            temporary.write_text(tomli_w.dumps(everything))
+
+    # ---- trajectories, model, solution
+
+    def write_trajectories(self, trajectories: Sequence[Trajectory]) -> None:
+        """Write trajectories.parquet."""
+        write_trajectories(self.path / "trajectories.parquet", trajectories)
+
+    def trajectories(self) -> list[Trajectory]:
+        """Read trajectories.parquet."""
+        return list(read_trajectories(self.need("trajectories.parquet", "collect` or `selfreg import")))
+
+    def write_model(self, model: EstimatedModel) -> None:
+        """Write model.npz: transitions, counts, keys, start, and a JSON header."""
+        header = {
+            "actions": model.mdp.actions,
+            "costs": dict(model.mdp.costs),
+            "keys": model.counts.keys,
+            "abstraction": model.abstraction.describe(),
+            "kappa": model.kappa,
+            "notes": model.notes,
+        }
+        arrays: dict[str, Any] = {
+            "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
+            "terminal_value": model.mdp.terminal_value,
+            "start": model.start,
+            "starts": model.counts.starts,
+            "borrowed": model.borrowed,
+        }
+        for name, matrix in model.mdp.transitions.items():
+            arrays |= _parts(f"transitions/{name}", matrix)
+            arrays |= _parts(f"counts/{name}", model.counts.transitions[name])
+        _write_npz(self.path / "model.npz", arrays)
+
+    def model(self) -> EstimatedModel:
+        """Read model.npz."""
+        with np.load(self.need("model.npz", "estimate"), allow_pickle=False) as file:
+            header = json.loads(bytes(file["header"]))
+            actions = header["actions"]
+            mdp = InterventionMDP(
+                {name: _matrix(file, f"transitions/{name}") for name in actions},
+                file["terminal_value"],
+                {name: tuple(cost) for name, cost in header["costs"].items()},
+            )
+            counts = Counts(
+                tuple(tuple(key) for key in header["keys"]),
+                {name: _matrix(file, f"counts/{name}") for name in actions},
+                file["starts"],
+            )
+            return EstimatedModel(
+                mdp,
+                counts,
+                from_description(header["abstraction"]),
+                file["start"],
+                header["kappa"],
+                file["borrowed"],
+                tuple(header["notes"]),
+            )
+
+    def write_solution(self, solution: Solution) -> None:
+        """Write solution.npz."""
+        _write_npz(
+            self.path / "solution.npz",
+            {
+                "budget": np.array(solution.budget, dtype=np.int64),
+                "value": solution.value,
+                "policy": solution.policy,
+                "bound": np.array(solution.bound),
+            },
+        )
+
+    def solution(self, model: EstimatedModel) -> Solution:
+        """Read solution.npz; `model` is that of the same run."""
+        with np.load(self.need("solution.npz", "solve"), allow_pickle=False) as file:
+            budget = tuple(int(b) for b in file["budget"])
+            if file["value"].shape[0] != model.mdp.n_states:
+                raise ValueError(f"{self.path}: solution.npz is of another model; run `selfreg solve` again")
+            return Solution(model.mdp, budget, file["value"], file["policy"], float(file["bound"]))
+
+    # ---- summary
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write summary.json."""
+        with written_whole(self.path / "summary.json") as temporary:
+            temporary.write_text(json.dumps(summary, indent=1) + "\n")
+
+    def summary(self) -> dict[str, Any]:
+        """Read summary.json."""
+        content: dict[str, Any] = json.loads(self.need("summary.json", "solve").read_text())
+        return content
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
+    with written_whole(path) as temporary:
+        np.savez_compressed(temporary, allow_pickle=False, **arrays)
+
+
+def _parts(name: str, matrix: sp.csr_array) -> dict[str, Any]:
+    return {f"{name}/data": matrix.data, f"{name}/indices": matrix.indices, f"{name}/indptr": matrix.indptr}
+
+
+def _matrix(file: Mapping[str, Any], name: str) -> sp.csr_array:
+    indptr = file[f"{name}/indptr"]
+    shape = (len(indptr) - 1, len(indptr) - 1)
+    return sp.csr_array((file[f"{name}/data"], file[f"{name}/indices"], indptr), shape=shape)
