@@ -11,9 +11,9 @@ import typer
 from selfreg._files import folder_written_whole
 from selfreg.cli import options
 from selfreg.data import Trajectory
-from selfreg.runs import MARKER, RunFolder
 from selfreg.envs import BabyAIConfig, CollectConfig, make_babyai, split_tasks
 from selfreg.envs import collect as collect_episodes
+from selfreg.runs import MARKER, RunFolder
 
 Tasks = Annotated[int, typer.Option(help="Training tasks (level seeds).", min=3)]
 TestTasks = Annotated[int, typer.Option(help="Tasks held out for the evaluation.", min=2)]

@@ -21,7 +21,7 @@ from selfreg.estimate import ExactKey
 from selfreg.report import write_report
 from selfreg.runs import MARKER, RunFolder
 
-KAPPA = 1.0
+KAPPA = 0.1
 
 
 def command(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,11 +11,8 @@ import typer
 
 from selfreg.cli import options
 from selfreg.cli.terminal import table
-from selfreg.estimate import ExactKey, estimate_mdp
-from selfreg.runs import RunFolder
-from selfreg.solve import solve
-
 from selfreg.envs import BabyAIConfig, RandomHelp, collect, make_babyai
+from selfreg.estimate import ExactKey, estimate_mdp
 from selfreg.evaluate import (
     Always,
     Comparison,
@@ -29,11 +25,13 @@ from selfreg.evaluate import (
     run_closed_loop,
     write_rows,
 )
+from selfreg.runs import RunFolder
+from selfreg.solve import solve
 
 HELP = "help"
-# Members of the families that are compared at equal cost; never and first-k close each family on both sides.
-RATES = (0.05, 0.15)
-THRESHOLD_QUANTILES = (0.1, 0.25, 0.5)
+# Members of the families that are compared at equal cost; never and always close each family on both sides.
+RATES = (0.03, 0.07, 0.12, 0.2, 0.35)
+THRESHOLD_QUANTILES = (0.05, 0.1, 0.2, 0.35, 0.6)
 EPISODES = 2
 
 
@@ -77,14 +75,12 @@ def contestants(folder: Path, budget: int, plan: Plan) -> list[Contestant]:
     torch.set_num_threads(1)  # the workers share the cores
     prm, helper = PRM.load(folder / "prm"), FollowHelper(Helper.load(folder / "helper"))
     thresholds = np.quantile(prm_scores(prm, RunFolder(folder)), THRESHOLD_QUANTILES)
-    known: dict[str, float] = {}
+    known: dict[str, float] = {}  # the PRM's scores, shared by the thresholds
     result = [Contestant("never", 0, Never()), Contestant("always", None, Always(HELP))]
+    result += [Contestant("random", None, RandomHelp(rate, [HELP]), rate) for rate in RATES]
+    result += [Contestant("PRM threshold", None, Threshold(prm, HELP, t, known=known), t) for t in thresholds.tolist()]
     for b in range(1, budget + 1):
         result += [Contestant("first-k", b, Always(HELP)), Contestant("plan", b, plan), Contestant("helper", b, helper)]
-        result += [Contestant("random", b, RandomHelp(rate, [HELP]), rate) for rate in RATES]
-        result += [
-            Contestant("PRM threshold", b, Threshold(prm, HELP, float(t), known=known), float(t)) for t in thresholds
-        ]
     return result
 
 
@@ -128,7 +124,7 @@ def show(comparison: Comparison) -> None:
         for o in outcomes
     ]
     table(
-        "closed loop, held-out tasks (95% bootstrap intervals over tasks; random and PRM threshold at the helper's cost)",
+        "held-out tasks, closed loop (95% bootstrap intervals over tasks; random, PRM threshold: no limit, the helper's mean cost)",
         ["policy", "limit", "success", "help used", "steps", "unseen states"],
         rows,
     )

@@ -20,15 +20,15 @@ Map = Annotated[
     typer.Option(
         "--map",
         metavar="ROLE=FIELD",
-        help="For jsonl: the field that holds a role (task, episode, outcome, intervention, steps, observation, action, "
-        "truncated, cost, key). May repeat.",
+        help="For jsonl: the field that holds a role (task, episode, outcome, intervention, steps, observation, "
+        "action, truncated, cost, key). May repeat.",
     ),
 ]
 Where = Annotated[
     list[str] | None,
     typer.Option(
         metavar="FIELD=VALUE",
-        help="Keep episodes whose field has the value. May repeat: values of one field are alternatives, fields add up.",
+        help="Keep episodes whose field has the value. May repeat: values of one field are alternatives.",
     ),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out records that cannot be read, and list them.")]

@@ -12,7 +12,8 @@ from rich.table import Table
 
 # Progress and remarks go to the error stream, results to standard output; neither is styled in a pipe.
 PROGRESS = Console(stderr=True, highlight=False)
-RESULT = Console(highlight=False, soft_wrap=True)
+RESULT = Console(highlight=False)
+PIPE_WIDTH = 160
 
 
 @contextmanager
@@ -39,4 +40,4 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         shown.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:
         shown.add_row(*row)
-    RESULT.print(shown)
+    RESULT.print(shown, width=None if RESULT.is_terminal else PIPE_WIDTH, crop=False)

@@ -97,7 +97,6 @@ def trajectory(record: Mapping[str, Any], roles: Mapping[str, str], default_epis
     if not isinstance(truncated, bool) and truncated not in (0, 1):
         raise LogError(f"field {view.field('truncated')!r}: expected true or false; got {truncated!r}")
     episode = view.get("episode")
-    taken = {view.field(role).split(".")[0] for role in ROLES}
     try:
         return Trajectory(
             task=_text(view.field("task"), view.get("task")),
@@ -105,7 +104,7 @@ def trajectory(record: Mapping[str, Any], roles: Mapping[str, str], default_epis
             outcome=_outcome(view.field("outcome"), view.get("outcome")),
             steps=tuple(view.step(step, i) for i, step in enumerate(steps)),
             truncated=bool(truncated),
-            fields={k: v for k, v in record.items() if k not in taken and not isinstance(v, (dict, list))},
+            fields={k: v for k, v in record.items() if k != view.field("outcome") and not isinstance(v, (dict, list))},
         )
     except LogError:
         raise
@@ -122,7 +121,7 @@ class _View:
     def field(self, role: str) -> str:
         return self.roles.get(role, role)
 
-    def get(self, role: str, default: Any = None, step: Mapping[str, Any] | None = None, place: str = "") -> Any:
+    def get(self, role: str, default: Any = None, step: Mapping[str, Any] | None = None) -> Any:
         """Value of the role; `default` where it is neither required nor mapped and not there."""
         field = self.field(role)
         value = _MISSING if step is None else lookup(step, field)
@@ -131,22 +130,23 @@ class _View:
         if value is not _MISSING:
             return value
         if role in self.roles or role in REQUIRED:
-            raise LogError(f"{place}field {field!r} is missing (role {role!r})")
+            raise LogError(f"field {field!r} is missing (role {role!r})")
         return default
 
     def step(self, step: Any, index: int) -> Step:
-        if not isinstance(step, Mapping):
-            raise LogError(f"step {index}: expected an object; got {kind(step)}")
-        place = f"step {index}: "
-        values = {role: self.get(role, None, step, place) for role in STEP_ROLES}
-        name = {role: place + self.field(role) for role in STEP_ROLES}
-        return Step(
-            state=_prose(values["observation"]),
-            action=None if values["action"] is None else _prose(values["action"]),
-            key=None if values["key"] is None else _text(name["key"], values["key"]),
-            intervention=_intervention(name["intervention"], values["intervention"]),
-            cost=_cost(name["cost"], values["cost"]),
-        )
+        try:
+            if not isinstance(step, Mapping):
+                raise LogError(f"expected an object; got {kind(step)}")
+            values = {role: self.get(role, None, step) for role in STEP_ROLES}
+            return Step(
+                state=_prose(values["observation"]),
+                action=None if values["action"] is None else _prose(values["action"]),
+                key=None if values["key"] is None else _text(self.field("key"), values["key"]),
+                intervention=_intervention(self.field("intervention"), values["intervention"]),
+                cost=_cost(self.field("cost"), values["cost"]),
+            )
+        except LogError as error:
+            raise LogError(f"step {index}: {error}") from None
 
 
 def lookup(record: Mapping[str, Any], field: str) -> Any:

@@ -188,21 +188,21 @@ def _borrow(
     if filled.all():
         return matrix
     classes: dict[Key, list[int]] = {}
-    for i in np.flatnonzero(filled):
+    for i in np.flatnonzero(filled).tolist():
         key = abstraction.coarser(keys[i])
         while key is not None:
-            classes.setdefault(key, []).append(int(i))
+            classes.setdefault(key, []).append(i)
             key = abstraction.coarser(key)
     lenders, borrowers, lost = [], [], []
-    for i in np.flatnonzero(~filled):
+    for i in np.flatnonzero(~filled).tolist():
         key = abstraction.coarser(keys[i])
         while key is not None and key not in classes:
             key = abstraction.coarser(key)
         if key is None:
-            lost.append(int(i))
+            lost.append(i)
             continue
         lenders += classes[key]
-        borrowers += [int(i)] * len(classes[key])
+        borrowers += [i] * len(classes[key])
     lent = sp.csr_array(sp.coo_array((np.ones(len(lenders)), (borrowers, lenders)), shape=(n, n))) @ matrix
     result = matrix + lent
     if failure and lost:
@@ -214,7 +214,10 @@ def _costs(
     episodes: Sequence[Trajectory], rows: Mapping[str, Any], costs: Mapping[str, int | tuple[int, ...]] | None
 ) -> Mapping[str, int | tuple[int, ...]]:
     if costs is not None:
-        return {name: cost for name, cost in costs.items() if name in rows}
+        unused = [name for name in costs if name not in rows or name == NOHELP]
+        if unused:
+            raise ValueError(f"costs names {unused[0]!r}, which no step of these logs used; they used {list(rows)[1:]}")
+        return costs
     charged: dict[str, tuple[int, str]] = {}
     for trajectory in episodes:
         for step in trajectory.steps:
@@ -238,8 +241,8 @@ def _notes(
         notes.append("No step was helped: help is not available in this model, and more budget changes nothing.")
     if counts.starts.any(axis=1).all() and not mixed:
         notes.append(
-            "Episodes were helped at every step or at none: what help is worth at one step is read off states that both "
-            "share, and was never tried."
+            "Episodes were helped at every step or at none: what help is worth at a single step was never tried; it is "
+            "read off states that helped and unhelped episodes share."
         )
     if not counts.starts[0].any():
         notes.append("No episode went without help: the start distribution is that of the helped episodes.")

@@ -91,11 +91,12 @@ def compare(rows: Sequence[Row], families: Sequence[str] = ("random", "PRM thres
     Parameters
     ----------
     rows : sequence of Row
-        Of `run_closed_loop`, with policies `never`, `always`, and per budget `first-k`, `plan`, `helper` and the
-        members of `families`.
+        Of `run_closed_loop`, with policies `never`, `always`, the members of `families` without a budget, and per
+        budget `first-k`, `plan`, `helper`.
     families : sequence of str
-        Policies with a setting; shown at the mean cost of the helper under the same budget, as the mixture of two
-        neighbouring members, `never` and `first-k` among them.
+        Policies with a setting; shown at the mean cost of the helper under each budget, as the mixture of two
+        neighbouring members, `never` and `always` among them. They only meet the helper's cost on average and have no
+        limit, which is more than the helper may do.
 
     Returns
     -------
@@ -115,9 +116,9 @@ def compare(rows: Sequence[Row], families: Sequence[str] = ("random", "PRM thres
         helper = entries["helper", budget, 0.0]
         outcomes.append(_outcome("helper", budget, helper, samples))
         for family in families:
-            members = [entry for (name, b, _), entry in entries.items() if name == family and b == budget]
+            members = [entry for (name, _, _), entry in entries.items() if name == family]
             if members:
-                members += [entries["never", 0, 0.0], entries["first-k", budget, 0.0]]
+                members += [entries["never", 0, 0.0], entries["always", None, 0.0]]
                 outcome, difference = _match(family, budget, helper, members, samples)
                 outcomes.append(outcome)
                 differences.append(difference)

@@ -81,16 +81,16 @@ def _step_plot(run: RunFolder) -> str | None:
 
 def _states(model: EstimatedModel, solution: Solution, trajectories: list[Trajectory]) -> list[dict[str, Any]]:
     """Abstract states at which help is worth most in all: advantage times visits, at the largest budget."""
-    actions, last = model.mdp.actions, (-1,) * len(solution.budget)
+    actions, n = model.mdp.actions, model.mdp.n_states
     if len(actions) == 1:
         return []
-    q = np.stack([solution.q(name)[(slice(None), *last)] for name in actions])[:, :-2]
+    q = np.stack([solution.q(name).reshape(n, -1)[:-2, -1] for name in actions])
     best = np.where(np.isnan(q[1:]), -np.inf, q[1:]).max(axis=0)
     visits = np.sum([v[:-2] for v in model.counts.visits.values()], axis=0)
     advantage = np.where(np.isfinite(best), best - q[0], 0.0)
     chosen = [i for i in np.argsort(-advantage * visits, kind="stable")[:SHOWN_STATES] if advantage[i] > 0]
     texts = {} if isinstance(model.abstraction, Features) else _texts(model, trajectories, set(map(int, chosen)))
-    asking = (solution.policy.reshape(model.mdp.n_states, -1) > 0)[chosen]
+    asking = (solution.policy.reshape(n, -1) > 0)[chosen]
     return [
         {
             "name": texts.get(int(i)) or _name(model, int(i)),

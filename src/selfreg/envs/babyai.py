@@ -1,0 +1,286 @@
+"""BabyAI levels (package minigrid) with their bot as the expert, and a weak agent that fumbles.
+
+The weak agent is a degraded bot: it plans as well as the expert, but its hands are unreliable. Help is therefore worth
+much in a few states that can be read from the text (something to handle is right in front) and little elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from selfreg._extras import needs
+from selfreg.envs.protocol import AssistedEnvironment, Environment, Intervention
+
+LEFT, RIGHT, FORWARD, PICKUP, DROP, TOGGLE, DONE = range(7)
+ACTION_NAMES = ("left", "right", "forward", "pickup", "drop", "toggle", "done")
+
+# Levels where minigrid's bot itself fails: it asserts, opens doors in the wrong order, or plans for ever.
+_BOT_FAILS = ("Carrying", "KeyInBox", "OpenDoorsOrderN2Debug", "OpenDoorsOrderN4Debug", "UnlockToUnlock")
+
+
+@dataclass(frozen=True)
+class BabyAIConfig:
+    """A BabyAI level with a weak agent and one form of help, "help": the expert takes over for a few steps.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range.
+    """
+
+    level: str = field(default="BabyAI-UnlockPickup-v0", metadata={"help": "name of the BabyAI level"})
+    step_limit: int = field(default=28, metadata={"help": "environment steps after which the task has failed"})
+    help_steps: int = field(default=2, metadata={"help": "environment steps that the expert takes when asked"})
+    fumble: float = field(
+        default=0.65, metadata={"help": "chance of a random move where the agent should pick up, drop or toggle"}
+    )
+    slip: float = field(default=0.02, metadata={"help": "chance of a random move everywhere else"})
+    clock: int = field(default=4, metadata={"help": "unit in which states tell the steps left; 1 is exact"})
+
+    def __post_init__(self) -> None:
+        for name in ("step_limit", "help_steps", "clock"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"BabyAIConfig.{name} is {getattr(self, name)}; expected at least 1")
+        for name in ("fumble", "slip"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"BabyAIConfig.{name} is {getattr(self, name)}; expected a chance in [0, 1]")
+
+
+def make_babyai(config: BabyAIConfig) -> AssistedEnvironment:
+    """Build the level, its weak agent and the help.
+
+    Examples
+    --------
+    >>> from selfreg.envs import BabyAIConfig, make_babyai
+    >>> world = make_babyai(BabyAIConfig())
+    >>> world.reset("BabyAI-UnlockPickup-v0/17", seed=0)
+    >>> print(world.state().state.splitlines()[0])
+    Mission: pick up the yellow box.
+    """
+    environment = BabyAIEnvironment(config.level, config.step_limit, config.clock)
+    agent = DegradedBot(config.fumble, config.slip)
+    return AssistedEnvironment(environment, agent, [Intervention("help", config.help_steps)])
+
+
+def split_tasks(config: BabyAIConfig, n_train: int, n_test: int, seed: int) -> tuple[list[str], list[str]]:
+    """Draw names of different tasks of the level, for training and for testing.
+
+    Examples
+    --------
+    >>> from selfreg.envs import BabyAIConfig, split_tasks
+    >>> train, test = split_tasks(BabyAIConfig(), n_train=60, n_test=100, seed=0)
+    >>> len(train), len(test), len({*train, *test})
+    (60, 100, 160)
+    """
+    numbers = np.random.default_rng(seed).choice(2**20, n_train + n_test, replace=False)
+    tasks = [f"{config.level}/{number}" for number in numbers]
+    return tasks[:n_train], tasks[n_train:]
+
+
+class DegradedBot:
+    """The bot with unreliable hands.
+
+    It does what the expert would do, except for a random move (turn left, turn right or step forward) with chance
+    `fumble` where the expert would pick up, drop or toggle, and with chance `slip` elsewhere.
+    """
+
+    def __init__(self, fumble: float, slip: float) -> None:
+        self.fumble = fumble
+        self.slip = slip
+
+    def act(self, environment: Environment, generator: np.random.Generator) -> int:
+        """Choose the next action; draws twice in every step."""
+        wanted = environment.expert_action()
+        luck, move = generator.random(), int(generator.integers(3))
+        return move if luck < (self.fumble if wanted in (PICKUP, DROP, TOGGLE) else self.slip) else wanted
+
+
+class BabyAIEnvironment:
+    """A BabyAI level; a task is named "LEVEL/SEED". Success is 1, running out of `step_limit` steps is 0.
+
+    One bot lives as long as the episode and is told every action really taken: its memory (what it has seen, its
+    stack of subgoals) decides what it does next and is part of `key`. So are the steps left: a tight limit is what
+    makes fumbling fatal, and a key without them would mix states that can still be won with lost ones. Told exactly,
+    they let few states come back when a task is repeated; text and key therefore tell them in units of `clock`, which
+    makes a key exact up to a few steps. With ``clock=1`` it is exact.
+
+    Parameters
+    ----------
+    level : str
+        Name of the level, such as "BabyAI-UnlockPickup-v0".
+    step_limit : int
+        Environment steps after which the task has failed; takes the place of the level's own generous limit.
+    clock : int
+        Unit in which text and key tell the steps left.
+
+    Raises
+    ------
+    ImportError
+        If the extra "envs" is not installed.
+    ValueError
+        If there is no such level, or its bot cannot solve it.
+    """
+
+    action_names = ACTION_NAMES
+
+    def __init__(self, level: str, step_limit: int, clock: int = 1) -> None:
+        self.level = level
+        self.step_limit = step_limit
+        self.clock = clock
+        self._world, self._bots = _load(level)
+        self._world.gen_obs = dict  # nobody reads the observation, and it takes a quarter of the time
+        self._bot: Any = None
+        self._lost = False
+        self._advice = DONE
+        self._outcome: float | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the task is solved, failed, or out of steps."""
+        return self._outcome is not None
+
+    @property
+    def outcome(self) -> float | None:
+        """1 for success, 0 for failure; None while the episode goes on."""
+        return self._outcome
+
+    def reset(self, task: str) -> None:
+        """Begin the task "LEVEL/SEED".
+
+        Raises
+        ------
+        ValueError
+            If the name is not this level and a whole number.
+        """
+        level, _, seed = task.rpartition("/")
+        if level != self.level or not seed.isdecimal():
+            raise ValueError(f"task is {task!r}; expected '{self.level}/SEED' with a whole number as seed")
+        with contextlib.redirect_stdout(io.StringIO()):  # the generator reports rejected layouts on stdout
+            self._world.reset(seed=int(seed))
+        self._world.max_steps = self.step_limit
+        self._outcome = None
+        self._bot, self._lost = self._bots.BabyAIBot(self._world), False
+        self._replan(None)
+
+    def step(self, action: int) -> None:
+        """Take one action and tell the bot of it."""
+        _, reward, terminated, truncated, _ = self._world.step(action)
+        if terminated or truncated:
+            self._outcome = float(reward > 0)
+        else:
+            self._replan(action)
+
+    def expert_action(self) -> int:
+        """Return the bot's advice; "done", which does nothing, once the bot has lost its plan."""
+        return self._advice
+
+    def text(self) -> str:
+        """Describe mission, steps left, what is carried, what is in front, and all objects seen so far."""
+        world = self._world
+        front = world.grid.get(*world.front_pos)
+        lines = [
+            f"Mission: {world.mission}.",
+            f"Steps left: {self._steps_left()}.",
+            f"Carrying: {_named(world.carrying)}.",
+            f"In front: {_named(front)}.",
+        ]
+        if world.grid.get(*world.agent_pos) is not None:
+            lines.append("Standing in a doorway.")
+        lines.append("Seen: " + ("; ".join(self._seen_objects()) or "nothing") + ".")
+        return "\n".join(lines)
+
+    def key(self) -> str:
+        """Hash steps left, grid, agent, progress in the mission, and the bot's memory."""
+        world, bot = self._world, self._bot
+        facts = (
+            self._steps_left(),
+            self._advice,
+            tuple(int(x) for x in world.agent_pos),
+            int(world.agent_dir),
+            _named(world.carrying),
+            world.mission,
+            tuple(_progress(world.instrs)),
+            [(type(goal).__name__, _datum(goal.datum), str(goal.reason)) for goal in bot.stack],
+        )
+        digest = hashlib.blake2b(repr(facts).encode(), digest_size=8)
+        digest.update(world.grid.encode().tobytes())
+        digest.update(np.packbits(bot.vis_mask).tobytes())
+        return digest.hexdigest()
+
+    def _replan(self, action: int | None) -> None:
+        try:
+            self._advice = DONE if self._lost else int(self._bot.replan(action))
+        except (AssertionError, self._bots.DisappearedBoxError):  # the bot gives up where it cannot plan
+            self._advice, self._lost = DONE, True
+
+    def _steps_left(self) -> str:
+        left = self.step_limit - self._world.step_count
+        low = (left - 1) // self.clock * self.clock + 1
+        high = min(low + self.clock - 1, self.step_limit)
+        return str(low) if low == high else f"{low} to {high}"
+
+    def _seen_objects(self) -> list[str]:
+        world = self._world
+        found: list[tuple[int, str]] = []
+        for x, y in np.argwhere(self._bot.vis_mask).tolist():
+            cell = world.grid.get(x, y)
+            if cell is None or cell.type == "wall":
+                continue
+            offset = np.subtract((x, y), world.agent_pos)
+            if offset.any():
+                place = _place(int(offset @ world.dir_vec), int(offset @ world.right_vec))
+                found.append((int(np.abs(offset).sum()), f"{_named(cell)} {place}"))
+        return [text for _, text in sorted(found)]
+
+
+def _load(level: str) -> tuple[Any, Any]:
+    with needs("envs", "selfreg.envs"):
+        import gymnasium
+        import minigrid  # noqa: F401  (registers the levels)
+        from minigrid.utils import baby_ai_bot
+    if not level.startswith("BabyAI-") or level not in gymnasium.registry:
+        raise ValueError(f"level is {level!r}; expected a BabyAI level of minigrid, such as 'BabyAI-UnlockPickup-v0'")
+    if any(name in level for name in _BOT_FAILS):
+        raise ValueError(f"level {level!r} is one that minigrid's own bot fails in; expected one with an expert")
+    return gymnasium.make(level).unwrapped, baby_ai_bot
+
+
+def _named(thing: Any) -> str:
+    if thing is None:
+        return "nothing"
+    if thing.type == "wall":
+        return "wall"
+    if thing.type == "door":
+        state = "open" if thing.is_open else "locked" if thing.is_locked else "closed"
+        return f"{state} {thing.color} door"
+    return f"{thing.color} {thing.type}"
+
+
+def _place(ahead: int, right: int) -> str:
+    parts = [f"{abs(ahead)} {'ahead' if ahead > 0 else 'behind'}"] if ahead else []
+    if right:
+        parts.append(f"{abs(right)} {'right' if right > 0 else 'left'}")
+    return " ".join(parts)
+
+
+def _progress(instruction: Any) -> Iterator[tuple[object, object]]:
+    # Only sequences of instructions remember anything: which of their halves is done.
+    if hasattr(instruction, "instr_a"):
+        yield instruction.a_done, instruction.b_done
+        yield from _progress(instruction.instr_a)
+        yield from _progress(instruction.instr_b)
+
+
+def _datum(datum: Any) -> str:
+    if hasattr(datum, "obj_poss"):
+        return f"{datum!r} {datum.obj_poss}"
+    if hasattr(datum, "cur_pos"):
+        return f"{_named(datum)} {[int(x) for x in datum.cur_pos]}"
+    return "" if datum is None else str([int(x) for x in datum])

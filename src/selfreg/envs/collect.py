@@ -1,0 +1,146 @@
+"""Phase I: every task run many times, with help triggered at random at a swept rate."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from selfreg._extras import needs
+from selfreg.data import Step, Trajectory
+from selfreg.envs.episode import run_episode
+from selfreg.envs.protocol import AssistedEnvironment
+
+with needs("logs", "selfreg.envs"):
+    import msgspec
+    from rich.console import Console
+    from rich.progress import track
+
+_HELP_STREAM = 1  # keeps the chance in asking apart from the chance in the base policy, which has the bare seed
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """How often each task is run, and how often help is triggered.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range, or there are fewer episodes than rates.
+    """
+
+    episodes_per_task: int = field(default=40, metadata={"help": "episodes of each task"})
+    rates: tuple[float, ...] = field(
+        default=(0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 0.0, 1.0),
+        metadata={"help": "chance of help in a decision step; episodes of a task go through them in a cycle"},
+    )
+    seed: int = field(default=0, metadata={"help": "seed of all chance in agent and help"})
+    workers: int = field(default=os.cpu_count() or 1, metadata={"help": "processes; the result does not depend on it"})
+
+    def __post_init__(self) -> None:
+        if not self.rates or not all(0 <= rate <= 1 for rate in self.rates):
+            raise ValueError(f"CollectConfig.rates is {self.rates}; expected one or more chances in [0, 1]")
+        if self.episodes_per_task < len(self.rates):
+            raise ValueError(
+                f"CollectConfig.episodes_per_task is {self.episodes_per_task}; expected at least one episode for each"
+                f" of the {len(self.rates)} rates"
+            )
+        if self.workers < 1:
+            raise ValueError(f"CollectConfig.workers is {self.workers}; expected at least 1")
+        if self.seed < 0:
+            raise ValueError(f"CollectConfig.seed is {self.seed}; expected 0 or more")
+
+
+class RandomHelp:
+    """Asks with chance `rate` in every decision step, for each of `names` equally often."""
+
+    name = "random"
+
+    def __init__(self, rate: float, names: Sequence[str]) -> None:
+        self.rate = rate
+        self.names = tuple(names)
+        self._generator = np.random.default_rng(0)
+
+    def start(self, task: str, seed: int) -> None:
+        """Begin an episode."""
+        self._generator = np.random.default_rng([seed, _HELP_STREAM])
+
+    def decide(self, steps: Sequence[Step], budget_left: int | None) -> str | None:
+        """Ask, or not; draws twice in every step."""
+        luck, index = self._generator.random(), int(self._generator.integers(len(self.names)))
+        return self.names[index] if luck < self.rate else None
+
+
+def collect(
+    make_world: Callable[[], AssistedEnvironment], tasks: Sequence[str], config: CollectConfig
+) -> Iterator[Trajectory]:
+    """Run every task `config.episodes_per_task` times, with unlimited help at random moments.
+
+    Parameters
+    ----------
+    make_world : callable
+        Builds the world; picklable where there is more than one worker, such as ``partial(make_babyai, config)``.
+        Workers are spawned, so a script needs its ``if __name__ == "__main__":``.
+    tasks : sequence of str
+        Names of the tasks, each once.
+    config : CollectConfig
+        Episodes, rates, seed, workers.
+
+    Returns
+    -------
+    iterator of Trajectory
+        Task by task; episode `i` of a task is called "TASK#i". `fields["rate"]` is the chance of help in each of its
+        steps (the propensity, shared equally by the help types). An episode depends on its task, its number and the
+        seed alone, not on the number of workers or the other tasks.
+
+    Raises
+    ------
+    ValueError
+        If a task is listed twice.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> from selfreg.envs import BabyAIConfig, CollectConfig, collect, make_babyai
+    >>> config = CollectConfig(episodes_per_task=2, rates=(0.0, 1.0), workers=1)
+    >>> episodes = list(collect(partial(make_babyai, BabyAIConfig()), ["BabyAI-UnlockPickup-v0/17"], config))
+    >>> [(one.episode, one.fields["rate"], one.helped) for one in episodes]
+    [('BabyAI-UnlockPickup-v0/17#0', 0.0, False), ('BabyAI-UnlockPickup-v0/17#1', 1.0, True)]
+    """
+    for task, times in Counter(tasks).items():
+        if times > 1:
+            raise ValueError(f"tasks lists {task!r} more than once; expected each task once")
+    return _flat(partial(_run_task, make_world, config), tasks, config.workers)
+
+
+def _flat(run: Callable[[str], list[Trajectory]], tasks: Sequence[str], workers: int) -> Iterator[Trajectory]:
+    console = Console(stderr=True)
+    shown = partial(track, description="collect", total=len(tasks), console=console, disable=not console.is_terminal)
+    if workers == 1:
+        for episodes in shown(map(run, tasks)):
+            yield from episodes
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for episodes in shown(pool.map(run, tasks)):
+            yield from episodes
+
+
+def _run_task(make_world: Callable[[], AssistedEnvironment], config: CollectConfig, task: str) -> list[Trajectory]:
+    world = make_world()
+    return [_run_one(world, config, task, index) for index in range(config.episodes_per_task)]
+
+
+def _run_one(world: AssistedEnvironment, config: CollectConfig, task: str, index: int) -> Trajectory:
+    rate = config.rates[index % len(config.rates)]
+    entropy = np.random.SeedSequence([config.seed, zlib.crc32(task.encode()), index])
+    seed = int(entropy.generate_state(1)[0])
+    policy = RandomHelp(rate, list(world.interventions))
+    episode = run_episode(world, task, seed, policy, None, f"{task}#{index}")
+    return msgspec.structs.replace(episode, fields={**episode.fields, "rate": rate})

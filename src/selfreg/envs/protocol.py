@@ -1,0 +1,174 @@
+"""What an environment, a base policy and a form of help are, and the three put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from selfreg.data import NOHELP, Step
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """A task world with an expert: what Phase I needs to know about it.
+
+    `text` describes the state completely, for people and language models. `key` is its exact identity within a
+    task: two moments with equal keys must have the same future under the same actions, whatever led there.
+    """
+
+    @property
+    def action_names(self) -> Sequence[str]:
+        """Names of the actions 0, 1, ..."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the episode is over."""
+
+    @property
+    def outcome(self) -> float | None:
+        """Success in [0, 1]; None while the episode goes on."""
+
+    def reset(self, task: str) -> None:
+        """Begin the episode that `task` names; the same name gives the same start."""
+
+    def step(self, action: int) -> None:
+        """Take one action."""
+
+    def text(self) -> str:
+        """Describe the current state completely."""
+
+    def key(self) -> str:
+        """Identify the current state exactly."""
+
+    def expert_action(self) -> int:
+        """Return what the expert would do now."""
+
+
+class BasePolicy(Protocol):
+    """The agent that may be helped."""
+
+    def act(self, environment: Environment, generator: np.random.Generator) -> int:
+        """Choose the next action; all chance comes from `generator`."""
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """A form of help: the expert takes over for a few environment steps.
+
+    Raises
+    ------
+    ValueError
+        If the name is empty or "nohelp", `steps` is below 1 or `cost` is negative.
+    """
+
+    name: str = field(default="help", metadata={"help": "name of the help type"})
+    steps: int = field(default=1, metadata={"help": "environment steps that the expert takes"})
+    cost: int = field(default=1, metadata={"help": "budget units that one use takes"})
+
+    def __post_init__(self) -> None:
+        if not self.name or self.name == NOHELP:
+            raise ValueError(f"Intervention.name is {self.name!r}; expected a name other than {NOHELP!r}")
+        if self.steps < 1:
+            raise ValueError(f"Intervention {self.name!r} has steps={self.steps}; expected at least 1")
+        if self.cost < 0:
+            raise ValueError(f"Intervention {self.name!r} has cost={self.cost}; expected 0 or more")
+
+
+class AssistedEnvironment:
+    """An environment in which a base policy acts, unless an intervention is asked for.
+
+    One decision step is one environment step of the base policy, or all steps of one intervention (fewer where the
+    episode ends first).
+
+    Parameters
+    ----------
+    environment : Environment
+        The world; it belongs to this object from now on.
+    policy : BasePolicy
+        The agent.
+    interventions : sequence of Intervention
+        The forms of help on offer, by unique names.
+
+    Raises
+    ------
+    ValueError
+        If two interventions share a name.
+    """
+
+    def __init__(self, environment: Environment, policy: BasePolicy, interventions: Sequence[Intervention]) -> None:
+        self.environment = environment
+        self.policy = policy
+        self.interventions = {intervention.name: intervention for intervention in interventions}
+        if len(self.interventions) < len(interventions):
+            raise ValueError(f"interventions share a name: {[one.name for one in interventions]}")
+        self._generator = np.random.default_rng(0)
+        self._state: Step | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the episode is over."""
+        return self.environment.done
+
+    @property
+    def outcome(self) -> float | None:
+        """Success in [0, 1]; None while the episode goes on."""
+        return self.environment.outcome
+
+    def reset(self, task: str, seed: int) -> None:
+        """Begin an episode; `seed` alone decides the chance in the base policy."""
+        self.environment.reset(task)
+        self._generator = np.random.default_rng(seed)
+        self._state = None
+
+    def state(self) -> Step:
+        """Return the current state, with neither action nor intervention."""
+        if self._state is None:
+            self._state = Step(state=self.environment.text(), key=self.environment.key())
+        return self._state
+
+    def step(self, intervention: str | None = None) -> Step:
+        """Take one decision step.
+
+        Parameters
+        ----------
+        intervention : str or None
+            Name of the help type to run; None lets the base policy act.
+
+        Returns
+        -------
+        Step
+            The state before the step, what was done, and the intervention with its cost.
+
+        Raises
+        ------
+        ValueError
+            If the episode is over or no intervention has this name.
+        """
+        if self.done:
+            raise ValueError("the episode is over; expected reset() before the next step()")
+        before = self.state()
+        if intervention is None:
+            actions, cost = [self._act(self.policy.act(self.environment, self._generator))], None
+        else:
+            help_type = self._intervention(intervention)
+            actions, cost = self._take_over(help_type.steps), help_type.cost
+        self._state = None
+        return Step(before.state, ", ".join(actions), before.key, intervention, cost)
+
+    def _act(self, action: int) -> str:
+        self.environment.step(action)
+        return self.environment.action_names[action]
+
+    def _take_over(self, steps: int) -> list[str]:
+        actions: list[str] = []
+        while len(actions) < steps and not self.done:
+            actions.append(self._act(self.environment.expert_action()))
+        return actions
+
+    def _intervention(self, name: str) -> Intervention:
+        if name not in self.interventions:
+            raise ValueError(f"intervention {name!r} is unknown; expected one of {sorted(self.interventions)} or None")
+        return self.interventions[name]

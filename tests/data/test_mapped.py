@@ -1,0 +1,131 @@
+"""Any JSONL by mapping, tau-bench, and the real logs beside the project."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from selfreg.data import LogError, read_trajectories
+
+ROLES = {"task": "id", "outcome": "won", "steps": "turns", "observation": "saw", "intervention": "helper"}
+GOOD = {"id": 7, "won": True, "helper": None, "model": "m", "turns": [{"saw": "a"}, {"saw": None, "helper": "person"}]}
+
+
+def read(tmp_path, *records, roles=ROLES, **options):
+    path = tmp_path / "log.jsonl"
+    path.write_text("\n".join(r if isinstance(r, str) else json.dumps(r) for r in records))
+    return list(read_trajectories(path, "jsonl", roles=roles, **options))
+
+
+def test_roles_are_found_in_the_step_or_the_episode(tmp_path) -> None:
+    (episode,) = read(tmp_path, GOOD)
+    assert (episode.task, episode.outcome, episode.episode) == ("7", 1.0, "log.jsonl:1")
+    assert [step.state for step in episode.steps] == ["a", ""]
+    assert [step.intervention for step in episode.steps] == [None, "person"]
+    assert episode.fields == {"id": 7, "helper": None, "model": "m"}
+
+
+def test_a_role_of_the_episode_holds_for_each_step(tmp_path) -> None:
+    (episode,) = read(tmp_path, {**GOOD, "helper": "gpt", "turns": [{"saw": "a"}, {"saw": "b"}]})
+    assert [step.intervention for step in episode.steps] == ["gpt", "gpt"]
+    assert episode.cost == 2
+
+
+def test_an_episode_field_that_is_not_mapped_is_no_role_of_steps(tmp_path) -> None:
+    (episode,) = read(tmp_path, {**GOOD, "cost": 0.25, "action": "x"})
+    assert [step.cost for step in episode.steps] == [None, None]
+    assert [step.action for step in episode.steps] == [None, None]
+    assert episode.fields["cost"] == 0.25
+
+
+def test_dotted_paths(tmp_path) -> None:
+    roles = {**ROLES, "task": "info.id", "observation": "seen.text"}
+    (episode,) = read(tmp_path, {"info": {"id": "x"}, "won": 0, "helper": None, "turns": [{"seen": {"text": "hi"}}]}, roles=roles)
+    assert (episode.task, episode.steps[0].state) == ("x", "hi")
+
+
+def test_filters(tmp_path) -> None:
+    records = [{**GOOD, "model": model} for model in ("a", "b", None)]
+    assert len(read(tmp_path, *records, where={"model": ["a"]})) == 1
+    assert len(read(tmp_path, *records, where={"model": ["a", "b"]})) == 2
+    assert len(read(tmp_path, *records, where={"model": ["null"], "id": ["7"]})) == 1
+    with pytest.raises(LogError, match=r"log.jsonl:1: field 'modle' is missing; a filter names it"):
+        read(tmp_path, *records, where={"modle": ["a"]})
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ("nonsense", r"log.jsonl:1: not JSON"),
+        ("[1]", "must be a JSON object; got a list"),
+        ({**GOOD, "won": 1.5}, r"log.jsonl:1: field 'won': expected a number in \[0, 1\]; got 1.5"),
+        ({**GOOD, "won": "yes"}, "field 'won': expected a number .* got a string"),
+        ({**GOOD, "won": None}, "outcome is null"),
+        ({**GOOD, "turns": []}, "field 'turns': expected a list of at least one step; got an empty list"),
+        ({**GOOD, "turns": 3}, "field 'turns': expected a list"),
+        ({**GOOD, "turns": ["x"]}, "step 0: expected an object; got a string"),
+        ({**GOOD, "turns": [{"saw": "a"}, {}]}, r"step 1: field 'saw' is missing \(role 'observation'\)"),
+        ({**GOOD, "turns": [{"saw": "a", "helper": 3}]}, "step 0: field 'helper': expected the name of a help type"),
+        ({**GOOD, "turns": [{"saw": "a", "cost": 0.5}]}, "step 0: field 'cost': expected an integer >= 0; got 0.5"),
+        ({**GOOD, "id": [1]}, "field 'id': expected a string or an integer; got a list"),
+        ({"won": 1, "helper": None, "turns": [{"saw": "a"}]}, r"field 'id' is missing \(role 'task'\)"),
+        ({**GOOD, "truncated": "no"}, "field 'truncated': expected true or false"),
+    ],
+)
+def test_a_bad_record_names_line_field_and_what_was_expected(tmp_path, record, message) -> None:
+    with pytest.raises(LogError, match=message):
+        read(tmp_path, record)
+    skipped: list[LogError] = []
+    assert len(read(tmp_path, record, GOOD, skipped=skipped)) == 1
+    assert len(skipped) == 1
+
+
+def test_unknown_roles_and_misplaced_mappings(tmp_path) -> None:
+    with pytest.raises(ValueError, match="role 'reward' is not known"):
+        read(tmp_path, GOOD, roles={"reward": "won"})
+    with pytest.raises(ValueError, match="mapping of roles is for format 'jsonl'"):
+        read_trajectories(tmp_path / "x", "tau_bench", roles=ROLES)
+
+
+def test_tau_bench(tmp_path) -> None:
+    call = {"function": {"name": "get", "arguments": "{}"}}
+    messages = [
+        {"role": "system", "content": "policy"},
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "name": "get", "content": "42"},
+        {"role": "assistant", "content": "it is 42"},
+        {"role": "user", "content": "bye"},
+    ]
+    path = tmp_path / "tau.json"
+    path.write_text(json.dumps([{"task_id": 3, "reward": 1.0000001, "traj": messages, "trial": 2}]))
+    (episode,) = read_trajectories(path, "tau_bench")
+    assert (episode.task, episode.episode, episode.outcome, episode.fields["trial"]) == ("3", "3/2", 1.0, 2)
+    assert [(s.state, s.action) for s in episode.steps] == [("hello", "get({})"), ("get returned: 42", "it is 42")]
+    path.write_text(json.dumps([{"task_id": 3, "reward": "x", "traj": messages}]))
+    with pytest.raises(LogError, match="episode 1: field 'reward': expected a number; got a string"):
+        list(read_trajectories(path, "tau_bench"))
+    path.write_text("{}")
+    with pytest.raises(LogError, match="expected a JSON list of episodes; got an object"):
+        list(read_trajectories(path, "tau_bench"))
+
+
+def test_tau_bench_as_published(shared_data) -> None:
+    episodes = list(read_trajectories(shared_data / "tau_bench" / "gpt-4o-airline.json.gz", "tau_bench"))
+    assert len(episodes) == 200
+    assert sum(e.outcome for e in episodes) / 200 == pytest.approx(0.42)
+    assert sum(len(e.steps) for e in episodes) / 200 == pytest.approx(12.27)
+
+
+def test_mint(shared_data) -> None:
+    roles = {"task": "task_id", "outcome": "success", "intervention": "helper"}
+    where = {"actor": ["gpt-3.5-turbo-0613"]}
+    path = shared_data / "mint" / "mint_core.jsonl.gz"
+    episodes = list(read_trajectories(path, "jsonl", roles=roles, where=where))
+    alone = {e.task: e.outcome for e in episodes if not e.helped}
+    helped = {e.task: e.outcome for e in episodes if e.helped}
+    assert sum(alone.values()) / len(alone) == pytest.approx(0.362, abs=5e-4)
+    assert sum(helped.values()) / len(helped) == pytest.approx(0.514, abs=5e-4)
+    assert sum(alone[t] == 0 and helped[t] == 1 for t in alone) == 134
+    assert sum(alone[t] == 1 and helped[t] == 0 for t in alone) == 45
