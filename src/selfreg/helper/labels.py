@@ -1,0 +1,174 @@
+"""Labels: the optimal decision and its advantage for every logged step and every remaining budget."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from selfreg._extras import needs
+from selfreg._files import written_whole
+from selfreg.data import Trajectory, state_text
+
+if TYPE_CHECKING:
+    from selfreg.estimate import EstimatedModel
+    from selfreg.helper.training import HelperExamples
+    from selfreg.solve import Solution
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """One label per logged step and lattice point of remaining budget.
+
+    Attributes
+    ----------
+    actions : tuple of str
+        `nohelp`, then the help types.
+    trajectories : sequence of Trajectory
+        What was labelled.
+    episode, step : int64 (steps,)
+        Place of every labelled step: index into `trajectories`, step in it.
+    budgets : int64 (points, budgets)
+        Remaining budgets, in C order.
+    decision : int8 (steps, points)
+        Index of the optimal action.
+    q : float64 (steps, points, actions)
+        Value of every action, NaN where it is unavailable or not affordable.
+    visits : float64 (steps, actions)
+        How often each action was taken in the step's abstract state, in the logs of the model.
+    """
+
+    actions: tuple[str, ...]
+    trajectories: Sequence[Trajectory]
+    episode: npt.NDArray[np.int64]
+    step: npt.NDArray[np.int64]
+    budgets: npt.NDArray[np.int64]
+    decision: npt.NDArray[np.int8]
+    q: npt.NDArray[np.float64]
+    visits: npt.NDArray[np.float64]
+
+    @property
+    def advantage(self) -> npt.NDArray[np.float64]:
+        """float64 (steps, points): Q(best help) - Q(nohelp); NaN where no help can be had."""
+        if self.q.shape[2] == 1:
+            return np.full(self.q.shape[:2], np.nan)
+        help_types = np.where(np.isnan(self.q[..., 1:]), -np.inf, self.q[..., 1:])
+        best = help_types.max(axis=2)
+        return np.where(np.isinf(best), np.nan, best - self.q[..., 0])
+
+    @property
+    def support(self) -> npt.NDArray[np.float64]:
+        """float64 (steps, points): what one visit tells about the advantage.
+
+        n0 n1 / (n0 + n1)^2 with n0 visits alone and n1 with the best help: over the n0 + n1 visits of a state this adds
+        up to n0 n1 / (n0 + n1), the precision of the difference of two means. A state where one of the two was hardly
+        tried tells little, however often it was seen.
+        """
+        help_types = np.where(np.isnan(self.q[..., 1:]), -np.inf, self.q[..., 1:])
+        best = help_types.argmax(axis=2) if help_types.shape[2] else np.zeros(self.decision.shape, dtype=np.int64)
+        alone, helped = self.visits[:, :1], np.take_along_axis(self.visits[:, 1:], best, axis=1)
+        total = alone + helped
+        return np.divide(alone * helped, total**2, out=np.zeros_like(total), where=total > 0)
+
+    def examples(self, history: int = 0) -> HelperExamples:
+        """What `train_helper` learns from, weighed by |advantage| times `support`.
+
+        Steps at which no help can be had teach nothing and are left out.
+
+        Parameters
+        ----------
+        history : int
+            Earlier steps shown in the state's text; see `selfreg.data.state_text`.
+        """
+        from selfreg.helper.training import HelperExamples
+
+        rows, points = np.nonzero(~np.isnan(self.advantage))
+        texts = [state_text(self._episode(i).steps[: int(self.step[i]) + 1], history) for i in range(len(self.step))]
+        return HelperExamples(
+            texts=[texts[i] for i in rows],
+            budgets=self.budgets[points],
+            decisions=self.decision[rows, points].astype(np.int64),
+            weights=(np.abs(self.advantage) * self.support)[rows, points],
+            tasks=[self._episode(int(i)).task for i in rows],
+            actions=self.actions,
+        )
+
+    def _episode(self, row: int) -> Trajectory:
+        return self.trajectories[int(self.episode[row])]
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write Parquet: one row per step and budget."""
+        with needs("logs", "selfreg.helper.labels"):
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+        n_points = len(self.budgets)
+        place = np.repeat(np.arange(len(self.step)), n_points)
+        columns: dict[str, pa.Array] = {
+            "task": pa.array([t.task for t in self.trajectories]).take(pa.array(self.episode[place])),
+            "episode": pa.array([t.episode for t in self.trajectories]).take(pa.array(self.episode[place])),
+            "step": pa.array(self.step[place]),
+            "decision": pa.array(self.actions).take(pa.array(self.decision.ravel())),
+            "advantage": pa.array(self.advantage.ravel(), from_pandas=True),
+        }
+        for i in range(self.budgets.shape[1]):
+            name = "budget" if self.budgets.shape[1] == 1 else f"budget_{i}"
+            columns[name] = pa.array(np.tile(self.budgets[:, i], len(self.step)))
+        for a, name in enumerate(self.actions):
+            columns[f"q_{name}"] = pa.array(self.q[..., a].ravel(), from_pandas=True)
+            columns[f"visits_{name}"] = pa.array(self.visits[place, a])
+        with written_whole(path) as temporary:
+            pq.write_table(pa.table(columns), temporary, compression="zstd")
+
+
+def label(trajectories: Sequence[Trajectory], model: EstimatedModel, solution: Solution) -> Labels:
+    """Label every step whose abstract state is in the model, at every remaining budget.
+
+    Parameters
+    ----------
+    trajectories : sequence of Trajectory
+        Those that the model was estimated from, or others.
+    model : EstimatedModel
+    solution : Solution
+        Of `model.mdp`.
+
+    Raises
+    ------
+    ValueError
+        If the solution is not of this model.
+
+    Examples
+    --------
+    >>> import selfreg
+    >>> from selfreg.data import Step, Trajectory
+    >>> from selfreg.estimate import Features, estimate_mdp
+    >>> from selfreg.helper import label
+    >>> logs = [
+    ...     Trajectory("t", "a", 0.0, (Step("hard"),)),
+    ...     Trajectory("t", "b", 1.0, (Step("hard", intervention="help"),)),
+    ... ]
+    >>> model = estimate_mdp(logs, Features(["step"]))
+    >>> labels = label(logs, model, selfreg.solve(model.mdp, 1))
+    >>> labels.decision.tolist(), labels.advantage.tolist()
+    ([[0, 1], [0, 1]], [[nan, 1.0], [nan, 1.0]])
+    """
+    if solution.mdp is not model.mdp:
+        raise ValueError("the solution is of another model than the one given")
+    places = [
+        (e, t, state)
+        for e, trajectory in enumerate(trajectories)
+        for t in range(len(trajectory.steps))
+        if (state := model.state(trajectory, t)) is not None
+    ]
+    episode, step, states = np.array(places, dtype=np.int64).reshape(-1, 3).T
+    n = model.mdp.n_states
+    actions = model.mdp.actions
+    q = np.stack([solution.q(name).reshape(n, -1) for name in actions], axis=2)
+    visits = np.stack([model.counts.visits.get(name, np.zeros(n)) for name in actions], axis=1)
+    points = np.indices(solution.value.shape[1:]).reshape(len(solution.budget), -1).T
+    decision = solution.policy.reshape(n, -1)[states]
+    return Labels(actions, trajectories, episode, step, points.astype(np.int64), decision, q[states], visits[states])

@@ -1,0 +1,221 @@
+"""`selfreg fit` and the stages one by one, as an engineer with a folder of logs runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import selfreg
+from selfreg.cli.main import main
+from selfreg.data import Step, Trajectory, write_trajectories
+from selfreg.runs import RunFolder
+
+CLASSES = Path(__file__).parents[2] / "examples" / "mint_classes.toml"
+
+
+@pytest.fixture
+def log(tmp_path) -> Path:
+    """40 tasks, alone and helped: after an error the agent alone mostly fails; help mostly rescues."""
+    generator = np.random.default_rng(0)
+    lines = []
+    for task in range(40):
+        for helper in (None, "person"):
+            wrong = generator.random() < 0.6
+            won = generator.random() < ((0.8 if helper else 0.2) if wrong else 0.9)
+            turns = [{"saw": f"task {task}"}, {"saw": "Error: no" if wrong else "fine"}]
+            record = {"id": task, "won": int(won), "who": helper, "agent": "a" if task % 2 else "b", "turns": turns}
+            lines.append(json.dumps(record))
+    path = tmp_path / "log.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def options(log: Path, out: Path, *more: str) -> list[str]:
+    roles = ["task=id", "outcome=won", "intervention=who", "steps=turns", "observation=saw"]
+    mapped = [part for role in roles for part in ("--map", role)]
+    return ["fit", str(log), "--format", "jsonl", *mapped, "--out", str(out), *more]
+
+
+def test_fit_makes_a_whole_run_folder(log, tmp_path, capsys) -> None:
+    out = tmp_path / "run"
+    state = ["--state", "step,class", "--classes", str(CLASSES), "--budget", "2"]
+    assert main(options(log, out, *state)) == 0
+    printed = capsys.readouterr().out
+    assert "planned" in printed
+    assert "report:" in printed
+    files = {"run.toml", "trajectories.parquet", "model.npz", "solution.npz", "labels.parquet", "summary.json"}
+    assert {p.name for p in out.iterdir()} == files | {"report.html"}
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["schema"] == "selfreg.summary/1"
+    assert summary["budgets"] == [0, 1, 2]
+    assert summary["episodes"] == 80
+    assert summary["success"][0] == pytest.approx(summary["unhelped"]["success"], abs=1e-12)
+    assert np.all(np.diff(summary["success"]) >= 0)
+    assert all(u <= b + 1e-12 for u, b in zip(summary["usage"], summary["budgets"], strict=True))
+    labels = pq.read_table(out / "labels.parquet")
+    assert labels.num_rows == 80 * 2 * 3
+    assert set(labels["decision"].to_pylist()) == {"nohelp", "person"}
+    page = (out / "report.html").read_text()
+    assert "<svg" in page
+    assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", ""
+    )
+
+
+def test_a_run_folder_reads_back_what_was_written(log, tmp_path) -> None:
+    out = tmp_path / "run"
+    assert main(options(log, out, "--budget", "3")) == 0
+    run = RunFolder.open(out)
+    model = run.model()
+    solution = run.solution(model)
+    again = selfreg.solve(model.mdp, 3)
+    np.testing.assert_array_equal(solution.value, again.value)
+    np.testing.assert_array_equal(solution.policy, again.policy)
+    assert model.success(solution).tolist() == run.summary()["success"]
+    assert len(run.trajectories()) == 80
+    assert run.settings()["solve"]["budget"] == [3]
+
+
+def test_stages_one_by_one_give_what_fit_gives(log, tmp_path, capsys) -> None:
+    whole, steps = tmp_path / "whole", tmp_path / "steps"
+    assert main(options(log, whole, "--state", "step", "--budget", "2")) == 0
+    imported = options(log, steps)
+    assert main(["import", *imported[1:]]) == 0
+    for command in (["estimate", "--state", "step"], ["solve", "--budget", "2"], ["label"], ["report"]):
+        assert main([command[0], str(steps), *command[1:]]) == 0
+    assert RunFolder(whole).summary() == RunFolder(steps).summary()
+    assert (whole / "labels.parquet").read_bytes() == (steps / "labels.parquet").read_bytes()
+    assert {p.name for p in whole.iterdir()} == {p.name for p in steps.iterdir()}
+
+
+def test_filters_and_an_earlier_run(log, tmp_path, capsys) -> None:
+    out = tmp_path / "run"
+    assert main(options(log, out, "--where", "agent=a")) == 0
+    assert RunFolder(out).summary()["episodes"] == 40
+    assert main(options(log, out)) == 2
+    assert "exists" in capsys.readouterr().err
+    assert main(options(log, out, "--where", "agent=a", "--where", "agent=b", "--overwrite")) == 0
+    assert RunFolder(out).summary()["episodes"] == 80
+
+
+def test_a_folder_of_somebody_else_is_never_replaced(log, tmp_path, capsys) -> None:
+    out = tmp_path / "thesis"
+    out.mkdir()
+    (out / "chapter.txt").write_text("years of work")
+    assert main(options(log, out, "--overwrite")) == 2
+    assert "left alone" in capsys.readouterr().err
+    assert (out / "chapter.txt").read_text() == "years of work"
+
+
+def test_skip_bad_counts_and_lists(log, tmp_path, capsys) -> None:
+    with log.open("a") as stream:
+        stream.write('{"id": 99, "won": 7}\n')
+    out = tmp_path / "run"
+    assert main(options(log, out)) == 2
+    error = capsys.readouterr().err
+    assert "log.jsonl:81: field 'turns' is missing" in error
+    assert "Traceback" not in error
+    assert not out.exists()
+    assert main(options(log, out, "--skip-bad")) == 0
+    assert "skipped 1 records in all" in capsys.readouterr().err
+    assert "log.jsonl:81" in RunFolder(out).settings()["import"]["skipped"][0]
+    assert "log.jsonl:81" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--where", "agent=nobody"], "no episode with"),
+        (["--where", "agent"], "expected NAME=VALUE"),
+        (["--where", "model=a"], "field 'model' is missing"),
+        (["--map", "reward=won"], "role 'reward' is not known"),
+        (["--map", "task=agent"], "'task' is given twice"),
+        (["--state", "domain"], "feature 'domain' is no field"),
+        (["--state", "class"], "'class' needs classes"),
+        (["--classes", "x.toml"], "is not used without --state"),
+        (["--state", "class", "--classes", "nothing.toml"], "nothing.toml: no such file"),
+        (["--budget", "-1"], "expected integers >= 0"),
+        (["--budget", "1.5"], "expected an integer"),
+        (["--budget", "1,2"], "has 2 entries; the costs of this model have 1"),
+        (["--cost", "robot=1"], "no step of these logs used"),
+        (["--cost", "person=x"], "expected an integer"),
+        (["--where", "who=person"], "every step was helped"),
+        (["--kappa", "-1"], "kappa"),
+    ],
+)
+def test_errors_name_the_culprit_and_leave_nothing(log, tmp_path, capsys, more, message) -> None:
+    out = tmp_path / "run"
+    assert main(options(log, out, *more)) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert [p.name for p in tmp_path.iterdir()] == ["log.jsonl"]
+
+
+def test_an_empty_log_and_a_missing_one(tmp_path, capsys) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("")
+    assert main(options(empty, tmp_path / "run")) == 2
+    assert "empty.jsonl: no episode" in capsys.readouterr().err
+    assert main(options(tmp_path / "nothing.jsonl", tmp_path / "run")) == 2
+    assert "no such file" in capsys.readouterr().err
+
+
+def test_no_helped_episode_means_no_help_and_says_so(log, tmp_path, capsys) -> None:
+    out = tmp_path / "run"
+    assert main(options(log, out, "--where", "who=null", "--budget", "2")) == 0
+    assert "help is not available in this model" in capsys.readouterr().err
+    summary = RunFolder(out).summary()
+    assert summary["success"] == [summary["unhelped"]["success"]] * 3
+    assert summary["actions"] == ["nohelp"]
+
+
+def test_two_budgets(log, tmp_path) -> None:
+    out = tmp_path / "run"
+    assert main(options(log, out, "--cost", "person=1,2", "--budget", "1,2", "--state", "step")) == 0
+    summary = RunFolder(out).summary()
+    assert summary["budgets"] == [[i, j] for i in range(2) for j in range(3)]
+    assert summary["success"][-1] > summary["success"][0]
+    assert summary["success"][4] == summary["success"][0]  # one unit of the second budget does not pay
+
+
+def test_stages_out_of_order_name_the_stage_that_is_missing(tmp_path, capsys) -> None:
+    assert main(["solve", str(tmp_path)]) == 2
+    assert "is no run folder" in capsys.readouterr().err
+    write_trajectories(tmp_path / "log.jsonl", [Trajectory("t", "e", 1.0, (Step("s"),))])
+    assert main(["import", str(tmp_path / "log.jsonl"), "--out", str(tmp_path / "run")]) == 0
+    for command, needed in (("solve", "estimate"), ("label", "estimate"), ("report", "solve")):
+        assert main([command, str(tmp_path / "run")]) == 2
+        assert f"run `selfreg {needed}` first" in capsys.readouterr().err
+
+
+def test_usage_errors_and_version(capsys) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"selfreg {selfreg.__version__}\n"
+    assert main(["fit"]) == 2
+    assert main(["nonsense"]) == 2
+
+
+def test_mint_in_under_a_minute(shared_data, tmp_path) -> None:
+    out = tmp_path / "run"
+    path = shared_data / "mint" / "mint_core.jsonl.gz"
+    roles = ["task=task_id", "outcome=success", "intervention=helper", "steps=steps"]
+    roles += ["observation=observation", "action=action"]
+    mapped = [part for role in roles for part in ("--map", role)]
+    state = ["--state", "domain,step,class", "--classes", str(CLASSES), "--budget", "5"]
+    command = ["fit", str(path), "--format", "jsonl", *mapped, "--where", "actor=gpt-3.5-turbo-0613", *state]
+    done = subprocess.run(
+        [sys.executable, "-m", "selfreg", *command, "--out", str(out)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    summary = RunFolder(out).summary()
+    assert summary["success"][0] == pytest.approx(212 / 586, abs=1e-9)
+    assert np.all(np.diff(summary["success"]) >= 0)
+    assert summary["episodes"] == 2 * 586

@@ -1,0 +1,144 @@
+"""The PRM: what it learns from, its figures, its folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from selfreg.data import Step, Trajectory
+from selfreg.prm import PRM, PRMConfig, train_prm
+from selfreg.prm.classifier import Examples
+from selfreg.prm.prm import _temperature, _visits
+
+_WORDS = ["north", "south", "east", "west", "door", "key", "lamp", "table", "open", "closed", "near", "far"]
+_QUICK = PRMConfig(hidden_size=32, layers=1, epochs=4)
+
+
+def _logs(tasks: int = 20, episodes: int = 10, seed: int = 0, luck: float = 0.95) -> list[Trajectory]:
+    """Episodes of two steps; the word in the state decides, mostly; every third is helped at its first step."""
+    rng, logs = np.random.default_rng(seed), []
+    for task in range(tasks):
+        for episode in range(episodes):
+            good = rng.random() < 0.5
+            words = [[*rng.choice(_WORDS, 6), "green" if good else "red"] for _ in range(2)]
+            steps = tuple(Step(state=" ".join(rng.permutation(shown))) for shown in words)
+            if episode % 3 == 0:
+                steps = (Step(state=steps[0].state, intervention="help"), steps[1])
+            outcome = float((rng.random() < luck) == good)
+            logs.append(Trajectory(task=f"task {task}", episode=f"{task}-{episode}", outcome=outcome, steps=steps))
+    return logs
+
+
+@pytest.fixture(scope="module")
+def prm() -> PRM:
+    return train_prm(_logs(), _QUICK)
+
+
+def test_learns_on_held_out_tasks(prm: PRM) -> None:
+    assert prm.figures["auroc"] > 0.9
+    assert prm.figures["brier"] < prm.figures["brier_constant"] / 2
+    assert prm.figures["ece"] < 0.2
+    good, bad = prm.score(["green door north", "red door north"])
+    assert good > 0.8
+    assert bad < 0.2
+
+
+def test_counts_only_unhelped_continuations(prm: PRM) -> None:
+    helped = {i for i in range(10) if i % 3 == 0}
+    assert prm.figures["train_steps"] == 14 * (2 * 10 - len(helped))
+    assert prm.figures["test_steps"] == 3 * (2 * 10 - len(helped))
+
+
+def test_split_holds_every_task_once(prm: PRM) -> None:
+    assert sorted(task for part in prm.split.values() for task in part) == sorted({log.task for log in _logs()})
+
+
+def test_save_and_load(prm: PRM, tmp_path: Path) -> None:
+    prm.save(tmp_path / "prm")
+    loaded = PRM.load(tmp_path / "prm")
+    texts = [*(log.steps[0].state for log in _logs(seed=1)[:50]), "", "green " * 1000]
+    np.testing.assert_allclose(loaded.score(texts), prm.score(texts), atol=1e-6)
+    assert (loaded.temperature, loaded.history) == (prm.temperature, prm.history)
+    assert (loaded.figures, loaded.split) == (prm.figures, prm.split)
+
+
+def test_visits_merge_identical_texts_into_soft_targets() -> None:
+    logs = [
+        Trajectory(task="t", episode="1", outcome=1.0, steps=(Step(state="a"), Step(state="b"))),
+        Trajectory(task="t", episode="2", outcome=0.0, steps=(Step(state="a"), Step(state="a", intervention="help"))),
+        Trajectory(task="u", episode="3", outcome=0.0, steps=(Step(state="c", intervention="help"), Step(state="a"))),
+        Trajectory(task="u", episode="4", outcome=None, steps=(Step(state="d"),), truncated=True),
+    ]
+    visits = _visits(logs, history=0)
+    assert (visits.texts, visits.tasks) == (["a", "b", "a"], ["t", "t", "u"])
+    merged = visits.merged()
+    assert merged.texts == ["a", "b"]
+    np.testing.assert_array_equal(merged.targets, [[0.5], [1.0]])
+    np.testing.assert_array_equal(merged.weights, [2.0, 1.0])
+    assert visits.of(["u"]).texts == ["a"]
+
+
+def test_history_is_part_of_the_text() -> None:
+    steps = (Step(state="a", action="go"), Step(state="b"))
+    visits = _visits([Trajectory(task="t", episode="1", outcome=1.0, steps=steps)], history=1)
+    assert visits.texts == ["a", "a\n> go\nb"]
+
+
+def test_temperature_undoes_overconfidence_and_keeps_off_single_outcomes() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, 4000)
+    outcomes = (rng.random(4000) < 1 / (1 + np.exp(-logits))).astype(np.float64)[:, None]
+    weights = np.ones(4000)
+    assert _temperature(3 * logits, Examples([""] * 4000, outcomes, weights)) == pytest.approx(3, rel=0.1)
+    assert _temperature(3 * logits, Examples([""] * 4000, 0 * outcomes, weights)) == 1
+
+
+def test_says_what_is_missing() -> None:
+    logs = _logs(tasks=3, episodes=3)
+    with pytest.raises(ValueError, match="2 task"):
+        train_prm([log for log in logs if log.task != "task 0"], _QUICK)
+    always = [msgspec.structs.replace(log, outcome=1.0) for log in logs]
+    with pytest.raises(ValueError, match=r"every outcome of the 1 training tasks \(of 3 tasks\) is 1.0"):
+        train_prm(always, _QUICK)
+    ask = (Step(state="x", intervention="help"),)
+    helped = [msgspec.structs.replace(log, steps=ask) for log in logs]
+    with pytest.raises(ValueError, match="none of 9 trajectories"):
+        train_prm(helped, _QUICK)
+    with pytest.raises(ValueError, match="none of 0 trajectories"):
+        train_prm([], _QUICK)
+
+
+def test_test_tasks_of_one_outcome_have_no_area() -> None:
+    logs = _logs(tasks=6, luck=1.0)
+    split = train_prm(logs, PRMConfig(hidden_size=16, layers=1, epochs=1)).split
+    same = [msgspec.structs.replace(log, outcome=1.0) if log.task in split["test"] else log for log in logs]
+    assert "auroc" not in train_prm(same, PRMConfig(hidden_size=16, layers=1, epochs=1)).figures
+
+
+def test_imports_without_torch_and_names_the_extra() -> None:
+    script = """
+import sys
+sys.modules["torch"] = None
+import selfreg
+import selfreg.prm, selfreg.helper
+from selfreg.helper import Helper, HelperConfig, Ledger
+from selfreg.prm import EncoderConfig, PRM, PRMConfig, TextClassifier
+try:
+    TextClassifier.create(["success"], ["a"], EncoderConfig())
+except ImportError as error:
+    assert "pip install 'selfreg[ml]'" in str(error), error
+else:
+    sys.exit("torch was not missed")
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_importing_stays_light() -> None:
+    script = "import sys, selfreg, selfreg.prm, selfreg.helper; from selfreg.helper import Ledger\n"
+    script += "sys.exit(', '.join({'torch', 'transformers', 'msgspec', 'rich'} & set(sys.modules)) or 0)"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
