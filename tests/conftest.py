@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 import strategies
@@ -14,6 +15,12 @@ settings.register_profile(
     "selfreg", max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("selfreg")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_torch_thread() -> None:
+    """Small models on shared machines lose more to threads that wait for each other than they gain."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(params=["cython", "python"], scope="session")

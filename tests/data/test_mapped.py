@@ -41,7 +41,9 @@ def test_an_episode_field_that_is_not_mapped_is_no_role_of_steps(tmp_path) -> No
 
 def test_dotted_paths(tmp_path) -> None:
     roles = {**ROLES, "task": "info.id", "observation": "seen.text"}
-    (episode,) = read(tmp_path, {"info": {"id": "x"}, "won": 0, "helper": None, "turns": [{"seen": {"text": "hi"}}]}, roles=roles)
+    (episode,) = read(
+        tmp_path, {"info": {"id": "x"}, "won": 0, "helper": None, "turns": [{"seen": {"text": "hi"}}]}, roles=roles
+    )
     assert (episode.task, episode.steps[0].state) == ("x", "hi")
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from selfreg.data import LogError, Step, Trajectory, read_trajectories, state_text, write_trajectories
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
-scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | texts
+numbers = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
+scalars = st.none() | st.booleans() | numbers | texts
 steps = st.builds(
     Step,
     state=texts,
@@ -62,10 +63,16 @@ def test_a_failed_write_leaves_the_old_file(tmp_path) -> None:
         ('{"task": "t", "episode": "e", "outcome": 2, "steps": [{"state": ""}]}', "outcome is 2; expected a number in"),
         ('{"task": "t", "episode": "e", "outcome": null, "steps": [{"state": ""}]}', "outcome is null"),
         ('{"task": "t", "episode": "e", "outcome": 1, "steps": []}', "steps is empty"),
-        ('{"task": "t", "episode": "e", "outcome": 1, "steps": [{"state": "", "cost": -1}]}', r"cost is -1.*steps\[0\]|cost"),
+        (
+            '{"task": "t", "episode": "e", "outcome": 1, "steps": [{"state": "", "cost": -1}]}',
+            "cost is -1",
+        ),
         ('{"task": "t", "episode": "e", "outcome": 1, "steps": [{"stat": ""}]}', "stat"),
         ("{", "log.jsonl:2"),
-        ('{"task": "t", "episode": "good", "outcome": 1, "steps": [{"state": ""}]}', "'good' was there before, in .*:1"),
+        (
+            '{"task": "t", "episode": "good", "outcome": 1, "steps": [{"state": ""}]}',
+            "'good' was there before",
+        ),
     ],
 )
 def test_a_broken_line_is_named_or_skipped(tmp_path, line, message) -> None:

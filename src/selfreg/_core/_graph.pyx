@@ -66,44 +66,36 @@ cdef Py_ssize_t tarjan(
     for root in range(n):
         if number[root]:
             continue
-        s = <int32_t> root
-        path[0] = s
-        n_path = 1
-        counter += 1
-        number[s] = low[s] = counter
-        waiting[n_waiting] = s
-        n_waiting += 1
-        action[s] = 0
-        edge[s] = rows[0][s]
-        while n_path:
+        s = j = <int32_t> root
+        while True:
+            if j < 0:  # all edges of s are walked
+                n_path -= 1
+                if n_path and low[s] < low[path[n_path - 1]]:
+                    low[path[n_path - 1]] = low[s]
+                if low[s] == number[s]:
+                    while True:
+                        n_waiting -= 1
+                        j = waiting[n_waiting]
+                        component[j] = <int32_t> n_components
+                        members[n_members] = j
+                        n_members += 1
+                        if j == s:
+                            break
+                    n_components += 1
+                if n_path == 0:
+                    break
+            elif number[j] == 0:
+                counter += 1
+                number[j] = low[j] = counter
+                path[n_path] = waiting[n_waiting] = j
+                n_path += 1
+                n_waiting += 1
+                action[j] = 0
+                edge[j] = rows[0][j]
+            elif component[j] < 0 and number[j] < low[s]:
+                low[s] = number[j]
             s = path[n_path - 1]
             j = next_successor(s, n_actions, rows, columns, terminal, edge, action)
-            if j >= 0:
-                if number[j] == 0:
-                    counter += 1
-                    number[j] = low[j] = counter
-                    waiting[n_waiting] = j
-                    n_waiting += 1
-                    action[j] = 0
-                    edge[j] = rows[0][j]
-                    path[n_path] = j
-                    n_path += 1
-                elif component[j] < 0 and number[j] < low[s]:
-                    low[s] = number[j]
-                continue
-            n_path -= 1
-            if n_path and low[s] < low[path[n_path - 1]]:
-                low[path[n_path - 1]] = low[s]
-            if low[s] == number[s]:
-                while True:
-                    n_waiting -= 1
-                    j = waiting[n_waiting]
-                    component[j] = <int32_t> n_components
-                    members[n_members] = j
-                    n_members += 1
-                    if j == s:
-                        break
-                n_components += 1
     return n_components
 
 

@@ -26,33 +26,31 @@ def strongly_connected(
     for root in range(n):
         if number[root]:
             continue
-        path = [root]
-        counter += 1
-        number[root] = low[root] = counter
-        waiting.append(root)
-        while path:
+        path: list[int] = []
+        s = j = root
+        while True:
+            if j < 0:  # all edges of s are walked
+                path.pop()
+                if path:
+                    low[path[-1]] = min(low[path[-1]], low[s])
+                if low[s] == number[s]:
+                    first = waiting.index(s)
+                    found = waiting[first:][::-1]
+                    del waiting[first:]
+                    component[found] = n_components
+                    members[n_members : n_members + len(found)] = found
+                    n_members += len(found)
+                    n_components += 1
+                if not path:
+                    break
+            elif not number[j]:
+                counter += 1
+                number[j] = low[j] = counter
+                path.append(j)
+                waiting.append(j)
+            elif component[j] < 0:
+                low[s] = min(low[s], number[j])
             s = path[-1]
-            if cursor[s] < len(successors[s]):
-                j = successors[s][cursor[s]]
-                cursor[s] += 1
-                if not number[j]:
-                    counter += 1
-                    number[j] = low[j] = counter
-                    waiting.append(j)
-                    path.append(j)
-                elif component[j] < 0:
-                    low[s] = min(low[s], number[j])
-                continue
-            path.pop()
-            if path:
-                low[path[-1]] = min(low[path[-1]], low[s])
-            if low[s] == number[s]:
-                while True:
-                    j = waiting.pop()
-                    component[j] = n_components
-                    members[n_members] = j
-                    n_members += 1
-                    if j == s:
-                        break
-                n_components += 1
+            j = successors[s][cursor[s]] if cursor[s] < len(successors[s]) else -1
+            cursor[s] += 1
     return n_components

@@ -124,7 +124,8 @@ def show(comparison: Comparison) -> None:
         for o in outcomes
     ]
     table(
-        "held-out tasks, closed loop (95% bootstrap intervals over tasks; random, PRM threshold: no limit, the helper's mean cost)",
+        "held-out tasks, closed loop, 95% bootstrap intervals over tasks\n"
+        "(random and PRM threshold: without a limit, at the helper's mean cost)",
         ["policy", "limit", "success", "help used", "steps", "unseen states"],
         rows,
     )

@@ -61,23 +61,22 @@ class Labels:
         return np.where(np.isinf(best), np.nan, best - self.q[..., 0])
 
     @property
-    def support(self) -> npt.NDArray[np.float64]:
-        """float64 (steps, points): what one visit tells about the advantage.
+    def tried(self) -> npt.NDArray[np.bool_]:
+        """bool (steps, points): whether going on alone and the best help were both tried in the step's state.
 
-        n0 n1 / (n0 + n1)^2 with n0 visits alone and n1 with the best help: over the n0 + n1 visits of a state this adds
-        up to n0 n1 / (n0 + n1), the precision of the difference of two means. A state where one of the two was hardly
-        tried tells little, however often it was seen.
+        Elsewhere the advantage compares a row of counts with one that was borrowed or is the PRM's.
         """
-        help_types = np.where(np.isnan(self.q[..., 1:]), -np.inf, self.q[..., 1:])
-        best = help_types.argmax(axis=2) if help_types.shape[2] else np.zeros(self.decision.shape, dtype=np.int64)
-        alone, helped = self.visits[:, :1], np.take_along_axis(self.visits[:, 1:], best, axis=1)
-        total = alone + helped
-        return np.divide(alone * helped, total**2, out=np.zeros_like(total), where=total > 0)
+        if self.q.shape[2] == 1:
+            return np.zeros(self.decision.shape, dtype=np.bool_)
+        best = np.where(np.isnan(self.q[..., 1:]), -np.inf, self.q[..., 1:]).argmax(axis=2)
+        helped = np.take_along_axis(self.visits[:, 1:], best, axis=1)
+        return np.asarray((self.visits[:, :1] > 0) & (helped > 0))
 
     def examples(self, history: int = 0) -> HelperExamples:
-        """What `train_helper` learns from, weighed by |advantage| times `support`.
+        """What `train_helper` learns from, weighed by |advantage|; every visit of a state counts.
 
-        Steps at which no help can be had teach nothing and are left out.
+        Steps at which no help can be had teach nothing and are left out, and so are those where one side was never
+        `tried`.
 
         Parameters
         ----------
@@ -86,13 +85,13 @@ class Labels:
         """
         from selfreg.helper.training import HelperExamples
 
-        rows, points = np.nonzero(~np.isnan(self.advantage))
+        rows, points = np.nonzero(self.tried & ~np.isnan(self.advantage))
         texts = [state_text(self._episode(i).steps[: int(self.step[i]) + 1], history) for i in range(len(self.step))]
         return HelperExamples(
             texts=[texts[i] for i in rows],
             budgets=self.budgets[points],
             decisions=self.decision[rows, points].astype(np.int64),
-            weights=(np.abs(self.advantage) * self.support)[rows, points],
+            weights=np.abs(self.advantage[rows, points]),
             tasks=[self._episode(int(i)).task for i in rows],
             actions=self.actions,
         )

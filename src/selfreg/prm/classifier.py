@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from selfreg._files import folder_written_whole
 from selfreg.prm.encoder import EncoderConfig, pretrained, progress, quiet, require_ml, scratch, seeded
 
 if TYPE_CHECKING:
@@ -178,17 +178,13 @@ class TextClassifier:
 
         Raises
         ------
-        ValueError
+        FileExistsError
             `folder` holds something that was not saved by selfreg.
         """
-
-        def write(new: Path) -> None:
+        with quiet(), folder_written_whole(folder, RECORD, overwrite=True) as new:
             self._model.save_pretrained(new)
             self._tokenizer.save_pretrained(new)
             (new / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-        with quiet():
-            _replace_folder(Path(folder).absolute(), write)
 
     @classmethod
     def load(
@@ -323,19 +319,3 @@ def _sample(examples: Examples, seed: int) -> Examples:
 
 def _not_finite(loss: float, where: str, text: str, rate: float) -> str:
     return f"loss is {loss} in {where} (first text {text[:60]!r}); lower learning_rate {rate:g}"
-
-
-def _replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Put what `write` makes in place of `folder`, which may be empty or written here before, and nothing else."""
-    if folder.exists() and not (folder / RECORD).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ValueError(f"{str(folder)!r} exists and holds no {RECORD}; it is not replaced")
-    new, old = (folder.with_name(f".{folder.name}.{part}.{os.getpid()}") for part in ("new", "old"))
-    try:
-        new.mkdir(parents=True)
-        write(new)
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selfreg._extras import needs
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -67,13 +69,9 @@ class EncoderConfig:
 
 def require_ml() -> None:
     """Raise ImportError, naming the extra, unless torch and transformers are there."""
-    try:
+    with needs("ml", "selfreg.prm, and selfreg.helper,"):
         for module in ("torch", "tokenizers", "safetensors", "transformers", "rich"):
             importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"selfreg.prm and selfreg.helper need the extra 'ml': pip install 'selfreg[ml]' ({error})"
-        ) from error
 
 
 @contextlib.contextmanager

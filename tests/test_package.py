@@ -1,0 +1,69 @@
+"""What `import selfreg` brings, and what it says when an extra is missing."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import selfreg
+
+
+def test_import_is_light() -> None:
+    code = "import sys, selfreg; print(sorted({'torch', 'numba', 'pandas', 'pyarrow', 'msgspec'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there() -> None:
+    for name in selfreg.__all__:
+        assert getattr(selfreg, name) is not None
+    assert set(selfreg.__all__) <= set(dir(selfreg))
+    with pytest.raises(AttributeError, match="no attribute 'frontire'"):
+        selfreg.frontire  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("package", "statement", "extra"),
+    [
+        ("msgspec", "import selfreg.data", "logs"),
+        ("pyarrow", "import selfreg.data", "logs"),
+        ("typer", "from selfreg.cli.main import main; raise SystemExit(main(['solve', 'x']))", "logs"),
+        ("transformers", "from selfreg.prm import *; TextClassifier.create(['a'], ['b'], EncoderConfig())", "ml"),
+        ("minigrid", "from selfreg.envs import *; make_babyai(BabyAIConfig())", "envs"),
+    ],
+)
+def test_a_missing_extra_is_named(package, statement, extra) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; {statement}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert f"pip install 'selfreg[{extra}]'" in done.stderr
+
+
+def test_an_implementation_that_is_not_there_raises(monkeypatch) -> None:
+    from selfreg._core import chooser
+
+    assert chooser.kernel("graph", "python").__name__.endswith("_graph_py")
+    monkeypatch.setenv("SELFREG_IMPLEMENTATION", "python")
+    assert chooser.kernel("graph").__name__.endswith("_graph_py")
+    monkeypatch.setenv("SELFREG_IMPLEMENTATION", "cython")
+    monkeypatch.setitem(sys.modules, "selfreg._core._graph", None)
+    with pytest.raises(ImportError, match="cython implementation of kernel 'graph' is not there"):
+        chooser.kernel("graph")
+
+
+def modules() -> list[str]:
+    root = Path(selfreg.__file__).parent
+    names = (".".join(("selfreg", *p.relative_to(root).with_suffix("").parts)) for p in root.rglob("*.py"))
+    return sorted(name.removesuffix(".__init__") for name in names if not name.endswith("__main__"))
+
+
+@pytest.mark.parametrize("name", modules())
+def test_examples_in_docstrings_run(name) -> None:
+    import doctest
+
+    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
