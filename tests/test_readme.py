@@ -21,3 +21,21 @@ def test_every_path_that_is_named_exists() -> None:
     root = README.parent
     for path in re.findall(r"\]\(([^)#:]+)\)", README.read_text()):
         assert (root / path).exists(), path
+
+
+def test_documented_fit(tmp_path) -> None:
+    root = README.parent
+    command, printed = re.search(
+        r"```\nselfreg (fit examples/tickets.*?)\n```.*?```\n(.*?)```", (root / "docs" / "logs.md").read_text(), re.DOTALL
+    ).groups()
+    command = command.replace("runs/tickets", str(tmp_path / "run"))
+    done = subprocess.run(
+        [sys.executable, "-m", "selfreg", *command.split()], check=True, capture_output=True, text=True, cwd=root
+    )
+    assert [line.rstrip() for line in done.stdout.splitlines()[:6]] == printed.splitlines()
+
+
+def test_the_example_log_is_what_its_script_writes() -> None:
+    script = README.parent / "examples" / "make_tickets.py"
+    done = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, text=True)
+    assert done.stdout == script.with_name("tickets.jsonl").read_text()

@@ -12,7 +12,6 @@ from rich.table import Table
 
 # Progress and remarks go to the error stream, results to standard output; neither is styled in a pipe.
 PROGRESS = Console(stderr=True, highlight=False)
-RESULT = Console(highlight=False)
 PIPE_WIDTH = 160
 
 
@@ -35,9 +34,10 @@ def remark(text: str) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table of results: the first column on the left, the others on the right."""
-    shown = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    print(title)
+    shown = Table(box=None, pad_edge=False)
     for i, column in enumerate(columns):
         shown.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:
         shown.add_row(*row)
-    RESULT.print(shown, width=None if RESULT.is_terminal else PIPE_WIDTH, crop=False)
+    Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(shown)

@@ -36,15 +36,16 @@ def value_by_budget(summary: Mapping[str, Any]) -> str:
     budgets = summary["budgets"]
     figure, (left, right) = _figure(1, 2, (9.0, 3.2))
     left.plot(budgets, summary["success"], color=STYLE["plan"][0], marker="o")
-    for name, style in (("unhelped", ":"), ("helped", "--")):
+    # The curve starts near the unhelped rate and rises: labels stand where it is not.
+    for name, style, place, side in (("unhelped", ":", budgets[-1], "right"), ("helped", "--", budgets[0], "left")):
         if summary[name]["success"] is not None:
             left.axhline(summary[name]["success"], color=MUTED, linestyle=style, linewidth=1)
             left.annotate(
                 f"logged, {name} episodes",
-                (budgets[-1], summary[name]["success"]),
+                (place, summary[name]["success"]),
                 color=MUTED,
                 fontsize=8,
-                ha="right",
+                ha=side,
                 va="bottom",
             )
     left.set(xlabel="budget", ylabel="planned success")
