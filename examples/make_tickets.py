@@ -1,6 +1,6 @@
 """Writes tickets.jsonl: an invented support agent that works tickets alone or with a person's advice at some steps.
 
-Alone it recovers from an error one time in four, with advice four times in five; where all went well advice adds little.
+Alone it recovers from an error one time in four, with advice four times in five. Elsewhere advice adds little.
 
     python examples/make_tickets.py > examples/tickets.jsonl
 """

@@ -25,9 +25,9 @@ def test_every_path_that_is_named_exists() -> None:
 
 def test_documented_fit(tmp_path) -> None:
     root = README.parent
-    command, printed = re.search(
-        r"```\nselfreg (fit examples/tickets.*?)\n```.*?```\n(.*?)```", (root / "docs" / "logs.md").read_text(), re.DOTALL
-    ).groups()
+    page = (root / "docs" / "logs.md").read_text()
+    shown = re.search(r"```\nselfreg (fit examples/tickets.*?)\n```.*?```\n(.*?)```", page, re.DOTALL)
+    command, printed = shown.groups()
     command = command.replace("runs/tickets", str(tmp_path / "run"))
     done = subprocess.run(
         [sys.executable, "-m", "selfreg", *command.split()], check=True, capture_output=True, text=True, cwd=root
