@@ -2,17 +2,18 @@
 
 Switches, read from the environment:
 
-SELFREG_DEBUG=1      bounds checks, no optimisation
-SELFREG_SANITIZE=1   address and undefined-behaviour sanitizers (run with LD_PRELOAD=libasan)
+SELFREG_DEBUG=1      bounds checks, little optimisation         (`make test-debug`)
+SELFREG_SANITIZE=1   address and undefined-behaviour sanitizers (`make test-sanitize`)
 """
 
 import os
 import sys
+from glob import glob
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-MODULES = ["selfreg._core._graph", "selfreg._core._budget"]
+MODULES = ["selfreg._core._graph", "selfreg._core._budget", "selfreg._core._components"]
 
 DEBUG = os.environ.get("SELFREG_DEBUG") == "1"
 SANITIZE = os.environ.get("SELFREG_SANITIZE") == "1"
@@ -24,21 +25,27 @@ DIRECTIVES = {
     "initializedcheck": DEBUG,
     "cdivision": True,
     "embedsignature": False,
+    "show_performance_hints": not DEBUG,
 }
 
+# No -ffast-math, no fused products, no -march=native: results are the same on every machine.
 if sys.platform == "win32":
-    COMPILE_FLAGS, LINK_FLAGS = ["/O2"], []
+    COMPILE_FLAGS, LINK_FLAGS = ["/Od" if DEBUG else "/O2", "/openmp"], []
 else:
-    # No -ffast-math and no -march=native: results are the same on every machine.
-    COMPILE_FLAGS, LINK_FLAGS = ["-O1", "-g"] if DEBUG else ["-O3", "-ffp-contract=off"], []
+    COMPILE_FLAGS = [*(["-O1", "-g", "-UNDEBUG"] if DEBUG or SANITIZE else ["-O3"]), "-ffp-contract=off"]
+    LINK_FLAGS = []
+    if sys.platform != "darwin":  # Apple's clang has no OpenMP; kernels then run on one thread
+        COMPILE_FLAGS, LINK_FLAGS = [*COMPILE_FLAGS, "-fopenmp"], ["-fopenmp"]
     if SANITIZE:
-        SANITIZERS = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
-        COMPILE_FLAGS, LINK_FLAGS = [*COMPILE_FLAGS, *SANITIZERS], SANITIZERS
+        SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+        # Python's own flags may define signed overflow (-fwrapv); here it is an error.
+        COMPILE_FLAGS, LINK_FLAGS = [*COMPILE_FLAGS, *SANITIZERS, "-fno-wrapv"], [*LINK_FLAGS, *SANITIZERS]
 
 extensions = [
     Extension(
         name,
         [f"src/{name.replace('.', '/')}.pyx"],
+        depends=glob("src/selfreg/_core/*.h"),
         extra_compile_args=COMPILE_FLAGS,
         extra_link_args=LINK_FLAGS,
     )

@@ -173,11 +173,15 @@ def _amount(label: str, value: Any) -> int:
     return number
 
 
-def budget(value: Any, n_budgets: int) -> tuple[int, ...]:
-    """Largest budget of every kind, as a tuple of length `n_budgets`."""
-    result = amounts("budget", value)
-    if len(result) != n_budgets:
-        raise ValueError(f"budget {value!r} has {len(result)} entries; the costs of this model have {n_budgets}")
+def solve_model(mdp: Any, budget: Any) -> tuple[int, ...]:
+    """Largest budget of every kind, as a tuple, for a model."""
+    from selfreg.mdp import InterventionMDP
+
+    if not isinstance(mdp, InterventionMDP):
+        raise TypeError(f"mdp must be an InterventionMDP; got {type(mdp).__name__}")
+    result = amounts("budget", budget)
+    if len(result) != mdp.n_budgets:
+        raise ValueError(f"budget {budget!r} has {len(result)} entries; the costs of this model have {mdp.n_budgets}")
     return result
 
 
@@ -187,3 +191,57 @@ def positive(label: str, value: Any) -> float:
     if not 0.0 < number < np.inf:
         raise ValueError(f"{label} is {value!r}; expected a finite number > 0")
     return number
+
+
+def threads(value: Any) -> int:
+    """A number of threads >= 1."""
+    number = _amount("n_threads", value)
+    if number < 1:
+        raise ValueError(f"n_threads is {number}; expected at least 1")
+    return number
+
+
+def float_dtype(value: Any) -> np.dtype[Any]:
+    """float64 or float32."""
+    try:
+        dtype: np.dtype[Any] = np.dtype(value)
+    except TypeError:
+        raise TypeError(f"dtype is {value!r}; expected float64 or float32") from None
+    if dtype not in (np.dtype(np.float64), np.dtype(np.float32)):
+        raise ValueError(f"dtype is {dtype}; expected float64 or float32")
+    return dtype
+
+
+def start(value: Any, n: int) -> Floats:
+    """A state or a distribution over states, as probabilities float64 (n,)."""
+    if np.ndim(value) == 0:
+        state = _amount("start", value)
+        if state >= n:
+            raise ValueError(f"start is {state}; expected a state 0..{n - 1}")
+        weight = np.zeros(n)
+        weight[state] = 1.0
+        return weight
+    weight = np.ascontiguousarray(value, dtype=np.float64)
+    if weight.shape != (n,):
+        raise ValueError(f"start has shape {weight.shape}; expected ({n},), one probability per state")
+    bad = np.flatnonzero(~((weight >= 0.0) & (weight < np.inf)))
+    if len(bad):
+        raise ValueError(f"start[{bad[0]}] is {weight[bad[0]]:g}; expected a probability >= 0")
+    if abs(weight.sum() - 1.0) > ROW_TOLERANCE:
+        raise ValueError(f"start sums to {weight.sum():.12g}; expected 1 within {ROW_TOLERANCE:g}")
+    return weight
+
+
+def kept(keep: Any, value: Any, n: int) -> Floats | None:
+    """Start distribution for keep="start"; None for keep="all"."""
+    if keep not in ("all", "start"):
+        raise ValueError(f'keep is {keep!r}; expected "all" or "start"')
+    if (keep == "start") != (value is not None):
+        raise ValueError('start= goes with keep="start", and keep="start" needs it')
+    return None if value is None else start(value, n)
+
+
+def memory(needed: int, limit: Any) -> None:
+    """Raise MemoryError where `needed` bytes are over `limit`."""
+    if needed > positive("max_memory", limit):
+        raise MemoryError(f"solving takes {needed:,} bytes beyond the model; max_memory is {limit:,}")

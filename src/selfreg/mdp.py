@@ -101,6 +101,11 @@ class InterventionMDP:
         rows = [(0,) * self.n_budgets, *(self.costs[name] for name in self.actions[1:])]
         return np.array(rows, dtype=np.int64)
 
+    @cached_property
+    def derived(self) -> dict[Any, Any]:
+        """What solvers work out of the model and want to find again at the next call."""
+        return {}
+
     def available(self, action: str) -> npt.NDArray[np.bool_]:
         """bool (n,): non-terminal states in which `action` has a row."""
         filled: npt.NDArray[np.bool_] = np.diff(self.transitions[action].indptr) > 0

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from math import prod
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from selfreg import _validate
 from selfreg._core import chooser
-from selfreg._core.structure import analyse, kernel_arrays
+from selfreg._core.structure import EMPTY, Arrays, Components, Levels, analyse, kernel_arrays
 from selfreg.mdp import InterventionMDP
 
 # Sweeps over one budget layer of one component; a sweep costs as much as a backup of the component.
-MAX_SWEEPS = 10_000_000
+MAX_SWEEPS = 100_000
+NO_WEIGHT = np.empty(0)
 
 
 class ConvergenceError(RuntimeError):
@@ -34,18 +37,18 @@ class Solution:
     mdp : InterventionMDP
     budget : tuple of int
         Largest budget of every kind.
-    value : float64 (n, B1 + 1, B2 + 1, ...)
-        Probability of success under at most that much help. A lower bound that `policy` attains, at most `bound`
-        below the optimum.
+    value : float64 or float32 (n, B1 + 1, B2 + 1, ...)
+        Probability of success under at most that much help, within `bound` of the optimum.
     policy : int8, same shape
         Index into `mdp.actions`. Ties go to `nohelp`, then to the lowest index; where all is worth 0, `nohelp`.
     bound : float
-        Largest distance of the proven upper bound from `value`; 0.0 where the pass is exact (up to rounding).
+        Largest distance of the proven upper bound from the lower one; 0.0 where the pass is exact (up to rounding).
+        The value of `policy` lies between them too.
     """
 
     mdp: InterventionMDP
     budget: tuple[int, ...]
-    value: npt.NDArray[np.float64]
+    value: npt.NDArray[Any]
     policy: npt.NDArray[np.int8]
     bound: float
 
@@ -76,13 +79,79 @@ class Solution:
         return result
 
 
+@dataclass(frozen=True, eq=False)
+class StartSolution:
+    """What `solve(..., keep="start")` keeps.
+
+    Attributes
+    ----------
+    mdp : InterventionMDP
+    budget : tuple of int
+    value : float64 (B1 + 1, B2 + 1, ...)
+        Probability of success from the start distribution.
+    bound : float
+        As in `Solution`.
+    """
+
+    mdp: InterventionMDP
+    budget: tuple[int, ...]
+    value: npt.NDArray[np.float64]
+    bound: float
+
+
+class _Problem(NamedTuple):
+    """A model and a lattice of budgets as the kernels take them; kept with the model for the next call."""
+
+    arrays: Arrays
+    structure: Levels | Components
+    offset: npt.NDArray[np.int64]
+    affordable: npt.NDArray[np.uint8]
+    runs: npt.NDArray[np.int64]
+    shape: tuple[int, ...]
+
+
+@overload
 def solve(
-    mdp: InterventionMDP, budget: int | tuple[int, ...], *, tol: float = 1e-9, implementation: str | None = None
-) -> Solution:
+    mdp: InterventionMDP,
+    budget: int | tuple[int, ...],
+    *,
+    n_threads: int | None = ...,
+    tol: float = ...,
+    dtype: npt.DTypeLike = ...,
+    keep: Literal["all"] = ...,
+    start: None = ...,
+    max_memory: int | None = ...,
+    implementation: str | None = ...,
+) -> Solution: ...
+@overload
+def solve(
+    mdp: InterventionMDP,
+    budget: int | tuple[int, ...],
+    *,
+    n_threads: int | None = ...,
+    tol: float = ...,
+    dtype: npt.DTypeLike = ...,
+    keep: Literal["start"],
+    start: npt.ArrayLike,
+    max_memory: int | None = ...,
+    implementation: str | None = ...,
+) -> StartSolution: ...
+def solve(
+    mdp: InterventionMDP,
+    budget: int | tuple[int, ...],
+    *,
+    n_threads: int | None = None,
+    tol: float = 1e-9,
+    dtype: npt.DTypeLike = np.float64,
+    keep: Literal["all", "start"] = "all",
+    start: npt.ArrayLike | None = None,
+    max_memory: int | None = None,
+    implementation: str | None = None,
+) -> Solution | StartSolution:
     """Solve the hard-budget problem: at most `budget` help, for every state and every smaller budget.
 
-    For every state `s` and remaining budget `b`, the least solution of (`design.md`, section 2; the equations are
-    ours, the method is that of arXiv 2502.04576)
+    For every state `s` and remaining budget `b`, the least solution of (`docs/model.md`; the equations are ours, the
+    method is that of arXiv 2502.04576)
 
         V(s, b) = max( sum_j P_0[s,j] V(j, b),  max over available k with c_k <= b of sum_j P_k[s,j] V(j, b - c_k) )
 
@@ -93,19 +162,32 @@ def solve(
     mdp : InterventionMDP
     budget : int or tuple of int
         Largest budget, or one per kind of budget, >= 0.
+    n_threads : int, optional
+        Threads for models without cycles; all cores by default. The result has the same bits for any number.
     tol : float
         Largest proven error allowed where the model has cycles that need iteration.
+    dtype : float64 or float32
+        Of the values; float32 halves the memory and is exact to about 1e-7.
+    keep : {"all", "start"}
+        "start" keeps the value from `start` only: a model without cycles then needs memory for the states that are
+        still looked at, not for all.
+    start : int or (n,) array_like, for keep="start"
+        A state, or probabilities of states.
+    max_memory : int, optional
+        Bytes. A request that needs more, by `solve_memory`, is refused before anything is allocated.
     implementation : {"cython", "python"}, optional
         Which kernel; the default is the environment variable SELFREG_IMPLEMENTATION, else "cython".
 
     Returns
     -------
-    Solution
+    Solution, or StartSolution with keep="start"
 
     Raises
     ------
     ValueError, TypeError
         If an argument is not of the form above.
+    MemoryError
+        If more than `max_memory` is needed.
     ConvergenceError
         If `tol` could not be reached; it carries the bound that was.
 
@@ -117,43 +199,167 @@ def solve(
     >>> mdp = selfreg.InterventionMDP({"nohelp": alone, "help": helped}, [np.nan, 1, 0], {"help": 1})
     >>> selfreg.solve(mdp, budget=2).value[0].tolist()
     [0.5, 0.9, 0.9]
+    >>> selfreg.solve(mdp, budget=2, keep="start", start=0).value.tolist()
+    [0.5, 0.9, 0.9]
     """
-    if not isinstance(mdp, InterventionMDP):
-        raise TypeError(f"mdp must be an InterventionMDP; got {type(mdp).__name__}")
-    budgets = _validate.budget(budget, mdp.n_budgets)
+    budgets = _validate.solve_model(mdp, budget)
     tol = _validate.positive("tol", tol)
-    shape = tuple(b + 1 for b in budgets)
-    offset, affordable, runs = _lattice(mdp.cost_table, shape)
-    arrays = kernel_arrays([mdp.transitions[name] for name in mdp.actions])
-    free = np.flatnonzero(offset == 0).tolist()
-    structure = analyse(arrays, mdp.terminal, free, implementation)
-    lower = np.zeros((mdp.n_states, prod(shape)))
-    lower[mdp.terminal] = mdp.terminal_value[mdp.terminal, None]
-    upper = lower if structure.exact else lower.copy()
-    policy = np.zeros(lower.shape, np.int8)
-    backward_induction = chooser.kernel("budget", implementation).backward_induction
-    # A chain of components may add up what each leaves open: ask for less of each until the sum is proven.
-    for share in (1.0, 1e-2, 1e-4):
-        unfinished = backward_induction(
-            *arrays,
-            offset,
-            affordable,
-            runs,
-            shape[-1],
+    kind = _validate.float_dtype(dtype)
+    weight = _validate.kept(keep, start, mdp.n_states)
+    threads = _validate.threads(n_threads) if n_threads is not None else os.cpu_count() or 1
+    problem = _problem(mdp, budgets, implementation)
+    if max_memory is not None:
+        _validate.memory(_memory(mdp, problem, kind, weight is not None, implementation), max_memory)
+    if isinstance(problem.structure, Levels):
+        value, policy = _pass(mdp, problem, problem.structure, kind, weight, threads, implementation)
+        bound = 0.0
+    else:
+        value, policy, bound = _iterate(mdp, problem, problem.structure, tol, implementation)
+        value = value.astype(kind, copy=False) if weight is None else np.tensordot(weight, value, axes=1)
+    if weight is not None:
+        return StartSolution(mdp, budgets, value.reshape(problem.shape), bound)
+    shape = (mdp.n_states, *problem.shape)
+    return Solution(mdp, budgets, value.reshape(shape), policy.reshape(shape), bound)
+
+
+def solve_memory(
+    mdp: InterventionMDP,
+    budget: int | tuple[int, ...],
+    *,
+    dtype: npt.DTypeLike = np.float64,
+    keep: Literal["all", "start"] = "all",
+    implementation: str | None = None,
+) -> int:
+    """Bytes that `solve` takes beyond the model: outputs, orders, scratch. Arguments as there.
+
+    Examples
+    --------
+    >>> import numpy as np, selfreg
+    >>> mdp = selfreg.InterventionMDP({"nohelp": np.zeros((2, 2))}, [1, 0], {})
+    >>> selfreg.solve_memory(mdp, 9) > 2 * 10 * 9
+    True
+    """
+    problem = _problem(mdp, _validate.solve_model(mdp, budget), implementation)
+    return _memory(mdp, problem, _validate.float_dtype(dtype), keep == "start", implementation)
+
+
+def _problem(mdp: InterventionMDP, budgets: tuple[int, ...], implementation: str | None) -> _Problem:
+    known: dict[Any, Any] = mdp.derived
+    key = (budgets, implementation or os.environ.get("SELFREG_IMPLEMENTATION"))
+    if key not in known:
+        shape = tuple(b + 1 for b in budgets)
+        offset, affordable, runs = _lattice(mdp.cost_table, shape)
+        if "arrays" not in known:
+            known["arrays"] = kernel_arrays([mdp.transitions[name] for name in mdp.actions])
+        free = np.flatnonzero(offset == 0).tolist()
+        if ("structure", key[1]) not in known:  # free actions are those of cost 0, whatever the budget
+            known["structure", key[1]] = analyse(known["arrays"], mdp.terminal, free, implementation)
+        known[key] = _Problem(known["arrays"], known["structure", key[1]], offset, affordable, runs, shape)
+    problem: _Problem = known[key]
+    return problem
+
+
+def _pass(
+    mdp: InterventionMDP,
+    problem: _Problem,
+    levels: Levels,
+    dtype: npt.DTypeLike,
+    weight: npt.NDArray[np.float64] | None,
+    n_threads: int,
+    implementation: str | None,
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int8]]:
+    """One pass over a model without cycles."""
+    n_lattice = prod(problem.shape)
+    slot, n_kept = EMPTY, mdp.n_states
+    if weight is not None:
+        slot, n_kept = _slots(mdp, problem, levels, implementation)
+    value = np.empty((n_kept, n_lattice), dtype)
+    policy = np.empty((mdp.n_states if weight is None else 0, n_lattice), np.int8)
+    expected = np.zeros(n_lattice)
+    chooser.kernel("budget", implementation).backup_levels(
+        *problem.arrays,
+        problem.offset,
+        problem.runs,
+        mdp.terminal_value,
+        mdp.terminal.view(np.uint8),
+        levels.members,
+        levels.starts,
+        slot,
+        NO_WEIGHT if weight is None else weight,
+        expected,
+        value,
+        policy,
+        n_threads,
+    )
+    return (value if weight is None else expected), policy
+
+
+def _slots(
+    mdp: InterventionMDP, problem: _Problem, levels: Levels, implementation: str | None
+) -> tuple[npt.NDArray[np.int32], int]:
+    """Place of every state's values while they are needed, and the number of places."""
+    known = mdp.derived
+    if "slots" not in known:
+        slot = np.empty(mdp.n_states, np.int32)
+        terminal = mdp.terminal.view(np.uint8)
+        graph = chooser.kernel("graph", implementation)
+        known["slots"] = slot, graph.slots(*problem.arrays[:2], terminal, *levels, slot)
+    places: tuple[npt.NDArray[np.int32], int] = known["slots"]
+    return places
+
+
+def _iterate(
+    mdp: InterventionMDP, problem: _Problem, components: Components, tol: float, implementation: str | None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int8], float]:
+    """Component by component over a model with cycles; the bound is proven."""
+    n_lattice = prod(problem.shape)
+    value, policy = np.zeros((mdp.n_states, n_lattice)), np.zeros((mdp.n_states, n_lattice), np.int8)
+    value[mdp.terminal] = mdp.terminal_value[mdp.terminal, None]
+    n_components = len(components.starts) - 1
+    error = np.zeros((0 if components.exact else n_components, n_lattice), np.float32)
+    kernel = chooser.kernel("components", implementation)
+    bound = np.inf
+    # Layers and components that rest on each other add up what each leaves open: ask for less until the sum is proven.
+    for share in (0.25 / n_lattice, 1e-2 / n_lattice, 1e-4 / n_lattice):
+        done = kernel.solve_components(
+            *problem.arrays,
+            problem.offset,
+            problem.runs,
+            problem.affordable,
+            problem.shape[-1],
             mdp.terminal.view(np.uint8),
-            *structure[:4],
+            *components[:4],
+            0,
             share * tol,
             MAX_SWEEPS,
-            lower,
-            upper,
+            error,
+            value,
             policy,
         )
-        bound = 0.0 if structure.exact else max(float(np.max(upper - lower)), 0.0)
-        if bound <= tol:
-            return Solution(mdp, budgets, lower.reshape(-1, *shape), policy.reshape(-1, *shape), bound)
-        if unfinished:
+        bound = 2.0 * float(error.max(initial=0.0))
+        if done == n_components and bound <= tol:
+            return value, policy, bound
+        if done < n_components:
             break
-    raise ConvergenceError(f"tol={tol:g} was not reached in {MAX_SWEEPS} sweeps; the bound reached is {bound:g}", bound)
+    raise ConvergenceError(f"tol={tol:g} was not reached; the bound reached is {bound:g}", bound)
+
+
+def _memory(
+    mdp: InterventionMDP, problem: _Problem, dtype: np.dtype[Any], start: bool, implementation: str | None
+) -> int:
+    n, n_lattice = mdp.n_states, prod(problem.shape)
+    order = sum(part.nbytes for part in problem.structure if isinstance(part, np.ndarray))
+    if isinstance(problem.structure, Components):
+        # Values, policy, errors, and the largest component once more: its rows, and its values in long double.
+        largest = int(np.diff(problem.structure.starts).max(initial=0))
+        entries = sum(len(indices) for indices in problem.arrays.indices) * largest // max(n, 1)
+        return (
+            order + n * n_lattice * (8 + 1 + 4 + dtype.itemsize % 8) + largest * (16 * n_lattice + 120) + 24 * entries
+        )
+    if not start:
+        return order + n * n_lattice * (dtype.itemsize + 1)
+    slot, kept = _slots(mdp, problem, problem.structure, implementation)
+    return order + slot.nbytes + kept * n_lattice * dtype.itemsize
 
 
 def _lattice(

@@ -9,3 +9,30 @@ def strongly_connected(
     component: npt.NDArray[np.int32],
 ) -> int:
     """Number of components; fills `members` and `component`."""
+
+def levels(
+    indptr: list[npt.NDArray[np.int64]],
+    indices: list[npt.NDArray[np.int32]],
+    terminal: npt.NDArray[np.uint8],
+    order: npt.NDArray[np.int32],
+    level: npt.NDArray[np.int32],
+) -> int:
+    """Number of levels, or -1 where a state leads to itself or to one that comes later in `order`."""
+
+def bucket(
+    label: npt.NDArray[np.int32],
+    starts: npt.NDArray[np.int64],
+    members: npt.NDArray[np.int32],
+) -> None:
+    """Counting sort: states by label."""
+
+def slots(
+    indptr: list[npt.NDArray[np.int64]],
+    indices: list[npt.NDArray[np.int32]],
+    terminal: npt.NDArray[np.uint8],
+    level: npt.NDArray[np.int32],
+    starts: npt.NDArray[np.int64],
+    members: npt.NDArray[np.int32],
+    slot: npt.NDArray[np.int32],
+) -> int:
+    """Number of places needed if a state's values are dropped after the last level that looks at them."""

@@ -114,3 +114,123 @@ cdef inline int32_t next_successor(
             return -1
         action[s] += 1
         edge[s] = rows[action[s]][s]
+
+
+def levels(
+    list indptr,                          # IN  per action: int64 (n + 1,)
+    list indices,                         # IN  per action: int32 (nnz,)
+    const uint8_t[::1] terminal,          # IN  (n,)
+    const int32_t[::1] order,             # IN  (n,) successors first; empty for n - 1, n - 2, ..., 0
+    int32_t[::1] level,                   # OUT (n,) longest path to a state without successors
+):
+    """Number of levels, or -1 where a state leads to itself or to one that comes later in `order`."""
+    cdef Py_ssize_t n = terminal.shape[0], n_actions = len(indptr), a
+    cdef const int64_t[::1] pointer_view
+    cdef const int32_t[::1] index_view
+    cdef const int64_t** rows = <const int64_t**> malloc((n_actions + 1) * sizeof(int64_t*))
+    cdef const int32_t** columns = <const int32_t**> malloc((n_actions + 1) * sizeof(int32_t*))
+    cdef int32_t n_levels
+    if n == 0:
+        return 0
+    try:
+        if not (rows and columns):
+            raise MemoryError(f"levels of {n} states")
+        for a in range(n_actions):
+            pointer_view = indptr[a]
+            index_view = indices[a]
+            rows[a] = &pointer_view[0]
+            columns[a] = &index_view[0] if index_view.shape[0] else NULL
+        with nogil:
+            n_levels = longest_paths(n, n_actions, rows, columns, &terminal[0],
+                                     &order[0] if order.shape[0] else NULL, &level[0])
+        return n_levels
+    finally:
+        free(rows)
+        free(columns)
+
+
+cdef int32_t longest_paths(
+    Py_ssize_t n, Py_ssize_t n_actions, const int64_t** rows, const int32_t** columns, const uint8_t* terminal,
+    const int32_t* order, int32_t* level,
+) noexcept nogil:
+    cdef Py_ssize_t i, a
+    cdef int64_t e
+    cdef int32_t s, highest, n_levels = 0
+    for i in range(n):
+        level[i] = -1
+    for i in range(n):
+        s = order[i] if order != NULL else <int32_t> (n - 1 - i)
+        highest = -1
+        if not terminal[s]:
+            for a in range(n_actions):
+                for e in range(rows[a][s], rows[a][s + 1]):
+                    if level[columns[a][e]] < 0:
+                        return -1
+                    highest = max(highest, level[columns[a][e]])
+        level[s] = highest + 1
+        n_levels = max(n_levels, level[s] + 1)
+    return n_levels
+
+
+def bucket(
+    const int32_t[::1] label,             # IN  (n,) 0..buckets-1
+    int64_t[::1] starts,                  # OUT (buckets + 1,)
+    int32_t[::1] members,                 # OUT (n,) by label, then by index
+):
+    """Counting sort: states by label."""
+    cdef Py_ssize_t n = label.shape[0], n_buckets = starts.shape[0] - 1, i
+    with nogil:
+        for i in range(n_buckets + 1):
+            starts[i] = 0
+        for i in range(n):
+            starts[label[i] + 1] += 1
+        for i in range(n_buckets):
+            starts[i + 1] += starts[i]
+        for i in range(n):
+            members[starts[label[i]]] = <int32_t> i
+            starts[label[i]] += 1
+        for i in range(n_buckets, 0, -1):
+            starts[i] = starts[i - 1]
+        starts[0] = 0
+
+
+def slots(
+    list indptr,                          # IN  per action: int64 (n + 1,)
+    list indices,                         # IN  per action: int32 (nnz,)
+    const uint8_t[::1] terminal,          # IN  (n,)
+    const int32_t[::1] level,             # IN  (n,)
+    const int64_t[::1] starts,            # IN  (levels + 1,)
+    const int32_t[::1] members,           # IN  (n,) by level
+    int32_t[::1] slot,                    # OUT (n,) place of a state's values while they are needed
+):
+    """Number of places needed if a state's values are dropped after the last level that looks at them."""
+    cdef Py_ssize_t n = terminal.shape[0], n_levels = starts.shape[0] - 1, i, k, n_free = 0, n_slots = 0
+    cdef int64_t e
+    cdef int32_t s
+    cdef int32_t[::1] last_use = level.copy()
+    cdef int64_t[::1] drop_starts = starts.copy()
+    cdef int32_t[::1] dropped = members.copy(), spare = members.copy()
+    cdef const int64_t[::1] pointer_view
+    cdef const int32_t[::1] index_view
+    for a in range(len(indptr)):
+        pointer_view, index_view = indptr[a], indices[a]
+        with nogil:
+            for i in range(n):
+                if not terminal[i]:
+                    for e in range(pointer_view[i], pointer_view[i + 1]):
+                        last_use[index_view[e]] = max(last_use[index_view[e]], level[i])
+    bucket(last_use, drop_starts, dropped)
+    with nogil:
+        for k in range(n_levels):
+            for i in range(starts[k], starts[k + 1]):
+                s = members[i]
+                if n_free:
+                    n_free -= 1
+                    slot[s] = spare[n_free]
+                else:
+                    slot[s] = <int32_t> n_slots
+                    n_slots += 1
+            for i in range(drop_starts[k], drop_starts[k + 1]):
+                spare[n_free] = slot[dropped[i]]
+                n_free += 1
+    return n_slots

@@ -54,3 +54,59 @@ def strongly_connected(
             j = successors[s][cursor[s]] if cursor[s] < len(successors[s]) else -1
             cursor[s] += 1
     return n_components
+
+
+def levels(
+    indptr: list[npt.NDArray[np.int64]],
+    indices: list[npt.NDArray[np.int32]],
+    terminal: npt.NDArray[np.uint8],
+    order: npt.NDArray[np.int32],
+    level: npt.NDArray[np.int32],
+) -> int:
+    """Number of levels, or -1 where a state leads to itself or to one that comes later in `order`."""
+    level[:] = -1
+    for s in order.tolist() if len(order) else range(len(terminal) - 1, -1, -1):
+        successors = [level[i[p[s] : p[s + 1]]] for p, i in zip(indptr, indices, strict=True) if not terminal[s]]
+        below = np.concatenate([np.empty(0, np.int32), *successors])
+        if np.any(below < 0):
+            return -1
+        level[s] = below.max(initial=-1) + 1
+    return int(level.max(initial=-1)) + 1
+
+
+def bucket(
+    label: npt.NDArray[np.int32],
+    starts: npt.NDArray[np.int64],
+    members: npt.NDArray[np.int32],
+) -> None:
+    """Counting sort: states by label."""
+    starts[0] = 0
+    starts[1:] = np.cumsum(np.bincount(label, minlength=len(starts) - 1))
+    members[:] = np.argsort(label, kind="stable")
+
+
+def slots(
+    indptr: list[npt.NDArray[np.int64]],
+    indices: list[npt.NDArray[np.int32]],
+    terminal: npt.NDArray[np.uint8],
+    level: npt.NDArray[np.int32],
+    starts: npt.NDArray[np.int64],
+    members: npt.NDArray[np.int32],
+    slot: npt.NDArray[np.int32],
+) -> int:
+    """Number of places needed if a state's values are dropped after the last level that looks at them."""
+    last_use = level.copy()
+    for p, i in zip(indptr, indices, strict=True):
+        for s in np.flatnonzero(terminal == 0):
+            for j in i[p[s] : p[s + 1]]:
+                last_use[j] = max(last_use[j], level[s])
+    free: list[int] = []
+    n_slots = 0
+    for k in range(len(starts) - 1):
+        for s in members[starts[k] : starts[k + 1]]:
+            if not free:
+                free.append(n_slots)
+                n_slots += 1
+            slot[s] = free.pop()
+        free += slot[np.flatnonzero(last_use == k)].tolist()
+    return n_slots

@@ -1,4 +1,4 @@
-"""What backward induction needs to know of a model's graph: components in solving order, end components."""
+"""What backward induction needs to know of a model's graph: solving order, levels, components, end components."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from selfreg._core import chooser
 Ints = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
 
+EMPTY = np.empty(0, dtype=np.int32)
+
 
 class Arrays(NamedTuple):
     """CSR parts of every action, in the dtypes of the kernels: int64 row pointers, int32 columns, float64 values."""
@@ -23,8 +25,26 @@ class Arrays(NamedTuple):
     data: list[npt.NDArray[np.float64]]
 
 
-class Structure(NamedTuple):
-    """Solving order of a model.
+class Levels(NamedTuple):
+    """Solving order of a model without cycles.
+
+    Attributes
+    ----------
+    level : int32 (n,)
+        Longest path to a state without successors.
+    starts : int64 (levels + 1,)
+        Where each level begins in `members`.
+    members : int32 (n,)
+        States by level, then by index.
+    """
+
+    level: Ints
+    starts: npt.NDArray[np.int64]
+    members: Ints
+
+
+class Components(NamedTuple):
+    """Solving order of a model with cycles.
 
     Attributes
     ----------
@@ -54,19 +74,52 @@ def kernel_arrays(matrices: Sequence[sp.csr_array]) -> Arrays:
     )
 
 
-def analyse(arrays: Arrays, terminal: Mask, free: Sequence[int], implementation: str | None = None) -> Structure:
-    """Structure of the model; `free` are the actions that cost nothing, `nohelp` among them."""
+def analyse(
+    arrays: Arrays, terminal: Mask, free: Sequence[int], implementation: str | None = None
+) -> Levels | Components:
+    """Structure of the model; `free` are the actions that cost nothing, `nohelp` among them.
+
+    A model whose states only lead to later ones needs no search for an order.
+    """
     n = len(terminal)
-    members, component = np.empty(n, np.int32), np.empty(n, np.int32)
     graph = chooser.kernel("graph", implementation)
-    n_components = graph.strongly_connected(arrays.indptr, arrays.indices, terminal.view(np.uint8), members, component)
+    level = np.empty(n, np.int32)
+    n_levels = graph.levels(arrays.indptr, arrays.indices, terminal.view(np.uint8), EMPTY, level)
+    if n_levels < 0:
+        members, component = np.empty(n, np.int32), np.empty(n, np.int32)
+        n_components = graph.strongly_connected(
+            arrays.indptr, arrays.indices, terminal.view(np.uint8), members, component
+        )
+        if n_components == n:
+            n_levels = graph.levels(arrays.indptr, arrays.indices, terminal.view(np.uint8), members, level)
+        if n_levels < 0:
+            return _components(arrays, terminal, free, members, component, n_components, implementation)
+    starts, members = np.empty(n_levels + 1, np.int64), np.empty(n, np.int32)
+    graph.bucket(level, starts, members)
+    return Levels(level, starts, members)
+
+
+def _components(
+    arrays: Arrays,
+    terminal: Mask,
+    free: Sequence[int],
+    members: Ints,
+    component: Ints,
+    n_components: int,
+    implementation: str | None,
+) -> Components:
+    n = len(terminal)
     sizes = np.bincount(component, minlength=n_components)
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     group = _groups(arrays, terminal, free, sizes[component] > 1, implementation)
     n_groups = int(np.count_nonzero(group == np.arange(n)))  # a group is named after one of its states
-    if n_components < n:
-        members = np.lexsort((group, component)).astype(np.int32)
-    return Structure(members, starts, component, group, exact=n_groups == n_components)
+    if n_groups < n:
+        # Within a component Tarjan's order is kept, which sweeps along long paths; states of a group come together.
+        position, first = np.empty(n, np.int64), np.full(n, n, np.int64)
+        position[members] = np.arange(n)
+        np.minimum.at(first, group, position)
+        members = np.lexsort((position, first[group])).astype(np.int32)
+    return Components(members, starts, component, group, exact=n_groups == n_components)
 
 
 def _groups(arrays: Arrays, terminal: Mask, free: Sequence[int], on_cycle: Mask, implementation: str | None) -> Ints:
@@ -79,7 +132,7 @@ def _groups(arrays: Arrays, terminal: Mask, free: Sequence[int], on_cycle: Mask,
     alive = [~terminal & (np.diff(arrays.indptr[a]) > 0) & (on_cycle | _self_loops(arrays, a)) for a in free]
     label = np.arange(n, dtype=np.int32)
     while any(mask.any() for mask in alive):
-        label = _components(arrays, free, alive, terminal, implementation)
+        label = _alive_components(arrays, free, alive, terminal, implementation)
         leaving = [_leaves(arrays, a, mask, label) for a, mask in zip(free, alive, strict=True)]
         if not any(mask.any() for mask in leaving):
             break
@@ -109,7 +162,7 @@ def _row_of_entry(arrays: Arrays, a: int) -> Ints:
     return np.repeat(np.arange(len(indptr) - 1, dtype=np.int32), np.diff(indptr))
 
 
-def _components(
+def _alive_components(
     arrays: Arrays, free: Sequence[int], alive: Sequence[Mask], terminal: Mask, implementation: str | None
 ) -> Ints:
     """Component of every state in the graph of the free actions that are alive."""

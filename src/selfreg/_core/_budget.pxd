@@ -1,0 +1,26 @@
+# For other Cython code: one exact backup of a state at every budget, without the GIL.
+#
+#     from selfreg._core._budget cimport Model, backup
+#
+# compiles against an installed selfreg; the kernels themselves stay in selfreg's extension module.
+
+from libc.stdint cimport int8_t, int32_t, int64_t
+
+ctypedef fused value_t:
+    double
+    float
+
+
+cdef struct Model:
+    Py_ssize_t n_actions
+    Py_ssize_t n_lattice
+    Py_ssize_t n_runs
+    const int64_t** rows                  # per action: (n + 1,)
+    const int32_t** columns               # per action: (nnz,)
+    const double** probabilities          # per action: (nnz,)
+    const int64_t* offset                 # (actions,) how far an action moves down the flattened lattice
+    const int64_t* runs                   # (runs, 3) action, start, length: affordable stretches of help types
+    const int32_t* slot                   # (n,) place of a state's values, or NULL: its own index
+
+
+cdef void backup(const Model* m, int32_t s, value_t* value, int8_t* choice, value_t* row) noexcept nogil

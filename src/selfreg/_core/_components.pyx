@@ -1,0 +1,601 @@
+# Backward induction over (state, remaining budget) for models with cycles: component by component, successors first.
+#
+# A state on no cycle takes the backup of `_budget`. A component with a cycle is solved budget layer by budget layer,
+# each an optimal stopping problem: "free" actions (nohelp, zero-cost help) stay in the layer, costly help stops it at
+# values that are known already. States of one end component (closed under some free actions) can reach each other for
+# nothing and for ever: they form a group with one value, that of the best way out. Rows that stay partly in their group
+# are divided by the mass that leaves, which also eliminates self-loops. A component of one group needs no iteration.
+#
+# Otherwise Gauss-Seidel sweeps x <- G(x), accelerated by Anderson mixing. Without end components every policy leaves, so
+# that there is w >= 1 + P_a w for all free a (the expected number of steps, at worst). If a sweep changes nothing by more
+# than delta, then x + delta w does not grow under G and x - delta w does not shrink: the solution lies within delta max(w).
+# `w` is computed once per component and checked, so this is a proof, in which rounding is counted. Where w is so large
+# that double precision could not prove the tolerance, the component is solved in long double.
+#
+# Errors of what a component rests on add to its own; `error` keeps the sum per component and layer.
+
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+from libc.math cimport fabs
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+from libc.stdlib cimport free, malloc
+
+from selfreg._core._budget cimport Model, backup
+
+
+cdef extern from "_rows.h" nogil:
+    double selfreg_dot(const double* a, const double* b, int64_t n) noexcept
+
+cdef extern from "<float.h>" nogil:
+    const double DBL_EPSILON
+    const long double LDBL_EPSILON
+
+ctypedef fused real_t:
+    double
+    cython.longdouble
+
+cdef enum:
+    WINDOW = 3                            # earlier sweeps that Anderson mixing combines
+    RESET = 1000                          # times the best change: mixing went astray
+    SIGNALS = 1 << 22                     # entries looked at between two looks for Ctrl-C
+
+# Rows of a component with its groups as unknowns. A row is an action in a state that can leave the group.
+cdef struct Local:
+    Py_ssize_t n_groups
+    Py_ssize_t n_rows
+    Py_ssize_t longest                    # entries of the longest row
+    const int32_t* members
+    int64_t* bounds                       # (groups + 1,) into members
+    int64_t* group_rows                   # (groups + 1,) into rows
+    int32_t* row_action                   # (rows,)
+    int64_t* row_offset                   # (rows,) how far the action moves down the lattice; 0: free
+    int32_t* row_state                    # (rows,)
+    int64_t* inside                       # (rows + 1,) into inner_*
+    int64_t* outside                      # (rows + 1,) into outer_*
+    int32_t* inner_group
+    double* inner_probability
+    int32_t* outer_state
+    double* outer_probability
+    double* known                         # (rows,) of a layer: value of costly help, or what a free row gets outside
+    double* stop                          # (groups,) of a layer: best costly help, 0 without
+    double* history                       # (2 WINDOW + 1, groups) of Anderson mixing
+    double* step                          # (groups,) f = G(x) - x
+
+
+cdef struct Scratch:
+    int32_t* local                        # (n,) group number in its component
+    uint8_t* steered                      # (n,)
+    double* row                           # (lattice,)
+
+
+def solve_components(
+    list indptr,                          # IN  per action: int64 (n + 1,)
+    list indices,                         # IN  per action: int32 (nnz,)
+    list data,                            # IN  per action: float64 (nnz,)
+    const int64_t[::1] offset,            # IN  (actions,) how far an action moves down the flattened lattice
+    const int64_t[:, ::1] runs,           # IN  (runs, 3) action, start, length: affordable stretches of help types
+    const uint8_t[:, ::1] affordable,     # IN  (actions, lattice)
+    Py_ssize_t last_axis,                 # IN  points on the last axis of the lattice
+    const uint8_t[::1] terminal,          # IN  (n,)
+    const int32_t[::1] members,           # IN  (n,) states by component, successors first; groups contiguous
+    const int64_t[::1] starts,            # IN  (components + 1,) into `members`
+    const int32_t[::1] component,         # IN  (n,)
+    const int32_t[::1] group,             # IN  (n,)
+    Py_ssize_t first,                     # IN  component to begin with
+    double tolerance,                     # IN  error that one layer may add
+    int64_t max_sweeps,                   # IN  for one layer of one component
+    float[:, ::1] error,                  # OUT (components, lattice), or (0, lattice): all components are exact
+    double[:, ::1] value,                 # OUT (n, lattice), terminal rows filled by the caller
+    int8_t[:, ::1] policy,                # OUT (n, lattice)
+):
+    """Solve components `first`, ...; the first one that did not reach `tolerance`, or their number if all did."""
+    cdef Py_ssize_t n = terminal.shape[0], n_components = starts.shape[0] - 1, c = n_components, a
+    cdef const int64_t[::1] pointer_view
+    cdef const int32_t[::1] index_view
+    cdef const double[::1] value_view
+    cdef Model m
+    cdef Task task
+    cdef Scratch scratch
+    if n == 0:
+        return 0
+    m.n_actions, m.n_lattice, m.n_runs, m.slot = len(indptr), value.shape[1], runs.shape[0], NULL
+    m.offset, m.runs = &offset[0], &runs[0, 0] if runs.shape[0] else NULL
+    m.rows = <const int64_t**> malloc(m.n_actions * sizeof(int64_t*))
+    m.columns = <const int32_t**> malloc(m.n_actions * sizeof(int32_t*))
+    m.probabilities = <const double**> malloc(m.n_actions * sizeof(double*))
+    scratch.local = <int32_t*> malloc(n * sizeof(int32_t))
+    scratch.steered = <uint8_t*> malloc(n * sizeof(uint8_t))
+    scratch.row = <double*> malloc(m.n_lattice * sizeof(double))
+    try:
+        if not (m.rows and m.columns and m.probabilities and scratch.local and scratch.steered and scratch.row):
+            raise MemoryError(f"backward induction over {n} states")
+        task.n_free = 0
+        for a in range(m.n_actions):
+            pointer_view, index_view, value_view = indptr[a], indices[a], data[a]
+            m.rows[a] = &pointer_view[0]
+            m.columns[a] = &index_view[0] if index_view.shape[0] else NULL
+            m.probabilities[a] = &value_view[0] if value_view.shape[0] else NULL
+            task.n_free += offset[a] == 0
+        task.affordable, task.last_axis = &affordable[0, 0], last_axis
+        task.component, task.group = &component[0], &group[0]
+        task.tolerance, task.max_sweeps = tolerance, max_sweeps
+        task.error = &error[0, 0] if error.shape[0] else NULL
+        task.value, task.policy = &value[0, 0], &policy[0, 0]
+        with nogil:
+            for c in range(first, n_components):
+                if starts[c + 1] - starts[c] == 1 and terminal[members[starts[c]]]:
+                    continue
+                if starts[c + 1] - starts[c] == 1 and not has_self_loop(&m, members[starts[c]]):
+                    backup(&m, members[starts[c]], task.value, task.policy + members[starts[c]] * m.n_lattice,
+                           scratch.row)
+                    if task.error != NULL:
+                        inherit_error(&m, &task, members[starts[c]], c)
+                elif not solve_component(&m, &task, &scratch, &members[starts[c]], starts[c + 1] - starts[c], c):
+                    break
+            else:
+                c = n_components
+        return c
+    finally:
+        free(m.rows)
+        free(m.columns)
+        free(m.probabilities)
+        free(scratch.local)
+        free(scratch.steered)
+        free(scratch.row)
+
+
+cdef struct Task:
+    Py_ssize_t n_free                     # actions of offset 0, nohelp among them
+    Py_ssize_t last_axis
+    const uint8_t* affordable
+    const int32_t* component
+    const int32_t* group
+    double tolerance
+    int64_t max_sweeps
+    float* error                          # NULL where all components are exact
+    double* value
+    int8_t* policy
+
+
+cdef inline bint has_self_loop(const Model* m, int32_t s) noexcept nogil:
+    cdef Py_ssize_t a
+    cdef int64_t e
+    for a in range(m.n_actions):
+        for e in range(m.rows[a][s], m.rows[a][s + 1]):
+            if m.columns[a][e] == s:
+                return True
+    return False
+
+
+cdef inline float upward(double x) noexcept nogil:
+    """The error as a float that is not smaller."""
+    return <float> (x * (1.0 + 1e-6))
+
+
+cdef void inherit_error(const Model* m, const Task* task, int32_t s, Py_ssize_t c) noexcept nogil:
+    """A backup is no farther off than what it rests on."""
+    cdef Py_ssize_t a, b
+    cdef int64_t e
+    cdef float* out = task.error + c * m.n_lattice
+    cdef const float* below
+    for b in range(m.n_lattice):
+        out[b] = 0.0
+    for a in range(m.n_actions):
+        for e in range(m.rows[a][s], m.rows[a][s + 1]):
+            below = task.error + task.component[m.columns[a][e]] * m.n_lattice
+            for b in range(m.offset[a], m.n_lattice):
+                out[b] = max(out[b], below[b - m.offset[a]])
+
+
+# ---- one component with a cycle -----------------------------------------------------------------------------------
+
+cdef bint solve_component(const Model* m, const Task* task, const Scratch* scratch, const int32_t* members,
+                          Py_ssize_t size, Py_ssize_t c) except -1 nogil:
+    """Solve all layers of component `c`; whether the tolerance was reached."""
+    cdef Local local
+    cdef double steps = 1.0
+    cdef int done = 1
+    try:
+        build(m, task, scratch, members, size, c, &local)
+        if local.n_groups > 1:
+            steps = expected_steps(&local, task.max_sweeps)
+            if steps < 0.0:
+                return False
+        if 8.0 * steps * (local.longest + 3) * DBL_EPSILON > task.tolerance:
+            done = solve_layers[cython.longdouble](m, task, scratch, &local, c, steps, LDBL_EPSILON)
+        else:
+            done = solve_layers[double](m, task, scratch, &local, c, steps, DBL_EPSILON)
+        return done
+    finally:
+        release(&local)
+
+
+cdef int build(const Model* m, const Task* task, const Scratch* scratch, const int32_t* members, Py_ssize_t size,
+               Py_ssize_t c, Local* out) except -1 nogil:
+    """Rows of the component over its groups, entries outside of it apart."""
+    cdef Py_ssize_t i, a, g, n_entries = 0, n_rows = 0
+    cdef int64_t e
+    cdef int32_t s
+    out.members, out.n_groups, out.n_rows, out.longest = members, 0, 0, 0
+    for i in range(size):
+        if i == 0 or task.group[members[i]] != task.group[members[i - 1]]:
+            out.n_groups += 1
+        scratch.local[members[i]] = <int32_t> (out.n_groups - 1)
+        for a in range(m.n_actions):
+            n_entries += m.rows[a][members[i] + 1] - m.rows[a][members[i]]
+            n_rows += 1
+    out.bounds = <int64_t*> malloc((out.n_groups + 1) * sizeof(int64_t))
+    out.group_rows = <int64_t*> malloc((out.n_groups + 1) * sizeof(int64_t))
+    out.row_action = <int32_t*> malloc(n_rows * sizeof(int32_t))
+    out.row_state = <int32_t*> malloc(n_rows * sizeof(int32_t))
+    out.row_offset = <int64_t*> malloc(n_rows * sizeof(int64_t))
+    out.inside = <int64_t*> malloc((n_rows + 1) * sizeof(int64_t))
+    out.outside = <int64_t*> malloc((n_rows + 1) * sizeof(int64_t))
+    out.inner_group = <int32_t*> malloc((n_entries + 1) * sizeof(int32_t))
+    out.inner_probability = <double*> malloc((n_entries + 1) * sizeof(double))
+    out.outer_state = <int32_t*> malloc((n_entries + 1) * sizeof(int32_t))
+    out.outer_probability = <double*> malloc((n_entries + 1) * sizeof(double))
+    out.known = <double*> malloc((n_rows + 1) * sizeof(double))
+    out.stop = <double*> malloc(out.n_groups * sizeof(double))
+    out.history = <double*> malloc((2 * WINDOW + 1) * out.n_groups * sizeof(double))
+    out.step = <double*> malloc(out.n_groups * sizeof(double))
+    if not (out.bounds and out.group_rows and out.row_action and out.row_state and out.row_offset and out.inside
+            and out.outside and out.inner_group and out.inner_probability and out.outer_state and out.outer_probability
+            and out.known and out.stop and out.history and out.step):
+        with gil:
+            raise MemoryError(f"backward induction over a component of {size} states")
+    g = -1
+    for i in range(size):
+        if i == 0 or scratch.local[members[i]] != g:
+            g += 1
+            out.bounds[g] = i
+    out.bounds[out.n_groups] = size
+    out.inside[0] = out.outside[0] = 0
+    for g in range(out.n_groups):
+        out.group_rows[g] = out.n_rows
+        for a in range(m.n_actions):
+            for i in range(out.bounds[g], out.bounds[g + 1]):
+                if m.rows[a][members[i]] < m.rows[a][members[i] + 1]:
+                    add_row(m, task, scratch, a, members[i], c, out)
+    out.group_rows[out.n_groups] = out.n_rows
+    return 0
+
+
+cdef void add_row(const Model* m, const Task* task, const Scratch* scratch, Py_ssize_t a, int32_t s, Py_ssize_t c,
+                  Local* out) noexcept nogil:
+    cdef int64_t e, inner = out.inside[out.n_rows], outer = out.outside[out.n_rows]
+    cdef int32_t j
+    cdef double leaving = 0.0
+    cdef bint stays = False
+    for e in range(m.rows[a][s], m.rows[a][s + 1]):
+        j = m.columns[a][e]
+        if m.offset[a] == 0 and task.group[j] == task.group[s]:
+            stays = True
+            continue
+        leaving += m.probabilities[a][e]
+        if task.component[j] == c:
+            out.inner_group[inner] = scratch.local[j]
+            out.inner_probability[inner] = m.probabilities[a][e]
+            inner += 1
+        else:
+            out.outer_state[outer] = j
+            out.outer_probability[outer] = m.probabilities[a][e]
+            outer += 1
+    if leaving == 0.0:
+        return
+    if stays:
+        for e in range(out.inside[out.n_rows], inner):
+            out.inner_probability[e] /= leaving
+        for e in range(out.outside[out.n_rows], outer):
+            out.outer_probability[e] /= leaving
+    out.longest = max(out.longest, m.rows[a][s + 1] - m.rows[a][s])
+    out.row_action[out.n_rows], out.row_state[out.n_rows], out.row_offset[out.n_rows] = <int32_t> a, s, m.offset[a]
+    out.n_rows += 1
+    out.inside[out.n_rows], out.outside[out.n_rows] = inner, outer
+
+
+cdef void release(Local* local) noexcept nogil:
+    free(local.bounds)
+    free(local.group_rows)
+    free(local.row_action)
+    free(local.row_state)
+    free(local.row_offset)
+    free(local.inside)
+    free(local.outside)
+    free(local.inner_group)
+    free(local.inner_probability)
+    free(local.outer_state)
+    free(local.outer_probability)
+    free(local.known)
+    free(local.stop)
+    free(local.history)
+    free(local.step)
+
+
+# ---- sweeps -------------------------------------------------------------------------------------------------------
+
+cdef double sweep(const Local* local, real_t* x) noexcept nogil:
+    """One Gauss-Seidel sweep x <- G(x); `local.step` takes the changes, the largest is returned."""
+    cdef Py_ssize_t g
+    cdef int64_t r, e
+    cdef real_t best, total
+    cdef double largest = 0.0
+    for g in range(local.n_groups):
+        best = local.stop[g]
+        for r in range(local.group_rows[g], local.group_rows[g + 1]):
+            if local.row_offset[r]:
+                continue
+            total = local.known[r]
+            for e in range(local.inside[r], local.inside[r + 1]):
+                total += local.inner_probability[e] * x[local.inner_group[e]]
+            best = max(best, total)
+        local.step[g] = <double> (best - x[g])
+        largest = max(largest, fabs(local.step[g]))
+        x[g] = best
+    return largest
+
+
+cdef double iterate(const Local* local, real_t* x, real_t* last_image, double target, int64_t max_sweeps,
+                    ) except -1.0 nogil:
+    """Sweep with Anderson mixing until nothing changes by more than `target`; the largest change of the last sweep.
+
+    Mixing moves to the point where earlier changes, combined, cancel best. A sweep that changes much more than the
+    best one so far drops the history; plain sweeps always converge. `last_image` is scratch, (groups,).
+    """
+    cdef Py_ssize_t n = local.n_groups, i, k, kept = 0
+    cdef int64_t count = 0, looked = 0
+    cdef double largest = 0.0, best = -1.0
+    cdef double[WINDOW][WINDOW] gram
+    cdef double[WINDOW] weight
+    cdef double* changed                  # differences of f = G(x) - x
+    cdef double* moved                    # differences of G(x)
+    cdef double* last_step = local.history + 2 * WINDOW * n
+    while count < max_sweeps:
+        largest = sweep(local, x)
+        count += 1
+        if largest <= target:
+            return largest
+        if best >= 0.0 and largest > RESET * best:
+            kept, best = 0, largest
+        else:
+            if best >= 0.0:
+                k = kept % WINDOW
+                changed, moved = local.history + 2 * k * n, local.history + (2 * k + 1) * n
+                for i in range(n):
+                    changed[i] = local.step[i] - last_step[i]
+                    moved[i] = <double> (x[i] - last_image[i])
+                kept += 1
+                update_gram(local, gram, k, min(kept, WINDOW))
+            best = largest if best < 0.0 else min(best, largest)
+        for i in range(n):
+            last_step[i], last_image[i] = local.step[i], x[i]
+        if kept and mixing_weights(local, gram, weight, min(kept, WINDOW)):
+            for k in range(min(kept, WINDOW)):
+                moved = local.history + (2 * k + 1) * n
+                for i in range(n):
+                    x[i] -= weight[k] * moved[i]
+        looked += local.inside[local.n_rows]
+        if looked > SIGNALS:
+            looked = 0
+            with gil:
+                PyErr_CheckSignals()
+    return largest
+
+
+cdef void update_gram(const Local* local, double[WINDOW][WINDOW] gram, Py_ssize_t k, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t n = local.n_groups, j
+    for j in range(size):
+        gram[k][j] = gram[j][k] = selfreg_dot(local.history + 2 * k * n, local.history + 2 * j * n, n)
+
+
+cdef bint mixing_weights(const Local* local, double[WINDOW][WINDOW] gram, double[WINDOW] weight, Py_ssize_t size,
+                         ) noexcept nogil:
+    """Least-squares combination of earlier changes that cancels `local.step`: normal equations by Cholesky.
+
+    Changes are scaled to length 1: the late, small ones hold the slow modes.
+    """
+    cdef Py_ssize_t n = local.n_groups, i, j, k
+    cdef double[WINDOW][WINDOW] root
+    cdef double[WINDOW] length
+    cdef double total
+    for k in range(size):
+        if not gram[k][k] > 0.0:
+            return False
+        length[k] = gram[k][k] ** 0.5
+        weight[k] = selfreg_dot(local.history + 2 * k * n, local.step, n) / length[k]
+    for j in range(size):
+        for k in range(j + 1):
+            total = gram[j][k] / (length[j] * length[k])
+            for i in range(k):
+                total -= root[j][i] * root[k][i]
+            if k < j:
+                root[j][k] = total / root[k][k]
+            else:
+                total += 1e-14
+                if not total > 0.0:
+                    return False
+                root[j][j] = total ** 0.5
+    for j in range(size):
+        for k in range(j):
+            weight[j] -= root[j][k] * weight[k]
+        weight[j] /= root[j][j]
+    for j in range(size - 1, -1, -1):
+        for k in range(j + 1, size):
+            weight[j] -= root[k][j] * weight[k]
+        weight[j] /= root[j][j]
+    for k in range(size):
+        weight[k] /= length[k]
+    return True
+
+
+cdef double expected_steps(const Local* local, int64_t max_sweeps) except -2.0 nogil:
+    """Largest entry of some w >= 1 + P_a w for all free rows a, checked; -1 where none was found."""
+    cdef Py_ssize_t g
+    cdef int64_t r, e
+    cdef double total, short = 0.0, largest = 1.0
+    cdef double* w = <double*> malloc(2 * local.n_groups * sizeof(double))
+    try:
+        if w == NULL:
+            with gil:
+                raise MemoryError(f"backward induction over a component of {local.n_groups} groups")
+        for r in range(local.n_rows):
+            local.known[r] = 1.0
+        for g in range(local.n_groups):
+            local.stop[g] = w[g] = 1.0
+        if iterate(local, w, w + local.n_groups, 1e-2, max_sweeps) > 1e-2:
+            return -1.0
+        for g in range(local.n_groups):
+            for r in range(local.group_rows[g], local.group_rows[g + 1]):
+                if local.row_offset[r]:
+                    continue
+                total = 1.0
+                for e in range(local.inside[r], local.inside[r + 1]):
+                    total += local.inner_probability[e] * w[local.inner_group[e]]
+                short = max(short, total - w[g])
+            if not 1.0 <= w[g] < 1e300:
+                return -1.0
+            largest = max(largest, w[g])
+        return largest / (1.0 - short) if short < 0.5 else -1.0
+    finally:
+        free(w)
+
+
+# ---- layers -------------------------------------------------------------------------------------------------------
+
+cdef int solve_layers(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t c,
+                      double steps, real_t epsilon) except -1 nogil:
+    """Solve the layers of a component one after the other; 1 where all reached the tolerance."""
+    cdef Py_ssize_t n = local.n_groups, g, i, b
+    cdef double rounding = (local.longest + 3) * <double> epsilon, change, rests_on
+    cdef double target = max(task.tolerance / steps - rounding, rounding)
+    # (lattice, groups) values, and scratch
+    cdef real_t* x = <real_t*> malloc(n * (m.n_lattice + 1) * sizeof(real_t))
+    cdef float* error = task.error + c * m.n_lattice if task.error != NULL else NULL
+    cdef real_t* now
+    try:
+        if x == NULL:
+            with gil:
+                raise MemoryError(f"backward induction over a component of {n} groups")
+        for b in range(m.n_lattice):
+            now = x + b * n
+            rests_on = know(m, task, local, c, b, x)
+            if n == 1:
+                now[0] = local.stop[0]
+                sweep(local, now)
+                if error != NULL:
+                    error[b] = upward(rests_on)
+            else:
+                guess(task, local, b, x)
+                change = iterate(local, now, x + m.n_lattice * n, target, task.max_sweeps)
+                error[b] = upward(rests_on + steps * (change + rounding) + 4 * DBL_EPSILON)
+                if change > target:
+                    return 0
+            for g in range(n):
+                for i in range(local.bounds[g], local.bounds[g + 1]):
+                    task.value[local.members[i] * m.n_lattice + b] = <double> min(max(now[g], 0.0), 1.0)
+                choose(m, task, scratch, local, g, b, now)
+        return 1
+    finally:
+        free(x)
+
+
+cdef double know(const Model* m, const Task* task, const Local* local, Py_ssize_t c, Py_ssize_t b, const real_t* x,
+                 ) noexcept nogil:
+    """Values that layer `b` rests on: `local.known` of each row and `local.stop`; the largest error in them."""
+    cdef Py_ssize_t g
+    cdef int64_t r, e
+    cdef real_t total
+    cdef double error = 0.0
+    cdef const real_t* below
+    for g in range(local.n_groups):
+        local.stop[g] = 0.0
+        for r in range(local.group_rows[g], local.group_rows[g + 1]):
+            if not task.affordable[local.row_action[r] * m.n_lattice + b]:
+                local.known[r] = -1.0
+                continue
+            total = 0.0
+            for e in range(local.outside[r], local.outside[r + 1]):
+                total += (local.outer_probability[e]
+                          * task.value[local.outer_state[e] * m.n_lattice + b - local.row_offset[r]])
+                if task.error != NULL:
+                    error = max(error, task.error[task.component[local.outer_state[e]] * m.n_lattice
+                                                  + b - local.row_offset[r]])
+            if local.row_offset[r]:
+                below = x + (b - local.row_offset[r]) * local.n_groups
+                for e in range(local.inside[r], local.inside[r + 1]):
+                    total += local.inner_probability[e] * below[local.inner_group[e]]
+                if task.error != NULL and local.inside[r] < local.inside[r + 1]:
+                    error = max(error, task.error[c * m.n_lattice + b - local.row_offset[r]])
+                local.stop[g] = max(local.stop[g], <double> total)
+            local.known[r] = <double> total
+    return error
+
+
+cdef void guess(const Task* task, const Local* local, Py_ssize_t b, real_t* x) noexcept nogil:
+    """First values of layer `b`: the line through the two layers below on the last axis, or what there is of it."""
+    cdef Py_ssize_t n = local.n_groups, g
+    cdef real_t* now = x + b * n
+    cdef Py_ssize_t below = b % task.last_axis
+    for g in range(n):
+        if below == 0:
+            now[g] = local.stop[g]
+        elif below == 1:
+            now[g] = now[g - n]
+        else:
+            now[g] = 2 * now[g - n] - now[g - 2 * n]
+
+
+cdef void choose(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t g,
+                 Py_ssize_t b, const real_t* x) noexcept nogil:
+    """Policy of a group: its best way out where that is, elsewhere the way there; nohelp where all is worth 0."""
+    cdef int64_t r, e
+    cdef Py_ssize_t i
+    cdef int32_t best_action = 0, best_state = local.members[local.bounds[g]]
+    cdef real_t best = 0.0, total
+    for i in range(local.bounds[g], local.bounds[g + 1]):
+        task.policy[local.members[i] * m.n_lattice + b] = 0
+    for r in range(local.group_rows[g], local.group_rows[g + 1]):
+        total = local.known[r]
+        if local.row_offset[r] == 0:
+            for e in range(local.inside[r], local.inside[r + 1]):
+                total += local.inner_probability[e] * x[local.inner_group[e]]
+        if total > best:
+            best, best_action, best_state = total, local.row_action[r], local.row_state[r]
+    task.policy[best_state * m.n_lattice + b] = <int8_t> best_action
+    # nohelp alone leads everywhere in a group unless zero-cost help was needed to close it.
+    if best > 0.0 and task.n_free > 1 and local.bounds[g + 1] - local.bounds[g] > 1:
+        steer(m, task, scratch, local, g, best_state, b)
+
+
+cdef void steer(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t g,
+                int32_t target, Py_ssize_t b) noexcept nogil:
+    """In every other state of the group an action that stays in it and leads to `target`; nohelp where it does."""
+    cdef Py_ssize_t i, a
+    cdef bint moved = True
+    for i in range(local.bounds[g], local.bounds[g + 1]):
+        scratch.steered[local.members[i]] = local.members[i] == target
+    while moved:
+        moved = False
+        for a in range(m.n_actions):
+            if m.offset[a]:
+                continue
+            for i in range(local.bounds[g], local.bounds[g + 1]):
+                if not scratch.steered[local.members[i]] and leads(m, task, scratch, a, local.members[i]):
+                    task.policy[local.members[i] * m.n_lattice + b] = <int8_t> a
+                    scratch.steered[local.members[i]] = moved = True
+            if moved:
+                break
+
+
+cdef inline bint leads(const Model* m, const Task* task, const Scratch* scratch, Py_ssize_t a, int32_t s,
+                       ) noexcept nogil:
+    """Whether `a` stays in the group of `s` and reaches a steered state."""
+    cdef int64_t e
+    cdef int32_t j
+    cdef bint reached = False
+    for e in range(m.rows[a][s], m.rows[a][s + 1]):
+        j = m.columns[a][e]
+        if task.group[j] != task.group[s]:
+            return False
+        reached = reached or scratch.steered[j]
+    return reached

@@ -1,0 +1,190 @@
+"""Pure-Python twin of `_components.pyx`: same names and arguments, same results within the error that both prove.
+
+The kernel iterates; the twin solves each layer by policy iteration with a dense linear system a policy, so that the two
+share the formulation (groups, rows, the proof by expected steps) and not the method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import groupby, pairwise
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+EPSILON = float(np.finfo(np.float64).eps)
+
+
+class _Row(NamedTuple):
+    action: int
+    state: int
+    inside: list[tuple[int, float]]  # (group, probability)
+    outside: list[tuple[int, float]]  # (state, probability)
+
+
+def solve_components(
+    indptr: list[npt.NDArray[np.int64]],
+    indices: list[npt.NDArray[np.int32]],
+    data: list[Floats],
+    offset: npt.NDArray[np.int64],
+    runs: npt.NDArray[np.int64],
+    affordable: npt.NDArray[np.uint8],
+    last_axis: int,
+    terminal: npt.NDArray[np.uint8],
+    members: npt.NDArray[np.int32],
+    starts: npt.NDArray[np.int64],
+    component: npt.NDArray[np.int32],
+    group: npt.NDArray[np.int32],
+    first: int,
+    tolerance: float,
+    max_sweeps: int,
+    error: npt.NDArray[np.float32],
+    value: Floats,
+    policy: npt.NDArray[np.int8],
+) -> int:
+    """Solve components `first`, ...; the first one that did not reach `tolerance`, or their number if all did."""
+    entries = [
+        [list(zip(i[p[s] : p[s + 1]].tolist(), d[p[s] : p[s + 1]].tolist(), strict=True)) for s in range(len(terminal))]
+        for p, i, d in zip(indptr, indices, data, strict=True)
+    ]
+    solver = _Solver(entries, offset, affordable, component, group, error, value, policy)
+    for c, (start, stop) in enumerate(pairwise(starts.tolist())):
+        states = members[start:stop].tolist()
+        if c < first or (len(states) == 1 and terminal[states[0]]):
+            continue
+        solver.solve(c, [list(same) for _, same in groupby(states, key=lambda s: int(group[s]))])
+    return len(starts) - 1
+
+
+class _Solver:
+    def __init__(
+        self,
+        entries: list[list[list[tuple[int, float]]]],
+        offset: npt.NDArray[np.int64],
+        affordable: npt.NDArray[np.uint8],
+        component: npt.NDArray[np.int32],
+        group: npt.NDArray[np.int32],
+        error: npt.NDArray[np.float32],
+        value: Floats,
+        policy: npt.NDArray[np.int8],
+    ) -> None:
+        self.entries, self.offset, self.affordable = entries, offset.tolist(), affordable
+        self.component, self.group, self.error = component, group, error
+        self.value, self.policy = value, policy
+        self.free = [a for a in range(len(entries)) if not self.offset[a]]
+
+    def solve(self, c: int, groups: list[list[int]]) -> None:
+        local = {s: g for g, states in enumerate(groups) for s in states}
+        rows = [self._rows(c, states, local) for states in groups]
+        steps = 1.0
+        if len(groups) > 1:
+            steps = max(1.0, float(self._best(rows, np.ones(len(groups)), lambda row: 1.0).max()))
+        for b in range(self.value.shape[1]):
+            self._layer(c, groups, rows, steps, b)
+
+    def _rows(self, c: int, states: list[int], local: dict[int, int]) -> list[_Row]:
+        """Rows that can leave the group, by action; a free row that partly stays is divided by what leaves."""
+        rows = []
+        for a in range(len(self.entries)):
+            for s in states:
+                stay = {j for j, _ in self.entries[a][s] if not self.offset[a] and self.group[j] == self.group[s]}
+                leaving = [(j, p) for j, p in self.entries[a][s] if j not in stay]
+                mass = sum(p for _, p in leaving) if stay else 1.0
+                if leaving:
+                    inside = [(local[j], p / mass) for j, p in leaving if self.component[j] == c]
+                    outside = [(j, p / mass) for j, p in leaving if self.component[j] != c]
+                    rows.append(_Row(a, s, inside, outside))
+        return rows
+
+    def _layer(self, c: int, groups: list[list[int]], rows: list[list[_Row]], steps: float, b: int) -> None:
+        stop, rests_on = np.zeros(len(groups)), 0.0
+        for g, choices in enumerate(rows):
+            for row in choices:
+                below = b - self.offset[row.action]
+                if not self.affordable[row.action, b]:
+                    continue
+                if len(self.error):
+                    above = [self.error[self.component[j], below] for j, _ in row.outside]
+                    if self.offset[row.action] and row.inside:
+                        above.append(self.error[c, below])
+                    rests_on = max([rests_on, *map(float, above)])
+                if self.offset[row.action]:
+                    inside = sum(p * float(self.value[groups[i][0], below]) for i, p in row.inside)
+                    stop[g] = max(stop[g], inside + self._outside(row, below))
+        x = self._best(rows, stop, lambda row: self._outside(row, b))
+        for g, states in enumerate(groups):
+            self.value[states, b] = min(max(x[g], 0.0), 1.0)
+        if len(self.error):
+            after = np.array([self._backup(choices, stop[g], x, b) for g, choices in enumerate(rows)])
+            own = steps * (float(np.abs(after - x).max()) + 8 * EPSILON) if len(groups) > 1 else 0.0
+            self.error[c, b] = (rests_on + own) * (1 + 1e-6)
+        for states, choices in zip(groups, rows, strict=True):
+            self._choose(states, choices, groups, x, b)
+
+    def _outside(self, row: _Row, b: int) -> float:
+        return sum(p * float(self.value[j, b]) for j, p in row.outside)
+
+    def _backup(self, choices: list[_Row], stop: float, x: Floats, b: int) -> float:
+        free = [row for row in choices if not self.offset[row.action]]
+        return max([stop, *(self._outside(row, b) + sum(p * float(x[i]) for i, p in row.inside) for row in free)])
+
+    def _best(self, rows: list[list[_Row]], stop: Floats, known: Callable[[_Row], float]) -> Floats:
+        """Largest solution over policies of x = stop, or x = known(row) + sum p x[group]: policy iteration."""
+        n = len(rows)
+        free = [[row for row in choices if not self.offset[row.action]] for choices in rows]
+        taken: list[_Row | None] = [None] * n
+        while True:
+            matrix, right = np.eye(n), stop.copy()
+            for g, row in enumerate(taken):
+                if row is not None:
+                    right[g] = known(row)
+                    for i, p in row.inside:
+                        matrix[g, i] -= p
+            x = np.asarray(np.linalg.solve(matrix, right), dtype=np.float64)
+            changed = False
+            for g, choices in enumerate(free):
+                for row in choices:
+                    new = known(row) + sum(p * x[i] for i, p in row.inside)
+                    if new > x[g] + 1e-13 * max(1.0, abs(x[g])):
+                        taken[g], x[g], changed = row, new, True
+            if not changed:
+                return x
+
+    def _choose(self, states: list[int], choices: list[_Row], groups: list[list[int]], x: Floats, b: int) -> None:
+        self.policy[states, b] = 0
+        best, target, action = 0.0, states[0], 0
+        for row in choices:
+            below = b - self.offset[row.action]
+            if not self.affordable[row.action, b]:
+                continue
+            if self.offset[row.action]:
+                inside = sum(p * float(self.value[groups[i][0], below]) for i, p in row.inside)
+            else:
+                inside = sum(p * float(x[i]) for i, p in row.inside)
+            new = inside + self._outside(row, below)
+            if new > best:
+                best, target, action = new, row.state, row.action
+        self.policy[target, b] = action
+        if best > 0.0 and len(self.free) > 1:
+            self._steer(states, target, b)
+
+    def _steer(self, states: list[int], target: int, b: int) -> None:
+        steered = {target}
+        moved = True
+        while moved:
+            moved = False
+            for a in self.free:
+                for s in states:
+                    if s not in steered and self._leads(a, s, steered):
+                        self.policy[s, b] = a
+                        steered.add(s)
+                        moved = True
+                if moved:
+                    break
+
+    def _leads(self, a: int, s: int, steered: set[int]) -> bool:
+        successors = [j for j, _ in self.entries[a][s]]
+        return all(self.group[j] == self.group[s] for j in successors) and any(j in steered for j in successors)

@@ -1,0 +1,127 @@
+"""Episodes of a policy, compiled by Numba: irregular, random, a step costs one draw and one search in a CSR row.
+
+Draw `t` of episode `e` is a pure function of (seed, e, t), so that neither threads nor the order of episodes matter:
+a splitmix64 stream per episode with a start and an odd increment of its own (Steele, Lea, Flood, "Fast splittable
+pseudorandom number generators", OOPSLA 2014). Draw 0 picks the start, draw t the successor of step t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Numba turns uint64 mixed with int64 into float64: every constant of the generator is uint64.
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+MULTIPLIER_1 = np.uint64(0xBF58476D1CE4E5B9)
+MULTIPLIER_2 = np.uint64(0x94D049BB133111EB)
+ONE, TWO, ELEVEN = np.uint64(1), np.uint64(2), np.uint64(11)
+SHIFT_1, SHIFT_2, SHIFT_3 = np.uint64(30), np.uint64(27), np.uint64(31)
+
+
+def _compiled(function: Function) -> Function:
+    """`function` as machine code that holds no GIL, kept on disk where there is a folder that can be written."""
+    try:
+        result: Function = numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # neither the package nor the user's cache folder can be written
+        result = numba.njit(nogil=True)(function)
+    return result
+
+
+@_compiled
+def mix(z: np.uint64) -> np.uint64:
+    """The 64-bit finaliser of splitmix64."""
+    z = (z ^ (z >> SHIFT_1)) * MULTIPLIER_1
+    z = (z ^ (z >> SHIFT_2)) * MULTIPLIER_2
+    return z ^ (z >> SHIFT_3)
+
+
+@_compiled
+def draw(key: np.uint64, gamma: np.uint64, counter: int) -> float:
+    """Number `counter` of the stream, uniform on the multiples of 2^-53 in [0, 1)."""
+    return float(mix(key + gamma * np.uint64(counter)) >> ELEVEN) * 2.0**-53
+
+
+@_compiled
+def search(cumulative: npt.NDArray[np.float64], begin: int, end: int, u: float) -> int:
+    """First entry of a row above `u`; the last one if rounding left none."""
+    low, high = begin, end - 1
+    while low < high:
+        middle = (low + high) // 2
+        if cumulative[middle] <= u:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@_compiled
+def accumulate_rows(
+    indptr: npt.NDArray[np.int64], data: npt.NDArray[np.float64], cumulative: npt.NDArray[np.float64]
+) -> None:
+    """Fill `cumulative` with the running sums of every row."""
+    pointers = indptr.ravel()
+    for row in range(len(pointers) - 1):
+        total = 0.0
+        for e in range(pointers[row], pointers[row + 1]):
+            total += data[e]
+            cumulative[e] = total
+
+
+@_compiled
+def run_episodes(
+    indptr: npt.NDArray[np.int64],  # IN  (actions, n + 1), into the entries of all actions
+    indices: npt.NDArray[np.int32],  # IN  (entries,)
+    cumulative: npt.NDArray[np.float64],  # IN  (entries,) running sums of every row
+    terminal_value: npt.NDArray[np.float64],  # IN  (n,), NaN where the episode goes on
+    policy: npt.NDArray[np.int8],  # IN  (n, lattice)
+    offset: npt.NDArray[np.int64],  # IN  (actions,) how far an action moves down the flattened lattice
+    costs: npt.NDArray[np.int64],  # IN  (actions, budgets)
+    limit: npt.NDArray[np.int64],  # IN  (budgets,) most that an episode may spend
+    top: int,  # IN  point of the lattice to start at
+    start_states: npt.NDArray[np.int64],  # IN  (starts,) states of positive probability
+    start_cumulative: npt.NDArray[np.float64],  # IN  (starts,) running sums of their probabilities
+    seed: np.uint64,  # IN
+    first: int,  # IN  number of the first episode
+    max_steps: int,  # IN
+    success: npt.NDArray[np.float64],  # OUT (episodes,)
+    usage: npt.NDArray[np.int64],  # OUT (episodes, budgets)
+    steps: npt.NDArray[np.int64],  # OUT (episodes,)
+    ended: npt.NDArray[np.bool_],  # OUT (episodes,)
+) -> int:
+    """Run `len(success)` episodes from number `first` on; fill the last four arrays.
+
+    -1, or where the policy asked for what cannot be had: its index into `policy.ravel()`. Episodes after that one are
+    not run.
+    """
+    n_lattice: int = policy.shape[1]
+    n_budgets, base = len(limit), mix(seed)
+    for i in range(len(success)):
+        number = TWO * np.uint64(first + i)
+        key = mix(base + GOLDEN * (number + ONE))
+        gamma = mix(base + GOLDEN * (number + TWO)) | ONE
+        usage[i] = 0
+        left, step = top, 0
+        s = start_states[search(start_cumulative, 0, len(start_cumulative), draw(key, gamma, 0))]
+        while np.isnan(terminal_value[s]) and step < max_steps:
+            a = policy[s, left]
+            begin, end = indptr[a, s], indptr[a, s + 1]
+            if begin == end:
+                return int(s * n_lattice + left)
+            if a > 0:  # nohelp costs nothing
+                for k in range(n_budgets):
+                    usage[i, k] += costs[a, k]
+                    if usage[i, k] > limit[k]:
+                        return int(s * n_lattice + left)
+                left -= offset[a]
+            step += 1
+            s = np.int64(indices[search(cumulative, begin, end, draw(key, gamma, step))])
+        ended[i] = not np.isnan(terminal_value[s])
+        success[i] = terminal_value[s] if ended[i] else 0.0
+        steps[i] = step
+    return -1
