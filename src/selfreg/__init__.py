@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from selfreg.mdp import InterventionMDP
-from selfreg.solve import ConvergenceError, Solution, solve
+from selfreg.solve import ConvergenceError, Solution, StartSolution, solve, solve_memory
 
 if TYPE_CHECKING:
     from selfreg.helper import Decision, Helper, Ledger
@@ -27,8 +27,10 @@ __all__ = [
     "InterventionMDP",
     "Ledger",
     "Solution",
+    "StartSolution",
     "expected_usage",
     "solve",
+    "solve_memory",
 ]
 
 

@@ -12,11 +12,14 @@ import numpy.typing as npt
 
 from selfreg import _validate
 from selfreg._core import chooser
+from selfreg._core._components_py import solve_directly
 from selfreg._core.structure import EMPTY, Arrays, Components, Levels, analyse, kernel_arrays
 from selfreg.mdp import InterventionMDP
 
 # Sweeps over one budget layer of one component; a sweep costs as much as a backup of the component.
 MAX_SWEEPS = 100_000
+# States of a component that is still solved with a dense matrix where sweeps fail.
+DIRECT = 4000
 NO_WEIGHT = np.empty(0)
 
 
@@ -321,27 +324,46 @@ def _iterate(
     bound = np.inf
     # Layers and components that rest on each other add up what each leaves open: ask for less until the sum is proven.
     for share in (0.25 / n_lattice, 1e-2 / n_lattice, 1e-4 / n_lattice):
-        done = kernel.solve_components(
-            *problem.arrays,
-            problem.offset,
-            problem.runs,
-            problem.affordable,
-            problem.shape[-1],
-            mdp.terminal.view(np.uint8),
-            *components[:4],
-            0,
-            share * tol,
-            MAX_SWEEPS,
-            error,
-            value,
-            policy,
-        )
+        done = 0
+        while done < n_components:
+            done = kernel.solve_components(
+                *problem.arrays,
+                problem.offset,
+                problem.runs,
+                problem.affordable,
+                problem.shape[-1],
+                mdp.terminal.view(np.uint8),
+                *components[:4],
+                done,
+                share * tol,
+                MAX_SWEEPS,
+                error,
+                value,
+                policy,
+            )
+            if done < n_components:
+                _directly(problem, components, done, error, value, policy)
+                done += 1
         bound = 2.0 * float(error.max(initial=0.0))
-        if done == n_components and bound <= tol:
+        if bound <= tol:
             return value, policy, bound
-        if done < n_components:
-            break
     raise ConvergenceError(f"tol={tol:g} was not reached; the bound reached is {bound:g}", bound)
+
+
+def _directly(
+    problem: _Problem,
+    components: Components,
+    c: int,
+    error: npt.NDArray[np.float32],
+    value: npt.NDArray[np.float64],
+    policy: npt.NDArray[np.int8],
+) -> None:
+    """Policy iteration for a component on which sweeps gave up; ConvergenceError where it is too large for that."""
+    states = components.members[components.starts[c] : components.starts[c + 1]]
+    if len(states) > DIRECT:
+        raise ConvergenceError(f"a component of {len(states)} states did not converge in {MAX_SWEEPS} sweeps", 1.0)
+    arrays, labels = problem.arrays, (components.component, components.group)
+    solve_directly(*arrays, problem.offset, problem.affordable, states, *labels, c, error, value, policy)
 
 
 def _memory(

@@ -45,7 +45,7 @@ def backup_levels(
 ):
     """Fill `value` and `policy`, or `expected`; stops with KeyboardInterrupt at Ctrl-C."""
     cdef Py_ssize_t n_levels = starts.shape[0] - 1, k, a
-    cdef int64_t start, stop, piece
+    cdef int64_t start, stop, piece, looked = 0
     cdef const int64_t[::1] pointer_view
     cdef const int32_t[::1] index_view
     cdef const double[::1] value_view
@@ -81,7 +81,9 @@ def backup_levels(
                     backup_piece(&m, &job, start, stop, &value[0, 0], rows)
                     if weight.shape[0]:
                         add_weighted(&m, &job, start, stop, &weight[0], &value[0, 0], &expected[0])
-                    if stop - start == piece:
+                    looked += stop - start
+                    if looked >= piece:
+                        looked = 0
                         with gil:
                             PyErr_CheckSignals()
                     start = stop

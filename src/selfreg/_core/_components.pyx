@@ -37,6 +37,8 @@ ctypedef fused real_t:
 cdef enum:
     WINDOW = 3                            # earlier sweeps that Anderson mixing combines
     RESET = 1000                          # times the best change: mixing went astray
+    SMALL = 1500                          # groups; so few are better solved directly than swept for long
+    SMALL_SWEEPS = 2000
     SIGNALS = 1 << 22                     # entries looked at between two looks for Ctrl-C
 
 # Rows of a component with its groups as unknowns. A row is an action in a state that can leave the group.
@@ -189,22 +191,24 @@ cdef void inherit_error(const Model* m, const Task* task, int32_t s, Py_ssize_t 
 
 # ---- one component with a cycle -----------------------------------------------------------------------------------
 
-cdef bint solve_component(const Model* m, const Task* task, const Scratch* scratch, const int32_t* members,
+cdef int solve_component(const Model* m, const Task* task, const Scratch* scratch, const int32_t* members,
                           Py_ssize_t size, Py_ssize_t c) except -1 nogil:
     """Solve all layers of component `c`; whether the tolerance was reached."""
     cdef Local local
     cdef double steps = 1.0
     cdef int done = 1
+    cdef int64_t max_sweeps
     try:
         build(m, task, scratch, members, size, c, &local)
+        max_sweeps = min(task.max_sweeps, SMALL_SWEEPS) if local.n_groups <= SMALL else task.max_sweeps
         if local.n_groups > 1:
-            steps = expected_steps(&local, task.max_sweeps)
+            steps = expected_steps(&local, max_sweeps)
             if steps < 0.0:
-                return False
+                return 0
         if 8.0 * steps * (local.longest + 3) * DBL_EPSILON > task.tolerance:
-            done = solve_layers[cython.longdouble](m, task, scratch, &local, c, steps, LDBL_EPSILON)
+            done = solve_layers[cython.longdouble](m, task, scratch, &local, c, steps, max_sweeps, LDBL_EPSILON)
         else:
-            done = solve_layers[double](m, task, scratch, &local, c, steps, DBL_EPSILON)
+            done = solve_layers[double](m, task, scratch, &local, c, steps, max_sweeps, DBL_EPSILON)
         return done
     finally:
         release(&local)
@@ -463,7 +467,7 @@ cdef double expected_steps(const Local* local, int64_t max_sweeps) except -2.0 n
 # ---- layers -------------------------------------------------------------------------------------------------------
 
 cdef int solve_layers(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t c,
-                      double steps, real_t epsilon) except -1 nogil:
+                      double steps, int64_t max_sweeps, real_t epsilon) except -1 nogil:
     """Solve the layers of a component one after the other; 1 where all reached the tolerance."""
     cdef Py_ssize_t n = local.n_groups, g, i, b
     cdef double rounding = (local.longest + 3) * <double> epsilon, change, rests_on
@@ -486,7 +490,7 @@ cdef int solve_layers(const Model* m, const Task* task, const Scratch* scratch, 
                     error[b] = upward(rests_on)
             else:
                 guess(task, local, b, x)
-                change = iterate(local, now, x + m.n_lattice * n, target, task.max_sweeps)
+                change = iterate(local, now, x + m.n_lattice * n, target, max_sweeps)
                 error[b] = upward(rests_on + steps * (change + rounding) + 4 * DBL_EPSILON)
                 if change > target:
                     return 0

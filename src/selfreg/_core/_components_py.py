@@ -1,21 +1,25 @@
 """Pure-Python twin of `_components.pyx`: same names and arguments, same results within the error that both prove.
 
-The kernel iterates; the twin solves each layer by policy iteration with a dense linear system a policy, so that the two
-share the formulation (groups, rows, the proof by expected steps) and not the method.
+The kernel iterates; the twin solves each layer by policy iteration with a dense linear system a policy, refined in long
+double, so that the two share the formulation (groups, rows, the proof by expected steps) and not the method. The twin also
+takes over single components on which the kernel's iteration gives up (`solve_directly`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import groupby, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import lu_factor, lu_solve
 
 Floats = npt.NDArray[np.float64]
+Entries = list[dict[int, list[tuple[int, float]]]]  # per action: state -> (successor, probability)
 
 EPSILON = float(np.finfo(np.float64).eps)
+LONG_EPSILON = float(np.finfo(np.longdouble).eps)
 
 
 class _Row(NamedTuple):
@@ -46,23 +50,40 @@ def solve_components(
     policy: npt.NDArray[np.int8],
 ) -> int:
     """Solve components `first`, ...; the first one that did not reach `tolerance`, or their number if all did."""
-    entries = [
-        [list(zip(i[p[s] : p[s + 1]].tolist(), d[p[s] : p[s + 1]].tolist(), strict=True)) for s in range(len(terminal))]
+    for c, (start, stop) in enumerate(pairwise(starts.tolist())):
+        states = members[start:stop]
+        if c >= first and not (len(states) == 1 and terminal[states[0]]):
+            solve_directly(indptr, indices, data, offset, affordable, states, component, group, c, error, value, policy)
+    return len(starts) - 1
+
+
+def solve_directly(
+    indptr: list[npt.NDArray[np.int64]],
+    indices: list[npt.NDArray[np.int32]],
+    data: list[Floats],
+    offset: npt.NDArray[np.int64],
+    affordable: npt.NDArray[np.uint8],
+    states: npt.NDArray[np.int32],
+    component: npt.NDArray[np.int32],
+    group: npt.NDArray[np.int32],
+    c: int,
+    error: npt.NDArray[np.float32],
+    value: Floats,
+    policy: npt.NDArray[np.int8],
+) -> None:
+    """Solve component `c`, whose states (groups together) are `states`; those before it are solved."""
+    entries: Entries = [
+        {s: list(zip(i[p[s] : p[s + 1]].tolist(), d[p[s] : p[s + 1]].tolist(), strict=True)) for s in states.tolist()}
         for p, i, d in zip(indptr, indices, data, strict=True)
     ]
     solver = _Solver(entries, offset, affordable, component, group, error, value, policy)
-    for c, (start, stop) in enumerate(pairwise(starts.tolist())):
-        states = members[start:stop].tolist()
-        if c < first or (len(states) == 1 and terminal[states[0]]):
-            continue
-        solver.solve(c, [list(same) for _, same in groupby(states, key=lambda s: int(group[s]))])
-    return len(starts) - 1
+    solver.solve(c, [list(same) for _, same in groupby(states.tolist(), key=lambda s: int(group[s]))])
 
 
 class _Solver:
     def __init__(
         self,
-        entries: list[list[list[tuple[int, float]]]],
+        entries: Entries,
         offset: npt.NDArray[np.int64],
         affordable: npt.NDArray[np.uint8],
         component: npt.NDArray[np.int32],
@@ -119,7 +140,9 @@ class _Solver:
             self.value[states, b] = min(max(x[g], 0.0), 1.0)
         if len(self.error):
             after = np.array([self._backup(choices, stop[g], x, b) for g, choices in enumerate(rows)])
-            own = steps * (float(np.abs(after - x).max()) + 8 * EPSILON) if len(groups) > 1 else 0.0
+            longest = max([0, *(len(row.inside) + len(row.outside) for choices in rows for row in choices)])
+            change = float(np.abs(after - x).max()) + (longest + 3) * LONG_EPSILON
+            own = steps * change + 4 * EPSILON if len(groups) > 1 else 0.0
             self.error[c, b] = (rests_on + own) * (1 + 1e-6)
         for states, choices in zip(groups, rows, strict=True):
             self._choose(states, choices, groups, x, b)
@@ -127,11 +150,13 @@ class _Solver:
     def _outside(self, row: _Row, b: int) -> float:
         return sum(p * float(self.value[j, b]) for j, p in row.outside)
 
-    def _backup(self, choices: list[_Row], stop: float, x: Floats, b: int) -> float:
+    def _backup(self, choices: list[_Row], stop: float, x: npt.NDArray[Any], b: int) -> Any:
         free = [row for row in choices if not self.offset[row.action]]
-        return max([stop, *(self._outside(row, b) + sum(p * float(x[i]) for i, p in row.inside) for row in free)])
+        return max(
+            [np.longdouble(stop), *(self._outside(row, b) + sum(p * x[i] for i, p in row.inside) for row in free)]
+        )
 
-    def _best(self, rows: list[list[_Row]], stop: Floats, known: Callable[[_Row], float]) -> Floats:
+    def _best(self, rows: list[list[_Row]], stop: Floats, known: Callable[[_Row], float]) -> npt.NDArray[Any]:
         """Largest solution over policies of x = stop, or x = known(row) + sum p x[group]: policy iteration."""
         n = len(rows)
         free = [[row for row in choices if not self.offset[row.action]] for choices in rows]
@@ -143,12 +168,12 @@ class _Solver:
                     right[g] = known(row)
                     for i, p in row.inside:
                         matrix[g, i] -= p
-            x = np.asarray(np.linalg.solve(matrix, right), dtype=np.float64)
+            x = _refined_solution(matrix, right)
             changed = False
             for g, choices in enumerate(free):
                 for row in choices:
                     new = known(row) + sum(p * x[i] for i, p in row.inside)
-                    if new > x[g] + 1e-13 * max(1.0, abs(x[g])):
+                    if new > x[g] + 64 * LONG_EPSILON * max(1.0, abs(x[g])):
                         taken[g], x[g], changed = row, new, True
             if not changed:
                 return x
@@ -188,3 +213,13 @@ class _Solver:
     def _leads(self, a: int, s: int, steered: set[int]) -> bool:
         successors = [j for j, _ in self.entries[a][s]]
         return all(self.group[j] == self.group[s] for j in successors) and any(j in steered for j in successors)
+
+
+def _refined_solution(matrix: Floats, right: Floats) -> npt.NDArray[Any]:
+    """matrix^-1 right in long double: a double factorisation, with residuals in long double."""
+    factors = lu_factor(matrix)
+    long = matrix.astype(np.longdouble)
+    x = lu_solve(factors, right).astype(np.longdouble)
+    for _ in range(4):
+        x += lu_solve(factors, (right - long @ x).astype(np.float64))
+    return x

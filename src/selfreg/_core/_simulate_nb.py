@@ -49,14 +49,15 @@ def draw(key: np.uint64, gamma: np.uint64, counter: int) -> float:
 
 @_compiled
 def search(cumulative: npt.NDArray[np.float64], begin: int, end: int, u: float) -> int:
-    """First entry of a row above `u`; the last one if rounding left none."""
-    low, high = begin, end - 1
-    while low < high:
-        middle = (low + high) // 2
-        if cumulative[middle] <= u:
-            low = middle + 1
-        else:
-            high = middle
+    """First entry of a row above `u`; the last one if rounding left none.
+
+    As many rounds for every `u`: a branch on random numbers would be mispredicted and hold up the other episodes.
+    """
+    low, length = begin, end - begin - 1
+    while length > 0:
+        half = (length + 1) // 2
+        low += half * (cumulative[low + half - 1] <= u)
+        length -= half
     return low
 
 
@@ -96,32 +97,44 @@ def run_episodes(
 ) -> int:
     """Run `len(success)` episodes from number `first` on; fill the last four arrays.
 
-    -1, or where the policy asked for what cannot be had: its index into `policy.ravel()`. Episodes after that one are
-    not run.
+    -1, or where the first episode that could not go on asked for what cannot be had: its index into `policy.ravel()`.
     """
-    n_lattice: int = policy.shape[1]
-    n_budgets, base = len(limit), mix(seed)
-    for i in range(len(success)):
+    n, n_lattice, n_budgets, base = len(success), policy.shape[1], len(limit), mix(seed)
+    key, gamma = np.empty(n, np.uint64), np.empty(n, np.uint64)
+    state, left = np.empty(n, np.int64), np.full(n, top)
+    running, n_running, faulty, fault = np.arange(n), n, n, -1
+    for i in range(n):
         number = TWO * np.uint64(first + i)
-        key = mix(base + GOLDEN * (number + ONE))
-        gamma = mix(base + GOLDEN * (number + TWO)) | ONE
-        usage[i] = 0
-        left, step = top, 0
-        s = start_states[search(start_cumulative, 0, len(start_cumulative), draw(key, gamma, 0))]
-        while np.isnan(terminal_value[s]) and step < max_steps:
-            a = policy[s, left]
+        key[i] = mix(base + GOLDEN * (number + ONE))
+        gamma[i] = mix(base + GOLDEN * (number + TWO)) | ONE
+        state[i] = start_states[search(start_cumulative, 0, len(start_cumulative), draw(key[i], gamma[i], 0))]
+        usage[i], steps[i], success[i], ended[i] = 0, 0, 0.0, False
+    # One step of every episode in turn: their reads from memory, which are what a step waits for, overlap.
+    while n_running:
+        still = 0
+        for r in range(n_running):
+            i = running[r]
+            s = state[i]
+            if not np.isnan(terminal_value[s]):
+                success[i], ended[i] = terminal_value[s], True
+                continue
+            if steps[i] == max_steps:
+                continue
+            a = policy[s, left[i]]
             begin, end = indptr[a, s], indptr[a, s + 1]
-            if begin == end:
-                return int(s * n_lattice + left)
+            possible = begin < end
             if a > 0:  # nohelp costs nothing
                 for k in range(n_budgets):
                     usage[i, k] += costs[a, k]
-                    if usage[i, k] > limit[k]:
-                        return int(s * n_lattice + left)
-                left -= offset[a]
-            step += 1
-            s = np.int64(indices[search(cumulative, begin, end, draw(key, gamma, step))])
-        ended[i] = not np.isnan(terminal_value[s])
-        success[i] = terminal_value[s] if ended[i] else 0.0
-        steps[i] = step
-    return -1
+                    possible &= usage[i, k] <= limit[k]
+            if not possible:
+                if i < faulty:
+                    faulty, fault = i, s * n_lattice + left[i]
+                continue
+            left[i] -= offset[a]
+            steps[i] += 1
+            state[i] = indices[search(cumulative, begin, end, draw(key[i], gamma[i], steps[i]))]
+            running[still] = i
+            still += 1
+        n_running = still
+    return int(fault)

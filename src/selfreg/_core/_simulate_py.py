@@ -55,8 +55,7 @@ def run_episodes(
 ) -> int:
     """Run `len(success)` episodes from number `first` on; fill the last four arrays.
 
-    -1, or where the policy asked for what cannot be had: its index into `policy.ravel()`. Episodes after that one are
-    not run.
+    -1, or where the first episode that could not go on asked for what cannot be had: its index into `policy.ravel()`.
     """
     n_lattice: int = policy.shape[1]
     base = mix(int(seed))
