@@ -1,12 +1,15 @@
-"""`python -m benchmarks NAME`."""
+"""`python -m benchmarks [NAME] [OPTIONS]`; without a name the solver's table."""
 
 import sys
+from importlib import import_module
 
-from benchmarks import imports
-
-COMMANDS = {"imports": imports.main}
+COMMANDS = ("solver", "imports", "simulate")
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in COMMANDS:
-        sys.exit(f"usage: python -m benchmarks {{{','.join(COMMANDS)}}}")
-    COMMANDS[sys.argv[1]]()
+    named = bool(sys.argv[1:]) and not sys.argv[1].startswith("-")
+    name = sys.argv[1] if named else "solver"
+    rest = sys.argv[2:] if named else sys.argv[1:]
+    if name not in COMMANDS:
+        sys.exit(f"usage: python -m benchmarks [{{{','.join(COMMANDS)}}}] [OPTIONS]")
+    # Options only to commands that take some.
+    import_module(f"benchmarks.{name}").main(*([rest] if rest else []))

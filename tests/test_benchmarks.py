@@ -1,0 +1,126 @@
+"""The figures' instances are what they say, the peers give the solver's answers, and the table can be printed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import selfreg
+from benchmarks import instances, peers, solver
+
+ROOT = Path(__file__).parents[1]
+SMALL = {
+    "layered": instances.instance_a(n_states=800, budget=5),
+    "cyclic": instances.instance_b(n_states=60, budget=3),
+    "tiny": instances.instance_t(),
+}
+CAN_DO = [
+    (peers.SCIPY, "layered"),
+    (peers.SCIPY, "tiny"),
+    (peers.SCIPY_READY, "layered"),
+    (peers.SCIPY_SWEEPS, "layered"),
+    (peers.SCIPY_SWEEPS, "cyclic"),
+    (peers.NUMBA, "layered"),
+    (peers.QUANTECON, "tiny"),
+    (peers.QUANTECON, "cyclic"),
+    (peers.MDPTOOLBOX, "tiny"),
+    (peers.MDPTOOLBOX, "cyclic"),
+    (peers.STORM, "layered"),
+    (peers.STORM, "cyclic"),
+]
+
+
+@pytest.mark.filterwarnings("default")  # what other packages warn of when imported is theirs
+@pytest.mark.parametrize(("peer", "kind"), CAN_DO, ids=lambda value: getattr(value, "name", value))
+def test_peer_gives_the_solver_s_answer(peer, kind) -> None:
+    instance = SMALL[kind]
+    try:
+        call = peer.prepare(instance)
+    except ImportError as error:
+        pytest.skip(f"{peer.name} is not installed ({error.name})")
+    solution, value = selfreg.solve(instance.mdp, instance.budget), call()
+    assert value.shape == solution.value.shape
+    answered = ~np.isnan(value)
+    assert answered.all() or (peer is peers.STORM and answered.sum() == 1)
+    assert np.max(np.abs(value - solution.value)[answered]) <= peer.tolerance + solution.bound
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_instance_is_what_the_design_says(kind) -> None:
+    instance = SMALL[kind]
+    live = instance.mdp.n_states - 2
+    assert instance.mdp.actions == ("nohelp", "help")
+    assert np.isnan(instance.terminal_value[:live]).all()
+    assert instance.terminal_value[live:].tolist() == [1, 0]
+    for name, matrix in instance.transitions.items():
+        assert matrix.has_canonical_format
+        assert np.shares_memory(matrix.data, instance.mdp.transitions[name].data)
+        rows = np.repeat(np.arange(live + 2), np.diff(matrix.indptr))
+        if instance.layers is None:
+            leak = np.asarray(matrix[:live, live:].sum(axis=1))
+            np.testing.assert_allclose(leak, 0.01, rtol=0, atol=1e-12)
+        else:
+            layer = np.searchsorted(instance.layers, np.arange(live + 2), side="right")
+            inner = rows < instance.layers[-2]
+            assert np.all(layer[matrix.indices[inner]] == layer[rows[inner]] + 1)
+            assert np.all(matrix.indices[~inner] >= live)
+
+
+def test_help_is_worth_having_in_every_instance() -> None:
+    for instance in SMALL.values():
+        solution = selfreg.solve(instance.mdp, instance.budget)
+        assert solution.policy.any()
+        assert solution.value[:, -1].mean() > solution.value[:, 0].mean()
+
+
+def test_instances_are_functions_of_their_seed() -> None:
+    one, same, other = (instances.instance_t(seed=seed) for seed in (1, 1, 2))
+    for name, matrix in one.transitions.items():
+        assert np.array_equal(matrix.data, same.transitions[name].data)
+        assert not np.array_equal(matrix.data, other.transitions[name].data)
+    first, second = instances.instance_m(n_models=2)
+    assert not np.array_equal(first.transitions["help"].data, second.transitions["help"].data)
+
+
+def test_layers_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(ValueError, match="n_states=50 does not make 40 layers"):
+        instances.instance_a(n_states=50)
+
+
+@pytest.mark.parametrize(
+    ("figure", "verdict"),
+    [
+        (solver.Figure("A", "scipy", 4.0, ""), "met"),
+        (solver.Figure("A", "scipy", 3.9, ""), "missed"),
+        (solver.Figure("T", "microseconds a call", 99.0, ""), "met"),
+        (solver.Figure("T", "microseconds a call", 101.0, ""), "missed"),
+        (solver.Figure("A", "scipy", 9.0, "", right=False), "WRONG"),
+        (solver.Figure("A", "scipy", None, "not installed"), ""),
+        (solver.Figure("A", "numba, 20 lines", 1.0, ""), ""),
+    ],
+)
+def test_verdict_follows_the_target(figure, verdict) -> None:
+    assert figure.verdict == verdict
+
+
+def test_every_target_is_a_line_of_the_table_or_needs_the_full_run() -> None:
+    command = [sys.executable, "-m", "benchmarks", "--quick"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "WRONG" not in done.stdout
+    lines = [[cell.strip() for cell in line.split("  ") if cell.strip()][:2] for line in done.stdout.splitlines()]
+    full_run_only = {(instance, name) for instance, name in solver.TARGETS if instance == "C"}
+    full_run_only |= {("B", "10x states"), ("B", "budgets 0..64 / 0..16")}
+    assert set(solver.TARGETS) - full_run_only <= {tuple(line) for line in lines}
+
+
+def test_an_unknown_command_names_those_there_are() -> None:
+    done = subprocess.run([sys.executable, "-m", "benchmarks", "nothing"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "solver,imports,simulate" in done.stderr
