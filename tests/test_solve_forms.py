@@ -11,14 +11,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import oracles
 import pytest
 import scipy.sparse as sp
-import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
+import oracles
 import selfreg
+import strategies
 from selfreg._core import chooser, structure
 
 

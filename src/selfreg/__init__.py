@@ -8,7 +8,7 @@ from selfreg.solve import ConvergenceError, Solution, StartSolution, solve, solv
 
 if TYPE_CHECKING:
     from selfreg.helper import Decision, Helper, Ledger
-    from selfreg.policy import expected_usage
+    from selfreg.policy import Simulation, expected_usage, simulate, usage_distribution
 
 __version__ = "0.1.0.dev0"
 
@@ -17,7 +17,10 @@ _LAZY = {
     "Decision": "selfreg.helper",
     "Helper": "selfreg.helper",
     "Ledger": "selfreg.helper",
+    "Simulation": "selfreg.policy",
     "expected_usage": "selfreg.policy",
+    "simulate": "selfreg.policy",
+    "usage_distribution": "selfreg.policy",
 }
 
 __all__ = [
@@ -26,11 +29,14 @@ __all__ = [
     "Helper",
     "InterventionMDP",
     "Ledger",
+    "Simulation",
     "Solution",
     "StartSolution",
     "expected_usage",
+    "simulate",
     "solve",
     "solve_memory",
+    "usage_distribution",
 ]
 
 

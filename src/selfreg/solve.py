@@ -81,6 +81,18 @@ class Solution:
         result[~self.mdp.available(action)] = np.nan
         return result
 
+    def usage_distribution(self, state: int, budget: int | tuple[int, ...]) -> npt.NDArray[np.float64]:
+        """P(exactly u spent) from one state and budget under `policy`; see `selfreg.usage_distribution` for all.
+
+        Returns
+        -------
+        float64 (budget + 1, ...)
+            One axis a budget.
+        """
+        from selfreg.policy import usage_distribution_from
+
+        return usage_distribution_from(self, state, budget)
+
 
 @dataclass(frozen=True, eq=False)
 class StartSolution:

@@ -19,10 +19,11 @@ cdef extern from "_rows.h" nogil:
     void selfreg_expect_float(float* out, const float* value, const int32_t* column, const double* probability,
                               int64_t entries, int64_t stride, int64_t width, const int32_t* slot) noexcept
 
-# States times lattice points: below the first a level is not worth waking threads for, after the second (some
+# States times lattice points: below the first (about 0.1 ms) a level is not worth waking threads for, who wait for each
+# other at its end, which takes long where other programs use the cores; after the second (some
 # milliseconds of work) Ctrl-C is looked for.
 cdef enum:
-    WORTH_THREADS = 8192
+    WORTH_THREADS = 1 << 16
     PIECE = 1 << 19
 
 

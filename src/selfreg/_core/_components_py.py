@@ -1,8 +1,8 @@
 """Pure-Python twin of `_components.pyx`: same names and arguments, same results within the error that both prove.
 
 The kernel iterates; the twin solves each layer by policy iteration with a dense linear system a policy, refined in long
-double, so that the two share the formulation (groups, rows, the proof by expected steps) and not the method. The twin also
-takes over single components on which the kernel's iteration gives up (`solve_directly`).
+double, so that the two share the formulation (groups, rows, the proof by expected steps) and not the method. The twin
+also takes over single components on which the kernel's iteration gives up (`solve_directly`).
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ def _refined_solution(matrix: Floats, right: Floats) -> npt.NDArray[Any]:
     """matrix^-1 right in long double: a double factorisation, with residuals in long double."""
     factors = lu_factor(matrix)
     long = matrix.astype(np.longdouble)
-    x = lu_solve(factors, right).astype(np.longdouble)
+    x: npt.NDArray[Any] = lu_solve(factors, right).astype(np.longdouble)
     for _ in range(4):
         x += lu_solve(factors, (right - long @ x).astype(np.float64))
     return x

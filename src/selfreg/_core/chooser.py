@@ -6,19 +6,23 @@ import os
 from importlib import import_module
 from types import ModuleType
 
-IMPLEMENTATIONS = ("cython", "python")
+SUFFIX = {"cython": "", "numba": "_nb", "python": "_py"}
+# Each family is compiled in one way, and has a twin in Python.
+COMPILED = {"graph": "cython", "budget": "cython", "components": "cython", "simulate": "numba"}
 
 
 def kernel(stem: str, implementation: str | None = None) -> ModuleType:
-    """Module that implements kernel family `stem` ("graph", "budget").
+    """Module that implements kernel family `stem` ("graph", "budget", "components", "simulate").
 
-    `implementation` is "cython" or "python"; None reads the environment variable SELFREG_IMPLEMENTATION and falls
-    back to "cython". An implementation asked for by name that is not there raises; it is never replaced.
+    `implementation` is "cython" ("numba" for "simulate") or "python"; None reads the environment variable
+    SELFREG_IMPLEMENTATION, where "cython" stands for all that is compiled, and falls back to that. An implementation
+    asked for by name that is not there raises; it is never replaced.
     """
-    chosen = implementation or os.environ.get("SELFREG_IMPLEMENTATION") or "cython"
-    if chosen not in IMPLEMENTATIONS:
-        raise ValueError(f"implementation {chosen!r} is not known; choose from {', '.join(IMPLEMENTATIONS)}")
-    suffix = "" if chosen == "cython" else "_py"
+    wanted = os.environ.get("SELFREG_IMPLEMENTATION") or "cython"
+    chosen = implementation or (COMPILED[stem] if wanted == "cython" else wanted)
+    if chosen not in (COMPILED[stem], "python"):
+        raise ValueError(f"implementation {chosen!r} is not known; choose from {COMPILED[stem]}, python")
+    suffix = SUFFIX[chosen]
     try:
         return import_module(f"selfreg._core._{stem}{suffix}")
     except ImportError as error:
