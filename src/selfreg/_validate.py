@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -194,7 +195,10 @@ def positive(label: str, value: Any) -> float:
 
 
 def threads(value: Any) -> int:
-    """A number of threads >= 1."""
+    """A number of threads >= 1; None is all cores that this process may use."""
+    if value is None:
+        affinity = getattr(os, "sched_getaffinity", None)
+        return len(affinity(0)) if affinity else os.cpu_count() or 1
     number = _amount("n_threads", value)
     if number < 1:
         raise ValueError(f"n_threads is {number}; expected at least 1")

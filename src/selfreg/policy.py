@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -359,7 +358,7 @@ def simulate(
     n = _integer("episodes", episodes, 0)
     most = _integer("max_steps", max_steps, 0)
     seed64 = np.uint64(_integer("seed", seed, 0, 2**64 - 1))
-    threads = _validate.threads(os.cpu_count() or 1 if n_threads is None else n_threads)
+    threads = _validate.threads(n_threads)
     kernel = chooser.kernel("simulate", implementation)
     indptr, indices, data = _flat_model(mdp)
     cumulative = np.empty_like(data)

@@ -182,7 +182,7 @@ def _versions() -> dict[str, str]:
 
 def _write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     with written_whole(path) as temporary:
-        np.savez_compressed(temporary, allow_pickle=False, **arrays)
+        np.savez_compressed(temporary, **arrays)
 
 
 def _parts(name: str, matrix: sp.csr_array) -> dict[str, Any]:

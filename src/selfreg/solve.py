@@ -221,7 +221,7 @@ def solve(
     tol = _validate.positive("tol", tol)
     kind = _validate.float_dtype(dtype)
     weight = _validate.kept(keep, start, mdp.n_states)
-    threads = _validate.threads(n_threads) if n_threads is not None else os.cpu_count() or 1
+    threads = _validate.threads(n_threads)
     problem = _problem(mdp, budgets, implementation)
     if max_memory is not None:
         _validate.memory(_memory(mdp, problem, kind, weight is not None, implementation), max_memory)
@@ -383,6 +383,8 @@ def _memory(
 ) -> int:
     n, n_lattice = mdp.n_states, prod(problem.shape)
     order = sum(part.nbytes for part in problem.structure if isinstance(part, np.ndarray))
+    matrices = mdp.transitions.values()
+    order += sum(8 * (n + 1) for matrix in matrices if matrix.indptr.dtype != np.int64)  # copied once, in int64
     if isinstance(problem.structure, Components):
         # Values, policy, errors, and the largest component once more: its rows, and its values in long double.
         largest = int(np.diff(problem.structure.starts).max(initial=0))
@@ -393,7 +395,7 @@ def _memory(
     if not start:
         return order + n * n_lattice * (dtype.itemsize + 1)
     slot, kept = _slots(mdp, problem, problem.structure, implementation)
-    return order + slot.nbytes + kept * n_lattice * dtype.itemsize
+    return order + slot.nbytes + max(kept * n_lattice * dtype.itemsize, 12 * n)  # 12 n while places are found
 
 
 def _lattice(
