@@ -3,14 +3,28 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-BUILD_INPUTS := pyproject.toml setup.py constraints.txt $(wildcard src/selfreg/_core/*.pyx src/selfreg/_core/*.pxd)
+BUILD_INPUTS := pyproject.toml setup.py constraints.txt $(wildcard src/selfreg/_core/*.pyx src/selfreg/_core/*.pxd \
+	src/selfreg/_core/*.h)
+KERNEL_TESTS := tests/test_solve.py tests/test_solve_forms.py tests/test_mdp.py
 
-.PHONY: help demo test test-long lint types clean
+# $(call instrumented,NAME,SWITCH): kernels built with SWITCH=1 in a copy of the sources, so that the build in use stays as it is.
+define instrumented
+	@echo "== building kernels with $(2)=1 in build/$(1)"
+	@rm -rf build/$(1) && mkdir -p build/$(1)
+	@cp -R setup.py pyproject.toml README.md LICENSE src build/$(1)
+	@rm -f build/$(1)/src/selfreg/_core/*.c build/$(1)/src/selfreg/_core/*.so
+	@cd build/$(1) && $(2)=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace --parallel 2
+	@PYTHONPATH=build/$(1)/src $(BIN)/python -c "from importlib.util import find_spec; assert '/build/$(1)/' in find_spec('selfreg').origin"
+endef
+
+.PHONY: help demo test test-long test-debug test-sanitize lint types clean
 
 help:
 	@echo "make demo       set up $(VENV), run the whole pipeline in BabyAI, write runs/demo/report.html"
 	@echo "make test       set up $(VENV), run lint, types and tests"
 	@echo "make test-long  the tests that take minutes"
+	@echo "make test-debug     the solver's tests on kernels with bounds checks"
+	@echo "make test-sanitize  the solver's tests under address, leak and undefined-behaviour sanitizers (Linux, gcc)"
 	@echo "make clean      remove $(VENV) and build outputs (runs/ is kept)"
 
 $(READY): $(BUILD_INPUTS)
@@ -41,6 +55,22 @@ test: lint types
 
 test-long: $(READY)
 	$(BIN)/python -m pytest -m long
+
+test-debug: $(READY)
+	$(call instrumented,debug,SELFREG_DEBUG)
+	PYTHONPATH=build/debug/src $(BIN)/python -m pytest -p no:cacheprovider $(KERNEL_TESTS)
+
+# Errors stop the run. Leaks are reported at the end, Python's own among them (it frees little at exit), with two frames
+# each: a leak is ours where the frame that allocated is in our kernels.
+SANITIZER_RUNTIME = $(shell for name in asan ubsan stdc++; do gcc -print-file-name=lib$$name.so; done)
+test-sanitize: $(READY)
+	$(call instrumented,sanitize,SELFREG_SANITIZE)
+	PYTHONPATH=build/sanitize/src PYTHONMALLOC=malloc LD_PRELOAD="$(SANITIZER_RUNTIME)" \
+		ASAN_OPTIONS=detect_leaks=1:malloc_context_size=2:exitcode=0:abort_on_error=1:log_path=build/sanitize/log \
+		UBSAN_OPTIONS=abort_on_error=1 \
+		$(BIN)/python -m pytest -p no:cacheprovider -p no:faulthandler --capture=sys $(KERNEL_TESTS) \
+		|| { grep -hs -A 15 "ERROR: AddressSanitizer" build/sanitize/log.*; exit 1; }
+	@! grep -hs -B 2 '#1 .*selfreg/_core/' build/sanitize/log.*
 
 clean:
 	rm -rf $(VENV) build src/selfreg.egg-info src/selfreg/_core/*.c src/selfreg/_core/*.so
