@@ -6,11 +6,11 @@
 # nothing and for ever: they form a group with one value, that of the best way out. Rows that stay partly in their group
 # are divided by the mass that leaves, which also eliminates self-loops. A component of one group needs no iteration.
 #
-# Otherwise Gauss-Seidel sweeps x <- G(x), accelerated by Anderson mixing. Without end components every policy leaves, so
-# that there is w >= 1 + P_a w for all free a (the expected number of steps, at worst). If a sweep changes nothing by more
-# than delta, then x + delta w does not grow under G and x - delta w does not shrink: the solution lies within delta max(w).
-# `w` is computed once per component and checked, so this is a proof, in which rounding is counted. Where w is so large
-# that double precision could not prove the tolerance, the component is solved in long double.
+# Otherwise Gauss-Seidel sweeps x <- G(x), accelerated by Anderson mixing. Without end components every policy leaves,
+# so that there is w >= 1 + P_a w for all free a (the expected number of steps, at worst). If a sweep changes nothing by
+# more than delta, then x + delta w does not grow under G and x - delta w does not shrink: the solution lies within
+# delta max(w). `w` is computed once per component and checked, so this is a proof, in which rounding is counted. Where
+# w is so large that double precision could not prove the tolerance, the component is solved in long double.
 #
 # Errors of what a component rests on add to its own; `error` keeps the sum per component and layer.
 
@@ -192,7 +192,7 @@ cdef void inherit_error(const Model* m, const Task* task, int32_t s, Py_ssize_t 
 # ---- one component with a cycle -----------------------------------------------------------------------------------
 
 cdef int solve_component(const Model* m, const Task* task, const Scratch* scratch, const int32_t* members,
-                          Py_ssize_t size, Py_ssize_t c) except -1 nogil:
+                         Py_ssize_t size, Py_ssize_t c) except -1 nogil:
     """Solve all layers of component `c`; whether the tolerance was reached."""
     cdef Local local
     cdef double steps = 1.0
@@ -218,8 +218,6 @@ cdef int build(const Model* m, const Task* task, const Scratch* scratch, const i
                Py_ssize_t c, Local* out) except -1 nogil:
     """Rows of the component over its groups, entries outside of it apart."""
     cdef Py_ssize_t i, a, g, n_entries = 0, n_rows = 0
-    cdef int64_t e
-    cdef int32_t s
     out.members, out.n_groups, out.n_rows, out.longest = members, 0, 0, 0
     for i in range(size):
         if i == 0 or task.group[members[i]] != task.group[members[i - 1]]:
