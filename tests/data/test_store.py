@@ -107,3 +107,14 @@ def test_state_text_keeps_the_first_step_and_the_last_ones() -> None:
     assert state_text(history[:1], 3) == "see 0"
     assert state_text(history, 1) == "see 0\n> do 0\nsee 2\n> do 2\nsee 3"
     assert state_text(history, 9) == "see 0\n> do 0\nsee 1\n> do 1\nsee 2\n> do 2\nsee 3"
+
+
+def test_filters_on_canonical_files_are_those_of_any_log(tmp_path) -> None:
+    path = tmp_path / "log.jsonl"
+    episodes = [Trajectory("t", str(x), 1.0, (Step("s"),), fields={"x": x}) for x in (True, None, 2, "a")]
+    write_trajectories(path, episodes)
+    for written, x in (("true", True), ("null", None), ("2", 2), ("a", "a")):
+        assert [t.fields["x"] for t in read_trajectories(path, where={"x": [written]})] == [x]
+    assert len(list(read_trajectories(path, where={"task": ["t"]}))) == 4
+    with pytest.raises(LogError, match=r"log\.jsonl:1: field 'y' is missing; a filter names it"):
+        list(read_trajectories(path, where={"y": ["1"]}))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from selfreg.data.mapped import check_roles, read_mapped
+from selfreg.data.mapped import check_roles, keeps, read_mapped
 from selfreg.data.store import LogError, read_jsonl, read_parquet
 from selfreg.data.tau_bench import read_tau_bench
 from selfreg.data.trajectory import Trajectory
@@ -95,12 +95,20 @@ def _records(
     if format == "tau_bench":
         return read_tau_bench(path, where)
     reader = read_parquet if Path(path).suffix == ".parquet" else read_jsonl
-    return ((number, record) for number, record in reader(path) if _kept(record, where))
+    return _filtered(path, reader(path), where)
 
 
-def _kept(record: Trajectory | LogError, where: Mapping[str, Sequence[str]]) -> bool:
-    """Filters of canonical files name the free fields, or `task`, `episode`."""
-    if isinstance(record, LogError):
-        return True
-    fields = {**record.fields, "task": record.task, "episode": record.episode}
-    return all(str(fields.get(field)) in values for field, values in where.items())
+def _filtered(
+    path: str | os.PathLike[str],
+    records: Iterable[tuple[int, Trajectory | LogError]],
+    where: Mapping[str, Sequence[str]],
+) -> Iterator[tuple[int, Trajectory | LogError]]:
+    """Canonical records that `where` keeps; it names free fields, `task` or `episode`."""
+    for number, record in records:
+        try:
+            if isinstance(record, LogError) or keeps(
+                {**record.fields, "task": record.task, "episode": record.episode}, where
+            ):
+                yield number, record
+        except LogError as error:
+            yield number, LogError(f"{path}:{number}: {error}")
