@@ -13,7 +13,7 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-MODULES = ["selfreg._core._graph", "selfreg._core._budget", "selfreg._core._components"]
+MODULES = [f"selfreg._core.{name}" for name in ("_graph", "_budget", "_components", "_lanes")]
 
 DEBUG = os.environ.get("SELFREG_DEBUG") == "1"
 SANITIZE = os.environ.get("SELFREG_SANITIZE") == "1"
@@ -32,7 +32,7 @@ DIRECTIVES = {
 if sys.platform == "win32":
     COMPILE_FLAGS, LINK_FLAGS = ["/Od" if DEBUG else "/O2", "/openmp"], []
 else:
-    COMPILE_FLAGS = [*(["-O1", "-g", "-UNDEBUG"] if DEBUG or SANITIZE else ["-O3"]), "-ffp-contract=off"]
+    COMPILE_FLAGS = [*(["-O1", "-g", "-UNDEBUG"] if DEBUG or SANITIZE else ["-O3"]), "-ffp-contract=off", "-Wno-psabi"]
     LINK_FLAGS = []
     if sys.platform != "darwin":  # Apple's clang has no OpenMP; kernels then run on one thread
         COMPILE_FLAGS, LINK_FLAGS = [*COMPILE_FLAGS, "-fopenmp"], ["-fopenmp"]

@@ -21,6 +21,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 
 from selfreg._core._budget cimport Model, backup
+from selfreg._core._lanes cimport Together, forget, sweep_together
 
 
 cdef extern from "_rows.h" nogil:
@@ -40,35 +41,6 @@ cdef enum:
     SMALL = 1500                          # groups; so few are better solved directly than swept for long
     SMALL_SWEEPS = 2000
     SIGNALS = 1 << 22                     # entries looked at between two looks for Ctrl-C
-
-# Rows of a component with its groups as unknowns. A row is an action in a state that can leave the group.
-cdef struct Local:
-    Py_ssize_t n_groups
-    Py_ssize_t n_rows
-    Py_ssize_t longest                    # entries of the longest row
-    const int32_t* members
-    int64_t* bounds                       # (groups + 1,) into members
-    int64_t* group_rows                   # (groups + 1,) into rows
-    int32_t* row_action                   # (rows,)
-    int64_t* row_offset                   # (rows,) how far the action moves down the lattice; 0: free
-    int32_t* row_state                    # (rows,)
-    int64_t* inside                       # (rows + 1,) into inner_*
-    int64_t* outside                      # (rows + 1,) into outer_*
-    int32_t* inner_group
-    double* inner_probability
-    int32_t* outer_state
-    double* outer_probability
-    double* known                         # (rows,) of a layer: value of costly help, or what a free row gets outside
-    double* stop                          # (groups,) of a layer: best costly help, 0 without
-    double* history                       # (2 WINDOW + 1, groups) of Anderson mixing
-    double* step                          # (groups,) f = G(x) - x
-
-
-cdef struct Scratch:
-    int32_t* local                        # (n,) group number in its component
-    uint8_t* steered                      # (n,)
-    double* row                           # (lattice,)
-
 
 def solve_components(
     list indptr,                          # IN  per action: int64 (n + 1,)
@@ -119,7 +91,7 @@ def solve_components(
             m.probabilities[a] = &value_view[0] if value_view.shape[0] else NULL
             task.n_free += offset[a] == 0
         task.affordable, task.last_axis = &affordable[0, 0], last_axis
-        task.component, task.group = &component[0], &group[0]
+        task.component, task.group, task.terminal = &component[0], &group[0], &terminal[0]
         task.tolerance, task.max_sweeps = tolerance, max_sweeps
         task.error = &error[0, 0] if error.shape[0] else NULL
         task.value, task.policy = &value[0, 0], &policy[0, 0]
@@ -144,19 +116,6 @@ def solve_components(
         free(scratch.local)
         free(scratch.steered)
         free(scratch.row)
-
-
-cdef struct Task:
-    Py_ssize_t n_free                     # actions of offset 0, nohelp among them
-    Py_ssize_t last_axis
-    const uint8_t* affordable
-    const int32_t* component
-    const int32_t* group
-    double tolerance
-    int64_t max_sweeps
-    float* error                          # NULL where all components are exact
-    double* value
-    int8_t* policy
 
 
 cdef inline bint has_self_loop(const Model* m, int32_t s) noexcept nogil:
@@ -195,21 +154,24 @@ cdef int solve_component(const Model* m, const Task* task, const Scratch* scratc
                          Py_ssize_t size, Py_ssize_t c) except -1 nogil:
     """Solve all layers of component `c`; whether the tolerance was reached."""
     cdef Local local
-    cdef double steps = 1.0
-    cdef int done = 1
+    cdef double everywhere = -1.0, steps = 1.0
     cdef int64_t max_sweeps
     try:
         build(m, task, scratch, members, size, c, &local)
         max_sweeps = min(task.max_sweeps, SMALL_SWEEPS) if local.n_groups <= SMALL else task.max_sweeps
         if local.n_groups > 1:
-            steps = expected_steps(&local, max_sweeps)
+            everywhere = steps = even_steps(&local, True)
+            if steps < 0.0:
+                steps = even_steps(&local, False)
+            if steps < 0.0:
+                steps = expected_steps(&local, max_sweeps)
             if steps < 0.0:
                 return 0
         if 8.0 * steps * (local.longest + 3) * DBL_EPSILON > task.tolerance:
-            done = solve_layers[cython.longdouble](m, task, scratch, &local, c, steps, max_sweeps, LDBL_EPSILON)
-        else:
-            done = solve_layers[double](m, task, scratch, &local, c, steps, max_sweeps, DBL_EPSILON)
-        return done
+            return solve_layers[cython.longdouble](m, task, scratch, &local, c, steps, max_sweeps, LDBL_EPSILON)
+        if local.n_groups > 1 and solve_together(m, task, scratch, &local, c, steps, everywhere):
+            return 1
+        return solve_layers[double](m, task, scratch, &local, c, steps, max_sweeps, DBL_EPSILON)
     finally:
         release(&local)
 
@@ -430,6 +392,24 @@ cdef bint mixing_weights(const Local* local, double[WINDOW][WINDOW] gram, double
     return True
 
 
+cdef double even_steps(const Local* local, bint costly) noexcept nogil:
+    """Largest entry of a constant w >= 1 + P_a w for all free rows a, or for all rows; -1 where it would be far too large.
+
+    That is 1 over the least mass that leaves the component, no more than 4 times what some row needs anyway.
+    """
+    cdef int64_t r, e
+    cdef double left, least = 1.0, most = 0.0
+    for r in range(local.n_rows):
+        if local.row_offset[r] and not costly:
+            continue
+        left = 1.0
+        for e in range(local.inside[r], local.inside[r + 1]):
+            left -= local.inner_probability[e]
+        least, most = min(least, left), max(most, left)
+    least -= (local.longest + 3) * DBL_EPSILON
+    return 1.0 / least if least > 0.25 * most else -1.0
+
+
 cdef double expected_steps(const Local* local, int64_t max_sweeps) except -2.0 nogil:
     """Largest entry of some w >= 1 + P_a w for all free rows a, checked; -1 where none was found."""
     cdef Py_ssize_t g
@@ -460,6 +440,60 @@ cdef double expected_steps(const Local* local, int64_t max_sweeps) except -2.0 n
         return largest / (1.0 - short) if short < 0.5 else -1.0
     finally:
         free(w)
+
+
+# ---- all layers together --------------------------------------------------------------------------------------------
+
+cdef int solve_together(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t c,
+                        double steps, double everywhere) except -1 nogil:
+    """Solve a component by sweeps over all layers; 0 where it has to be done layer by layer.
+
+    `everywhere` is as `steps`, for costly rows too, or -1: with it errors of layers do not add up.
+    """
+    cdef Py_ssize_t g, i, b
+    cdef double rounding = (local.longest + 3) * DBL_EPSILON, target
+    cdef Together together
+    together.memory, together.best, together.change = NULL, NULL, 1.0
+    target = max(task.tolerance * (m.n_lattice if everywhere > 0.0 else 1) / steps - rounding, rounding)
+    try:
+        if not sweep_together(m, task, scratch.local, local, target, &together):
+            return 0
+        add_errors(m, task, local, c, steps * (together.change + rounding) + 4 * DBL_EPSILON, everywhere < 0.0)
+        for g in range(local.n_groups):
+            for b in range(m.n_lattice):
+                for i in range(local.bounds[g], local.bounds[g + 1]):
+                    task.value[local.members[i] * m.n_lattice + b] = min(max(together.values[g * together.stride + b], 0.0), 1.0)
+                decide(m, task, scratch, local, g, b, together.best[g * together.stride + b])
+        return 1
+    finally:
+        forget(&together)
+
+
+cdef void add_errors(const Model* m, const Task* task, const Local* local, Py_ssize_t c, double own, bint by_layer,
+                     ) noexcept nogil:
+    """Errors of component `c`: what its rows rest on outside, and its own, once or once a layer."""
+    cdef Py_ssize_t a, b
+    cdef int64_t r, e
+    cdef float* out = task.error + c * m.n_lattice
+    cdef float below = 0.0
+    cdef const float* outer
+    for b in range(m.n_lattice):
+        out[b] = 0.0
+    for r in range(local.n_rows):
+        for e in range(local.outside[r], local.outside[r + 1]):
+            if not task.terminal[local.outer_state[e]]:
+                outer = task.error + task.component[local.outer_state[e]] * m.n_lattice
+                for b in range(local.row_offset[r], m.n_lattice):
+                    out[b] = max(out[b], outer[b - local.row_offset[r]])
+    for b in range(m.n_lattice):
+        below = max(below, out[b])
+        if by_layer:
+            for a in range(m.n_actions):
+                if 0 < m.offset[a] <= b and task.affordable[a * m.n_lattice + b]:
+                    out[b] = max(out[b], out[b - m.offset[a]])
+            out[b] = upward(out[b] + own)
+        else:
+            out[b] = upward(below + own)
 
 
 # ---- layers -------------------------------------------------------------------------------------------------------
@@ -549,24 +583,30 @@ cdef void guess(const Task* task, const Local* local, Py_ssize_t b, real_t* x) n
 
 cdef void choose(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t g,
                  Py_ssize_t b, const real_t* x) noexcept nogil:
-    """Policy of a group: its best way out where that is, elsewhere the way there; nohelp where all is worth 0."""
-    cdef int64_t r, e
-    cdef Py_ssize_t i
-    cdef int32_t best_action = 0, best_state = local.members[local.bounds[g]]
+    cdef int64_t r, e, best_row = -1
     cdef real_t best = 0.0, total
-    for i in range(local.bounds[g], local.bounds[g + 1]):
-        task.policy[local.members[i] * m.n_lattice + b] = 0
     for r in range(local.group_rows[g], local.group_rows[g + 1]):
         total = local.known[r]
         if local.row_offset[r] == 0:
             for e in range(local.inside[r], local.inside[r + 1]):
                 total += local.inner_probability[e] * x[local.inner_group[e]]
         if total > best:
-            best, best_action, best_state = total, local.row_action[r], local.row_state[r]
-    task.policy[best_state * m.n_lattice + b] = <int8_t> best_action
+            best, best_row = total, r
+    decide(m, task, scratch, local, g, b, best_row)
+
+
+cdef inline void decide(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t g,
+                        Py_ssize_t b, int64_t row) noexcept nogil:
+    """Policy of a group: its best way out where that is, elsewhere the way there; nohelp where all is worth 0 (-1)."""
+    cdef Py_ssize_t i
+    for i in range(local.bounds[g], local.bounds[g + 1]):
+        task.policy[local.members[i] * m.n_lattice + b] = 0
+    if row < 0:
+        return
+    task.policy[local.row_state[row] * m.n_lattice + b] = <int8_t> local.row_action[row]
     # nohelp alone leads everywhere in a group unless zero-cost help was needed to close it.
-    if best > 0.0 and task.n_free > 1 and local.bounds[g + 1] - local.bounds[g] > 1:
-        steer(m, task, scratch, local, g, best_state, b)
+    if task.n_free > 1 and local.bounds[g + 1] - local.bounds[g] > 1:
+        steer(m, task, scratch, local, g, local.row_state[row], b)
 
 
 cdef void steer(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t g,

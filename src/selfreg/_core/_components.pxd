@@ -1,0 +1,46 @@
+# A component with a cycle as its solvers take it: `_components` layer by layer, `_lanes` all layers together.
+
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+
+
+# Rows of a component with its groups as unknowns. A row is an action in a state that can leave the group.
+cdef struct Local:
+    Py_ssize_t n_groups
+    Py_ssize_t n_rows
+    Py_ssize_t longest                    # entries of the longest row
+    const int32_t* members
+    int64_t* bounds                       # (groups + 1,) into members
+    int64_t* group_rows                   # (groups + 1,) into rows
+    int32_t* row_action                   # (rows,)
+    int64_t* row_offset                   # (rows,) how far the action moves down the lattice; 0: free
+    int32_t* row_state                    # (rows,)
+    int64_t* inside                       # (rows + 1,) into inner_*
+    int64_t* outside                      # (rows + 1,) into outer_*
+    int32_t* inner_group
+    double* inner_probability
+    int32_t* outer_state
+    double* outer_probability
+    double* known                         # (rows,) of a layer: value of costly help, or what a free row gets outside
+    double* stop                          # (groups,) of a layer: best costly help, 0 without
+    double* history                       # (2 WINDOW + 1, groups) of Anderson mixing
+    double* step                          # (groups,) f = G(x) - x
+
+
+cdef struct Scratch:
+    int32_t* local                        # (n,) group number in its component
+    uint8_t* steered                      # (n,)
+    double* row                           # (lattice,)
+
+
+cdef struct Task:
+    Py_ssize_t n_free                     # actions of offset 0, nohelp among them
+    Py_ssize_t last_axis
+    const uint8_t* terminal
+    const uint8_t* affordable
+    const int32_t* component
+    const int32_t* group
+    double tolerance
+    int64_t max_sweeps
+    float* error                          # NULL where all components are exact
+    double* value
+    int8_t* policy

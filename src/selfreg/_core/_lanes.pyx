@@ -1,0 +1,243 @@
+# Components with a cycle, all budget layers together: every sweep updates all points of the lattice, in vector lanes.
+#
+# A sweep costs little more than one of a single layer, but layers wait for each other, and mixing (as in `_components`)
+# would need several copies of all values. Instead the slowest mode is removed: in a component that is left slowly
+# and mixed fast all values of a lane are off by about the same amount. That amount solves a small triangular system, one
+# unknown a lane: what the last sweep still leaves, against the mass that leaves the lane (aggregation with
+# one aggregate a lane). Chains and other slow graphs have more slow modes: `sweep_together` notices and gives up.
+#
+# Costly help that is clearly not worth its price at any point is left out of later sweeps; the last sweep has all rows, and
+# the proof rests on that one.
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.math cimport INFINITY, log
+from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
+from libc.stdlib cimport free, malloc
+
+from selfreg._core._budget cimport Model
+from selfreg._core._components cimport Local, Task
+
+
+cdef extern from "_lanes.h" nogil:
+    enum: SELFREG_WIDTH
+    ctypedef struct selfreg_lanes:
+        int64_t stride
+        const int64_t* group_rows
+        const int64_t* entries
+        const int32_t* column
+        const double* probability
+        const double* base
+        const double* inner
+        const int32_t* action
+        const int64_t* shift
+        const double* charge
+        const double* later
+        uint8_t* skip
+        double* largest
+        double* residual
+        double* leaving
+        double* below
+    void selfreg_sweep_lanes(const selfreg_lanes* m, int64_t first, int64_t last, double* x, int look, double margin,
+                             int32_t* best) noexcept
+    void selfreg_shift_lanes(double* x, int64_t n_groups, int64_t stride, const double* by) noexcept
+
+cdef enum:
+    TRIAL = 8                             # sweeps between two looks at the speed
+    MOST_SWEEPS = 100                     # that are still worth it; the layers one by one take 20 to 30 each
+    MARGIN = 16                           # times the last change: so far under the best a row is left out
+    SIGNALS = 1 << 24                     # entries times lanes looked at between two looks for Ctrl-C
+
+
+cdef struct Arrays:
+    int64_t* entries
+    int32_t* column
+    double* probability
+    double* base
+    double* inner
+    int64_t* shift
+    double* charge
+    double* later
+    uint8_t* skip
+    double* lanes                         # (5, stride): largest, residual, leaving, below, correction
+
+
+cdef int sweep_together(const Model* m, const Task* task, int32_t* place, const Local* local, double target,
+                        Together* out) except -1 nogil:
+    """Sweep until a sweep over all rows changes nothing by more than `target`; whether that was reached.
+
+    `place` (n,) is scratch for states outside of the component. `out` has to be given to `forget` in any case.
+    """
+    cdef Arrays arrays
+    cdef selfreg_lanes lanes
+    cdef Py_ssize_t n_outer
+    try:
+        allocate(m, local, out, &arrays)
+        n_outer = fill_rows(m, task, place, local, &arrays)
+        fill_actions(m, task, out.stride, &arrays)
+        fill_values(m, task, place, local, n_outer, out)
+        lanes.stride, lanes.group_rows, lanes.entries = out.stride, local.group_rows, arrays.entries
+        lanes.column, lanes.probability, lanes.base = arrays.column, arrays.probability, arrays.base
+        lanes.inner, lanes.action, lanes.shift = arrays.inner, local.row_action, arrays.shift
+        lanes.charge, lanes.later, lanes.skip = arrays.charge, arrays.later, arrays.skip
+        lanes.largest, lanes.residual = arrays.lanes, arrays.lanes + out.stride
+        lanes.leaving, lanes.below = arrays.lanes + 2 * out.stride, arrays.lanes + 3 * out.stride
+        return settle(&lanes, local, link(m), target, arrays.lanes + 4 * out.stride, out)
+    finally:
+        release(&arrays)
+
+
+cdef void forget(Together* together) noexcept nogil:
+    free(together.memory)
+    free(together.best)
+
+
+cdef int allocate(const Model* m, const Local* local, Together* out, Arrays* arrays) except -1 nogil:
+    """All that `fill_*` write; `values` begins on a cache line, with a row in front for reads that charges make void."""
+    cdef int64_t n_entries = local.inside[local.n_rows] + local.outside[local.n_rows]
+    out.stride = (m.n_lattice + SELFREG_WIDTH - 1) // SELFREG_WIDTH * SELFREG_WIDTH
+    arrays.entries = <int64_t*> malloc((local.n_rows + 1) * sizeof(int64_t))
+    arrays.column = <int32_t*> malloc((n_entries + 1) * sizeof(int32_t))
+    arrays.probability = <double*> malloc((n_entries + 1) * sizeof(double))
+    arrays.base = <double*> malloc(local.n_rows * sizeof(double))
+    arrays.inner = <double*> malloc(local.n_rows * sizeof(double))
+    arrays.shift = <int64_t*> malloc(m.n_actions * sizeof(int64_t))
+    arrays.charge = <double*> malloc(m.n_actions * out.stride * sizeof(double))
+    arrays.later = <double*> malloc(local.n_groups * sizeof(double))
+    arrays.skip = <uint8_t*> malloc(local.n_rows * sizeof(uint8_t))
+    arrays.lanes = <double*> malloc(5 * out.stride * sizeof(double))
+    # No more than one state outside per entry.
+    out.memory = <double*> malloc(((local.n_groups + 2 + local.outside[local.n_rows]) * out.stride) * sizeof(double))
+    out.best = <int32_t*> malloc(local.n_groups * out.stride * sizeof(int32_t))
+    if not (arrays.entries and arrays.column and arrays.probability and arrays.base and arrays.inner and arrays.shift
+            and arrays.charge and arrays.later and arrays.skip and arrays.lanes and out.memory and out.best):
+        with gil:
+            raise MemoryError(f"backward induction over a component of {local.n_groups} groups")
+    out.values = <double*> ((<uintptr_t> (out.memory + out.stride) + 63) & ~(<uintptr_t> 63))
+    return 0
+
+
+cdef void release(Arrays* arrays) noexcept nogil:
+    free(arrays.entries)
+    free(arrays.column)
+    free(arrays.probability)
+    free(arrays.base)
+    free(arrays.inner)
+    free(arrays.shift)
+    free(arrays.charge)
+    free(arrays.later)
+    free(arrays.skip)
+    free(arrays.lanes)
+
+
+cdef Py_ssize_t fill_rows(const Model* m, const Task* task, int32_t* place, const Local* local, Arrays* out,
+                          ) noexcept nogil:
+    """Rows with what terminal states add in `base`; other states outside follow the groups as rows of the values."""
+    cdef Py_ssize_t g, n_outer = 0
+    cdef int64_t r, e, k = 0
+    cdef int32_t j
+    for e in range(local.outside[local.n_rows]):
+        place[local.outer_state[e]] = -1
+    for g in range(local.n_groups):
+        out.later[g] = 0.0
+    for g in range(local.n_groups):
+        for r in range(local.group_rows[g], local.group_rows[g + 1]):
+            out.entries[r], out.base[r], out.inner[r], out.skip[r] = k, 0.0, 0.0, 0
+            for e in range(local.inside[r], local.inside[r + 1]):
+                out.column[k], out.probability[k] = local.inner_group[e], local.inner_probability[e]
+                out.inner[r] += local.inner_probability[e]
+                if local.inner_group[e] > g and r == local.group_rows[g]:
+                    out.later[local.inner_group[e]] += local.inner_probability[e]
+                k += 1
+            for e in range(local.outside[r], local.outside[r + 1]):
+                j = local.outer_state[e]
+                if task.terminal[j]:
+                    out.base[r] += local.outer_probability[e] * task.value[j * m.n_lattice]
+                    continue
+                if place[j] < 0:
+                    place[j] = <int32_t> (local.n_groups + n_outer)
+                    n_outer += 1
+                out.column[k], out.probability[k] = place[j], local.outer_probability[e]
+                k += 1
+    out.entries[local.n_rows] = k
+    return n_outer
+
+
+cdef void fill_actions(const Model* m, const Task* task, int64_t stride, Arrays* out) noexcept nogil:
+    cdef Py_ssize_t a, b
+    for a in range(m.n_actions):
+        out.shift[a] = m.offset[a] if m.offset[a] < m.n_lattice else 0  # too dear for every point, as `charge` says
+        for b in range(stride):
+            out.charge[a * stride + b] = 0.0 if b < m.n_lattice and task.affordable[a * m.n_lattice + b] else -INFINITY
+
+
+cdef void fill_values(const Model* m, const Task* task, const int32_t* place, const Local* local, Py_ssize_t n_outer,
+                      Together* out) noexcept nogil:
+    """Groups start at 0, so that those that never succeed keep it; states outside have their values."""
+    cdef Py_ssize_t b, i
+    cdef int64_t e
+    cdef double* x = out.values
+    for i in range(-out.stride, local.n_groups * out.stride):
+        x[i] = 0.0
+    for e in range(local.outside[local.n_rows]):
+        i = place[local.outer_state[e]]
+        if i >= 0:
+            for b in range(out.stride):
+                x[i * out.stride + b] = (task.value[local.outer_state[e] * m.n_lattice + b] if b < m.n_lattice else 0.0)
+
+
+cdef int64_t link(const Model* m) noexcept nogil:
+    """Distance to the lane below that the correction reckons with: that of the cheapest help."""
+    cdef int64_t least = m.n_lattice
+    cdef Py_ssize_t a
+    for a in range(m.n_actions):
+        if 0 < m.offset[a] < least:
+            least = m.offset[a]
+    return least
+
+
+cdef int settle(selfreg_lanes* lanes, const Local* local, int64_t distance, double target, double* correction,
+                Together* out) except -1 nogil:
+    """Sweep and correct until the changes are small, then once with all rows; whether that did not change more."""
+    cdef Py_ssize_t count = 0, r, l
+    cdef double change, mark = INFINITY
+    cdef bint look
+    while True:
+        look = count >= TRIAL // 2 and count % 2 == 0
+        change = sweep(lanes, local, out.values, look, MARGIN * out.change, NULL)
+        count += 1
+        out.change = change
+        if change <= target:
+            for r in range(local.n_rows):
+                lanes.skip[r] = 0
+            out.change = sweep(lanes, local, out.values, False, 0.0, out.best)
+            if out.change <= target:
+                return 1
+        if count % TRIAL == 0:
+            # At the speed since the last look
+            if not change < 0.9 * mark or count + TRIAL * log(change / target) / log(mark / change) > MOST_SWEEPS:
+                return 0
+            mark = change
+        for l in range(lanes.stride):
+            correction[l] = lanes.residual[l] + (lanes.below[l] * correction[l - distance] if l >= distance else 0.0)
+            correction[l] = correction[l] / lanes.leaving[l] if lanes.leaving[l] > 1e-12 else 0.0
+        selfreg_shift_lanes(out.values, local.n_groups, lanes.stride, correction)
+
+
+cdef double sweep(const selfreg_lanes* lanes, const Local* local, double* x, bint look, double margin, int32_t* best,
+                  ) except -1.0 nogil:
+    """One sweep, with looks for Ctrl-C; the largest change."""
+    cdef Py_ssize_t l, g = 0, last
+    cdef Py_ssize_t piece = max(1, SIGNALS * local.n_groups // ((lanes.entries[local.n_rows] + 1) * lanes.stride))
+    cdef double largest = 0.0
+    for l in range(lanes.stride):
+        lanes.largest[l] = lanes.residual[l] = lanes.leaving[l] = lanes.below[l] = 0.0
+    while g < local.n_groups:
+        last = min(g + piece, local.n_groups)
+        selfreg_sweep_lanes(lanes, g, last, x, look, margin, best)
+        g = last
+        if g < local.n_groups:
+            with gil:
+                PyErr_CheckSignals()
+    for l in range(lanes.stride):
+        largest = max(largest, lanes.largest[l])
+    return largest
