@@ -17,11 +17,14 @@ define instrumented
 	@PYTHONPATH=build/$(1)/src $(BIN)/python -c "from importlib.util import find_spec; assert '/build/$(1)/' in find_spec('selfreg').origin"
 endef
 
+# The solver's tests run on kernels with checks too where sanitizers are known to work.
+INSTRUMENTED := $(and $(filter Linux,$(shell uname -s)),$(shell command -v gcc))
+
 .PHONY: help demo test test-long test-debug test-sanitize lint types clean
 
 help:
 	@echo "make demo       set up $(VENV), run the whole pipeline in BabyAI, write runs/demo/report.html"
-	@echo "make test       set up $(VENV), run lint, types and tests"
+	@echo "make test       set up $(VENV), run lint, types and tests (on Linux with gcc test-debug and test-sanitize too)"
 	@echo "make test-long  the tests that take minutes"
 	@echo "make test-debug     the solver's tests on kernels with bounds checks"
 	@echo "make test-sanitize  the solver's tests under address, leak and undefined-behaviour sanitizers (Linux, gcc)"
@@ -52,6 +55,7 @@ types: $(READY)
 test: lint types
 	@echo "== pytest"
 	$(BIN)/python -m pytest -m "not long"
+	$(if $(INSTRUMENTED),$(MAKE) test-debug test-sanitize)
 
 test-long: $(READY)
 	$(BIN)/python -m pytest -m long

@@ -167,6 +167,68 @@ def test_nearly_closed_components_and_long_chains(kind, n, leak) -> None:
     np.testing.assert_allclose(backed_up, solution.value[:n], rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("budget", [(0, 0), (2, 1), (4, 6)])
+@pytest.mark.parametrize("seed", range(3))
+def test_layers_together_agree_with_layers_one_by_one(budget, seed) -> None:
+    """Two components in a row, three help types, states that only help gets out of, and some that never succeed."""
+    random, size = np.random.default_rng(seed), 60
+    n = 2 * size + 2
+    matrices = {}
+    for name in ("nohelp", "free", "first", "second"):
+        rows = np.zeros((n, n))
+        for s in range(2 * size):
+            inner = random.integers(0, size, 3) + size * (s // size)
+            rows[s, inner] += random.random(3)
+            outer = random.integers(size, n, 2) if s < size else [n - 2, n - 1]
+            rows[s, outer] += random.random(2) * (0.2 if name == "nohelp" else 0.4)
+        if name == "nohelp":
+            rows[5:8] = rows[3, None]
+            rows[5:7] = 0.0
+            rows[5, 6] = rows[6, 5] = 1.0
+        else:
+            rows[random.random(n) < 0.5] = 0.0
+        rows[:-2] /= np.maximum(rows[:-2].sum(axis=1, keepdims=True), 1e-300)
+        rows[2 * size - 1] = 0.0
+        rows[2 * size - 1, 2 * size - 1] = name == "nohelp"
+        matrices[name] = rows
+    value = np.full(n, np.nan)
+    value[-2:] = [1, 0]
+    mdp = selfreg.InterventionMDP(matrices, value, {"free": (0, 0), "first": (1, 0), "second": (1, 2)})
+    together, apart = selfreg.solve(mdp, budget), selfreg.solve(mdp, budget, tol=1e-13)
+    assert 0.0 < together.bound <= 1e-9
+    assert 0.0 < apart.bound <= 1e-13
+    np.testing.assert_allclose(together.value, apart.value, rtol=0, atol=together.bound)
+    assert not together.value[2 * size - 1].any()
+    assert not together.policy[together.value == 0.0].any()
+
+
+@given(strategies.models(cyclic=True))
+def test_layers_one_by_one_agree_with_the_twin(case) -> None:
+    mdp, budget = case
+    apart, twin = (selfreg.solve(mdp, budget, tol=1e-13, implementation=name) for name in ("cython", "python"))
+    assert max(apart.bound, twin.bound) <= 1e-13
+    np.testing.assert_allclose(apart.value, twin.value, rtol=0, atol=1e-12)
+
+
+def test_sweeps_in_an_order_that_leaves_little_for_later() -> None:
+    """The kernel and its twin take the same order, and it beats the one of the indices."""
+    from selfreg._core import chooser
+
+    random, n = np.random.default_rng(0), 80
+    matrix = sp.random_array((n, n), density=0.06, rng=random, format="csr")
+    label, starts = np.zeros(n, np.int32), np.array([0, n], np.int64)
+    orders = []
+    for name in ("cython", "python"):
+        members = np.arange(n, dtype=np.int32)
+        parts = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data
+        chooser.kernel("graph", name).order_sweeps(*parts, label, starts, members)
+        orders.append(members)
+    assert orders[0].tolist() == orders[1].tolist()
+    assert sorted(orders[0]) == list(range(n))
+    dense = matrix.toarray()
+    assert np.triu(dense[np.ix_(orders[0], orders[0])], 1).sum() < 0.6 * np.triu(dense, 1).sum()
+
+
 def test_large_random_component_agrees_with_the_linear_program() -> None:
     mdp = leaky(200, 0.01, "random")
     solution = selfreg.solve(mdp, 3)

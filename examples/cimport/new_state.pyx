@@ -26,7 +26,6 @@ def plan(
     cdef int64_t[:, ::1] rows = np.zeros((2, n + 2), np.int64)
     rows[0, n + 1], rows[1, n + 1] = len(alone), len(helped)
     cdef double[:, ::1] value = np.concatenate([known, np.zeros((1, width))])
-    cdef double[::1] spare = np.empty(width)
     cdef int8_t[::1] policy = np.zeros(width, np.int8)
     cdef const int64_t* row_parts[2]
     row_parts[:] = [&rows[0, 0], &rows[1, 0]]
@@ -41,5 +40,5 @@ def plan(
     model.rows, model.columns, model.probabilities = row_parts, column_parts, probability_parts
     model.offset, model.runs, model.slot = offset, affordable, NULL
     with nogil:
-        backup(&model, n, &value[0, 0], &policy[0], &spare[0])
+        backup(&model, n, &value[0, 0], &policy[0])
     return np.asarray(value[n]), np.asarray(policy)

@@ -390,7 +390,7 @@ def _memory(
         largest = int(np.diff(problem.structure.starts).max(initial=0))
         entries = sum(len(indices) for indices in problem.arrays.indices) * largest // max(n, 1)
         return (
-            order + n * n_lattice * (8 + 1 + 4 + dtype.itemsize % 8) + largest * (16 * n_lattice + 120) + 24 * entries
+            order + n * n_lattice * (8 + 1 + 4 + dtype.itemsize % 8) + largest * (16 * n_lattice + 240) + 24 * entries
         )
     if not start:
         return order + n * n_lattice * (dtype.itemsize + 1)

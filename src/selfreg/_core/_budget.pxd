@@ -23,4 +23,4 @@ cdef struct Model:
     const int32_t* slot                   # (n,) place of a state's values, or NULL: its own index
 
 
-cdef void backup(const Model* m, int32_t s, value_t* value, int8_t* choice, value_t* row) noexcept nogil
+cdef void backup(const Model* m, int32_t s, value_t* value, int8_t* choice) noexcept nogil

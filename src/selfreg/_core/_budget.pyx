@@ -8,7 +8,7 @@
 
 
 from cpython.exc cimport PyErr_CheckSignals
-from cython.parallel cimport prange, threadid
+from cython.parallel cimport prange
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 
@@ -18,6 +18,12 @@ cdef extern from "_rows.h" nogil:
                                int64_t entries, int64_t stride, int64_t width, const int32_t* slot) noexcept
     void selfreg_expect_float(float* out, const float* value, const int32_t* column, const double* probability,
                               int64_t entries, int64_t stride, int64_t width, const int32_t* slot) noexcept
+    void selfreg_improve_double(double* out, int8_t* choice, int8_t action, const double* value, const int32_t* column,
+                                const double* probability, int64_t entries, int64_t stride, int64_t width,
+                                const int32_t* slot) noexcept
+    void selfreg_improve_float(float* out, int8_t* choice, int8_t action, const float* value, const int32_t* column,
+                               const double* probability, int64_t entries, int64_t stride, int64_t width,
+                               const int32_t* slot) noexcept
 
 # States times lattice points: below the first (about 0.1 ms) a level is not worth waking threads for, who wait for each
 # other at its end, which takes long where other programs use the cores; after the second (some
@@ -52,7 +58,6 @@ def backup_levels(
     cdef const double[::1] value_view
     cdef Model m
     cdef Job job
-    cdef value_t* rows = NULL
     if terminal.shape[0] == 0:
         return
     m.n_actions, m.n_lattice, m.n_runs = len(indptr), value.shape[1], runs.shape[0]
@@ -64,9 +69,8 @@ def backup_levels(
     m.rows = <const int64_t**> malloc(m.n_actions * sizeof(int64_t*))
     m.columns = <const int32_t**> malloc(m.n_actions * sizeof(int32_t*))
     m.probabilities = <const double**> malloc(m.n_actions * sizeof(double*))
-    rows = <value_t*> malloc(n_threads * m.n_lattice * sizeof(value_t))
     try:
-        if not (m.rows and m.columns and m.probabilities and rows):
+        if not (m.rows and m.columns and m.probabilities):
             raise MemoryError(f"backward induction over {terminal.shape[0]} states")
         for a in range(m.n_actions):
             pointer_view, index_view, value_view = indptr[a], indices[a], data[a]
@@ -79,7 +83,7 @@ def backup_levels(
                 start = starts[k]
                 while start < starts[k + 1]:
                     stop = min(start + piece, starts[k + 1])
-                    backup_piece(&m, &job, start, stop, &value[0, 0], rows)
+                    backup_piece(&m, &job, start, stop, &value[0, 0])
                     if weight.shape[0]:
                         add_weighted(&m, &job, start, stop, &weight[0], &value[0, 0], &expected[0])
                     looked += stop - start
@@ -92,7 +96,6 @@ def backup_levels(
         free(m.rows)
         free(m.columns)
         free(m.probabilities)
-        free(rows)
 
 
 cdef struct Job:
@@ -103,19 +106,18 @@ cdef struct Job:
     int n_threads
 
 
-cdef void backup_piece(const Model* m, const Job* job, int64_t start, int64_t stop, value_t* value, value_t* rows,
-                       ) noexcept nogil:
+cdef void backup_piece(const Model* m, const Job* job, int64_t start, int64_t stop, value_t* value) noexcept nogil:
     """Solve members[start:stop], all of one level."""
     cdef int64_t i
     if job.n_threads == 1 or (stop - start) * m.n_lattice < WORTH_THREADS:
         for i in range(start, stop):
-            solve_state(m, job, job.members[i], value, rows)
+            solve_state(m, job, job.members[i], value)
     else:
         for i in prange(start, stop, schedule="static", num_threads=job.n_threads):
-            solve_state(m, job, job.members[i], value, rows + threadid() * m.n_lattice)
+            solve_state(m, job, job.members[i], value)
 
 
-cdef inline void solve_state(const Model* m, const Job* job, int32_t s, value_t* value, value_t* row) noexcept nogil:
+cdef inline void solve_state(const Model* m, const Job* job, int32_t s, value_t* value) noexcept nogil:
     cdef Py_ssize_t b
     cdef value_t* out
     if job.terminal[s]:
@@ -126,52 +128,52 @@ cdef inline void solve_state(const Model* m, const Job* job, int32_t s, value_t*
             for b in range(m.n_lattice):
                 job.policy[s * m.n_lattice + b] = 0
     else:
-        backup(m, s, value, job.policy + s * m.n_lattice if job.policy != NULL else NULL, row)
+        backup(m, s, value, job.policy + s * m.n_lattice if job.policy != NULL else NULL)
 
 
-cdef void backup(const Model* m, int32_t s, value_t* value, int8_t* choice, value_t* row) noexcept nogil:
+cdef void backup(const Model* m, int32_t s, value_t* value, int8_t* choice) noexcept nogil:
     """Exact backup of a live state `s` on no cycle at every budget; `choice` (lattice,) may be NULL.
 
     V(s, b) = max over affordable a of sum_j P_a[s, j] V(j, b - c_a); the first action wins ties.
     """
-    cdef Py_ssize_t a, r, b, start, stop
+    cdef Py_ssize_t a, r, b
     cdef value_t* out = value + place(m, s) * m.n_lattice
-    cdef const value_t* moved
-    expect(m, 0, s, value, m.n_lattice, out)
+    expect(m, s, value, out)
     if choice != NULL:
         for b in range(m.n_lattice):
             choice[b] = 0
-    r = 0
-    for a in range(1, m.n_actions):
-        if m.rows[a][s] != m.rows[a][s + 1] and m.offset[a] < m.n_lattice:
-            expect(m, a, s, value, m.n_lattice - m.offset[a], row)
-        moved = row - m.offset[a]
-        while r < m.n_runs and m.runs[3 * r] == a:
-            start, stop = m.runs[3 * r + 1], m.runs[3 * r + 1] + m.runs[3 * r + 2]
-            r += 1
-            if m.rows[a][s] == m.rows[a][s + 1]:
-                continue
-            if choice != NULL:
-                for b in range(start, stop):
-                    choice[b] = <int8_t> a if moved[b] > out[b] else choice[b]
-            for b in range(start, stop):
-                out[b] = moved[b] if moved[b] > out[b] else out[b]
+    for r in range(m.n_runs):
+        a = m.runs[3 * r]
+        if m.rows[a][s] != m.rows[a][s + 1]:
+            improve(m, a, s, value, m.runs[3 * r + 1], m.runs[3 * r + 2], out, choice)
 
 
 cdef inline int64_t place(const Model* m, int32_t s) noexcept nogil:
     return m.slot[s] if m.slot != NULL else s
 
 
-cdef inline void expect(const Model* m, Py_ssize_t a, int32_t s, const value_t* value, Py_ssize_t width, value_t* out,
-                        ) noexcept nogil:
-    """out[b] = sum_j P_a[s, j] value[j, b] for b < width."""
-    cdef int64_t first = m.rows[a][s]
+cdef inline void expect(const Model* m, int32_t s, const value_t* value, value_t* out) noexcept nogil:
+    """out[b] = sum_j P_0[s, j] value[j, b]."""
+    cdef int64_t first = m.rows[0][s]
     if value_t is double:
-        selfreg_expect_double(out, value, m.columns[a] + first, m.probabilities[a] + first,
-                              m.rows[a][s + 1] - first, m.n_lattice, width, m.slot)
+        selfreg_expect_double(out, value, m.columns[0] + first, m.probabilities[0] + first,
+                              m.rows[0][s + 1] - first, m.n_lattice, m.n_lattice, m.slot)
     else:
-        selfreg_expect_float(out, value, m.columns[a] + first, m.probabilities[a] + first,
-                             m.rows[a][s + 1] - first, m.n_lattice, width, m.slot)
+        selfreg_expect_float(out, value, m.columns[0] + first, m.probabilities[0] + first,
+                             m.rows[0][s + 1] - first, m.n_lattice, m.n_lattice, m.slot)
+
+
+cdef inline void improve(const Model* m, Py_ssize_t a, int32_t s, const value_t* value, int64_t start, int64_t length,
+                         value_t* out, int8_t* choice) noexcept nogil:
+    """Let `a` compete at points start..start + length - 1, where it is affordable."""
+    cdef int64_t first = m.rows[a][s]
+    cdef int8_t* chosen = choice + start if choice != NULL else NULL
+    if value_t is double:
+        selfreg_improve_double(out + start, chosen, <int8_t> a, value + start - m.offset[a], m.columns[a] + first,
+                               m.probabilities[a] + first, m.rows[a][s + 1] - first, m.n_lattice, length, m.slot)
+    else:
+        selfreg_improve_float(out + start, chosen, <int8_t> a, value + start - m.offset[a], m.columns[a] + first,
+                              m.probabilities[a] + first, m.rows[a][s + 1] - first, m.n_lattice, length, m.slot)
 
 
 cdef void add_weighted(const Model* m, const Job* job, int64_t start, int64_t stop, const double* weight,

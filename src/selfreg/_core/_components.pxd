@@ -29,7 +29,6 @@ cdef struct Local:
 cdef struct Scratch:
     int32_t* local                        # (n,) group number in its component
     uint8_t* steered                      # (n,)
-    double* row                           # (lattice,)
 
 
 cdef struct Task:

@@ -42,6 +42,7 @@ cdef enum:
     SMALL_SWEEPS = 2000
     SIGNALS = 1 << 22                     # entries looked at between two looks for Ctrl-C
 
+
 def solve_components(
     list indptr,                          # IN  per action: int64 (n + 1,)
     list indices,                         # IN  per action: int32 (nnz,)
@@ -79,9 +80,8 @@ def solve_components(
     m.probabilities = <const double**> malloc(m.n_actions * sizeof(double*))
     scratch.local = <int32_t*> malloc(n * sizeof(int32_t))
     scratch.steered = <uint8_t*> malloc(n * sizeof(uint8_t))
-    scratch.row = <double*> malloc(m.n_lattice * sizeof(double))
     try:
-        if not (m.rows and m.columns and m.probabilities and scratch.local and scratch.steered and scratch.row):
+        if not (m.rows and m.columns and m.probabilities and scratch.local and scratch.steered):
             raise MemoryError(f"backward induction over {n} states")
         task.n_free = 0
         for a in range(m.n_actions):
@@ -100,8 +100,7 @@ def solve_components(
                 if starts[c + 1] - starts[c] == 1 and terminal[members[starts[c]]]:
                     continue
                 if starts[c + 1] - starts[c] == 1 and not has_self_loop(&m, members[starts[c]]):
-                    backup(&m, members[starts[c]], task.value, task.policy + members[starts[c]] * m.n_lattice,
-                           scratch.row)
+                    backup(&m, members[starts[c]], task.value, task.policy + members[starts[c]] * m.n_lattice)
                     if task.error != NULL:
                         inherit_error(&m, &task, members[starts[c]], c)
                 elif not solve_component(&m, &task, &scratch, &members[starts[c]], starts[c + 1] - starts[c], c):
@@ -115,7 +114,6 @@ def solve_components(
         free(m.probabilities)
         free(scratch.local)
         free(scratch.steered)
-        free(scratch.row)
 
 
 cdef inline bint has_self_loop(const Model* m, int32_t s) noexcept nogil:
@@ -393,7 +391,7 @@ cdef bint mixing_weights(const Local* local, double[WINDOW][WINDOW] gram, double
 
 
 cdef double even_steps(const Local* local, bint costly) noexcept nogil:
-    """Largest entry of a constant w >= 1 + P_a w for all free rows a, or for all rows; -1 where it would be far too large.
+    """Largest entry of a constant w >= 1 + P_a w for all free rows a, or for all rows; -1 where it is far too large.
 
     That is 1 over the least mass that leaves the component, no more than 4 times what some row needs anyway.
     """
@@ -451,7 +449,7 @@ cdef int solve_together(const Model* m, const Task* task, const Scratch* scratch
     `everywhere` is as `steps`, for costly rows too, or -1: with it errors of layers do not add up.
     """
     cdef Py_ssize_t g, i, b
-    cdef double rounding = (local.longest + 3) * DBL_EPSILON, target
+    cdef double rounding = (local.longest + 3) * DBL_EPSILON, target, found
     cdef Together together
     together.memory, together.best, together.change = NULL, NULL, 1.0
     target = max(task.tolerance * (m.n_lattice if everywhere > 0.0 else 1) / steps - rounding, rounding)
@@ -461,8 +459,9 @@ cdef int solve_together(const Model* m, const Task* task, const Scratch* scratch
         add_errors(m, task, local, c, steps * (together.change + rounding) + 4 * DBL_EPSILON, everywhere < 0.0)
         for g in range(local.n_groups):
             for b in range(m.n_lattice):
+                found = min(max(together.values[g * together.stride + b], 0.0), 1.0)
                 for i in range(local.bounds[g], local.bounds[g + 1]):
-                    task.value[local.members[i] * m.n_lattice + b] = min(max(together.values[g * together.stride + b], 0.0), 1.0)
+                    task.value[local.members[i] * m.n_lattice + b] = found
                 decide(m, task, scratch, local, g, b, together.best[g * together.stride + b])
         return 1
     finally:

@@ -36,3 +36,13 @@ def slots(
     slot: npt.NDArray[np.int32],
 ) -> int:
     """Number of places needed if a state's values are dropped after the last level that looks at them."""
+
+def order_sweeps(
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    data: npt.NDArray[np.float64],
+    component: npt.NDArray[np.int32],
+    starts: npt.NDArray[np.int64],
+    members: npt.NDArray[np.int32],
+) -> None:
+    """Order every component so that little mass leads to states that come later."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -110,3 +112,38 @@ def slots(
             slot[s] = free.pop()
         free += slot[np.flatnonzero(last_use == k)].tolist()
     return n_slots
+
+
+def order_sweeps(
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    data: npt.NDArray[np.float64],
+    component: npt.NDArray[np.int32],
+    starts: npt.NDArray[np.int64],
+    members: npt.NDArray[np.int32],
+) -> None:
+    """Order every component so that little mass leads to states that come later."""
+    n = len(members)
+    leads: list[list[tuple[int, float]]] = [[] for _ in range(n)]
+    comes: list[list[tuple[int, float]]] = [[] for _ in range(n)]
+    for s in range(n):
+        for e in range(indptr[s], indptr[s + 1]):
+            j = int(indices[e])
+            if component[j] == component[s] and j != s:
+                leads[s].append((j, float(data[e])))
+                comes[j].append((s, float(data[e])))
+    for start, stop in pairwise(starts.tolist()):
+        if stop - start < 3:
+            continue
+        key = dict.fromkeys(members[start:stop].tolist(), 0.0)
+        for s in list(key):
+            for j, mass in leads[s]:
+                key[s] -= mass
+                key[j] += mass
+        for i in range(start, stop):
+            s = min(key, key=lambda state: (-key[state], state))
+            members[i] = s
+            del key[s]
+            for j, mass in [*comes[s], *((j, -mass) for j, mass in leads[s])]:
+                if j in key:
+                    key[j] += mass

@@ -31,7 +31,7 @@ typedef struct {
 #define SELFREG_WIDTH 8
 #if defined(__GNUC__)
 #define SELFREG_STEP SELFREG_WIDTH
-typedef double selfreg_vector __attribute__((vector_size(8 * SELFREG_STEP), aligned(8), may_alias));
+typedef selfreg_double selfreg_vector;
 typedef int64_t selfreg_mask __attribute__((vector_size(8 * SELFREG_STEP)));
 #define SELFREG_IF(mask, a, b) ((selfreg_vector)(((mask) & (selfreg_mask)(a)) | (~(mask) & (selfreg_mask)(b))))
 #define SELFREG_LANE(mask, i) ((mask)[i])

@@ -1,13 +1,13 @@
 # Components with a cycle, all budget layers together: every sweep updates all points of the lattice, in vector lanes.
 #
 # A sweep costs little more than one of a single layer, but layers wait for each other, and mixing (as in `_components`)
-# would need several copies of all values. Instead the slowest mode is removed: in a component that is left slowly
-# and mixed fast all values of a lane are off by about the same amount. That amount solves a small triangular system, one
-# unknown a lane: what the last sweep still leaves, against the mass that leaves the lane (aggregation with
-# one aggregate a lane). Chains and other slow graphs have more slow modes: `sweep_together` notices and gives up.
+# would need several copies of all values. Instead the slowest mode is removed: in a component that is left slowly and
+# mixed fast, all values of a lane are off by about the same amount. That amount solves a small triangular system with
+# one unknown a lane: what the last sweep still leaves, against the mass that leaves the lane (aggregation with one
+# aggregate a lane). Chains and other slow graphs have more slow modes: `sweep_together` notices and gives up.
 #
-# Costly help that is clearly not worth its price at any point is left out of later sweeps; the last sweep has all rows, and
-# the proof rests on that one.
+# Costly help that is clearly not worth its price at any point is left out of later sweeps; the last sweep has all rows,
+# and the proof rests on that one.
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY, log
@@ -49,9 +49,12 @@ cdef enum:
 
 
 cdef struct Arrays:
-    int64_t* entries
-    int32_t* column
-    double* probability
+    const int64_t* entries                # these three are those of `Local` where no row leads to a live state outside
+    const int32_t* column
+    const double* probability
+    int64_t* own_entries
+    int32_t* own_column
+    double* own_probability
     double* base
     double* inner
     int64_t* shift
@@ -72,7 +75,8 @@ cdef int sweep_together(const Model* m, const Task* task, int32_t* place, const 
     cdef Py_ssize_t n_outer
     try:
         allocate(m, local, out, &arrays)
-        n_outer = fill_rows(m, task, place, local, &arrays)
+        fill_rows(m, task, local, &arrays)
+        n_outer = add_outer(task, place, local, &arrays)
         fill_actions(m, task, out.stride, &arrays)
         fill_values(m, task, place, local, n_outer, out)
         lanes.stride, lanes.group_rows, lanes.entries = out.stride, local.group_rows, arrays.entries
@@ -93,11 +97,9 @@ cdef void forget(Together* together) noexcept nogil:
 
 cdef int allocate(const Model* m, const Local* local, Together* out, Arrays* arrays) except -1 nogil:
     """All that `fill_*` write; `values` begins on a cache line, with a row in front for reads that charges make void."""
-    cdef int64_t n_entries = local.inside[local.n_rows] + local.outside[local.n_rows]
     out.stride = (m.n_lattice + SELFREG_WIDTH - 1) // SELFREG_WIDTH * SELFREG_WIDTH
-    arrays.entries = <int64_t*> malloc((local.n_rows + 1) * sizeof(int64_t))
-    arrays.column = <int32_t*> malloc((n_entries + 1) * sizeof(int32_t))
-    arrays.probability = <double*> malloc((n_entries + 1) * sizeof(double))
+    arrays.entries, arrays.column, arrays.probability = local.inside, local.inner_group, local.inner_probability
+    arrays.own_entries, arrays.own_column, arrays.own_probability = NULL, NULL, NULL
     arrays.base = <double*> malloc(local.n_rows * sizeof(double))
     arrays.inner = <double*> malloc(local.n_rows * sizeof(double))
     arrays.shift = <int64_t*> malloc(m.n_actions * sizeof(int64_t))
@@ -106,20 +108,19 @@ cdef int allocate(const Model* m, const Local* local, Together* out, Arrays* arr
     arrays.skip = <uint8_t*> malloc(local.n_rows * sizeof(uint8_t))
     arrays.lanes = <double*> malloc(5 * out.stride * sizeof(double))
     # No more than one state outside per entry.
-    out.memory = <double*> malloc(((local.n_groups + 2 + local.outside[local.n_rows]) * out.stride) * sizeof(double))
+    out.memory = <double*> malloc((local.n_groups + 2 + local.outside[local.n_rows]) * out.stride * sizeof(double))
     out.best = <int32_t*> malloc(local.n_groups * out.stride * sizeof(int32_t))
-    if not (arrays.entries and arrays.column and arrays.probability and arrays.base and arrays.inner and arrays.shift
-            and arrays.charge and arrays.later and arrays.skip and arrays.lanes and out.memory and out.best):
-        with gil:
-            raise MemoryError(f"backward induction over a component of {local.n_groups} groups")
+    if not (arrays.base and arrays.inner and arrays.shift and arrays.charge and arrays.later and arrays.skip
+            and arrays.lanes and out.memory and out.best):
+        no_memory(local)
     out.values = <double*> ((<uintptr_t> (out.memory + out.stride) + 63) & ~(<uintptr_t> 63))
     return 0
 
 
 cdef void release(Arrays* arrays) noexcept nogil:
-    free(arrays.entries)
-    free(arrays.column)
-    free(arrays.probability)
+    free(arrays.own_entries)
+    free(arrays.own_column)
+    free(arrays.own_probability)
     free(arrays.base)
     free(arrays.inner)
     free(arrays.shift)
@@ -129,36 +130,62 @@ cdef void release(Arrays* arrays) noexcept nogil:
     free(arrays.lanes)
 
 
-cdef Py_ssize_t fill_rows(const Model* m, const Task* task, int32_t* place, const Local* local, Arrays* out,
-                          ) noexcept nogil:
-    """Rows with what terminal states add in `base`; other states outside follow the groups as rows of the values."""
-    cdef Py_ssize_t g, n_outer = 0
-    cdef int64_t r, e, k = 0
-    cdef int32_t j
-    for e in range(local.outside[local.n_rows]):
-        place[local.outer_state[e]] = -1
+cdef int no_memory(const Local* local) except -1 nogil:
+    with gil:
+        raise MemoryError(f"backward induction over a component of {local.n_groups} groups")
+
+
+cdef void fill_rows(const Model* m, const Task* task, const Local* local, Arrays* out) noexcept nogil:
+    """What terminal states add to every row (`base`), and masses."""
+    cdef Py_ssize_t g
+    cdef int64_t r, e
+    cdef double inner
     for g in range(local.n_groups):
         out.later[g] = 0.0
     for g in range(local.n_groups):
         for r in range(local.group_rows[g], local.group_rows[g + 1]):
-            out.entries[r], out.base[r], out.inner[r], out.skip[r] = k, 0.0, 0.0, 0
+            out.base[r], out.skip[r], inner = 0.0, 0, 0.0
             for e in range(local.inside[r], local.inside[r + 1]):
-                out.column[k], out.probability[k] = local.inner_group[e], local.inner_probability[e]
-                out.inner[r] += local.inner_probability[e]
+                inner += local.inner_probability[e]
                 if local.inner_group[e] > g and r == local.group_rows[g]:
                     out.later[local.inner_group[e]] += local.inner_probability[e]
-                k += 1
+            out.inner[r] = inner
             for e in range(local.outside[r], local.outside[r + 1]):
-                j = local.outer_state[e]
-                if task.terminal[j]:
-                    out.base[r] += local.outer_probability[e] * task.value[j * m.n_lattice]
-                    continue
-                if place[j] < 0:
-                    place[j] = <int32_t> (local.n_groups + n_outer)
-                    n_outer += 1
-                out.column[k], out.probability[k] = place[j], local.outer_probability[e]
+                if task.terminal[local.outer_state[e]]:
+                    out.base[r] += local.outer_probability[e] * task.value[local.outer_state[e] * m.n_lattice]
+
+
+cdef Py_ssize_t add_outer(const Task* task, int32_t* place, const Local* local, Arrays* out) except -1 nogil:
+    """Entries of live states outside: such states follow the groups as rows of the values; their number."""
+    cdef Py_ssize_t n_outer = 0
+    cdef int64_t r, e, k = 0
+    cdef int32_t j
+    for e in range(local.outside[local.n_rows]):
+        place[local.outer_state[e]] = -1
+    for e in range(local.outside[local.n_rows]):
+        j = local.outer_state[e]
+        if not task.terminal[j] and place[j] < 0:
+            place[j] = <int32_t> (local.n_groups + n_outer)
+            n_outer += 1
+    if n_outer == 0:
+        return 0
+    k = local.inside[local.n_rows] + local.outside[local.n_rows]
+    out.entries = out.own_entries = <int64_t*> malloc((local.n_rows + 1) * sizeof(int64_t))
+    out.column = out.own_column = <int32_t*> malloc(k * sizeof(int32_t))
+    out.probability = out.own_probability = <double*> malloc(k * sizeof(double))
+    if not (out.own_entries and out.own_column and out.own_probability):
+        no_memory(local)
+    k = 0
+    for r in range(local.n_rows):
+        out.own_entries[r] = k
+        for e in range(local.inside[r], local.inside[r + 1]):
+            out.own_column[k], out.own_probability[k] = local.inner_group[e], local.inner_probability[e]
+            k += 1
+        for e in range(local.outside[r], local.outside[r + 1]):
+            if place[local.outer_state[e]] >= 0:
+                out.own_column[k], out.own_probability[k] = place[local.outer_state[e]], local.outer_probability[e]
                 k += 1
-    out.entries[local.n_rows] = k
+    out.own_entries[local.n_rows] = k
     return n_outer
 
 
@@ -198,7 +225,7 @@ cdef int64_t link(const Model* m) noexcept nogil:
 cdef int settle(selfreg_lanes* lanes, const Local* local, int64_t distance, double target, double* correction,
                 Together* out) except -1 nogil:
     """Sweep and correct until the changes are small, then once with all rows; whether that did not change more."""
-    cdef Py_ssize_t count = 0, r, l
+    cdef Py_ssize_t count = 0, r, b
     cdef double change, mark = INFINITY
     cdef bint look
     while True:
@@ -217,20 +244,20 @@ cdef int settle(selfreg_lanes* lanes, const Local* local, int64_t distance, doub
             if not change < 0.9 * mark or count + TRIAL * log(change / target) / log(mark / change) > MOST_SWEEPS:
                 return 0
             mark = change
-        for l in range(lanes.stride):
-            correction[l] = lanes.residual[l] + (lanes.below[l] * correction[l - distance] if l >= distance else 0.0)
-            correction[l] = correction[l] / lanes.leaving[l] if lanes.leaving[l] > 1e-12 else 0.0
+        for b in range(lanes.stride):
+            correction[b] = lanes.residual[b] + (lanes.below[b] * correction[b - distance] if b >= distance else 0.0)
+            correction[b] = correction[b] / lanes.leaving[b] if lanes.leaving[b] > 1e-12 else 0.0
         selfreg_shift_lanes(out.values, local.n_groups, lanes.stride, correction)
 
 
 cdef double sweep(const selfreg_lanes* lanes, const Local* local, double* x, bint look, double margin, int32_t* best,
                   ) except -1.0 nogil:
     """One sweep, with looks for Ctrl-C; the largest change."""
-    cdef Py_ssize_t l, g = 0, last
+    cdef Py_ssize_t b, g = 0, last
     cdef Py_ssize_t piece = max(1, SIGNALS * local.n_groups // ((lanes.entries[local.n_rows] + 1) * lanes.stride))
     cdef double largest = 0.0
-    for l in range(lanes.stride):
-        lanes.largest[l] = lanes.residual[l] = lanes.leaving[l] = lanes.below[l] = 0.0
+    for b in range(lanes.stride):
+        lanes.largest[b] = lanes.residual[b] = lanes.leaving[b] = lanes.below[b] = 0.0
     while g < local.n_groups:
         last = min(g + piece, local.n_groups)
         selfreg_sweep_lanes(lanes, g, last, x, look, margin, best)
@@ -238,6 +265,6 @@ cdef double sweep(const selfreg_lanes* lanes, const Local* local, double* x, bin
         if g < local.n_groups:
             with gil:
                 PyErr_CheckSignals()
-    for l in range(lanes.stride):
-        largest = max(largest, lanes.largest[l])
+    for b in range(lanes.stride):
+        largest = max(largest, lanes.largest[b])
     return largest

@@ -1,6 +1,6 @@
-/* The innermost loop of backward induction, compiled for several instruction sets and chosen at load time.
+/* The innermost loops of backward induction, compiled for several instruction sets and chosen at load time. Their subject is
  *
- * out[l] = sum over entries e of probability[e] * value[place(column[e]) * stride + l]   for l < width
+ *     sum over entries e of probability[e] * value[place(column[e]) * stride + l]
  *
  * Lanes are independent and each sums its entries in order, and no product is fused with a sum (-ffp-contract=off):
  * every instruction set gives the same bits. `slot`, where not NULL, says where the values of a state are kept.
@@ -18,31 +18,85 @@
 #define SELFREG_CLONES
 #endif
 
-#define SELFREG_BLOCK(TYPE, LANES)                                                                     \
-    for (; l + (LANES) <= width; l += (LANES)) {                                                       \
-        TYPE sum[LANES] = {0};                                                                         \
-        for (int64_t e = 0; e < entries; e++) {                                                        \
-            const TYPE *v = value + (int64_t)(slot ? slot[column[e]] : column[e]) * stride + l;        \
-            const TYPE p = (TYPE)probability[e];                                                       \
-            for (int i = 0; i < (LANES); i++) sum[i] += p * v[i];                                      \
+/* COUNT sums from lane l on, each of LANES lanes: `total`. */
+#define SELFREG_TOTAL(TYPE, VECTOR, LANES, COUNT)                                                      \
+    VECTOR total[COUNT];                                                                               \
+    for (int i = 0; i < (COUNT); i++) total[i] = (VECTOR){0};                                          \
+    for (int64_t e = 0; e < entries; e++) {                                                            \
+        const TYPE *v = value + (int64_t)(slot ? slot[column[e]] : column[e]) * stride + l;            \
+        const TYPE p = (TYPE)probability[e];                                                           \
+        for (int i = 0; i < (COUNT); i++) total[i] += p * *(const VECTOR *)(v + i * (LANES));          \
+    }
+
+#define SELFREG_EXPECT_BLOCK(TYPE, VECTOR, LANES, COUNT)                                               \
+    for (; l + (COUNT) * (LANES) <= width; l += (COUNT) * (LANES)) {                                   \
+        SELFREG_TOTAL(TYPE, VECTOR, LANES, COUNT)                                                      \
+        for (int i = 0; i < (COUNT); i++) *(VECTOR *)(out + l + i * (LANES)) = total[i];               \
+    }
+
+#define SELFREG_IMPROVE_BLOCK(TYPE, LANES, COUNT)                                                      \
+    for (; l + (COUNT) * (LANES) <= width; l += (COUNT) * (LANES)) {                                   \
+        SELFREG_TOTAL(TYPE, selfreg_##TYPE, LANES, COUNT)                                              \
+        for (int i = 0; i < (COUNT); i++) {                                                            \
+            selfreg_##TYPE *best = (selfreg_##TYPE *)(out + l + i * (LANES));                          \
+            const selfreg_##TYPE##_mask better = total[i] > *best;                                     \
+            *best = (selfreg_##TYPE)((better & (selfreg_##TYPE##_mask)total[i]) |                      \
+                                     (~better & (selfreg_##TYPE##_mask)*best));                        \
+            if (choice) {                                                                              \
+                selfreg_##TYPE##_bytes *chosen = (selfreg_##TYPE##_bytes *)(choice + l + i * (LANES)); \
+                const selfreg_##TYPE##_bytes here =                                                    \
+                    __builtin_convertvector(better, selfreg_##TYPE##_bytes);                           \
+                *chosen = (here & action) | (~here & *chosen);                                         \
+            }                                                                                          \
         }                                                                                              \
-        for (int i = 0; i < (LANES); i++) out[l + i] = sum[i];                                         \
     }
 
-#define SELFREG_EXPECT(NAME, TYPE)                                                                     \
-    SELFREG_CLONES static inline void NAME(TYPE *out, const TYPE *value, const int32_t *column,               \
-                                    const double *probability, int64_t entries, int64_t stride,        \
-                                    int64_t width, const int32_t *slot) {                              \
+/* 64 bytes: one register where there are such, else several. */
+#if defined(__GNUC__)
+typedef double selfreg_double __attribute__((vector_size(64), aligned(8), may_alias));
+typedef float selfreg_float __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int64_t selfreg_double_mask __attribute__((vector_size(64)));
+typedef int32_t selfreg_float_mask __attribute__((vector_size(64)));
+typedef int8_t selfreg_double_bytes __attribute__((vector_size(8), aligned(1), may_alias));
+typedef int8_t selfreg_float_bytes __attribute__((vector_size(16), aligned(1), may_alias));
+#define SELFREG_VECTORS(BLOCK, ...) BLOCK(__VA_ARGS__)
+#else
+#define SELFREG_VECTORS(BLOCK, ...)
+#endif
+
+#define SELFREG_ROWS(TYPE, LANES)                                                                      \
+    /* out[l] = sum for l < width */                                                                   \
+    SELFREG_CLONES static inline void selfreg_expect_##TYPE(                                           \
+        TYPE *out, const TYPE *value, const int32_t *column, const double *probability,                \
+        int64_t entries, int64_t stride, int64_t width, const int32_t *slot) {                         \
         int64_t l = 0;                                                                                 \
-        SELFREG_BLOCK(TYPE, 32)                                                                        \
-        SELFREG_BLOCK(TYPE, 16)                                                                        \
-        SELFREG_BLOCK(TYPE, 8)                                                                         \
-        SELFREG_BLOCK(TYPE, 4)                                                                         \
-        SELFREG_BLOCK(TYPE, 1)                                                                         \
+        SELFREG_VECTORS(SELFREG_EXPECT_BLOCK, TYPE, selfreg_##TYPE, LANES, 8)                          \
+        SELFREG_VECTORS(SELFREG_EXPECT_BLOCK, TYPE, selfreg_##TYPE, LANES, 4)                          \
+        SELFREG_VECTORS(SELFREG_EXPECT_BLOCK, TYPE, selfreg_##TYPE, LANES, 2)                          \
+        SELFREG_VECTORS(SELFREG_EXPECT_BLOCK, TYPE, selfreg_##TYPE, LANES, 1)                          \
+        SELFREG_EXPECT_BLOCK(TYPE, TYPE, 1, 4)                                                         \
+        SELFREG_EXPECT_BLOCK(TYPE, TYPE, 1, 1)                                                         \
+    }                                                                                                  \
+    /* Where the sum beats out[l], out[l] takes it and choice[l] (may be NULL) takes `action`. */      \
+    SELFREG_CLONES static inline void selfreg_improve_##TYPE(                                          \
+        TYPE *out, int8_t *choice, int8_t action, const TYPE *value, const int32_t *column,            \
+        const double *probability, int64_t entries, int64_t stride, int64_t width,                     \
+        const int32_t *slot) {                                                                         \
+        int64_t l = 0;                                                                                 \
+        SELFREG_VECTORS(SELFREG_IMPROVE_BLOCK, TYPE, LANES, 4)                                         \
+        SELFREG_VECTORS(SELFREG_IMPROVE_BLOCK, TYPE, LANES, 2)                                         \
+        SELFREG_VECTORS(SELFREG_IMPROVE_BLOCK, TYPE, LANES, 1)                                         \
+        for (; l < width; l++) {                                                                       \
+            SELFREG_TOTAL(TYPE, TYPE, 1, 1)                                                            \
+            if (total[0] > out[l]) {                                                                   \
+                out[l] = total[0];                                                                     \
+                if (choice) choice[l] = action;                                                        \
+            }                                                                                          \
+        }                                                                                              \
     }
 
-SELFREG_EXPECT(selfreg_expect_double, double)
-SELFREG_EXPECT(selfreg_expect_float, float)
+SELFREG_ROWS(double, 8)
+SELFREG_ROWS(float, 16)
 
 /* Dot product in eight interleaved sums: the same bits for every instruction set. */
 SELFREG_CLONES static inline double selfreg_dot(const double *a, const double *b, int64_t n) {

@@ -111,10 +111,12 @@ def _components(
     n = len(terminal)
     sizes = np.bincount(component, minlength=n_components)
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    graph = chooser.kernel("graph", implementation)
+    graph.order_sweeps(arrays.indptr[0], arrays.indices[0], arrays.data[0], component, starts, members)
     group = _groups(arrays, terminal, free, sizes[component] > 1, implementation)
     n_groups = int(np.count_nonzero(group == np.arange(n)))  # a group is named after one of its states
     if n_groups < n:
-        # Within a component Tarjan's order is kept, which sweeps along long paths; states of a group come together.
+        # The order within a component is kept; states of a group come together.
         position, first = np.empty(n, np.int64), np.full(n, n, np.int64)
         position[members] = np.arange(n)
         np.minimum.at(first, group, position)
