@@ -96,7 +96,7 @@ cdef void forget(Together* together) noexcept nogil:
 
 
 cdef int allocate(const Model* m, const Local* local, Together* out, Arrays* arrays) except -1 nogil:
-    """All that `fill_*` write; `values` begins on a cache line, with a row in front for reads that charges make void."""
+    """All that `fill_*` write; `values` begins on a cache line, behind a row for reads that charges make void."""
     out.stride = (m.n_lattice + SELFREG_WIDTH - 1) // SELFREG_WIDTH * SELFREG_WIDTH
     arrays.entries, arrays.column, arrays.probability = local.inside, local.inner_group, local.inner_probability
     arrays.own_entries, arrays.own_column, arrays.own_probability = NULL, NULL, NULL
