@@ -8,7 +8,8 @@ from selfreg.solve import ConvergenceError, Solution, StartSolution, solve, solv
 
 if TYPE_CHECKING:
     from selfreg.helper import Decision, Helper, Ledger
-    from selfreg.policy import Simulation, expected_usage, simulate, usage_distribution
+    from selfreg.policy import expected_usage, usage_distribution
+    from selfreg.simulation import Simulation, simulate
 
 __version__ = "0.1.0.dev0"
 
@@ -17,9 +18,9 @@ _LAZY = {
     "Decision": "selfreg.helper",
     "Helper": "selfreg.helper",
     "Ledger": "selfreg.helper",
-    "Simulation": "selfreg.policy",
+    "Simulation": "selfreg.simulation",
     "expected_usage": "selfreg.policy",
-    "simulate": "selfreg.policy",
+    "simulate": "selfreg.simulation",
     "usage_distribution": "selfreg.policy",
 }
 

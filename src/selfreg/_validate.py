@@ -174,15 +174,42 @@ def _amount(label: str, value: Any) -> int:
     return number
 
 
-def solve_model(mdp: Any, budget: Any) -> tuple[int, ...]:
-    """Largest budget of every kind, as a tuple, for a model."""
+def integer(label: str, value: Any, least: int, most: int = MAX_AMOUNT) -> int:
+    """An int in least..most."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{label} is {value!r}; expected an int")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{label} is {value!r}; expected an int") from None
+    if not least <= number <= most:
+        raise ValueError(f"{label} is {number}; expected {least}..{most}")
+    return number
+
+
+def model(mdp: Any) -> None:
+    """Raise TypeError where `mdp` is no InterventionMDP."""
     from selfreg.mdp import InterventionMDP
 
     if not isinstance(mdp, InterventionMDP):
         raise TypeError(f"mdp must be an InterventionMDP; got {type(mdp).__name__}")
+
+
+def solve_model(mdp: Any, budget: Any) -> tuple[int, ...]:
+    """Largest budget of every kind, as a tuple, for a model."""
+    model(mdp)
     result = amounts("budget", budget)
     if len(result) != mdp.n_budgets:
         raise ValueError(f"budget {budget!r} has {len(result)} entries; the costs of this model have {mdp.n_budgets}")
+    return result
+
+
+def budget_within(mdp: Any, budget: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A budget of the model that lies in a lattice of `shape`."""
+    result = solve_model(mdp, budget)
+    if any(amount >= size for amount, size in zip(result, shape, strict=True)):
+        most = tuple(size - 1 for size in shape)
+        raise ValueError(f"budget {budget!r} is beyond the lattice of the policy, which ends at {most}")
     return result
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from selfreg import _validate
 from selfreg._core import chooser
 from selfreg._core._components_py import solve_directly
-from selfreg._core.structure import EMPTY, Arrays, Components, Levels, analyse, kernel_arrays
+from selfreg._core.structure import EMPTY, Arrays, Components, Levels, analyse, kernel_arrays, strides
 from selfreg.mdp import InterventionMDP
 
 # Sweeps over one budget layer of one component; a sweep costs as much as a backup of the component.
@@ -412,11 +412,10 @@ def _lattice(
     runs : int64 (runs, 3)
         Action (help types only), start and length of every affordable stretch.
     """
-    strides = np.array([prod(shape[i + 1 :]) for i in range(len(shape))], dtype=np.int64)
     points = np.indices(shape).reshape(len(shape), -1)
     affordable = np.all(points[None] >= costs[:, :, None], axis=1).astype(np.uint8)
     runs: list[tuple[int, int, int]] = []
     for a in range(1, len(costs)):
         edges = np.flatnonzero(np.diff(np.concatenate([[0], affordable[a], [0]]).astype(np.int8)))
         runs += [(a, int(start), int(stop - start)) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
-    return costs @ strides, affordable, np.array(runs, dtype=np.int64).reshape(-1, 3)
+    return costs @ strides(shape), affordable, np.array(runs, dtype=np.int64).reshape(-1, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -63,6 +64,11 @@ class Components(NamedTuple):
     component: Ints
     group: Ints
     exact: bool
+
+
+def strides(shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """Distance of neighbours along every axis of a lattice flattened in C order."""
+    return np.array([prod(shape[i + 1 :]) for i in range(len(shape))], dtype=np.int64)
 
 
 def kernel_arrays(matrices: Sequence[sp.csr_array]) -> Arrays:
