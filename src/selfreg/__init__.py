@@ -8,6 +8,7 @@ from selfreg.solve import ConvergenceError, Solution, StartSolution, solve, solv
 
 if TYPE_CHECKING:
     from selfreg.helper import Decision, Helper, Ledger
+    from selfreg.penalized import PenalizedSolution, solve_penalized
     from selfreg.policy import expected_usage, usage_distribution
     from selfreg.simulation import Simulation, simulate
 
@@ -18,9 +19,11 @@ _LAZY = {
     "Decision": "selfreg.helper",
     "Helper": "selfreg.helper",
     "Ledger": "selfreg.helper",
+    "PenalizedSolution": "selfreg.penalized",
     "Simulation": "selfreg.simulation",
     "expected_usage": "selfreg.policy",
     "simulate": "selfreg.simulation",
+    "solve_penalized": "selfreg.penalized",
     "usage_distribution": "selfreg.policy",
 }
 
@@ -30,6 +33,7 @@ __all__ = [
     "Helper",
     "InterventionMDP",
     "Ledger",
+    "PenalizedSolution",
     "Simulation",
     "Solution",
     "StartSolution",
@@ -37,6 +41,7 @@ __all__ = [
     "simulate",
     "solve",
     "solve_memory",
+    "solve_penalized",
     "usage_distribution",
 ]
 

@@ -221,6 +221,41 @@ def positive(label: str, value: Any) -> float:
     return number
 
 
+def penalties(value: Any, mdp: Any) -> tuple[Floats, bool]:
+    """Penalties float64 (L, budgets); or (L, help types) and True where they come by help type."""
+    if isinstance(value, Mapping):
+        return _penalties_by_type(value, list(mdp.costs)), True
+    array = _prices("penalties", value)
+    if array.ndim == 1 and mdp.n_budgets == 1:
+        array = array[:, None]
+    if array.ndim != 2 or array.shape[1] != mdp.n_budgets:
+        form = "(L,) or (L, 1)" if mdp.n_budgets == 1 else f"(L, {mdp.n_budgets}), one column per budget"
+        raise ValueError(f"penalties has shape {array.shape}; expected {form}")
+    return array, False
+
+
+def _penalties_by_type(value: Mapping[Any, Any], help_types: Sequence[str]) -> Floats:
+    if not help_types or set(value) != set(help_types):
+        raise ValueError(f"penalties names {list(value)!r}; expected a price for each of {list(help_types)!r}")
+    columns = [_prices(f"penalties[{name!r}]", value[name]) for name in help_types]
+    try:
+        return np.stack(np.broadcast_arrays(*columns, np.empty(1)), axis=1)[:, : len(columns)].copy()
+    except ValueError:
+        shapes = {name: column.shape for name, column in zip(help_types, columns, strict=True)}
+        raise ValueError(f"penalties have shapes {shapes}; expected one number each, or as many for each") from None
+
+
+def _prices(label: str, value: Any) -> Floats:
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{label} is {value!r}; expected numbers >= 0") from None
+    bad = np.flatnonzero(~(array >= 0.0))  # NaN is no price either
+    if len(bad):
+        raise ValueError(f"{label} holds {array.ravel()[bad[0]]:g}; expected numbers >= 0, infinity among them")
+    return array
+
+
 def threads(value: Any) -> int:
     """A number of threads >= 1; None is all cores that this process may use."""
     if value is None:

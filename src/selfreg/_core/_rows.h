@@ -17,6 +17,11 @@
 #else
 #define SELFREG_CLONES
 #endif
+#if defined(__GNUC__)
+#define SELFREG_INLINE static inline __attribute__((always_inline)) /* compiled for what calls it */
+#else
+#define SELFREG_INLINE static inline
+#endif
 
 #define SELFREG_BLOCK(TYPE, LANES)                                                                     \
     for (; l + (LANES) <= width; l += (LANES)) {                                                       \
@@ -30,15 +35,19 @@
     }
 
 #define SELFREG_EXPECT(NAME, TYPE)                                                                     \
-    SELFREG_CLONES static inline void NAME(TYPE *out, const TYPE *value, const int32_t *column,               \
+    SELFREG_INLINE void NAME##_here(TYPE *out, const TYPE *value, const int32_t *column,               \
                                     const double *probability, int64_t entries, int64_t stride,        \
                                     int64_t width, const int32_t *slot) {                              \
         int64_t l = 0;                                                                                 \
-        SELFREG_BLOCK(TYPE, 32)                                                                        \
         SELFREG_BLOCK(TYPE, 16)                                                                        \
         SELFREG_BLOCK(TYPE, 8)                                                                         \
         SELFREG_BLOCK(TYPE, 4)                                                                         \
         SELFREG_BLOCK(TYPE, 1)                                                                         \
+    }                                                                                                  \
+    SELFREG_CLONES static inline void NAME(TYPE *out, const TYPE *value, const int32_t *column,        \
+                                           const double *probability, int64_t entries, int64_t stride, \
+                                           int64_t width, const int32_t *slot) {                       \
+        NAME##_here(out, value, column, probability, entries, stride, width, slot);                    \
     }
 
 SELFREG_EXPECT(selfreg_expect_double, double)
