@@ -21,7 +21,7 @@ PRICE = st.sampled_from([0.0, 0.0625, 0.125, 0.25, 1 / 3, 0.5, 1.0, np.inf])
 @st.composite
 def priced_models(draw, **shape):
     """(InterventionMDP, penalties (L, budgets))."""
-    mdp, _ = draw(strategies.models(cyclic=False, **shape))
+    mdp, _ = draw(strategies.models(**shape))
     count = draw(st.integers(1, 5))
     return mdp, np.array([[draw(PRICE) for _ in range(mdp.n_budgets)] for _ in range(count)])
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import oracles
 import selfreg
 import strategies
-from selfreg import policy as policies
 from selfreg._core import chooser
+from selfreg._core.chains import transient_system
 from selfreg.policy import expected_usage, usage_distribution, usage_distribution_from
 from selfreg.simulation import CHUNK, Simulation, simulate
 
@@ -157,7 +157,7 @@ def test_waiting_for_ever_spends_what_was_spent_before() -> None:
 
 def test_acyclic_layers_are_eliminated_without_fill() -> None:
     mdp = layered_model(20, 10)
-    system, order = policies._system(mdp.transitions["nohelp"])
+    system, order = transient_system(mdp.transitions["nohelp"])
     assert sorted(order) == list(range(mdp.n_states))
     assert system.U.nnz == mdp.n_states
     assert system.L.nnz == mdp.n_states + mdp.transitions["nohelp"].nnz

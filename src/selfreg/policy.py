@@ -9,20 +9,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
-from scipy.sparse.csgraph import breadth_first_order, connected_components
-from scipy.sparse.linalg import SuperLU, splu
+from scipy.sparse.csgraph import breadth_first_order
+from scipy.sparse.linalg import SuperLU
 
 from selfreg import _validate
+from selfreg._core.chains import Powers, transient_system
 from selfreg._core.structure import strides
 from selfreg.solve import Solution
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
-
-# Components up to this size are eliminated in topological order; larger ones need an order that limits the fill.
-SMALL_COMPONENT = 32
-# Powers of a component's matrix to try before its factors; a chain whose mass leaves faster needs no more.
-MAX_POWERS = 2_000
 
 
 def expected_usage(solution: Solution) -> Floats:
@@ -138,7 +134,7 @@ class _Layer(NamedTuple):
     ended: npt.NDArray[np.bool_]
     waiting: Indices
     onward: sp.csr_array  # (waiting, n) rows of those that wait, self-loops eliminated
-    system: SuperLU | _Powers | None  # solves with I - onward[:, waiting]; None where nothing waits
+    system: SuperLU | Powers | None  # solves with I - onward[:, waiting]; None where nothing waits
 
 
 class _Layers:
@@ -171,7 +167,7 @@ class _Layers:
         system, order = None, kept
         if len(kept):
             waiting, onward = waiting[kept], _without_self_loops(waiting[kept], onward[kept])
-            system, order = _system(onward[:, waiting])
+            system, order = transient_system(onward[:, waiting])
         return _Layer(asking, ended, waiting[order], onward[order], system)
 
 
@@ -213,44 +209,3 @@ def _without_self_loops(states: Indices, rows: sp.csr_array) -> sp.csr_array:
     result.data /= np.repeat(result.sum(axis=1), length)
     result.eliminate_zeros()
     return result
-
-
-class _Powers(NamedTuple):
-    """Solves (I - matrix) x = right by x = sum of matrix^k right; after `terms` of them rounding is all that lacks."""
-
-    matrix: sp.csr_array
-    terms: int
-
-    def solve(self, right: Floats, trans: str = "N") -> Floats:
-        matrix = self.matrix if trans == "N" else self.matrix.T.tocsr()
-        result = right
-        for _ in range(self.terms):
-            result = right + matrix @ result
-        return result
-
-
-def _system(matrix: sp.csr_array) -> tuple[SuperLU | _Powers, Indices]:
-    """Solver of (I - matrix) x = right for a transient `matrix`, its states taken in the order returned with it.
-
-    Where cycles are short, elimination in topological order (components as labelled by scipy, successors first) fills
-    nothing in. In large components, which often lose their mass fast and fill in badly, powers of the matrix are
-    tried first. The factors of an M-matrix are stable without pivoting, and the order decides about cost only.
-    """
-    _, label = connected_components(matrix, connection="strong")
-    order = np.argsort(label, kind="stable")
-    small = np.bincount(label).max() <= SMALL_COMPONENT
-    matrix = matrix[order][:, order]
-    if not small and (terms := _powers_needed(matrix)) is not None:
-        return _Powers(matrix, terms), order
-    system = sp.csc_array(sp.eye_array(len(order)) - matrix)
-    return splu(system, permc_spec="NATURAL" if small else "COLAMD", diag_pivot_thresh=0.0), order
-
-
-def _powers_needed(matrix: sp.csr_array) -> int | None:
-    """First k with all row sums of matrix^k below rounding; None where MAX_POWERS do not suffice."""
-    left = np.ones(matrix.shape[0])
-    for count in range(1, MAX_POWERS + 1):
-        left = matrix @ left
-        if left.max() < np.finfo(np.float64).eps / 8:
-            return count
-    return None
