@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from selfreg.allocate import Allocation, allocate
+from selfreg.constrained import ConstrainedMixture, constrained
 from selfreg.mdp import InterventionMDP
 from selfreg.solve import ConvergenceError, Solution, StartSolution, solve, solve_memory
 
@@ -28,6 +30,8 @@ _LAZY = {
 }
 
 __all__ = [
+    "Allocation",
+    "ConstrainedMixture",
     "ConvergenceError",
     "Decision",
     "Helper",
@@ -37,6 +41,8 @@ __all__ = [
     "Simulation",
     "Solution",
     "StartSolution",
+    "allocate",
+    "constrained",
     "expected_usage",
     "simulate",
     "solve",
