@@ -1,4 +1,4 @@
-"""Steps a second of `selfreg.policy.simulate` on instance A, checked against the exact value."""
+"""Steps a second of `selfreg.simulate` on instance A, checked against the exact value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 
 import selfreg
 from benchmarks.instances import instance_a
-from selfreg.policy import Simulation, expected_usage, simulate
+from selfreg.policy import expected_usage
+from selfreg.simulation import Simulation, simulate
 
 START, BUDGET = 250, 16  # the middle of the first layer
 EPISODES, EPISODES_PYTHON, RUNS = 200_000, 2_000, 7

@@ -79,3 +79,44 @@ def enumeration(mdp: selfreg.InterventionMDP, budget: tuple[int, ...], limit: in
         chosen = dict(zip(live, actions, strict=True))
         best = np.maximum(best, policy_success(points, choices, mdp.terminal_value, chosen))
     return best.reshape(mdp.n_states, *(b + 1 for b in budget))
+
+
+def penalized_linear_program(mdp: selfreg.InterventionMDP, price: np.ndarray) -> np.ndarray:
+    """The least x >= 0 with x >= sum_j P_a x - price_a for every action, by HiGHS; `price` (actions,)."""
+    rows, columns, entries, right = [], [], [], []
+    for a, name in enumerate(mdp.actions):
+        matrix = mdp.transitions[name].toarray()
+        for s in np.flatnonzero(mdp.available(name)):
+            successors = np.flatnonzero(matrix[s])
+            rows += [len(right)] * (1 + len(successors))
+            columns += [s, *successors]
+            entries += [-1.0, *matrix[s, successors]]
+            right.append(float(price[a]))
+    bounds = [(0, None) if np.isnan(g) else (g, g) for g in mdp.terminal_value]
+    matrix = sp.coo_array((entries, (rows, columns)), shape=(len(right), mdp.n_states)) if right else None
+    left = None if matrix is None else matrix.tocsr()
+    result = linprog(np.ones(mdp.n_states), A_ub=left, b_ub=right if right else None, bounds=bounds)
+    assert result.status == 0, result.message
+    return result.x
+
+
+def chain_of(mdp: selfreg.InterventionMDP, policy: np.ndarray) -> np.ndarray:
+    """Dense (n, n) transitions under a stationary policy; zero rows in terminal states."""
+    dense = np.stack([mdp.transitions[name].toarray() for name in mdp.actions])
+    chain = dense[policy, np.arange(mdp.n_states)]
+    chain[mdp.terminal] = 0
+    return chain
+
+
+def stationary_success_and_usage(mdp: selfreg.InterventionMDP, policy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Success (n,) and usage (n, budgets) of a stationary policy that does not spend for ever."""
+    chain = chain_of(mdp, policy)
+    spent = mdp.cost_table[policy] * ~mdp.terminal[:, None]
+    right = np.column_stack([np.where(mdp.terminal, np.nan_to_num(mdp.terminal_value), 0), spent])
+    ending = right.any(axis=1)
+    for _ in range(mdp.n_states):
+        ending = ending | (chain[:, ending].sum(axis=1) > 0)
+    result, live = np.zeros_like(right, dtype=float), np.flatnonzero(ending)
+    if len(live):
+        result[live] = np.linalg.solve(np.eye(len(live)) - chain[np.ix_(live, live)], right[live])
+    return result[:, 0], result[:, 1:]

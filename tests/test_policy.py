@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 import oracles
 import selfreg
 import strategies
-from selfreg import policy as policies
 from selfreg._core import chooser
-from selfreg.policy import Simulation, expected_usage, simulate, usage_distribution, usage_distribution_from
+from selfreg._core.chains import transient_system
+from selfreg.policy import expected_usage, usage_distribution, usage_distribution_from
+from selfreg.simulation import CHUNK, Simulation, simulate
 
 
 @pytest.fixture(params=["numba", "python"])
@@ -156,7 +157,7 @@ def test_waiting_for_ever_spends_what_was_spent_before() -> None:
 
 def test_acyclic_layers_are_eliminated_without_fill() -> None:
     mdp = layered_model(20, 10)
-    system, order = policies._system(mdp.transitions["nohelp"])
+    system, order = transient_system(mdp.transitions["nohelp"])
     assert sorted(order) == list(range(mdp.n_states))
     assert system.U.nnz == mdp.n_states
     assert system.L.nnz == mdp.n_states + mdp.transitions["nohelp"].nnz
@@ -269,7 +270,7 @@ def test_twin_is_equal_to_the_kernel_on_stationary_policies(case) -> None:
 def test_threads_and_later_episodes_change_nothing(simulator) -> None:
     mdp = cyclic_model(30)
     policy = selfreg.solve(mdp, 2).policy
-    n = 3 * policies.CHUNK + 17
+    n = 3 * CHUNK + 17
     runs = [
         simulate(mdp, policy, 3, n, budget=2, seed=5, n_threads=k, implementation=simulator) for k in (1, 2, 5, None)
     ]
@@ -376,7 +377,7 @@ def test_the_first_episode_at_fault_is_named_whatever_the_threads() -> None:
         messages = set()
         for options in ({"n_threads": 1}, {"n_threads": 2}, {"implementation": "python"}):
             with pytest.raises(ValueError, match="unavailable") as raised:
-                simulate(mdp, policy, np.full(n + 1, 1 / (n + 1)), 3 * policies.CHUNK, seed=seed, **options)
+                simulate(mdp, policy, np.full(n + 1, 1 / (n + 1)), 3 * CHUNK, seed=seed, **options)
             messages.add(str(raised.value))
         assert len(messages) == 1
 

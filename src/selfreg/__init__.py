@@ -3,12 +3,16 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from selfreg.allocate import Allocation, allocate
+from selfreg.constrained import ConstrainedMixture, constrained
 from selfreg.mdp import InterventionMDP
 from selfreg.solve import ConvergenceError, Solution, StartSolution, solve, solve_memory
 
 if TYPE_CHECKING:
     from selfreg.helper import Decision, Helper, Ledger
-    from selfreg.policy import Simulation, expected_usage, simulate, usage_distribution
+    from selfreg.penalized import PenalizedSolution, solve_penalized
+    from selfreg.policy import expected_usage, usage_distribution
+    from selfreg.simulation import Simulation, simulate
 
 __version__ = "0.1.0.dev0"
 
@@ -17,25 +21,33 @@ _LAZY = {
     "Decision": "selfreg.helper",
     "Helper": "selfreg.helper",
     "Ledger": "selfreg.helper",
-    "Simulation": "selfreg.policy",
+    "PenalizedSolution": "selfreg.penalized",
+    "Simulation": "selfreg.simulation",
     "expected_usage": "selfreg.policy",
-    "simulate": "selfreg.policy",
+    "simulate": "selfreg.simulation",
+    "solve_penalized": "selfreg.penalized",
     "usage_distribution": "selfreg.policy",
 }
 
 __all__ = [
+    "Allocation",
+    "ConstrainedMixture",
     "ConvergenceError",
     "Decision",
     "Helper",
     "InterventionMDP",
     "Ledger",
+    "PenalizedSolution",
     "Simulation",
     "Solution",
     "StartSolution",
+    "allocate",
+    "constrained",
     "expected_usage",
     "simulate",
     "solve",
     "solve_memory",
+    "solve_penalized",
     "usage_distribution",
 ]
 

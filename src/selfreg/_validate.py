@@ -174,15 +174,42 @@ def _amount(label: str, value: Any) -> int:
     return number
 
 
-def solve_model(mdp: Any, budget: Any) -> tuple[int, ...]:
-    """Largest budget of every kind, as a tuple, for a model."""
+def integer(label: str, value: Any, least: int, most: int = MAX_AMOUNT) -> int:
+    """An int in least..most."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{label} is {value!r}; expected an int")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{label} is {value!r}; expected an int") from None
+    if not least <= number <= most:
+        raise ValueError(f"{label} is {number}; expected {least}..{most}")
+    return number
+
+
+def model(mdp: Any) -> None:
+    """Raise TypeError where `mdp` is no InterventionMDP."""
     from selfreg.mdp import InterventionMDP
 
     if not isinstance(mdp, InterventionMDP):
         raise TypeError(f"mdp must be an InterventionMDP; got {type(mdp).__name__}")
+
+
+def solve_model(mdp: Any, budget: Any) -> tuple[int, ...]:
+    """Largest budget of every kind, as a tuple, for a model."""
+    model(mdp)
     result = amounts("budget", budget)
     if len(result) != mdp.n_budgets:
         raise ValueError(f"budget {budget!r} has {len(result)} entries; the costs of this model have {mdp.n_budgets}")
+    return result
+
+
+def budget_within(mdp: Any, budget: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A budget of the model that lies in a lattice of `shape`."""
+    result = solve_model(mdp, budget)
+    if any(amount >= size for amount, size in zip(result, shape, strict=True)):
+        most = tuple(size - 1 for size in shape)
+        raise ValueError(f"budget {budget!r} is beyond the lattice of the policy, which ends at {most}")
     return result
 
 
@@ -192,6 +219,41 @@ def positive(label: str, value: Any) -> float:
     if not 0.0 < number < np.inf:
         raise ValueError(f"{label} is {value!r}; expected a finite number > 0")
     return number
+
+
+def penalties(value: Any, mdp: Any) -> tuple[Floats, bool]:
+    """Penalties float64 (L, budgets); or (L, help types) and True where they come by help type."""
+    if isinstance(value, Mapping):
+        return _penalties_by_type(value, list(mdp.costs)), True
+    array = _prices("penalties", value)
+    if array.ndim == 1 and mdp.n_budgets == 1:
+        array = array[:, None]
+    if array.ndim != 2 or array.shape[1] != mdp.n_budgets:
+        form = "(L,) or (L, 1)" if mdp.n_budgets == 1 else f"(L, {mdp.n_budgets}), one column per budget"
+        raise ValueError(f"penalties has shape {array.shape}; expected {form}")
+    return array, False
+
+
+def _penalties_by_type(value: Mapping[Any, Any], help_types: Sequence[str]) -> Floats:
+    if not help_types or set(value) != set(help_types):
+        raise ValueError(f"penalties names {list(value)!r}; expected a price for each of {list(help_types)!r}")
+    columns = [_prices(f"penalties[{name!r}]", value[name]) for name in help_types]
+    try:
+        return np.stack(np.broadcast_arrays(*columns, np.empty(1)), axis=1)[:, : len(columns)].copy()
+    except ValueError:
+        shapes = {name: column.shape for name, column in zip(help_types, columns, strict=True)}
+        raise ValueError(f"penalties have shapes {shapes}; expected one number each, or as many for each") from None
+
+
+def _prices(label: str, value: Any) -> Floats:
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{label} is {value!r}; expected numbers >= 0") from None
+    bad = np.flatnonzero(~(array >= 0.0))  # NaN is no price either
+    if len(bad):
+        raise ValueError(f"{label} holds {array.ravel()[bad[0]]:g}; expected numbers >= 0, infinity among them")
+    return array
 
 
 def threads(value: Any) -> int:
@@ -249,3 +311,35 @@ def memory(needed: int, limit: Any) -> None:
     """Raise MemoryError where `needed` bytes are over `limit`."""
     if needed > positive("max_memory", limit):
         raise MemoryError(f"solving takes {needed:,} bytes beyond the model; max_memory is {limit:,}")
+
+
+def non_negative(label: str, value: Any) -> float:
+    """A finite float >= 0."""
+    if np.ndim(value) or isinstance(value, (str, bytes)):
+        raise TypeError(f"{label} is {value!r}; expected one number")
+    try:
+        number = float(value)
+    except TypeError:
+        raise TypeError(f"{label} is {value!r}; expected one number") from None
+    if not 0.0 <= number < np.inf:
+        raise ValueError(f"{label} is {value!r}; expected a finite number >= 0")
+    return number
+
+
+def limits(label: str, value: Any, n_budgets: int) -> Floats:
+    """One limit >= 0 for every budget of a model, float64 (budgets,); inf is none."""
+    try:
+        array = np.atleast_1d(np.asarray(value))
+    except ValueError:
+        raise ValueError(f"{label} is {value!r}; expected {n_budgets} numbers, one a budget") from None
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{label} is {value!r}; expected {n_budgets} numbers, one a budget")
+    if array.shape != (n_budgets,):
+        raise ValueError(f"{label} has shape {array.shape}; the costs of this model have {n_budgets} budgets")
+    array = array.astype(np.float64)
+    bad = np.flatnonzero(~(array >= 0.0))
+    if len(bad):
+        raise ValueError(
+            f"{label}[{bad[0]}] is {array[bad[0]]:g}; no policy spends less than 0: expected a number >= 0"
+        )
+    return array

@@ -1,38 +1,24 @@
-"""What a policy does: the help it spends, in the mean and as a distribution, exactly; and by simulated episodes."""
+"""What a policy does, exactly: the help it spends, in the mean and as a distribution."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
-from scipy.sparse.csgraph import breadth_first_order, connected_components
-from scipy.sparse.linalg import SuperLU, splu
+from scipy.sparse.csgraph import breadth_first_order
+from scipy.sparse.linalg import SuperLU
 
 from selfreg import _validate
-from selfreg._core import chooser
-from selfreg.mdp import InterventionMDP
+from selfreg._core.chains import Powers, transient_system
+from selfreg._core.structure import strides
 from selfreg.solve import Solution
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
-
-# Components up to this size are eliminated in topological order; larger ones need an order that limits the fill.
-SMALL_COMPONENT = 32
-# Powers of a component's matrix to try before its factors; a chain whose mass leaves faster needs no more.
-MAX_POWERS = 2_000
-# Episodes that a thread runs before it takes the next lot; also what Ctrl-C has to wait for.
-CHUNK = 256
-MAX_STEPS = 100_000
-
-
-# ---- usage of a hard-budget policy, exactly -----------------------------------------------------------------------
 
 
 def expected_usage(solution: Solution) -> Floats:
@@ -123,8 +109,8 @@ def usage_distribution_from(solution: Solution, state: int, budget: int | tuple[
         If the model has no such state, or the budget is beyond that of the solution.
     """
     layers = _Layers(solution)
-    state = _integer("state", state, 0, len(layers.policy) - 1)
-    spendable = _within(solution.mdp, budget, layers.shape)
+    state = _validate.integer("state", state, 0, len(layers.policy) - 1)
+    spendable = _validate.budget_within(solution.mdp, budget, layers.shape)
     top = int(np.ravel_multi_index(spendable, layers.shape))
     mass = np.zeros((top + 1, len(layers.policy)))
     mass[top, state] = 1.0
@@ -148,7 +134,7 @@ class _Layer(NamedTuple):
     ended: npt.NDArray[np.bool_]
     waiting: Indices
     onward: sp.csr_array  # (waiting, n) rows of those that wait, self-loops eliminated
-    system: SuperLU | _Powers | None  # solves with I - onward[:, waiting]; None where nothing waits
+    system: SuperLU | Powers | None  # solves with I - onward[:, waiting]; None where nothing waits
 
 
 class _Layers:
@@ -161,7 +147,7 @@ class _Layers:
         self.matrices = [mdp.transitions[name] for name in mdp.actions]
         self.policy = solution.policy.reshape(mdp.n_states, prod(self.shape))
         self.live = ~mdp.terminal
-        self.offset = mdp.cost_table @ _strides(self.shape)
+        self.offset = mdp.cost_table @ strides(self.shape)
 
     def split(self, point: int) -> _Layer:
         n = len(self.policy)
@@ -181,7 +167,7 @@ class _Layers:
         system, order = None, kept
         if len(kept):
             waiting, onward = waiting[kept], _without_self_loops(waiting[kept], onward[kept])
-            system, order = _system(onward[:, waiting])
+            system, order = transient_system(onward[:, waiting])
         return _Layer(asking, ended, waiting[order], onward[order], system)
 
 
@@ -223,238 +209,3 @@ def _without_self_loops(states: Indices, rows: sp.csr_array) -> sp.csr_array:
     result.data /= np.repeat(result.sum(axis=1), length)
     result.eliminate_zeros()
     return result
-
-
-class _Powers(NamedTuple):
-    """Solves (I - matrix) x = right by x = sum of matrix^k right; after `terms` of them rounding is all that lacks."""
-
-    matrix: sp.csr_array
-    terms: int
-
-    def solve(self, right: Floats, trans: str = "N") -> Floats:
-        matrix = self.matrix if trans == "N" else self.matrix.T.tocsr()
-        result = right
-        for _ in range(self.terms):
-            result = right + matrix @ result
-        return result
-
-
-def _system(matrix: sp.csr_array) -> tuple[SuperLU | _Powers, Indices]:
-    """Solver of (I - matrix) x = right for a transient `matrix`, its states taken in the order returned with it.
-
-    Where cycles are short, elimination in topological order (components as labelled by scipy, successors first) fills
-    nothing in. In large components, which often lose their mass fast and fill in badly, powers of the matrix are
-    tried first. The factors of an M-matrix are stable without pivoting, and the order decides about cost only.
-    """
-    _, label = connected_components(matrix, connection="strong")
-    order = np.argsort(label, kind="stable")
-    small = np.bincount(label).max() <= SMALL_COMPONENT
-    matrix = matrix[order][:, order]
-    if not small and (terms := _powers_needed(matrix)) is not None:
-        return _Powers(matrix, terms), order
-    system = sp.csc_array(sp.eye_array(len(order)) - matrix)
-    return splu(system, permc_spec="NATURAL" if small else "COLAMD", diag_pivot_thresh=0.0), order
-
-
-def _powers_needed(matrix: sp.csr_array) -> int | None:
-    """First k with all row sums of matrix^k below rounding; None where MAX_POWERS do not suffice."""
-    left = np.ones(matrix.shape[0])
-    for count in range(1, MAX_POWERS + 1):
-        left = matrix @ left
-        if left.max() < np.finfo(np.float64).eps / 8:
-            return count
-    return None
-
-
-# ---- simulation ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Simulation:
-    """Outcomes of simulated episodes.
-
-    Attributes
-    ----------
-    success : float64 (episodes,)
-        Terminal value reached; 0 where `max_steps` ran out.
-    usage : int64 (episodes, budgets)
-        Units taken from each budget.
-    steps : int64 (episodes,)
-    ended : bool (episodes,)
-        Whether a terminal state was reached.
-    """
-
-    success: Floats
-    usage: npt.NDArray[np.int64]
-    steps: npt.NDArray[np.int64]
-    ended: npt.NDArray[np.bool_]
-
-
-def simulate(
-    mdp: InterventionMDP,
-    policy: npt.NDArray[np.integer[Any]],
-    start: int | npt.ArrayLike,
-    episodes: int,
-    *,
-    budget: int | tuple[int, ...] | None = None,
-    max_steps: int = MAX_STEPS,
-    seed: int = 0,
-    n_threads: int | None = None,
-    implementation: str | None = None,
-) -> Simulation:
-    """Run episodes of a policy on a model.
-
-    Every episode draws from a stream of its own that depends on the seed and its number only: results are the same
-    for any number of threads, and the first episodes are the same however many follow.
-
-    Parameters
-    ----------
-    mdp : InterventionMDP
-    policy : int (n,) or (n, B1 + 1, B2 + 1, ...)
-        Index into `mdp.actions` per state, or per state and remaining budget (`Solution.policy`).
-    start : int or array_like of float (n,)
-        State, or probabilities.
-    episodes : int
-    budget : int or tuple of int, optional
-        What an episode starts with; needed for a policy per remaining budget, and only there.
-    max_steps : int
-        An episode that is not over by then is cut off and counts as failed.
-    seed : int
-        0 <= seed < 2**64.
-    n_threads : int, optional
-        The default is all cores.
-    implementation : {"numba", "python"}, optional
-        Which kernel, with the same results; the default is "numba", unless the environment variable
-        SELFREG_IMPLEMENTATION says "python".
-
-    Returns
-    -------
-    Simulation
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is not of the form above, or the policy takes an action that is not available, or not
-        affordable, in a state that an episode reaches.
-
-    Examples
-    --------
-    >>> import numpy as np, selfreg
-    >>> from selfreg.policy import simulate
-    >>> alone = np.array([[0, .5, .5], [0, 0, 0], [0, 0, 0]])
-    >>> helped = np.array([[0, 1., 0], [0, 0, 0], [0, 0, 0]])
-    >>> mdp = selfreg.InterventionMDP({"nohelp": alone, "help": helped}, [np.nan, 1, 0], {"help": 1})
-    >>> solution = selfreg.solve(mdp, budget=1)
-    >>> outcome = simulate(mdp, solution.policy, start=0, episodes=100, budget=1, n_threads=1)
-    >>> outcome.success.mean().item(), outcome.usage.mean().item()
-    (1.0, 1.0)
-    """
-    if not isinstance(mdp, InterventionMDP):
-        raise TypeError(f"mdp must be an InterventionMDP; got {type(mdp).__name__}")
-    flat, offset, limit, top = _flat_policy(mdp, policy, budget)
-    probability = _validate.start(start, mdp.n_states)
-    start_states = np.flatnonzero(probability).astype(np.int64)
-    start_cumulative = np.cumsum(probability[start_states])
-    n = _integer("episodes", episodes, 0)
-    most = _integer("max_steps", max_steps, 0)
-    seed64 = np.uint64(_integer("seed", seed, 0, 2**64 - 1))
-    threads = _validate.threads(n_threads)
-    kernel = chooser.kernel("simulate", implementation)
-    indptr, indices, data = _flat_model(mdp)
-    cumulative = np.empty_like(data)
-    kernel.accumulate_rows(indptr, data, cumulative)
-    result = Simulation(np.zeros(n), np.zeros((n, mdp.n_budgets), np.int64), np.zeros(n, np.int64), np.zeros(n, bool))
-
-    def run(first: int) -> int:
-        part = slice(first, first + CHUNK)
-        fault: int = kernel.run_episodes(
-            indptr, indices, cumulative, mdp.terminal_value, flat, offset, mdp.cost_table, limit, top,
-            start_states, start_cumulative, seed64, first, most,
-            result.success[part], result.usage[part], result.steps[part], result.ended[part],
-        )  # fmt: skip
-        return fault
-
-    for fault in _in_threads(run, range(0, n, CHUNK), threads):
-        if fault >= 0:
-            raise ValueError(_explained(mdp, flat, fault))
-    return result
-
-
-def _in_threads(run: Callable[[int], int], tasks: range, n_threads: int) -> Iterator[int]:
-    """Results in the order of the tasks; tasks not yet begun are dropped when the caller stops asking."""
-    n_threads = min(n_threads, len(tasks))
-    if n_threads <= 1:
-        yield from map(run, tasks)
-        return
-    with ThreadPoolExecutor(n_threads) as pool:
-        yield from pool.map(run, tasks)
-
-
-def _flat_policy(
-    mdp: InterventionMDP, policy: npt.NDArray[np.integer[Any]], budget: int | tuple[int, ...] | None
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
-    """Policy as int8 (n, lattice); offset of every action; most to spend of every budget; point to start at."""
-    array, n = np.asarray(policy), mdp.n_states
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"policy has dtype {array.dtype}; expected int, an index into mdp.actions")
-    dimensions, form = (1, "(n,)") if budget is None else (1 + mdp.n_budgets, "(n, budget + 1, ...)")
-    if array.ndim != dimensions or array.shape[0] != n or 0 in array.shape[1:]:
-        with_or_without = "without" if budget is None else f"with {mdp.n_budgets}"
-        raise ValueError(f"policy has shape {array.shape}; expected {form} with n={n} {with_or_without} budget")
-    bad = np.argwhere(((array < 0) | (array >= len(mdp.actions))) & ~mdp.terminal.reshape(-1, *[1] * (array.ndim - 1)))
-    if len(bad):
-        where = tuple(bad[0].tolist())
-        raise ValueError(f"policy[{where}] is {array[where]}; expected 0..{len(mdp.actions) - 1}")
-    flat = np.ascontiguousarray(array.reshape(n, prod(array.shape[1:])), dtype=np.int8)
-    if budget is None:
-        return flat, np.zeros(len(mdp.actions), np.int64), np.full(mdp.n_budgets, np.iinfo(np.int64).max), 0
-    limit = _within(mdp, budget, array.shape[1:])
-    top = int(np.ravel_multi_index(limit, array.shape[1:]))
-    return flat, mdp.cost_table @ _strides(array.shape[1:]), np.array(limit, np.int64), top
-
-
-def _flat_model(mdp: InterventionMDP) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], Floats]:
-    """Rows of all actions in one CSR: int64 (actions, n + 1) pointers into int32 indices and float64 data."""
-    matrices = [mdp.transitions[name] for name in mdp.actions]
-    begin = np.cumsum([0, *(matrix.nnz for matrix in matrices[:-1])], dtype=np.int64)
-    indptr = np.stack([matrix.indptr for matrix in matrices]).astype(np.int64) + begin[:, None]
-    indices = np.concatenate([matrix.indices for matrix in matrices]).astype(np.int32, copy=False)
-    return indptr, indices, np.concatenate([matrix.data for matrix in matrices])
-
-
-def _explained(mdp: InterventionMDP, policy: npt.NDArray[np.int8], fault: int) -> str:
-    state, point = divmod(fault, policy.shape[1])
-    action = mdp.actions[policy[state, point]]
-    where = f"policy takes {action!r} in state {state}"
-    if not mdp.available(action)[state]:
-        return f"{where}, which an episode reaches and where it is unavailable"
-    return f"{where} with too little budget left: it costs {mdp.costs[action]}"
-
-
-# ---- shared -------------------------------------------------------------------------------------------------------
-
-
-def _strides(shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    """Distance of neighbours along every axis of a lattice flattened in C order."""
-    return np.array([prod(shape[i + 1 :]) for i in range(len(shape))], dtype=np.int64)
-
-
-def _within(mdp: InterventionMDP, budget: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A budget of the model that lies in a lattice of `shape`."""
-    amounts = _validate.solve_model(mdp, budget)
-    if any(amount >= size for amount, size in zip(amounts, shape, strict=True)):
-        most = tuple(size - 1 for size in shape)
-        raise ValueError(f"budget {budget!r} is beyond the lattice of the policy, which ends at {most}")
-    return amounts
-
-
-def _integer(label: str, value: Any, least: int, most: int = 2**31 - 1) -> int:
-    if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{label} is {value!r}; expected an int")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{label} is {value!r}; expected an int") from None
-    if not least <= number <= most:
-        raise ValueError(f"{label} is {number}; expected {least}..{most}")
-    return number

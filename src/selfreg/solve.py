@@ -13,7 +13,7 @@ import numpy.typing as npt
 from selfreg import _validate
 from selfreg._core import chooser
 from selfreg._core._components_py import solve_directly
-from selfreg._core.structure import EMPTY, Arrays, Components, Levels, analyse, kernel_arrays
+from selfreg._core.structure import EMPTY, Arrays, Components, Levels, places, prepared, strides
 from selfreg.mdp import InterventionMDP
 
 # Sweeps over one budget layer of one component; a sweep costs as much as a backup of the component.
@@ -264,12 +264,8 @@ def _problem(mdp: InterventionMDP, budgets: tuple[int, ...], implementation: str
     if key not in known:
         shape = tuple(b + 1 for b in budgets)
         offset, affordable, runs = _lattice(mdp.cost_table, shape)
-        if "arrays" not in known:
-            known["arrays"] = kernel_arrays([mdp.transitions[name] for name in mdp.actions])
-        free = np.flatnonzero(offset == 0).tolist()
-        if ("structure", key[1]) not in known:  # free actions are those of cost 0, whatever the budget
-            known["structure", key[1]] = analyse(known["arrays"], mdp.terminal, free, implementation)
-        known[key] = _Problem(known["arrays"], known["structure", key[1]], offset, affordable, runs, shape)
+        arrays, structure = prepared(mdp, implementation)
+        known[key] = _Problem(arrays, structure, offset, affordable, runs, shape)
     problem: _Problem = known[key]
     return problem
 
@@ -287,7 +283,7 @@ def _pass(
     n_lattice = prod(problem.shape)
     slot, n_kept = EMPTY, mdp.n_states
     if weight is not None:
-        slot, n_kept = _slots(mdp, problem, levels, implementation)
+        slot, n_kept = places(mdp, levels, implementation)
     value = np.empty((n_kept, n_lattice), dtype)
     policy = np.empty((mdp.n_states if weight is None else 0, n_lattice), np.int8)
     expected = np.zeros(n_lattice)
@@ -307,20 +303,6 @@ def _pass(
         n_threads,
     )
     return (value if weight is None else expected), policy
-
-
-def _slots(
-    mdp: InterventionMDP, problem: _Problem, levels: Levels, implementation: str | None
-) -> tuple[npt.NDArray[np.int32], int]:
-    """Place of every state's values while they are needed, and the number of places."""
-    known = mdp.derived
-    if "slots" not in known:
-        slot = np.empty(mdp.n_states, np.int32)
-        terminal = mdp.terminal.view(np.uint8)
-        graph = chooser.kernel("graph", implementation)
-        known["slots"] = slot, graph.slots(*problem.arrays[:2], terminal, *levels, slot)
-    places: tuple[npt.NDArray[np.int32], int] = known["slots"]
-    return places
 
 
 def _iterate(
@@ -394,7 +376,7 @@ def _memory(
         )
     if not start:
         return order + n * n_lattice * (dtype.itemsize + 1)
-    slot, kept = _slots(mdp, problem, problem.structure, implementation)
+    slot, kept = places(mdp, problem.structure, implementation)
     return order + slot.nbytes + max(kept * n_lattice * dtype.itemsize, 12 * n)  # 12 n while places are found
 
 
@@ -412,11 +394,10 @@ def _lattice(
     runs : int64 (runs, 3)
         Action (help types only), start and length of every affordable stretch.
     """
-    strides = np.array([prod(shape[i + 1 :]) for i in range(len(shape))], dtype=np.int64)
     points = np.indices(shape).reshape(len(shape), -1)
     affordable = np.all(points[None] >= costs[:, :, None], axis=1).astype(np.uint8)
     runs: list[tuple[int, int, int]] = []
     for a in range(1, len(costs)):
         edges = np.flatnonzero(np.diff(np.concatenate([[0], affordable[a], [0]]).astype(np.int8)))
         runs += [(a, int(start), int(stop - start)) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
-    return costs @ strides, affordable, np.array(runs, dtype=np.int64).reshape(-1, 3)
+    return costs @ strides(shape), affordable, np.array(runs, dtype=np.int64).reshape(-1, 3)

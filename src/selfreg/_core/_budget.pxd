@@ -24,3 +24,5 @@ cdef struct Model:
 
 
 cdef void backup(const Model* m, int32_t s, value_t* value, int8_t* choice) noexcept nogil
+cdef int point_at(Model* m, list indptr, list indices, list data) except -1
+cdef void release_model(Model* m) noexcept nogil

@@ -51,32 +51,20 @@ def backup_levels(
     int n_threads,
 ):
     """Fill `value` and `policy`, or `expected`; stops with KeyboardInterrupt at Ctrl-C."""
-    cdef Py_ssize_t n_levels = starts.shape[0] - 1, k, a
+    cdef Py_ssize_t n_levels = starts.shape[0] - 1, k
     cdef int64_t start, stop, piece, looked = 0
-    cdef const int64_t[::1] pointer_view
-    cdef const int32_t[::1] index_view
-    cdef const double[::1] value_view
     cdef Model m
     cdef Job job
     if terminal.shape[0] == 0:
         return
-    m.n_actions, m.n_lattice, m.n_runs = len(indptr), value.shape[1], runs.shape[0]
+    m.n_lattice, m.n_runs = value.shape[1], runs.shape[0]
     m.offset, m.runs = &offset[0], &runs[0, 0] if runs.shape[0] else NULL
     m.slot = &slot[0] if slot.shape[0] else NULL
     job.members, job.terminal, job.terminal_value = &members[0], &terminal[0], &terminal_value[0]
     job.policy = &policy[0, 0] if policy.shape[0] else NULL
     job.n_threads = n_threads
-    m.rows = <const int64_t**> malloc(m.n_actions * sizeof(int64_t*))
-    m.columns = <const int32_t**> malloc(m.n_actions * sizeof(int32_t*))
-    m.probabilities = <const double**> malloc(m.n_actions * sizeof(double*))
     try:
-        if not (m.rows and m.columns and m.probabilities):
-            raise MemoryError(f"backward induction over {terminal.shape[0]} states")
-        for a in range(m.n_actions):
-            pointer_view, index_view, value_view = indptr[a], indices[a], data[a]
-            m.rows[a] = &pointer_view[0]
-            m.columns[a] = &index_view[0] if index_view.shape[0] else NULL
-            m.probabilities[a] = &value_view[0] if value_view.shape[0] else NULL
+        point_at(&m, indptr, indices, data)
         piece = max(1, PIECE // m.n_lattice)
         with nogil:
             for k in range(n_levels):
@@ -93,9 +81,33 @@ def backup_levels(
                             PyErr_CheckSignals()
                     start = stop
     finally:
-        free(m.rows)
-        free(m.columns)
-        free(m.probabilities)
+        release_model(&m)
+
+
+cdef int point_at(Model* m, list indptr, list indices, list data) except -1:
+    """Let `m` look at the rows of all actions; `release_model` it whether or not this raises."""
+    cdef Py_ssize_t a
+    cdef const int64_t[::1] pointer_view
+    cdef const int32_t[::1] index_view
+    cdef const double[::1] value_view
+    m.n_actions = len(indptr)
+    m.rows = <const int64_t**> malloc(m.n_actions * sizeof(int64_t*))
+    m.columns = <const int32_t**> malloc(m.n_actions * sizeof(int32_t*))
+    m.probabilities = <const double**> malloc(m.n_actions * sizeof(double*))
+    if not (m.rows and m.columns and m.probabilities):
+        raise MemoryError(f"pointers to the rows of {m.n_actions} actions")
+    for a in range(m.n_actions):
+        pointer_view, index_view, value_view = indptr[a], indices[a], data[a]
+        m.rows[a] = &pointer_view[0]
+        m.columns[a] = &index_view[0] if index_view.shape[0] else NULL
+        m.probabilities[a] = &value_view[0] if value_view.shape[0] else NULL
+    return 0
+
+
+cdef void release_model(Model* m) noexcept nogil:
+    free(m.rows)
+    free(m.columns)
+    free(m.probabilities)
 
 
 cdef struct Job:

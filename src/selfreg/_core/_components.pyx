@@ -20,7 +20,7 @@ from libc.math cimport fabs
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 
-from selfreg._core._budget cimport Model, backup
+from selfreg._core._budget cimport Model, backup, point_at, release_model
 from selfreg._core._lanes cimport Together, forget, sweep_together
 
 
@@ -65,30 +65,21 @@ def solve_components(
 ):
     """Solve components `first`, ...; the first one that did not reach `tolerance`, or their number if all did."""
     cdef Py_ssize_t n = terminal.shape[0], n_components = starts.shape[0] - 1, c = n_components, a
-    cdef const int64_t[::1] pointer_view
-    cdef const int32_t[::1] index_view
-    cdef const double[::1] value_view
     cdef Model m
     cdef Task task
     cdef Scratch scratch
     if n == 0:
         return 0
-    m.n_actions, m.n_lattice, m.n_runs, m.slot = len(indptr), value.shape[1], runs.shape[0], NULL
+    m.n_lattice, m.n_runs, m.slot = value.shape[1], runs.shape[0], NULL
     m.offset, m.runs = &offset[0], &runs[0, 0] if runs.shape[0] else NULL
-    m.rows = <const int64_t**> malloc(m.n_actions * sizeof(int64_t*))
-    m.columns = <const int32_t**> malloc(m.n_actions * sizeof(int32_t*))
-    m.probabilities = <const double**> malloc(m.n_actions * sizeof(double*))
     scratch.local = <int32_t*> malloc(n * sizeof(int32_t))
     scratch.steered = <uint8_t*> malloc(n * sizeof(uint8_t))
     try:
-        if not (m.rows and m.columns and m.probabilities and scratch.local and scratch.steered):
+        point_at(&m, indptr, indices, data)
+        if not (scratch.local and scratch.steered):
             raise MemoryError(f"backward induction over {n} states")
         task.n_free = 0
         for a in range(m.n_actions):
-            pointer_view, index_view, value_view = indptr[a], indices[a], data[a]
-            m.rows[a] = &pointer_view[0]
-            m.columns[a] = &index_view[0] if index_view.shape[0] else NULL
-            m.probabilities[a] = &value_view[0] if value_view.shape[0] else NULL
             task.n_free += offset[a] == 0
         task.affordable, task.last_axis = &affordable[0, 0], last_axis
         task.component, task.group, task.terminal = &component[0], &group[0], &terminal[0]
@@ -109,9 +100,7 @@ def solve_components(
                 c = n_components
         return c
     finally:
-        free(m.rows)
-        free(m.columns)
-        free(m.probabilities)
+        release_model(&m)
         free(scratch.local)
         free(scratch.steered)
 

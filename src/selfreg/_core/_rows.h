@@ -17,6 +17,11 @@
 #else
 #define SELFREG_CLONES
 #endif
+#if defined(__GNUC__)
+#define SELFREG_INLINE static inline __attribute__((always_inline)) /* compiled for what calls it */
+#else
+#define SELFREG_INLINE static inline
+#endif
 
 /* COUNT sums from lane l on, each of LANES lanes: `total`. */
 #define SELFREG_TOTAL(TYPE, VECTOR, LANES, COUNT)                                                      \
@@ -66,7 +71,7 @@ typedef int8_t selfreg_float_bytes __attribute__((vector_size(16), aligned(1), m
 
 #define SELFREG_ROWS(TYPE, LANES)                                                                      \
     /* out[l] = sum for l < width */                                                                   \
-    SELFREG_CLONES static inline void selfreg_expect_##TYPE(                                           \
+    SELFREG_INLINE void selfreg_expect_##TYPE##_here(                                                  \
         TYPE *out, const TYPE *value, const int32_t *column, const double *probability,                \
         int64_t entries, int64_t stride, int64_t width, const int32_t *slot) {                         \
         int64_t l = 0;                                                                                 \
@@ -76,6 +81,11 @@ typedef int8_t selfreg_float_bytes __attribute__((vector_size(16), aligned(1), m
         SELFREG_VECTORS(SELFREG_EXPECT_BLOCK, TYPE, selfreg_##TYPE, LANES, 1)                          \
         SELFREG_EXPECT_BLOCK(TYPE, TYPE, 1, 4)                                                         \
         SELFREG_EXPECT_BLOCK(TYPE, TYPE, 1, 1)                                                         \
+    }                                                                                                  \
+    SELFREG_CLONES static inline void selfreg_expect_##TYPE(                                           \
+        TYPE *out, const TYPE *value, const int32_t *column, const double *probability,                \
+        int64_t entries, int64_t stride, int64_t width, const int32_t *slot) {                         \
+        selfreg_expect_##TYPE##_here(out, value, column, probability, entries, stride, width, slot);   \
     }                                                                                                  \
     /* Where the sum beats out[l], out[l] takes it and choice[l] (may be NULL) takes `action`. */      \
     SELFREG_CLONES static inline void selfreg_improve_##TYPE(                                          \

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from math import prod
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
 from selfreg._core import chooser
+
+if TYPE_CHECKING:
+    from selfreg.mdp import InterventionMDP
 
 Ints = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
@@ -65,6 +70,11 @@ class Components(NamedTuple):
     exact: bool
 
 
+def strides(shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """Distance of neighbours along every axis of a lattice flattened in C order."""
+    return np.array([prod(shape[i + 1 :]) for i in range(len(shape))], dtype=np.int64)
+
+
 def kernel_arrays(matrices: Sequence[sp.csr_array]) -> Arrays:
     """Parts of `matrices` in kernel dtypes, without copying those that are right already."""
     return Arrays(
@@ -72,6 +82,35 @@ def kernel_arrays(matrices: Sequence[sp.csr_array]) -> Arrays:
         [np.ascontiguousarray(matrix.indices, dtype=np.int32) for matrix in matrices],
         [np.ascontiguousarray(matrix.data, dtype=np.float64) for matrix in matrices],
     )
+
+
+def prepared(
+    mdp: InterventionMDP, implementation: str | None, free: Sequence[int] | None = None
+) -> tuple[Arrays, Levels | Components]:
+    """Arrays and structure of a model, kept with it for the next call.
+
+    `free` are actions that may be repeated for ever; by default those of cost 0, whatever the budget.
+    """
+    known = mdp.derived
+    if "arrays" not in known:
+        known["arrays"] = kernel_arrays([mdp.transitions[name] for name in mdp.actions])
+    if free is None:
+        free = np.flatnonzero(~mdp.cost_table.any(axis=1)).tolist()
+    key = ("structure", implementation or os.environ.get("SELFREG_IMPLEMENTATION"), tuple(free))
+    if key not in known:
+        known[key] = analyse(known["arrays"], mdp.terminal, free, implementation)
+    return known["arrays"], known[key]
+
+
+def places(mdp: InterventionMDP, levels: Levels, implementation: str | None) -> tuple[Ints, int]:
+    """Place of every state's values while they are needed, and the number of places; kept with the model."""
+    known = mdp.derived
+    if "slots" not in known:
+        slot, graph = np.empty(mdp.n_states, np.int32), chooser.kernel("graph", implementation)
+        arrays, _ = prepared(mdp, implementation)
+        known["slots"] = slot, graph.slots(*arrays[:2], mdp.terminal.view(np.uint8), *levels, slot)
+    result: tuple[Ints, int] = known["slots"]
+    return result
 
 
 def analyse(

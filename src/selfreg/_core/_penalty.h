@@ -1,0 +1,186 @@
+/* Penalized backward induction over states of one level, compiled for several instruction sets like `_rows.h`.
+ *
+ * A row holds the success of every lane, then one kind of usage after the other. Lanes are independent.
+ */
+#ifndef SELFREG_PENALTY_H
+#define SELFREG_PENALTY_H
+
+#include "_rows.h"
+
+struct selfreg_penalized {
+    int64_t actions, dims, lanes;
+    const int64_t **rows;       /* per action: (n + 1,) */
+    const int32_t **columns;
+    const double **probabilities;
+    const double *cost;         /* (actions, dims) */
+    const double *penalty;      /* (dims, lanes) */
+    double tie, tie_usage;
+    const int32_t *slot;        /* (n,) place of a state's row, or NULL: its own index */
+    const uint8_t *terminal;
+    const double *terminal_value;
+    int8_t *policy;             /* (n, lanes), or NULL */
+};
+
+/* Objective, success - sum of penalty * usage, and total usage of `row`. */
+SELFREG_INLINE void selfreg_weigh(const struct selfreg_penalized *m, const double *row, int64_t dims, double *objective,
+                                  double *total) {
+    const int64_t lanes = m->lanes;
+    for (int64_t l = 0; l < lanes; l++) {
+        objective[l] = row[l] - m->penalty[l] * row[lanes + l];
+        total[l] = row[lanes + l];
+    }
+    for (int64_t d = 1; d < dims; d++)
+        for (int64_t l = 0; l < lanes; l++) {
+            objective[l] -= m->penalty[d * lanes + l] * row[(d + 1) * lanes + l];
+            total[l] += row[(d + 1) * lanes + l];
+        }
+}
+
+/* Let `action`, which gives `row`, replace `best` in lanes where its objective is larger by more than `tie`, or equal
+ * within `tie` with less usage in all. `scratch` holds four lines: objective and total usage of `best`, then of `row`.
+ */
+SELFREG_INLINE void selfreg_improve(const struct selfreg_penalized *m, int64_t action, int64_t dims, double *best,
+                                    double *row, double *scratch, int8_t *choice) {
+    const int64_t lanes = m->lanes;
+    const double tie = m->tie, tie_usage = m->tie_usage;
+    double *objective = scratch, *total = scratch + lanes, *gain = scratch + 2 * lanes, *used = scratch + 3 * lanes;
+    for (int64_t d = 0; d < dims; d++) {
+        const double cost = m->cost[action * dims + d];
+        for (int64_t l = 0; l < lanes; l++) row[(d + 1) * lanes + l] += cost;
+    }
+    selfreg_weigh(m, row, dims, gain, used);
+    if (choice)
+        for (int64_t l = 0; l < lanes; l++) {
+            const int wins = (gain[l] > objective[l] + tie)
+                             | ((gain[l] >= objective[l] - tie) & (used[l] < total[l] - tie_usage));
+            choice[l] = wins ? (int8_t)action : choice[l];
+        }
+    for (int64_t l = 0; l < lanes; l++) {
+        const int wins = (gain[l] > objective[l] + tie)
+                         | ((gain[l] >= objective[l] - tie) & (used[l] < total[l] - tie_usage));
+        best[l] = wins ? row[l] : best[l];
+        best[lanes + l] = wins ? row[lanes + l] : best[lanes + l];
+        for (int64_t d = 1; d < dims; d++)
+            best[(d + 1) * lanes + l] = wins ? row[(d + 1) * lanes + l] : best[(d + 1) * lanes + l];
+        objective[l] = wins ? gain[l] : objective[l];
+        total[l] = wins ? used[l] : total[l];
+    }
+}
+
+SELFREG_INLINE void selfreg_solve_states(const struct selfreg_penalized *m, const int32_t *members, int64_t count,
+                                         int64_t dims, double *rows, double *scratch) {
+    const int64_t lanes = m->lanes, width = (1 + dims) * lanes;
+    double *row = scratch + 4 * lanes;
+    for (int64_t i = 0; i < count; i++) {
+        const int32_t s = members[i];
+        double *best = rows + (int64_t)(m->slot ? m->slot[s] : s) * width;
+        int8_t *choice = m->policy ? m->policy + (int64_t)s * lanes : NULL;
+        if (choice)
+            for (int64_t l = 0; l < lanes; l++) choice[l] = 0;
+        if (m->terminal[s]) {
+            for (int64_t l = 0; l < width; l++) best[l] = l < lanes ? m->terminal_value[s] : 0.0;
+            continue;
+        }
+        for (int64_t a = 0; a < m->actions; a++) {
+            const int64_t first = m->rows[a][s], entries = m->rows[a][s + 1] - first;
+            if (!entries) continue;
+            selfreg_expect_double_here(a ? row : best, rows, m->columns[a] + first, m->probabilities[a] + first,
+                                       entries, width, width, m->slot);
+            if (a)
+                selfreg_improve(m, a, dims, best, row, scratch, choice);
+            else
+                selfreg_weigh(m, best, dims, scratch, scratch + lanes);
+        }
+    }
+}
+
+#if defined(__GNUC__)
+/* The same for one kind of usage and 4, 8 or 16 lanes, with the best so far in registers: the same bits. */
+typedef double selfreg_4 __attribute__((vector_size(32), aligned(8), may_alias));
+typedef double selfreg_8 __attribute__((vector_size(64), aligned(8), may_alias));
+typedef int64_t selfreg_mask_4 __attribute__((vector_size(32)));
+typedef int64_t selfreg_mask_8 __attribute__((vector_size(64)));
+
+#define SELFREG_SELECT(MASK, TYPE, wins, a, b) ((TYPE)(((MASK)(a) & (wins)) | ((MASK)(b) & ~(wins))))
+
+#define SELFREG_FIXED(NAME, TYPE, MASK, WIDE, COUNT)                                                              \
+    SELFREG_INLINE void NAME(const struct selfreg_penalized *m, const int32_t *members, int64_t count,            \
+                             double *rows) {                                                                      \
+        enum { LANES = (WIDE) * (COUNT) };                                                                        \
+        TYPE penalty[COUNT];                                                                                      \
+        for (int k = 0; k < (COUNT); k++) penalty[k] = *(const TYPE *)(m->penalty + k * (WIDE));                  \
+        for (int64_t i = 0; i < count; i++) {                                                                     \
+            const int32_t s = members[i];                                                                         \
+            const int32_t *slot = m->slot;                                                                        \
+            double *out = rows + (int64_t)(slot ? slot[s] : s) * 2 * LANES;                                       \
+            int8_t *choice = m->policy ? m->policy + (int64_t)s * LANES : NULL;                                   \
+            TYPE best[COUNT] = {{0}}, used[COUNT] = {{0}}, objective[COUNT] = {{0}};                              \
+            if (choice)                                                                                           \
+                for (int l = 0; l < LANES; l++) choice[l] = 0;                                                    \
+            if (m->terminal[s])                                                                                   \
+                for (int k = 0; k < (COUNT); k++) best[k] += m->terminal_value[s];                                \
+            for (int64_t a = 0; a < (m->terminal[s] ? 0 : m->actions); a++) {                                     \
+                const int64_t first = m->rows[a][s], last = m->rows[a][s + 1];                                    \
+                const int32_t *column = m->columns[a];                                                            \
+                const double *probability = m->probabilities[a];                                                  \
+                TYPE success[COUNT] = {{0}}, usage[COUNT] = {{0}};                                                \
+                if (first == last) continue;                                                                      \
+                for (int64_t e = first; e < last; e++) {                                                          \
+                    const double p = probability[e];                                                              \
+                    const double *from = rows + (int64_t)(slot ? slot[column[e]] : column[e]) * 2 * LANES;        \
+                    for (int k = 0; k < (COUNT); k++) {                                                           \
+                        success[k] += p * *(const TYPE *)(from + k * (WIDE));                                     \
+                        usage[k] += p * *(const TYPE *)(from + LANES + k * (WIDE));                               \
+                    }                                                                                             \
+                }                                                                                                 \
+                for (int k = 0; k < (COUNT); k++) {                                                               \
+                    usage[k] += m->cost[a];                                                                       \
+                    const TYPE gain = success[k] - penalty[k] * usage[k];                                         \
+                    const MASK wins = a ? (gain > objective[k] + m->tie)                                          \
+                                              | ((gain >= objective[k] - m->tie)                                  \
+                                                 & (usage[k] < used[k] - m->tie_usage))                           \
+                                        : (MASK)(gain == gain);                                                   \
+                    best[k] = SELFREG_SELECT(MASK, TYPE, wins, success[k], best[k]);                              \
+                    used[k] = SELFREG_SELECT(MASK, TYPE, wins, usage[k], used[k]);                                \
+                    objective[k] = SELFREG_SELECT(MASK, TYPE, wins, gain, objective[k]);                          \
+                    if (choice && a)                                                                              \
+                        for (int l = 0; l < (WIDE); l++)                                                          \
+                            choice[k * (WIDE) + l] = wins[l] ? (int8_t)a : choice[k * (WIDE) + l];                \
+                }                                                                                                 \
+            }                                                                                                     \
+            for (int k = 0; k < (COUNT); k++) {                                                                   \
+                *(TYPE *)(out + k * (WIDE)) = best[k];                                                            \
+                *(TYPE *)(out + LANES + k * (WIDE)) = used[k];                                                    \
+            }                                                                                                     \
+        }                                                                                                         \
+    }
+
+SELFREG_FIXED(selfreg_solve_states_4, selfreg_4, selfreg_mask_4, 4, 1)
+SELFREG_FIXED(selfreg_solve_states_8, selfreg_4, selfreg_mask_4, 4, 2)
+SELFREG_FIXED(selfreg_solve_states_16, selfreg_4, selfreg_mask_4, 4, 4)
+#endif
+
+/* Solve members[0 .. count-1], all of one level; `scratch` has room for dims + 5 lines of lanes. */
+SELFREG_CLONES static inline void selfreg_penalized_states(const struct selfreg_penalized *m, const int32_t *members,
+                                                           int64_t count, double *rows, double *scratch) {
+#if defined(__GNUC__)
+    if (m->dims == 1 && m->lanes == 4) {
+        selfreg_solve_states_4(m, members, count, rows);
+        return;
+    }
+    if (m->dims == 1 && m->lanes == 8) {
+        selfreg_solve_states_8(m, members, count, rows);
+        return;
+    }
+    if (m->dims == 1 && m->lanes == 16) {
+        selfreg_solve_states_16(m, members, count, rows);
+        return;
+    }
+#endif
+    if (m->dims == 1)
+        selfreg_solve_states(m, members, count, 1, rows, scratch);
+    else
+        selfreg_solve_states(m, members, count, m->dims, rows, scratch);
+}
+
+#endif

@@ -1,0 +1,268 @@
+"""Models with cycles and a price on help: rows over groups of states, policy iteration, and the proof of its answer.
+
+States that free actions can keep among themselves for ever (an end component) reach each other for nothing: they form a
+group with one value, that of its best way out, or of staying. Rows that only partly leave their group by a free action
+are divided by the mass that leaves. What is left has no end component of free actions, so that for positive prices
+every policy that improves on another leaves in the end, and every system to be solved is regular.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from selfreg._core.chains import solve_transient
+from selfreg._core.structure import Components
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+STAY = -1  # instead of a row: the group is not left any more
+ROUNDS = 1000  # of policy iteration; it takes about ten
+EPSILON = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True, eq=False)
+class Quotient:
+    """Rows of a model over its groups, the groups in solving order.
+
+    Attributes
+    ----------
+    group : int64 (n,)
+        Group of every state.
+    matrix : csr_array (rows, groups)
+        One row for each action of each state that can leave the group, by group, then action, then state.
+    action, state, row_group : int64 (rows,)
+    starts : int64 (groups + 1,)
+        Where the rows of each group begin.
+    components : int64 (components + 1,)
+        Where each strongly connected component of the model begins among the groups.
+    stays : dict of int to bool (n,)
+        For every free action, the states that it keeps in their group.
+    waits : bool (groups,)
+        Whether the group can be stayed in for ever at no cost.
+    fixed : float64 (groups,)
+        Terminal value; NaN elsewhere.
+    """
+
+    group: Ints
+    matrix: sp.csr_array
+    action: Ints
+    state: Ints
+    row_group: Ints
+    starts: Ints
+    components: Ints
+    stays: dict[int, npt.NDArray[np.bool_]]
+    waits: npt.NDArray[np.bool_]
+    fixed: Floats
+
+    def best_row(self, gain: Floats) -> tuple[Floats, Ints]:
+        """Largest `gain` (rows,) of every group and its first row; -inf and STAY where a group has none."""
+        best, row = np.full(len(self.fixed), -np.inf), np.full(len(self.fixed), STAY)
+        has = np.flatnonzero(np.diff(self.starts))
+        if len(has):
+            best[has] = np.maximum.reduceat(gain, self.starts[has])
+            numbers = np.where(gain >= best[self.row_group], np.arange(len(gain)), len(gain))
+            row[has] = np.minimum.reduceat(numbers, self.starts[has])
+        return best, row
+
+    def evaluate(self, choice: Ints, reward: Floats, stay: Floats) -> Floats:
+        """x = reward + matrix x in the chosen rows, x = `stay` where a group stays or is terminal.
+
+        `reward` is (rows, k) and `stay` (groups, k).
+        """
+        result, moving = stay.copy(), np.flatnonzero(choice != STAY)
+        rows = self.matrix[choice[moving]]
+        result[moving] = 0.0
+        result[moving] = solve_transient(rows[:, moving], reward[choice[moving]] + rows @ result)
+        return result
+
+
+def quotient(
+    matrices: Sequence[sp.csr_array], terminal_value: Floats, structure: Components, free: Sequence[int]
+) -> Quotient:
+    """Rows of the model over the groups of `structure`, which are those of the `free` actions."""
+    label = structure.group[structure.members]
+    number = np.cumsum(np.concatenate([[0], label[1:] != label[:-1]])).astype(np.int64)
+    group, n = np.empty(len(label), np.int64), int(number[-1]) + 1
+    group[structure.members] = number
+    terminal = ~np.isnan(terminal_value)
+    together = sp.csr_array((np.ones(len(group)), (np.arange(len(group)), group)), shape=(len(group), n))
+    stays, parts = {a: np.zeros(len(group), np.bool_) for a in free}, []
+    for a, matrix in enumerate(matrices):
+        states = np.flatnonzero((np.diff(matrix.indptr) > 0) & ~terminal)
+        rows = sp.csr_array(matrix[states] @ together)
+        if a in free:
+            rows, leaves = _leaving(rows, group[states])
+            stays[a][states[~leaves]] = True
+            rows, states = rows[np.flatnonzero(leaves)], states[leaves]
+        parts.append((rows, np.full(len(states), a), states))
+    action, state = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
+    order = np.lexsort((state, action, group[state]))
+    stacked = sp.csr_array(sp.vstack([part[0] for part in parts], format="csr"))[order]
+    starts = np.searchsorted(group[state[order]], np.arange(n + 1))
+    waits, fixed = np.zeros(n, np.bool_), np.full(n, np.nan)
+    for mask in stays.values():
+        waits[group[mask]] = True
+    fixed[group[terminal]] = terminal_value[terminal]
+    components = np.append(number, n)[structure.starts]
+    action, state = action[order], state[order]
+    return Quotient(group, stacked, action, state, group[state], starts, components, stays, waits, fixed)
+
+
+def _leaving(rows: sp.csr_array, own: Ints) -> tuple[sp.csr_array, npt.NDArray[np.bool_]]:
+    """`rows` without what stays in the `own` group, the rest divided by what leaves; and whether anything does."""
+    length = np.diff(rows.indptr)
+    stays = rows.indices == np.repeat(own, length)
+    data = np.where(stays, 0.0, rows.data)
+    mass = np.asarray(sp.csr_array((data, rows.indices, rows.indptr), shape=rows.shape).sum(axis=1))
+    partly = np.zeros(len(own), np.bool_)
+    partly[np.repeat(np.arange(len(own)), length)[stays]] = True
+    data /= np.repeat(np.where(partly & (mass > 0), mass, 1.0), length)
+    result = sp.csr_array((data, rows.indices, rows.indptr), shape=rows.shape)
+    result.eliminate_zeros()
+    return result, mass > 0
+
+
+# ---- policy iteration ---------------------------------------------------------------------------------------------
+
+
+class Optimum(NamedTuple):
+    """Best policy for one vector of prices.
+
+    Attributes
+    ----------
+    choice : int64 (groups,)
+        Row taken, or STAY.
+    success : float64 (groups,)
+    usage : float64 (groups, dims)
+    """
+
+    choice: Ints
+    success: Floats
+    usage: Floats
+
+
+def leaving_choice(rows: Quotient) -> Ints:
+    """A policy that leaves for nothing: the first free row of every group, STAY where there is none."""
+    best, row = rows.best_row(np.isin(rows.action, list(rows.stays)).astype(np.float64))
+    return np.where(best > 0.0, row, STAY)
+
+
+def policy_of(rows: Quotient, matrices: Sequence[sp.csr_array], choice: Ints) -> npt.NDArray[np.int8]:
+    """Action of every state: the group's row where that is, elsewhere the way there; nohelp where the group stays."""
+    policy = np.zeros(len(rows.group), np.int8)
+    taken = choice[choice != STAY]
+    policy[rows.state[taken]] = rows.action[taken]
+    moving = (choice != STAY)[rows.group]
+    steered = np.zeros(len(policy), np.bool_)
+    steered[rows.state[taken]] = True
+    last: int = -1
+    while last < (last := int(np.count_nonzero(steered))):
+        for a, stays in rows.stays.items():
+            led = moving & ~steered & stays & (matrices[a] @ steered.astype(np.float64) > 0)
+            policy[led] = a
+            steered |= led
+    return policy
+
+
+def policy_iteration(
+    rows: Quotient, price: Floats, cost: Floats, choice: Ints, tie: float, tie_usage: float
+) -> Optimum:
+    """Largest success less prices, ties toward less usage in all; `price` (rows,) is positive where `cost` is.
+
+    `cost` is (rows, dims). Howard's algorithm: first on the value, then, among rows that attain it, on the usage. An
+    improvement is a switch to a row that gains more than `tie`: such a policy leaves in the end if the last one did.
+    """
+    end = np.nan_to_num(rows.fixed)[:, None]
+    for _ in range(ROUNDS):
+        value = rows.evaluate(choice, -price[:, None], end)[:, 0]
+        choice, switched = _switch(rows, rows.matrix @ value - price, value, choice, tie)
+        if not switched:
+            break
+    total = cost.sum(axis=1)
+    tight = rows.matrix @ value - price >= value[rows.row_group] - tie
+    can_stay = rows.waits & (value <= tie)
+    for _ in range(ROUNDS):
+        usage = rows.evaluate(choice, total[:, None], 0 * end)[:, 0]
+        saved = np.where(tight, -(rows.matrix @ usage + total), -np.inf)
+        choice, switched = _switch(rows, saved, -usage, choice, tie_usage, can_stay)
+        if not switched:
+            break
+    reward = np.column_stack([np.zeros(len(price)), cost])
+    result = rows.evaluate(choice, reward, np.column_stack([end, np.zeros((len(end), cost.shape[1]))]))
+    return Optimum(choice, result[:, 0], result[:, 1:])
+
+
+def _switch(
+    rows: Quotient,
+    gain: Floats,
+    current: Floats,
+    choice: Ints,
+    tie: float,
+    can_stay: npt.NDArray[np.bool_] | None = None,
+) -> tuple[Ints, bool]:
+    """Policy that takes the best row, or stays for 0, where that beats `current` by more than `tie`."""
+    best, row = rows.best_row(gain)
+    stays = rows.waits if can_stay is None else can_stay
+    row = np.where(stays & (best <= 0), STAY, row)
+    best = np.where(stays, np.maximum(best, 0.0), best)
+    better = (best > current + tie) & np.isnan(rows.fixed)
+    return np.where(better, row, choice), bool(better.any())
+
+
+# ---- proof --------------------------------------------------------------------------------------------------------
+
+
+def gap_above(rows: Quotient, price: Floats, value: Floats, choice: Ints) -> float:
+    """How far the optimum can be above `value` (groups,) at most; inf: no proof found. `choice` must leave in the end.
+
+    Let no row gain more than `delta` over `value`. Where w >= 1 + matrix w in all rows that come near the best,
+    value + delta w does not grow by a backup: it lies above the optimum, the least such function. Rows that are worse
+    by `margin` have no say while delta max(w) stays below half of it.
+    """
+    slack = value[rows.row_group] - (rows.matrix @ value - price)
+    delta = max(0.0, -float(slack.min(initial=0.0))) + _rounding(rows)
+    for margin in (1e-4, 1e-6, 1e-8, 1e-10, 1e-12):
+        steps = _most_steps(rows, slack <= margin, choice)
+        if delta * steps <= margin / 2:
+            return delta * steps
+    return np.inf
+
+
+def policy_error(rows: Quotient, price: Floats, value: Floats, choice: Ints) -> float:
+    """How far `value` (groups,) can be from that of the policy `choice` at most."""
+    moving = choice[choice != STAY]
+    missed = (rows.matrix @ value - price)[moving] - value[rows.row_group[moving]]
+    none = np.zeros(len(rows.action), np.bool_)
+    return (float(np.abs(missed).max(initial=0.0)) + _rounding(rows)) * _most_steps(rows, none, choice)
+
+
+def _rounding(rows: Quotient) -> float:
+    return (int(np.diff(rows.matrix.indptr).max(initial=0)) + 3) * EPSILON
+
+
+def _most_steps(rows: Quotient, near: npt.NDArray[np.bool_], choice: Ints) -> float:
+    """Largest entry of some w >= 1 + matrix w in the rows that are `near`; inf where none was found."""
+    w = np.where(np.isnan(rows.fixed), 1.0, 0.0)
+    for _ in range(ROUNDS):
+        try:
+            after = rows.evaluate(choice, np.ones((len(near), 1)), np.where(np.isnan(rows.fixed), 1.0, 0.0)[:, None])
+        except RuntimeError:  # singular: a policy that never leaves
+            return np.inf
+        w = after[:, 0]
+        if not (np.isfinite(w).all() and w.min(initial=1.0) >= 0.0):
+            return np.inf
+        gain = np.where(near, 1.0 + rows.matrix @ w, -np.inf)
+        best, row = rows.best_row(gain)
+        better = (best > w + 1e-6 * np.maximum(w, 1.0)) & np.isnan(rows.fixed)
+        if not better.any():
+            short = float(np.max(best - w, initial=0.0, where=np.isnan(rows.fixed)))
+            return float(w.max(initial=1.0)) / (1.0 - short) if short < 0.5 else np.inf
+        choice = np.where(better, row, choice)
+    return np.inf

@@ -1,0 +1,315 @@
+"""A price on help instead of a budget: best penalized success, its policy, what that policy attains and spends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from selfreg import _validate
+from selfreg._core import chooser
+from selfreg._core.quotient import (
+    STAY,
+    Ints,
+    Optimum,
+    Quotient,
+    gap_above,
+    leaving_choice,
+    policy_error,
+    policy_iteration,
+    policy_of,
+    quotient,
+)
+from selfreg._core.structure import EMPTY, Arrays, Components, Levels, places, prepared
+from selfreg.mdp import InterventionMDP
+from selfreg.solve import ConvergenceError
+
+Floats = npt.NDArray[np.float64]
+
+# Differences of this size are rounding: penalized values of two actions, and the usages that decide between them.
+TIE, TIE_USAGE = 2.0**-46, 1e-12
+# Stands for an infinite penalty: whatever usage it is multiplied with, unless that is 0, no success makes up for it.
+HUGE = 1e300
+# Prices for help that has none, in models with cycles, from the first to the last that is tried.
+SMALL_PRICES = (1e-8, 1e-10, 1e-12)
+# Penalties a pass; the kernel is fastest for these numbers of lanes.
+LANES = (4, 8, 16)
+
+
+@dataclass(frozen=True, eq=False)
+class PenalizedSolution:
+    """Optimal values, decisions and usages for many penalties.
+
+    Attributes
+    ----------
+    mdp : InterventionMDP
+    penalties : float64 (L, budgets), or (L, help types) where they were given by help type
+    value : float64 (n, L)
+        Best success less penalties paid, within `bound` of the optimum; `success` less the price of `usage`.
+    policy : int8 (n, L)
+        Index into `mdp.actions`. Ties go to less usage in all, then to the first action.
+    success : float64 (n, L)
+        Probability of success under `policy`.
+    usage : float64 (n, L, budgets)
+        Expected units taken from each budget under `policy`.
+    bound : float
+        Largest distance of the proven upper bound of the value from the value of `policy`; 0.0 where the pass is exact
+        (up to rounding).
+    """
+
+    mdp: InterventionMDP
+    penalties: Floats
+    value: Floats
+    policy: npt.NDArray[np.int8]
+    success: Floats
+    usage: Floats
+    bound: float
+
+
+class Points(NamedTuple):
+    """What the optimal policies for some penalties attain from a start distribution.
+
+    Attributes
+    ----------
+    success : float64 (L,)
+    usage : float64 (L, budgets)
+    bound : float
+        No policy has a penalized success that is higher by more than this; 0.0 where the pass is exact.
+    """
+
+    success: Floats
+    usage: Floats
+    bound: float
+
+
+def solve_penalized(
+    mdp: InterventionMDP,
+    penalties: npt.ArrayLike | Mapping[str, npt.ArrayLike],
+    *,
+    n_threads: int | None = None,
+    tol: float = 1e-9,
+    implementation: str | None = None,
+) -> PenalizedSolution:
+    """Solve the model in which help is not limited but has a price, for many prices in a pass.
+
+    For every state and penalty lam (this is the reward regime of arXiv 2502.04576; the equations are ours):
+
+        V_lam(s) = max over available a of  sum_j P_a[s,j] V_lam(j) - lam c_a
+        U(s)     = c_pi(s) + sum_j P_pi(s)[s,j] U(j)           the usage of its policy pi
+
+    with V_lam(s) = terminal_value[s] and U(s) = 0 in terminal states; waiting for ever is worth 0. The success of the
+    policy is V_lam + lam U.
+
+    Parameters
+    ----------
+    mdp : InterventionMDP
+    penalties : array_like of float (L,) or (L, budgets), or mapping of str to float or (L,)
+        Price of a unit of the budget, or of every budget; with a mapping, price of one request of each help type. From
+        0, free help, to infinity, no help that costs.
+    n_threads : int, optional
+        Threads for models without cycles; all cores by default. The result has the same bits for any number.
+    tol : float
+        Largest proven error allowed where the model has cycles.
+    implementation : {"cython", "python"}, optional
+        Which kernel; the default is the environment variable SELFREG_IMPLEMENTATION, else "cython".
+
+    Returns
+    -------
+    PenalizedSolution
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not of the form above.
+    ConvergenceError
+        If `tol` could not be reached; it carries the bound that was.
+
+    Examples
+    --------
+    Help succeeds nine times in ten, the agent alone one time in two: it is worth up to 0.4.
+
+    >>> import numpy as np, selfreg
+    >>> alone = np.array([[0, .5, .5], [0, 0, 0], [0, 0, 0]])
+    >>> helped = np.array([[0, .9, .1], [0, 0, 0], [0, 0, 0]])
+    >>> mdp = selfreg.InterventionMDP({"nohelp": alone, "help": helped}, [np.nan, 1, 0], {"help": 1})
+    >>> solution = selfreg.solve_penalized(mdp, [0, .25, .5])
+    >>> solution.value[0].tolist(), solution.policy[0].tolist(), solution.usage[0, :, 0].tolist()
+    ([0.9, 0.65, 0.5], [1, 1, 0], [1.0, 1.0, 0.0])
+    """
+    _validate.model(mdp)
+    prices, by_type = _validate.penalties(penalties, mdp)
+    pricing = Pricing(mdp, by_type, _validate.threads(n_threads), _validate.positive("tol", tol), implementation)
+    n, count, dims = mdp.n_states, len(prices), pricing.cost.shape[1]
+    success, usage = np.empty((n, count)), np.empty((n, count, dims))
+    policy, bound = np.empty((n, count), np.int8), 0.0
+    for lanes in _passes(count):
+        rows, chosen, error = pricing.everywhere(prices[lanes])
+        success[:, lanes] = rows[:, 0]
+        usage[:, lanes] = rows[:, 1:].transpose(0, 2, 1)
+        policy[:, lanes] = chosen
+        bound = max(bound, error)
+    value = success - np.einsum("sld,ld->sl", usage, np.minimum(prices, HUGE))
+    if by_type:
+        usage = usage @ mdp.cost_table[1:]
+    return PenalizedSolution(mdp, prices, value, policy, success, usage, bound)
+
+
+def penalized_points(
+    mdp: InterventionMDP,
+    weight: Floats,
+    prices: Floats,
+    *,
+    n_threads: int = 1,
+    tol: float = 1e-9,
+    implementation: str | None = None,
+) -> Points:
+    """Success and usage from the start distribution `weight` (n,) for penalties (L, budgets), checked by the caller.
+
+    A model without cycles needs memory for the states still looked at, not for all.
+    """
+    return Pricing(mdp, False, n_threads, tol, implementation).points(weight, prices)
+
+
+class Pricing:
+    """A model whose help has prices: `dims` kinds of usage, each with a penalty a lane."""
+
+    def __init__(
+        self, mdp: InterventionMDP, by_type: bool, n_threads: int, tol: float, implementation: str | None
+    ) -> None:
+        self.mdp, self.n_threads, self.tol, self.implementation = mdp, n_threads, tol, implementation
+        self.cost = np.eye(len(mdp.actions))[:, 1:].copy() if by_type else mdp.cost_table.astype(np.float64)
+        self.arrays: Arrays
+        self.arrays, self.structure = prepared(mdp, implementation)
+
+    def points(self, weight: Floats, prices: Floats) -> Points:
+        """What the optimal policies for `prices` (L, dims) attain from `weight`."""
+        expected, bound = np.empty((1 + self.cost.shape[1], len(prices))), 0.0
+        for lanes in _passes(len(prices)):
+            expected[:, lanes], error = self._from(weight, prices[lanes])
+            bound = max(bound, error)
+        return Points(expected[0], expected[1:].T, bound)
+
+    def everywhere(self, prices: Floats) -> tuple[Floats, npt.NDArray[np.int8], float]:
+        """Success and usages (n, 1 + dims, L), policy (n, L) and bound for one pass of penalties."""
+        n, (count, dims) = self.mdp.n_states, prices.shape
+        if not isinstance(self.structure, Levels):
+            return self._by_policy_iteration(prices)
+        padded = self._padded(prices)
+        lanes = padded.shape[1]
+        rows, policy = np.empty((n, (1 + dims) * lanes)), np.empty((n, lanes), np.int8)
+        self._pass(padded, EMPTY, np.empty(0), np.empty((1 + dims, lanes)), rows, policy)
+        return rows.reshape(n, 1 + dims, lanes)[:, :, :count], policy[:, :count], 0.0
+
+    def _from(self, weight: Floats, prices: Floats) -> tuple[Floats, float]:
+        if not isinstance(self.structure, Levels):
+            rows, _, bound = self.everywhere(prices)
+            return np.tensordot(weight, rows, axes=1), bound
+        padded = self._padded(prices)
+        slot, n_kept = places(self.mdp, self.structure, self.implementation)
+        expected = np.zeros((1 + padded.shape[0], padded.shape[1]))
+        self._pass(padded, slot, weight, expected, np.empty((n_kept, expected.size)), np.empty((0, 0), np.int8))
+        return expected[:, : len(prices)], 0.0
+
+    def _by_policy_iteration(self, prices: Floats) -> tuple[Floats, npt.NDArray[np.int8], float]:
+        """The same over a model with cycles."""
+        free = np.flatnonzero(~self.cost.any(axis=1)).tolist()
+        rows, matrices = self._quotient(free), list(self.mdp.transitions.values())
+        result = np.empty((self.mdp.n_states, 1 + prices.shape[1], len(prices)))
+        policy, bound = np.empty((self.mdp.n_states, len(prices)), np.int8), 0.0
+        choice = leaving_choice(rows)
+        for lane, penalty in enumerate(np.minimum(prices, HUGE)):
+            optimum, error = self._optimum(rows, penalty, choice)
+            if error > self.tol:
+                raise ConvergenceError(f"tol={self.tol:g} was not reached; the bound reached is {error:g}", error)
+            choice, bound = optimum.choice, max(bound, error)
+            result[:, 0, lane] = optimum.success[rows.group]
+            result[:, 1:, lane] = optimum.usage[rows.group]
+            policy[:, lane] = policy_of(rows, matrices, choice)
+        return result, policy, bound
+
+    def _optimum(self, rows: Quotient, penalty: Floats, choice: Ints) -> tuple[Optimum, float]:
+        """Optimum for one vector of penalties, and its proven error.
+
+        What has a cost but no price would leave open which of many policies uses least. It gets a price so small that
+        it decides between equals only; the proof is for the price 0.
+        """
+        price, units = self.cost @ penalty, self.cost.sum(axis=1)
+        unpriced = (price == 0.0) & (units > 0)
+        if not unpriced.any():
+            optimum = self._priced(rows, price, choice)
+            value = optimum.success - optimum.usage @ penalty
+            return optimum, self._error(rows, rows, price, value, optimum.choice)
+        coarse = self._quotient(np.flatnonzero(price == 0.0).tolist())
+        for tiny in SMALL_PRICES:
+            optimum = self._priced(rows, np.where(unpriced, tiny * units, price), choice)
+            value = optimum.success - optimum.usage @ penalty
+            error = self._error(rows, coarse, price, value, optimum.choice)
+            if error <= self.tol:
+                break
+        return optimum, error
+
+    def _priced(self, rows: Quotient, price: Floats, choice: Ints) -> Optimum:
+        return policy_iteration(rows, price[rows.action], self.cost[rows.action], choice, TIE, TIE_USAGE)
+
+    def _error(self, rows: Quotient, coarse: Quotient, price: Floats, value: Floats, choice: Ints) -> float:
+        """Proven error of `value` over the groups of `rows`; `coarse` has the groups of all actions that are free."""
+        own = policy_error(rows, price[rows.action], value, choice)
+        if coarse is rows:
+            return own + gap_above(rows, price[rows.action], value, choice)
+        best = np.full(len(coarse.fixed), -np.inf)
+        np.maximum.at(best, coarse.group, value[rows.group])
+        return own + gap_above(coarse, price[coarse.action], best, np.full(len(best), STAY))
+
+    def _quotient(self, free: list[int]) -> Quotient:
+        known = self.mdp.derived
+        key = ("quotient", tuple(free))
+        if key not in known:
+            _, structure = prepared(self.mdp, self.implementation, free)
+            assert isinstance(structure, Components)
+            known[key] = quotient(list(self.mdp.transitions.values()), self.mdp.terminal_value, structure, free)
+        result: Quotient = known[key]
+        return result
+
+    def _padded(self, prices: Floats) -> Floats:
+        """Penalties as the kernel takes them, (dims, lanes), up to a number of lanes that it is fast for."""
+        lanes = next(size for size in LANES if size >= len(prices)) if prices.shape[1] == 1 else len(prices)
+        return np.ascontiguousarray(np.minimum(prices, HUGE)[np.minimum(np.arange(lanes), len(prices) - 1)].T)
+
+    def _pass(
+        self,
+        penalty: Floats,
+        slot: npt.NDArray[np.int32],
+        weight: Floats,
+        expected: Floats,
+        rows: Floats,
+        policy: npt.NDArray[np.int8],
+    ) -> None:
+        """One pass over a model without cycles."""
+        levels = self.structure
+        assert isinstance(levels, Levels)
+        chooser.kernel("penalty", self.implementation).penalized_levels(
+            *self.arrays,
+            self.cost,
+            penalty,
+            TIE,
+            TIE_USAGE,
+            self.mdp.terminal_value,
+            self.mdp.terminal.view(np.uint8),
+            levels.members,
+            levels.starts,
+            slot,
+            weight,
+            expected,
+            rows,
+            policy,
+            self.n_threads,
+        )
+
+
+def _passes(count: int) -> Iterator[slice]:
+    """Lanes of every pass."""
+    for first in range(0, count, LANES[-1]):
+        yield slice(first, min(first + LANES[-1], count))
