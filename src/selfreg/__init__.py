@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from selfreg.frontier import Frontier, RewardSearch, StationaryMixture, frontier, reward_search
 from selfreg.mdp import InterventionMDP
 from selfreg.solve import ConvergenceError, Solution, StartSolution, solve, solve_memory
 
@@ -30,14 +31,19 @@ _LAZY = {
 __all__ = [
     "ConvergenceError",
     "Decision",
+    "Frontier",
     "Helper",
     "InterventionMDP",
     "Ledger",
     "PenalizedSolution",
+    "RewardSearch",
     "Simulation",
     "Solution",
     "StartSolution",
+    "StationaryMixture",
     "expected_usage",
+    "frontier",
+    "reward_search",
     "simulate",
     "solve",
     "solve_memory",
