@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfreg.allocate import Allocation, allocate
 from selfreg.constrained import ConstrainedMixture, constrained
+from selfreg.frontier import Frontier, RewardSearch, StationaryMixture, frontier, reward_search
 from selfreg.mdp import InterventionMDP
 from selfreg.solve import ConvergenceError, Solution, StartSolution, solve, solve_memory
 
@@ -34,16 +35,21 @@ __all__ = [
     "ConstrainedMixture",
     "ConvergenceError",
     "Decision",
+    "Frontier",
     "Helper",
     "InterventionMDP",
     "Ledger",
     "PenalizedSolution",
+    "RewardSearch",
     "Simulation",
     "Solution",
     "StartSolution",
+    "StationaryMixture",
     "allocate",
     "constrained",
     "expected_usage",
+    "frontier",
+    "reward_search",
     "simulate",
     "solve",
     "solve_memory",

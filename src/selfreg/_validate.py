@@ -195,6 +195,12 @@ def model(mdp: Any) -> None:
         raise TypeError(f"mdp must be an InterventionMDP; got {type(mdp).__name__}")
 
 
+def one_budget(mdp: Any) -> None:
+    """Raise ValueError where usage is not one number."""
+    if mdp.n_budgets != 1:
+        raise ValueError(f"the model has {mdp.n_budgets} budgets, a frontier has one usage; see selfreg.constrained")
+
+
 def solve_model(mdp: Any, budget: Any) -> tuple[int, ...]:
     """Largest budget of every kind, as a tuple, for a model."""
     model(mdp)
@@ -219,6 +225,29 @@ def positive(label: str, value: Any) -> float:
     if not 0.0 < number < np.inf:
         raise ValueError(f"{label} is {value!r}; expected a finite number > 0")
     return number
+
+
+def amount(label: str, value: Any) -> float:
+    """A number >= 0, infinity among them."""
+    number = _number(label, value)
+    if not number >= 0.0:
+        raise ValueError(f"{label} is {number:g}; expected a number >= 0")
+    return number
+
+
+def probability(label: str, value: Any) -> float:
+    """A number in [0, 1]."""
+    number = _number(label, value)
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(f"{label} is {number:g}; expected a probability in [0, 1]")
+    return number
+
+
+def _number(label: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{label} is {value!r}; expected a number") from None
 
 
 def penalties(value: Any, mdp: Any) -> tuple[Floats, bool]:

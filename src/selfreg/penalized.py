@@ -203,6 +203,23 @@ class Pricing:
         self._pass(padded, EMPTY, np.empty(0), np.empty((1 + dims, lanes)), rows, policy)
         return rows.reshape(n, 1 + dims, lanes)[:, :, :count], policy[:, :count], 0.0
 
+    def policies(self, prices: Floats) -> npt.NDArray[np.int8]:
+        """int8 (L, n): the optimal policies for `prices` (L, dims)."""
+        parts = []
+        for lanes in _passes(len(prices)):
+            parts.append(self._policies(prices[lanes]))
+        return np.concatenate(parts)
+
+    def _policies(self, prices: Floats) -> npt.NDArray[np.int8]:
+        if not isinstance(self.structure, Levels):
+            return np.ascontiguousarray(self.everywhere(prices)[1].T)
+        padded = self._padded(prices)
+        policy = np.empty((self.mdp.n_states, padded.shape[1]), np.int8)
+        slot, n_kept = places(self.mdp, self.structure, self.implementation)
+        expected = np.empty((1 + padded.shape[0], padded.shape[1]))
+        self._pass(padded, slot, np.empty(0), expected, np.empty((n_kept, expected.size)), policy)
+        return np.ascontiguousarray(policy[:, : len(prices)].T)
+
     def _from(self, weight: Floats, prices: Floats) -> tuple[Floats, float]:
         if not isinstance(self.structure, Levels):
             rows, _, bound = self.everywhere(prices)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
-from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import SuperLU, splu
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import SuperLU
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -40,6 +41,10 @@ def transient_system(matrix: sp.csr_array) -> tuple[SuperLU | Powers, Indices]:
     nothing in. In large components, which often lose their mass fast and fill in badly, powers of the matrix are
     tried first. The factors of an M-matrix are stable without pivoting, and the order decides about cost only.
     """
+    # Not needed by models without cycles, and slow to import.
+    from scipy.sparse.csgraph import connected_components
+    from scipy.sparse.linalg import splu
+
     _, label = connected_components(matrix, connection="strong")
     order = np.argsort(label, kind="stable")
     small = np.bincount(label).max() <= SMALL_COMPONENT

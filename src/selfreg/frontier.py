@@ -1,0 +1,338 @@
+"""Expected budgets: the best success for every mean usage of help, exactly, and what a hard cap costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from selfreg import _validate
+from selfreg._core.envelope import PASS, SEARCH, Envelope
+from selfreg._extras import needs
+from selfreg.mdp import InterventionMDP
+from selfreg.penalized import Pricing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Floats = npt.NDArray[np.float64]
+
+# Proven error of every penalized value where the model has cycles.
+POINT_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class StationaryMixture:
+    """The best for a mean usage: one stationary policy, or two, one of which is drawn at the start of an episode.
+
+    Attributes
+    ----------
+    weights : float64 (k,)
+        Probability of each policy; k is 1 or 2.
+    penalties : float64 (k,)
+        A price of a unit of help at which each policy is optimal.
+    successes, usages : float64 (k,)
+        Of each policy.
+    gap : float
+        No policy of the mixture's usage succeeds more often by more than this.
+    """
+
+    weights: Floats
+    penalties: Floats
+    successes: Floats
+    usages: Floats
+    gap: float
+    _pricing: Pricing
+
+    @property
+    def success(self) -> float:
+        """Probability of success of the mixture."""
+        return float(self.weights @ self.successes)
+
+    @property
+    def usage(self) -> float:
+        """Expected units of help that the mixture spends."""
+        return float(self.weights @ self.usages)
+
+    @cached_property
+    def policies(self) -> npt.NDArray[np.int8]:
+        """int8 (k, n): index into `mdp.actions`, worked out when first asked for."""
+        return self._pricing.policies(self.penalties[:, None])
+
+
+@dataclass(frozen=True, eq=False)
+class Frontier:
+    """Success against expected usage: the vertices of a concave, piecewise linear function, usage ascending.
+
+    Every vertex is attained by the stationary policy that is optimal at its penalty; between two vertices the best is
+    a mixture of both.
+
+    Attributes
+    ----------
+    mdp : InterventionMDP
+    usage, success : float64 (vertices,)
+    penalty : float64 (vertices,)
+        A price of a unit of help at which the vertex is optimal: from infinity down to 0.
+    gap : float
+        No policy succeeds more often by more than this than the frontier at the policy's usage; 0.0 where all vertices
+        are found (up to rounding) in a model without cycles.
+    """
+
+    mdp: InterventionMDP
+    usage: Floats
+    success: Floats
+    penalty: Floats
+    gap: float
+    _pricing: Pricing
+
+    def at(self, budget: float) -> StationaryMixture:
+        """The best policy, or mixture of two, that spends at most `budget` in the mean.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `budget` is not a number >= 0.
+        """
+        budget = _validate.amount("budget", budget)
+        return _mixture(self._pricing, self.usage, self.success, self.penalty, budget, self.gap)
+
+    def penalty_for(self, budget: float) -> float:
+        """What one more unit of expected help adds to the success at `budget`; 0 where more help is of no use.
+
+        Between two vertices this is the one price at which both are optimal.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `budget` is not a number >= 0.
+        """
+        i = int(np.searchsorted(self.usage, _validate.amount("budget", budget), side="right")) - 1
+        return _slope(self.usage, self.success, i)
+
+    def budget_for(self, success: float) -> float:
+        """Least expected usage that reaches `success`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `success` is no probability, or more than any amount of help reaches.
+        """
+        target = _validate.probability("success", success)
+        if target > self.success[-1]:
+            raise ValueError(f"success is {target:g}; the most that help reaches is {self.success[-1]:g}")
+        return float(np.interp(target, self.success, self.usage))
+
+    def plot(self, axes: Axes | None = None, *, label: str = "expected budget") -> Axes:
+        """Draw the frontier; `axes.figure.savefig("frontier.png")` writes the picture.
+
+        Parameters
+        ----------
+        axes : matplotlib Axes, optional
+            Where to draw; those of a new figure by default.
+        label : str
+            Of the line.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        axes = _new_axes() if axes is None else axes
+        marker = "o" if len(self.usage) <= 40 else None
+        axes.plot(self.usage, self.success, marker=marker, markersize=4, label=label)
+        axes.set(xlabel="help used per episode", ylabel="success")
+        axes.legend(frameon=False, loc="lower right")
+        return axes
+
+
+@dataclass(frozen=True, eq=False)
+class RewardSearch:
+    """The price of help at which the best policy spends what there is.
+
+    Attributes
+    ----------
+    penalty : float
+        The slope of the frontier at the budget: what a unit of help is worth there. Charged for help, it makes `policy`
+        optimal; 0.0 where the budget is not exhausted.
+    success, usage : float
+        Of `policy`; the usage is at most the budget.
+    mixture : StationaryMixture
+        The optimum: it spends the budget exactly where that is of use.
+    gap : float
+        No policy that spends at most the budget succeeds more often than `mixture` by more than this.
+    """
+
+    penalty: float
+    success: float
+    usage: float
+    mixture: StationaryMixture
+    gap: float
+
+    @property
+    def policy(self) -> npt.NDArray[np.int8]:
+        """int8 (n,): index into `mdp.actions`."""
+        policy: npt.NDArray[np.int8] = self.mixture.policies[0]
+        return policy
+
+
+def frontier(
+    mdp: InterventionMDP,
+    start: int | npt.ArrayLike,
+    *,
+    tol: float = 1e-6,
+    n_threads: int | None = None,
+    implementation: str | None = None,
+) -> Frontier:
+    """All vertices of success against expected usage from a start, or as many as keep within `tol` of it.
+
+    Solves max over policies of success, subject to usage <= C, for every C at once: by dichotomic search on the price
+    of help, breadth first, many prices a pass (`docs/budgets.md`; the equations are ours).
+
+    Parameters
+    ----------
+    mdp : InterventionMDP
+        With one kind of budget.
+    start : int or (n,) array_like
+        A state, or probabilities of states.
+    tol : float
+        Success that may be missed between two neighbouring vertices; 0 finds all vertices (up to rounding; a large
+        model can have more of them than states).
+    n_threads : int, optional
+        Threads for models without cycles; all cores by default. The result has the same bits for any number.
+    implementation : {"cython", "python"}, optional
+        Which kernel; the default is the environment variable SELFREG_IMPLEMENTATION, else "cython".
+
+    Returns
+    -------
+    Frontier
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not of the form above.
+    ConvergenceError
+        If a model with cycles could not be solved well enough.
+
+    Examples
+    --------
+    The agent succeeds half the time alone, and nine times in ten with help.
+
+    >>> import numpy as np, selfreg
+    >>> alone = np.array([[0, .5, .5], [0, 0, 0], [0, 0, 0]])
+    >>> helped = np.array([[0, .9, .1], [0, 0, 0], [0, 0, 0]])
+    >>> mdp = selfreg.InterventionMDP({"nohelp": alone, "help": helped}, [np.nan, 1, 0], {"help": 1})
+    >>> front = selfreg.frontier(mdp, start=0)
+    >>> front.usage.tolist(), front.success.tolist()
+    ([0.0, 1.0], [0.5, 0.9])
+    >>> mixture = front.at(0.25)
+    >>> mixture.weights.tolist(), mixture.policies[:, 0].tolist(), round(mixture.success, 3)
+    ([0.75, 0.25], [0, 1], 0.6)
+    """
+    pricing, weight = _prepared(mdp, start, n_threads, implementation)
+    tol = _validate.amount("tol", tol)
+    envelope = _envelope(pricing, weight, PASS)
+    envelope.refine(tol)
+    gap = float(envelope.heights().max(initial=0.0)) + envelope.error
+    return Frontier(mdp, envelope.usage, envelope.success, envelope.found, gap, pricing)
+
+
+def reward_search(
+    mdp: InterventionMDP,
+    start: int | npt.ArrayLike,
+    budget: float,
+    *,
+    tol: float = 1e-9,
+    n_threads: int | None = None,
+    implementation: str | None = None,
+) -> RewardSearch:
+    """The price of help at which expected usage meets `budget`: one point of the frontier, without the rest of it.
+
+    Parameters
+    ----------
+    mdp, start, n_threads, implementation
+        As for `frontier`.
+    budget : float
+        Expected units of help that may be spent, >= 0.
+    tol : float
+        Success that may be missed.
+
+    Returns
+    -------
+    RewardSearch
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not of the form above.
+    ConvergenceError
+        If a model with cycles could not be solved well enough.
+
+    Examples
+    --------
+    >>> import numpy as np, selfreg
+    >>> alone = np.array([[0, .5, .5], [0, 0, 0], [0, 0, 0]])
+    >>> helped = np.array([[0, .9, .1], [0, 0, 0], [0, 0, 0]])
+    >>> mdp = selfreg.InterventionMDP({"nohelp": alone, "help": helped}, [np.nan, 1, 0], {"help": 1})
+    >>> found = selfreg.reward_search(mdp, start=0, budget=0.25)
+    >>> round(found.penalty, 6), found.policy.tolist(), found.usage, round(found.mixture.success, 6)
+    (0.4, [0, 0, 0], 0.0, 0.6)
+    """
+    pricing, weight = _prepared(mdp, start, n_threads, implementation)
+    return _point(pricing, _envelope(pricing, weight, SEARCH), _validate.amount("budget", budget), tol)
+
+
+def _prepared(
+    mdp: InterventionMDP, start: int | npt.ArrayLike, n_threads: int | None, implementation: str | None
+) -> tuple[Pricing, Floats]:
+    _validate.model(mdp)
+    _validate.one_budget(mdp)
+    weight = _validate.start(start, mdp.n_states)
+    return Pricing(mdp, False, _validate.threads(n_threads), POINT_TOLERANCE, implementation), weight
+
+
+def _envelope(pricing: Pricing, weight: Floats, first: int) -> Envelope:
+    """An envelope that asks the model from a start distribution."""
+
+    def ask(penalty: Floats) -> tuple[Floats, Floats, float]:
+        points = pricing.points(weight, penalty[:, None])
+        return points.success, points.usage[:, 0], points.bound
+
+    costs = pricing.mdp.cost_table[pricing.mdp.cost_table > 0]
+    return Envelope(ask, 1.0 / float(costs.min()) if len(costs) else 1.0, first)
+
+
+def _point(pricing: Pricing, envelope: Envelope, budget: float, tol: float) -> RewardSearch:
+    last = len(envelope.usage) - 1
+    gap, i = envelope.error, last
+    if budget < envelope.usage[-1]:
+        i = envelope.search(budget, tol)
+        gap += envelope.gap_at(i, budget)
+    mixture = _mixture(pricing, envelope.usage, envelope.success, envelope.found, budget, gap)
+    penalty = _slope(envelope.usage, envelope.success, i)
+    return RewardSearch(penalty, float(mixture.successes[0]), float(mixture.usages[0]), mixture, gap)
+
+
+def _mixture(
+    pricing: Pricing, usage: Floats, success: Floats, penalty: Floats, budget: float, gap: float
+) -> StationaryMixture:
+    """The vertices around `budget`, in the shares that spend it."""
+    i = int(np.searchsorted(usage, budget, side="right")) - 1
+    share = (budget - usage[i]) / (usage[i + 1] - usage[i]) if i < len(usage) - 1 else 0.0
+    part = slice(i, i + 2 if share > 0 else i + 1)
+    weights = np.array([1 - share, share])[: len(usage[part])]
+    return StationaryMixture(weights, penalty[part], success[part], usage[part], gap, pricing)
+
+
+def _slope(usage: Floats, success: Floats, i: int) -> float:
+    """Success per unit of usage after vertex `i`."""
+    return float((success[i + 1] - success[i]) / (usage[i + 1] - usage[i])) if i < len(usage) - 1 else 0.0
+
+
+def _new_axes() -> Axes:
+    with needs("logs", "plotting"):
+        from matplotlib.figure import Figure
+    axes: Axes = Figure(figsize=(5.0, 3.5), layout="constrained").subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
