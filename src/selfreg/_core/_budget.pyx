@@ -25,12 +25,19 @@ cdef extern from "_rows.h" nogil:
                                const double* probability, int64_t entries, int64_t stride, int64_t width,
                                const int32_t* slot) noexcept
 
-# States times lattice points: below the first (about 0.1 ms) a level is not worth waking threads for, who wait for each
-# other at its end, which takes long where other programs use the cores; after the second (some
-# milliseconds of work) Ctrl-C is looked for.
+cdef extern from "<time.h>" nogil:
+    struct timespec:
+        int64_t tv_sec
+        long tv_nsec
+    int timespec_get(timespec* now, int base)
+    const int TIME_UTC
+
+# States times lattice points: below the first (about 0.1 ms) a level is not worth waking threads for; after the second
+# (some milliseconds of work) Ctrl-C is looked for.
 cdef enum:
     WORTH_THREADS = 1 << 16
     PIECE = 1 << 19
+    PAUSE = 8                             # levels on one thread after the first on which several were slower
 
 
 def backup_levels(
@@ -62,7 +69,7 @@ def backup_levels(
     m.slot = &slot[0] if slot.shape[0] else NULL
     job.members, job.terminal, job.terminal_value = &members[0], &terminal[0], &terminal_value[0]
     job.policy = &policy[0, 0] if policy.shape[0] else NULL
-    job.n_threads = n_threads
+    job.n_threads, job.alone, job.pause, job.next_pause = n_threads, 0.0, 0, PAUSE
     try:
         point_at(&m, indptr, indices, data)
         piece = max(1, PIECE // m.n_lattice)
@@ -116,16 +123,47 @@ cdef struct Job:
     const double* terminal_value
     int8_t* policy
     int n_threads
+    double alone                          # least seconds a state on one thread so far, 0 at first
+    int pause                             # levels to come on one thread
+    int next_pause                        # doubled every time
 
 
-cdef void backup_piece(const Model* m, const Job* job, int64_t start, int64_t stop, value_t* value) noexcept nogil:
-    """Solve members[start:stop], all of one level."""
-    cdef int64_t i
+cdef void backup_piece(const Model* m, Job* job, int64_t start, int64_t stop, value_t* value) noexcept nogil:
+    """Solve members[start:stop], all of one level.
+
+    Threads wait for each other at the end of a level, and where other programs use the cores that takes many times as
+    long as the work: then one thread goes on for a while.
+    """
+    cdef double begin
     if job.n_threads == 1 or (stop - start) * m.n_lattice < WORTH_THREADS:
+        solve_states(m, job, start, stop, value, 1)
+    elif job.alone == 0.0 or job.pause:
+        job.pause = max(0, job.pause - 1)
+        begin = seconds()
+        solve_states(m, job, start, stop, value, 1)
+        begin = (seconds() - begin) / (stop - start)
+        job.alone = begin if job.alone == 0.0 else min(job.alone, begin)
+    else:
+        begin = seconds()
+        solve_states(m, job, start, stop, value, job.n_threads)
+        if seconds() - begin > 1.5 * job.alone * (stop - start):
+            job.pause, job.next_pause = job.next_pause, 2 * job.next_pause
+
+
+cdef inline double seconds() noexcept nogil:
+    cdef timespec now
+    timespec_get(&now, TIME_UTC)
+    return now.tv_sec + 1e-9 * now.tv_nsec
+
+
+cdef void solve_states(const Model* m, const Job* job, int64_t start, int64_t stop, value_t* value, int n_threads,
+                       ) noexcept nogil:
+    cdef int64_t i
+    if n_threads == 1:
         for i in range(start, stop):
             solve_state(m, job, job.members[i], value)
     else:
-        for i in prange(start, stop, schedule="static", num_threads=job.n_threads):
+        for i in prange(start, stop, schedule="static", num_threads=n_threads):
             solve_state(m, job, job.members[i], value)
 
 
