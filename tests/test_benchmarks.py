@@ -123,4 +123,4 @@ def test_every_target_is_a_line_of_the_table_or_needs_the_full_run() -> None:
 def test_an_unknown_command_names_those_there_are() -> None:
     done = subprocess.run([sys.executable, "-m", "benchmarks", "nothing"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode != 0
-    assert "solver,imports,simulate" in done.stderr
+    assert "solver,imports,simulate,pools" in done.stderr

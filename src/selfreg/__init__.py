@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from selfreg.allocate import Allocation, allocate
+from selfreg.constrained import ConstrainedMixture, constrained
 from selfreg.frontier import Frontier, RewardSearch, StationaryMixture, frontier, reward_search
 from selfreg.mdp import InterventionMDP
 from selfreg.solve import ConvergenceError, Solution, StartSolution, solve, solve_memory
@@ -35,6 +37,8 @@ _LAZY = {
 }
 
 __all__ = [
+    "Allocation",
+    "ConstrainedMixture",
     "ConvergenceError",
     "Decision",
     "Frontier",
@@ -49,6 +53,8 @@ __all__ = [
     "Solution",
     "StartSolution",
     "StationaryMixture",
+    "allocate",
+    "constrained",
     "evaluate_policy",
     "expected_usage",
     "frontier",

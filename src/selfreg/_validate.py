@@ -363,3 +363,22 @@ def memory(needed: int, limit: Any) -> None:
     """Raise MemoryError where `needed` bytes are over `limit`."""
     if needed > positive("max_memory", limit):
         raise MemoryError(f"solving takes {needed:,} bytes beyond the model; max_memory is {limit:,}")
+
+
+def limits(label: str, value: Any, n_budgets: int) -> Floats:
+    """One limit >= 0 for every budget of a model, float64 (budgets,); inf is none."""
+    try:
+        array = np.atleast_1d(np.asarray(value))
+    except ValueError:
+        raise ValueError(f"{label} is {value!r}; expected {n_budgets} numbers, one a budget") from None
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{label} is {value!r}; expected {n_budgets} numbers, one a budget")
+    if array.shape != (n_budgets,):
+        raise ValueError(f"{label} has shape {array.shape}; the costs of this model have {n_budgets} budgets")
+    array = array.astype(np.float64)
+    bad = np.flatnonzero(~(array >= 0.0))
+    if len(bad):
+        raise ValueError(
+            f"{label}[{bad[0]}] is {array[bad[0]]:g}; no policy spends less than 0: expected a number >= 0"
+        )
+    return array
