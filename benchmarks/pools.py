@@ -35,7 +35,8 @@ def curves(kind: str, n_tasks: int = N_TASKS, units: int = UNITS, seed: int = 0)
     if kind == "sigmoid":
         middle, steepness = random.uniform(1, units, (n_tasks, 1)), random.uniform(0.3, 3, (n_tasks, 1))
         return 1 / (1 + np.exp(-steepness * (unit - middle)))
-    return (unit / units) ** random.choice([1.5, 2.0, 3.0], (n_tasks, 1))
+    powers: Floats = (unit / units) ** random.choice([1.5, 2.0, 3.0], (n_tasks, 1))
+    return powers
 
 
 def programme(success: Floats, total: int) -> float:

@@ -59,7 +59,9 @@ def random_model(random: np.random.Generator, *, cyclic: bool, n_budgets: int) -
 
 
 def random_limits(random: np.random.Generator, n_budgets: int) -> np.ndarray:
-    return np.where(random.random(n_budgets) < 0.1, random.choice([0.0, np.inf]), random.exponential(0.5, n_budgets))
+    """Mostly of the size of a unit; some closed, open, or so small that rounding is near."""
+    special = random.choice([0.0, np.inf, 1e-6, 1e-12], n_budgets)
+    return np.where(random.random(n_budgets) < 0.15, special, random.exponential(0.5, n_budgets))
 
 
 @pytest.mark.parametrize("n_budgets", [1, 2, 3])

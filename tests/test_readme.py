@@ -23,6 +23,15 @@ def test_every_path_that_is_named_exists() -> None:
         assert (root / path).exists(), path
 
 
+def test_documented_pools() -> None:
+    page = (README.parent / "docs" / "pools.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 2
+    for code, printed in examples:
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        assert done.stdout == printed
+
+
 def test_documented_fit(tmp_path) -> None:
     root = README.parent
     page = (root / "docs" / "logs.md").read_text()

@@ -179,9 +179,10 @@ def constrained(
 
 def _generate(best_under: Callable[[Floats], _Columns], limits: Floats, tol: float) -> tuple[_Columns, _Mixed, _Proof]:
     """Columns, and the best mixture of them with the proof that no other is better by more than `tol`."""
-    limited = np.flatnonzero((limits > 0.0) & (limits < np.inf))
-    limit = limits[limited]
-    proof = _Proof(np.inf, np.where(limits > 0.0, 0.0, NEVER))
+    open_ended, closed = np.isinf(limits), limits <= tol / (8 * len(limits))  # no unit is worth more than 1
+    limited = np.flatnonzero(~open_ended & ~closed)
+    limit, price = limits[limited], np.where(open_ended, 0.0, limits)
+    proof = _Proof(np.inf, np.where(closed, NEVER, 0.0))
     queries = np.tile(proof.penalty, (len(FIRST) if len(limited) else 1, 1))
     queries[:, limited] = FIRST[: len(queries), None]
     found: list[_Columns] = []
@@ -189,7 +190,7 @@ def _generate(best_under: Callable[[Floats], _Columns], limits: Floats, tol: flo
     for _ in range(MAX_PASSES):
         new = best_under(queries)
         found.append(new)
-        bounds = new.success - np.einsum("ij,ij->i", queries, new.usage) + new.error + queries[:, limited] @ limit
+        bounds = new.success - np.einsum("ij,ij->i", queries, new.usage) + new.error + queries @ price
         if bounds.min() < proof.upper:
             proof = _Proof(float(bounds.min()), queries[np.argmin(bounds)])
         columns = _Columns(*map(np.concatenate, zip(*found, strict=True)))
