@@ -24,10 +24,10 @@ Floats = npt.NDArray[np.float64]
 
 # No help is worth more than 1, the whole success: at a penalty of 2 it is never asked for, ties or not.
 NEVER = 2.0
-# New penalties lie between the best so far (0) and the master's duals (1). With 1 among them the method is finite.
-STEPS = np.array([1.0, 0.8, 0.6, 0.45, 0.3, 0.2, 0.1, 0.05])
-# Penalties of the first pass, the same for every budget.
-FIRST = np.array([0.0, *np.geomspace(1e-3, 0.5, 14), NEVER])
+# Penalties of the first pass, the same for every budget; later ones lie between the best so far (0) and the master's
+# duals (1). With 1 among them the method is finite; more of them save passes, fewer save penalties.
+FIRST = np.array([0.0, 0.03, 0.2, NEVER])
+STEPS = np.array([1.0, 0.6, 0.3, 0.1])
 MAX_PASSES = 300
 # HiGHS takes no smaller tolerances.
 HIGHS = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
@@ -200,16 +200,8 @@ def _generate(best_under: Callable[[Floats], _Columns], limits: Floats, tol: flo
             return columns, mixed, proof
         outer = proof.penalty.copy()
         outer[limited] = np.minimum(mixed.penalty, NEVER)
-        queries = _queries(proof.penalty, outer, limited)
+        queries = proof.penalty + STEPS[:, None] * (outer - proof.penalty)
     raise ConvergenceError(f"tol={tol:g} was not reached in {MAX_PASSES} passes; the gap reached is {gap:g}", gap)
-
-
-def _queries(inner: Floats, outer: Floats, limited: npt.NDArray[np.intp]) -> Floats:
-    """Penalties on the line between two, and, one limited budget after the other, those where only it differs."""
-    line = inner + STEPS[:, None] * (outer - inner)
-    own = np.eye(len(inner), dtype=np.bool_)[limited]
-    corners = [np.where(own, outer, inner), np.where(own, inner, outer)]
-    return np.concatenate([line, *corners[: len(limited) - 1]])  # of one or two, the (other) corners are the same
 
 
 def _master(columns: _Columns, limited: npt.NDArray[np.intp], limit: Floats) -> _Mixed:
