@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.linalg import block_diag
+from scipy.optimize import linprog
 
 import selfreg
 from benchmarks import instances
@@ -128,6 +130,80 @@ def test_solutions_with_their_starts() -> None:
     assert split.total_success == pytest.approx(recursion([k.value for k in kept], 11), abs=1e-12)
     assert split.share.tolist() == selfreg.allocate([*kept[:3], *(k.value for k in kept[3:])], 11).share.tolist()
     assert split.total_success >= split.baseline_total_success
+
+
+@pytest.fixture(scope="module")
+def models() -> list[selfreg.InterventionMDP]:
+    layered = [instance.mdp for instance in instances.instance_m(n_models=5)]
+    return [*layered, instances.cyclic("cyclic", 12, budget=3).mdp]
+
+
+@pytest.fixture(scope="module")
+def fronts(models):
+    return [selfreg.frontier(mdp, start=0) for mdp in models]
+
+
+def segments_program(fronts, total: float) -> float:
+    """Most success by a mixture of vertices a task whose mean usages add up to `total` at most."""
+    answer = linprog(
+        -np.concatenate([front.success for front in fronts]),
+        A_ub=[np.concatenate([front.usage for front in fronts])],
+        b_ub=[total],
+        A_eq=block_diag(*(np.ones(len(front.usage)) for front in fronts)),
+        b_eq=np.ones(len(fronts)),
+        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+    )
+    return -answer.fun
+
+
+TOTALS = (0.0, 0.4, 1.0, 3.7, 9.0, 1e6)
+
+
+@pytest.mark.parametrize("total", TOTALS)
+def test_split_in_expectation_is_that_of_the_linear_program(fronts, total) -> None:
+    split = selfreg.allocate(fronts, total)
+    assert split.total_success == pytest.approx(segments_program(fronts, total), rel=0, abs=1e-8)
+    assert split.share.sum() <= total + 1e-9
+    assert split.share.sum() == pytest.approx(min(total, sum(front.usage[-1] for front in fronts)))
+    found = [front.at(share).success for front, share in zip(fronts, split.share, strict=True)]
+    np.testing.assert_allclose(split.success, found, rtol=0, atol=1e-9)
+    assert split.total_success >= split.baseline_total_success - 1e-12
+    assert split.bound == pytest.approx(split.total_success)
+    cut = [np.abs(front.usage - share).min() > 1e-9 for front, share in zip(fronts, split.share, strict=True)]
+    assert sum(cut) <= 1
+
+
+@pytest.mark.parametrize("total", TOTALS)
+def test_one_penalty_is_a_slope_of_every_frontier_at_its_share(fronts, total) -> None:
+    split = selfreg.allocate(fronts, total)
+    for front, share in zip(fronts, split.share, strict=True):
+        for u, success in zip(front.usage, front.success, strict=True):
+            at_share = np.interp(share, front.usage, front.success)
+            assert success - split.penalty * u <= at_share - split.penalty * share + 1e-9
+
+
+def test_a_pool_in_expectation_is_concave_and_above_whole_units(models, fronts) -> None:
+    curves = [selfreg.solve(mdp, 6, keep="start", start=0) for mdp in models]
+    means = [selfreg.allocate(fronts, total).total_success for total in range(12)]
+    units = [selfreg.allocate(curves, total).total_success for total in range(12)]
+    assert np.all(np.diff(means) >= -1e-12)
+    assert np.all(np.diff(means, 2) <= 1e-9)
+    assert np.all(np.array(means) >= np.array(units) - 1e-9)
+    assert means[0] == pytest.approx(units[0], abs=1e-9)
+
+
+def test_copies_of_a_task_are_worth_what_the_same_for_each_is(fronts) -> None:
+    for total in (0.3, 1.1, 2.0):
+        split = selfreg.allocate([fronts[0]] * 4, total)
+        assert split.total_success == pytest.approx(4 * fronts[0].at(total / 4).success)
+        assert split.baseline_total_success == pytest.approx(split.total_success)
+
+
+def test_kinds_do_not_mix(fronts) -> None:
+    with pytest.raises(TypeError, match=r"items\[1\] and items\[0\] are of different kinds"):
+        selfreg.allocate([fronts[0], [0.5, 0.6]], 1)
+    with pytest.raises(TypeError, match=r"items\[2\] and items\[0\] are of different kinds"):
+        selfreg.allocate([[0.5, 0.6], [0.5], fronts[0]], 1)
 
 
 def test_thousands_of_tasks() -> None:
