@@ -140,7 +140,7 @@ def models() -> list[selfreg.InterventionMDP]:
 
 @pytest.fixture(scope="module")
 def fronts(models):
-    return [selfreg.frontier(mdp, start=0) for mdp in models]
+    return [selfreg.frontier(mdp, start=0, tol=0) for mdp in models]
 
 
 def segments_program(fronts, total: float) -> float:
@@ -148,7 +148,7 @@ def segments_program(fronts, total: float) -> float:
     answer = linprog(
         -np.concatenate([front.success for front in fronts]),
         A_ub=[np.concatenate([front.usage for front in fronts])],
-        b_ub=[total],
+        b_ub=[min(total, 1e6)],
         A_eq=block_diag(*(np.ones(len(front.usage)) for front in fronts)),
         b_eq=np.ones(len(fronts)),
         options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
@@ -156,7 +156,7 @@ def segments_program(fronts, total: float) -> float:
     return -answer.fun
 
 
-TOTALS = (0.0, 0.4, 1.0, 3.7, 9.0, 1e6)
+TOTALS = (0.0, 0.4, 1.0, 3.7, 9.0, np.inf)
 
 
 @pytest.mark.parametrize("total", TOTALS)
@@ -168,7 +168,7 @@ def test_split_in_expectation_is_that_of_the_linear_program(fronts, total) -> No
     found = [front.at(share).success for front, share in zip(fronts, split.share, strict=True)]
     np.testing.assert_allclose(split.success, found, rtol=0, atol=1e-9)
     assert split.total_success >= split.baseline_total_success - 1e-12
-    assert split.bound == pytest.approx(split.total_success)
+    assert split.bound == pytest.approx(split.total_success, rel=0, abs=1e-7)
     cut = [np.abs(front.usage - share).min() > 1e-9 for front, share in zip(fronts, split.share, strict=True)]
     assert sum(cut) <= 1
 
@@ -234,11 +234,11 @@ def solution(n_budgets: int = 1) -> selfreg.Solution:
         ([(solution(), 0, 1)], 1, TypeError, r"items\[0\] is a tuple of 3"),
         ([(solution(), 9)], 1, ValueError, "start is 9; expected a state 0..2"),
         ([(solution(2), 0)], 1, ValueError, r"items\[0\] has shape \(2, 2\).* one budget"),
-        ([[0.5, 0.7]], -1, ValueError, "total is -1; expected a finite number >= 0"),
+        ([[0.5, 0.7]], -1, ValueError, "total is -1; expected a number >= 0"),
         ([[0.5, 0.7]], np.nan, ValueError, "total is nan"),
         ([[0.5, 0.7]], 1.5, TypeError, "total is 1.5; expected an int >= 0"),
-        ([[0.5, 0.7]], "many", TypeError, "total is 'many'; expected one number"),
-        ([[0.5, 0.7]], (1, 2), TypeError, r"total is \(1, 2\); expected one number"),
+        ([[0.5, 0.7]], "many", TypeError, "total is 'many'; expected a number"),
+        ([[0.5, 0.7]], (1, 2), TypeError, r"total is \(1, 2\); expected a number"),
     ],
 )
 def test_bad_input_is_named(items, total, error, message) -> None:

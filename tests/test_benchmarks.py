@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import selfreg
-from benchmarks import instances, peers, solver
+from benchmarks import instances, peers, pools, solver
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -124,3 +124,17 @@ def test_an_unknown_command_names_those_there_are() -> None:
     done = subprocess.run([sys.executable, "-m", "benchmarks", "nothing"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode != 0
     assert "solver,imports,simulate," in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["sigmoid", "three kinds"])
+def test_pools_peers_give_the_best_split(kind) -> None:
+    success, total = pools.curves(kind, n_tasks=12, units=5), 23
+    best = selfreg.allocate(success, total).total_success
+    assert pools.programme(success, total) == pytest.approx(best, abs=1e-12)
+    assert pools.highs_choices(success, total)() == pytest.approx(best, abs=1e-9)
+
+
+def test_pools_peer_gives_the_best_mixture() -> None:
+    mdp, limits = pools.with_person(instances.instance_t()), (0.7, 0.2)
+    best = selfreg.constrained(mdp, 2, limits)
+    assert pools.occupancy(mdp, 2, limits)() == pytest.approx(best.success, abs=pools.LP_ERROR)

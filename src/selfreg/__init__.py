@@ -10,9 +10,11 @@ from selfreg.mdp import InterventionMDP
 from selfreg.solve import ConvergenceError, Solution, StartSolution, solve, solve_memory
 
 if TYPE_CHECKING:
+    from selfreg.hard_cap import HardCapPrice, hard_cap_price
     from selfreg.helper import Decision, Helper, Ledger
     from selfreg.penalized import PenalizedSolution, solve_penalized
     from selfreg.policy import expected_usage, usage_distribution
+    from selfreg.policy_value import PolicyValue, evaluate_policy
     from selfreg.simulation import Simulation, simulate
 
 __version__ = "0.1.0.dev0"
@@ -20,11 +22,15 @@ __version__ = "0.1.0.dev0"
 # Public name -> module, imported when first used: torch, pyarrow and the like stay out of `import selfreg`.
 _LAZY = {
     "Decision": "selfreg.helper",
+    "HardCapPrice": "selfreg.hard_cap",
     "Helper": "selfreg.helper",
     "Ledger": "selfreg.helper",
     "PenalizedSolution": "selfreg.penalized",
+    "PolicyValue": "selfreg.policy_value",
     "Simulation": "selfreg.simulation",
+    "evaluate_policy": "selfreg.policy_value",
     "expected_usage": "selfreg.policy",
+    "hard_cap_price": "selfreg.hard_cap",
     "simulate": "selfreg.simulation",
     "solve_penalized": "selfreg.penalized",
     "usage_distribution": "selfreg.policy",
@@ -36,10 +42,12 @@ __all__ = [
     "ConvergenceError",
     "Decision",
     "Frontier",
+    "HardCapPrice",
     "Helper",
     "InterventionMDP",
     "Ledger",
     "PenalizedSolution",
+    "PolicyValue",
     "RewardSearch",
     "Simulation",
     "Solution",
@@ -47,8 +55,10 @@ __all__ = [
     "StationaryMixture",
     "allocate",
     "constrained",
+    "evaluate_policy",
     "expected_usage",
     "frontier",
+    "hard_cap_price",
     "reward_search",
     "simulate",
     "solve",

@@ -227,6 +227,29 @@ def positive(label: str, value: Any) -> float:
     return number
 
 
+def action_indices(rows: npt.NDArray[Any], terminal: npt.NDArray[np.bool_], actions: int) -> None:
+    """Check a deterministic policy (stages, n): an action's index in every live state."""
+    bad = np.argwhere(((rows < 0) | (rows >= actions)) & ~terminal)
+    if len(bad):
+        stage, state = bad[0].tolist()
+        raise ValueError(f"policy of state {state} is {rows[stage, state]}; expected 0..{actions - 1}")
+
+
+def action_probabilities(rows: npt.NDArray[Any], terminal: npt.NDArray[np.bool_], actions: int) -> None:
+    """Check a randomised policy (stages, n, actions): a distribution over actions in every live state."""
+    bad = np.argwhere(~((rows >= 0.0) & (rows < np.inf)) & ~terminal[:, None])
+    if len(bad):
+        stage, state, action = bad[0].tolist()
+        raise ValueError(f"policy of state {state} holds {rows[stage, state, action]:g}; expected probabilities >= 0")
+    sums = rows.sum(axis=2)
+    bad = np.argwhere((np.abs(sums - 1.0) > ROW_TOLERANCE) & ~terminal)
+    if len(bad):
+        stage, state = bad[0].tolist()
+        raise ValueError(
+            f"policy of state {state} sums to {sums[stage, state]:.12g}; expected 1 within {ROW_TOLERANCE:g}"
+        )
+
+
 def amount(label: str, value: Any) -> float:
     """A number >= 0, infinity among them."""
     number = _number(label, value)
@@ -340,19 +363,6 @@ def memory(needed: int, limit: Any) -> None:
     """Raise MemoryError where `needed` bytes are over `limit`."""
     if needed > positive("max_memory", limit):
         raise MemoryError(f"solving takes {needed:,} bytes beyond the model; max_memory is {limit:,}")
-
-
-def non_negative(label: str, value: Any) -> float:
-    """A finite float >= 0."""
-    if np.ndim(value) or isinstance(value, (str, bytes)):
-        raise TypeError(f"{label} is {value!r}; expected one number")
-    try:
-        number = float(value)
-    except TypeError:
-        raise TypeError(f"{label} is {value!r}; expected one number") from None
-    if not 0.0 <= number < np.inf:
-        raise ValueError(f"{label} is {value!r}; expected a finite number >= 0")
-    return number
 
 
 def limits(label: str, value: Any, n_budgets: int) -> Floats:

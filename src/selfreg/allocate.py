@@ -12,16 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from selfreg import _validate
+from selfreg.frontier import Frontier
 from selfreg.solve import Solution, StartSolution
-
-if TYPE_CHECKING:
-    from selfreg.frontier import Frontier
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -44,7 +42,8 @@ class Allocation:
         What one more unit of help would add to the total: the slope at which all frontiers (hard budgets: the concave
         majorants of the curves) are cut; 0 where more help would add nothing.
     bound : float
-        No split, not even one drawn at random, has a total success above. For frontiers it is attained.
+        No split, not even one drawn at random, has a total success above. For frontiers it is attained, but for what
+        they leave open themselves (`Frontier.gap`).
     baseline_share, baseline_success : as `share` and `success`
         The same for each: total / tasks, or, in whole units, that rounded down and one more for the first
         total mod tasks tasks. No task is given more than its frontier or curve can use.
@@ -115,8 +114,8 @@ def allocate(items: Iterable[Any], total: float) -> Allocation:
     entries = list(items)
     if not entries:
         raise ValueError("items is empty; expected at least one task")
-    pool = _validate.non_negative("total", total)
-    frontiers = [_is_frontier(item) for item in entries]
+    pool = _validate.amount("total", total)
+    frontiers = [isinstance(item, Frontier) for item in entries]
     if not any(frontiers):
         curves = [_curve(f"items[{i}]", item) for i, item in enumerate(entries)]
         return _in_units(curves, _validate.amounts("total", total)[0])
@@ -126,14 +125,6 @@ def allocate(items: Iterable[Any], total: float) -> Allocation:
             "the items must be all frontiers, or all hard-budget curves"
         )
     return _in_expectation(entries, pool)
-
-
-def _is_frontier(item: Any) -> bool:
-    if isinstance(item, (Solution, StartSolution, tuple, list, np.ndarray)):
-        return False
-    from selfreg.frontier import Frontier
-
-    return isinstance(item, Frontier)
 
 
 def _curve(label: str, item: Any) -> Floats:
@@ -173,14 +164,13 @@ def _in_expectation(frontiers: Sequence[Frontier], total: float) -> Allocation:
     before = np.concatenate([[0.0], np.cumsum(length[order])])
     taken = np.clip(total - before[:-1], 0.0, length[order])
     partial = int(np.searchsorted(before[1:], total, side="right"))  # the first segment that is not taken whole
-    share = np.bincount(owner[order], taken, minlength=len(frontiers))
-    share = np.array([min(u, f.usage[-1]) for u, f in zip(share, frontiers, strict=True)])
-    same = np.array([min(total / len(frontiers), front.usage[-1]) for front in frontiers])
-    success, baseline = (
-        np.array([_at(f, u) for f, u in zip(frontiers, shares, strict=True)]) for shares in (share, same)
-    )
+    most = np.array([front.usage[-1] for front in frontiers])
+    share = np.minimum(np.bincount(owner[order], taken, minlength=len(frontiers)), most)
+    same = np.minimum(total / len(frontiers), most)
+    success, baseline = _at(frontiers, share), _at(frontiers, same)
     penalty = float(slope[order[partial]]) if partial < len(order) else 0.0
-    return Allocation(share, success, penalty, float(success.sum()), same, baseline)
+    bound = float(success.sum()) + sum(front.gap for front in frontiers)
+    return Allocation(share, success, penalty, bound, same, baseline)
 
 
 def _at(frontiers: Sequence[Frontier], share: Floats) -> Floats:

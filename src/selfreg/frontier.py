@@ -139,7 +139,7 @@ class Frontier:
         -------
         matplotlib Axes
         """
-        axes = _new_axes() if axes is None else axes
+        axes = new_axes() if axes is None else axes
         marker = "o" if len(self.usage) <= 40 else None
         axes.plot(self.usage, self.success, marker=marker, markersize=4, label=label)
         axes.set(xlabel="help used per episode", ylabel="success")
@@ -230,12 +230,12 @@ def frontier(
     >>> mixture.weights.tolist(), mixture.policies[:, 0].tolist(), round(mixture.success, 3)
     ([0.75, 0.25], [0, 1], 0.6)
     """
-    pricing, weight = _prepared(mdp, start, n_threads, implementation)
     tol = _validate.amount("tol", tol)
-    envelope = _envelope(pricing, weight, PASS)
-    envelope.refine(tol)
-    gap = float(envelope.heights().max(initial=0.0)) + envelope.error
-    return Frontier(mdp, envelope.usage, envelope.success, envelope.found, gap, pricing)
+    points = Points(mdp, start, n_threads, implementation, PASS)
+    known = points.envelope
+    known.refine(tol)
+    gap = float(known.heights().max(initial=0.0)) + known.error
+    return Frontier(mdp, known.usage, known.success, known.found, gap, points.pricing)
 
 
 def reward_search(
@@ -279,39 +279,43 @@ def reward_search(
     >>> round(found.penalty, 6), found.policy.tolist(), found.usage, round(found.mixture.success, 6)
     (0.4, [0, 0, 0], 0.0, 0.6)
     """
-    pricing, weight = _prepared(mdp, start, n_threads, implementation)
-    return _point(pricing, _envelope(pricing, weight, SEARCH), _validate.amount("budget", budget), tol)
+    budget, tol = _validate.amount("budget", budget), _validate.amount("tol", tol)
+    return Points(mdp, start, n_threads, implementation).at(budget, tol)
 
 
-def _prepared(
-    mdp: InterventionMDP, start: int | npt.ArrayLike, n_threads: int | None, implementation: str | None
-) -> tuple[Pricing, Floats]:
-    _validate.model(mdp)
-    _validate.one_budget(mdp)
-    weight = _validate.start(start, mdp.n_states)
-    return Pricing(mdp, False, _validate.threads(n_threads), POINT_TOLERANCE, implementation), weight
+class Points:
+    """Single points of the frontier of a model, each found with what is known from those before."""
 
+    def __init__(
+        self,
+        mdp: InterventionMDP,
+        start: int | npt.ArrayLike,
+        n_threads: int | None,
+        implementation: str | None,
+        first: int = SEARCH,
+    ) -> None:
+        """Check the arguments and ask for `first` prices."""
+        _validate.model(mdp)
+        _validate.one_budget(mdp)
+        self.weight = _validate.start(start, mdp.n_states)
+        self.pricing = Pricing(mdp, False, _validate.threads(n_threads), POINT_TOLERANCE, implementation)
+        costs = mdp.cost_table[mdp.cost_table > 0]
+        self.envelope = Envelope(self._ask, 1.0 / float(costs.min()) if len(costs) else 1.0, first)
 
-def _envelope(pricing: Pricing, weight: Floats, first: int) -> Envelope:
-    """An envelope that asks the model from a start distribution."""
-
-    def ask(penalty: Floats) -> tuple[Floats, Floats, float]:
-        points = pricing.points(weight, penalty[:, None])
+    def _ask(self, penalty: Floats) -> tuple[Floats, Floats, float]:
+        points = self.pricing.points(self.weight, penalty[:, None])
         return points.success, points.usage[:, 0], points.bound
 
-    costs = pricing.mdp.cost_table[pricing.mdp.cost_table > 0]
-    return Envelope(ask, 1.0 / float(costs.min()) if len(costs) else 1.0, first)
-
-
-def _point(pricing: Pricing, envelope: Envelope, budget: float, tol: float) -> RewardSearch:
-    last = len(envelope.usage) - 1
-    gap, i = envelope.error, last
-    if budget < envelope.usage[-1]:
-        i = envelope.search(budget, tol)
-        gap += envelope.gap_at(i, budget)
-    mixture = _mixture(pricing, envelope.usage, envelope.success, envelope.found, budget, gap)
-    penalty = _slope(envelope.usage, envelope.success, i)
-    return RewardSearch(penalty, float(mixture.successes[0]), float(mixture.usages[0]), mixture, gap)
+    def at(self, budget: float, tol: float) -> RewardSearch:
+        """The point of this usage, within `tol`."""
+        known = self.envelope
+        gap, i = known.error, len(known.usage) - 1
+        if budget < known.usage[-1]:
+            i = known.search(budget, tol)
+            gap += known.gap_at(i, budget)
+        mixture = _mixture(self.pricing, known.usage, known.success, known.found, budget, gap)
+        penalty = _slope(known.usage, known.success, i)
+        return RewardSearch(penalty, float(mixture.successes[0]), float(mixture.usages[0]), mixture, gap)
 
 
 def _mixture(
@@ -330,7 +334,7 @@ def _slope(usage: Floats, success: Floats, i: int) -> float:
     return float((success[i + 1] - success[i]) / (usage[i + 1] - usage[i])) if i < len(usage) - 1 else 0.0
 
 
-def _new_axes() -> Axes:
+def new_axes() -> Axes:
     with needs("logs", "plotting"):
         from matplotlib.figure import Figure
     axes: Axes = Figure(figsize=(5.0, 3.5), layout="constrained").subplots()

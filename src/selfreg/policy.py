@@ -15,6 +15,7 @@ from scipy.sparse.linalg import SuperLU
 from selfreg import _validate
 from selfreg._core.chains import Powers, transient_system
 from selfreg._core.structure import strides
+from selfreg.mdp import InterventionMDP
 from selfreg.solve import Solution
 
 Floats = npt.NDArray[np.float64]
@@ -108,23 +109,51 @@ def usage_distribution_from(solution: Solution, state: int, budget: int | tuple[
     ValueError, TypeError
         If the model has no such state, or the budget is beyond that of the solution.
     """
+    weight = np.zeros(solution.mdp.n_states)
+    weight[_validate.integer("state", state, 0, len(weight) - 1)] = 1.0
+    return start_usage_distribution(solution, weight, budget)
+
+
+def start_usage_distribution(solution: Solution, weight: Floats, budget: int | tuple[int, ...]) -> Floats:
+    """The same from a start distribution (n,), checked by the caller."""
     layers = _Layers(solution)
-    state = _validate.integer("state", state, 0, len(layers.policy) - 1)
     spendable = _validate.budget_within(solution.mdp, budget, layers.shape)
     top = int(np.ravel_multi_index(spendable, layers.shape))
-    mass = np.zeros((top + 1, len(layers.policy)))
-    mass[top, state] = 1.0
+    mass = np.zeros((top + 1, len(weight)))
+    mass[top] = weight
     result = np.zeros(prod(layers.shape))
     for point in range(top, -1, -1):
-        if not mass[point].any():
-            continue
-        layer, arrived = layers.split(point), mass[point]
-        if layer.system is not None:
-            arrived = arrived + layer.system.solve(arrived[layer.waiting], trans="T") @ layer.onward
-        result[top - point] = arrived[layer.ended].sum()
-        for action, states, rows in layer.asking:
-            mass[point - layers.offset[action]] += arrived[states] @ rows
+        if mass[point].any():
+            result[top - point], asked = _carried(layers.split(point), mass[point])
+            for action, arriving in asked:
+                mass[point - layers.offset[action]] += arriving
     return result.reshape(layers.shape)[tuple(slice(most + 1) for most in spendable)]
+
+
+def stationary_usage_distribution(
+    mdp: InterventionMDP, policy: npt.NDArray[np.int8], weight: Floats, most: int
+) -> Floats:
+    """P(exactly u spent) for u = 0..most under a stationary policy (n,) from a start distribution (n,); one budget.
+
+    What is missing to 1 is the probability of spending more. Arguments are checked by the caller.
+    """
+    cost = mdp.cost_table[:, 0]
+    layer = _split([mdp.transitions[name] for name in mdp.actions], ~mdp.terminal, policy, cost)
+    mass, result = np.zeros((most + 1, len(weight))), np.zeros(most + 1)
+    mass[0] = weight
+    for spent in range(most + 1):
+        result[spent], asked = _carried(layer, mass[spent])
+        for action, arriving in asked:
+            if spent + cost[action] <= most:
+                mass[spent + cost[action]] += arriving
+    return result
+
+
+def _carried(layer: _Layer, arrived: Floats) -> tuple[float, list[tuple[int, Floats]]]:
+    """Mass that ends in a layer, and what each kind of help carries on, from the mass that arrives there."""
+    if layer.system is not None:
+        arrived = arrived + layer.system.solve(arrived[layer.waiting], trans="T") @ layer.onward
+    return float(arrived[layer.ended].sum()), [(a, arrived[states] @ rows) for a, states, rows in layer.asking]
 
 
 class _Layer(NamedTuple):
@@ -150,25 +179,32 @@ class _Layers:
         self.offset = mdp.cost_table @ strides(self.shape)
 
     def split(self, point: int) -> _Layer:
-        n = len(self.policy)
-        chosen = [np.flatnonzero(self.live & (self.policy[:, point] == a)) for a in range(len(self.matrices))]
-        asking = [
-            (a, states, self.matrices[a][states]) for a, states in enumerate(chosen) if self.offset[a] and len(states)
-        ]
-        free = [a for a in range(len(chosen)) if self.offset[a] == 0]
-        waiting = np.concatenate([chosen[a] for a in free])
-        onward = sp.vstack([self.matrices[a][chosen[a]] for a in free], format="csr")
-        ended = np.ones(n, np.bool_)
-        if not asking:
-            return _Layer(asking, ended, waiting[:0], onward[:0], None)
-        helped = np.concatenate([states for _, states, _ in asking])
-        ended[_reaching(helped, waiting, onward)] = False
-        kept = np.flatnonzero(~ended[waiting])
-        system, order = None, kept
-        if len(kept):
-            waiting, onward = waiting[kept], _without_self_loops(waiting[kept], onward[kept])
-            system, order = transient_system(onward[:, waiting])
-        return _Layer(asking, ended, waiting[order], onward[order], system)
+        return _split(self.matrices, self.live, self.policy[:, point], self.offset)
+
+
+def _split(
+    matrices: list[sp.csr_array],
+    live: npt.NDArray[np.bool_],
+    policy: npt.NDArray[np.int8],
+    offset: npt.NDArray[np.int64],
+) -> _Layer:
+    """The layer of a policy (n,); help that moves by `offset` leaves it."""
+    chosen = [np.flatnonzero(live & (policy == a)) for a in range(len(matrices))]
+    asking = [(a, states, matrices[a][states]) for a, states in enumerate(chosen) if offset[a] and len(states)]
+    free = [a for a in range(len(chosen)) if offset[a] == 0]
+    waiting = np.concatenate([chosen[a] for a in free])
+    onward = sp.vstack([matrices[a][chosen[a]] for a in free], format="csr")
+    ended = np.ones(len(policy), np.bool_)
+    if not asking:
+        return _Layer(asking, ended, waiting[:0], onward[:0], None)
+    helped = np.concatenate([states for _, states, _ in asking])
+    ended[_reaching(helped, waiting, onward)] = False
+    kept = np.flatnonzero(~ended[waiting])
+    system, order = None, kept
+    if len(kept):
+        waiting, onward = waiting[kept], _without_self_loops(waiting[kept], onward[kept])
+        system, order = transient_system(onward[:, waiting])
+    return _Layer(asking, ended, waiting[order], onward[order], system)
 
 
 def _by_layers(solution: Solution, never: Floats, paid: Callable[[int, Floats], Floats]) -> Floats:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
 
 # Components up to this size are eliminated in topological order; larger ones need an order that limits the fill.
 SMALL_COMPONENT = 32
@@ -73,4 +74,38 @@ def solve_transient(matrix: sp.csr_array, right: Floats) -> Floats:
     result = np.empty_like(right)
     result[order] = system.solve(right[order])
     result[order] += system.solve((right + matrix @ result - result)[order])
+    return result
+
+
+def led_to(matrix: sp.csr_array, sources: Mask) -> Mask:
+    """bool (n,): states that `sources` lead to by the entries of `matrix`, the sources included."""
+    from scipy.sparse.csgraph import breadth_first_order
+
+    n, entry = matrix.shape[0], matrix.tocoo()
+    first = np.flatnonzero(sources)
+    # From one more state that leads to all sources.
+    tails, heads = np.concatenate([entry.row, np.full(len(first), n)]), np.concatenate([entry.col, first])
+    graph = sp.csr_array((np.ones(len(tails)), (tails, heads)), shape=(n + 1, n + 1))
+    result = np.zeros(n + 1, np.bool_)
+    result[breadth_first_order(graph, n, return_predecessors=False)] = True
+    return result[:n]
+
+
+def leading_to(matrix: sp.csr_array, targets: Mask) -> Mask:
+    """bool (n,): states that lead to `targets` by the entries of `matrix`, the targets included."""
+    return led_to(sp.csr_array(matrix.T), targets)
+
+
+def closed_classes(matrix: sp.csr_array, states: Mask) -> Mask:
+    """bool (n,): those of `states`, a set that nothing leaves, that are in a class that is never left."""
+    from scipy.sparse.csgraph import connected_components
+
+    result, inside = np.zeros(len(states), np.bool_), np.flatnonzero(states)
+    if not len(inside):
+        return result
+    entry = matrix[inside][:, inside].tocoo()
+    count, label = connected_components(sp.csr_array(entry), connection="strong")
+    left = np.zeros(count, np.bool_)
+    left[label[entry.row[label[entry.row] != label[entry.col]]]] = True
+    result[inside] = ~left[label]
     return result
