@@ -13,7 +13,7 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-MODULES = ["selfreg._core._graph", "selfreg._core._budget", "selfreg._core._components", "selfreg._core._penalty"]
+MODULES = [f"selfreg._core.{stem}" for stem in ("_graph", "_budget", "_components", "_penalty", "_sweeps")]
 
 DEBUG = os.environ.get("SELFREG_DEBUG") == "1"
 SANITIZE = os.environ.get("SELFREG_SANITIZE") == "1"

@@ -93,7 +93,7 @@ def test_search_for_one_point_finds_the_frontier(implementation, case) -> None:
     mdp, weight = case
     front = selfreg.frontier(mdp, weight, tol=0)
     for budget in some_budgets(front):
-        found = selfreg.reward_search(mdp, weight, budget, implementation=implementation)
+        found = selfreg.reward_search(mdp, weight, budget, tol=0, implementation=implementation)
         close(found.mixture.success, front.at(budget).success)
         assert found.gap <= 1e-8
         assert found.usage <= budget + 1e-9
@@ -117,8 +117,8 @@ def test_relabelling_states_changes_nothing(case, random) -> None:
 
 
 @pytest.mark.parametrize("mdp", [cyclic_model(40), cyclic_model(60, 1, 0.01), instances.instance_a(n_states=400).mdp])
-def test_large_models_against_the_linear_program(mdp, implementation) -> None:
-    front = selfreg.frontier(mdp, 0, tol=0, implementation=implementation)
+def test_large_models_against_the_linear_program(mdp) -> None:
+    front = selfreg.frontier(mdp, 0, tol=0)
     assert len(front.usage) > 20
     weight = np.zeros(mdp.n_states)
     weight[0] = 1

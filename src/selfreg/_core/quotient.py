@@ -253,7 +253,7 @@ def _most_steps(rows: Quotient, near: npt.NDArray[np.bool_], choice: Ints) -> fl
     for _ in range(ROUNDS):
         try:
             after = rows.evaluate(choice, np.ones((len(near), 1)), np.where(np.isnan(rows.fixed), 1.0, 0.0)[:, None])
-        except RuntimeError:  # singular: a policy that never leaves
+        except (RuntimeError, np.linalg.LinAlgError):  # singular: a policy that never leaves
             return np.inf
         w = after[:, 0]
         if not (np.isfinite(w).all() and w.min(initial=1.0) >= 0.0):
