@@ -24,6 +24,7 @@ from selfreg._core.quotient import (
     policy_iteration,
     policy_of,
     quotient,
+    rounding_of,
 )
 from selfreg._core.structure import Components, prepared
 from selfreg.mdp import InterventionMDP
@@ -102,24 +103,19 @@ class PricedGroups:
         target = min(max(self.tol / (16 * steps), 4 * EPSILON), 1e-12) if np.isfinite(steps) else 1e-14
         unpriced = (price == 0.0) & (self.units > 0)[:, None]
         charged = np.where(unpriced, SMALL_PRICES[-1] * self.units[:, None], price)
-        value = np.zeros((len(rows.fixed), count))
+        value, usage = np.zeros((len(rows.fixed), count)), np.zeros((len(rows.fixed), dims * count))
         value[~np.isnan(rows.fixed)] = rows.fixed[~np.isnan(rows.fixed), None]
-        both = np.concatenate([value, *[np.zeros_like(value)] * dims], axis=1)
-        failed = Lanes(
-            np.full(value.shape, STAY), value, both[:, count:].reshape(-1, dims, count), np.full(count, np.inf)
-        )
+        errors = np.full(count, np.inf)
         if not self._sweep(-charged, np.empty((0, 0), np.int64), target, value):
-            return failed
+            return Lanes(np.full(value.shape, STAY), value, usage.reshape(-1, dims, count), errors)
         choice, slack = self._choose(value, charged)
-        reward = np.concatenate(
-            [np.zeros_like(price), *(np.repeat(column[:, None], count, 1) for column in self.cost.T)], 1
-        )
-        if not self._sweep(reward, choice, target, both):
-            return failed
-        success, usage = both[:, :count].copy(), both[:, count:].reshape(-1, dims, count).copy()
-        errors = self._errors(price, success - np.einsum("gdl,ld->gl", usage, penalties), choice, steps)
-        errors[self._ties(value, slack, usage.sum(axis=1))] = np.inf
-        return Lanes(choice, success, usage, errors)
+        done = self._sweep(np.repeat(self.cost, count, axis=1), choice, target, usage)
+        used = usage.reshape(-1, dims, count)
+        paid = np.einsum("gdl,ld->gl", used, penalties)
+        if done:
+            errors = self._errors(price, value, choice, paid, steps)
+            errors[self._ties(value, slack, used.sum(axis=1))] = np.inf
+        return Lanes(choice, value + paid, used, errors)
 
     def _sweep(self, reward: Floats, choice: Ints, target: float, x: Floats) -> bool:
         rows = self.rows
@@ -157,20 +153,22 @@ class PricedGroups:
         rows = self.rows
         saved = usage[rows.row_group] - (rows.matrix @ usage + self.units[rows.action][:, None])
         stays = (value <= NEAR) & (usage > SAVING) & rows.waits[:, None]
-        return ((slack <= NEAR) & (saved > SAVING)).any(axis=0) | stays.any(axis=0)
+        result: Mask = ((slack <= NEAR) & (saved > SAVING)).any(axis=0) | stays.any(axis=0)
+        return result
 
-    def _errors(self, price: Floats, value: Floats, choice: Ints, steps: float) -> Floats:
-        """Proven errors (L,) of `value` (groups, L), as in `gap_above` and `policy_error` with w for all rows."""
+    def _errors(self, price: Floats, value: Floats, choice: Ints, paid: Floats, steps: float) -> Floats:
+        """Proven errors (L,) of `value` and of the penalties `paid` (groups, L), that of the policies `choice`.
+
+        As in `gap_above` and `policy_error`, with w for all rows.
+        """
         if not np.isfinite(steps):
             lanes = range(value.shape[1])
             return np.array([self._error(price[:, i], value[:, i].copy(), choice[:, i].copy()) for i in lanes])
-        rows, every = self.rows, np.arange(value.shape[1])
+        rows = self.rows
         gain = rows.matrix @ value - price[rows.action] - value[rows.row_group]
-        moving = choice != STAY
-        missed = np.where(moving, np.abs(gain[np.where(moving, choice, 0), every]) if len(gain) else 0.0, 0.0)
-        rounding = (int(np.diff(rows.matrix.indptr).max(initial=0)) + 3) * EPSILON
-        above = np.maximum(gain.max(axis=0, initial=0.0), 0.0)
-        return (above + missed.max(axis=0, initial=0.0) + 2 * rounding) * steps
+        owed = rows.matrix @ paid + price[rows.action] - paid[rows.row_group]
+        above: Floats = np.maximum(gain.max(axis=0, initial=0.0), 0.0) + _missed(gain, choice) + _missed(owed, choice)
+        return (above + 3 * rounding_of(rows)) * steps
 
     def _most_steps(self) -> float:
         """Largest entry of some w >= 1 + matrix w in all rows; inf where none was found. Kept with the model."""
@@ -214,3 +212,12 @@ class PricedGroups:
         best = np.full(len(coarse.fixed), -np.inf)
         np.maximum.at(best, coarse.group, value[rows.group])
         return own + gap_above(coarse, price[coarse.action], best, np.full(len(best), STAY))
+
+
+def _missed(change: Floats, choice: Ints) -> Floats:
+    """Largest |change| (rows, L) of the rows taken, lane by lane."""
+    if not len(change):
+        return np.zeros(choice.shape[1])
+    taken = np.abs(np.take_along_axis(change, np.maximum(choice, 0), axis=0))
+    result: Floats = np.where(choice != STAY, taken, 0.0).max(axis=0, initial=0.0)
+    return result
