@@ -120,3 +120,61 @@ def stationary_success_and_usage(mdp: selfreg.InterventionMDP, policy: np.ndarra
     if len(live):
         result[live] = np.linalg.solve(np.eye(len(live)) - chain[np.ix_(live, live)], right[live])
     return result[:, 0], result[:, 1:]
+
+
+def occupancy_linear_program(mdp: selfreg.InterventionMDP, weight: np.ndarray, budgets: list[float | None]) -> float:
+    """Best success from `weight` whose expected usages are at most `budgets` (None: no limit), by HiGHS.
+
+    Variables are the expected times that an action is taken in a state, and that waiting for ever begins in a state.
+    """
+    costs, flow, outcome = _occupancy_rows(mdp)
+    limited = [d for d, limit in enumerate(budgets) if limit is not None]
+    at_once = float(weight @ np.nan_to_num(mdp.terminal_value))
+    if not len(outcome):
+        return at_once
+    result = linprog(
+        -outcome,
+        A_ub=costs[:, limited].T if limited else None,
+        b_ub=[budgets[d] for d in limited] if limited else None,
+        A_eq=flow,
+        b_eq=weight[~mdp.terminal],
+    )
+    assert result.status == 0, result.message
+    return at_once - float(result.fun)
+
+
+def least_usage(mdp: selfreg.InterventionMDP, weight: np.ndarray, success: float) -> float:
+    """Least expected usage of the first budget that reaches `success`, by HiGHS."""
+    costs, flow, outcome = _occupancy_rows(mdp)
+    if not len(outcome):
+        return 0.0
+    result = linprog(
+        costs[:, 0],
+        A_ub=-outcome[None],
+        b_ub=[-success + float(weight @ np.nan_to_num(mdp.terminal_value))],
+        A_eq=flow,
+        b_eq=weight[~mdp.terminal],
+    )
+    assert result.status == 0, result.message
+    return float(result.fun)
+
+
+def _occupancy_rows(mdp: selfreg.InterventionMDP):
+    """Costs (variables, budgets), balance (live, variables), success (variables,)."""
+    live = np.flatnonzero(~mdp.terminal)
+    costs, columns, outcome = [], [], []
+    for a, name in enumerate(mdp.actions):
+        matrix = mdp.transitions[name].toarray()
+        for s in np.flatnonzero(mdp.available(name)):
+            column = -matrix[s]
+            column[s] += 1
+            costs.append(mdp.cost_table[a])
+            columns.append(column[live])
+            outcome.append(float(matrix[s] @ np.nan_to_num(mdp.terminal_value)))
+    for s in live:
+        costs.append(np.zeros(mdp.n_budgets))
+        columns.append((live == s).astype(float))
+        outcome.append(0.0)
+    if not costs:
+        return np.zeros((0, mdp.n_budgets)), np.zeros((0, 0)), np.zeros(0)
+    return np.array(costs, float), np.column_stack(columns), np.array(outcome)

@@ -154,8 +154,8 @@ class RewardSearch:
     Attributes
     ----------
     penalty : float
-        The slope of the frontier at the budget: what a unit of help is worth there. Charged for help, it makes `policy`
-        optimal; 0.0 where the budget is not exhausted.
+        A price of a unit of help at which `policy` is optimal: the slope of the frontier at the budget, up to what
+        `gap` leaves open; 0.0 where the budget is more than is of use.
     success, usage : float
         Of `policy`; the usage is at most the budget.
     mixture : StationaryMixture
@@ -314,7 +314,7 @@ class Points:
             i = known.search(budget, tol)
             gap += known.gap_at(i, budget)
         mixture = _mixture(self.pricing, known.usage, known.success, known.found, budget, gap)
-        penalty = _slope(known.usage, known.success, i)
+        penalty = float(known.low[i])
         return RewardSearch(penalty, float(mixture.successes[0]), float(mixture.usages[0]), mixture, gap)
 
 

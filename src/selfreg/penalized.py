@@ -11,30 +11,15 @@ import numpy.typing as npt
 
 from selfreg import _validate
 from selfreg._core import chooser
-from selfreg._core.quotient import (
-    STAY,
-    Ints,
-    Optimum,
-    Quotient,
-    gap_above,
-    leaving_choice,
-    policy_error,
-    policy_iteration,
-    policy_of,
-    quotient,
-)
-from selfreg._core.structure import EMPTY, Arrays, Components, Levels, places, prepared
+from selfreg._core.priced import TIE, TIE_USAGE, Lanes, PricedGroups
+from selfreg._core.structure import EMPTY, Arrays, Levels, places, prepared
 from selfreg.mdp import InterventionMDP
 from selfreg.solve import ConvergenceError
 
 Floats = npt.NDArray[np.float64]
 
-# Differences of this size are rounding: penalized values of two actions, and the usages that decide between them.
-TIE, TIE_USAGE = 2.0**-46, 1e-12
 # Stands for an infinite penalty: whatever usage it is multiplied with, unless that is 0, no success makes up for it.
 HUGE = 1e300
-# Prices for help that has none, in models with cycles, from the first to the last that is tried.
-SMALL_PRICES = (1e-8, 1e-10, 1e-12)
 # Penalties a pass; the kernel is fastest for these numbers of lanes.
 LANES = (4, 8, 16)
 
@@ -196,7 +181,9 @@ class Pricing:
         """Success and usages (n, 1 + dims, L), policy (n, L) and bound for one pass of penalties."""
         n, (count, dims) = self.mdp.n_states, prices.shape
         if not isinstance(self.structure, Levels):
-            return self._by_policy_iteration(prices)
+            groups, lanes = self._groups(prices)
+            rows = np.concatenate([lanes.success[:, None], lanes.usage], axis=1)
+            return rows[groups.rows.group], groups.policies(lanes.choice), float(lanes.errors.max(initial=0.0))
         padded = self._padded(prices)
         lanes = padded.shape[1]
         rows, policy = np.empty((n, (1 + dims) * lanes)), np.empty((n, lanes), np.int8)
@@ -212,7 +199,8 @@ class Pricing:
 
     def _policies(self, prices: Floats) -> npt.NDArray[np.int8]:
         if not isinstance(self.structure, Levels):
-            return np.ascontiguousarray(self.everywhere(prices)[1].T)
+            groups, solved = self._groups(prices)
+            return np.ascontiguousarray(groups.policies(solved.choice).T)
         padded = self._padded(prices)
         policy = np.empty((self.mdp.n_states, padded.shape[1]), np.int8)
         slot, n_kept = places(self.mdp, self.structure, self.implementation)
@@ -222,73 +210,24 @@ class Pricing:
 
     def _from(self, weight: Floats, prices: Floats) -> tuple[Floats, float]:
         if not isinstance(self.structure, Levels):
-            rows, _, bound = self.everywhere(prices)
-            return np.tensordot(weight, rows, axes=1), bound
+            groups, solved = self._groups(prices)
+            there = np.bincount(groups.rows.group, weight, len(solved.success))
+            expected = np.concatenate([(there @ solved.success)[None], np.tensordot(there, solved.usage, axes=1)])
+            return expected, float(solved.errors.max(initial=0.0))
         padded = self._padded(prices)
         slot, n_kept = places(self.mdp, self.structure, self.implementation)
         expected = np.zeros((1 + padded.shape[0], padded.shape[1]))
         self._pass(padded, slot, weight, expected, np.empty((n_kept, expected.size)), np.empty((0, 0), np.int8))
         return expected[:, : len(prices)], 0.0
 
-    def _by_policy_iteration(self, prices: Floats) -> tuple[Floats, npt.NDArray[np.int8], float]:
-        """The same over a model with cycles."""
-        free = np.flatnonzero(~self.cost.any(axis=1)).tolist()
-        rows, matrices = self._quotient(free), list(self.mdp.transitions.values())
-        result = np.empty((self.mdp.n_states, 1 + prices.shape[1], len(prices)))
-        policy, bound = np.empty((self.mdp.n_states, len(prices)), np.int8), 0.0
-        choice = leaving_choice(rows)
-        for lane, penalty in enumerate(np.minimum(prices, HUGE)):
-            optimum, error = self._optimum(rows, penalty, choice)
-            if error > self.tol:
-                raise ConvergenceError(f"tol={self.tol:g} was not reached; the bound reached is {error:g}", error)
-            choice, bound = optimum.choice, max(bound, error)
-            result[:, 0, lane] = optimum.success[rows.group]
-            result[:, 1:, lane] = optimum.usage[rows.group]
-            policy[:, lane] = policy_of(rows, matrices, choice)
-        return result, policy, bound
-
-    def _optimum(self, rows: Quotient, penalty: Floats, choice: Ints) -> tuple[Optimum, float]:
-        """Optimum for one vector of penalties, and its proven error.
-
-        What has a cost but no price would leave open which of many policies uses least. It gets a price so small that
-        it decides between equals only; the proof is for the price 0.
-        """
-        price, units = self.cost @ penalty, self.cost.sum(axis=1)
-        unpriced = (price == 0.0) & (units > 0)
-        if not unpriced.any():
-            optimum = self._priced(rows, price, choice)
-            value = optimum.success - optimum.usage @ penalty
-            return optimum, self._error(rows, rows, price, value, optimum.choice)
-        coarse = self._quotient(np.flatnonzero(price == 0.0).tolist())
-        for tiny in SMALL_PRICES:
-            optimum = self._priced(rows, np.where(unpriced, tiny * units, price), choice)
-            value = optimum.success - optimum.usage @ penalty
-            error = self._error(rows, coarse, price, value, optimum.choice)
-            if error <= self.tol:
-                break
-        return optimum, error
-
-    def _priced(self, rows: Quotient, price: Floats, choice: Ints) -> Optimum:
-        return policy_iteration(rows, price[rows.action], self.cost[rows.action], choice, TIE, TIE_USAGE)
-
-    def _error(self, rows: Quotient, coarse: Quotient, price: Floats, value: Floats, choice: Ints) -> float:
-        """Proven error of `value` over the groups of `rows`; `coarse` has the groups of all actions that are free."""
-        own = policy_error(rows, price[rows.action], value, choice)
-        if coarse is rows:
-            return own + gap_above(rows, price[rows.action], value, choice)
-        best = np.full(len(coarse.fixed), -np.inf)
-        np.maximum.at(best, coarse.group, value[rows.group])
-        return own + gap_above(coarse, price[coarse.action], best, np.full(len(best), STAY))
-
-    def _quotient(self, free: list[int]) -> Quotient:
-        known = self.mdp.derived
-        key = ("quotient", tuple(free))
-        if key not in known:
-            _, structure = prepared(self.mdp, self.implementation, free)
-            assert isinstance(structure, Components)
-            known[key] = quotient(list(self.mdp.transitions.values()), self.mdp.terminal_value, structure, free)
-        result: Quotient = known[key]
-        return result
+    def _groups(self, prices: Floats) -> tuple[PricedGroups, Lanes]:
+        """One pass over a model with cycles."""
+        groups = PricedGroups(self.mdp, self.cost, self.tol, self.implementation)
+        lanes = groups.solve(np.minimum(prices, HUGE))
+        error = float(lanes.errors.max(initial=0.0))
+        if error > self.tol:
+            raise ConvergenceError(f"tol={self.tol:g} was not reached; the bound reached is {error:g}", error)
+        return groups, lanes
 
     def _padded(self, prices: Floats) -> Floats:
         """Penalties as the kernel takes them, (dims, lanes), up to a number of lanes that it is fast for."""

@@ -17,6 +17,8 @@ Mask = npt.NDArray[np.bool_]
 
 # Components up to this size are eliminated in topological order; larger ones need an order that limits the fill.
 SMALL_COMPONENT = 32
+# States up to which a dense matrix is faster.
+DENSE = 64
 # Powers of a component's matrix to try before its factors; a chain whose mass leaves faster needs no more.
 MAX_POWERS = 2_000
 
@@ -68,8 +70,9 @@ def _powers_needed(matrix: sp.csr_array) -> int | None:
 
 def solve_transient(matrix: sp.csr_array, right: Floats) -> Floats:
     """(I - matrix)^-1 right for a transient `matrix`, `right` of shape (n, k), refined once."""
-    if not len(right):
-        return right
+    if len(right) <= DENSE:
+        result: Floats = np.linalg.solve(np.eye(len(right)) - matrix.toarray(), right)
+        return result
     system, order = transient_system(matrix)
     result = np.empty_like(right)
     result[order] = system.solve(right[order])

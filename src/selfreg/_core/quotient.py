@@ -227,7 +227,7 @@ def gap_above(rows: Quotient, price: Floats, value: Floats, choice: Ints) -> flo
     by `margin` have no say while delta max(w) stays below half of it.
     """
     slack = value[rows.row_group] - (rows.matrix @ value - price)
-    delta = max(0.0, -float(slack.min(initial=0.0))) + _rounding(rows)
+    delta = max(0.0, -float(slack.min(initial=0.0))) + rounding_of(rows)
     for margin in (1e-4, 1e-6, 1e-8, 1e-10, 1e-12):
         steps = _most_steps(rows, slack <= margin, choice)
         if delta * steps <= margin / 2:
@@ -240,10 +240,11 @@ def policy_error(rows: Quotient, price: Floats, value: Floats, choice: Ints) -> 
     moving = choice[choice != STAY]
     missed = (rows.matrix @ value - price)[moving] - value[rows.row_group[moving]]
     none = np.zeros(len(rows.action), np.bool_)
-    return (float(np.abs(missed).max(initial=0.0)) + _rounding(rows)) * _most_steps(rows, none, choice)
+    return (float(np.abs(missed).max(initial=0.0)) + rounding_of(rows)) * _most_steps(rows, none, choice)
 
 
-def _rounding(rows: Quotient) -> float:
+def rounding_of(rows: Quotient) -> float:
+    """What a backup in double precision can be off."""
     return (int(np.diff(rows.matrix.indptr).max(initial=0)) + 3) * EPSILON
 
 
@@ -253,7 +254,7 @@ def _most_steps(rows: Quotient, near: npt.NDArray[np.bool_], choice: Ints) -> fl
     for _ in range(ROUNDS):
         try:
             after = rows.evaluate(choice, np.ones((len(near), 1)), np.where(np.isnan(rows.fixed), 1.0, 0.0)[:, None])
-        except RuntimeError:  # singular: a policy that never leaves
+        except (RuntimeError, np.linalg.LinAlgError):  # singular: a policy that never leaves
             return np.inf
         w = after[:, 0]
         if not (np.isfinite(w).all() and w.min(initial=1.0) >= 0.0):

@@ -1,0 +1,206 @@
+# Fixed points over groups of states for models with cycles, many lanes at once; see `quotient.py` for groups and rows.
+#
+# A lane is one problem: x(g) = max over rows r of g of reward(r) + sum_h R[r, h] x(h), or the same with the row of each
+# group given. Components come successors first; one with a cycle is swept (Gauss-Seidel) until no lane changes by more
+# than `target`, each lane accelerated by Anderson mixing on its own as in `_components`. Nothing is proven here: the
+# caller looks at what a backup changes.
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdlib cimport free, malloc
+
+
+cdef extern from "_sweeps.h" nogil:
+    struct Lanes "selfreg_lanes":
+        int64_t width
+        int64_t choices
+        const int64_t* starts
+        const int64_t* indptr
+        const int32_t* indices
+        const double* data
+        const int64_t* action
+        const double* reward
+        const uint8_t* waits
+        const int64_t* choice
+
+    void selfreg_sweep(const Lanes* m, int64_t first, int64_t last, double* x, double* step, double* largest,
+                       double* scratch) noexcept
+    void selfreg_lane_dot(const double* a, const double* b, int64_t groups, int64_t width, double* sum) noexcept
+    void selfreg_lane_subtract(double* x, const double* moved, const double* weight, int64_t groups,
+                               int64_t width) noexcept
+    void selfreg_lane_remember(const double* step, const double* x, double* last_step, double* last_image,
+                               double* changed, double* moved, int64_t size) noexcept
+
+cdef enum:
+    WINDOW = 3                            # earlier sweeps that Anderson mixing combines
+    RESET = 1000                          # times the best change: mixing went astray
+    SIGNALS = 1 << 22                     # entries times lanes between two looks for Ctrl-C
+
+
+cdef struct Scratch:
+    double* step                          # (groups of the largest component, width), as the next two
+    double* last_step
+    double* last_image
+    double* history                       # (2 * WINDOW, groups of the largest component, width)
+    double* row                           # (2, width)
+    double* largest                       # (width,)
+    double* gram                          # (WINDOW, WINDOW, width)
+    double* weight                        # (WINDOW, width)
+
+
+def sweep_components(
+    const int64_t[::1] components,        # IN  (components + 1,) into groups, successors first
+    const int64_t[::1] starts,            # IN  (groups + 1,) into rows
+    const int64_t[::1] indptr,            # IN  (rows + 1,) into entries
+    const int32_t[::1] indices,           # IN  (entries,) groups
+    const double[::1] data,               # IN  (entries,)
+    const int64_t[::1] action,            # IN  (rows,)
+    const double[:, ::1] reward,          # IN  (actions, width)
+    const uint8_t[::1] waits,             # IN  (groups,)
+    const int64_t[:, ::1] choice,         # IN  (groups, choices) row of each lane, -1 for none; (0, 0): the best row
+    double target,                        # IN  change at which a component is done
+    int64_t max_sweeps,                   # IN  of a component
+    double[:, ::1] x,                     # INOUT (groups, width) first guess; terminal groups keep theirs
+):
+    """Solve all components; whether every one got there within `max_sweeps`."""
+    cdef Py_ssize_t n_components = components.shape[0] - 1, c
+    cdef int64_t largest = 0, size
+    cdef int done = 1
+    cdef Lanes m
+    cdef Scratch scratch
+    if x.shape[0] == 0 or x.shape[1] == 0:
+        return True
+    m.width, m.choices = x.shape[1], choice.shape[1]
+    m.starts, m.indptr, m.action = &starts[0], &indptr[0], &action[0] if action.shape[0] else NULL
+    m.indices = &indices[0] if indices.shape[0] else NULL
+    m.data = &data[0] if data.shape[0] else NULL
+    m.reward, m.waits, m.choice = &reward[0, 0], &waits[0], &choice[0, 0] if choice.shape[0] else NULL
+    for c in range(n_components):
+        largest = max(largest, components[c + 1] - components[c])
+    size = largest * m.width
+    cdef double* block = <double*> malloc(((3 + 2 * WINDOW) * size + (3 + WINDOW * WINDOW + WINDOW) * m.width)
+                                          * sizeof(double))
+    if block == NULL:
+        raise MemoryError(f"sweeps over a component of {largest} groups")
+    scratch.step, scratch.last_step, scratch.last_image = block, block + size, block + 2 * size
+    scratch.history = block + 3 * size
+    scratch.row = scratch.history + 2 * WINDOW * size
+    scratch.largest = scratch.row + 2 * m.width
+    scratch.gram = scratch.largest + m.width
+    scratch.weight = scratch.gram + WINDOW * WINDOW * m.width
+    try:
+        with nogil:
+            for c in range(n_components):
+                if not solve_component(&m, &scratch, components[c], components[c + 1], target, max_sweeps, &x[0, 0]):
+                    done = 0
+                    break
+        return bool(done)
+    finally:
+        free(block)
+
+
+cdef int solve_component(const Lanes* m, const Scratch* scratch, int64_t first, int64_t last, double target,
+                         int64_t max_sweeps, double* x) except -1 nogil:
+    """Sweep groups [first, last) until no lane changes by more than `target`; whether it came to that."""
+    cdef int64_t count = 0, looked = 0, size = (last - first) * m.width, lane
+    cdef int kept = 0
+    cdef double change, best = -1.0
+    if last - first == 1 and not depends_on_itself(m, first):
+        selfreg_sweep(m, first, last, x, scratch.step, scratch.largest, scratch.row)
+        return 1
+    while count < max_sweeps:
+        selfreg_sweep(m, first, last, x, scratch.step, scratch.largest, scratch.row)
+        count += 1
+        change = 0.0
+        for lane in range(m.width):
+            change = max(change, scratch.largest[lane])
+        if change <= target:
+            return 1
+        if best >= 0.0 and change > RESET * best:
+            kept, best = 0, change
+        else:
+            kept = remember(m, scratch, x + first * m.width, last - first, kept, best >= 0.0)
+            best = change if best < 0.0 else min(best, change)
+        if kept:
+            mix(m, scratch, x + first * m.width, last - first, min(kept, WINDOW))
+        looked += (m.indptr[m.starts[last]] - m.indptr[m.starts[first]]) * m.width + size
+        if looked > SIGNALS:
+            looked = 0
+            with gil:
+                PyErr_CheckSignals()
+    return 0
+
+
+cdef bint depends_on_itself(const Lanes* m, int64_t g) noexcept nogil:
+    cdef int64_t e
+    for e in range(m.indptr[m.starts[g]], m.indptr[m.starts[g + 1]]):
+        if m.indices[e] == g:
+            return True
+    return False
+
+
+cdef int remember(const Lanes* m, const Scratch* scratch, const double* x, int64_t groups, int kept, bint again,
+                  ) noexcept nogil:
+    """Take the sweep just made into the history; the number of differences that it holds, over time."""
+    cdef int64_t size = groups * m.width, lane
+    cdef int k = kept % WINDOW, j
+    cdef double* changed = scratch.history + 2 * k * size
+    selfreg_lane_remember(scratch.step, x, scratch.last_step, scratch.last_image, changed, changed + size, size)
+    if not again:
+        return 0
+    for j in range(min(kept + 1, WINDOW)):
+        selfreg_lane_dot(changed, scratch.history + 2 * j * size, groups, m.width,
+                         scratch.gram + (k * WINDOW + j) * m.width)
+        for lane in range(m.width):
+            scratch.gram[(j * WINDOW + k) * m.width + lane] = scratch.gram[(k * WINDOW + j) * m.width + lane]
+    return kept + 1
+
+
+cdef void mix(const Lanes* m, const Scratch* scratch, double* x, int64_t groups, int size) noexcept nogil:
+    """Move every lane to where its earlier changes, combined, cancel the last one best."""
+    cdef int64_t lane
+    cdef int k
+    for k in range(size):
+        selfreg_lane_dot(scratch.history + 2 * k * groups * m.width, scratch.step, groups, m.width,
+                         scratch.weight + k * m.width)
+    for lane in range(m.width):
+        mixing_weights(m.width, scratch, lane, size)
+    for k in range(size):
+        selfreg_lane_subtract(x, scratch.history + (2 * k + 1) * groups * m.width, scratch.weight + k * m.width,
+                              groups, m.width)
+
+
+cdef void mixing_weights(int64_t width, const Scratch* scratch, int64_t lane, int size) noexcept nogil:
+    """Normal equations of one lane by Cholesky, changes scaled to length 1; weights 0 where they cannot be solved."""
+    cdef double[WINDOW][WINDOW] root
+    cdef double[WINDOW] length
+    cdef double[WINDOW] weight
+    cdef double total
+    cdef int i, j, k
+    for k in range(size):
+        total = scratch.gram[(k * WINDOW + k) * width + lane]
+        if not total > 0.0:
+            break
+        length[k] = total ** 0.5
+        weight[k] = scratch.weight[k * width + lane] / length[k]
+        for j in range(k + 1):
+            total = scratch.gram[(k * WINDOW + j) * width + lane] / (length[k] * length[j])
+            for i in range(j):
+                total -= root[k][i] * root[j][i]
+            if j < k:
+                root[k][j] = total / root[j][j]
+            else:
+                root[k][k] = max(total + 1e-14, 1e-300) ** 0.5
+        for j in range(k):
+            weight[k] -= root[k][j] * weight[j]
+        weight[k] /= root[k][k]
+    else:
+        for k in range(size - 1, -1, -1):
+            for j in range(k + 1, size):
+                weight[k] -= root[j][k] * weight[j]
+            weight[k] /= root[k][k]
+        for k in range(size):
+            scratch.weight[k * width + lane] = weight[k] / length[k]
+        return
+    for k in range(size):
+        scratch.weight[k * width + lane] = 0.0

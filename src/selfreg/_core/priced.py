@@ -1,0 +1,223 @@
+"""Optimal policies for many vectors of prices in a model with cycles, each with a proven error.
+
+All lanes are swept together; where that fails, or a tie is to be broken, policy iteration with exact solutions takes
+over for the lane.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from selfreg._core import chooser
+from selfreg._core.quotient import (
+    EPSILON,
+    STAY,
+    Ints,
+    Optimum,
+    Quotient,
+    gap_above,
+    leaving_choice,
+    policy_error,
+    policy_iteration,
+    policy_of,
+    quotient,
+    rounding_of,
+)
+from selfreg._core.structure import Components, prepared
+from selfreg.mdp import InterventionMDP
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+# Differences of this size are rounding: penalized values of two actions, and the usages that decide between them.
+TIE, TIE_USAGE = 2.0**-46, 1e-12
+# Prices for help that has none, from the first to the last that is tried: they only decide between equals.
+SMALL_PRICES = (1e-8, 1e-10, 1e-12)
+# What a value of a sweep can be off where that is not known better, and a usage that is worth breaking a tie for.
+NEAR, SAVING = 1e-11, 1e-9
+MAX_SWEEPS = 2000
+
+
+class Lanes(NamedTuple):
+    """Policies of all lanes and what they attain from every group.
+
+    Attributes
+    ----------
+    choice : int64 (groups, L)
+        Row taken, or STAY.
+    success : float64 (groups, L)
+    usage : float64 (groups, dims, L)
+    errors : float64 (L,)
+        Proven error of success less penalties paid.
+    """
+
+    choice: Ints
+    success: Floats
+    usage: Floats
+    errors: Floats
+
+
+class PricedGroups:
+    """A model with cycles whose actions have costs (actions, dims), each kind of which gets a price a lane."""
+
+    def __init__(self, mdp: InterventionMDP, cost: Floats, tol: float, implementation: str | None) -> None:
+        self.mdp, self.cost, self.tol, self.implementation = mdp, cost, tol, implementation
+        self.units = cost.sum(axis=1)
+        self.rows = self._quotient(np.flatnonzero(self.units == 0.0).tolist())
+
+    def solve(self, penalties: Floats) -> Lanes:
+        """Optimal policies for finite `penalties` (L, dims)."""
+        price = self.cost @ penalties.T
+        lanes = self._swept(price, penalties)
+        again = np.flatnonzero(lanes.errors > self.tol)
+        choice = leaving_choice(self.rows)
+        for lane in again.tolist():
+            optimum, lanes.errors[lane] = self._directly(penalties[lane], choice)
+            choice = lanes.choice[:, lane] = optimum.choice
+            lanes.success[:, lane], lanes.usage[:, :, lane] = optimum.success, optimum.usage
+        return lanes
+
+    def policies(self, choice: Ints) -> npt.NDArray[np.int8]:
+        """int8 (n, L): actions of all states for `choice` (groups, L)."""
+        matrices = list(self.mdp.transitions.values())
+        return np.stack([policy_of(self.rows, matrices, column) for column in choice.T], axis=1)
+
+    def _quotient(self, free: list[int]) -> Quotient:
+        known, key = self.mdp.derived, ("quotient", tuple(free))
+        if key not in known:
+            _, structure = prepared(self.mdp, self.implementation, free)
+            assert isinstance(structure, Components)
+            known[key] = quotient(list(self.mdp.transitions.values()), self.mdp.terminal_value, structure, free)
+        result: Quotient = known[key]
+        return result
+
+    # ---- all lanes together ---------------------------------------------------------------------------------------
+
+    def _swept(self, price: Floats, penalties: Floats) -> Lanes:
+        """All lanes by sweeps; an infinite error where that did not lead to a policy."""
+        rows, dims, count = self.rows, self.cost.shape[1], price.shape[1]
+        steps = self._most_steps()
+        target = min(max(self.tol / (16 * steps), 4 * EPSILON), 1e-12) if np.isfinite(steps) else 1e-14
+        unpriced = (price == 0.0) & (self.units > 0)[:, None]
+        charged = np.where(unpriced, SMALL_PRICES[-1] * self.units[:, None], price)
+        value, usage = np.zeros((len(rows.fixed), count)), np.zeros((len(rows.fixed), dims * count))
+        value[~np.isnan(rows.fixed)] = rows.fixed[~np.isnan(rows.fixed), None]
+        errors = np.full(count, np.inf)
+        if not self._sweep(-charged, np.empty((0, 0), np.int64), target, value):
+            return Lanes(np.full(value.shape, STAY), value, usage.reshape(-1, dims, count), errors)
+        choice, slack = self._choose(value, charged)
+        done = self._sweep(np.repeat(self.cost, count, axis=1), choice, target, usage)
+        used = usage.reshape(-1, dims, count)
+        paid = np.einsum("gdl,ld->gl", used, penalties)
+        if done:
+            errors = self._errors(price, value, choice, paid, steps)
+            errors[self._ties(value, slack, used.sum(axis=1))] = np.inf
+        return Lanes(choice, value + paid, used, errors)
+
+    def _sweep(self, reward: Floats, choice: Ints, target: float, x: Floats) -> bool:
+        rows = self.rows
+        done: bool = chooser.kernel("sweeps", self.implementation).sweep_components(
+            rows.components,
+            rows.starts,
+            rows.matrix.indptr.astype(np.int64),
+            rows.matrix.indices.astype(np.int32, copy=False),
+            rows.matrix.data,
+            rows.action,
+            np.ascontiguousarray(reward),
+            rows.waits.view(np.uint8),
+            np.ascontiguousarray(choice),
+            target,
+            MAX_SWEEPS,
+            x,
+        )
+        return done and bool(np.isfinite(x).all())
+
+    def _choose(self, value: Floats, price: Floats) -> tuple[Ints, Floats]:
+        """Best row of every group and lane, and by how much every row (rows, L) falls short of the best."""
+        rows = self.rows
+        gain = rows.matrix @ value - price[rows.action]
+        choice, has = np.full(value.shape, STAY), np.flatnonzero(np.diff(rows.starts))
+        if len(has):
+            best = np.full(value.shape, -np.inf)
+            best[has] = np.maximum.reduceat(gain, rows.starts[has])
+            numbers = np.where(gain >= best[rows.row_group], np.arange(len(gain))[:, None], len(gain))
+            choice[has] = np.minimum.reduceat(numbers, rows.starts[has])
+            choice[rows.waits[:, None] & (best <= 0.0)] = STAY
+        return choice, value[rows.row_group] - gain
+
+    def _ties(self, value: Floats, slack: Floats, usage: Floats) -> Mask:
+        """bool (L,): whether a row as good as the one taken, or staying, uses less."""
+        rows = self.rows
+        saved = usage[rows.row_group] - (rows.matrix @ usage + self.units[rows.action][:, None])
+        stays = (value <= NEAR) & (usage > SAVING) & rows.waits[:, None]
+        result: Mask = ((slack <= NEAR) & (saved > SAVING)).any(axis=0) | stays.any(axis=0)
+        return result
+
+    def _errors(self, price: Floats, value: Floats, choice: Ints, paid: Floats, steps: float) -> Floats:
+        """Proven errors (L,) of `value` and of the penalties `paid` (groups, L), that of the policies `choice`.
+
+        As in `gap_above` and `policy_error`, with w for all rows.
+        """
+        if not np.isfinite(steps):
+            lanes = range(value.shape[1])
+            return np.array([self._error(price[:, i], value[:, i].copy(), choice[:, i].copy()) for i in lanes])
+        rows = self.rows
+        gain = rows.matrix @ value - price[rows.action] - value[rows.row_group]
+        owed = rows.matrix @ paid + price[rows.action] - paid[rows.row_group]
+        above: Floats = np.maximum(gain.max(axis=0, initial=0.0), 0.0) + _missed(gain, choice) + _missed(owed, choice)
+        return (above + 3 * rounding_of(rows)) * steps
+
+    def _most_steps(self) -> float:
+        """Largest entry of some w >= 1 + matrix w in all rows; inf where none was found. Kept with the model."""
+        known, key = self.mdp.derived, ("steps", tuple(self.rows.stays))
+        if key not in known:
+            rows, live = self.rows, np.isnan(self.rows.fixed)
+            w = np.zeros((len(live), 1))
+            known[key] = np.inf
+            if self._sweep(np.ones((len(self.cost), 1)), np.empty((0, 0), np.int64), 1e-3, w):
+                short = float((1.0 + rows.matrix @ w[:, 0] - w[rows.row_group, 0]).max(initial=0.0))
+                known[key] = max(1.0, float(w.max(initial=0.0))) / (1.0 - short) if short < 0.5 else np.inf
+        result: float = known[key]
+        return result
+
+    # ---- one lane -------------------------------------------------------------------------------------------------
+
+    def _directly(self, penalty: Floats, choice: Ints) -> tuple[Optimum, float]:
+        """Optimum for one vector of penalties, and its proven error.
+
+        What has a cost but no price would leave open which of many policies uses least. It gets a price so small that
+        it decides between equals only; the proof is for the price 0.
+        """
+        price = self.cost @ penalty
+        unpriced = (price == 0.0) & (self.units > 0)
+        for tiny in SMALL_PRICES if unpriced.any() else (0.0,):
+            charged = np.where(unpriced, tiny * self.units, price)
+            rows, action = self.rows, self.rows.action
+            optimum = policy_iteration(rows, charged[action], self.cost[action], choice, TIE, TIE_USAGE)
+            error = self._error(price, optimum.success - optimum.usage @ penalty, optimum.choice)
+            if error <= self.tol:
+                break
+        return optimum, error
+
+    def _error(self, price: Floats, value: Floats, choice: Ints) -> float:
+        """Proven error of `value` (groups,), that of the policy `choice`; over the groups of all that is free."""
+        rows = self.rows
+        own = policy_error(rows, price[rows.action], value, choice)
+        if not ((price == 0.0) & (self.units > 0)).any():
+            return own + gap_above(rows, price[rows.action], value, choice)
+        coarse = self._quotient(np.flatnonzero(price == 0.0).tolist())
+        best = np.full(len(coarse.fixed), -np.inf)
+        np.maximum.at(best, coarse.group, value[rows.group])
+        return own + gap_above(coarse, price[coarse.action], best, np.full(len(best), STAY))
+
+
+def _missed(change: Floats, choice: Ints) -> Floats:
+    """Largest |change| (rows, L) of the rows taken, lane by lane."""
+    if not len(change):
+        return np.zeros(choice.shape[1])
+    taken = np.abs(np.take_along_axis(change, np.maximum(choice, 0), axis=0))
+    result: Floats = np.where(choice != STAY, taken, 0.0).max(axis=0, initial=0.0)
+    return result
