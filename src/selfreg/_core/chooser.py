@@ -8,11 +8,11 @@ from types import ModuleType
 
 SUFFIX = {"cython": "", "numba": "_nb", "python": "_py"}
 # Each family is compiled in one way, and has a twin in Python.
-COMPILED = {"graph": "cython", "budget": "cython", "components": "cython", "simulate": "numba"}
+COMPILED = {"graph": "cython", "budget": "cython", "batch": "cython", "components": "cython", "simulate": "numba"}
 
 
 def kernel(stem: str, implementation: str | None = None) -> ModuleType:
-    """Module that implements kernel family `stem` ("graph", "budget", "components", "simulate").
+    """Module that implements kernel family `stem` ("graph", "budget", "batch", "components", "simulate").
 
     `implementation` is "cython" ("numba" for "simulate") or "python"; None reads the environment variable
     SELFREG_IMPLEMENTATION, where "cython" stands for all that is compiled, and falls back to that. An implementation
