@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfreg.mdp import InterventionMDP
 from selfreg.solve import ConvergenceError, Solution, StartSolution, solve, solve_memory
+from selfreg.sweep import LocalExecutor, ModelGrid, RayExecutor, Sweep, read_sweep, sweep
 
 if TYPE_CHECKING:
     from selfreg.helper import Decision, Helper, Ledger
@@ -29,13 +30,19 @@ __all__ = [
     "Helper",
     "InterventionMDP",
     "Ledger",
+    "LocalExecutor",
+    "ModelGrid",
+    "RayExecutor",
     "Simulation",
     "Solution",
     "StartSolution",
+    "Sweep",
     "expected_usage",
+    "read_sweep",
     "simulate",
     "solve",
     "solve_memory",
+    "sweep",
     "usage_distribution",
 ]
 

@@ -181,9 +181,15 @@ def solve_model(mdp: Any, budget: Any) -> tuple[int, ...]:
     if not isinstance(mdp, InterventionMDP):
         raise TypeError(f"mdp must be an InterventionMDP; got {type(mdp).__name__}")
     result = amounts("budget", budget)
-    if len(result) != mdp.n_budgets:
-        raise ValueError(f"budget {budget!r} has {len(result)} entries; the costs of this model have {mdp.n_budgets}")
+    budgets_fit(result, mdp.n_budgets)
     return result
+
+
+def budgets_fit(budget: tuple[int, ...], n_budgets: int) -> None:
+    """A budget has one entry for each of the model's budgets."""
+    if len(budget) != n_budgets:
+        shown = budget[0] if len(budget) == 1 else budget
+        raise ValueError(f"budget {shown} has {len(budget)} entries; the costs of this model have {n_budgets}")
 
 
 def positive(label: str, value: Any) -> float:

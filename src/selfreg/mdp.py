@@ -78,6 +78,17 @@ class InterventionMDP:
         object.__setattr__(self, "terminal_value", value)
         object.__setattr__(self, "costs", MappingProxyType(_validate.costs(costs, help_types)))
 
+    @classmethod
+    def _trusted(
+        cls, transitions: Mapping[str, sp.csr_array], terminal_value: npt.NDArray[np.float64], costs: Mapping[str, Any]
+    ) -> InterventionMDP:
+        """Model of parts of a model that was validated before."""
+        mdp = object.__new__(cls)
+        object.__setattr__(mdp, "transitions", MappingProxyType(dict(transitions)))
+        object.__setattr__(mdp, "terminal_value", terminal_value)
+        object.__setattr__(mdp, "costs", MappingProxyType(dict(costs)))
+        return mdp
+
     @cached_property
     def actions(self) -> tuple[str, ...]:
         return tuple(self.transitions)
