@@ -109,10 +109,11 @@ class RayExecutor:
             ray.init(address=self.address, logging_level="warning", include_dashboard=False, **limit)
         try:
             yield from self._run(ray, batches, job)
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
         except ray.exceptions.RayError as error:
-            raise ConnectionError(f"Ray gave up ({type(error).__name__}): {error}") from error
+            cause = getattr(error, "cause", error)  # of a task that raised
+            if not isinstance(cause, ray.exceptions.RayError):
+                raise cause from None
+            raise ConnectionError(f"Ray gave up ({type(cause).__name__}): {cause}") from error
         finally:
             if started:
                 ray.shutdown()
