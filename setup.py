@@ -13,7 +13,8 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-MODULES = [f"selfreg._core.{name}" for name in ("_graph", "_budget", "_components", "_lanes", "_penalty", "_sweeps")]
+KERNELS = ("_batch", "_budget", "_components", "_graph", "_lanes", "_penalty", "_sweeps")
+MODULES = [f"selfreg._core.{name}" for name in KERNELS]
 
 DEBUG = os.environ.get("SELFREG_DEBUG") == "1"
 SANITIZE = os.environ.get("SELFREG_SANITIZE") == "1"

@@ -8,6 +8,7 @@ from selfreg.constrained import ConstrainedMixture, constrained
 from selfreg.frontier import Frontier, RewardSearch, StationaryMixture, frontier, reward_search
 from selfreg.mdp import InterventionMDP
 from selfreg.solve import ConvergenceError, Solution, StartSolution, solve, solve_memory
+from selfreg.sweep import LocalExecutor, ModelGrid, RayExecutor, Sweep, read_sweep, sweep
 
 if TYPE_CHECKING:
     from selfreg.hard_cap import HardCapPrice, hard_cap_price
@@ -46,24 +47,30 @@ __all__ = [
     "Helper",
     "InterventionMDP",
     "Ledger",
+    "LocalExecutor",
+    "ModelGrid",
     "PenalizedSolution",
     "PolicyValue",
+    "RayExecutor",
     "RewardSearch",
     "Simulation",
     "Solution",
     "StartSolution",
     "StationaryMixture",
+    "Sweep",
     "allocate",
     "constrained",
     "evaluate_policy",
     "expected_usage",
     "frontier",
     "hard_cap_price",
+    "read_sweep",
     "reward_search",
     "simulate",
     "solve",
     "solve_memory",
     "solve_penalized",
+    "sweep",
     "usage_distribution",
 ]
 

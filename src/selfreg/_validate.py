@@ -205,8 +205,7 @@ def solve_model(mdp: Any, budget: Any) -> tuple[int, ...]:
     """Largest budget of every kind, as a tuple, for a model."""
     model(mdp)
     result = amounts("budget", budget)
-    if len(result) != mdp.n_budgets:
-        raise ValueError(f"budget {budget!r} has {len(result)} entries; the costs of this model have {mdp.n_budgets}")
+    budgets_fit(result, mdp.n_budgets)
     return result
 
 
@@ -217,6 +216,13 @@ def budget_within(mdp: Any, budget: Any, shape: tuple[int, ...]) -> tuple[int, .
         most = tuple(size - 1 for size in shape)
         raise ValueError(f"budget {budget!r} is beyond the lattice of the policy, which ends at {most}")
     return result
+
+
+def budgets_fit(budget: tuple[int, ...], n_budgets: int) -> None:
+    """A budget has one entry for each of the model's budgets."""
+    if len(budget) != n_budgets:
+        shown = budget[0] if len(budget) == 1 else budget
+        raise ValueError(f"budget {shown} has {len(budget)} entries; the costs of this model have {n_budgets}")
 
 
 def positive(label: str, value: Any) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg import _validate
+from selfreg import _storage, _validate
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -77,6 +78,64 @@ class InterventionMDP:
         object.__setattr__(self, "transitions", MappingProxyType(matrices))
         object.__setattr__(self, "terminal_value", value)
         object.__setattr__(self, "costs", MappingProxyType(_validate.costs(costs, help_types)))
+
+    @classmethod
+    def _trusted(
+        cls, transitions: Mapping[str, sp.csr_array], terminal_value: npt.NDArray[np.float64], costs: Mapping[str, Any]
+    ) -> InterventionMDP:
+        """Model of parts of a model that was validated before."""
+        mdp = object.__new__(cls)
+        object.__setattr__(mdp, "transitions", MappingProxyType(dict(transitions)))
+        object.__setattr__(mdp, "terminal_value", terminal_value)
+        object.__setattr__(mdp, "costs", MappingProxyType(dict(costs)))
+        return mdp
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the model as a folder of npy arrays with a JSON header (`docs/scale.md` describes the format).
+
+        Parameters
+        ----------
+        path : path
+            Folder to make; it is there whole or not at all.
+        overwrite : bool
+            Replace a model that is there. A folder of anything else is never replaced.
+
+        Raises
+        ------
+        FileExistsError
+            If `path` is there and may not be replaced.
+        """
+        _storage.save(path, self.transitions, self.terminal_value, self.costs, overwrite)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, mmap: bool = True, validate: bool = True) -> InterventionMDP:
+        """Read a model that `save` wrote.
+
+        Parameters
+        ----------
+        path : path
+        mmap : bool
+            Map the arrays into memory, read-only, instead of reading them: a model larger than memory can then be solved
+            with keep="start", and processes share one copy. The folder must not be changed while it is in use.
+        validate : bool
+            Read through the arrays once and check them. Without, a broken file crashes the process or worse: only for
+            folders that you wrote yourself.
+
+        Raises
+        ------
+        ValueError
+            For a folder that holds no such model, with the file, the row and the rule that broke.
+
+        Examples
+        --------
+        >>> import tempfile, numpy as np, selfreg
+        >>> mdp = selfreg.InterventionMDP({"nohelp": np.array([[0, .5, .5], [0, 0, 0], [0, 0, 0]])}, [np.nan, 1, 0], {})
+        >>> folder = tempfile.mkdtemp()
+        >>> mdp.save(folder)
+        >>> selfreg.InterventionMDP.open(folder)
+        InterventionMDP(3 states, 1 live, actions nohelp)
+        """
+        return cls._trusted(*_storage.load(path, mmap, validate))
 
     @cached_property
     def actions(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ SUFFIX = {"cython": "", "numba": "_nb", "python": "_py"}
 COMPILED = {
     "graph": "cython",
     "budget": "cython",
+    "batch": "cython",
     "components": "cython",
     "penalty": "cython",
     "sweeps": "cython",

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
 from selfreg.data import NOHELP, Trajectory
-from selfreg.estimate.abstraction import Key, StateAbstraction
+from selfreg.estimate.abstraction import ExactKey, Key, StateAbstraction
 
 Floats = npt.NDArray[np.float64]
+
+# Steps that are kept as they are before they are summed up.
+STEPS_HELD = 1 << 17
+# A transition is one int64: state, action, next state plus 2.
+_STATE_BITS, _STATE_SHIFT, _LARGEST_ACTION = 28, 35, 127
 
 # P(success) of a truncated episode, from its last state on.
 TerminalScore = Callable[[Trajectory], float]
@@ -45,15 +51,35 @@ class Counts:
         """Per action, float64 (n,): how often it was taken in each state."""
         return {name: np.asarray(matrix.sum(axis=1)).ravel() for name, matrix in self.transitions.items()}
 
+    @classmethod
+    def merge(cls, parts: Iterable[Counts]) -> Counts:
+        """Sum of counts of parts of a log: what `count` finds in all of it, in the same order of states.
+
+        Sums are exact; where outcomes lie between 0 and 1, up to rounding.
+
+        Examples
+        --------
+        >>> from selfreg.data import Step, Trajectory
+        >>> from selfreg.estimate import Counts, ExactKey, count
+        >>> logs = [Trajectory("t", str(i), float(i), (Step("a"), Step("b"))) for i in range(2)]
+        >>> merged = Counts.merge([count(logs[:1], ExactKey()), count(logs[1:], ExactKey())])
+        >>> merged.keys == count(logs, ExactKey()).keys, merged.visits["nohelp"].tolist()
+        (True, [2.0, 2.0, 0.0, 0.0])
+        """
+        merger = Merger()
+        for part in parts:
+            merger.add(Partial.of(part))
+        return merger.counts()
+
 
 def count(
-    trajectories: Sequence[Trajectory], abstraction: StateAbstraction, terminal_score: TerminalScore | None = None
+    trajectories: Iterable[Trajectory], abstraction: StateAbstraction, terminal_score: TerminalScore | None = None
 ) -> Counts:
-    """Count the transitions of `trajectories`.
+    """Count the transitions of `trajectories`, in one pass.
 
     Parameters
     ----------
-    trajectories : sequence of Trajectory
+    trajectories : iterable of Trajectory
     abstraction : StateAbstraction
         Already fitted.
     terminal_score : callable, optional
@@ -64,24 +90,217 @@ def count(
     ValueError
         For a truncated episode without an outcome where there is no `terminal_score`.
     """
-    index: dict[Key, int] = {}
-    types = sorted({step.intervention for t in trajectories for step in t.steps if step.intervention is not None})
-    actions = {name: a for a, name in enumerate([NOHELP, *types])}
-    table: dict[tuple[int, int, int], float] = {}
-    starts: list[tuple[bool, int]] = []
+    counter = Counter(abstraction, terminal_score)
     for trajectory in trajectories:
-        path = [index.setdefault(abstraction.encode(trajectory, t), len(index)) for t in range(len(trajectory.steps))]
-        starts.append((trajectory.helped, path[0]))
-        taken = [actions[step.intervention or NOHELP] for step in trajectory.steps]
-        success = _success(trajectory, terminal_score)
-        edges = [(s, a, j, 1.0) for s, a, j in zip(path, taken, path[1:], strict=False)]
-        edges += [(path[-1], taken[-1], -2, success), (path[-1], taken[-1], -1, 1.0 - success)]
-        for s, a, j, weight in edges:
-            if weight:
-                table[s, a, j] = table.get((s, a, j), 0.0) + weight
-    n = len(index) + 2
-    entries = np.array([(s, a, j % n, weight) for (s, a, j), weight in table.items()]).reshape(-1, 4)
-    return Counts(tuple(index), {name: _matrix(entries, a, n) for name, a in actions.items()}, _starts(starts, n))
+        counter.add(trajectory)
+    return Counts.merge([counter.partial()])
+
+
+class Partial(NamedTuple):
+    """Counts of a part of a log, as they travel between processes and lie on disk.
+
+    Attributes
+    ----------
+    keys : list of Key
+        In the order of first appearance.
+    actions : list of str
+        `nohelp`, then help types in the order of first appearance.
+    place : int64 (entries, 3)
+        State, action, next state of every transition seen; next state -2 is success and -1 failure.
+    weight : float64 (entries,)
+    starts : float64 (2, states)
+        Episodes by first state: unhelped ones, then helped ones.
+    """
+
+    keys: list[Key]
+    actions: list[str]
+    place: npt.NDArray[np.int64]
+    weight: Floats
+    starts: Floats
+
+    @classmethod
+    def of(cls, counts: Counts | Partial) -> Partial:
+        """The same counts in this form."""
+        if isinstance(counts, Partial):
+            return counts
+        n = len(counts.keys) + 2
+        places, weights = [], []
+        for a, matrix in enumerate(counts.transitions.values()):
+            found = matrix.tocoo()
+            after = np.where(found.col >= n - 2, found.col - n, found.col)
+            places.append(np.stack([found.row, np.full(found.nnz, a), after], axis=1).astype(np.int64))
+            weights.append(found.data)
+        place = np.concatenate(places).reshape(-1, 3)
+        return cls(list(counts.keys), list(counts.transitions), place, np.concatenate(weights), counts.starts[:, :-2])
+
+
+class Counter:
+    """Counts a stream of trajectories in memory for the states and transitions that differ.
+
+    Parameters
+    ----------
+    abstraction : StateAbstraction
+        Already fitted.
+    terminal_score : callable, optional
+        As for `count`.
+    """
+
+    def __init__(self, abstraction: StateAbstraction, terminal_score: TerminalScore | None = None) -> None:
+        self._abstraction, self._terminal_score = abstraction, terminal_score
+        self._exact = abstraction if type(abstraction) is ExactKey else None
+        self._keys: list[Key] = []
+        self._index: dict[Any, int] = {}
+        self._of_task: dict[str, dict[Any, int]] = {}
+        self._actions = _Numbers([None])
+        self._sums = _Sums()
+        self._starts: dict[tuple[bool, int], int] = {}
+        self.episodes, self.steps = 0, 0
+        self._forget()
+
+    def _forget(self) -> None:
+        """Steps not yet summed: states and actions one after another, lengths and outcomes of episodes."""
+        self._path: list[int] = []
+        self._taken: list[int] = []
+        self._lengths: list[int] = []
+        self._outcomes: list[float] = []
+
+    def add(self, trajectory: Trajectory) -> None:
+        """Count one episode; ValueError, and nothing counted, where it has no outcome."""
+        success = _success(trajectory, self._terminal_score)
+        path = self._states(trajectory)
+        actions = self._actions
+        taken = [actions[step.intervention] for step in trajectory.steps]
+        start = (any(taken), path[0])
+        self._starts[start] = self._starts.get(start, 0) + 1
+        self._path += path
+        self._taken += taken
+        self._lengths.append(len(path))
+        self._outcomes.append(success)
+        self.episodes += 1
+        self.steps += len(path)
+        if len(self._path) >= STEPS_HELD:
+            self._sum_up()
+
+    def _states(self, trajectory: Trajectory) -> list[int]:
+        if self._exact is None:
+            keys: list[Any] = [self._abstraction.encode(trajectory, t) for t in range(len(trajectory.steps))]
+            index = self._index
+        else:
+            # The keys of `ExactKey.encode` without its call a step, by task and then by what is left of the key.
+            keys = [step.state if step.key is None else step.key for step in trajectory.steps]
+            if self._exact.step:
+                keys = [(key, t) for t, key in enumerate(keys)]
+            index = self._of_task.setdefault(trajectory.task, {})
+        path = [index.get(key, -1) for key in keys]
+        if -1 in path:
+            for t, key in enumerate(keys):
+                if key not in index:
+                    index[key] = len(self._keys)
+                    self._keys.append(key if self._exact is None else self._exact.encode(trajectory, t))
+                path[t] = index[key]
+        return path
+
+    def _sum_up(self) -> None:
+        if not self._path:
+            return
+        state, action = np.array(self._path, np.int64), np.array(self._taken, np.int64)
+        success = np.array(self._outcomes)
+        last = np.cumsum(self._lengths) - 1
+        inner = np.ones(len(state), np.bool_)
+        inner[last] = False
+        here = np.flatnonzero(inner)
+        steps = np.stack([state[here], action[here], state[here + 1]], axis=1)
+        ends = np.stack([state[last], action[last]], axis=1)
+        won, lost = (np.column_stack([ends, np.full(len(last), after)]) for after in (-2, -1))
+        self._sums.add(np.concatenate([steps, won, lost]), np.concatenate([np.ones(len(here)), success, 1 - success]))
+        self._forget()
+
+    def partial(self) -> Partial:
+        """What was counted so far."""
+        self._sum_up()
+        starts = np.zeros((2, len(self._keys)))
+        for (helped, state), times in self._starts.items():
+            starts[int(helped), state] = times
+        return Partial(list(self._keys), [name or NOHELP for name in self._actions], *self._sums.result(), starts)
+
+
+class Merger:
+    """Sum of partial counts, in the order in which they are added."""
+
+    def __init__(self) -> None:
+        self._index: dict[Key, int] = {}
+        self._actions = _Numbers([NOHELP])
+        self._sums = _Sums()
+        self._starts = np.zeros((2, 0))
+
+    def add(self, part: Partial) -> None:
+        """Add the counts of the part of the log that comes next."""
+        index = self._index
+        state = np.array([*(index.setdefault(key, len(index)) for key in part.keys), -2, -1], np.int64)
+        action = np.array([self._actions[name] for name in part.actions], np.int64)
+        if len(part.place):
+            s, a, j = part.place.T
+            self._sums.add(np.stack([state[s], action[a], state[j]], axis=1), part.weight)
+        starts = np.zeros((2, len(index)))
+        starts[:, : self._starts.shape[1]] = self._starts
+        starts[:, state[:-2]] += part.starts
+        self._starts = starts
+
+    def counts(self) -> Counts:
+        """Everything added so far."""
+        n = len(self._index) + 2
+        place, weight = self._sums.result()
+        names = list(self._actions)
+        transitions = {}
+        for name in [NOHELP, *sorted(names[1:])]:
+            chosen = place[:, 1] == self._actions[name]
+            s, j = place[chosen, 0].astype(np.int32), (place[chosen, 2] % n).astype(np.int32)
+            transitions[name] = sp.csr_array(sp.coo_array((weight[chosen], (s, j)), shape=(n, n)))
+        return Counts(tuple(self._index), transitions, np.pad(self._starts, ((0, 0), (0, 2))))
+
+
+class _Numbers(dict[Any, int]):
+    """Numbers of names, given out when first asked for."""
+
+    def __init__(self, names: Iterable[Any]) -> None:
+        super().__init__((name, i) for i, name in enumerate(names))
+
+    def __missing__(self, name: Any) -> int:
+        if len(self) > _LARGEST_ACTION:
+            raise ValueError(f"there are more than {_LARGEST_ACTION} help types; {name!r} is one too many")
+        number = self[name] = len(self)
+        return number
+
+
+class _Sums:
+    """Weights by (state, action, next state); what repeats is added up whenever as much again has come."""
+
+    def __init__(self) -> None:
+        self._code, self._weight = np.empty(0, np.int64), np.empty(0)
+        self._codes: list[npt.NDArray[np.int64]] = []
+        self._weights: list[Floats] = []
+        self._waiting = 0
+
+    def add(self, place: npt.NDArray[np.int64], weight: Floats) -> None:
+        s, a, j = place[weight != 0].T
+        self._codes.append((s << _STATE_SHIFT) | (a << _STATE_BITS) | (j + 2))
+        self._weights.append(weight[weight != 0])
+        self._waiting += len(s)
+        if self._waiting > max(STEPS_HELD, len(self._code)):
+            self._add_up()
+
+    def _add_up(self) -> None:
+        weights = np.concatenate([self._weight, *self._weights])
+        self._code, number = np.unique(np.concatenate([self._code, *self._codes]), return_inverse=True)
+        self._weight = np.bincount(number, weights, len(self._code))
+        self._codes, self._weights, self._waiting = [], [], 0
+
+    def result(self) -> tuple[npt.NDArray[np.int64], Floats]:
+        """Places int64 (entries, 3), sorted, and their weights."""
+        self._add_up()
+        mask = (1 << _STATE_BITS) - 1
+        action = (self._code >> _STATE_BITS) & _LARGEST_ACTION
+        return np.stack([self._code >> _STATE_SHIFT, action, (self._code & mask) - 2], axis=1), self._weight
 
 
 def _success(trajectory: Trajectory, terminal_score: TerminalScore | None) -> float:
@@ -92,16 +311,3 @@ def _success(trajectory: Trajectory, terminal_score: TerminalScore | None) -> fl
             f"episode {trajectory.episode!r} was cut off and has no outcome; it takes a PRM to say what it was worth"
         )
     return trajectory.outcome
-
-
-def _matrix(entries: Floats, action: int, n: int) -> sp.csr_array:
-    chosen = entries[entries[:, 1] == action]
-    places = (chosen[:, 0].astype(np.int32), chosen[:, 2].astype(np.int32))
-    return sp.csr_array(sp.coo_array((chosen[:, 3], places), shape=(n, n)))
-
-
-def _starts(starts: Sequence[tuple[bool, int]], n: int) -> Floats:
-    result = np.zeros((2, n))
-    for helped, state in starts:
-        result[int(helped), state] += 1.0
-    return result

@@ -1,0 +1,168 @@
+"""Results of a sweep on disk: a Parquet data set in parts, each there whole or not at all, and what makes it resumable.
+
+A folder holds `sweep.json` (what was asked) and `part-FIRST-LAST.parquet`, named by the places of the first and the last
+model in it. A part is written under a temporary name and renamed, so that after a kill the parts that are there
+are right, and places in no part are to be done.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from selfreg._batches import Results
+from selfreg._extras import needs
+from selfreg._files import written_whole
+
+with needs("logs", "sweep(out=...)"):
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+    import pyarrow.parquet as pq
+
+SETTINGS, SCHEMA = "sweep.json", "selfreg.sweep/1"
+COLUMNS = ("model", "name", "states", "bound", "value", "usage", "state_value", "policy", "error")
+
+
+class PartFolder:
+    """Parts of one sweep.
+
+    Parameters
+    ----------
+    path : path
+    settings : mapping, optional
+        What is asked, as JSON values. A folder that holds an answer to something else is refused.
+
+    Raises
+    ------
+    ValueError
+        For a folder of something else; names what differs.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
+        self.path = Path(path)
+        if settings is None:
+            if not (self.path / SETTINGS).is_file():
+                raise ValueError(f"{path} holds no sweep (it has no {SETTINGS})")
+        else:
+            self._agree({"schema": SCHEMA, **settings})
+        self.settings: dict[str, Any] = json.loads((self.path / SETTINGS).read_text(encoding="utf-8"))
+        if self.settings.get("schema") != SCHEMA:
+            raise ValueError(f"{path}/{SETTINGS} has schema {self.settings.get('schema')!r}; expected {SCHEMA!r}")
+        self.schema = _schema(self.settings)
+
+    def _agree(self, settings: dict[str, Any]) -> None:
+        file = self.path / SETTINGS
+        if not file.is_file():
+            if self.path.is_dir() and any(p for p in self.path.iterdir() if not p.name.startswith(".")):
+                raise ValueError(f"{self.path} is not empty and holds no sweep (no {SETTINGS}); choose another folder")
+            with written_whole(file) as temporary:
+                temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+            return
+        before = json.loads(file.read_text(encoding="utf-8"))
+        wanted = json.loads(json.dumps(settings))
+        for name in [*wanted, *before]:
+            if before.get(name) != wanted.get(name):
+                raise ValueError(
+                    f"{self.path} holds another sweep: its {name} is {before.get(name)!r}, now {wanted.get(name)!r}; "
+                    "choose another folder, or remove that one"
+                )
+
+    def remove_leftovers(self) -> None:
+        """Remove what a killed sweep was writing."""
+        for path in self.path.glob(".*.partial*"):
+            path.unlink(missing_ok=True)
+
+    def done(self) -> dict[int, int]:
+        """Places done, with the number of states of the model there."""
+        if not (parts := self._files()):
+            return {}
+        table = pq.read_table(parts, columns=["model", "states"], schema=self.schema)
+        return dict(zip(table["model"].to_pylist(), table["states"].to_pylist(), strict=True))
+
+    def write(self, results: Results) -> None:
+        """Write one part."""
+        places = [label.place for label in results.labels]
+        table = table_of(results, self.settings, self.schema)
+        with written_whole(self.path / f"part-{places[0]:09d}-{places[-1]:09d}.parquet") as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All parts, in the order of the models."""
+        parts = ds.dataset(self._files(), schema=self.schema, format="parquet")
+        names = self.schema.names if columns is None else [*columns]
+        if "model" in names:
+            return parts.to_table(columns=names).sort_by("model")
+        return parts.to_table(columns=["model", *names]).sort_by("model").select(names)
+
+    def one(self, column: str, place: int) -> Any:
+        """Entry of one model, as an array."""
+        parts = ds.dataset(self._files(), schema=self.schema, format="parquet")
+        found = parts.to_table(columns=[column], filter=ds.field("model") == place)[column]
+        return found[0].values.to_numpy(zero_copy_only=False)
+
+    def _files(self) -> list[str]:
+        return sorted(str(path) for path in self.path.glob("part-*.parquet"))
+
+
+def parameter_kind(values: Sequence[Any]) -> str:
+    """Column type that holds all values of a parameter; anything but numbers and strings is written as its text."""
+    plain = [value.item() if isinstance(value, np.generic) else value for value in values]
+    if all(isinstance(value, bool) for value in plain):
+        return "bool"
+    if all(isinstance(value, int) and not isinstance(value, bool) for value in plain):
+        return "int64"
+    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in plain):
+        return "float64"
+    return "string"
+
+
+def _schema(settings: Mapping[str, Any]) -> pa.Schema:
+    lattice = int(np.prod([b + 1 for b in settings["budget"]]))
+    types = {
+        "value": pa.list_(pa.float64(), lattice),
+        "usage": pa.list_(pa.float64(), lattice * len(settings["budget"])),
+        "state_value": pa.large_list(pa.float64()),
+        "policy": pa.large_list(pa.int8()),
+    }
+    kinds = {"bool": pa.bool_(), "int64": pa.int64(), "float64": pa.float64(), "string": pa.string()}
+    return pa.schema(
+        [
+            ("model", pa.int64()),
+            ("name", pa.string()),
+            *((name, kinds[kind]) for name, kind in settings["parameters"].items()),
+            ("states", pa.int64()),
+            ("bound", pa.float64()),
+            *((name, types[name]) for name in types if name in settings["keep"]),
+            ("error", pa.string()),
+        ]
+    )
+
+
+def table_of(results: Results, settings: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
+    """Results as a table: one row a model; lattices flattened in C order, budgets innermost in usage."""
+    columns: dict[str, Any] = {
+        "model": [label.place for label in results.labels],
+        "name": [label.name for label in results.labels],
+        "states": results.states,
+        "bound": results.bound,
+        "error": results.errors,
+    }
+    for i, (name, kind) in enumerate(settings["parameters"].items()):
+        values = [label.parameters[i] for label in results.labels]
+        columns[name] = [str(value) for value in values] if kind == "string" else values
+    flat = {"value": results.value, "usage": np.ascontiguousarray(results.usage.transpose(0, 2, 1))}
+    for name, array in flat.items():
+        if name in schema.names:
+            width = schema.field(name).type.list_size
+            columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), width)
+    for name, arrays in (("state_value", results.state_value), ("policy", results.policy)):
+        if name in schema.names:
+            ends = np.cumsum([0, *(array.size for array in arrays)])
+            joined = np.concatenate([array.reshape(-1) for array in arrays])
+            columns[name] = pa.LargeListArray.from_arrays(pa.array(ends), pa.array(joined))
+    return pa.table([columns[field.name] for field in schema], schema=schema)

@@ -1,0 +1,107 @@
+"""Where the models of a sweep come from: lists, iterators, folders of runs, functions of a parameter grid."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from selfreg._batches import Case, Label
+from selfreg.mdp import InterventionMDP
+
+RUN_FILE, MODEL_FILE = "model.npz", "model.json"
+
+
+@dataclass(frozen=True)
+class ModelGrid:
+    """One model for each combination of parameters.
+
+    Parameters
+    ----------
+    make : callable
+        `make(**parameters)` returns an `InterventionMDP`, an `EstimatedModel` or (model, start). It runs where the model
+        is solved (on Ray in the workers), and again if a sweep is resumed: the same parameters must make the same model.
+    parameters : mapping of str to sequence
+        Values of every parameter; the last one varies fastest.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For no parameters, a parameter without values, or a name that no function can take.
+
+    Examples
+    --------
+    >>> import numpy as np, selfreg
+    >>> def model(alone, cost):
+    ...     nohelp = np.array([[0, alone, 1 - alone], [0, 0, 0], [0, 0, 0]])
+    ...     helped = np.array([[0, .9, .1], [0, 0, 0], [0, 0, 0]])
+    ...     return selfreg.InterventionMDP({"nohelp": nohelp, "help": helped}, [np.nan, 1, 0], {"help": cost})
+    >>> grid = selfreg.ModelGrid(model, {"alone": [.3, .5], "cost": [1, 2]})
+    >>> len(grid)
+    4
+    >>> selfreg.sweep(grid, 2).value.tolist()
+    [[0.3, 0.9, 0.9], [0.3, 0.3, 0.9], [0.5, 0.9, 0.9], [0.5, 0.5, 0.9]]
+    """
+
+    make: Callable[..., Any]
+    parameters: Mapping[str, Sequence[Any]]
+
+    def __post_init__(self) -> None:
+        if not callable(self.make):
+            raise TypeError(f"make is a {type(self.make).__name__}; expected a function of the parameters")
+        if not self.parameters:
+            raise ValueError("parameters is empty; expected at least one name with its values")
+        for name, values in self.parameters.items():
+            if not isinstance(name, str) or not name.isidentifier():
+                raise ValueError(f"parameter {name!r} cannot be the name of an argument")
+            if isinstance(values, (str, bytes)) or not len(values):
+                raise ValueError(f"parameter {name!r} has {values!r}; expected a sequence of at least one value")
+
+    def __len__(self) -> int:
+        return prod(len(values) for values in self.parameters.values())
+
+    def __iter__(self) -> Iterator[Case]:
+        for place, values in enumerate(product(*self.parameters.values())):
+            made = partial(self.make, **dict(zip(self.parameters, values, strict=True)))
+            yield Case(Label(place, None, values), made)
+
+
+def cases_of(models: Any) -> tuple[Iterable[Case], int | None, Mapping[str, Sequence[Any]]]:
+    """Cases in order, how many there are (None: not known), and the parameters that tell them apart."""
+    if isinstance(models, ModelGrid):
+        return models, len(models), models.parameters
+    if isinstance(models, (str, os.PathLike)):
+        found = _folders(Path(models))
+        return [Case(Label(i, name), partial(_read, str(path))) for i, (name, path) in enumerate(found)], len(found), {}
+    if isinstance(models, InterventionMDP) or not isinstance(models, Iterable):
+        raise TypeError(
+            f"mdps is a {type(models).__name__}; expected models in a list or iterator, a folder, a ModelGrid"
+        )
+    if isinstance(models, Mapping):
+        named = [Case(Label(i, str(name)), item) for i, (name, item) in enumerate(models.items())]
+        return named, len(named), {}
+    total = len(models) if isinstance(models, Sequence) else None
+    return (Case(Label(i), item) for i, item in enumerate(models)), total, {}
+
+
+def _folders(folder: Path) -> list[tuple[str, Path]]:
+    """Run folders and saved models in `folder`, at any depth, with their relative paths, in the order of those."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    paths = {path.parent for name in (RUN_FILE, MODEL_FILE) for path in folder.rglob(name)}
+    if not paths:
+        raise ValueError(f"{folder} holds no models; expected run folders (with {RUN_FILE}) or saved models in it")
+    return sorted((path.relative_to(folder).as_posix(), path) for path in paths)
+
+
+def _read(path: str) -> Any:
+    if (Path(path) / MODEL_FILE).is_file():
+        return InterventionMDP.open(path)
+    from selfreg.runs import RunFolder
+
+    return RunFolder(path).model()

@@ -1,0 +1,135 @@
+"""Models on disk: a folder of npy arrays and a JSON header, to be mapped into memory; nothing is pickled.
+
+model.json              {"schema": "selfreg.model/1", "states": n, "actions": [...], "costs": {...}, "entries": [...]}
+terminal_value.npy      float64 (n,), NaN marks a non-terminal state
+indptr.K.npy            CSR row pointers of action K (its place in "actions"), int32 or int64 (n + 1,)
+indices.K.npy           columns, of the same dtype
+data.K.npy              probabilities, float64
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from selfreg import _validate
+from selfreg._files import folder_written_whole
+
+HEADER, SCHEMA = "model.json", "selfreg.model/1"
+# Rows looked at together: some tens of MB at a time, however large the model.
+BLOCK = 1 << 20
+
+
+def save(
+    path: str | os.PathLike[str], transitions: Any, terminal_value: npt.NDArray[np.float64], costs: Any, overwrite: bool
+) -> None:
+    """Write a model as a folder, which is there whole or not at all."""
+    header = {
+        "schema": SCHEMA,
+        "states": len(terminal_value),
+        "actions": list(transitions),
+        "costs": {name: list(cost) for name, cost in costs.items()},
+        "entries": [len(matrix.data) for matrix in transitions.values()],
+    }
+    with folder_written_whole(path, HEADER, overwrite) as folder:
+        np.save(folder / "terminal_value.npy", terminal_value, allow_pickle=False)
+        for k, matrix in enumerate(transitions.values()):
+            for part in ("indptr", "indices", "data"):
+                np.save(folder / f"{part}.{k}.npy", getattr(matrix, part), allow_pickle=False)
+        (folder / HEADER).write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
+
+
+def load(
+    path: str | os.PathLike[str], mmap: bool, validate: bool
+) -> tuple[dict[str, sp.csr_array], npt.NDArray[np.float64], dict[str, tuple[int, ...]]]:
+    """Transitions, terminal values and costs of a saved model."""
+    folder = Path(path)
+    header = _header(folder)
+    n, actions = header["states"], header["actions"]
+    value = _array(folder, "terminal_value", n, (np.float64,), mmap)
+    matrices = {}
+    for k, (name, entries) in enumerate(zip(actions, header["entries"], strict=True)):
+        indptr = _array(folder, f"indptr.{k}", n + 1, (np.int32, np.int64), mmap)
+        indices = _array(folder, f"indices.{k}", entries, (np.int32, np.int64), mmap)
+        data = _array(folder, f"data.{k}", entries, (np.float64,), mmap)
+        if validate:
+            _check(f'{folder}: transitions["{name}"]', indptr, indices, data, value, name == _validate.NOHELP)
+        matrices[name] = sp.csr_array((data, indices, indptr), shape=(n, n), copy=False)
+    if validate:
+        _validate.terminal_value(value, n)
+    costs = _validate.costs(header["costs"], actions[1:])
+    return matrices, value, costs
+
+
+def _header(folder: Path) -> dict[str, Any]:
+    if not (folder / HEADER).is_file():
+        raise ValueError(f"{folder} holds no model (it has no {HEADER})")
+    try:
+        header = json.loads((folder / HEADER).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{folder / HEADER} is no JSON: {error}") from None
+    if not isinstance(header, dict) or header.get("schema") != SCHEMA:
+        raise ValueError(f"{folder / HEADER} has another schema than {SCHEMA!r}")
+    missing = [name for name in ("states", "actions", "costs", "entries") if name not in header]
+    if missing:
+        raise ValueError(f"{folder / HEADER} lacks {missing[0]!r}")
+    actions = header["actions"]
+    if not actions or actions[0] != _validate.NOHELP or len(header["entries"]) != len(actions):
+        raise ValueError(f'{folder / HEADER} must list "{_validate.NOHELP}" first and one entry count per action')
+    return header
+
+
+def _array(folder: Path, name: str, length: int, dtypes: tuple[Any, ...], mmap: bool) -> npt.NDArray[Any]:
+    file = folder / f"{name}.npy"
+    try:
+        # An empty file cannot be mapped.
+        array = np.load(file, mmap_mode="r" if mmap and length else None, allow_pickle=False)
+    except FileNotFoundError:
+        raise ValueError(f"{file} is missing") from None
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{file} is no array: {error}") from None
+    if array.shape != (length,) or array.dtype not in dtypes:
+        kinds = " or ".join(np.dtype(dtype).name for dtype in dtypes)
+        raise ValueError(f"{file} holds {array.dtype} {array.shape}; expected {kinds} ({length},)")
+    array.flags.writeable = False
+    return array.view(np.ndarray)
+
+
+def _check(
+    label: str,
+    indptr: npt.NDArray[Any],
+    indices: npt.NDArray[Any],
+    data: npt.NDArray[np.float64],
+    terminal_value: npt.NDArray[np.float64],
+    nohelp: bool,
+) -> None:
+    """What `InterventionMDP` makes sure of, block by block; kernels trust it."""
+    n = len(terminal_value)
+    if indptr[0] != 0 or indptr[-1] != len(indices):
+        raise ValueError(f"{label} has a broken indptr; expected offsets from 0 to {len(indices)}")
+    for first in range(0, n, BLOCK):
+        rows = indptr[first : first + BLOCK + 1].astype(np.int64)
+        length = np.diff(rows)
+        if np.any(length < 0) or rows[-1] > len(indices):
+            raise ValueError(f"{label} has a broken indptr; expected offsets that do not fall")
+        columns, entries = indices[rows[0] : rows[-1]], data[rows[0] : rows[-1]]
+        owner = np.repeat(np.arange(len(length)), length)
+        bad = (columns < 0) | (columns >= n) | ~((entries > 0.0) & (entries < np.inf))
+        bad[1:] |= (owner[1:] == owner[:-1]) & (columns[1:] <= columns[:-1])
+        if bad.any():
+            row = first + int(owner[np.argmax(bad)])
+            raise ValueError(f"{label} row {row} is broken; expected sorted states 0..{n - 1} and probabilities > 0")
+        sums = np.bincount(owner, entries, len(length))
+        off = (length > 0) & (np.abs(sums - 1.0) > _validate.ROW_TOLERANCE)
+        if off.any():
+            row = int(np.argmax(off))
+            raise ValueError(f"{label} row {first + row} sums to {sums[row]:.12g}; expected 1 or no entries")
+        if nohelp and np.any(empty := (length == 0) & np.isnan(terminal_value[first : first + BLOCK])):
+            row = first + int(np.argmax(empty))
+            raise ValueError(f"{label} row {row} sums to 0; expected 1 in every non-terminal state")

@@ -1,0 +1,153 @@
+"""Where the batches of a sweep run: threads of this process, or a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from selfreg import _validate
+from selfreg._batches import Case, Job, Results, pack, solve_batch, unpack
+from selfreg._extras import needs
+
+# Batches handed out for each worker and not yet taken back: the next one waits while one is worked on.
+AHEAD = 2
+
+
+class Executor(Protocol):
+    """Runs batches; results come in any order, and no more batches are asked for than can soon be worked on."""
+
+    def run(self, batches: Iterable[list[Case]], job: Job) -> Iterator[Results]:
+        """Results of every batch."""
+
+
+@dataclass(frozen=True)
+class LocalExecutor:
+    """Threads of this process; the kernels run without the GIL.
+
+    Parameters
+    ----------
+    n_threads : int, optional
+        All cores that this process may use, by default.
+    """
+
+    n_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        _validate.threads(self.n_threads)
+
+    def run(self, batches: Iterable[list[Case]], job: Job) -> Iterator[Results]:
+        """Results of every batch, as they are ready."""
+        workers = _validate.threads(self.n_threads)
+        if workers == 1:
+            yield from (solve_batch(batch, job) for batch in batches)
+            return
+        pool = ThreadPoolExecutor(workers)
+        try:
+            yield from _in_turn(batches, lambda batch: pool.submit(solve_batch, batch, job), AHEAD * workers)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _in_turn(
+    batches: Iterable[list[Case]], submit: Callable[[list[Case]], Future[Results]], most: int
+) -> Iterator[Results]:
+    running: set[Future[Results]] = set()
+    for batch in batches:
+        running.add(submit(batch))
+        if len(running) >= most:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+    while running:
+        done, running = wait(running, return_when=FIRST_COMPLETED)
+        yield from (future.result() for future in done)
+
+
+@dataclass(frozen=True)
+class RayExecutor:
+    """Tasks on a Ray cluster; needs the extra `ray`, on every node.
+
+    A batch travels once, as a few long arrays in the object store. The tasks of a worker or node that dies run again
+    elsewhere; only their batches are lost time. Results do not depend on the number of workers.
+
+    Parameters
+    ----------
+    address : str, optional
+        Of a cluster ("auto", "ray://host:10001", "host:6379"); by default the one that this process is connected to,
+        else a new one on this machine, which ends with the sweep.
+    n_workers : int, optional
+        Batches worked on at the same time; by default the CPUs of the cluster, looked at anew as nodes come and go.
+    retries : int
+        How often a batch may lose its worker before the sweep gives up (what is done stays).
+    """
+
+    address: str | None = None
+    n_workers: int | None = None
+    retries: int = 5
+
+    def __post_init__(self) -> None:
+        if self.n_workers is not None:
+            _validate.threads(self.n_workers)
+        if self.retries < 0:
+            raise ValueError(f"retries is {self.retries}; expected an int >= 0")
+
+    def run(self, batches: Iterable[list[Case]], job: Job) -> Iterator[Results]:
+        """Results of every batch, as they are ready.
+
+        Raises
+        ------
+        ConnectionError
+            Where the cluster is lost, or a batch loses its worker more often than `retries`.
+        """
+        with needs("ray", "RayExecutor"):
+            import ray
+        started = not ray.is_initialized()
+        if started:
+            limit = {} if self.address else {"num_cpus": self.n_workers}
+            ray.init(address=self.address, logging_level="warning", include_dashboard=False, **limit)
+        try:
+            yield from self._run(ray, batches, job)
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", error)  # of a task that raised
+            if not isinstance(cause, ray.exceptions.RayError):
+                raise cause from None
+            raise ConnectionError(f"Ray gave up ({type(cause).__name__}): {cause}") from error
+        finally:
+            if started:
+                ray.shutdown()
+
+    def _run(self, ray: Any, batches: Iterable[list[Case]], job: Job) -> Iterator[Results]:
+        # A worker's own threads would only compete with other workers.
+        task = ray.remote(_solve_packed).options(num_cpus=1, max_retries=self.retries)
+        shared, running = ray.put(job), []
+        for batch in batches:
+            running.append(task.remote(ray.put(pack(batch)), shared))
+            while len(running) >= AHEAD * (self.n_workers or _cpus(ray)):
+                (ready,), running = ray.wait(running)
+                yield ray.get(ready)
+        while running:
+            (ready,), running = ray.wait(running)
+            yield ray.get(ready)
+
+
+def _cpus(ray: Any) -> int:
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def _solve_packed(packed: Any, job: Job) -> Results:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    return solve_batch(unpack(packed), job)
+
+
+def executor_of(value: Any) -> Executor:
+    """The executor that a name stands for; None is "local"."""
+    if value is None or value == "local":
+        return LocalExecutor()
+    if value == "ray":
+        return RayExecutor()
+    if isinstance(value, str) or not callable(getattr(value, "run", None)):
+        raise ValueError(f'executor is {value!r}; expected "local", "ray", LocalExecutor(...) or RayExecutor(...)')
+    executor: Executor = value
+    return executor
