@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from selfreg.data import NOHELP, Trajectory
 from selfreg.estimate.abstraction import Key, StateAbstraction
 
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
 
 # P(success) of a truncated episode, from its last state on.
 TerminalScore = Callable[[Trajectory], float]
@@ -46,6 +48,75 @@ class Counts:
         return {name: np.asarray(matrix.sum(axis=1)).ravel() for name, matrix in self.transitions.items()}
 
 
+class Moves(NamedTuple):
+    """Every logged transition with the task that it comes from: counts of any part of the tasks are sums over it.
+
+    Attributes
+    ----------
+    keys : tuple of Key
+        Keys of the abstract states, n-2 of them; then come success and failure.
+    actions, tasks : tuple of str
+    task, state, action, successor : intp (moves,)
+    weight : float64 (moves,)
+        1; less where an outcome between failure and success splits the last move of an episode.
+    start_task, start_helped, start_state : intp (episodes,)
+    """
+
+    keys: tuple[Key, ...]
+    actions: tuple[str, ...]
+    tasks: tuple[str, ...]
+    task: Indices
+    state: Indices
+    action: Indices
+    successor: Indices
+    weight: Floats
+    start_task: Indices
+    start_helped: Indices
+    start_state: Indices
+
+    def counts(self, times: Floats | None = None) -> Counts:
+        """Counts, every task taken `times` (tasks,) times; once by default."""
+        n = len(self.keys) + 2
+        weight, start_weight = self.weight, np.ones(len(self.start_task))
+        if times is not None:
+            weight, start_weight = weight * times[self.task], times[self.start_task]
+        transitions = {}
+        for a, name in enumerate(self.actions):
+            chosen = np.flatnonzero((self.action == a) & (weight > 0))
+            places = (self.state[chosen].astype(np.int32), self.successor[chosen].astype(np.int32))
+            transitions[name] = sp.csr_array(sp.coo_array((weight[chosen], places), shape=(n, n)))
+        starts = np.zeros((2, n))
+        np.add.at(starts, (self.start_helped, self.start_state), start_weight)
+        return Counts(self.keys, transitions, starts)
+
+
+def record(
+    trajectories: Sequence[Trajectory], abstraction: StateAbstraction, terminal_score: TerminalScore | None = None
+) -> Moves:
+    """List the transitions of `trajectories`; arguments as of `count`."""
+    index: dict[Key, int] = {}
+    tasks: dict[str, int] = {}
+    types = sorted({step.intervention for t in trajectories for step in t.steps if step.intervention is not None})
+    actions = {name: a for a, name in enumerate([NOHELP, *types])}
+    moves: list[tuple[int, int, int, int, float]] = []
+    starts: list[tuple[int, int, int]] = []
+    for trajectory in trajectories:
+        task = tasks.setdefault(trajectory.task, len(tasks))
+        path = [index.setdefault(abstraction.encode(trajectory, t), len(index)) for t in range(len(trajectory.steps))]
+        starts.append((task, int(trajectory.helped), path[0]))
+        taken = [actions[step.intervention or NOHELP] for step in trajectory.steps]
+        success = _success(trajectory, terminal_score)
+        moves += [(task, s, a, j, 1.0) for s, a, j in zip(path, taken, path[1:], strict=False)]
+        ends = ((-2, success), (-1, 1.0 - success))
+        moves += [(task, path[-1], taken[-1], end, weight) for end, weight in ends if weight]
+    table, first = np.array(moves).reshape(-1, 5), np.array(starts, dtype=np.intp).reshape(-1, 3)
+    task, state, action, successor = table[:, :4].astype(np.intp).T
+    successor = np.where(successor < 0, successor + len(index) + 2, successor)
+    return Moves(
+        tuple(index), tuple(actions), tuple(tasks), task, state, action, successor, table[:, 4].copy(), *first.T.copy()
+    )
+
+
 def count(
     trajectories: Sequence[Trajectory], abstraction: StateAbstraction, terminal_score: TerminalScore | None = None
 ) -> Counts:
@@ -64,24 +135,7 @@ def count(
     ValueError
         For a truncated episode without an outcome where there is no `terminal_score`.
     """
-    index: dict[Key, int] = {}
-    types = sorted({step.intervention for t in trajectories for step in t.steps if step.intervention is not None})
-    actions = {name: a for a, name in enumerate([NOHELP, *types])}
-    table: dict[tuple[int, int, int], float] = {}
-    starts: list[tuple[bool, int]] = []
-    for trajectory in trajectories:
-        path = [index.setdefault(abstraction.encode(trajectory, t), len(index)) for t in range(len(trajectory.steps))]
-        starts.append((trajectory.helped, path[0]))
-        taken = [actions[step.intervention or NOHELP] for step in trajectory.steps]
-        success = _success(trajectory, terminal_score)
-        edges = [(s, a, j, 1.0) for s, a, j in zip(path, taken, path[1:], strict=False)]
-        edges += [(path[-1], taken[-1], -2, success), (path[-1], taken[-1], -1, 1.0 - success)]
-        for s, a, j, weight in edges:
-            if weight:
-                table[s, a, j] = table.get((s, a, j), 0.0) + weight
-    n = len(index) + 2
-    entries = np.array([(s, a, j % n, weight) for (s, a, j), weight in table.items()]).reshape(-1, 4)
-    return Counts(tuple(index), {name: _matrix(entries, a, n) for name, a in actions.items()}, _starts(starts, n))
+    return record(trajectories, abstraction, terminal_score).counts()
 
 
 def _success(trajectory: Trajectory, terminal_score: TerminalScore | None) -> float:
@@ -92,16 +146,3 @@ def _success(trajectory: Trajectory, terminal_score: TerminalScore | None) -> fl
             f"episode {trajectory.episode!r} was cut off and has no outcome; it takes a PRM to say what it was worth"
         )
     return trajectory.outcome
-
-
-def _matrix(entries: Floats, action: int, n: int) -> sp.csr_array:
-    chosen = entries[entries[:, 1] == action]
-    places = (chosen[:, 0].astype(np.int32), chosen[:, 2].astype(np.int32))
-    return sp.csr_array(sp.coo_array((chosen[:, 3], places), shape=(n, n)))
-
-
-def _starts(starts: Sequence[tuple[bool, int]], n: int) -> Floats:
-    result = np.zeros((2, n))
-    for helped, state in starts:
-        result[int(helped), state] += 1.0
-    return result
