@@ -13,7 +13,7 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-MODULES = [f"selfreg._core.{name}" for name in ("_graph", "_budget", "_components", "_lanes", "_penalty")]
+MODULES = [f"selfreg._core.{name}" for name in ("_graph", "_budget", "_components", "_lanes", "_penalty", "_robust")]
 
 DEBUG = os.environ.get("SELFREG_DEBUG") == "1"
 SANITIZE = os.environ.get("SELFREG_SANITIZE") == "1"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from selfreg.helper import Decision, Helper, Ledger
     from selfreg.penalized import PenalizedSolution, solve_penalized
     from selfreg.policy import expected_usage, usage_distribution
+    from selfreg.robust import L1, Intervals, RobustSolution
     from selfreg.simulation import Simulation, simulate
 
 __version__ = "0.1.0.dev0"
@@ -22,7 +23,10 @@ _LAZY = {
     "Decision": "selfreg.helper",
     "Helper": "selfreg.helper",
     "Ledger": "selfreg.helper",
+    "Intervals": "selfreg.robust",
+    "L1": "selfreg.robust",
     "PenalizedSolution": "selfreg.penalized",
+    "RobustSolution": "selfreg.robust",
     "Simulation": "selfreg.simulation",
     "expected_usage": "selfreg.policy",
     "simulate": "selfreg.simulation",
@@ -31,16 +35,19 @@ _LAZY = {
 }
 
 __all__ = [
+    "L1",
     "Allocation",
     "ConstrainedMixture",
     "ConvergenceError",
     "Decision",
     "Frontier",
     "Helper",
+    "Intervals",
     "InterventionMDP",
     "Ledger",
     "PenalizedSolution",
     "RewardSearch",
+    "RobustSolution",
     "Simulation",
     "Solution",
     "StartSolution",

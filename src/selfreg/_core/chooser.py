@@ -8,11 +8,14 @@ from types import ModuleType
 
 SUFFIX = {"cython": "", "numba": "_nb", "python": "_py"}
 # Each family is compiled in one way, and has a twin in Python.
-COMPILED = {"graph": "cython", "budget": "cython", "components": "cython", "penalty": "cython", "simulate": "numba"}
+COMPILED = {
+    **dict.fromkeys(("graph", "budget", "components", "penalty", "robust"), "cython"),
+    "simulate": "numba",
+}
 
 
 def kernel(stem: str, implementation: str | None = None) -> ModuleType:
-    """Module that implements kernel family `stem` ("graph", "budget", "components", "penalty", "simulate").
+    """Module that implements kernel family `stem` ("graph", "budget", "components", "penalty", "robust", "simulate").
 
     `implementation` is "cython" ("numba" for "simulate") or "python"; None reads the environment variable
     SELFREG_IMPLEMENTATION, where "cython" stands for all that is compiled, and falls back to that. An implementation
