@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from selfreg.penalized import PenalizedSolution, solve_penalized
     from selfreg.policy import expected_usage, usage_distribution
     from selfreg.policy_value import PolicyValue, evaluate_policy
+    from selfreg.robust import L1, Intervals, RobustSolution
     from selfreg.simulation import Simulation, simulate
 
 __version__ = "0.1.0.dev0"
@@ -26,8 +27,11 @@ _LAZY = {
     "HardCapPrice": "selfreg.hard_cap",
     "Helper": "selfreg.helper",
     "Ledger": "selfreg.helper",
+    "Intervals": "selfreg.robust",
+    "L1": "selfreg.robust",
     "PenalizedSolution": "selfreg.penalized",
     "PolicyValue": "selfreg.policy_value",
+    "RobustSolution": "selfreg.robust",
     "Simulation": "selfreg.simulation",
     "evaluate_policy": "selfreg.policy_value",
     "expected_usage": "selfreg.policy",
@@ -38,6 +42,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "L1",
     "Allocation",
     "ConstrainedMixture",
     "ConvergenceError",
@@ -45,6 +50,7 @@ __all__ = [
     "Frontier",
     "HardCapPrice",
     "Helper",
+    "Intervals",
     "InterventionMDP",
     "Ledger",
     "LocalExecutor",
@@ -53,6 +59,7 @@ __all__ = [
     "PolicyValue",
     "RayExecutor",
     "RewardSearch",
+    "RobustSolution",
     "Simulation",
     "Solution",
     "StartSolution",

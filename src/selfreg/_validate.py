@@ -388,3 +388,57 @@ def limits(label: str, value: Any, n_budgets: int) -> Floats:
             f"{label}[{bad[0]}] is {array[bad[0]]:g}; no policy spends less than 0: expected a number >= 0"
         )
     return array
+
+
+def by_row(label: str, value: Any, actions: Sequence[str], n: int) -> dict[str, Floats]:
+    """Finite numbers >= 0 for every action and state, float64 (n,) an action."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{label} must be a mapping of action name to (n,) numbers; got {type(value).__name__}")
+    if set(value) != set(actions):
+        raise ValueError(f"{label} names {list(value)!r}; expected each of {list(actions)!r}")
+    result = {}
+    for name in actions:
+        array = np.asarray(value[name])
+        if array.dtype.kind not in "fiu":
+            raise TypeError(f'{label}["{name}"] has dtype {array.dtype}; expected numbers >= 0')
+        if array.shape != (n,):
+            raise ValueError(f'{label}["{name}"] has shape {array.shape}; expected ({n},), one number a state')
+        array = array.astype(np.float64)
+        bad = np.flatnonzero(~((array >= 0.0) & (array < np.inf)))
+        if len(bad):
+            raise ValueError(f'{label}["{name}"][{bad[0]}] is {array[bad[0]]:g}; expected a finite number >= 0')
+        array.flags.writeable = False
+        result[name] = array
+    return result
+
+
+def confidence(label: str, value: Any) -> float:
+    """A number strictly between 0 and 1."""
+    number = _number(label, value)
+    if not 0.0 < number < 1.0:
+        raise ValueError(f"{label} is {number:g}; expected a number between 0 and 1, without the ends")
+    return number
+
+
+def policy(mdp: Any, value: Any) -> npt.NDArray[np.int64]:
+    """Actions by state and lattice point, each available and affordable, int64 (n, B1 + 1, ...)."""
+    model(mdp)
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"policy has dtype {array.dtype}; expected integers, indices into {mdp.actions!r}")
+    if array.ndim != 1 + mdp.n_budgets or array.shape[0] != mdp.n_states:
+        raise ValueError(f"policy has shape {array.shape}; expected ({mdp.n_states}, ...) with {mdp.n_budgets} budgets")
+    live = ~mdp.terminal
+    left = np.moveaxis(np.indices(array.shape[1:]), 0, -1)
+    allowed = np.zeros(array.shape, np.bool_)
+    for a, name in enumerate(mdp.actions):
+        payable = np.all(left >= mdp.cost_table[a], axis=-1)
+        allowed |= (array == a) & payable & mdp.available(name).reshape(-1, *[1] * mdp.n_budgets)
+    bad = np.argwhere(~allowed & live.reshape(-1, *[1] * mdp.n_budgets))
+    if len(bad):
+        state, *budget = bad[0].tolist()
+        action = array[tuple(bad[0])]
+        raise ValueError(
+            f"policy takes action {action} in state {state} with {budget} left; it is not available or not affordable"
+        )
+    return array.astype(np.int64)

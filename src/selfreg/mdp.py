@@ -34,6 +34,8 @@ class InterventionMDP:
         Probability of success in [0, 1] of every terminal state; NaN marks a non-terminal state.
     costs : mapping of str to int or tuple of int
         What each help type takes from the budget, or from each of several budgets; 0 is allowed.
+    visits : mapping of str to array_like of float (n,), optional
+        How many observations each row of each action rests on; for `selfreg.solve(..., robust=...)`.
 
     Attributes
     ----------
@@ -66,8 +68,16 @@ class InterventionMDP:
     transitions: Mapping[str, sp.csr_array]
     terminal_value: npt.NDArray[np.float64]
     costs: Mapping[str, tuple[int, ...]]
+    visits: Mapping[str, npt.NDArray[np.float64]] | None
 
-    def __init__(self, transitions: Mapping[str, Any], terminal_value: Any, costs: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        transitions: Mapping[str, Any],
+        terminal_value: Any,
+        costs: Mapping[str, Any],
+        *,
+        visits: Mapping[str, Any] | None = None,
+    ) -> None:
         matrices = _validate.transitions(transitions)
         help_types = [name for name in matrices if name != _validate.NOHELP]
         n = matrices[_validate.NOHELP].shape[0]
@@ -78,6 +88,8 @@ class InterventionMDP:
         object.__setattr__(self, "transitions", MappingProxyType(matrices))
         object.__setattr__(self, "terminal_value", value)
         object.__setattr__(self, "costs", MappingProxyType(_validate.costs(costs, help_types)))
+        by_row = None if visits is None else _validate.by_row("visits", visits, list(matrices), n)
+        object.__setattr__(self, "visits", None if by_row is None else MappingProxyType(by_row))
 
     @classmethod
     def _trusted(

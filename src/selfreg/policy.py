@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import breadth_first_order
 from scipy.sparse.linalg import SuperLU
 
 from selfreg import _validate
-from selfreg._core.chains import Powers, transient_system
+from selfreg._core.chains import Powers, solve_transient, transient_system
 from selfreg._core.structure import strides
 from selfreg.mdp import InterventionMDP
 from selfreg.solve import Solution
@@ -154,6 +154,62 @@ def _carried(layer: _Layer, arrived: Floats) -> tuple[float, list[tuple[int, Flo
     if layer.system is not None:
         arrived = arrived + layer.system.solve(arrived[layer.waiting], trans="T") @ layer.onward
     return float(arrived[layer.ended].sum()), [(a, arrived[states] @ rows) for a, states, rows in layer.asking]
+
+
+def policy_value(mdp: InterventionMDP, policy: npt.ArrayLike) -> Floats:
+    """Probability of success under any hard-budget policy, from every state and every remaining budget.
+
+    The least solution of V(s, b) = sum_j P_a[s,j] V(j, b - c_a) with a = policy(s, b), one linear system a budget
+    layer, exact up to rounding.
+
+    Parameters
+    ----------
+    mdp : InterventionMDP
+        Not necessarily the one that the policy was made for.
+    policy : array_like of int (n, B1 + 1, B2 + 1, ...)
+        Index into `mdp.actions`; not used in terminal states.
+
+    Returns
+    -------
+    float64, shape of `policy`
+
+    Raises
+    ------
+    ValueError
+        Where the policy takes an action that is not available or cannot be paid for.
+
+    Examples
+    --------
+    >>> import numpy as np, selfreg
+    >>> from selfreg.policy import policy_value
+    >>> alone = np.array([[0, .5, .5], [0, 0, 0], [0, 0, 0]])
+    >>> helped = np.array([[0, .9, .1], [0, 0, 0], [0, 0, 0]])
+    >>> mdp = selfreg.InterventionMDP({"nohelp": alone, "help": helped}, [np.nan, 1, 0], {"help": 1})
+    >>> policy_value(mdp, [[0, 0, 1], [0, 0, 0], [0, 0, 0]])[0].tolist()
+    [0.5, 0.5, 0.9]
+    """
+    chosen = _validate.policy(mdp, policy)
+    shape = chosen.shape[1:]
+    flat, offset = chosen.reshape(len(chosen), -1), mdp.cost_table @ strides(shape)
+    matrices = [mdp.transitions[name] for name in mdp.actions]
+    value = np.zeros(flat.shape)
+    value[mdp.terminal] = mdp.terminal_value[mdp.terminal, None]
+    for point in range(flat.shape[1]):
+        known = mdp.terminal.copy()
+        for a in np.flatnonzero(offset):
+            states = np.flatnonzero(~mdp.terminal & (flat[:, point] == a))
+            value[states, point] = matrices[a][states] @ value[:, point - offset[a]]
+            known[states] = True
+        free = [(a, np.flatnonzero(~known & (flat[:, point] == a))) for a in np.flatnonzero(offset == 0)]
+        waiting = np.concatenate([states for _, states in free])
+        onward = sp.vstack([matrices[a][states] for a, states in free], format="csr")
+        ending = np.zeros(len(flat), np.bool_)
+        ending[_reaching(np.flatnonzero(known & (value[:, point] > 0)), waiting, onward)] = True
+        kept = np.flatnonzero(ending[waiting])
+        if len(kept):
+            states, rows = waiting[kept], _without_self_loops(waiting[kept], onward[kept])
+            value[states, point] = solve_transient(rows[:, states], (rows @ value[:, point])[:, None])[:, 0]
+    return value.reshape(chosen.shape)
 
 
 class _Layer(NamedTuple):

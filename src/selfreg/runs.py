@@ -117,15 +117,16 @@ class RunFolder:
         with np.load(self.need("model.npz", "estimate"), allow_pickle=False) as file:
             header = json.loads(bytes(file["header"]))
             actions = header["actions"]
-            mdp = InterventionMDP(
-                {name: _matrix(file, f"transitions/{name}") for name in actions},
-                file["terminal_value"],
-                {name: tuple(cost) for name, cost in header["costs"].items()},
-            )
             counts = Counts(
                 tuple(tuple(key) for key in header["keys"]),
                 {name: _matrix(file, f"counts/{name}") for name in actions},
                 file["starts"],
+            )
+            mdp = InterventionMDP(
+                {name: _matrix(file, f"transitions/{name}") for name in actions},
+                file["terminal_value"],
+                {name: tuple(cost) for name, cost in header["costs"].items()},
+                visits=counts.visits,
             )
             return EstimatedModel(
                 mdp,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from selfreg._core import chooser
 from selfreg._core._components_py import solve_directly
 from selfreg._core.structure import EMPTY, Arrays, Components, Levels, places, prepared, strides
 from selfreg.mdp import InterventionMDP
+
+if TYPE_CHECKING:
+    from selfreg.robust import RobustSolution, UncertaintySet
 
 # Sweeps over one budget layer of one component; a sweep costs as much as a backup of the component.
 MAX_SWEEPS = 100_000
@@ -68,18 +71,15 @@ class Solution:
         ValueError
             If the model has no such action.
         """
+        index = self._index(action)
+        value = self.value.reshape(self.mdp.n_states, -1)
+        expected = (self.mdp.transitions[action] @ value).reshape(self.value.shape)
+        return moved_down(self.mdp, index, expected)
+
+    def _index(self, action: str) -> int:
         if action not in self.mdp.actions:
             raise ValueError(f"action {action!r} is not in the model; choose from {self.mdp.actions!r}")
-        n, index, shape = self.mdp.n_states, self.mdp.actions.index(action), self.value.shape[1:]
-        expected = (self.mdp.transitions[action] @ self.value.reshape(n, prod(shape))).reshape(n, *shape)
-        result = np.full(self.value.shape, np.nan)
-        cost = self.mdp.cost_table[index]
-        moves = [min(size, int(c)) for size, c in zip(shape, cost, strict=True)]
-        paid = (slice(None), *(slice(move, None) for move in moves))
-        left = (slice(None), *(slice(0, size - move) for size, move in zip(shape, moves, strict=True)))
-        result[paid] = expected[left]
-        result[~self.mdp.available(action)] = np.nan
-        return result
+        return self.mdp.actions.index(action)
 
     def usage_distribution(self, state: int, budget: int | tuple[int, ...]) -> npt.NDArray[np.float64]:
         """P(exactly u spent) from one state and budget under `policy`; see `selfreg.usage_distribution` for all.
@@ -114,7 +114,7 @@ class StartSolution:
     bound: float
 
 
-class _Problem(NamedTuple):
+class Problem(NamedTuple):
     """A model and a lattice of budgets as the kernels take them; kept with the model for the next call."""
 
     arrays: Arrays
@@ -123,6 +123,18 @@ class _Problem(NamedTuple):
     affordable: npt.NDArray[np.uint8]
     runs: npt.NDArray[np.int64]
     shape: tuple[int, ...]
+
+
+def moved_down(mdp: InterventionMDP, action: int, expected: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """expected[s, b - c] for every b that pays for the action and every state that has it; NaN elsewhere."""
+    shape, cost = expected.shape[1:], mdp.cost_table[action]
+    result = np.full(expected.shape, np.nan)
+    moves = [min(size, int(c)) for size, c in zip(shape, cost, strict=True)]
+    paid = (slice(None), *(slice(move, None) for move in moves))
+    left = (slice(None), *(slice(0, size - move) for size, move in zip(shape, moves, strict=True)))
+    result[paid] = expected[left]
+    result[~mdp.available(mdp.actions[action])] = np.nan
+    return result
 
 
 @overload
@@ -136,8 +148,23 @@ def solve(
     keep: Literal["all"] = ...,
     start: None = ...,
     max_memory: int | None = ...,
+    robust: None = ...,
     implementation: str | None = ...,
 ) -> Solution: ...
+@overload
+def solve(
+    mdp: InterventionMDP,
+    budget: int | tuple[int, ...],
+    *,
+    n_threads: int | None = ...,
+    tol: float = ...,
+    dtype: npt.DTypeLike = ...,
+    keep: Literal["all"] = ...,
+    start: None = ...,
+    max_memory: int | None = ...,
+    robust: UncertaintySet,
+    implementation: str | None = ...,
+) -> RobustSolution: ...
 @overload
 def solve(
     mdp: InterventionMDP,
@@ -149,6 +176,7 @@ def solve(
     keep: Literal["start"],
     start: npt.ArrayLike,
     max_memory: int | None = ...,
+    robust: UncertaintySet | None = ...,
     implementation: str | None = ...,
 ) -> StartSolution: ...
 def solve(
@@ -161,6 +189,7 @@ def solve(
     keep: Literal["all", "start"] = "all",
     start: npt.ArrayLike | None = None,
     max_memory: int | None = None,
+    robust: UncertaintySet | None = None,
     implementation: str | None = None,
 ) -> Solution | StartSolution:
     """Solve the hard-budget problem: at most `budget` help, for every state and every smaller budget.
@@ -190,12 +219,16 @@ def solve(
         A state, or probabilities of states.
     max_memory : int, optional
         Bytes. A request that needs more, by `solve_memory`, is refused before anything is allocated.
+    robust : L1 or Intervals, optional
+        Plan against the worst model whose rows lie in such sets around those of `mdp`: the value is then a lower bound
+        for each of these models. `selfreg.L1(confidence=0.9)` takes the sets from how often each row was seen. On one
+        thread.
     implementation : {"cython", "python"}, optional
         Which kernel; the default is the environment variable SELFREG_IMPLEMENTATION, else "cython".
 
     Returns
     -------
-    Solution, or StartSolution with keep="start"
+    Solution, or StartSolution with keep="start"; RobustSolution with `robust`
 
     Raises
     ------
@@ -222,7 +255,9 @@ def solve(
     kind = _validate.float_dtype(dtype)
     weight = _validate.kept(keep, start, mdp.n_states)
     threads = _validate.threads(n_threads)
-    problem = _problem(mdp, budgets, implementation)
+    if robust is not None:
+        return _robustly(mdp, budgets, robust, tol, kind, weight, max_memory, implementation)
+    problem = budget_lattice(mdp, budgets, implementation)
     if max_memory is not None:
         _validate.memory(_memory(mdp, problem, kind, weight is not None, implementation), max_memory)
     if isinstance(problem.structure, Levels):
@@ -235,6 +270,28 @@ def solve(
         return StartSolution(mdp, budgets, value.reshape(problem.shape), bound)
     shape = (mdp.n_states, *problem.shape)
     return Solution(mdp, budgets, value.reshape(shape), policy.reshape(shape), bound)
+
+
+def _robustly(
+    mdp: InterventionMDP,
+    budgets: tuple[int, ...],
+    robust: UncertaintySet,
+    tol: float,
+    dtype: np.dtype[Any],
+    weight: npt.NDArray[np.float64] | None,
+    max_memory: int | None,
+    implementation: str | None,
+) -> Solution | StartSolution:
+    from selfreg.robust import L1, Intervals, memory, solve_robust
+
+    if not isinstance(robust, L1 | Intervals):
+        raise TypeError(f"robust must be a selfreg.L1 or a selfreg.Intervals; got {type(robust).__name__}")
+    if max_memory is not None:
+        _validate.memory(memory(mdp, budgets, implementation), max_memory)
+    solution = solve_robust(mdp, budgets, robust, tol, implementation)
+    if weight is not None:
+        return StartSolution(mdp, budgets, np.tensordot(weight, solution.value, axes=1), solution.bound)
+    return replace(solution, value=solution.value.astype(dtype, copy=False))
 
 
 def solve_memory(
@@ -254,25 +311,26 @@ def solve_memory(
     >>> selfreg.solve_memory(mdp, 9) > 2 * 10 * 9
     True
     """
-    problem = _problem(mdp, _validate.solve_model(mdp, budget), implementation)
+    problem = budget_lattice(mdp, _validate.solve_model(mdp, budget), implementation)
     return _memory(mdp, problem, _validate.float_dtype(dtype), keep == "start", implementation)
 
 
-def _problem(mdp: InterventionMDP, budgets: tuple[int, ...], implementation: str | None) -> _Problem:
+def budget_lattice(mdp: InterventionMDP, budgets: tuple[int, ...], implementation: str | None) -> Problem:
+    """Model and budgets as the kernels take them."""
     known: dict[Any, Any] = mdp.derived
     key = (budgets, implementation or os.environ.get("SELFREG_IMPLEMENTATION"))
     if key not in known:
         shape = tuple(b + 1 for b in budgets)
         offset, affordable, runs = _lattice(mdp.cost_table, shape)
         arrays, structure = prepared(mdp, implementation)
-        known[key] = _Problem(arrays, structure, offset, affordable, runs, shape)
-    problem: _Problem = known[key]
+        known[key] = Problem(arrays, structure, offset, affordable, runs, shape)
+    problem: Problem = known[key]
     return problem
 
 
 def _pass(
     mdp: InterventionMDP,
-    problem: _Problem,
+    problem: Problem,
     levels: Levels,
     dtype: npt.DTypeLike,
     weight: npt.NDArray[np.float64] | None,
@@ -306,7 +364,7 @@ def _pass(
 
 
 def _iterate(
-    mdp: InterventionMDP, problem: _Problem, components: Components, tol: float, implementation: str | None
+    mdp: InterventionMDP, problem: Problem, components: Components, tol: float, implementation: str | None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int8], float]:
     """Component by component over a model with cycles; the bound is proven."""
     n_lattice = prod(problem.shape)
@@ -345,7 +403,7 @@ def _iterate(
 
 
 def _directly(
-    problem: _Problem,
+    problem: Problem,
     components: Components,
     c: int,
     error: npt.NDArray[np.float32],
@@ -361,7 +419,7 @@ def _directly(
 
 
 def _memory(
-    mdp: InterventionMDP, problem: _Problem, dtype: np.dtype[Any], start: bool, implementation: str | None
+    mdp: InterventionMDP, problem: Problem, dtype: np.dtype[Any], start: bool, implementation: str | None
 ) -> int:
     n, n_lattice = mdp.n_states, prod(problem.shape)
     order = sum(part.nbytes for part in problem.structure if isinstance(part, np.ndarray))

@@ -9,12 +9,7 @@ from types import ModuleType
 SUFFIX = {"cython": "", "numba": "_nb", "python": "_py"}
 # Each family is compiled in one way, and has a twin in Python.
 COMPILED = {
-    "graph": "cython",
-    "budget": "cython",
-    "batch": "cython",
-    "components": "cython",
-    "penalty": "cython",
-    "sweeps": "cython",
+    **dict.fromkeys(("graph", "budget", "batch", "components", "penalty", "robust", "sweeps"), "cython"),
     "simulate": "numba",
 }
 

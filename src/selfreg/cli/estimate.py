@@ -9,9 +9,19 @@ from typing import Annotated
 import typer
 
 from selfreg.cli import options
-from selfreg.cli.terminal import remark
+from selfreg.cli.terminal import remark, table
 from selfreg.data import Trajectory
-from selfreg.estimate import EstimatedModel, ExactKey, Features, StateAbstraction, estimate_mdp, load_classes
+from selfreg.estimate import (
+    Coverage,
+    EstimatedModel,
+    ExactKey,
+    Features,
+    StateAbstraction,
+    coverage,
+    estimate_mdp,
+    load_classes,
+)
+from selfreg.estimate.coverage import FEWER_THAN
 from selfreg.runs import RunFolder
 
 
@@ -55,6 +65,18 @@ def estimate(
     return model
 
 
+def show(report: Coverage) -> None:
+    """Print what the rows of every action rest on."""
+    few = f"rows under {report.fewer_than}"
+    columns = ["action", "visits", "states", few, "their visits", "median visits", "successors", "effective tasks"]
+    rows = []
+    for one in report.summary()["actions"]:
+        middle = ["-" if value is None else f"{value:.1f}" for value in one["median"].values()]
+        mass = "-" if one["thin_mass"] is None else f"{100 * one['thin_mass']:.1f}%"
+        rows.append([one["action"], f"{one['visits']:.0f}", str(one["states"]), str(one["thin"]), mass, *middle])
+    table("coverage", columns, rows)
+
+
 def command(
     run: options.RunArgument,
     state: options.State = None,
@@ -63,10 +85,12 @@ def command(
     kappa: Annotated[float, typer.Option(help="Pseudo-counts of the run's PRM on each nohelp row.")] = 0.0,
     cost: options.Cost = None,
     borrow_help: options.BorrowHelp = False,
+    fewer_than: Annotated[int, typer.Option(help="Rows with fewer visits are called thin.")] = FEWER_THAN,
 ) -> None:
-    """Estimate a model from the run's trajectories."""
+    """Estimate a model from the run's trajectories, and say how well they cover it."""
     folder = RunFolder.open(run)
     trajectories = folder.trajectories()
     states = abstraction(trajectories, state, classes, with_step)
     model = estimate(folder, trajectories, states, kappa, options.costs(cost), borrow_help)
     print(model.mdp)
+    show(coverage(model, trajectories, fewer_than=fewer_than))

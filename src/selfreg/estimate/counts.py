@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from selfreg.data import NOHELP, Trajectory
 from selfreg.estimate.abstraction import ExactKey, Key, StateAbstraction
 
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
 
 # Steps that are kept as they are before they are summed up.
 STEPS_HELD = 1 << 17
@@ -70,6 +71,75 @@ class Counts:
         for part in parts:
             merger.add(Partial.of(part))
         return merger.counts()
+
+
+class Moves(NamedTuple):
+    """Every logged transition with the task that it comes from: counts of any part of the tasks are sums over it.
+
+    Attributes
+    ----------
+    keys : tuple of Key
+        Keys of the abstract states, n-2 of them; then come success and failure.
+    actions, tasks : tuple of str
+    task, state, action, successor : intp (moves,)
+    weight : float64 (moves,)
+        1; less where an outcome between failure and success splits the last move of an episode.
+    start_task, start_helped, start_state : intp (episodes,)
+    """
+
+    keys: tuple[Key, ...]
+    actions: tuple[str, ...]
+    tasks: tuple[str, ...]
+    task: Indices
+    state: Indices
+    action: Indices
+    successor: Indices
+    weight: Floats
+    start_task: Indices
+    start_helped: Indices
+    start_state: Indices
+
+    def counts(self, times: Floats | None = None) -> Counts:
+        """Counts, every task taken `times` (tasks,) times; once by default."""
+        n = len(self.keys) + 2
+        weight, start_weight = self.weight, np.ones(len(self.start_task))
+        if times is not None:
+            weight, start_weight = weight * times[self.task], times[self.start_task]
+        transitions = {}
+        for a, name in enumerate(self.actions):
+            chosen = np.flatnonzero((self.action == a) & (weight > 0))
+            places = (self.state[chosen].astype(np.int32), self.successor[chosen].astype(np.int32))
+            transitions[name] = sp.csr_array(sp.coo_array((weight[chosen], places), shape=(n, n)))
+        starts = np.zeros((2, n))
+        np.add.at(starts, (self.start_helped, self.start_state), start_weight)
+        return Counts(self.keys, transitions, starts)
+
+
+def record(
+    trajectories: Sequence[Trajectory], abstraction: StateAbstraction, terminal_score: TerminalScore | None = None
+) -> Moves:
+    """List the transitions of `trajectories`; arguments as of `count`."""
+    index: dict[Key, int] = {}
+    tasks: dict[str, int] = {}
+    types = sorted({step.intervention for t in trajectories for step in t.steps if step.intervention is not None})
+    actions = {name: a for a, name in enumerate([NOHELP, *types])}
+    moves: list[tuple[int, int, int, int, float]] = []
+    starts: list[tuple[int, int, int]] = []
+    for trajectory in trajectories:
+        task = tasks.setdefault(trajectory.task, len(tasks))
+        path = [index.setdefault(abstraction.encode(trajectory, t), len(index)) for t in range(len(trajectory.steps))]
+        starts.append((task, int(trajectory.helped), path[0]))
+        taken = [actions[step.intervention or NOHELP] for step in trajectory.steps]
+        success = _success(trajectory, terminal_score)
+        moves += [(task, s, a, j, 1.0) for s, a, j in zip(path, taken, path[1:], strict=False)]
+        ends = ((-2, success), (-1, 1.0 - success))
+        moves += [(task, path[-1], taken[-1], end, weight) for end, weight in ends if weight]
+    table, first = np.array(moves).reshape(-1, 5), np.array(starts, dtype=np.intp).reshape(-1, 3)
+    task, state, action, successor = table[:, :4].astype(np.intp).T
+    successor = np.where(successor < 0, successor + len(index) + 2, successor)
+    return Moves(
+        tuple(index), tuple(actions), tuple(tasks), task, state, action, successor, table[:, 4].copy(), *first.T.copy()
+    )
 
 
 def count(

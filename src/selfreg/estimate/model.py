@@ -125,28 +125,44 @@ def estimate_mdp(
     if kappa and prm is None:
         raise ValueError(f"kappa={kappa:g} needs a PRM to lean on")
     abstraction.fit(episodes)
-    counts = count(episodes, abstraction, None if prm is None else _last_score(episodes, prm))
+    counts = count(episodes, abstraction, None if prm is None else last_score(episodes, prm))
+    prior = mean_scores(episodes, abstraction, counts.keys, prm) if kappa and prm is not None else None
+    rows = row_counts(counts, abstraction, prior, kappa, borrow_help)
+    mdp = mdp_of(rows, counts.visits, charges(episodes, rows, costs))
+    seen = counts.visits[NOHELP][:-2] > 0
+    start = counts.starts[0] if counts.starts[0].any() else counts.starts[1]
+    borrowed = np.concatenate([~seen, [False, False]])
+    mixed = any(0 < sum(step.intervention is None for step in t.steps) < len(t.steps) for t in episodes)
+    notes = _notes(counts, borrowed, kappa, borrow_help, mixed)
+    return EstimatedModel(mdp, counts, abstraction, start / start.sum(), kappa, borrowed, notes)
+
+
+def row_counts(
+    counts: Counts, abstraction: StateAbstraction, prior: Floats | None, kappa: float, borrow_help: bool
+) -> dict[str, sp.csr_array]:
+    """Counts with the pseudo-counts and the borrowed rows that the model is made from; arguments as in `estimate_mdp`.
+
+    `prior` (n - 2,) is the PRM's mean score of every abstract state; None without a PRM.
+    """
     if not counts.transitions[NOHELP].nnz:
         raise ValueError("every step was helped; going on alone cannot be estimated")
-    prior = _mean_scores(episodes, abstraction, counts, prm) if kappa and prm is not None else None
     rows = dict(counts.transitions)
-    seen = counts.visits[NOHELP][:-2] > 0
     if prior is None:
         rows[NOHELP] = _borrow(rows[NOHELP], counts.keys, abstraction, failure=True)
     else:
         rows[NOHELP] = _lean(rows[NOHELP], prior, kappa)
     if borrow_help:
         rows |= {name: _borrow(rows[name], counts.keys, abstraction) for name in rows if name != NOHELP}
-    terminal = np.full(len(counts.keys) + 2, np.nan)
+    return rows
+
+
+def mdp_of(
+    rows: Mapping[str, sp.csr_array], visits: Mapping[str, Floats] | None, costs: Mapping[str, Any]
+) -> InterventionMDP:
+    """Model whose rows are `rows` scaled to 1; the last two states are success and failure."""
+    terminal = np.full(rows[NOHELP].shape[0], np.nan)
     terminal[-2:] = 1.0, 0.0
-    mdp = InterventionMDP(
-        {name: _stochastic(matrix) for name, matrix in rows.items()}, terminal, _costs(episodes, rows, costs)
-    )
-    start = counts.starts[0] if counts.starts[0].any() else counts.starts[1]
-    borrowed = np.concatenate([~seen, [False, False]])
-    mixed = any(0 < sum(step.intervention is None for step in t.steps) < len(t.steps) for t in episodes)
-    notes = _notes(counts, borrowed, kappa, borrow_help, mixed)
-    return EstimatedModel(mdp, counts, abstraction, start / start.sum(), kappa, borrowed, notes)
+    return InterventionMDP({name: _stochastic(matrix) for name, matrix in rows.items()}, terminal, costs, visits=visits)
 
 
 def _stochastic(counts: sp.csr_array) -> sp.csr_array:
@@ -155,15 +171,18 @@ def _stochastic(counts: sp.csr_array) -> sp.csr_array:
     return sp.csr_array(sp.diags_array(scale) @ counts)
 
 
-def _last_score(episodes: Sequence[Trajectory], prm: Scorer) -> Any:
+def last_score(episodes: Sequence[Trajectory], prm: Scorer) -> Any:
+    """P(success) of a truncated episode by the PRM's score of its last state."""
     cut = {t.episode: prm.text(t.steps) for t in episodes if t.truncated}
     scores = dict(zip(cut, prm.score(list(cut.values())), strict=True)) if cut else {}
     return lambda trajectory: float(scores[trajectory.episode])
 
 
-def _mean_scores(episodes: Sequence[Trajectory], abstraction: StateAbstraction, counts: Counts, prm: Scorer) -> Floats:
+def mean_scores(
+    episodes: Sequence[Trajectory], abstraction: StateAbstraction, keys: Sequence[Key], prm: Scorer
+) -> Floats:
     """p(s): mean PRM score over the visits of each abstract state, float64 (n - 2,)."""
-    index = {key: i for i, key in enumerate(counts.keys)}
+    index = {key: i for i, key in enumerate(keys)}
     visits = [(t, i) for t in episodes for i in range(len(t.steps))]
     states = np.array([index[abstraction.encode(t, i)] for t, i in visits])
     texts = [prm.text(t.steps[: i + 1]) for t, i in visits]
@@ -210,9 +229,10 @@ def _borrow(
     return sp.csr_array(result)
 
 
-def _costs(
+def charges(
     episodes: Sequence[Trajectory], rows: Mapping[str, Any], costs: Mapping[str, int | tuple[int, ...]] | None
 ) -> Mapping[str, int | tuple[int, ...]]:
+    """Cost of every help type: as given, else as logged."""
     if costs is not None:
         unused = [name for name in costs if name not in rows or name == NOHELP]
         if unused:

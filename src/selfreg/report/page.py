@@ -10,7 +10,7 @@ import numpy.typing as npt
 from selfreg._extras import needs
 from selfreg._files import written_whole
 from selfreg.data import Trajectory
-from selfreg.estimate import EstimatedModel, Features
+from selfreg.estimate import EstimatedModel, Features, coverage
 from selfreg.report import plots
 from selfreg.runs import RunFolder
 from selfreg.solve import Solution
@@ -32,13 +32,17 @@ def write_report(run: RunFolder) -> None:
     solution = run.solution(model)
     single = len(solution.budget) == 1
     settings = run.settings()
+    trajectories = run.trajectories()
+    covered = coverage(model, trajectories, solution)
     page = _template().render(
         summary=summary,
         title=_title(settings),
         rows=list(zip(summary["budgets"], summary["success"], summary["usage"], strict=True)),
         value_plot=plots.value_by_budget(summary) if single else None,
         step_plot=_step_plot(run) if single and len(model.mdp.actions) > 1 else None,
-        states=_states(model, solution, run.trajectories()),
+        states=_states(model, solution, trajectories),
+        coverage=covered,
+        coverage_plot=plots.coverage(covered, summary["budgets"] if single else None),
         evaluation=_evaluation(summary),
         settings=_flat(settings),
         figures={part: settings[part]["figures"] for part in ("prm", "helper") if part in settings},

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from selfreg.estimate import Coverage
+
 Floats = npt.NDArray[np.float64]
 
 INK, MUTED, GRID = "#1f2430", "#6b7280", "#e5e7eb"
@@ -84,6 +86,28 @@ def help_by_step(share: Floats, budgets: Sequence[int]) -> str:
     bar = figure.colorbar(image, ax=axes, pad=0.02)
     bar.set_label("share asking", color=INK, fontsize=9)
     bar.outline.set_visible(False)
+    return _svg(figure)
+
+
+def coverage(report: Coverage, budgets: Sequence[int] | None) -> str:
+    """Share of visits on rows with fewer than m, by action; with one budget, planned success that passes thin rows."""
+    resting = None if budgets is None else report.resting
+    beside = resting is not None
+    figure, axes = _figure(1, 2 if beside else 1, (9.0 if beside else 5.0, 3.2))
+    left = np.ravel(axes)[0]
+    most = max(float(visits.max(initial=1.0)) for visits in report.visits.values())
+    limits = np.unique(np.geomspace(1, most + 1, 200))
+    for (name, visits), (color, _) in zip(report.visits.items(), STYLE.values(), strict=False):
+        if visits.any():
+            left.step(limits, [report.mass(name, m) for m in limits], where="post", color=color, label=name)
+    left.axvline(report.fewer_than, color=MUTED, linestyle=":", linewidth=1)
+    left.set(xscale="log", xlabel="m", ylabel="share of visits on rows\nwith fewer than m", ylim=(-0.02, 1.02))
+    left.legend(frameon=False, fontsize=9)
+    if resting is not None:
+        right = np.ravel(axes)[1]
+        right.plot(budgets, resting, color=STYLE["plan"][0], marker="o")
+        right.set(xlabel="budget", ylabel="share of planned success\nthat passes thin rows", ylim=(-0.02, 1.02))
+        right.xaxis.get_major_locator().set_params(integer=True)
     return _svg(figure)
 
 

@@ -1,0 +1,358 @@
+"""Pessimism: hard budgets against the worst model of an uncertainty set around every row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import log, prod
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from selfreg import _validate
+from selfreg._core import chooser
+from selfreg._core.structure import Components, Levels
+from selfreg.mdp import InterventionMDP
+from selfreg.solve import MAX_SWEEPS, ConvergenceError, Solution, budget_lattice, moved_down, solve
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int32]
+# (members, most sweeps, enough, values, policy) -> sweeps made
+Sweep: TypeAlias = Callable[[Ints, int, float, Floats, npt.NDArray[np.int8]], int]
+ByRow: TypeAlias = float | Mapping[str, npt.ArrayLike]
+
+
+class RowSets(NamedTuple):
+    """Intervals around every row, as the kernels take them; one entry an action.
+
+    A row's set holds every distribution that gives successor `j` between `low_j` and `low_j + room_j`, and the rest of
+    its mass, at most 1 - sum(low) - `rest`, to states that the row never led to. These are taken to be worth nothing.
+    """
+
+    low: list[Floats]
+    room: list[Floats]
+    rest: list[Floats]
+
+
+@dataclass(frozen=True)
+class L1:
+    """Every distribution within an L1 distance of a row, states that the row never led to included.
+
+    Parameters
+    ----------
+    confidence : float, optional
+        Confidence in (0, 1) with which the set of a row holds the true row. The radius is then that of Weissman et
+        al. (2003), "Inequalities for the L1 deviation of the empirical distribution":
+        P(distance >= r) <= (2^m - 2) exp(-n r^2 / 2) for n observations of m outcomes, so that
+        r = sqrt(2 ln((2^m - 2) / (1 - confidence)) / n). n is `mdp.visits`; m counts the successors of the row and one
+        more for all others together. Without observations r = 2: nothing is known.
+    radius : float, or mapping of action to float or (n,) array_like, optional
+        The distance itself, in [0, 2], instead of a confidence.
+    joint : bool
+        Whether the confidence is that all rows are in their sets at once (Bonferroni): then the value is a lower bound
+        of the true value at that confidence. By default it is that of each row alone, which is less strict.
+
+    Raises
+    ------
+    ValueError
+        For neither or both of confidence and radius, or numbers out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, selfreg
+    >>> alone = np.array([[0, .5, .5], [0, 0, 0], [0, 0, 0]])
+    >>> helped = np.array([[0, .9, .1], [0, 0, 0], [0, 0, 0]])
+    >>> visits = {"nohelp": [200, 0, 0], "help": [3, 0, 0]}
+    >>> mdp = selfreg.InterventionMDP(
+    ...     {"nohelp": alone, "help": helped}, [np.nan, 1, 0], {"help": 1}, visits=visits
+    ... )
+    >>> selfreg.solve(mdp, 1).value[0].tolist()
+    [0.5, 0.9]
+
+    Three observations do not make help look better than 200 of going on alone:
+
+    >>> selfreg.solve(mdp, 1, robust=selfreg.L1(confidence=0.9)).value[0].round(3).tolist()
+    [0.399, 0.399]
+    """
+
+    confidence: float | None = None
+    radius: ByRow | None = None
+    joint: bool = False
+
+    def __post_init__(self) -> None:
+        _either(self.confidence, "radius", self.radius)
+
+    def row_sets(self, mdp: InterventionMDP) -> RowSets:
+        """The sets of every row of a model."""
+        low, room, rest = [], [], []
+        for name, radius in zip(mdp.actions, self._radii(mdp), strict=True):
+            matrix = mdp.transitions[name]
+            low.append(np.zeros(matrix.nnz))
+            room.append(np.ascontiguousarray(matrix.data, dtype=np.float64))
+            rest.append(1.0 - 0.5 * radius)
+        return RowSets(low, room, rest)
+
+    def _radii(self, mdp: InterventionMDP) -> list[Floats]:
+        if self.confidence is None:
+            return _by_row("radius", self.radius, mdp, 2.0)
+        visits, error = _visits(mdp), _error(self.confidence, self.joint, mdp)
+        return [_weissman(visits[name], _outcomes(mdp, name), error) for name in mdp.actions]
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Every distribution whose probabilities lie in intervals of their own around those of a row.
+
+    Parameters
+    ----------
+    confidence : float, optional
+        Confidence in (0, 1) with which the set of a row holds the true row: Clopper-Pearson intervals (1934) from
+        `mdp.visits`, shared out over the row's successors and one more outcome for all other states together
+        (Bonferroni).
+    width : float, or mapping of action to float or (n,) array_like, optional
+        Half the length of every interval of a row, in [0, 1], instead of a confidence.
+    joint : bool
+        As in `L1`.
+
+    Raises
+    ------
+    ValueError
+        For neither or both of confidence and width, or numbers out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, selfreg
+    >>> alone = np.array([[0, .5, .5], [0, 0, 0], [0, 0, 0]])
+    >>> mdp = selfreg.InterventionMDP({"nohelp": alone}, [np.nan, 1, 0], {})
+    >>> selfreg.solve(mdp, 0, robust=selfreg.Intervals(width=0.1)).value[0].round(3).tolist()
+    [0.4]
+    """
+
+    confidence: float | None = None
+    width: ByRow | None = None
+    joint: bool = False
+
+    def __post_init__(self) -> None:
+        _either(self.confidence, "width", self.width)
+
+    def row_sets(self, mdp: InterventionMDP) -> RowSets:
+        """The sets of every row of a model."""
+        result = RowSets([], [], [])
+        for name, (below, above, unseen) in zip(mdp.actions, self._bounds(mdp), strict=True):
+            matrix = mdp.transitions[name]
+            sums = np.bincount(_row_of_entry(matrix), below, mdp.n_states)
+            result.low.append(below)
+            result.room.append(above - below)
+            result.rest.append(np.maximum(1.0 - sums - unseen, 0.0))
+        return result
+
+    def _bounds(self, mdp: InterventionMDP) -> list[tuple[Floats, Floats, Floats]]:
+        """Per action: lower and upper ends (nnz,), and the most that other states can get (n,)."""
+        widths = None if self.confidence is not None else _by_row("width", self.width, mdp, 1.0)
+        result = []
+        for a, name in enumerate(mdp.actions):
+            probability, row = mdp.transitions[name].data, _row_of_entry(mdp.transitions[name])
+            if widths is None:
+                result.append(self._clopper_pearson(mdp, name, probability, row))
+            else:
+                by_entry = widths[a][row]
+                ends = np.maximum(probability - by_entry, 0.0), np.minimum(probability + by_entry, 1.0)
+                result.append((*ends, widths[a]))
+        return result
+
+    def _clopper_pearson(
+        self, mdp: InterventionMDP, name: str, probability: Floats, row: Ints
+    ) -> tuple[Floats, Floats, Floats]:
+        from scipy.special import betaincinv
+
+        assert self.confidence is not None
+        visits, outcomes = _visits(mdp)[name], _outcomes(mdp, name)
+        error = _error(self.confidence, self.joint, mdp) / outcomes
+        n, tail = visits[row], 0.5 * error[row]
+        k = probability * n
+        seen, some = n > 0, (n > 0) & (k < n * (1 - 1e-12))
+        below, above = np.zeros(len(k)), np.ones(len(k))
+        below[seen] = betaincinv(k[seen], n[seen] - k[seen] + 1.0, tail[seen])
+        above[some] = betaincinv(k[some] + 1.0, n[some] - k[some], 1.0 - tail[some])
+        # A successor never seen has an upper end only.
+        unseen = np.where(visits > 0, 1.0 - error ** (1.0 / np.maximum(visits, 1e-300)), 1.0)
+        return np.minimum(below, probability), np.maximum(above, probability), unseen
+
+
+UncertaintySet: TypeAlias = L1 | Intervals
+
+
+@dataclass(frozen=True, eq=False)
+class RobustSolution(Solution):
+    """What `solve(..., robust=...)` returns: the best policy against the worst model of the sets.
+
+    `value` is a lower bound of what `policy` attains in every model whose rows lie in the sets.
+
+    Attributes
+    ----------
+    robust : L1 or Intervals
+        The sets. All other attributes are those of `Solution`; `bound` is that of the robust value.
+    """
+
+    robust: UncertaintySet
+
+    def q(self, action: str) -> Floats:
+        """Worst value of taking `action` now and acting by the robust policy afterwards; NaN as in `Solution.q`."""
+        a = self._index(action)
+        matrix, sets = self.mdp.transitions[action], self.robust.row_sets(self.mdp)
+        value = np.ascontiguousarray(self.value.reshape(self.mdp.n_states, -1), dtype=np.float64)
+        out = np.empty_like(value)
+        chooser.kernel("robust").expect_robust(
+            matrix.indptr.astype(np.int64),
+            matrix.indices.astype(np.int32),
+            sets.low[a],
+            sets.room[a],
+            sets.rest[a],
+            value,
+            out,
+        )
+        return moved_down(self.mdp, a, out.reshape(self.value.shape))
+
+
+def solve_robust(
+    mdp: InterventionMDP, budget: tuple[int, ...], sets: UncertaintySet, tol: float, implementation: str | None
+) -> RobustSolution:
+    """Robust solution; arguments checked by `selfreg.solve`, which is what users call."""
+    lattice = budget_lattice(mdp, budget, implementation)
+    rows, structure, n_lattice = sets.row_sets(mdp), lattice.structure, prod(lattice.shape)
+    value = np.zeros((mdp.n_states, n_lattice))
+    value[mdp.terminal] = mdp.terminal_value[mdp.terminal, None]
+    policy = np.zeros((mdp.n_states, n_lattice), np.int8)
+    kernel, terminal = chooser.kernel("robust", implementation), mdp.terminal.view(np.uint8)
+
+    def sweep(members: Ints, most: int, enough: float, values: Floats, choice: npt.NDArray[np.int8]) -> int:
+        made: int = kernel.backup_robust(
+            *lattice.arrays[:2], *rows, lattice.offset, lattice.runs, terminal, members, most, enough, values, choice
+        )[0]
+        return made
+
+    if isinstance(structure, Levels):
+        sweep(structure.members, 1, 0.0, value, policy)
+        bound = 0.0
+    elif _certain(lattice.arrays.indptr, rows):
+        plain = solve(mdp, budget, tol=tol, implementation=implementation)
+        value, policy, bound = plain.value, plain.policy, plain.bound
+    else:
+        bound = _iterate(sweep, structure, mdp.terminal, tol, _rounding(lattice.arrays.indptr), value, policy)
+    shape = (mdp.n_states, *lattice.shape)
+    return RobustSolution(mdp, budget, value.reshape(shape), policy.reshape(shape), bound, sets)
+
+
+def memory(mdp: InterventionMDP, budget: tuple[int, ...], implementation: str | None) -> int:
+    """Bytes of a robust solution beyond the model: values, policy, sets, and with cycles the upper bound."""
+    lattice = budget_lattice(mdp, budget, implementation)
+    entries, n = sum(matrix.nnz for matrix in mdp.transitions.values()), mdp.n_states
+    values = 8 * n * prod(lattice.shape)
+    return (
+        16 * entries + 8 * n * len(mdp.actions) + values * (1 if isinstance(lattice.structure, Levels) else 3) * 9 // 8
+    )
+
+
+def _iterate(
+    sweep: Sweep,
+    components: Components,
+    terminal: npt.NDArray[np.bool_],
+    tol: float,
+    rounding: float,
+    value: Floats,
+    policy: npt.NDArray[np.int8],
+) -> float:
+    """Value iteration from below, then a proven bound from above; fills `value` and `policy`.
+
+    Let T be some sweeps over all states: a monotone map whose least fixed point is the value V. If T u <= u then
+    V <= T u (Park's induction). So u = value + tol is tried with more and more sweeps: where every policy leaves, T u
+    comes down to V, which is below u (as in optimistic value iteration, Hartmanns and Kaminski 2020).
+    """
+    members, starts = components.members, components.starts
+    unwanted = np.empty((0, value.shape[1]), np.int8)
+    for share in (1e-2, 1e-4, 1e-6):
+        for start, stop in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+            if sweep(members[start:stop], MAX_SWEEPS, share * tol, value, policy) == MAX_SWEEPS:
+                raise ConvergenceError(
+                    f"a component of {stop - start} states did not converge in {MAX_SWEEPS} sweeps", 1
+                )
+        guess = np.where(terminal[:, None], value, np.minimum(value + tol, 1.0))
+        settled = terminal[:, None] | (guess >= 1.0)  # no value is over 1
+        upper, made, step = guess.copy(), 0, 1
+        while made < MAX_SWEEPS // 10:
+            made += sweep(members, step, 0.0, upper, unwanted)
+            if np.all(settled | (upper + made * rounding <= guess)):
+                reached = np.where(settled, guess, upper + made * rounding)
+                return float(np.max(reached - value, initial=0.0))
+            step = max(1, made)
+    raise ConvergenceError(
+        f"tol={tol:g} could not be proven: states can lead to each other for ever, or almost, under the worst model of "
+        "the sets; a positive radius in each row lets mass leave",
+        1.0,
+    )
+
+
+def _certain(indptr: list[npt.NDArray[np.int64]], rows: RowSets) -> bool:
+    """Whether every set holds its row alone: the plain problem, whose solver knows what waiting for ever is worth."""
+    for pointer, room, rest in zip(indptr, rows.room, rows.rest, strict=True):
+        row = np.repeat(np.arange(len(rest)), np.diff(pointer))
+        if np.any(np.bincount(row, room, len(rest)) - rest > 1e-15):
+            return False
+    return True
+
+
+def _rounding(indptr: list[npt.NDArray[np.int64]]) -> float:
+    """What a backup may be off by: half a unit in the last place for each term and factor of the longest row."""
+    longest = max((int(np.diff(pointer).max(initial=0)) for pointer in indptr), default=0)
+    return (longest + 4) * float(np.finfo(np.float64).eps)
+
+
+def _either(confidence: Any, name: str, other: Any) -> None:
+    if (confidence is None) == (other is None):
+        raise ValueError(f"expected a confidence or a {name}, and not both")
+    if confidence is not None:
+        _validate.confidence("confidence", confidence)
+
+
+def _visits(mdp: InterventionMDP) -> Mapping[str, Floats]:
+    if mdp.visits is None:
+        raise ValueError(
+            "a confidence needs the visits of every row, and the model has none: give InterventionMDP(visits=...), "
+            "or a radius or width in place of the confidence"
+        )
+    return mdp.visits
+
+
+def _error(confidence: float, joint: bool, mdp: InterventionMDP) -> float:
+    rows = sum(int(mdp.available(name).sum()) for name in mdp.actions) if joint else 1
+    return (1.0 - float(confidence)) / max(rows, 1)
+
+
+def _outcomes(mdp: InterventionMDP, name: str) -> npt.NDArray[np.int64]:
+    """Successors of every row, and one more for all other states together."""
+    successors: npt.NDArray[np.int64] = np.diff(mdp.transitions[name].indptr).astype(np.int64)
+    return successors + 1
+
+
+def _weissman(visits: Floats, outcomes: npt.NDArray[np.int64], error: float) -> Floats:
+    m = np.maximum(outcomes, 2)
+    # ln(2^m - 2) without overflow
+    logarithm = m * log(2.0) + np.log1p(-np.exp2(1.0 - m)) - log(error)
+    squared = np.divide(2.0 * logarithm, visits, out=np.full(len(visits), 4.0), where=visits > 0)
+    return np.asarray(np.minimum(np.sqrt(squared), 2.0))
+
+
+def _by_row(label: str, value: ByRow | None, mdp: InterventionMDP, most: float) -> list[Floats]:
+    n, actions = mdp.n_states, list(mdp.actions)
+    given: dict[str, Any] = dict(value) if isinstance(value, Mapping) else dict.fromkeys(actions, value)
+    spread = {name: np.full(n, entry) if np.ndim(entry) == 0 else entry for name, entry in given.items()}
+    result = _validate.by_row(label, spread, actions, n)
+    for name, array in result.items():
+        if array.max(initial=0.0) > most:
+            raise ValueError(f'{label}["{name}"][{array.argmax()}] is {array.max():g}; expected at most {most:g}')
+    return list(result.values())
+
+
+def _row_of_entry(matrix: Any) -> Ints:
+    return np.repeat(np.arange(matrix.shape[0], dtype=np.int32), np.diff(matrix.indptr))
