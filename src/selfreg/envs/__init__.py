@@ -3,7 +3,17 @@
 from selfreg.envs.babyai import BabyAIConfig, BabyAIEnvironment, DegradedBot, make_babyai, split_tasks
 from selfreg.envs.collect import CollectConfig, RandomHelp, collect
 from selfreg.envs.episode import HelpPolicy, run_episode
-from selfreg.envs.protocol import AssistedEnvironment, BasePolicy, Environment, Intervention
+from selfreg.envs.exact import ExactModel, enumerate_model
+from selfreg.envs.helpers import ErringHelper, FixedAction, Situational
+from selfreg.envs.household import HouseholdConfig, HouseholdEnvironment, StaleMapAgent, household_tasks, make_household
+from selfreg.envs.protocol import (
+    AssistedEnvironment,
+    BasePolicy,
+    Environment,
+    Expert,
+    ExplicitPolicy,
+    Intervention,
+)
 
 __all__ = [
     "AssistedEnvironment",
@@ -13,11 +23,23 @@ __all__ = [
     "CollectConfig",
     "DegradedBot",
     "Environment",
+    "ErringHelper",
+    "ExactModel",
+    "Expert",
+    "ExplicitPolicy",
+    "FixedAction",
     "HelpPolicy",
+    "HouseholdConfig",
+    "HouseholdEnvironment",
     "Intervention",
     "RandomHelp",
+    "Situational",
+    "StaleMapAgent",
     "collect",
+    "enumerate_model",
+    "household_tasks",
     "make_babyai",
+    "make_household",
     "run_episode",
     "split_tasks",
 ]

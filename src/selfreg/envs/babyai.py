@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from selfreg._extras import needs
-from selfreg.envs.protocol import AssistedEnvironment, Environment, Intervention
+from selfreg.envs.protocol import AssistedEnvironment, Environment, Intervention, certain
 
 LEFT, RIGHT, FORWARD, PICKUP, DROP, TOGGLE, DONE = range(7)
 ACTION_NAMES = ("left", "right", "forward", "pickup", "drop", "toggle", "done")
@@ -53,8 +54,14 @@ class BabyAIConfig:
                 raise ValueError(f"BabyAIConfig.{name} is {getattr(self, name)}; expected a chance in [0, 1]")
 
 
-def make_babyai(config: BabyAIConfig) -> AssistedEnvironment:
+def make_babyai(config: BabyAIConfig, interventions: Sequence[Intervention] | None = None) -> AssistedEnvironment:
     """Build the level, its weak agent and the help.
+
+    Parameters
+    ----------
+    config : BabyAIConfig
+    interventions : sequence of Intervention, optional
+        Forms of help in place of the one that `config` describes.
 
     Examples
     --------
@@ -66,7 +73,8 @@ def make_babyai(config: BabyAIConfig) -> AssistedEnvironment:
     """
     environment = BabyAIEnvironment(config.level, config.step_limit, config.clock)
     agent = DegradedBot(config.fumble, config.slip)
-    return AssistedEnvironment(environment, agent, [Intervention("help", config.help_steps)])
+    helps = [Intervention("help", config.help_steps)] if interventions is None else interventions
+    return AssistedEnvironment(environment, agent, helps)
 
 
 def split_tasks(config: BabyAIConfig, n_train: int, n_test: int, seed: int) -> tuple[list[str], list[str]]:
@@ -99,7 +107,17 @@ class DegradedBot:
         """Choose the next action; draws twice in every step."""
         wanted = environment.expert_action()
         luck, move = generator.random(), int(generator.integers(3))
-        return move if luck < (self.fumble if wanted in (PICKUP, DROP, TOGGLE) else self.slip) else wanted
+        return move if luck < self._chance(wanted) else wanted
+
+    def distribution(self, environment: Environment) -> npt.NDArray[np.float64]:
+        """Return the probability of each action, float64 (actions,)."""
+        wanted = environment.expert_action()
+        result = certain(environment, wanted) * (1.0 - self._chance(wanted))
+        result[:3] += self._chance(wanted) / 3
+        return result
+
+    def _chance(self, wanted: int) -> float:
+        return self.fumble if wanted in (PICKUP, DROP, TOGGLE) else self.slip
 
 
 class BabyAIEnvironment:
@@ -140,6 +158,8 @@ class BabyAIEnvironment:
         self._lost = False
         self._advice = DONE
         self._outcome: float | None = None
+        self._task = ""
+        self._actions: list[int] = []
 
     @property
     def done(self) -> bool:
@@ -165,12 +185,14 @@ class BabyAIEnvironment:
         with contextlib.redirect_stdout(io.StringIO()):  # the generator reports rejected layouts on stdout
             self._world.reset(seed=int(seed))
         self._world.max_steps = self.step_limit
+        self._task, self._actions = task, []
         self._outcome = None
         self._bot, self._lost = self._bots.BabyAIBot(self._world), False
         self._replan(None)
 
     def step(self, action: int) -> None:
         """Take one action and tell the bot of it."""
+        self._actions.append(action)
         _, reward, terminated, truncated, _ = self._world.step(action)
         if terminated or truncated:
             self._outcome = float(reward > 0)
@@ -213,6 +235,17 @@ class BabyAIEnvironment:
         digest.update(world.grid.encode().tobytes())
         digest.update(np.packbits(bot.vis_mask).tobytes())
         return digest.hexdigest()
+
+    def save(self) -> tuple[str, tuple[int, ...]]:
+        """Return the task and the actions so far."""
+        return self._task, tuple(self._actions)
+
+    def restore(self, saved: tuple[str, tuple[int, ...]]) -> None:
+        """Come back to a moment by taking its actions again: bot and world share too much to be copied."""
+        task, actions = saved
+        self.reset(task)
+        for action in actions:
+            self.step(action)
 
     def _replan(self, action: int | None) -> None:
         try:

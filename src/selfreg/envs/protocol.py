@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from selfreg.data import NOHELP, Step
+
+HELPER_STREAM = 2  # keeps chance in the helpers apart from that in the base policy and in the asking
 
 
 @runtime_checkable
@@ -46,33 +49,74 @@ class Environment(Protocol):
     def expert_action(self) -> int:
         """Return what the expert would do now."""
 
+    def save(self) -> Any:
+        """Return what `restore` needs to come back to this moment: plain data that any process can use."""
 
+    def restore(self, saved: Any) -> None:
+        """Come back to a moment that `save` returned, here or in another environment with the same settings."""
+
+
+@runtime_checkable
 class BasePolicy(Protocol):
-    """The agent that may be helped."""
+    """The agent that may be helped, or one that helps."""
 
     def act(self, environment: Environment, generator: np.random.Generator) -> int:
         """Choose the next action; all chance comes from `generator`."""
 
 
+@runtime_checkable
+class ExplicitPolicy(BasePolicy, Protocol):
+    """A policy that can say how likely each action is: what an exact model needs of it."""
+
+    def distribution(self, environment: Environment) -> npt.NDArray[np.float64]:
+        """Return the probability of each action, float64 (actions,)."""
+
+
+class Expert:
+    """Does what the environment's expert would do."""
+
+    def act(self, environment: Environment, generator: np.random.Generator) -> int:
+        """Return the expert's action; there is no chance in it."""
+        return environment.expert_action()
+
+    def distribution(self, environment: Environment) -> npt.NDArray[np.float64]:
+        """Return 1 for the expert's action."""
+        return certain(environment, environment.expert_action())
+
+
+def certain(environment: Environment, action: int) -> npt.NDArray[np.float64]:
+    """Return the distribution of a policy that takes `action`, float64 (actions,)."""
+    result = np.zeros(len(environment.action_names))
+    result[action] = 1.0
+    return result
+
+
 @dataclass(frozen=True)
 class Intervention:
-    """A form of help: the expert takes over for a few environment steps.
+    """A form of help: somebody takes over for some environment steps.
 
     Raises
     ------
     ValueError
         If the name is empty or "nohelp", `steps` is below 1 or `cost` is negative.
+    TypeError
+        If `helper` cannot act.
     """
 
     name: str = field(default="help", metadata={"help": "name of the help type"})
-    steps: int = field(default=1, metadata={"help": "environment steps that the expert takes"})
+    steps: int | None = field(
+        default=1, metadata={"help": "environment steps that the helper takes; None is all that are left (a latch)"}
+    )
     cost: int = field(default=1, metadata={"help": "budget units that one use takes"})
+    helper: BasePolicy = field(default_factory=Expert, metadata={"help": "who takes over; by default the expert"})
 
     def __post_init__(self) -> None:
         if not self.name or self.name == NOHELP:
             raise ValueError(f"Intervention.name is {self.name!r}; expected a name other than {NOHELP!r}")
-        if self.steps < 1:
-            raise ValueError(f"Intervention {self.name!r} has steps={self.steps}; expected at least 1")
+        if not isinstance(self.helper, BasePolicy):
+            raise TypeError(f"Intervention {self.name!r} has helper={self.helper!r}; expected a policy with act()")
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"Intervention {self.name!r} has steps={self.steps}; expected at least 1, or None")
         if self.cost < 0:
             raise ValueError(f"Intervention {self.name!r} has cost={self.cost}; expected 0 or more")
 
@@ -86,7 +130,7 @@ class AssistedEnvironment:
     Parameters
     ----------
     environment : Environment
-        The world; it belongs to this object from now on.
+        The world; it belongs to this object from now on. Its episodes must end, whatever the helpers do.
     policy : BasePolicy
         The agent.
     interventions : sequence of Intervention
@@ -104,8 +148,13 @@ class AssistedEnvironment:
         self.interventions = {intervention.name: intervention for intervention in interventions}
         if len(self.interventions) < len(interventions):
             raise ValueError(f"interventions share a name: {[one.name for one in interventions]}")
-        self._generator = np.random.default_rng(0)
+        self._seeded(0)
         self._state: Step | None = None
+
+    def _seeded(self, seed: int) -> None:
+        # Helpers have chance of their own, so that asking does not use up the agent's luck.
+        self._generator = np.random.default_rng(seed)
+        self._helper_generator = np.random.default_rng([seed, HELPER_STREAM])
 
     @property
     def done(self) -> bool:
@@ -118,9 +167,15 @@ class AssistedEnvironment:
         return self.environment.outcome
 
     def reset(self, task: str, seed: int) -> None:
-        """Begin an episode; `seed` alone decides the chance in the base policy."""
+        """Begin an episode; `seed` alone decides the chance in the base policy and in the helpers."""
         self.environment.reset(task)
-        self._generator = np.random.default_rng(seed)
+        self._seeded(seed)
+        self._state = None
+
+    def resume(self, saved: Any, seed: int) -> None:
+        """Begin at a moment that the environment saved, with new luck: `seed` decides all chance from here on."""
+        self.environment.restore(saved)
+        self._seeded(seed)
         self._state = None
 
     def state(self) -> Step:
@@ -154,7 +209,7 @@ class AssistedEnvironment:
             actions, cost = [self._act(self.policy.act(self.environment, self._generator))], None
         else:
             help_type = self._intervention(intervention)
-            actions, cost = self._take_over(help_type.steps), help_type.cost
+            actions, cost = self._take_over(help_type), help_type.cost
         self._state = None
         return Step(before.state, ", ".join(actions), before.key, intervention, cost)
 
@@ -162,10 +217,10 @@ class AssistedEnvironment:
         self.environment.step(action)
         return self.environment.action_names[action]
 
-    def _take_over(self, steps: int) -> list[str]:
+    def _take_over(self, help_type: Intervention) -> list[str]:
         actions: list[str] = []
-        while len(actions) < steps and not self.done:
-            actions.append(self._act(self.environment.expert_action()))
+        while not self.done and (help_type.steps is None or len(actions) < help_type.steps):
+            actions.append(self._act(help_type.helper.act(self.environment, self._helper_generator)))
         return actions
 
     def _intervention(self, name: str) -> Intervention:
