@@ -7,7 +7,8 @@ from selfreg.mdp import InterventionMDP
 from selfreg.solve import ConvergenceError, Solution, StartSolution, solve, solve_memory
 
 if TYPE_CHECKING:
-    from selfreg.helper import Decision, Helper, Ledger
+    from selfreg.helper import Decision, Helper
+    from selfreg.ledger import Ledger, SQLiteLedger
     from selfreg.policy import Simulation, expected_usage, simulate, usage_distribution
 
 __version__ = "0.1.0.dev0"
@@ -16,7 +17,8 @@ __version__ = "0.1.0.dev0"
 _LAZY = {
     "Decision": "selfreg.helper",
     "Helper": "selfreg.helper",
-    "Ledger": "selfreg.helper",
+    "Ledger": "selfreg.ledger",
+    "SQLiteLedger": "selfreg.ledger",
     "Simulation": "selfreg.policy",
     "expected_usage": "selfreg.policy",
     "simulate": "selfreg.policy",
@@ -29,6 +31,7 @@ __all__ = [
     "Helper",
     "InterventionMDP",
     "Ledger",
+    "SQLiteLedger",
     "Simulation",
     "Solution",
     "StartSolution",

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from selfreg.helper.ledger import Ledger
+from selfreg.ledger import Ledger
 
 if TYPE_CHECKING:
     from selfreg.helper.labels import Labels, label

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from selfreg.data import NOHELP, Step, state_text
-from selfreg.helper.ledger import Ledger
+from selfreg.ledger import Ledger
 from selfreg.prm.classifier import TextClassifier
 from selfreg.prm.prm import PRM
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from selfreg.helper.ledger import units
 from selfreg.helper.runtime import Helper, affordable, budget_prefixes, check_costs
+from selfreg.ledger import units
 from selfreg.prm.classifier import Examples, TextClassifier, split_tasks
 from selfreg.prm.encoder import EncoderConfig
 
