@@ -21,7 +21,7 @@ Map = Annotated[
         "--map",
         metavar="ROLE=FIELD",
         help="For jsonl: the field that holds a role (task, episode, outcome, intervention, steps, observation, "
-        "action, truncated, cost, key). May repeat.",
+        "action, truncated, cost, key, label). May repeat.",
     ),
 ]
 Where = Annotated[
