@@ -175,11 +175,9 @@ def test_merged_examples_vote_by_weight() -> None:
         ["t"] * 4,
         ("nohelp", "help"),
     )
-    merged = examples.merged()
-    assert merged.texts == ["a", "a"]
-    assert merged.prefixes == ["budget 1 |", "budget 2 |"]
-    np.testing.assert_array_equal(merged.targets, [[0.75, 0.25], [0, 1]])
-    np.testing.assert_array_equal(merged.weights, [4, 2])
+    votes = examples.votes((2,))
+    assert votes.texts == ["a"]
+    np.testing.assert_array_equal(votes.weights, [[[0, 0], [3, 1], [0, 2]]])
 
 
 def test_equal_decisions_still_make_a_helper() -> None:

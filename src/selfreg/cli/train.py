@@ -43,7 +43,7 @@ def train_helper(
         from selfreg.helper import train_helper as train
     if len(labels.actions) == 1:
         raise ValueError("no step of these logs was helped: there is no help for a helper to ask for")
-    helper = train(labels.examples(history), HelperConfig(model=model, history=history, seed=seed), costs=costs)
+    helper = train(labels, HelperConfig(model=model, history=history, seed=seed), costs=costs)
     helper.save(run.path / "helper")
     run.record("helper", {"model": model, "history": history, "seed": seed, "figures": helper.figures})
     return helper.figures
