@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from selfreg.ledger import Ledger
 
 if TYPE_CHECKING:
+    from selfreg.helper.calibration import Spending, calibrate, spending
     from selfreg.helper.examples import HelperExamples
     from selfreg.helper.labels import Labels, label
     from selfreg.helper.memory import Memory, Neighbour
@@ -17,6 +18,9 @@ _HOME = {
     "Helper": "runtime",
     "HelperConfig": "training",
     "HelperExamples": "examples",
+    "Spending": "calibration",
+    "calibrate": "calibration",
+    "spending": "calibration",
     "Labels": "labels",
     "Memory": "memory",
     "Neighbour": "memory",
@@ -33,7 +37,10 @@ __all__ = [
     "Ledger",
     "Memory",
     "Neighbour",
+    "Spending",
+    "calibrate",
     "label",
+    "spending",
     "train_helper",
 ]
 

@@ -45,8 +45,9 @@ class Labels:
         Value of every action, NaN where it is unavailable or not affordable.
     visits : float64 (steps, actions)
         How often each action was taken in the step's abstract state, in the logs of the model.
-    costs : dict of str to tuple of int
-        Of each help type, in units of each budget.
+    model : EstimatedModel
+    solution : Solution
+        What the labels were read off.
     """
 
     actions: tuple[str, ...]
@@ -58,7 +59,8 @@ class Labels:
     decision: npt.NDArray[np.int8]
     q: npt.NDArray[np.float64]
     visits: npt.NDArray[np.float64]
-    costs: dict[str, tuple[int, ...]]
+    model: EstimatedModel
+    solution: Solution
 
     @property
     def advantage(self) -> npt.NDArray[np.float64]:
@@ -196,6 +198,7 @@ def label(trajectories: Sequence[Trajectory], model: EstimatedModel, solution: S
     visits = np.stack([model.counts.visits.get(name, np.zeros(n)) for name in actions], axis=1)
     points = np.indices(solution.value.shape[1:]).reshape(len(solution.budget), -1).T
     decision = solution.policy.reshape(n, -1)[states]
-    costs = dict(model.mdp.costs)
     budgets = points.astype(np.int64)
-    return Labels(actions, trajectories, episode, step, states, budgets, decision, q[states], visits[states], costs)
+    return Labels(
+        actions, trajectories, episode, step, states, budgets, decision, q[states], visits[states], model, solution
+    )

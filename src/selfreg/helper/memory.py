@@ -148,7 +148,7 @@ class Memory:
             return None
         try:
             words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
-            with np.load(folder / ARRAYS, allow_pickle=False) as file:
+            with open(folder / ARRAYS, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             vectorizer = _vectorizer(vocabulary=words["vocabulary"])
             vectorizer.idf_ = arrays["idf"]

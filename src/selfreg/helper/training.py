@@ -160,7 +160,7 @@ def _examples(labels: Labels | HelperExamples, config: HelperConfig, costs: Any)
         raise ValueError("the labels know no help type: there is nothing that a helper could ask for")
     if not labels.support.any():
         raise ValueError("in no labelled state were both going on alone and help tried: there is nothing to learn from")
-    return labels.examples(config.history), costs or labels.costs
+    return labels.examples(config.history), costs or labels.model.mdp.costs
 
 
 def _check_paid(examples: HelperExamples, charges: Mapping[str, tuple[int, ...]]) -> None:
