@@ -172,8 +172,7 @@ def test_calibrated_spending_is_the_plans(helper: Helper, light_labels: Labels) 
         gap = abs(before.helper - before.plan).max()
         assert gap > 0.01
         # thresholds fall between the few states of this model: one state more or less is asked in
-        assert abs(after.helper - after.plan).max() < (0.5 * gap if bias < 0 else gap + 1e-9)
-        assert (after.helper <= after.plan + 1e-9).all()
+        assert abs(after.helper - after.plan).max() < (0.3 * gap if bias < 0 else gap + 1e-9)
         assert found.figures["spent"] == pytest.approx(after.helper[-1].sum())
         assert found.figures["spent_plan"] == pytest.approx(after.plan[-1].sum())
 

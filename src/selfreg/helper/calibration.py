@@ -18,7 +18,6 @@ from selfreg.policy import expected_usage
 Floats = NDArray[np.float64]
 
 TEXTS_A_STATE = 3
-HALVINGS = 12
 
 
 class Spending(NamedTuple):
@@ -41,7 +40,9 @@ def calibrate(helper: Helper, labels: Labels, budget: int | Sequence[int] | None
 
     What the helper spends is computed exactly, in the model behind the labels, from the first states of the helper's
     validation tasks. Budgets are taken in rising order, and each threshold is found by halving, with those of smaller
-    budgets in place. Where there are several budgets, spending is the sum of the shares of each that are spent.
+    budgets in place; of those tried the one that comes nearest is taken. Where there are several budgets, spending is
+    the sum of the shares of each that are spent. Help that was never tried in a state is not available to either there:
+    where that is often so, the helper spends more on new tasks than here.
 
     Parameters
     ----------
@@ -71,12 +72,15 @@ def calibrate(helper: Helper, labels: Labels, budget: int | Sequence[int] | None
     plan = states.usage(labels.solution.policy.reshape(labels.model.mdp.n_states, -1))
     for p in np.flatnonzero((points <= top).all(axis=1) & (points > 0).any(axis=1)):
         at = states.point(points[p])
-        low, high = 0.0, 1.0
-        for _ in range(HALVINGS):
-            thresholds[p] = (low + high) / 2
+        candidates, gaps = states.candidates(int(p)), dict[int, float]()
+        low, high = 0, len(candidates)
+        while low < high:
+            middle = (low + high) // 2
+            thresholds[p] = candidates[middle]
             spent = states.usage(states.policy(thresholds))[at]
-            low, high = (thresholds[p], high) if _share(spent, top) > _share(plan[at], top) else (low, thresholds[p])
-        thresholds[p] = high  # of the two, the one that does not spend more
+            gaps[middle] = _share(spent, top) - _share(plan[at], top)
+            low, high = (middle + 1, high) if gaps[middle] > 0 else (low, middle)
+        thresholds[p] = candidates[min(gaps, key=lambda i: abs(gaps[i]))]
     inside = np.ravel_multi_index(tuple(np.minimum(points, top).T), tuple(most + 1 for most in helper.limits))
     found = replace(helper, thresholds=tuple(float(t) for t in thresholds[inside]))
     usage, at = states.usage(states.policy(thresholds)), states.point(np.array(top))
@@ -138,6 +142,11 @@ class _States(NamedTuple):
             tuple(np.minimum(labels.budgets, helper.limits).T), tuple(top + 1 for top in helper.limits)
         )
         return cls(labels, start, live, total[live] / count[live, None, None], np.asarray(inside))
+
+    def candidates(self, point: int) -> Floats:
+        """Thresholds that tell any two states apart, float64 (at most states + 1,), rising."""
+        request = np.unique(self.probability[:, point, 1:].sum(axis=1))
+        return np.concatenate([[0.0], (request[1:] + request[:-1]) / 2, [1.0]])
 
     def policy(self, thresholds: Floats | None) -> NDArray[np.int8]:
         """Actions, int8 (n_states, points of the labels): nohelp where nothing is known."""
