@@ -8,6 +8,7 @@ selfreg.json, an encoder as a transformers folder.
 from __future__ import annotations
 
 import os
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -257,6 +258,16 @@ class EmbeddingLogistic(Baseline):
 BASELINES: dict[str, type[Baseline]] = {
     one.kind: one for one in (Constant, StepRates, TfidfLogistic, EmbeddingLogistic)
 }
+
+
+def read_arrays(folder: Path) -> dict[str, NDArray[Any]]:
+    """Arrays of weights.npz; ValueError where they are not there, damaged or pickled."""
+    try:
+        with open(folder / WEIGHTS, "rb") as stream:
+            arrays = np.load(stream, allow_pickle=False)
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{str(folder)!r} is damaged: {WEIGHTS}: {error}") from None
 
 
 def _logistic(features: Any, train: Examples, held_out: Any, validation: Examples) -> tuple[Vector, float]:
