@@ -110,7 +110,7 @@ def test_the_prm_wins_where_order_decides(encoder: str) -> None:
     prm = with_baselines(
         train_prm(logs, config), logs, dataclasses.replace(config, model=encoder), ["constant", "tfidf"]
     )
-    assert prm.facts["baselines"]["words"].startswith("transformer beats every plain model here")
+    assert prm.facts["baselines"]["words"].startswith("transformer beats every other model here")
 
 
 def test_paired_gaps_are_differences_of_brier_scores() -> None:

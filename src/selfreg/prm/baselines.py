@@ -223,11 +223,11 @@ class EmbeddingLogistic(Baseline):
                 mean = (self.model(**inputs).last_hidden_state * mask).sum(dim=1) / mask.sum(dim=1)
                 unit = torch.nn.functional.normalize(mean, dim=1).double().cpu().numpy()
                 rows |= dict(zip(chosen.tolist(), unit, strict=True))
-        return np.array([rows[i] for i in range(len(encoded))]).reshape(len(encoded), -1)
+        return np.array([rows[i] for i in range(len(encoded))]).reshape(-1, self.model.config.hidden_size)
 
     def logits(self, texts: Sequence[str]) -> Vector:
         """Linear in the embedding of each text."""
-        return (self.embed(texts) @ self.weights + self.intercept)[:, None] if len(texts) else np.empty((0, 1))
+        return (self.embed(texts) @ self.weights + self.intercept)[:, None]
 
     def _parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         limits = {"max_tokens": self.tokens.max_tokens, "task_tokens": self.tokens.task_tokens}

@@ -88,7 +88,7 @@ def words(rows: Sequence[Contender]) -> str:
             f"Choose it with --prm {best.name}."
         )
     if best.gap.high < 0:
-        return f"{prm.name} beats every plain model here; the nearest, {best.name}, by {gap} in Brier score."
+        return f"{prm.name} beats every other model here; the nearest, {best.name}, by {gap} in Brier score."
     lower = best.name if best.gap.mean > 0 else prm.name
     return (
         f"{prm.name} and the plain model {best.name} are not told apart on these data: the Brier score of {lower} is "

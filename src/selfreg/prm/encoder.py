@@ -50,7 +50,10 @@ class EncoderConfig:
         default=1, metadata={"help": "Parts in which the texts of an update pass the model: more take less memory."}
     )
     learning_rate: float | None = field(
-        default=None, metadata={"help": "Peak learning rate; none means 2e-3 from scratch, 5e-5 with a given model."}
+        default=None,
+        metadata={
+            "help": "Peak learning rate; none means 2e-3 from scratch, 5e-5 with a given model, 5e-4 for its adapters."
+        },
     )
     weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of AdamW."})
     lora_rank: int = field(
