@@ -153,7 +153,7 @@ def models(encoder: str | None, finetune: bool, targets: str) -> dict[str, PRMCo
     base = dataclasses.replace(CONFIG, targets=targets)
     chosen = {"PRM from scratch": base}
     if encoder is not None and finetune:
-        chosen["PRM fine-tuned"] = dataclasses.replace(base, model=encoder, epochs=4, patience=2, batch_size=32)
+        chosen["PRM fine-tuned"] = dataclasses.replace(base, model=encoder, epochs=2, batch_size=32)
     for kind in ("constant", "step", "tfidf", *(("embedding",) if encoder is not None else ())):
         chosen[kind] = dataclasses.replace(base, kind=kind, model=encoder)
     return chosen

@@ -17,7 +17,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 Workers = Annotated[int | None, typer.Option(help="Processes; all cores by default.")]
 Budget = Annotated[str, typer.Option(help="Largest budget; one number for each budget where there are several (2,1).")]
-Format = Annotated[str, typer.Option(help="Format of the logs: selfreg, jsonl or tau_bench.")]
+Format = Annotated[str, typer.Option(help="Format of the logs: selfreg, jsonl, tau_bench or stepwise.")]
 Map = Annotated[
     list[str] | None,
     typer.Option(
