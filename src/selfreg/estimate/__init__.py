@@ -1,8 +1,9 @@
 """From trajectories to an `InterventionMDP`: abstractions, counts, the estimated model."""
 
-from selfreg.estimate.abstraction import ExactKey, Features, Key, StateAbstraction, from_description, load_classes
+from selfreg.estimate.abstraction import ExactKey, Features, Key, StateAbstraction, load_classes
 from selfreg.estimate.counts import Counts, count
 from selfreg.estimate.model import EstimatedModel, estimate_mdp
+from selfreg.estimate.score_bins import ScoreBins, from_description
 
 __all__ = [
     "Counts",
@@ -10,6 +11,7 @@ __all__ = [
     "ExactKey",
     "Features",
     "Key",
+    "ScoreBins",
     "StateAbstraction",
     "count",
     "estimate_mdp",

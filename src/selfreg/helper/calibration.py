@@ -10,9 +10,11 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from selfreg.data import NOHELP
 from selfreg.helper.labels import Labels
 from selfreg.helper.models import lattice
 from selfreg.helper.runtime import Helper
+from selfreg.mdp import InterventionMDP
 from selfreg.policy import expected_usage
 
 Floats = NDArray[np.float64]
@@ -41,8 +43,8 @@ def calibrate(helper: Helper, labels: Labels, budget: int | Sequence[int] | None
     What the helper spends is computed exactly, in the model behind the labels, from the first states of the helper's
     validation tasks. Budgets are taken in rising order, and each threshold is found by halving, with those of smaller
     budgets in place; of those tried the one that comes nearest is taken. Where there are several budgets, spending is
-    the sum of the shares of each that are spent. Help that was never tried in a state is not available to either there:
-    where that is often so, the helper spends more on new tasks than here.
+    the sum of the shares of each that are spent. Where help was never tried in the logs the plan does not ask; the
+    helper may, and pays, and the model takes its help to change nothing there.
 
     Parameters
     ----------
@@ -114,6 +116,7 @@ class _States(NamedTuple):
     """The states that can be reached from a part of the tasks, with what the helper thinks there."""
 
     labels: Labels
+    mdp: InterventionMDP
     start: Floats
     reached: NDArray[np.int64]
     probability: Floats  # (reached, points of the helper, actions)
@@ -141,7 +144,14 @@ class _States(NamedTuple):
         inside = np.ravel_multi_index(
             tuple(np.minimum(labels.budgets, helper.limits).T), tuple(top + 1 for top in helper.limits)
         )
-        return cls(labels, start, live, total[live] / count[live, None, None], np.asarray(inside))
+        return cls(
+            labels,
+            _with_all_help(labels.model.mdp),
+            start,
+            live,
+            total[live] / count[live, None, None],
+            np.asarray(inside),
+        )
 
     def candidates(self, point: int) -> Floats:
         """Thresholds that tell any two states apart, float64 (at most states + 1,), rising."""
@@ -158,21 +168,32 @@ class _States(NamedTuple):
             asks = (help_types.sum(axis=2) > thresholds) & (help_types > 0).any(axis=2)
             chosen = np.where(asks, help_types.argmax(axis=2) + 1, 0)
         policy[self.reached] = chosen[:, self.inside]
-        available = np.stack(
-            [np.diff(matrix.indptr) > 0 for matrix in self.labels.model.mdp.transitions.values()], axis=1
-        )
-        # help that was never tried in a state has no row: the model cannot say what would come of it
-        return np.where(np.take_along_axis(available, policy.astype(np.int64), axis=1), policy, 0).astype(np.int8)
+        return policy
 
     def usage(self, policy: NDArray[np.int8]) -> Floats:
         """Expected usage from the start, (points of the labels, budgets)."""
         solution = self.labels.solution
-        used = expected_usage(replace(solution, policy=policy.reshape(solution.policy.shape)))
+        played = replace(solution, mdp=self.mdp, policy=policy.reshape(solution.policy.shape))
+        used = expected_usage(played)
         return np.asarray(self.start @ used.reshape(len(self.start), -1)).reshape(len(self.labels.budgets), -1)
 
     def point(self, budget: NDArray[np.int64]) -> int:
         """Place of a budget in the lattice of the labels."""
         return int(np.flatnonzero((self.labels.budgets == budget).all(axis=1))[0])
+
+
+def _with_all_help(mdp: InterventionMDP) -> InterventionMDP:
+    """The model with help everywhere: where it was never tried it costs, and changes nothing.
+
+    A helper asks in such states too, and what it pays there counts.
+    """
+    alone = mdp.transitions[NOHELP]
+    rows = {NOHELP: alone}
+    for name, matrix in mdp.transitions.items():
+        if name != NOHELP:
+            untried = sp.diags_array((np.diff(matrix.indptr) == 0).astype(np.float64))
+            rows[name] = sp.csr_array(matrix + untried @ alone)
+    return InterventionMDP(rows, mdp.terminal_value, mdp.costs)
 
 
 def _check(helper: Helper, labels: Labels) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from selfreg.prm.compare import Contender, compare_prms, with_baselines
     from selfreg.prm.encoder import EncoderConfig
     from selfreg.prm.prm import PRM, PRMConfig, recalibrate, train_prm
-    from selfreg.prm.threshold import ThresholdRule, choose_threshold
+    from selfreg.prm.threshold import ThresholdRule, choose_threshold, measure_threshold
 
 __all__ = [
     "PRM",
@@ -39,6 +39,7 @@ __all__ = [
     "compare_prms",
     "difference_by_task",
     "expected_calibration_error",
+    "measure_threshold",
     "recalibrate",
     "reliability",
     "reliability_by_task",
@@ -49,7 +50,7 @@ __all__ = [
 _HOME = {"EncoderConfig": "encoder", "Examples": "classifier", "TextClassifier": "classifier"}
 _HOME |= dict.fromkeys(("PRM", "PRMConfig", "recalibrate", "train_prm"), "prm")
 _HOME |= dict.fromkeys(("Contender", "compare_prms", "with_baselines"), "compare")
-_HOME |= dict.fromkeys(("ThresholdRule", "choose_threshold"), "threshold")
+_HOME |= dict.fromkeys(("ThresholdRule", "choose_threshold", "measure_threshold"), "threshold")
 
 
 def __getattr__(name: str) -> Any:

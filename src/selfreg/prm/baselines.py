@@ -8,6 +8,7 @@ selfreg.json, an encoder as a transformers folder.
 from __future__ import annotations
 
 import os
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -222,11 +223,11 @@ class EmbeddingLogistic(Baseline):
                 mean = (self.model(**inputs).last_hidden_state * mask).sum(dim=1) / mask.sum(dim=1)
                 unit = torch.nn.functional.normalize(mean, dim=1).double().cpu().numpy()
                 rows |= dict(zip(chosen.tolist(), unit, strict=True))
-        return np.array([rows[i] for i in range(len(encoded))]).reshape(len(encoded), -1)
+        return np.array([rows[i] for i in range(len(encoded))]).reshape(-1, self.model.config.hidden_size)
 
     def logits(self, texts: Sequence[str]) -> Vector:
         """Linear in the embedding of each text."""
-        return (self.embed(texts) @ self.weights + self.intercept)[:, None] if len(texts) else np.empty((0, 1))
+        return (self.embed(texts) @ self.weights + self.intercept)[:, None]
 
     def _parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         limits = {"max_tokens": self.tokens.max_tokens, "task_tokens": self.tokens.task_tokens}
@@ -257,6 +258,16 @@ class EmbeddingLogistic(Baseline):
 BASELINES: dict[str, type[Baseline]] = {
     one.kind: one for one in (Constant, StepRates, TfidfLogistic, EmbeddingLogistic)
 }
+
+
+def read_arrays(folder: Path) -> dict[str, NDArray[Any]]:
+    """Arrays of weights.npz; ValueError where they are not there, damaged or pickled."""
+    try:
+        with open(folder / WEIGHTS, "rb") as stream:
+            arrays = np.load(stream, allow_pickle=False)
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{str(folder)!r} is damaged: {WEIGHTS}: {error}") from None
 
 
 def _logistic(features: Any, train: Examples, held_out: Any, validation: Examples) -> tuple[Vector, float]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from selfreg._bootstrap import as_texts
+
 HEADER = """---
 library_name: {library}
 pipeline_tag: text-classification
@@ -31,9 +33,7 @@ def model_card(
         text += "## Split by task\n\n" + _table(("part", "tasks"), [(k, str(len(v))) for k, v in split.items()])
     if figures:
         text += "## Figures on test tasks\n\nIntervals are 95% bootstrap intervals over tasks.\n\n"
-        text += _table(
-            ("figure", "value"), [(n, _shown(n, figures)) for n in figures if n[-4:] not in ("_low", "high")]
-        )
+        text += _table(("figure", "value"), list(as_texts(figures).items()))
     if baselines := facts.get("baselines"):
         text += f"## Beside plain models\n\n{baselines['words']}\n\n"
         rows = [(r["name"], *(_interval(r[m]) for m in ("auroc", "brier", "ece"))) for r in baselines["rows"]]
@@ -44,11 +44,6 @@ def model_card(
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n\n"
-
-
-def _shown(name: str, figures: Mapping[str, float]) -> str:
-    value, low, high = figures[name], figures.get(f"{name}_low"), figures.get(f"{name}_high")
-    return f"{value:.4g}" if low is None or high is None else f"{value:.4g} [{low:.4g}, {high:.4g}]"
 
 
 def _interval(values: Sequence[float | None]) -> str:

@@ -96,7 +96,7 @@ class TextClassifier:
             if config.model is None:
                 model, tokenizer = scratch(len(labels), texts, config)
             else:
-                model, tokenizer = pretrained(config.model, num_labels=len(labels), ignore_mismatched_sizes=True)
+                model, tokenizer = pretrained(config.model, new_head=True, num_labels=len(labels))
         model.config.id2label = dict(enumerate(labels))
         model.config.label2id = {label: i for i, label in enumerate(labels)}
         return cls(model, tokenizer, config.max_tokens, config.device, task_tokens=config.task_tokens, bf16=config.bf16)
@@ -242,7 +242,7 @@ def adapted(classifier: TextClassifier, config: EncoderConfig) -> Iterator[None]
         task_type=TaskType.SEQ_CLS, r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear"
     )
     with seeded(config.seed, config.device), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers in words that it gives up
+        warnings.simplefilter("ignore")  # of settings that peft puts right, and names that transformers gives up
         classifier._model = get_peft_model(plain, settings)
     try:
         yield
@@ -262,8 +262,13 @@ def saved_folder(folder: str | os.PathLike[str], record: Mapping[str, object], c
             if card is not None:
                 (new / "README.md").write_text(card, encoding="utf-8")
             (new / RECORD).write_text(text, encoding="utf-8")
-    except SafetensorError as error:  # what safetensors makes of a full disk
-        raise OSError(f"{str(folder)!r} could not be written, and is as it was before: {error}") from error
+    except FileExistsError:
+        raise
+    except Exception as error:
+        # What the writers of weights and tokenizers make of a full disk is no OSError.
+        if isinstance(error, (OSError, SafetensorError)) or type(error) is Exception:
+            raise OSError(f"{str(folder)!r} could not be written, and is as it was before: {error}") from error
+        raise
 
 
 def read_record(folder: str | os.PathLike[str], schema: str) -> dict[str, Any]:

@@ -42,11 +42,7 @@ def with_baselines(
         kinds = [k for k in BASELINES if k != prm.kind and (k != "embedding" or config.model is not None)]
     others = [train_prm(trajectories, replace(config, kind=kind)) for kind in kinds]
     rows = compare_prms([prm, *others], trajectories, config)
-    known = [{name: value for name, value in row._asdict().items() if value is not None} for row in rows]
-    for row in known:  # JSON has no NaN
-        for name in ("auroc", "brier", "ece"):
-            row[name] = [None if math.isnan(v) else v for v in row[name]]
-    return replace(prm, facts={**prm.facts, "baselines": {"words": words(rows), "rows": known}})
+    return replace(prm, facts={**prm.facts, "baselines": {"words": words(rows), "rows": [_as_json(r) for r in rows]}})
 
 
 def compare_prms(prms: Sequence[PRM], trajectories: Sequence[Trajectory], config: PRMConfig) -> list[Contender]:
@@ -54,7 +50,9 @@ def compare_prms(prms: Sequence[PRM], trajectories: Sequence[Trajectory], config
     rows: list[Contender] = []
     reference: Any = None
     for prm in prms:
-        test = visits_of(trajectories, replace(config, kind=prm.kind, history=prm.history))[1].of(prms[0].split["test"])
+        test = visits_of(trajectories, replace(config, kind=prm.kind, history=prm.history, show_step=prm.show_step))[
+            1
+        ].of(prms[0].split["test"])
         score = scores(prm, test)
         auroc, brier, ece = (
             by_task(m, score, test.outcomes, test.tasks, test.weights) for m in ("auroc", "brier", "ece")
@@ -65,6 +63,15 @@ def compare_prms(prms: Sequence[PRM], trajectories: Sequence[Trajectory], config
         reference = score if reference is None else reference
         rows.append(Contender(prm.kind, auroc, brier, ece, gap))
     return rows
+
+
+def _as_json(row: Contender) -> dict[str, Any]:
+    """JSON values: lists for intervals, None for what is not known."""
+    values: dict[str, Any] = {"name": row.name}
+    for name in ("auroc", "brier", "ece", "gap"):
+        numbers = getattr(row, name)
+        values[name] = None if numbers is None else [None if math.isnan(v) else v for v in numbers]
+    return values
 
 
 def words(rows: Sequence[Contender]) -> str:
@@ -81,7 +88,7 @@ def words(rows: Sequence[Contender]) -> str:
             f"Choose it with --prm {best.name}."
         )
     if best.gap.high < 0:
-        return f"{prm.name} beats every plain model here; the nearest, {best.name}, by {gap} in Brier score."
+        return f"{prm.name} beats every other model here; the nearest, {best.name}, by {gap} in Brier score."
     lower = best.name if best.gap.mean > 0 else prm.name
     return (
         f"{prm.name} and the plain model {best.name} are not told apart on these data: the Brier score of {lower} is "

@@ -50,7 +50,10 @@ class EncoderConfig:
         default=1, metadata={"help": "Parts in which the texts of an update pass the model: more take less memory."}
     )
     learning_rate: float | None = field(
-        default=None, metadata={"help": "Peak learning rate; none means 2e-3 from scratch, 5e-5 with a given model."}
+        default=None,
+        metadata={
+            "help": "Peak learning rate; none means 2e-3 from scratch, 5e-5 with a given model, 5e-4 for its adapters."
+        },
     )
     weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of AdamW."})
     lora_rank: int = field(
@@ -142,15 +145,19 @@ def scratch(n_labels: int, texts: Sequence[str], config: EncoderConfig) -> tuple
     return model, tokenizer
 
 
-def pretrained(name: str, **options: Any) -> tuple[Any, Any]:
-    """Classifier and its tokenizer from a folder or the hub; a head that is missing or of another size is new."""
+def pretrained(name: str, new_head: bool = False, **options: Any) -> tuple[Any, Any]:
+    """Classifier and its tokenizer from a folder or the hub; a head that is missing or of another size may be new."""
     from transformers import AutoModelForSequenceClassification
 
-    return model_and_tokenizer(AutoModelForSequenceClassification, name, **options)
+    options |= {"ignore_mismatched_sizes": new_head}
+    return model_and_tokenizer(AutoModelForSequenceClassification, name, new_head, **options)
 
 
-def model_and_tokenizer(kind: Any, name: str, **options: Any) -> tuple[Any, Any]:
+def model_and_tokenizer(kind: Any, name: str, new_head: bool = True, **options: Any) -> tuple[Any, Any]:
     """Model of a transformers auto class and its tokenizer: safetensors only, none of their code is run.
+
+    Without a new head a model must have every weight; with one, those below the head, except a pooler, which many
+    encoders are saved without.
 
     Raises
     ------
@@ -170,20 +177,17 @@ def model_and_tokenizer(kind: Any, name: str, **options: Any) -> tuple[Any, Any]
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"model {name!r} cannot be loaded from safetensors: {error}") from error
-    _check_weights(name, model, loading)
+    _check_weights(name, model, loading, new_head)
     _check_tokenizer(name, model, tokenizer)
     return model.float(), tokenizer
 
 
-def _check_weights(name: str, model: Any, loading: dict[str, Any]) -> None:
-    """Below the head every weight must come from the file; a pooler, which many encoders are saved without, may not."""
-    other_size = [key if isinstance(key, str) else key[0] for key in loading["mismatched_keys"]]
-    wrong = [
-        key
-        for key in sorted([*loading["missing_keys"], *other_size])
-        if (hasattr(model, "base_model") and model.base_model is model) or key.startswith(f"{model.base_model_prefix}.")
-        if "pooler" not in key
-    ]
+def _check_weights(name: str, model: Any, loading: dict[str, Any], new_head: bool) -> None:
+    wrong = sorted([*loading["missing_keys"], *(key[0] for key in loading["mismatched_keys"])])
+    if new_head:
+        headless = model.base_model is model
+        wrong = [key for key in wrong if headless or key.startswith(f"{model.base_model_prefix}.")]
+        wrong = [key for key in wrong if "pooler" not in key]
     if wrong:
         raise ValueError(f"model {name!r} lacks {len(wrong)} weights or has them in another size: {wrong[0]}, ...")
 

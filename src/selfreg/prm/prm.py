@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data import Step, Trajectory, state_text
-from selfreg.prm.baselines import BASELINES, WEIGHTS, StepRates
+from selfreg.prm.baselines import BASELINES, StepRates, read_arrays
 from selfreg.prm.calibration import CALIBRATIONS, Calibration, Temperature, calibrate, calibration_from
 from selfreg.prm.card import model_card
 from selfreg.prm.classifier import TextClassifier, read_record, split_tasks
@@ -49,6 +49,9 @@ class PRMConfig(EncoderConfig):
             "encoder, see model) have a linear head.",
             "option": "prm",
         },
+    )
+    show_step: bool = field(
+        default=False, metadata={"help": "Begin each text with the number of the step; for episodes with a limit."}
     )
     targets: str = field(
         default="outcomes", metadata={"help": "Learn from outcomes, from step labels (labels), or from both."}
@@ -100,6 +103,8 @@ class PRM:
         of steps and of distinct texts.
     split : dict of str to list of str
         The tasks of `train`, `validation` and `test`.
+    show_step : bool
+        Whether `text` begins with the number of the step.
     facts : dict
         JSON values about data, settings, reliability and, after `with_baselines`, plain models beside it.
     """
@@ -110,6 +115,7 @@ class PRM:
     history: int = 0
     figures: dict[str, float] = field(default_factory=dict)
     split: dict[str, list[str]] = field(default_factory=dict)
+    show_step: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
@@ -127,7 +133,7 @@ class PRM:
 
     def text(self, steps: Sequence[Step]) -> str:
         """What the PRM reads of an episode so far: its state's text, or the number of its last step (kind 'step')."""
-        return read_state(steps, self.kind, self.history)
+        return read_state(steps, self.kind, self.history, self.show_step)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write a standard transformers folder with selfreg.json and a model card, whole or not at all.
@@ -135,7 +141,8 @@ class PRM:
         Plain models have weights.npz in place of transformers' files.
         """
         record: dict[str, Any] = {"schema": SCHEMA, "kind": self.kind, "calibration": self.calibration.describe()}
-        record |= {"history": self.history, "figures": self.figures, "split": self.split, "facts": self.facts}
+        record |= {"history": self.history, "show_step": self.show_step, "facts": self.facts}
+        record |= {"figures": self.figures, "split": self.split}
         self.model.save(folder, record, model_card(self.kind, self.figures, self.split, self.facts))
 
     @classmethod
@@ -158,7 +165,7 @@ class PRM:
         record = read_record(folder, SCHEMA)
         try:
             model = cls._model(Path(folder), record, device, bf16)
-            values = {name: record[name] for name in ("kind", "history", "figures", "split", "facts")}
+            values = {name: record[name] for name in ("kind", "history", "show_step", "figures", "split", "facts")}
             return cls(model, calibration=calibration_from(record["calibration"]), **values)
         except KeyError as error:
             raise ValueError(f"{str(folder)!r} is damaged: its selfreg.json or weights lack {error}") from None
@@ -169,11 +176,7 @@ class PRM:
             return TextClassifier.load(folder, SCHEMA, device, bf16)[0]
         if record["kind"] not in BASELINES:
             raise ValueError(f"{str(folder)!r} holds a PRM of kind {record['kind']!r}; this version knows {KINDS}")
-        try:
-            with np.load(folder / WEIGHTS, allow_pickle=False) as arrays:
-                return BASELINES[record["kind"]].load(folder, record["baseline"], dict(arrays))
-        except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"{str(folder)!r} is damaged: {error}") from None
+        return BASELINES[record["kind"]].load(folder, record["baseline"], read_arrays(folder))
 
 
 def train_prm(
@@ -230,21 +233,24 @@ def train_prm(
     if isinstance(calibration, Temperature):
         figures["temperature"] = calibration.temperature
     figures |= {"train_steps": float(len(train.texts)), "train_texts": float(len(examples.texts))}
-    prm = PRM(model, config.kind, calibration, config.history, figures, split)
+    prm = PRM(model, config.kind, calibration, config.history, figures, split, config.show_step)
     test = measured.of(split["test"])
     figures |= {"brier_constant": brier(np.full(len(test.texts), _mean(train)), test.outcomes, test.weights)}
     figures |= figures_on(prm, test)
     return replace(prm, facts={"data": _data(trajectories, learnt, config), "reliability": _reliability(prm, test)})
 
 
-def read_state(steps: Sequence[Step], kind: str, history: int) -> str:
+def read_state(steps: Sequence[Step], kind: str, history: int, show_step: bool) -> str:
     """What a PRM of some kind reads of an episode so far."""
-    return str(len(steps) - 1) if kind == StepRates.kind else state_text(steps, history)
+    number = len(steps) - 1
+    if kind == StepRates.kind:
+        return str(number)
+    return (f"step {number}\n" if show_step else "") + state_text(steps, history)
 
 
 def visits_of(trajectories: Sequence[Trajectory], config: PRMConfig) -> tuple[Visits, Visits]:
     """States to learn from, and states to measure on, which are never of a helped continuation."""
-    text = partial(read_state, kind=config.kind, history=config.history)
+    text = partial(read_state, kind=config.kind, history=config.history, show_step=config.show_step)
     if config.targets == "labels":
         labels = labelled(trajectories, text)
         return labels, labels
