@@ -15,9 +15,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,7 +73,7 @@ class Result(NamedTuple):
     test: HelperExamples
     hit: NDArray[np.bool_]
     seconds: float = 0.0
-    figures: dict[str, float] = {}
+    figures: Mapping[str, float] = MappingProxyType({})
 
 
 def babyai(folder: Path, seed: int) -> Case:
@@ -100,7 +101,7 @@ def majority(case: Case, train: HelperExamples, validation: HelperExamples, test
 
 def prm_threshold(case: Case, train: HelperExamples, validation: HelperExamples, test: HelperExamples) -> Ints:
     """At each budget help below the PRM score that agrees best on validation tasks."""
-    score = {}
+    score: dict[str, float] = {}
     for part in (validation, test):
         texts = list(dict.fromkeys(part.texts))
         score |= dict(zip(texts, case.prm.score(texts), strict=True))
@@ -263,10 +264,17 @@ def show_latency(helpers: dict[str, Helper], texts: Sequence[str]) -> None:
 
     torch.set_num_threads(1)
     print(f"\nOne decision on one CPU thread, {DECISIONS} states, and the memory of a process that decides\n")
-    print(
-        "| | parameters | p50, ms | p95, ms | p50 without reasons, ms | p50, ledger in a file, ms | memory, MB | folder, MB |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    head = [
+        "",
+        "parameters",
+        "p50, ms",
+        "p95, ms",
+        "p50 without reasons, ms",
+        "p50, ledger in a file, ms",
+        "memory, MB",
+    ]
+    print(f"| {' | '.join(head)} | folder, MB |")
+    print("| " + " | ".join(["---"] * (len(head) + 1)) + " |")
     for form, helper in helpers.items():
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "helper"
@@ -313,7 +321,9 @@ def main(argv: Sequence[str] = ()) -> None:
     if arguments.data is not None:
         sets["MINT"] = [lambda i=i: mint(arguments.data, i) for i in range(arguments.seeds)]  # type: ignore[misc]
     for title, cases in sets.items():
-        found, last, paired = [], {}, []
+        found: list[Result] = []
+        last: dict[str, Helper] = {}
+        paired: list[tuple[Helper, Labels]] = []
         for seed, make in enumerate(cases):
             case = make()
             results, last = contest(case, seed, arguments.forms)
