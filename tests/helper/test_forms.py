@@ -23,6 +23,7 @@ from helper_cases import NEEDED, QUICK, WORDS, rule_examples, state
 from selfreg.helper import Helper, HelperConfig, HelperExamples, Ledger, train_helper
 from selfreg.helper.models import BudgetInHead, DecisionWriter
 from selfreg.prm.encoder import EncoderConfig, scratch
+from selfreg.prm.training import Training, cross_entropy
 
 FORMS = ("features", "text", "sft")
 
@@ -93,9 +94,7 @@ def test_the_loss_of_a_writer_is_that_of_the_decision_token() -> None:
     learnt = writer.examples(replace(examples, weights=np.ones(len(examples.texts))).votes((3,)))
     encoded = writer._encode(learnt.texts, learnt.prefixes)
     with torch.no_grad():
-        ours = torch.nn.functional.cross_entropy(
-            writer._forward(encoded), torch.tensor(learnt.targets), reduction="none"
-        )
+        ours = cross_entropy(writer._forward(encoded), torch.tensor(learnt.targets))
         for i in range(0, len(encoded), 7):
             token = writer._token_ids[int(np.argmax(learnt.targets[i]))]
             ids = torch.tensor([[*encoded[i][0], token]])
@@ -210,3 +209,40 @@ def test_damaged_folders_are_refused(helper: Helper, tmp_path: Path) -> None:
     record.write_text("{")
     with pytest.raises(ValueError, match="damaged"):
         Helper.load(folder)
+
+
+def test_training_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    examples, quick = rule_examples(60), replace(QUICK, epochs=3, restarts=2, patience=3)
+    straight = train_helper(examples, quick)
+    path, validate, calls = tmp_path / "checkpoint", Training._validate, []
+
+    def interrupted(self: Training) -> None:
+        validate(self)
+        calls.append(1)
+        if len(calls) == 5:  # the second epoch of the second restart
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Training, "_validate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_helper(examples, quick, checkpoint=path)
+    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint", "checkpoint.1"}
+    monkeypatch.setattr(Training, "_validate", validate)
+    resumed = train_helper(examples, quick, checkpoint=path)
+    assert resumed.figures == straight.figures
+    texts, budgets = examples.texts[:20], examples.budgets[:20]
+    np.testing.assert_array_equal(
+        resumed.request_probabilities(texts, budgets), straight.request_probabilities(texts, budgets)
+    )
+
+
+def test_causal_models_that_cannot_be_used(tmp_path: Path) -> None:
+    _, tokenizer = scratch(1, ["red green blue"], EncoderConfig(vocabulary_size=400))
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer) - 9, n_positions=64, n_embd=8, n_layer=1, n_head=1))
+    model.save_pretrained(tmp_path / "given")
+    tokenizer.save_pretrained(tmp_path / "given")
+    config = replace(QUICK, form="sft", model=str(tmp_path / "given"))
+    with pytest.raises(ValueError, match="they do not belong together"):
+        train_helper(rule_examples(20), config)
+    (tmp_path / "given" / "model.safetensors").rename(tmp_path / "given" / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="pickled weights are refused"):
+        train_helper(rule_examples(20), config)

@@ -24,7 +24,7 @@ Model = Annotated[
 History = Annotated[int, typer.Option(help="Earlier steps shown to the PRM and the helper before the current one.")]
 
 # A killed `selfreg train` goes on from here.
-CHECKPOINT = "prm.checkpoint"
+CHECKPOINT, HELPER_CHECKPOINT = "prm.checkpoint", "helper.checkpoint"
 
 
 def train_prm(
@@ -49,14 +49,19 @@ def train_prm(
     return prm
 
 
-def train_helper(run: RunFolder, labels: Labels, config: HelperConfig) -> dict[str, float]:
-    """Train and save the helper; its figures on held-out tasks."""
+def train_helper(run: RunFolder, labels: Labels, config: HelperConfig, calibrated: bool = False) -> dict[str, float]:
+    """Train and save the helper, with thresholds if `calibrated`; its figures on held-out tasks."""
     with needs("ml", "training a helper"):
+        from selfreg.helper import calibrate
         from selfreg.helper import train_helper as train
     if len(labels.actions) == 1:
         raise ValueError("no step of these logs was helped: there is no help for a helper to ask for")
-    helper = train(labels, config)
+    helper = train(labels, config, checkpoint=run.path / HELPER_CHECKPOINT)
+    if calibrated:
+        helper = calibrate(helper, labels)
     helper.save(run.path / "helper")
+    for left in run.path.glob(f"{HELPER_CHECKPOINT}*"):
+        left.unlink()
     run.record("helper", {**asdict(config), "figures": helper.figures})
     return helper.figures
 
@@ -66,11 +71,14 @@ def command(
     run: options.RunArgument,
     settings: dict[str, Any],
     part: Annotated[str, typer.Option(help="prm or helper.")] = "helper",
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Thresholds with which the helper spends what the plan spends.")
+    ] = False,
     baselines: Annotated[bool, typer.Option(help="Also train plain models and compare the PRM with them.")] = True,
 ) -> None:
     """Train the run's PRM or helper; figures are those on held-out tasks.
 
-    A PRM's training that was killed goes on where it was, if it is started again with the same options.
+    A training that was killed goes on where it was, if it is started again with the same options.
     """
     folder = RunFolder.open(run)
     if part == "prm":
@@ -82,7 +90,7 @@ def command(
         config = options.configure(HelperConfig, settings, part)
         estimated = folder.model()
         labels = label(folder.trajectories(), estimated, folder.solution(estimated))
-        figures = train_helper(folder, labels, config)
+        figures = train_helper(folder, labels, config, calibrate)
     else:
         raise ValueError(f"--part {part!r}: expected prm or helper")
     for name, text in as_texts(figures).items():

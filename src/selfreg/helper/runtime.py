@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from selfreg._bootstrap import as_texts
 from selfreg._files import folder_written_whole
 from selfreg.data import NOHELP, Step, state_text
 from selfreg.helper.memory import Memory, Neighbour
@@ -180,7 +181,7 @@ class Helper:
         record = {"schema": SCHEMA, "form": self.classifier.form, "actions": self.actions, "costs": self.costs}
         rest = {"history": self.history, "figures": self.figures, "split": self.split, "thresholds": self.thresholds}
         with folder_written_whole(folder, RECORD, overwrite=True) as new:
-            self.classifier.save(new, record | {"limits": self.limits} | rest)
+            self.classifier.save(new, record | {"limits": self.limits} | rest, self._card())
             if self.memory is not None:
                 self.memory.save(new)
 
@@ -215,6 +216,18 @@ class Helper:
     def with_prm(self, prm: PRM) -> Helper:
         """The same helper with `prm` attached."""
         return replace(self, prm=prm)
+
+    def _card(self) -> str:
+        costs = ", ".join(f"{name} (cost {' '.join(map(str, cost))})" for name, cost in self.costs.items())
+        tasks = ", ".join(f"{len(names)} for {part}" for part, names in self.split.items())
+        figures = "\n".join(f"| {name} | {text} |" for name, text in as_texts(self.figures).items())
+        return (
+            "---\nlibrary_name: transformers\ntags: [selfreg]\n---\n"
+            f"# Helper\n\nDecides when an agent asks for {costs}, with budgets up to "
+            f"{' '.join(map(str, self.limits))}; form: {self.classifier.form}. Load it with "
+            f"`selfreg.Helper.load(folder)`.\n\nTasks: {tasks}. Figures are those of `selfreg.helper.train_helper`, "
+            f"on test tasks.\n\n| figure | value |\n| --- | --- |\n{figures}\n"
+        )
 
     def _budgets(self, texts: Sequence[str], budgets: ArrayLike) -> NDArray[np.int64]:
         left = np.asarray(budgets).reshape(-1, len(self.limits)) if not len(texts) else np.asarray(budgets)

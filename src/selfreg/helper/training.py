@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -79,6 +80,7 @@ def train_helper(
     config: HelperConfig | None = None,
     *,
     costs: Mapping[str, int | Sequence[int]] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Helper:
     """Train one helper for every budget of the lattice.
 
@@ -93,6 +95,9 @@ def train_helper(
     costs : mapping of str to int or sequence of int, optional
         Of each help type, in units of each budget. By default those of the labels; with examples, 1 each where there is
         one budget.
+    checkpoint : path, optional
+        File from which training goes on if it was killed, with the same data and settings; each restart has its own,
+        `checkpoint`.1 and so on.
 
     Returns
     -------
@@ -143,7 +148,7 @@ def train_helper(
     if not used.weights.any():
         raise ValueError(f"no training label rests on {config.min_count} visits; lower min_count, or down-weight")
     checks = validation.counted(config.min_count, DOWN_WEIGHT, config.balance)
-    classifier, figures = _best(used, checks, limits, config)
+    classifier, figures = _best(used, checks, limits, config, checkpoint)
     memory = _memory(labels, split["train"], config)
     helper = Helper(classifier, examples.actions, charges, limits, config.history, figures, split, None, memory)
     figures |= {"test_examples": float(len(test.texts)), "constant_decision": float(np.ptp(examples.decisions) == 0)}
@@ -172,7 +177,11 @@ def _check_paid(examples: HelperExamples, charges: Mapping[str, tuple[int, ...]]
 
 
 def _best(
-    train: HelperExamples, validation: HelperExamples, limits: tuple[int, ...], config: HelperConfig
+    train: HelperExamples,
+    validation: HelperExamples,
+    limits: tuple[int, ...],
+    config: HelperConfig,
+    checkpoint: str | os.PathLike[str] | None,
 ) -> tuple[Any, dict[str, float]]:
     """The trained model with the least validation loss among the restarts."""
     votes, checks = train.votes(limits), validation.votes(limits)
@@ -185,7 +194,8 @@ def _best(
         model = FORMS[config.form].made(train.actions, limits, votes.texts, one)
         learnt = model.examples(votes)
         title = "training the helper" + (f" ({restart + 1} of {config.restarts})" if config.restarts > 1 else "")
-        figures = model.fit(learnt, model.examples(checks), one, title)
+        path = None if checkpoint is None else f"{os.fspath(checkpoint)}{f'.{restart}' if restart else ''}"
+        figures = model.fit(learnt, model.examples(checks), one, title, checkpoint=path)
         figures |= {"restart": float(restart), "train_examples": float(len(learnt.texts))}
         if best is None or figures["validation_loss"] < best[1]["validation_loss"]:
             best = model, figures
