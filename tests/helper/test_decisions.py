@@ -319,3 +319,12 @@ def test_no_room_on_disk_leaves_the_earlier_helper(helper: Helper, tmp_path: Pat
         helper.save(folder)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
     assert [p.name for p in tmp_path.iterdir()] == ["helper"]
+
+
+def test_neighbours_count_their_own_visits(light_labels: Labels) -> None:
+    """All texts of an abstract state share its values, and none of them its visits."""
+    memory = Memory.of(light_labels, sorted(set(light_labels.tasks)), 0, 10_000)
+    assert memory is not None
+    assert memory.visits.sum() == len(light_labels.step)
+    helped = sum(step.intervention is not None for t in light_labels.trajectories for step in t.steps)
+    assert memory.visits[:, 1].sum() == helped

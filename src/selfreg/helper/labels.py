@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from selfreg._extras import needs
 from selfreg._files import written_whole
-from selfreg.data import Trajectory, state_text
+from selfreg.data import NOHELP, Trajectory, state_text
 
 if TYPE_CHECKING:
     from selfreg.estimate import EstimatedModel
@@ -116,6 +116,13 @@ class Labels:
     def texts(self, history: int = 0) -> list[str]:
         """State text of every labelled step; see `selfreg.data.state_text`."""
         return [state_text(self._episode(i).steps[: int(self.step[i]) + 1], history) for i in range(len(self.step))]
+
+    @property
+    def taken(self) -> npt.NDArray[np.int64]:
+        """int64 (steps,): index of the action that was taken, -1 where `actions` lacks it."""
+        index = {name: a for a, name in enumerate(self.actions)}
+        steps = [self._episode(i).steps[int(t)] for i, t in enumerate(self.step)]
+        return np.array([index.get(step.intervention or NOHELP, -1) for step in steps], dtype=np.int64)
 
     @property
     def tasks(self) -> list[str]:

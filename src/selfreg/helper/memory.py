@@ -56,7 +56,7 @@ class Memory:
     values : ndarray of float32, shape (n, n_points, n_actions)
         Value of each action at each budget; NaN where it is unknown.
     visits : ndarray of float32, shape (n, n_actions)
-        How often each action was taken.
+        How often each action was taken after this text. Values may rest on more: on all texts of an abstract state.
     vectorizer : TfidfVectorizer
     rows : csr_array of float32, shape (n, n_words)
         TF-IDF vectors of length 1.
@@ -72,15 +72,15 @@ class Memory:
     def of(cls, labels: Labels, tasks: Sequence[str], history: int, most: int) -> Memory | None:
         """The `most` visited states of some tasks; None where there is none, or no word in them.
 
-        States of the same text are one: visits are added up, values averaged by visits.
+        States of the same text are one; their values are averaged by the visits that they rest on.
         """
-        wanted, texts = set(tasks), labels.texts(history)
-        steps = [i for i, task in enumerate(labels.tasks) if task in wanted]
+        wanted, texts, taken = set(tasks), labels.texts(history), labels.taken
+        steps = [i for i, task in enumerate(labels.tasks) if task in wanted and taken[i] >= 0]
         first = {(texts[i], int(labels.state[i])): i for i in reversed(steps)}
         place = {text: k for k, text in enumerate(sorted({text for text, _ in first}))}
         rows, at = np.array([place[text] for text, _ in first], dtype=np.int64), np.array(list(first.values()), int)
         visits = np.zeros((len(place), len(labels.actions)))
-        np.add.at(visits, rows, labels.visits[at])
+        np.add.at(visits, (np.array([place[texts[i]] for i in steps], dtype=np.int64), taken[steps]), 1.0)
         weight = np.where(np.isnan(labels.q[at]), 0.0, np.maximum(labels.visits[at].sum(axis=1), 1e-6)[:, None, None])
         total, known = np.zeros((2, len(place), *labels.q.shape[1:]))
         np.add.at(total, rows, weight * np.nan_to_num(labels.q[at]))
