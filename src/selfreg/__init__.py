@@ -12,7 +12,8 @@ from selfreg.sweep import LocalExecutor, ModelGrid, RayExecutor, Sweep, read_swe
 
 if TYPE_CHECKING:
     from selfreg.hard_cap import HardCapPrice, hard_cap_price
-    from selfreg.helper import Decision, Helper, Ledger
+    from selfreg.helper import Decision, Helper
+    from selfreg.ledger import Ledger, SQLiteLedger
     from selfreg.penalized import PenalizedSolution, solve_penalized
     from selfreg.policy import expected_usage, usage_distribution
     from selfreg.policy_value import PolicyValue, evaluate_policy
@@ -26,12 +27,13 @@ _LAZY = {
     "Decision": "selfreg.helper",
     "HardCapPrice": "selfreg.hard_cap",
     "Helper": "selfreg.helper",
-    "Ledger": "selfreg.helper",
+    "Ledger": "selfreg.ledger",
     "Intervals": "selfreg.robust",
     "L1": "selfreg.robust",
     "PenalizedSolution": "selfreg.penalized",
     "PolicyValue": "selfreg.policy_value",
     "RobustSolution": "selfreg.robust",
+    "SQLiteLedger": "selfreg.ledger",
     "Simulation": "selfreg.simulation",
     "evaluate_policy": "selfreg.policy_value",
     "expected_usage": "selfreg.policy",
@@ -60,6 +62,7 @@ __all__ = [
     "RayExecutor",
     "RewardSearch",
     "RobustSolution",
+    "SQLiteLedger",
     "Simulation",
     "Solution",
     "StartSolution",

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -21,6 +21,9 @@ from selfreg.data import Trajectory, read_trajectories, write_trajectories
 from selfreg.estimate import Counts, EstimatedModel, from_description
 from selfreg.mdp import InterventionMDP
 from selfreg.solve import Solution
+
+if TYPE_CHECKING:
+    from selfreg.prm import PRM
 
 with needs("logs", "a run folder"):
     import tomli_w
@@ -131,12 +134,18 @@ class RunFolder:
             return EstimatedModel(
                 mdp,
                 counts,
-                from_description(header["abstraction"]),
+                from_description(header["abstraction"], self.prm),
                 file["start"],
                 header["kappa"],
                 file["borrowed"],
                 tuple(header["notes"]),
             )
+
+    def prm(self) -> PRM:
+        """Read prm/."""
+        from selfreg.prm import PRM
+
+        return PRM.load(self.need("prm", "train --part prm"))
 
     def write_solution(self, solution: Solution) -> None:
         """Write solution.npz."""

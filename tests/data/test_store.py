@@ -20,6 +20,7 @@ steps = st.builds(
     key=st.none() | texts,
     intervention=st.none() | st.sampled_from(["help", "person"]),
     cost=st.none() | st.integers(0, 5),
+    label=st.none() | st.floats(0, 1),
 )
 trajectories = st.builds(
     Trajectory,

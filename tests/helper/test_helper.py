@@ -9,34 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helper_cases import NEEDED, QUICK, WORDS, rule_examples, state
 from selfreg.data import Step, Trajectory
-from selfreg.helper import Helper, HelperConfig, HelperExamples, Ledger, train_helper
+from selfreg.helper import Helper, HelperExamples, Ledger, train_helper
 from selfreg.prm import PRMConfig, train_prm
-
-_WORDS = ["north", "south", "east", "west", "door", "key", "lamp", "table", "open", "closed", "near", "far"]
-_QUICK = HelperConfig(hidden_size=32, layers=1, epochs=10, max_tokens=32)
-_NEEDED = {"red": 2, "green": 99, "blue": 1}
-
-
-def _state(word: str, rng: np.random.Generator) -> str:
-    return " ".join(rng.permutation([*rng.choice(_WORDS, 5), word]))
-
-
-def _examples(n: int = 300, top: int = 3, tasks: int = 20) -> HelperExamples:
-    """Ask in red states with a budget of 2 or more, in blue ones with 1 or more, in green ones never."""
-    rng = np.random.default_rng(0)
-    rows = []
-    for i in range(n):
-        word = str(rng.choice(list(_NEEDED)))
-        text = _state(word, rng)
-        rows += [(text, [b], int(b >= _NEEDED[word]), rng.random(), f"task {i % tasks}") for b in range(top + 1)]
-    texts, budgets, decisions, weights, names = map(list, zip(*rows, strict=True))
-    return HelperExamples(texts, np.array(budgets), np.array(decisions), np.array(weights), names, ("nohelp", "help"))
 
 
 @pytest.fixture(scope="module")
 def helper() -> Helper:
-    return train_helper(_examples(), _QUICK)
+    return train_helper(rule_examples(), QUICK)
 
 
 def test_learns_a_rule_that_depends_on_the_budget(helper: Helper) -> None:
@@ -46,12 +27,12 @@ def test_learns_a_rule_that_depends_on_the_budget(helper: Helper) -> None:
     assert helper.figures["constant_decision"] == 0
     rng = np.random.default_rng(1)
     asked = {
-        (word, budget): [helper.decide([_state(word, rng)], Ledger(budget)).action == "help" for _ in range(20)]
-        for word in _NEEDED
+        (word, budget): [helper.decide([state(word, rng)], Ledger(budget)).action == "help" for _ in range(20)]
+        for word in NEEDED
         for budget in range(4)
     }
     for (word, budget), answers in asked.items():
-        assert np.mean(answers) == pytest.approx(float(budget >= _NEEDED[word]), abs=0.11), (word, budget)
+        assert np.mean(answers) == pytest.approx(float(budget >= NEEDED[word]), abs=0.11), (word, budget)
 
 
 def test_more_budget_than_was_trained_reads_as_the_largest(helper: Helper) -> None:
@@ -83,7 +64,7 @@ def test_never_asks_for_what_the_ledger_cannot_pay(helper: Helper) -> None:
 def test_save_and_load(helper: Helper, tmp_path: Path) -> None:
     helper.save(tmp_path / "helper")
     loaded = Helper.load(tmp_path / "helper")
-    examples = _examples(30)
+    examples = rule_examples(30)
     texts, budgets = [*examples.texts, "", "red " * 500], np.concatenate([examples.budgets, [[2], [2]]])
     np.testing.assert_allclose(
         loaded.request_probabilities(texts, budgets), helper.request_probabilities(texts, budgets), atol=1e-6
@@ -98,7 +79,7 @@ def test_long_states_do_not_push_out_the_budget(helper: Helper) -> None:
 
 
 def test_probabilities_come_in_batches(helper: Helper) -> None:
-    examples = _examples(40)
+    examples = rule_examples(40)
     together = helper.request_probabilities(examples.texts, examples.budgets)
     alone = [helper.request_probabilities([t], [b])[0] for t, b in zip(examples.texts, examples.budgets, strict=True)]
     np.testing.assert_allclose(together, alone, atol=1e-5)
@@ -108,7 +89,7 @@ def test_probabilities_come_in_batches(helper: Helper) -> None:
 
 def test_threads_decide_the_same(helper: Helper) -> None:
     rng = np.random.default_rng(2)
-    states = [_state(word, rng) for word in _NEEDED for _ in range(10)]
+    states = [state(word, rng) for word in NEEDED for _ in range(10)]
     expected = [helper.decide([state], Ledger(2)) for state in states]
     answers: list[list[object]] = [[] for _ in range(4)]
 
@@ -125,7 +106,7 @@ def test_threads_decide_the_same(helper: Helper) -> None:
 
 def test_prm_says_how_likely_success_without_help_is(helper: Helper) -> None:
     logs = [
-        Trajectory(task=f"task {i}", episode=str(i), outcome=float(i % 2), steps=(Step(state=_WORDS[i % 2]),))
+        Trajectory(task=f"task {i}", episode=str(i), outcome=float(i % 2), steps=(Step(state=WORDS[i % 2]),))
         for i in range(10)
     ]
     prm = train_prm(logs, PRMConfig(hidden_size=16, layers=1, epochs=1))
@@ -145,7 +126,7 @@ def test_several_help_types_and_budgets() -> None:
     rng, rows = np.random.default_rng(0), []
     for i in range(300):
         word = str(rng.choice(["red", "green", "blue"]))
-        text = _state(word, rng)
+        text = state(word, rng)
         for model in range(2):
             for person in range(2):
                 decision = {"red": model, "blue": 2 * person, "green": 0}[word]
@@ -154,8 +135,8 @@ def test_several_help_types_and_budgets() -> None:
     actions = ("nohelp", "model", "person")
     examples = HelperExamples(texts, np.array(budgets), np.array(decisions), np.array(weights), tasks, actions)
     with pytest.raises(ValueError, match="costs are needed where there are 2 budgets"):
-        train_helper(examples, _QUICK)
-    helper = train_helper(examples, _QUICK, costs={"model": (1, 0), "person": (0, 1)})
+        train_helper(examples, QUICK)
+    helper = train_helper(examples, QUICK, costs={"model": (1, 0), "person": (0, 1)})
     assert helper.figures["agreement"] > 0.95
     assert helper.decide(["red door lamp"], Ledger((1, 1))).action == "model"
     assert helper.decide(["blue door lamp"], Ledger((1, 1))).action == "person"
@@ -175,17 +156,15 @@ def test_merged_examples_vote_by_weight() -> None:
         ["t"] * 4,
         ("nohelp", "help"),
     )
-    merged = examples.merged()
-    assert merged.texts == ["a", "a"]
-    assert merged.prefixes == ["budget 1 |", "budget 2 |"]
-    np.testing.assert_array_equal(merged.targets, [[0.75, 0.25], [0, 1]])
-    np.testing.assert_array_equal(merged.weights, [4, 2])
+    votes = examples.votes((2,))
+    assert votes.texts == ["a"]
+    np.testing.assert_array_equal(votes.weights, [[[0, 0], [3, 1], [0, 2]]])
 
 
 def test_equal_decisions_still_make_a_helper() -> None:
-    examples = _examples(60)
+    examples = rule_examples(60)
     never = replace(examples, decisions=np.zeros_like(examples.decisions), weights=np.zeros_like(examples.weights))
-    helper = train_helper(never, _QUICK)
+    helper = train_helper(never, QUICK)
     assert helper.figures["constant_decision"] == 1
     assert helper.figures["agreement"] == 1
     assert "agreement_weighted" not in helper.figures
@@ -193,19 +172,19 @@ def test_equal_decisions_still_make_a_helper() -> None:
 
 
 def test_errors_name_the_culprit(helper: Helper) -> None:
-    examples = _examples(6, tasks=3)
+    examples = rule_examples(6, tasks=3)
     with pytest.raises(TypeError, match="history is a str"):
         helper.decide("red door", Ledger(1))
     with pytest.raises(ValueError, match="history is empty"):
         helper.decide([], Ledger(1))
     with pytest.raises(ValueError, match="2 task"):
-        train_helper(_examples(6, tasks=2), _QUICK)
+        train_helper(rule_examples(6, tasks=2), QUICK)
     with pytest.raises(ValueError, match=r"decisions\[\d+\] is 'help' at cost \(3,\), over its budget \[\d\]"):
-        train_helper(replace(examples, decisions=np.ones_like(examples.decisions)), _QUICK, costs={"help": 3})
+        train_helper(replace(examples, decisions=np.ones_like(examples.decisions)), QUICK, costs={"help": 3})
     with pytest.raises(TypeError, match=r"cost of 'help' is 1\.5"):
-        train_helper(examples, _QUICK, costs={"help": 1.5})  # type: ignore[dict-item]
+        train_helper(examples, QUICK, costs={"help": 1.5})  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="costs are given for"):
-        train_helper(examples, _QUICK, costs={"person": 1})
+        train_helper(examples, QUICK, costs={"person": 1})
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ def test_examples_leave_out_what_cannot_be_compared(case) -> None:
     assert len(examples.texts) == 8 * 2
     assert set(examples.budgets.ravel()) == {1, 2}
     np.testing.assert_allclose(examples.weights, 0.5)
+    np.testing.assert_array_equal(examples.support, 4)
     assert set(examples.tasks) == {"t"}
     assert set(examples.decisions) == {1}
 
@@ -61,7 +62,7 @@ def test_labels_without_help(tmp_path) -> None:
     model = estimate_mdp(logs, Features(["step"]))
     labels = label(logs, model, selfreg.solve(model.mdp, 1))
     assert np.isnan(labels.advantage).all()
-    assert not labels.tried.any()
+    assert not labels.support.any()
     labels.write(tmp_path / "labels.parquet")
     assert pq.read_table(tmp_path / "labels.parquet")["advantage"].null_count == 2
 
@@ -77,6 +78,8 @@ def test_written_labels_say_what_they_rest_on(case, tmp_path) -> None:
         "step": 0,
         "decision": "help",
         "advantage": 0.5,
+        "support": 4.0,
+        "few": False,
         "budget": 1,
         "q_nohelp": 0.25,
         "visits_nohelp": 4.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, GPT2Config, GPT2ForSequenceClassification
 
 from selfreg.prm import EncoderConfig, TextClassifier, auroc
-from selfreg.prm.classifier import Examples, _batches, split_tasks
+from selfreg.prm.classifier import Examples, split_tasks
+from selfreg.prm.tokens import Tokens
+from selfreg.prm.training import batches_by_length
 
 _WORDS = ["north", "south", "east", "west", "door", "key", "lamp", "table", "open", "closed", "near", "far"]
 _QUICK = EncoderConfig(hidden_size=32, layers=1, epochs=3, max_tokens=32)
@@ -71,17 +74,41 @@ def test_scores_do_not_depend_on_the_company(trained: TextClassifier) -> None:
 def test_one_str_is_no_sequence_of_texts(trained: TextClassifier) -> None:
     with pytest.raises(TypeError, match="texts is the str 'red door'"):
         trained.logits("red door")
+    with pytest.raises(TypeError, match=r"texts\[1\] is None; expected a str"):
+        trained.logits(["red door", None])  # type: ignore[list-item]
 
 
-def test_long_texts_lose_their_beginning_and_prefixes_stay(trained: TextClassifier) -> None:
-    long, end = "green " * 500, "red " + "lamp " * 25
-    np.testing.assert_array_equal(trained.logits([long + end]), trained.logits(["red red " * 90 + "green " * 9 + end]))
+def test_long_texts_are_cut_after_their_task_and_prefixes_stay(trained: TextClassifier) -> None:
+    """A quarter of 32 tokens is kept from the beginning ([CLS] and seven words), the rest from the end."""
+    task, end = "key lamp near far key lamp door ", "red " + "lamp " * 22
+    np.testing.assert_array_equal(
+        trained.logits([task + "green " * 500 + end]), trained.logits([task + "table " * 9 + end])
+    )
     decode = trained._tokenizer.decode
-    [(ids, segments)] = trained._encode([long + end + "door"], ["budget 7 |"])
-    assert len(ids) == 32
+    [(ids, segments)] = trained._encode([task + "green " * 500 + end + "door"], ["budget 7 |"])
+    assert len(ids) == len(segments) == 32
     assert decode(ids).startswith("[CLS]")
     assert "7" in decode(ids[: segments.index(1)])
+    assert decode(ids[segments.index(1) :]).startswith("key lamp near far key")
     assert decode(ids).endswith("lamp door [SEP]")
+    with pytest.raises(ValueError, match=r"prefix 'lamp lamp .*' takes 22 of 32 tokens"):
+        trained.logits(["red"], ["lamp " * 20])
+
+
+def test_how_much_of_the_task_is_kept(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    text = " ".join(f"{word}" for word in _WORDS * 20)
+    whole = tokenizer(text)["input_ids"]
+    for kept in (0, 1, 5, 16):
+        [(ids, _)] = Tokens(tokenizer, 32, kept).encode([text])
+        assert ids == whole[:kept] + whole[kept - 32 :]
+
+
+def test_texts_that_are_far_too_long_take_no_time(trained: TextClassifier) -> None:
+    begin = time.perf_counter()
+    scores = trained.logits(["x" * 20_000_000, "red " * 5_000_000, "", " ", "\x00\ud7ff"])
+    assert np.isfinite(scores).all()
+    assert time.perf_counter() - begin < 5
 
 
 def test_save_and_load_give_the_same_scores(trained: TextClassifier, folder: Path) -> None:
@@ -231,7 +258,7 @@ def test_best_weights_are_kept() -> None:
 
 def test_batches_hold_every_text_once_a_pass_and_like_lengths() -> None:
     lengths = np.random.default_rng(0).integers(2, 100, 1000)
-    stream = _batches(lengths, 32, seed=0)
+    stream = batches_by_length(lengths, 32, seed=0)
     one_pass = [next(stream) for _ in range(32)]
     assert sorted(np.concatenate(one_pass)) == list(range(1000))
     padding = sum(lengths[b].max() * len(b) for b in one_pass) / lengths.sum()
@@ -261,6 +288,10 @@ def test_split_is_by_task_and_depends_on_the_seed_only() -> None:
         ({"learning_rate": 0.0}, "learning_rate is 0"),
         ({"test_share": 0.0}, "test_share"),
         ({"history": -1}, "history is -1"),
+        ({"task_tokens": 65}, "task_tokens is 65; expected 0 to half of max_tokens 128"),
+        ({"accumulation": 0}, "accumulation is 0"),
+        ({"lora_rank": -1}, "lora_rank is -1"),
+        ({"checkpoint_updates": 0}, "checkpoint_updates is 0"),
     ],
 )
 def test_configuration_is_checked(options: dict[str, int], message: str) -> None:

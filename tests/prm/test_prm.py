@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
-from selfreg.data import Step, Trajectory
+from selfreg.data import Step, Trajectory, state_text
 from selfreg.prm import PRM, PRMConfig, train_prm
-from selfreg.prm.classifier import Examples
-from selfreg.prm.prm import _temperature, _visits
+from selfreg.prm.visits import unhelped
 
 _WORDS = ["north", "south", "east", "west", "door", "key", "lamp", "table", "open", "closed", "near", "far"]
 _QUICK = PRMConfig(hidden_size=32, layers=1, epochs=4)
@@ -63,8 +63,8 @@ def test_save_and_load(prm: PRM, tmp_path: Path) -> None:
     loaded = PRM.load(tmp_path / "prm")
     texts = [*(log.steps[0].state for log in _logs(seed=1)[:50]), "", "green " * 1000]
     np.testing.assert_allclose(loaded.score(texts), prm.score(texts), atol=1e-6)
-    assert (loaded.temperature, loaded.history) == (prm.temperature, prm.history)
-    assert (loaded.figures, loaded.split) == (prm.figures, prm.split)
+    assert (loaded.calibration, loaded.history, loaded.kind) == (prm.calibration, prm.history, prm.kind)
+    assert (loaded.figures, loaded.split, loaded.facts) == (prm.figures, prm.split, prm.facts)
 
 
 def test_visits_merge_identical_texts_into_soft_targets() -> None:
@@ -74,7 +74,7 @@ def test_visits_merge_identical_texts_into_soft_targets() -> None:
         Trajectory(task="u", episode="3", outcome=0.0, steps=(Step(state="c", intervention="help"), Step(state="a"))),
         Trajectory(task="u", episode="4", outcome=None, steps=(Step(state="d"),), truncated=True),
     ]
-    visits = _visits(logs, history=0)
+    visits = unhelped(logs, state_text)
     assert (visits.texts, visits.tasks) == (["a", "b", "a"], ["t", "t", "u"])
     merged = visits.merged()
     assert merged.texts == ["a", "b"]
@@ -85,17 +85,8 @@ def test_visits_merge_identical_texts_into_soft_targets() -> None:
 
 def test_history_is_part_of_the_text() -> None:
     steps = (Step(state="a", action="go"), Step(state="b"))
-    visits = _visits([Trajectory(task="t", episode="1", outcome=1.0, steps=steps)], history=1)
+    visits = unhelped([Trajectory(task="t", episode="1", outcome=1.0, steps=steps)], partial(state_text, history=1))
     assert visits.texts == ["a", "a\n> go\nb"]
-
-
-def test_temperature_undoes_overconfidence_and_keeps_off_single_outcomes() -> None:
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 2, 4000)
-    outcomes = (rng.random(4000) < 1 / (1 + np.exp(-logits))).astype(np.float64)[:, None]
-    weights = np.ones(4000)
-    assert _temperature(3 * logits, Examples([""] * 4000, outcomes, weights)) == pytest.approx(3, rel=0.1)
-    assert _temperature(3 * logits, Examples([""] * 4000, 0 * outcomes, weights)) == 1
 
 
 def test_says_what_is_missing() -> None:

@@ -10,7 +10,21 @@ from selfreg._extras import needs
 with needs("logs", "the selfreg command"):
     import typer
 
-from selfreg.cli import collect, decide, demo, estimate, evaluate, fit, import_, label, report, solve, train
+from selfreg.cli import (
+    collect,
+    decide,
+    demo,
+    estimate,
+    evaluate,
+    fit,
+    import_,
+    label,
+    recalibrate,
+    report,
+    solve,
+    threshold,
+    train,
+)
 
 app = typer.Typer(
     help="When should an agent ask for help, if help is limited?",
@@ -43,6 +57,8 @@ app.command("estimate")(estimate.command)
 app.command("solve")(solve.command)
 app.command("label")(label.command)
 app.command("train")(train.command)
+app.command("recalibrate")(recalibrate.command)
+app.command("threshold")(threshold.command)
 app.command("evaluate")(evaluate.command)
 app.command("report")(report.command)
 app.command("decide")(decide.command)

@@ -18,10 +18,14 @@ from selfreg.cli.solve import solve
 from selfreg.cli.terminal import stage
 from selfreg.cli.train import train_helper, train_prm
 from selfreg.estimate import ExactKey
+from selfreg.helper import HelperConfig
+from selfreg.prm import PRMConfig
 from selfreg.report import write_report
 from selfreg.runs import MARKER, RunFolder
 
 KAPPA = 0.1
+# Plain models that cost no time beside the PRM.
+PLAIN = ("constant", "step")
 
 
 def command(
@@ -45,7 +49,7 @@ def command(
         with stage("collect", seconds):
             trajectories = collect(run, level, tasks, test_tasks, episodes, seed, workers)
         with stage("train PRM", seconds):
-            train_prm(run, trajectories, None, 0, seed)
+            train_prm(run, trajectories, PRMConfig(seed=seed), PLAIN)
         with stage("estimate", seconds):
             model = estimate(run, trajectories, ExactKey(), kappa)
         with stage("solve", seconds):
@@ -53,7 +57,7 @@ def command(
         with stage("label", seconds):
             labels = label(run, trajectories, model, solution)
         with stage("train helper", seconds):
-            train_helper(run, labels, dict(model.mdp.costs), None, 0, seed)
+            train_helper(run, labels, HelperConfig(seed=seed))
         with stage("evaluate", seconds):
             comparison = evaluate(run, budget, episodes, seed, workers)
         with stage("report", seconds):

@@ -16,23 +16,39 @@ from selfreg.estimate import (
     EstimatedModel,
     ExactKey,
     Features,
+    ScoreBins,
     StateAbstraction,
     coverage,
     estimate_mdp,
     load_classes,
 )
 from selfreg.estimate.coverage import FEWER_THAN
+from selfreg.estimate.score_bins import SCORE
 from selfreg.runs import RunFolder
 
 
+def by_score(state: str | None) -> bool:
+    """Whether the abstract state has the PRM's score in it."""
+    return state is not None and SCORE in state.split(",")
+
+
 def abstraction(
-    trajectories: Sequence[Trajectory], state: str | None, classes: Path | None, with_step: bool = False
+    run: RunFolder,
+    trajectories: Sequence[Trajectory],
+    state: str | None,
+    classes: Path | None,
+    with_step: bool = False,
+    bins: int = 5,
 ) -> StateAbstraction:
     """Abstraction asked for; by default the exact key where the log has keys, else the episode step."""
     if state is not None:
         if with_step:
             raise ValueError("--with-step is for exact keys; with --state, name `step` among the features")
-        return Features(state.split(","), {} if classes is None else load_classes(classes))
+        names = [name for name in state.split(",") if name != SCORE]
+        if not names:
+            raise ValueError(f"--state {state}: name another feature beside `score`, such as `step`")
+        features = Features(names, {} if classes is None else load_classes(classes))
+        return ScoreBins(features, run.prm(), bins) if by_score(state) else features
     if classes is not None:
         raise ValueError(f"--classes {classes} is not used without --state ...,class")
     if any(step.key is not None for trajectory in trajectories for step in trajectory.steps):
@@ -51,9 +67,7 @@ def estimate(
     """Estimate the model; where the run has a PRM it scores truncated episodes and, with `kappa`, every row."""
     prm = None
     if run.has("prm"):
-        from selfreg.prm import PRM
-
-        prm = PRM.load(run.path / "prm")
+        prm = run.prm()
     elif kappa:
         raise ValueError(f"--kappa {kappa:g} needs a PRM; run `selfreg train --part prm` first")
     model = estimate_mdp(trajectories, states, kappa=kappa, prm=prm, costs=costs, borrow_help=borrow_help)
@@ -82,6 +96,7 @@ def command(
     state: options.State = None,
     classes: options.Classes = None,
     with_step: Annotated[bool, typer.Option("--with-step", help="With exact keys: the step is part of it.")] = False,
+    bins: options.Bins = 5,
     kappa: Annotated[float, typer.Option(help="Pseudo-counts of the run's PRM on each nohelp row.")] = 0.0,
     cost: options.Cost = None,
     borrow_help: options.BorrowHelp = False,
@@ -90,7 +105,7 @@ def command(
     """Estimate a model from the run's trajectories, and say how well they cover it."""
     folder = RunFolder.open(run)
     trajectories = folder.trajectories()
-    states = abstraction(trajectories, state, classes, with_step)
+    states = abstraction(folder, trajectories, state, classes, with_step, bins)
     model = estimate(folder, trajectories, states, kappa, options.costs(cost), borrow_help)
     print(model.mdp)
     show(coverage(model, trajectories, fewer_than=fewer_than))

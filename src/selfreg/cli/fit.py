@@ -9,12 +9,14 @@ import typer
 
 from selfreg._files import folder_written_whole
 from selfreg.cli import options
-from selfreg.cli.estimate import abstraction, estimate
+from selfreg.cli.estimate import abstraction, by_score, estimate
 from selfreg.cli.import_ import import_logs
 from selfreg.cli.label import label
 from selfreg.cli.solve import show, solve
 from selfreg.cli.terminal import stage
 from selfreg.cli.train import History, Model, train_helper, train_prm
+from selfreg.helper import HelperConfig
+from selfreg.prm import PRMConfig
 from selfreg.report import write_report
 from selfreg.runs import MARKER, RunFolder
 
@@ -29,6 +31,8 @@ def command(
     state: options.State = None,
     classes: options.Classes = None,
     budget: options.Budget = "5",
+    prm: options.Prm = None,
+    bins: options.Bins = 5,
     kappa: options.Kappa = 0.0,
     cost: options.Cost = None,
     borrow_help: options.BorrowHelp = False,
@@ -46,20 +50,21 @@ def command(
         run = RunFolder(folder)
         with stage("import", seconds):
             trajectories = import_logs(run, logs, format, roles, kept, skip_bad)
-        if kappa:
+        if kappa or prm or by_score(state):
             with stage("train PRM", seconds):
-                train_prm(run, trajectories, model, history, seed)
+                config = PRMConfig(kind=prm or PRMConfig.kind, model=model, history=history, seed=seed)
+                train_prm(run, trajectories, config)
         with stage("estimate", seconds):
-            estimated = estimate(
-                run, trajectories, abstraction(trajectories, state, classes), kappa, charges, borrow_help
-            )
+            states = abstraction(run, trajectories, state, classes, bins=bins)
+            estimated = estimate(run, trajectories, states, kappa, charges, borrow_help)
         with stage("solve", seconds):
             solution = solve(run, trajectories, estimated, limit)
         with stage("label", seconds):
             labels = label(run, trajectories, estimated, solution)
         if helper:
             with stage("train helper", seconds):
-                train_helper(run, labels, dict(estimated.mdp.costs), model, history, seed)
+                settings = HelperConfig(model=model, history=history, seed=seed)
+                train_helper(run, labels, settings)
         with stage("report", seconds):
             write_report(run)
         summary = run.summary()

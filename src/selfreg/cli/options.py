@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -14,14 +17,14 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 Workers = Annotated[int | None, typer.Option(help="Processes; all cores by default.")]
 Budget = Annotated[str, typer.Option(help="Largest budget; one number for each budget where there are several (2,1).")]
-Format = Annotated[str, typer.Option(help="Format of the logs: selfreg, jsonl or tau_bench.")]
+Format = Annotated[str, typer.Option(help="Format of the logs: selfreg, jsonl, tau_bench or stepwise.")]
 Map = Annotated[
     list[str] | None,
     typer.Option(
         "--map",
         metavar="ROLE=FIELD",
         help="For jsonl: the field that holds a role (task, episode, outcome, intervention, steps, observation, "
-        "action, truncated, cost, key). May repeat.",
+        "action, truncated, cost, key, label). May repeat.",
     ),
 ]
 Where = Annotated[
@@ -36,11 +39,21 @@ State = Annotated[
     str | None,
     typer.Option(
         metavar="FEATURE,...",
-        help="Abstract state: episode fields, `step`, `class`, `task`. By default the exact key (or text) in its task.",
+        help="Abstract state: episode fields, `step`, `class`, `task`, `score` (a bin of the PRM's score). By default "
+        "the exact key (or text) in its task.",
     ),
 ]
 Classes = Annotated[
     Path | None, typer.Option(metavar="FILE.toml", help='Table [class] of name = "regular expression" for `class`.')
+]
+Bins = Annotated[int, typer.Option(help="Bins of the PRM's score, for `score` in the state.", min=2)]
+Prm = Annotated[
+    str | None,
+    typer.Option(
+        "--prm",
+        metavar="KIND",
+        help="Train a PRM: transformer, constant, step, tfidf or embedding. Default with kappa.",
+    ),
 ]
 Kappa = Annotated[float, typer.Option(help="Pseudo-counts of the PRM on each nohelp row; above 0 trains a PRM.")]
 Cost = Annotated[
@@ -95,3 +108,47 @@ def integers(option: str, text: str) -> int | tuple[int, ...]:
 def costs(texts: Sequence[str] | None) -> dict[str, int | tuple[int, ...]] | None:
     """--cost texts: help type to units; None where there are none."""
     return {name: integers(f"--cost {name}=", value) for name, value in mapping("--cost", texts).items()} or None
+
+
+def from_configs(*configs: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Options of a command from the fields of configuration classes, with their help texts.
+
+    The command gets those that were given as `settings`, by the name of the field.
+    """
+    fields: dict[str, inspect.Parameter] = {}
+    for config in configs:
+        hints: dict[str, Any] = get_type_hints(config)
+        for field in dataclasses.fields(config):
+            flag = "--" + field.metadata.get("option", field.name).replace("_", "-")
+            text = f"{field.metadata['help']} Default: {'none' if field.default is None else field.default}."
+            option = typer.Option(flag, help=text, show_default=False)
+            kind: Any = hints[field.name] | None
+            annotation = Annotated[kind, option]
+            fields[field.name] = inspect.Parameter(
+                field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+            )
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True)
+        parameters = [p for p in own.parameters.values() if p.name != "settings"]
+
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            chosen = {name: given.pop(name) for name in fields}
+            command(**given, settings={name: value for name, value in chosen.items() if value is not None})
+
+        together = [*parameters, *fields.values()]
+        run.__signature__ = own.replace(parameters=together)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in together}
+        return run
+
+    return decorate
+
+
+def configure(config: Any, settings: dict[str, Any], part: str) -> Any:
+    """A configuration from `settings`; ValueError for one that it does not have."""
+    known = {field.name: field.metadata.get("option", field.name) for field in dataclasses.fields(config)}
+    for name in settings:
+        if name not in known:
+            raise ValueError(f"--{name.replace('_', '-')} is not an option of --part {part}")
+    return config(**settings)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 
+from selfreg._bootstrap import as_texts
 from selfreg._extras import needs
 from selfreg.cli import options
 from selfreg.cli.terminal import remark
 from selfreg.data import Trajectory
-from selfreg.helper import Labels
+from selfreg.helper import HelperConfig, Labels
+from selfreg.prm import PRM, PRMConfig
 from selfreg.runs import RunFolder
 
 Model = Annotated[
@@ -20,53 +23,75 @@ Model = Annotated[
 ]
 History = Annotated[int, typer.Option(help="Earlier steps shown to the PRM and the helper before the current one.")]
 
+# A killed `selfreg train` goes on from here.
+CHECKPOINT, HELPER_CHECKPOINT = "prm.checkpoint", "helper.checkpoint"
+
 
 def train_prm(
-    run: RunFolder, trajectories: Sequence[Trajectory], model: str | None, history: int, seed: int
-) -> dict[str, float]:
-    """Train and save the PRM; its figures on held-out tasks."""
+    run: RunFolder,
+    trajectories: Sequence[Trajectory],
+    config: PRMConfig,
+    plain: Sequence[str] | None = None,
+    baselines: bool = True,
+) -> PRM:
+    """Train and save the PRM, and note how it compares with plain models (`plain`: which; by default all)."""
     with needs("ml", "training a PRM"):
-        from selfreg.prm import PRMConfig
         from selfreg.prm import train_prm as train
-    prm = train(trajectories, PRMConfig(model=model, history=history, seed=seed))
+        from selfreg.prm import with_baselines
+    checkpoint = run.path / CHECKPOINT
+    prm = train(trajectories, config, checkpoint=checkpoint)
+    if baselines:
+        prm = with_baselines(prm, trajectories, config, plain)
+        remark(f"note: {prm.facts['baselines']['words']}")
     prm.save(run.path / "prm")
-    run.record("prm", {"model": model, "history": history, "seed": seed, "figures": prm.figures})
-    return prm.figures
+    checkpoint.unlink(missing_ok=True)
+    run.record("prm", {**asdict(config), "figures": prm.figures})
+    return prm
 
 
-def train_helper(
-    run: RunFolder, labels: Labels, costs: dict[str, tuple[int, ...]], model: str | None, history: int, seed: int
-) -> dict[str, float]:
-    """Train and save the helper; its figures on held-out tasks."""
+def train_helper(run: RunFolder, labels: Labels, config: HelperConfig, calibrated: bool = False) -> dict[str, float]:
+    """Train and save the helper, with thresholds if `calibrated`; its figures on held-out tasks."""
     with needs("ml", "training a helper"):
-        from selfreg.helper import HelperConfig
+        from selfreg.helper import calibrate
         from selfreg.helper import train_helper as train
     if len(labels.actions) == 1:
         raise ValueError("no step of these logs was helped: there is no help for a helper to ask for")
-    helper = train(labels.examples(history), HelperConfig(model=model, history=history, seed=seed), costs=costs)
+    helper = train(labels, config, checkpoint=run.path / HELPER_CHECKPOINT)
+    if calibrated:
+        helper = calibrate(helper, labels)
     helper.save(run.path / "helper")
-    run.record("helper", {"model": model, "history": history, "seed": seed, "figures": helper.figures})
+    for left in run.path.glob(f"{HELPER_CHECKPOINT}*"):
+        left.unlink()
+    run.record("helper", {**asdict(config), "figures": helper.figures})
     return helper.figures
 
 
+@options.from_configs(PRMConfig, HelperConfig)
 def command(
     run: options.RunArgument,
+    settings: dict[str, Any],
     part: Annotated[str, typer.Option(help="prm or helper.")] = "helper",
-    model: Model = None,
-    history: History = 0,
-    seed: options.Seed = 0,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Thresholds with which the helper spends what the plan spends.")
+    ] = False,
+    baselines: Annotated[bool, typer.Option(help="Also train plain models and compare the PRM with them.")] = True,
 ) -> None:
-    """Train the run's PRM or helper; figures are those on held-out tasks."""
+    """Train the run's PRM or helper; figures are those on held-out tasks.
+
+    A training that was killed goes on where it was, if it is started again with the same options.
+    """
     folder = RunFolder.open(run)
     if part == "prm":
-        figures = train_prm(folder, folder.trajectories(), model, history, seed)
+        config = options.configure(PRMConfig, settings, part)
+        figures = train_prm(folder, folder.trajectories(), config, baselines=baselines).figures
     elif part == "helper":
         from selfreg.helper import label
 
+        config = options.configure(HelperConfig, settings, part)
         estimated = folder.model()
         labels = label(folder.trajectories(), estimated, folder.solution(estimated))
-        figures = train_helper(folder, labels, dict(estimated.mdp.costs), model, history, seed)
+        figures = train_helper(folder, labels, config, calibrate)
     else:
         raise ValueError(f"--part {part!r}: expected prm or helper")
-    for name, value in figures.items():
-        remark(f"{name} {value:.4g}")
+    for name, text in as_texts(figures).items():
+        remark(f"{name} {text}")

@@ -1,6 +1,7 @@
 """Canonical trajectories, their store, and readers of other people's logs."""
 
 from selfreg.data.read import FORMATS, read_trajectories
+from selfreg.data.stepwise import write_stepwise
 from selfreg.data.store import LogError, write_trajectories
 from selfreg.data.trajectory import NOHELP, Scalar, Step, Trajectory, state_text
 
@@ -13,5 +14,6 @@ __all__ = [
     "Trajectory",
     "read_trajectories",
     "state_text",
+    "write_stepwise",
     "write_trajectories",
 ]

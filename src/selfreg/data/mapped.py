@@ -24,8 +24,11 @@ ROLES = (
     "truncated",
     "cost",
     "key",
+    "label",
 )
-STEP_ROLES = ("observation", "action", "intervention", "cost", "key")
+STEP_ROLES = ("observation", "action", "intervention", "cost", "key", "label")
+# Many logs call something else a label: this role is looked for only where it is mapped.
+ONLY_MAPPED = ("label",)
 REQUIRED = ("task", "outcome", "steps", "observation")
 _MISSING = object()
 
@@ -49,9 +52,9 @@ def read_mapped(
     path : path
         One JSON object a line; gzip by name.
     roles : mapping of role to field
-        Fields may be dotted paths (`info.task`). The roles of a step (observation, action, intervention, cost, key) are
-        looked for in the step first, then in the episode, where they hold for each of its steps. A role that is not
-        mapped is looked for under its own name, a step's only in the step.
+        Fields may be dotted paths (`info.task`). The roles of a step (observation, action, intervention, cost, key,
+        label) are looked for in the step first, then in the episode, where they hold for each of its steps. A role that
+        is not mapped is looked for under its own name, a step's only in the step; `label` only where it is mapped.
     where : mapping of field to values
         Records kept: each field has one of its values.
 
@@ -101,7 +104,7 @@ def trajectory(record: Mapping[str, Any], roles: Mapping[str, str], default_epis
         return Trajectory(
             task=_text(view.field("task"), view.get("task")),
             episode=default_episode if episode is None else _text(view.field("episode"), episode),
-            outcome=_outcome(view.field("outcome"), view.get("outcome")),
+            outcome=_rate(view.field("outcome"), view.get("outcome")),
             steps=tuple(view.step(step, i) for i, step in enumerate(steps)),
             truncated=bool(truncated),
             fields={k: v for k, v in record.items() if k != view.field("outcome") and not isinstance(v, (dict, list))},
@@ -123,6 +126,8 @@ class _View:
 
     def get(self, role: str, default: Any = None, step: Mapping[str, Any] | None = None) -> Any:
         """Value of the role; `default` where it is neither required nor mapped and not there."""
+        if role in ONLY_MAPPED and role not in self.roles:
+            return default
         field = self.field(role)
         value = _MISSING if step is None else lookup(step, field)
         if value is _MISSING and (step is None or role in self.roles):
@@ -144,6 +149,7 @@ class _View:
                 key=None if values["key"] is None else _text(self.field("key"), values["key"]),
                 intervention=_intervention(self.field("intervention"), values["intervention"]),
                 cost=_cost(self.field("cost"), values["cost"]),
+                label=_rate(self.field("label"), values["label"]),
             )
         except LogError as error:
             raise LogError(f"step {index}: {error}") from None
@@ -180,7 +186,7 @@ def _prose(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _outcome(field: str, value: Any) -> float | None:
+def _rate(field: str, value: Any) -> float | None:
     if value is None:
         return None
     if not isinstance(value, (bool, int, float)):

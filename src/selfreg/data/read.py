@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from selfreg.data.mapped import check_roles, keeps, read_mapped
+from selfreg.data.stepwise import read_stepwise
 from selfreg.data.store import LogError, read_jsonl, read_parquet
 from selfreg.data.tau_bench import read_tau_bench
 from selfreg.data.trajectory import Trajectory
 
-FORMATS = ("selfreg", "jsonl", "tau_bench")
+FORMATS = ("selfreg", "jsonl", "tau_bench", "stepwise")
 
 
 def read_trajectories(
@@ -27,8 +28,9 @@ def read_trajectories(
     Parameters
     ----------
     paths : path or iterable of paths
-    format : {"selfreg", "jsonl", "tau_bench"}
-        "selfreg" is the canonical format (JSONL, or Parquet by name); "jsonl" any JSONL, with `roles`.
+    format : {"selfreg", "jsonl", "tau_bench", "stepwise"}
+        "selfreg" is the canonical format (JSONL, or Parquet by name); "jsonl" any JSONL, with `roles`; "stepwise"
+        judged steps as `prompt`, `completions`, `labels`.
     roles : mapping of role to field, for "jsonl"
         See `selfreg.data.mapped.read_mapped`.
     where : mapping of field to values
@@ -94,6 +96,8 @@ def _records(
         return read_mapped(path, roles, where)
     if format == "tau_bench":
         return read_tau_bench(path, where)
+    if format == "stepwise":
+        return _filtered(path, read_stepwise(path), where)
     reader = read_parquet if Path(path).suffix == ".parquet" else read_jsonl
     return _filtered(path, reader(path), where)
 

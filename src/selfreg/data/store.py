@@ -39,6 +39,7 @@ SCHEMA = pa.schema(
                         ("key", pa.string()),
                         ("intervention", pa.string()),
                         ("cost", pa.int64()),
+                        ("label", pa.float64()),
                     ]
                 )
             ),

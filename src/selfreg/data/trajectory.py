@@ -30,6 +30,8 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         Name of the help type that took this step; None where the agent went on alone.
     cost : int or None
         Budget units that the step took; None means 1 where helped and 0 where not.
+    label : float or None
+        Judgement of the step's action, in [0, 1]: 1 is good (or: no mistake so far), 0 bad; None where nobody judged.
     """
 
     state: str
@@ -37,10 +39,13 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     key: str | None = None
     intervention: str | None = None
     cost: int | None = None
+    label: float | None = None
 
     def __post_init__(self) -> None:
         if self.cost is not None and self.cost < 0:
             raise ValueError(f"cost is {self.cost}; expected an int >= 0")
+        if self.label is not None and not 0.0 <= self.label <= 1.0:
+            raise ValueError(f"label is {self.label:g}; expected a number in [0, 1]")
 
     @property
     def charge(self) -> int:
@@ -104,7 +109,8 @@ def state_text(steps: Sequence[Step], history: int = 0) -> str:
         The episode so far; the action of the last step is not part of its state.
     history : int
         How many earlier steps are shown before the current one. The first step, which states the task in most logs,
-        is always kept. 0 shows the current state alone (for environments whose state text is complete).
+        is always kept. 0 shows the current state alone (for environments whose state text is complete). An action that
+        the next observation repeats, as in logs of reasoning, is shown once.
 
     Examples
     --------
@@ -120,5 +126,9 @@ def state_text(steps: Sequence[Step], history: int = 0) -> str:
     earlier = list(steps[max(0, len(steps) - 1 - history) : -1])
     if earlier[0] is not steps[0]:
         earlier.insert(0, steps[0])
-    shown = [part for step in earlier for part in (step.state, "> " + (step.action or "")) if part != "> "]
+    shown = []
+    for step, following in zip(earlier, [*earlier[1:], steps[-1]], strict=True):
+        shown.append(step.state)
+        if step.action and step.action != following.state:
+            shown.append("> " + step.action)
     return "\n".join([*shown, steps[-1].state])

@@ -1,9 +1,10 @@
 """From trajectories to an `InterventionMDP`: abstractions, counts, the model, and how far to trust it."""
 
-from selfreg.estimate.abstraction import ExactKey, Features, Key, StateAbstraction, from_description, load_classes
+from selfreg.estimate.abstraction import ExactKey, Features, Key, StateAbstraction, load_classes
 from selfreg.estimate.counts import Counts, count
 from selfreg.estimate.coverage import Coverage, coverage
 from selfreg.estimate.model import EstimatedModel, estimate_mdp
+from selfreg.estimate.score_bins import ScoreBins, from_description
 
 __all__ = [
     "Counts",
@@ -12,6 +13,7 @@ __all__ = [
     "ExactKey",
     "Features",
     "Key",
+    "ScoreBins",
     "StateAbstraction",
     "count",
     "coverage",

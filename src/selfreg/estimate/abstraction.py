@@ -148,15 +148,6 @@ class Features:
         return {"kind": "features", "names": list(self.names), "classes": dict(self.classes)}
 
 
-def from_description(description: Mapping[str, Any]) -> StateAbstraction:
-    """Abstraction from what its `describe` returned."""
-    if description["kind"] == "exact":
-        return ExactKey(step=bool(description["step"]))
-    if description["kind"] == "features":
-        return Features(list(description["names"]), dict(description["classes"]))
-    raise ValueError(f"abstraction {description['kind']!r} is not known")
-
-
 def load_classes(path: str | os.PathLike[str]) -> dict[str, str]:
     """Classes of observations from a TOML file: a table `[class]` of name = "regular expression".
 

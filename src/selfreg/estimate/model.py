@@ -5,29 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg.data import NOHELP, Step, Trajectory
+from selfreg.data import NOHELP, Trajectory
 from selfreg.estimate.abstraction import Key, StateAbstraction
 from selfreg.estimate.counts import Counts, count
+from selfreg.estimate.score_bins import Scorer
 from selfreg.mdp import InterventionMDP
 from selfreg.solve import Solution
 
 Floats = npt.NDArray[np.float64]
-
-
-class Scorer(Protocol):
-    """What estimation needs of a PRM."""
-
-    def text(self, steps: Sequence[Step]) -> str:
-        """Text of the state that the last of `steps` is in."""
-
-    def score(self, texts: Sequence[str]) -> Floats:
-        """P(success | text, no help from here on), float64 (len(texts),)."""
 
 
 @dataclass(frozen=True, eq=False)

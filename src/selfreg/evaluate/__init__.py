@@ -1,7 +1,8 @@
 """Does it work? Closed-loop comparison of help policies, with paired intervals."""
 
+from selfreg._bootstrap import Interval
 from selfreg.evaluate.closed_loop import Contestant, Row, run_closed_loop, write_rows
-from selfreg.evaluate.compare import Comparison, Difference, Interval, Outcome, compare
+from selfreg.evaluate.compare import Comparison, Difference, Outcome, compare
 from selfreg.evaluate.policies import Always, FollowHelper, Never, Plan, Threshold
 
 __all__ = [

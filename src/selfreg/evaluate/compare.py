@@ -8,20 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from selfreg._bootstrap import Interval, bootstrap, interval
 from selfreg.evaluate.closed_loop import Row
 
 Floats = npt.NDArray[np.float64]
-
-RESAMPLES = 2000
-LEVEL = 0.95
-
-
-class Interval(NamedTuple):
-    """A mean with the bounds of its bootstrap interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 class Outcome(NamedTuple):
@@ -62,17 +52,6 @@ class _Entry(NamedTuple):
     help: Floats
     steps: float
     unseen: float
-
-
-def bootstrap(n: int, seed: int = 0, resamples: int = RESAMPLES) -> npt.NDArray[np.int64]:
-    """Indices of `resamples` bootstrap samples of n tasks, int64 (resamples, n)."""
-    return np.random.default_rng(seed).integers(n, size=(resamples, n))
-
-
-def interval(mean: float, samples: Floats) -> Interval:
-    """Percentile interval of bootstrap `samples` around `mean`."""
-    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(mean), float(low), float(high))
 
 
 def at_cost(costs: Floats, successes: Floats, target: float) -> float:

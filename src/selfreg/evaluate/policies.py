@@ -135,6 +135,6 @@ class FollowHelper:
             return None
         place = (state_text(steps, self.helper.history), left)
         if place not in self.known:
-            action = int(np.argmax(self.helper.request_probabilities([place[0]], [[left]])[0]))
+            action = int(self.helper.choices([place[0]], [[left]])[0])
             self.known[place] = self.helper.actions[action] if action else None
         return self.known[place]

@@ -3,17 +3,46 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from selfreg.helper.ledger import Ledger
+from selfreg.ledger import Ledger
 
 if TYPE_CHECKING:
+    from selfreg.helper.calibration import Spending, calibrate, spending
+    from selfreg.helper.examples import HelperExamples
     from selfreg.helper.labels import Labels, label
+    from selfreg.helper.memory import Memory, Neighbour
     from selfreg.helper.runtime import Decision, Helper
-    from selfreg.helper.training import HelperConfig, HelperExamples, train_helper
+    from selfreg.helper.training import HelperConfig, train_helper
 
-__all__ = ["Decision", "Helper", "HelperConfig", "HelperExamples", "Labels", "Ledger", "label", "train_helper"]
+_HOME = {
+    "Decision": "runtime",
+    "Helper": "runtime",
+    "HelperConfig": "training",
+    "HelperExamples": "examples",
+    "Spending": "calibration",
+    "calibrate": "calibration",
+    "spending": "calibration",
+    "Labels": "labels",
+    "Memory": "memory",
+    "Neighbour": "memory",
+    "label": "labels",
+    "train_helper": "training",
+}
 
-_HOME = {"Decision": "runtime", "Helper": "runtime", "Labels": "labels", "label": "labels"}
-_HOME |= dict.fromkeys(("HelperConfig", "HelperExamples", "train_helper"), "training")
+__all__ = [
+    "Decision",
+    "Helper",
+    "HelperConfig",
+    "HelperExamples",
+    "Labels",
+    "Ledger",
+    "Memory",
+    "Neighbour",
+    "Spending",
+    "calibrate",
+    "label",
+    "spending",
+    "train_helper",
+]
 
 
 def __getattr__(name: str) -> Any:

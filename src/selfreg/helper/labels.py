@@ -12,12 +12,15 @@ import numpy.typing as npt
 
 from selfreg._extras import needs
 from selfreg._files import written_whole
-from selfreg.data import Trajectory, state_text
+from selfreg.data import NOHELP, Trajectory, state_text
 
 if TYPE_CHECKING:
     from selfreg.estimate import EstimatedModel
-    from selfreg.helper.training import HelperExamples
+    from selfreg.helper.examples import HelperExamples
     from selfreg.solve import Solution
+
+# Labels that rest on fewer visits than this are marked in what `write` writes.
+FEW = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,8 @@ class Labels:
         What was labelled.
     episode, step : int64 (steps,)
         Place of every labelled step: index into `trajectories`, step in it.
+    state : int64 (steps,)
+        Its abstract state in the model.
     budgets : int64 (points, budgets)
         Remaining budgets, in C order.
     decision : int8 (steps, points)
@@ -40,53 +45,64 @@ class Labels:
         Value of every action, NaN where it is unavailable or not affordable.
     visits : float64 (steps, actions)
         How often each action was taken in the step's abstract state, in the logs of the model.
+    model : EstimatedModel
+    solution : Solution
+        What the labels were read off.
     """
 
     actions: tuple[str, ...]
     trajectories: Sequence[Trajectory]
     episode: npt.NDArray[np.int64]
     step: npt.NDArray[np.int64]
+    state: npt.NDArray[np.int64]
     budgets: npt.NDArray[np.int64]
     decision: npt.NDArray[np.int8]
     q: npt.NDArray[np.float64]
     visits: npt.NDArray[np.float64]
+    model: EstimatedModel
+    solution: Solution
 
     @property
     def advantage(self) -> npt.NDArray[np.float64]:
         """float64 (steps, points): Q(best help) - Q(nohelp); NaN where no help can be had."""
-        if self.q.shape[2] == 1:
-            return np.full(self.q.shape[:2], np.nan)
-        help_types = np.where(np.isnan(self.q[..., 1:]), -np.inf, self.q[..., 1:])
-        best = help_types.max(axis=2)
-        return np.where(np.isinf(best), np.nan, best - self.q[..., 0])
+        _, q = self._best_help
+        return np.where(np.isinf(q), np.nan, q - self.q[..., 0])
 
     @property
-    def tried(self) -> npt.NDArray[np.bool_]:
-        """bool (steps, points): whether going on alone and the best help were both tried in the step's state.
+    def support(self) -> npt.NDArray[np.float64]:
+        """float64 (steps, points): how often going on alone, or the best help if that is less, was tried in the state.
 
-        Elsewhere the advantage compares a row of counts with one that was borrowed or is the PRM's.
+        0 where one of them was never tried: the advantage then compares a row of counts with one that was borrowed or
+        is the PRM's. 0 too where no help can be had.
         """
+        best, q = self._best_help
+        helped = np.take_along_axis(np.hstack([self.visits, np.zeros((len(self.step), 1))]), best + 1, axis=1)
+        return np.where(np.isinf(q), 0.0, np.minimum(self.visits[:, :1], helped))
+
+    @property
+    def _best_help(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Index among the help types and value, (steps, points) each; -inf where no help can be had."""
         if self.q.shape[2] == 1:
-            return np.zeros(self.decision.shape, dtype=np.bool_)
-        best = np.where(np.isnan(self.q[..., 1:]), -np.inf, self.q[..., 1:]).argmax(axis=2)
-        helped = np.take_along_axis(self.visits[:, 1:], best, axis=1)
-        return np.asarray((self.visits[:, :1] > 0) & (helped > 0))
+            return np.zeros(self.q.shape[:2], dtype=np.int64), np.full(self.q.shape[:2], -np.inf)
+        help_types = np.where(np.isnan(self.q[..., 1:]), -np.inf, self.q[..., 1:])
+        return help_types.argmax(axis=2), help_types.max(axis=2)
 
     def examples(self, history: int = 0) -> HelperExamples:
         """What `train_helper` learns from, weighed by |advantage|; every visit of a state counts.
 
         Steps at which no help can be had teach nothing and are left out, and so are those where one side was never
-        `tried`.
+        tried (`support` is 0).
 
         Parameters
         ----------
         history : int
             Earlier steps shown in the state's text; see `selfreg.data.state_text`.
         """
-        from selfreg.helper.training import HelperExamples
+        from selfreg.helper.examples import HelperExamples
 
-        rows, points = np.nonzero(self.tried & ~np.isnan(self.advantage))
-        texts = [state_text(self._episode(i).steps[: int(self.step[i]) + 1], history) for i in range(len(self.step))]
+        support = self.support
+        rows, points = np.nonzero(support)
+        texts = self.texts(history)
         return HelperExamples(
             texts=[texts[i] for i in rows],
             budgets=self.budgets[points],
@@ -94,13 +110,30 @@ class Labels:
             weights=np.abs(self.advantage[rows, points]),
             tasks=[self._episode(int(i)).task for i in rows],
             actions=self.actions,
+            support=support[rows, points],
         )
+
+    def texts(self, history: int = 0) -> list[str]:
+        """State text of every labelled step; see `selfreg.data.state_text`."""
+        return [state_text(self._episode(i).steps[: int(self.step[i]) + 1], history) for i in range(len(self.step))]
+
+    @property
+    def taken(self) -> npt.NDArray[np.int64]:
+        """int64 (steps,): index of the action that was taken, -1 where `actions` lacks it."""
+        index = {name: a for a, name in enumerate(self.actions)}
+        steps = [self._episode(i).steps[int(t)] for i, t in enumerate(self.step)]
+        return np.array([index.get(step.intervention or NOHELP, -1) for step in steps], dtype=np.int64)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Task of every labelled step."""
+        return [self._episode(i).task for i in range(len(self.step))]
 
     def _episode(self, row: int) -> Trajectory:
         return self.trajectories[int(self.episode[row])]
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write Parquet: one row per step and budget."""
+        """Write Parquet: one row per step and budget. `few` marks labels whose `support` is below 3 visits."""
         with needs("logs", "selfreg.helper.labels"):
             import pyarrow as pa
             import pyarrow.parquet as pq
@@ -113,6 +146,8 @@ class Labels:
             "step": pa.array(self.step[place]),
             "decision": pa.array(self.actions).take(pa.array(self.decision.ravel())),
             "advantage": pa.array(self.advantage.ravel(), from_pandas=True),
+            "support": pa.array(self.support.ravel()),
+            "few": pa.array(self.support.ravel() < FEW),
         }
         for i in range(self.budgets.shape[1]):
             name = "budget" if self.budgets.shape[1] == 1 else f"budget_{i}"
@@ -170,4 +205,7 @@ def label(trajectories: Sequence[Trajectory], model: EstimatedModel, solution: S
     visits = np.stack([model.counts.visits.get(name, np.zeros(n)) for name in actions], axis=1)
     points = np.indices(solution.value.shape[1:]).reshape(len(solution.budget), -1).T
     decision = solution.policy.reshape(n, -1)[states]
-    return Labels(actions, trajectories, episode, step, points.astype(np.int64), decision, q[states], visits[states])
+    budgets = points.astype(np.int64)
+    return Labels(
+        actions, trajectories, episode, step, states, budgets, decision, q[states], visits[states], model, solution
+    )

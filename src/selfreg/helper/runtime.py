@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from selfreg._bootstrap import as_texts
+from selfreg._files import folder_written_whole
 from selfreg.data import NOHELP, Step, state_text
-from selfreg.helper.ledger import Ledger
-from selfreg.prm.classifier import TextClassifier
+from selfreg.helper.memory import Memory, Neighbour
+from selfreg.helper.models import FEATURES, FORMS, DecisionModel
+from selfreg.ledger import Ledger
+from selfreg.prm.classifier import RECORD, read_record
 from selfreg.prm.prm import PRM
 
 SCHEMA = "selfreg.helper/1"
@@ -28,11 +33,17 @@ class Decision:
     request_probability : float
         P(any help that can be paid), by the helper.
     success_probability : dict of str to float
-        P(success) of the actions for which it is known: of "nohelp" where a PRM is attached.
+        P(success) of the actions for which it is known: taking the action now and deciding as planned afterwards, by
+        the nearest logged states; where the helper remembers none, of "nohelp" for good by the PRM, if one is attached.
     budget_left : tuple of int
         Before this decision is paid.
     reason : str
         In words.
+    price : tuple of float or None
+        Of each budget, what its last unit is worth here in P(success), by the nearest logged states; None where there
+        is no unit left, or nothing is known.
+    neighbours : tuple of Neighbour
+        The nearest logged states, nearest first.
     """
 
     action: str
@@ -40,6 +51,8 @@ class Decision:
     success_probability: dict[str, float]
     budget_left: tuple[int, ...]
     reason: str
+    price: tuple[float | None, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,8 +61,8 @@ class Helper:
 
     Attributes
     ----------
-    classifier : TextClassifier
-        One logit an action.
+    classifier : DecisionModel
+        Gives log-odds of the actions.
     actions : tuple of str
         "nohelp" first, then the help types.
     costs : dict of str to tuple of int
@@ -62,31 +75,42 @@ class Helper:
         Of training and of held-out test tasks: see `train_helper`.
     split : dict of str to list of str
         The tasks of `train`, `validation` and `test`.
+    thresholds : tuple of float or None
+        For each point of the budget lattice, in C order: help is asked for where P(request) is above it. None: the most
+        probable action is taken. See `calibrate`.
+    memory : Memory or None
+        Logged states, for reasons.
     prm : PRM or None
         Gives P(success | nohelp) to decisions; not saved with the helper.
 
     Raises
     ------
     ValueError
-        The costs do not fit the actions and budgets.
+        The costs do not fit the actions and budgets, or the thresholds the lattice.
     """
 
-    classifier: TextClassifier
+    classifier: DecisionModel
     actions: tuple[str, ...]
     costs: dict[str, tuple[int, ...]]
     limits: tuple[int, ...]
     history: int = 0
     figures: dict[str, float] = field(default_factory=dict)
     split: dict[str, list[str]] = field(default_factory=dict)
+    thresholds: tuple[float, ...] | None = None
+    memory: Memory | None = field(default=None, compare=False, repr=False)
     prm: PRM | None = None
 
     def __post_init__(self) -> None:
         check_costs(self.actions, self.costs, len(self.limits))
+        points = int(np.prod([top + 1 for top in self.limits]))
+        if self.thresholds is not None and len(self.thresholds) != points:
+            raise ValueError(f"there are {len(self.thresholds)} thresholds; expected one for each of {points} budgets")
 
     def decide(self, history: Sequence[Step | str], ledger: Ledger) -> Decision:
         """Decide for the last state of `history`; the ledger is read and not charged.
 
-        The most probable action that can be paid, ties to "nohelp".
+        The most probable action that can be paid, ties to "nohelp"; with `thresholds`, the most probable help where
+        P(request) is above the threshold of the budget left.
 
         Parameters
         ----------
@@ -98,20 +122,20 @@ class Helper:
         Raises
         ------
         TypeError
-            `history` is one str and no sequence.
+            `history` is one str and no sequence, or holds something else than steps and states.
         ValueError
             `history` is empty, or the ledger has another number of budgets.
         """
-        if isinstance(history, str):
-            raise TypeError("history is a str; expected a sequence of states or steps")
-        if not history:
-            raise ValueError("history is empty; expected at least the current state")
-        steps, left = [Step(state=s) if isinstance(s, str) else s for s in history], ledger.left
-        probability = self.request_probabilities([state_text(steps, self.history)], [left])[0]
-        action = self.actions[int(np.argmax(probability))]
-        success = {} if self.prm is None else {NOHELP: float(self.prm.score([self.prm.text(steps)])[0])}
-        request = float(probability[1:].sum())
-        return Decision(action, request, success, left, self._reason(action, request, left))
+        steps, left = _steps(history), ledger.left
+        text = state_text(steps, self.history)
+        probability = self.request_probabilities([text], [left])
+        action = self.actions[int(self._chosen(probability, np.array([left]))[0])]
+        request = float(probability[0, 1:].sum())
+        success, price, near = self._recalled(text, left)
+        if not success and self.prm is not None:
+            success = {NOHELP: float(self.prm.score([self.prm.text(steps)])[0])}
+        reason = ". ".join([self._rule(action, request, left), *self._words(success, price, near)])
+        return Decision(action, request, success, left, reason, price, near)
 
     def request_probabilities(self, texts: Sequence[str], budgets: ArrayLike) -> NDArray[np.float64]:
         """P(action) in many states: 0 for help that the budget cannot pay, the rest sums to 1.
@@ -130,21 +154,36 @@ class Helper:
         Raises
         ------
         ValueError
-            `budgets` has another shape.
+            `budgets` has another shape, or a negative entry.
         """
-        left = np.asarray(budgets).reshape(-1, len(self.limits)) if not len(texts) else np.asarray(budgets)
-        if left.shape != (len(texts), len(self.limits)):
-            raise ValueError(f"budgets have shape {left.shape}; expected {(len(texts), len(self.limits))}")
-        logits = self.classifier.logits(texts, budget_prefixes(np.minimum(left, self.limits)))
+        left = self._budgets(texts, budgets)
+        if not len(texts):
+            return np.empty((0, len(self.actions)))
+        logits = self.classifier.decision_logits(texts, np.minimum(left, self.limits))
         logits[~affordable(self.actions, self.costs, left)] = -np.inf
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
+    def choices(self, texts: Sequence[str], budgets: ArrayLike) -> NDArray[np.int64]:
+        """Index of the action that `decide` takes in each of many states, int64 (n,); arguments as above."""
+        return self._chosen(self.request_probabilities(texts, budgets), self._budgets(texts, budgets))
+
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write a standard transformers folder with selfreg.json, whole or not at all; without the PRM."""
-        record = {"schema": SCHEMA, "actions": self.actions, "costs": self.costs, "limits": self.limits}
-        rest = {"history": self.history, "figures": self.figures, "split": self.split}
-        self.classifier.save(folder, record | rest)
+        """Write a standard transformers folder with selfreg.json and memory, whole or not at all; without the PRM.
+
+        Raises
+        ------
+        FileExistsError
+            `folder` holds something that was not saved by selfreg.
+        OSError
+            There is no room; what was in `folder` stays.
+        """
+        record = {"schema": SCHEMA, "form": self.classifier.form, "actions": self.actions, "costs": self.costs}
+        rest = {"history": self.history, "figures": self.figures, "split": self.split, "thresholds": self.thresholds}
+        with folder_written_whole(folder, RECORD, overwrite=True) as new:
+            self.classifier.save(new, record | {"limits": self.limits} | rest, self._card())
+            if self.memory is not None:
+                self.memory.save(new)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], prm: PRM | None = None, device: str = "cpu") -> Helper:
@@ -153,18 +192,90 @@ class Helper:
         Raises
         ------
         ValueError
-            `folder` holds no helper.
+            `folder` holds no helper, or a damaged one.
         """
-        classifier, record = TextClassifier.load(folder, SCHEMA, device)
+        form = read_record(folder, SCHEMA).get("form", FEATURES)
+        if form not in FORMS:
+            raise ValueError(f"{str(folder)!r} holds a helper of form {form!r}; expected one of {', '.join(FORMS)}")
+        classifier, record = FORMS[form].loaded(folder, SCHEMA, device)
         costs = {action: tuple(cost) for action, cost in record["costs"].items()}
-        limits, actions = tuple(record["limits"]), tuple(record["actions"])
-        return cls(classifier, actions, costs, limits, record["history"], record["figures"], record["split"], prm)
+        thresholds = record.get("thresholds")
+        return cls(
+            classifier,
+            classifier.actions,
+            costs,
+            classifier.limits,
+            record["history"],
+            record["figures"],
+            record["split"],
+            None if thresholds is None else tuple(thresholds),
+            Memory.load(Path(folder)),
+            prm,
+        )
 
     def with_prm(self, prm: PRM) -> Helper:
         """The same helper with `prm` attached."""
         return replace(self, prm=prm)
 
-    def _reason(self, action: str, request: float, left: tuple[int, ...]) -> str:
+    def _card(self) -> str:
+        costs = ", ".join(f"{name} (cost {' '.join(map(str, cost))})" for name, cost in self.costs.items())
+        tasks = ", ".join(f"{len(names)} for {part}" for part, names in self.split.items())
+        figures = "\n".join(f"| {name} | {text} |" for name, text in as_texts(self.figures).items())
+        return (
+            "---\nlibrary_name: transformers\ntags: [selfreg]\n---\n"
+            f"# Helper\n\nDecides when an agent asks for {costs}, with budgets up to "
+            f"{' '.join(map(str, self.limits))}; form: {self.classifier.form}. Load it with "
+            f"`selfreg.Helper.load(folder)`.\n\nTasks: {tasks}. Figures are those of `selfreg.helper.train_helper`, "
+            f"on test tasks.\n\n| figure | value |\n| --- | --- |\n{figures}\n"
+        )
+
+    def _budgets(self, texts: Sequence[str], budgets: ArrayLike) -> NDArray[np.int64]:
+        left = np.asarray(budgets).reshape(-1, len(self.limits)) if not len(texts) else np.asarray(budgets)
+        if left.shape != (len(texts), len(self.limits)):
+            raise ValueError(f"budgets have shape {left.shape}; expected {(len(texts), len(self.limits))}")
+        if left.size and left.min() < 0:
+            raise ValueError(f"budgets hold {left.min()}; expected no negative number")
+        return left.astype(np.int64)
+
+    def _points(self, left: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Place of budgets (n, m) in the lattice."""
+        shape = tuple(top + 1 for top in self.limits)
+        return np.asarray(np.ravel_multi_index(tuple(np.minimum(left, self.limits).T), shape))
+
+    def _chosen(self, probability: NDArray[np.float64], left: NDArray[np.int64]) -> NDArray[np.int64]:
+        if self.thresholds is None:
+            return np.asarray(probability.argmax(axis=1))
+        asks = probability[:, 1:].sum(axis=1) > np.array(self.thresholds)[self._points(left)]
+        # help that cannot be paid has probability 0, and is no choice where nothing else is one
+        asks &= (probability[:, 1:] > 0).any(axis=1)
+        return np.asarray(np.where(asks, probability[:, 1:].argmax(axis=1) + 1, 0))
+
+    def _recalled(
+        self, text: str, left: tuple[int, ...]
+    ) -> tuple[dict[str, float], tuple[float | None, ...], tuple[Neighbour, ...]]:
+        """P(success) of the actions, price of the last unit of each budget, nearest states: as far as remembered."""
+        if self.memory is None:
+            return {}, (), ()
+        index, similarity = self.memory.nearest([text])
+        if not similarity[0, 0] > 0:  # no word in common with any
+            return {}, (), ()
+        values = self.memory.estimate(index, similarity)[0]
+        here = np.minimum(left, self.limits)
+        q = values[self._points(here[None])[0]]
+        paid = affordable(self.actions, self.costs, np.array([left]))[0]
+        known = paid & ~np.isnan(q)
+        success = {action: float(q[a]) for a, action in enumerate(self.actions) if known[a]}
+        price: list[float | None] = []
+        for unit in np.eye(len(here), dtype=np.int64):
+            less = here - unit
+            if less.min() < 0 or not known.any():
+                price.append(None)
+                continue
+            price.append(float(np.nanmax(q) - np.nanmax(values[self._points(less[None])[0]])))
+        near = self.memory.neighbours(index[0], similarity[0], self.actions)
+        return success, tuple(price), tuple(near)
+
+    def _rule(self, action: str, request: float, left: tuple[int, ...]) -> str:
         shown = " ".join(map(str, left))
         paid = affordable(self.actions, self.costs, np.array([left]))[0]
         dear = [
@@ -175,12 +286,39 @@ class Helper:
         if len(dear) == len(self.actions) - 1:
             return f"{action}: budget {shown} cannot pay for {', '.join(dear)}"
         reason = f"{action}: P(request) {request:.2f} with budget {shown}"
+        if self.thresholds is not None:
+            reason += f" against a threshold of {self.thresholds[int(self._points(np.array([left]))[0])]:.2f}"
         return f"{reason}, which cannot pay for {', '.join(dear)}" if dear else reason
 
+    def _words(
+        self, success: Mapping[str, float], price: Sequence[float | None], near: Sequence[Neighbour]
+    ) -> list[str]:
+        if not near:
+            return [f"P(success) {value:.2f} going on alone, by the PRM" for value in success.values()]
+        visits = {action: sum(one.visits[action] for one in near) for action in self.actions}
+        shown = ", ".join(f"{value:.2f} {_spoken(action)}" for action, value in success.items())
+        counts = ", ".join(f"{visits[action]} visits {_spoken(action)}" for action in self.actions)
+        words = [f"P(success) by the {len(near)} nearest logged states ({counts}): {shown}"]
+        worth = [f"{unit:.2f}" for unit in price if unit is not None]
+        if worth:
+            words.append(f"The last unit of budget is worth {', '.join(worth)}")
+        first = near[0]
+        return [*words, f"Nearest (likeness {first.similarity:.2f}): {' '.join(first.text.split())[:120]!r}"]
 
-def budget_prefixes(budgets: NDArray[np.int64]) -> list[str]:
-    """First part of the model's input: ``budget 2 |``, one number for each budget."""
-    return [f"budget {' '.join(map(str, row))} |" for row in budgets.tolist()]
+
+def _spoken(action: str) -> str:
+    return "alone" if action == NOHELP else f"with {action}"
+
+
+def _steps(history: Sequence[Step | str]) -> list[Step]:
+    if isinstance(history, str):
+        raise TypeError("history is a str; expected a sequence of states or steps")
+    if not len(history):
+        raise ValueError("history is empty; expected at least the current state")
+    for i, one in enumerate(history):
+        if not isinstance(one, Step | str):
+            raise TypeError(f"history[{i}] is {one!r}; expected a Step or a str")
+    return [Step(state=one) if isinstance(one, str) else one for one in history]
 
 
 def affordable(

@@ -2,146 +2,216 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from selfreg.helper.ledger import units
-from selfreg.helper.runtime import Helper, affordable, budget_prefixes, check_costs
-from selfreg.prm.classifier import Examples, TextClassifier, split_tasks
+from selfreg.helper.examples import HelperExamples
+from selfreg.helper.labels import Labels
+from selfreg.helper.memory import Memory
+from selfreg.helper.models import FEATURES, FORMS, lattice
+from selfreg.helper.runtime import Helper, affordable, check_costs
+from selfreg.ledger import units
+from selfreg.prm.classifier import split_tasks
 from selfreg.prm.encoder import EncoderConfig
+
+DROP, DOWN_WEIGHT = "drop", "down-weight"
+FALL = 0.01
 
 
 @dataclass(frozen=True)
 class HelperConfig(EncoderConfig):
-    """How to train a helper: every setting is the encoder's."""
-
-
-@dataclass(frozen=True)
-class HelperExamples:
-    """Optimal decisions to imitate: one entry for each labelled step and budget.
-
-    Attributes
-    ----------
-    texts : list of str, length N
-        State texts, without the budget.
-    budgets : ndarray of int64, shape (N, m)
-        What is left of each budget.
-    decisions : ndarray of int64, shape (N,)
-        Index into `actions`.
-    weights : ndarray of float64, shape (N,)
-        How much the decision matters: |advantage| times visits. Entries of weight 0 teach nothing.
-    tasks : list of str, length N
-    actions : tuple of str
-        "nohelp" first, then the help types.
+    """How to train a helper; settings of the encoder and its training are those of the PRM.
 
     Raises
     ------
-    TypeError
-        Budgets or decisions are not of an integer type.
     ValueError
-        Naming the field, and the first entry, that is wrong.
+        Naming the field that is out of range.
     """
 
-    texts: list[str]
-    budgets: NDArray[np.int64]
-    decisions: NDArray[np.int64]
-    weights: NDArray[np.float64]
-    tasks: list[str]
-    actions: tuple[str, ...]
+    form: str = field(
+        default=FEATURES,
+        metadata={
+            "help": "features: the budget enters the head, one pass for all budgets; text: the budget is written "
+            "before the state; sft: a causal model writes the decision."
+        },
+    )
+    epochs: int = field(default=24, metadata={"help": "At most this many epochs, of 32 to 160 updates each."})
+    patience: int = field(
+        default=6, metadata={"help": "Epochs without gain on validation tasks before training stops."}
+    )
+    restarts: int = field(
+        default=1, metadata={"help": "Trainings from other random weights; the best on validation tasks is kept."}
+    )
+    min_count: int = field(
+        default=1, metadata={"help": "Labels that rest on fewer visits than this are treated as few says."}
+    )
+    few: str = field(
+        default=DOWN_WEIGHT, metadata={"help": f"{DOWN_WEIGHT} labels by visits / min_count, or {DROP} them."}
+    )
+    balance: float = field(
+        default=0.0,
+        metadata={
+            "help": "0 weighs a decision by what it is worth; 1 gives all actions the same weight in all; or between."
+        },
+    )
+    memory: int = field(
+        default=10_000, metadata={"help": "Logged states kept for the reasons of decisions; 0 keeps none."}
+    )
 
     def __post_init__(self) -> None:
-        n, m = len(self.texts), self.budgets.shape[1] if self.budgets.ndim == 2 else 0
-        if not n or not m or self.budgets.shape != (n, m):
-            raise ValueError(f"budgets have shape {self.budgets.shape}; expected ({n}, m), nothing empty")
-        for name in ("decisions", "weights"):
-            if getattr(self, name).shape != (n,):
-                raise ValueError(f"{name} has shape {getattr(self, name).shape}; expected {(n,)}")
-        if len(self.tasks) != n:
-            raise ValueError(f"there are {len(self.tasks)} tasks; expected {n}, one for each text")
-        for name in ("budgets", "decisions"):
-            if getattr(self, name).dtype.kind not in "iu":
-                raise TypeError(f"{name} have dtype {getattr(self, name).dtype}; expected whole numbers")
-        _check_entries("budgets", self.budgets.min(axis=1), 0, np.inf)
-        _check_entries("decisions", self.decisions, 0, len(self.actions) - 1)
-        _check_entries("weights", self.weights, 0, np.finfo(np.float64).max)
-
-    def of(self, tasks: Sequence[str]) -> HelperExamples:
-        """The examples of some tasks."""
-        wanted = set(tasks)
-        i = np.flatnonzero([task in wanted for task in self.tasks])
-        texts, names = [self.texts[k] for k in i], [self.tasks[k] for k in i]
-        return HelperExamples(texts, self.budgets[i], self.decisions[i], self.weights[i], names, self.actions)
-
-    def merged(self) -> Examples:
-        """Distinct pairs of text and budget, decisions by weight; entries of weight 0 only if there are no others."""
-        used = np.flatnonzero(self.weights) if self.weights.any() else np.arange(len(self.texts))
-        weights = self.weights[used] if self.weights.any() else np.ones(len(used))
-        pairs = list(zip((self.texts[i] for i in used), budget_prefixes(self.budgets[used]), strict=True))
-        place = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
-        votes = np.zeros((len(place), len(self.actions)))
-        rows = np.array([place[pair] for pair in pairs])
-        np.add.at(votes, (rows, self.decisions[used]), weights)
-        total = votes.sum(axis=1)
-        return Examples([text for text, _ in place], votes / total[:, None], total, [prefix for _, prefix in place])
+        super().__post_init__()
+        if self.form not in FORMS:
+            raise ValueError(f"form is {self.form!r}; expected one of {', '.join(FORMS)}")
+        if self.few not in (DROP, DOWN_WEIGHT):
+            raise ValueError(f"few is {self.few!r}; expected {DROP!r} or {DOWN_WEIGHT!r}")
+        for name, low in (("restarts", 1), ("min_count", 1), ("memory", 0)):
+            if not getattr(self, name) >= low:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least {low}")
+        if not 0 <= self.balance <= 1:
+            raise ValueError(f"balance is {self.balance}; expected a number from 0 to 1")
 
 
 def train_helper(
-    examples: HelperExamples,
+    labels: Labels | HelperExamples,
     config: HelperConfig | None = None,
     *,
     costs: Mapping[str, int | Sequence[int]] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Helper:
     """Train one helper for every budget of the lattice.
 
+    Each decision of the plan weighs by |advantage|, once a visit of its state. Tasks are split into training,
+    validation (early stopping, choice among restarts) and test (figures).
+
     Parameters
     ----------
-    examples : HelperExamples
+    labels : Labels or HelperExamples
+        From labels the helper also remembers states and their values, for its reasons.
     config : HelperConfig, optional
     costs : mapping of str to int or sequence of int, optional
-        Of each help type, in units of each budget; 1 each where there is one budget and this is left out.
+        Of each help type, in units of each budget. By default those of the labels; with examples, 1 each where there is
+        one budget.
+    checkpoint : path, optional
+        File from which training goes on if it was killed, with the same data and settings; each restart has its own,
+        `checkpoint`.1 and so on.
 
     Returns
     -------
     Helper
-        Its `figures` on held-out test tasks: `agreement` with the optimal decisions, `agreement_weighted` by how much
-        they matter, the same for always taking the training majority (`majority`, `majority_weighted`);
-        `constant_decision` is 1 where every decision was the same, so that nothing could be learnt; `epochs`,
-        `validation_loss`, and the number of examples.
+        Its `figures`, on held-out test tasks where nothing else is said:
+
+        - `agreement` with the optimal decisions, `agreement_weighted` by how much they matter, the same for always
+          taking the training majority (`majority`, `majority_weighted`);
+        - `recall_ACTION`, the weighted share of the decisions for an action that are met, and `share_ACTION`, the
+          share that these have of the weight in training, as it was labelled;
+        - `falls`, how often P(request) falls by over 0.01 where one unit of budget is added, and `falls_plan`, how
+          often the optimal decision goes from help to "nohelp" (a plan may do so: with more budget it can pay to wait);
+        - `few`, the share of the training weight on decisions that rest on fewer visits than `min_count`;
+        - `value_error`, the mean error of the values that reasons give, and `value_error_constant`, that of their mean;
+        - `constant_decision` is 1 where every decision was the same, so that nothing could be learnt; `epochs`,
+          `validation_loss`, `restart` (which of them was kept), and the number of examples.
 
     Raises
     ------
     ValueError
-        Costs do not fit, a decision could not be paid, there are fewer than 3 tasks, or training diverges.
+        Costs do not fit, a decision could not be paid, there are no decisions to learn or fewer than 3 tasks, or
+        training diverges.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfreg.helper import HelperConfig, HelperExamples, train_helper
+    >>> examples = HelperExamples(
+    ...     texts=["red light", "green light"] * 10,
+    ...     budgets=np.ones((20, 1), dtype=np.int64),
+    ...     decisions=np.array([1, 0] * 10),
+    ...     weights=np.ones(20),
+    ...     tasks=[f"task {i // 2}" for i in range(20)],
+    ...     actions=("nohelp", "help"),
+    ... )
+    >>> helper = train_helper(examples, HelperConfig(epochs=2))
+    >>> helper.decide(["red light"], selfreg.Ledger(1)).action
+    'help'
     """
-    config, m = config or HelperConfig(), examples.budgets.shape[1]
-    charges = _charges(examples.actions, costs, m)
+    config = config or HelperConfig()
+    examples, costs = _examples(labels, config, costs)
+    charges = _charges(examples.actions, costs, examples.budgets.shape[1])
+    _check_paid(examples, charges)
+    split = split_tasks(examples.tasks, config)
+    train, validation, test = (examples.of(split[name]) for name in ("train", "validation", "test"))
+    limits = tuple(int(top) for top in examples.budgets.max(axis=0))
+    used = train.counted(config.min_count, config.few, config.balance)
+    if not used.weights.any():
+        raise ValueError(f"no training label rests on {config.min_count} visits; lower min_count, or down-weight")
+    checks = validation.counted(config.min_count, DOWN_WEIGHT, config.balance)
+    classifier, figures = _best(used, checks, limits, config, checkpoint)
+    memory = _memory(labels, split["train"], config)
+    helper = Helper(classifier, examples.actions, charges, limits, config.history, figures, split, None, memory)
+    figures |= {"test_examples": float(len(test.texts)), "constant_decision": float(np.ptp(examples.decisions) == 0)}
+    figures |= _agreement(helper, train, test) | _falls(helper, test) | _few(train, config.min_count)
+    if isinstance(labels, Labels) and memory is not None:
+        figures |= _value_error(memory, labels, split, config.history)
+    return helper
+
+
+def _examples(labels: Labels | HelperExamples, config: HelperConfig, costs: Any) -> tuple[HelperExamples, Any]:
+    if isinstance(labels, HelperExamples):
+        return labels, costs
+    if len(labels.actions) == 1:
+        raise ValueError("the labels know no help type: there is nothing that a helper could ask for")
+    if not labels.support.any():
+        raise ValueError("in no labelled state were both going on alone and help tried: there is nothing to learn from")
+    return labels.examples(config.history), costs or labels.model.mdp.costs
+
+
+def _check_paid(examples: HelperExamples, charges: Mapping[str, tuple[int, ...]]) -> None:
     paid = affordable(examples.actions, charges, examples.budgets)[np.arange(len(examples.texts)), examples.decisions]
     if not paid.all():
         i = int(np.argmin(paid))
         action, budget = examples.actions[examples.decisions[i]], examples.budgets[i].tolist()
         raise ValueError(f"decisions[{i}] is {action!r} at cost {charges[action]}, over its budget {budget}")
-    split = split_tasks(examples.tasks, config)
-    train, validation, test = (examples.of(split[name]) for name in ("train", "validation", "test"))
-    merged = train.merged()
-    classifier = TextClassifier.create(examples.actions, [*merged.texts, *set(merged.prefixes or ())], config)
-    figures = classifier.fit(merged, validation.merged(), config, "training the helper")
-    limits = tuple(int(top) for top in examples.budgets.max(axis=0))
-    helper = Helper(classifier, examples.actions, charges, limits, config.history, figures, split)
-    figures |= {"train_examples": float(len(merged.texts)), "test_examples": float(len(test.texts))}
-    figures |= _agreement(helper, train, test) | {"constant_decision": float(np.ptp(examples.decisions) == 0)}
-    return helper
+
+
+def _best(
+    train: HelperExamples,
+    validation: HelperExamples,
+    limits: tuple[int, ...],
+    config: HelperConfig,
+    checkpoint: str | os.PathLike[str] | None,
+) -> tuple[Any, dict[str, float]]:
+    """The trained model with the least validation loss among the restarts."""
+    votes, checks = train.votes(limits), validation.votes(limits)
+    if not checks.texts:  # all its decisions are of weight 0
+        checks = replace(validation, weights=np.ones_like(validation.weights)).votes(limits)
+    best: tuple[Any, dict[str, float]] | None = None
+    for restart in range(config.restarts):
+        # far apart, so that restarts of neighbouring seeds are no repetitions
+        one = replace(config, seed=config.seed + 1_000_003 * restart)
+        model = FORMS[config.form].made(train.actions, limits, votes.texts, one)
+        learnt = model.examples(votes)
+        title = "training the helper" + (f" ({restart + 1} of {config.restarts})" if config.restarts > 1 else "")
+        path = None if checkpoint is None else f"{os.fspath(checkpoint)}{f'.{restart}' if restart else ''}"
+        figures = model.fit(learnt, model.examples(checks), one, title, checkpoint=path)
+        figures |= {"restart": float(restart), "train_examples": float(len(learnt.texts))}
+        if best is None or figures["validation_loss"] < best[1]["validation_loss"]:
+            best = model, figures
+    assert best is not None
+    return best
+
+
+def _memory(labels: Labels | HelperExamples, tasks: Sequence[str], config: HelperConfig) -> Memory | None:
+    if isinstance(labels, HelperExamples) or not config.memory:
+        return None
+    return Memory.of(labels, tasks, config.history, config.memory)
 
 
 def _agreement(helper: Helper, train: HelperExamples, test: HelperExamples) -> dict[str, float]:
     """How often held-out decisions are met, each counted once and by its weight (if any has one)."""
-    pairs = list(zip(test.texts, map(tuple, test.budgets.tolist()), strict=True))
-    distinct = list(dict.fromkeys(pairs))
-    chosen = helper.request_probabilities([t for t, _ in distinct], [b for _, b in distinct]).argmax(axis=1)
-    known = dict(zip(distinct, chosen, strict=True))
-    hit = test.decisions == np.array([known[pair] for pair in pairs])
+    hit = helper.choices(test.texts, test.budgets) == test.decisions
     figures = {}
     for name, train_weights, weights in (
         ("", np.ones(len(train.texts)), np.ones(len(test.texts))),
@@ -151,7 +221,52 @@ def _agreement(helper: Helper, train: HelperExamples, test: HelperExamples) -> d
             majority = np.bincount(train.decisions, train_weights).argmax()
             figures[f"agreement{name}"] = float(np.average(hit, weights=weights))
             figures[f"majority{name}"] = float(np.average(test.decisions == majority, weights=weights))
+    for a, action in enumerate(helper.actions):
+        weight = test.weights * (test.decisions == a)
+        if weight.any():
+            figures[f"recall_{action}"] = float(np.average(hit, weights=weight))
+        if train.weights.any():
+            figures[f"share_{action}"] = float(train.weights[train.decisions == a].sum() / train.weights.sum())
     return figures
+
+
+def _falls(helper: Helper, test: HelperExamples) -> dict[str, float]:
+    """How often more budget makes a request less likely: in the helper, and in the labels that it learns from."""
+    texts, points = list(dict.fromkeys(test.texts)), lattice(helper.limits)
+    shape = tuple(top + 1 for top in helper.limits)
+    every = helper.request_probabilities(np.repeat(texts, len(points)).tolist(), np.tile(points, (len(texts), 1)))
+    request = every[:, 1:].sum(axis=1).reshape(len(texts), *shape)
+    votes = test.votes(helper.limits)
+    asked = np.where(votes.weights.any(axis=2), votes.weights[..., 1:].sum(axis=2) > votes.weights[..., 0], np.nan)
+    figures: dict[str, float] = {}
+    for name, values, least in (("falls", request, FALL), ("falls_plan", asked.reshape(-1, *shape), 0.0)):
+        steps = np.concatenate([np.diff(values, axis=axis).ravel() for axis in range(1, values.ndim)])
+        steps = steps[~np.isnan(steps)]
+        figures |= {name: float(np.mean(steps < -least))} if len(steps) else {}
+    return figures
+
+
+def _few(train: HelperExamples, min_count: int) -> dict[str, float]:
+    if train.support is None or not train.weights.any():
+        return {}
+    return {"few": float(train.weights[train.support < min_count].sum() / train.weights.sum())}
+
+
+def _value_error(memory: Memory, labels: Labels, split: Mapping[str, Sequence[str]], history: int) -> dict[str, float]:
+    """Mean |error| of remembered values in test states where help and going on alone were tried, by visits."""
+    tasks, texts = np.array(labels.tasks), labels.texts(history)
+    rows = np.flatnonzero(np.isin(tasks, split["test"]) & (labels.support > 0).any(axis=1))
+    known = np.flatnonzero(np.isin(tasks, split["train"]) & (labels.support > 0).any(axis=1))
+    distinct = {text: i for i, text in enumerate(dict.fromkeys(texts[i] for i in rows))}
+    if not distinct or not len(known):
+        return {}
+    found = np.concatenate([memory.estimate(*memory.nearest([text])) for text in distinct])
+    truth, guess = labels.q[rows], found[[distinct[texts[i]] for i in rows]]
+    counted = ~np.isnan(labels.q[known])
+    mean = np.nan_to_num(labels.q[known]).sum(axis=0) / np.maximum(counted.sum(axis=0), 1)
+    both = ~np.isnan(truth) & ~np.isnan(guess)
+    errors = {"value_error": guess, "value_error_constant": np.broadcast_to(mean, truth.shape)}
+    return {name: float(np.abs(value - truth)[both].mean()) for name, value in errors.items() if both.any()}
 
 
 def _charges(
@@ -164,10 +279,3 @@ def _charges(
     charges = {action: units(cost, f"cost of {action!r}") for action, cost in costs.items()}
     check_costs(actions, charges, n_budgets)
     return charges
-
-
-def _check_entries(name: str, values: NDArray[np.int64] | NDArray[np.float64], low: float, high: float) -> None:
-    wrong = ~((values >= low) & (values <= high))
-    if wrong.any():
-        i = int(np.argmax(wrong))
-        raise ValueError(f"{name}[{i}] is {values[i]}; expected a number from {low:g} to {high:g}")

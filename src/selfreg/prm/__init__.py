@@ -3,29 +3,54 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from selfreg.prm.metrics import Reliability, auroc, brier, expected_calibration_error, reliability
+from selfreg.prm.metrics import (
+    Reliability,
+    ReliabilityRow,
+    auroc,
+    brier,
+    by_task,
+    difference_by_task,
+    expected_calibration_error,
+    reliability,
+    reliability_by_task,
+)
 
 if TYPE_CHECKING:
     from selfreg.prm.classifier import Examples, TextClassifier
+    from selfreg.prm.compare import Contender, compare_prms, with_baselines
     from selfreg.prm.encoder import EncoderConfig
-    from selfreg.prm.prm import PRM, PRMConfig, train_prm
+    from selfreg.prm.prm import PRM, PRMConfig, recalibrate, train_prm
+    from selfreg.prm.threshold import ThresholdRule, choose_threshold, measure_threshold
 
 __all__ = [
     "PRM",
+    "Contender",
     "EncoderConfig",
     "Examples",
     "PRMConfig",
     "Reliability",
+    "ReliabilityRow",
     "TextClassifier",
+    "ThresholdRule",
     "auroc",
     "brier",
+    "by_task",
+    "choose_threshold",
+    "compare_prms",
+    "difference_by_task",
     "expected_calibration_error",
+    "measure_threshold",
+    "recalibrate",
     "reliability",
+    "reliability_by_task",
     "train_prm",
+    "with_baselines",
 ]
 
 _HOME = {"EncoderConfig": "encoder", "Examples": "classifier", "TextClassifier": "classifier"}
-_HOME |= dict.fromkeys(("PRM", "PRMConfig", "train_prm"), "prm")
+_HOME |= dict.fromkeys(("PRM", "PRMConfig", "recalibrate", "train_prm"), "prm")
+_HOME |= dict.fromkeys(("Contender", "compare_prms", "with_baselines"), "compare")
+_HOME |= dict.fromkeys(("ThresholdRule", "choose_threshold", "measure_threshold"), "threshold")
 
 
 def __getattr__(name: str) -> Any:

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selfreg._files import folder_written_whole
-from selfreg.prm.encoder import EncoderConfig, pretrained, progress, quiet, require_ml, scratch, seeded
+from selfreg.prm.encoder import EncoderConfig, chosen_device, pretrained, progress, quiet, require_ml, scratch, seeded
+from selfreg.prm.tokens import Encoded, Tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
 RECORD = "selfreg.json"
-# An epoch of few examples repeats them and one of many stops early: validation comes at sensible times, training ends.
-EPOCH_UPDATES = (32, 160)
-VALIDATION_EXAMPLES = 4096
 SCORING_BATCH = 64
-LEAST_GAIN = 1e-4
-
-Encoded: TypeAlias = tuple[list[int], list[int]]  # token ids and segment ids of a text
 
 
 @dataclass(frozen=True)
@@ -57,17 +52,28 @@ class TextClassifier:
     Made by `create` (untrained) or `load`; `fit` trains it.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, max_tokens: int, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        max_tokens: int,
+        device: str = "auto",
+        *,
+        task_tokens: int | None = None,
+        bf16: bool = False,
+    ) -> None:
         if tokenizer.pad_token is None:
+            if tokenizer.eos_token is None:
+                raise ValueError("the tokenizer has neither a padding token nor an end-of-text token to pad with")
             tokenizer.pad_token = tokenizer.eos_token
         positions = getattr(model.config, "max_position_embeddings", None) or max_tokens
         if tokenizer.model_max_length > 1_000_000:  # it does not say: RoBERTa's positions start at 2
             positions -= 2
         tokenizer.model_max_length = min(max_tokens, tokenizer.model_max_length, positions)
-        tokenizer.truncation_side = "left"
         model.config.pad_token_id = tokenizer.pad_token_id
-        self._model, self._tokenizer = model.to(device).eval(), tokenizer
-        self._lock = threading.Lock()
+        self._model, self._tokenizer = model.to(chosen_device(device)).eval(), tokenizer
+        self._tokens = Tokens(tokenizer, tokenizer.model_max_length, task_tokens)
+        self._bf16 = bf16
 
     @classmethod
     def create(cls, labels: Sequence[str], texts: Sequence[str], config: EncoderConfig) -> TextClassifier:
@@ -90,10 +96,10 @@ class TextClassifier:
             if config.model is None:
                 model, tokenizer = scratch(len(labels), texts, config)
             else:
-                model, tokenizer = pretrained(config.model, num_labels=len(labels), ignore_mismatched_sizes=True)
+                model, tokenizer = pretrained(config.model, new_head=True, num_labels=len(labels))
         model.config.id2label = dict(enumerate(labels))
         model.config.label2id = {label: i for i, label in enumerate(labels)}
-        return cls(model, tokenizer, config.max_tokens, config.device)
+        return cls(model, tokenizer, config.max_tokens, config.device, task_tokens=config.task_tokens, bf16=config.bf16)
 
     @property
     def n_labels(self) -> int:
@@ -101,58 +107,45 @@ class TextClassifier:
         return int(self._model.config.num_labels)
 
     def fit(
-        self, train: Examples, validation: Examples, config: EncoderConfig, title: str = "training"
+        self,
+        train: Examples,
+        validation: Examples,
+        config: EncoderConfig,
+        title: str = "training",
+        *,
+        criterion: str = "loss",
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> dict[str, float]:
-        """Train on weighted soft targets; keep the weights with the least validation loss.
+        """Train on weighted soft targets; keep the weights that are best on `validation`.
 
         One label is a sigmoid, several are a softmax; both with cross-entropy.
+
+        Parameters
+        ----------
+        train, validation : Examples
+        config : EncoderConfig
+        title : str
+            Shown beside the progress bar.
+        criterion : {"loss", "brier"}
+            What is least on `validation` for the weights that are kept.
+        checkpoint : path, optional
+            File for checkpoints. Where it is there already, training goes on from it, to the same weights (bit for bit
+            on a CPU) that training without a stop gives.
 
         Returns
         -------
         dict
-            `epochs` that were run, and `validation_loss` of the weights that were kept.
+            `epochs` that were run, `validation_loss` and `validation_brier` of the weights that were kept.
 
         Raises
         ------
         ValueError
-            The loss is not finite; names the epoch and the batch.
+            A loss or gradient is not finite: names epoch and batch. `checkpoint` is of other data or settings.
         """
-        import torch
+        from selfreg.prm.training import Training
 
-        rate = config.learning_rate or (2e-3 if config.model is None else 5e-5)
-        encoded, held_out = self._encode(train.texts, train.prefixes), _sample(validation, config.seed)
-        batches = _batches(np.array([len(ids) for ids, _ in encoded]), config.batch_size, config.seed)
-        updates = int(np.clip(math.ceil(len(encoded) / config.batch_size), *EPOCH_UPDATES))
-        weights = train.weights / train.weights.mean()
-        best, kept, since, epoch = math.inf, {}, 0, 0
-        with seeded(config.seed, config.device), progress() as bar:
-            optimizer, schedule = self._optimizer(rate, config.weight_decay, updates * config.epochs)
-            shown = bar.add_task(title, total=updates * config.epochs)
-            while epoch < config.epochs and since < config.patience:
-                epoch += 1
-                self._model.train()
-                for update in range(updates):
-                    chosen = next(batches)
-                    loss = self._loss([encoded[i] for i in chosen], train.targets[chosen], weights[chosen])
-                    if not math.isfinite(loss.item()):
-                        raise ValueError(
-                            _not_finite(loss.item(), f"epoch {epoch}, batch {update}", train.texts[chosen[0]], rate)
-                        )
-                    optimizer.zero_grad()
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
-                    optimizer.step()
-                    schedule.step()
-                    bar.advance(shown)
-                self._model.eval()
-                checked = self._mean_loss(held_out)
-                if not math.isfinite(checked):
-                    raise ValueError(_not_finite(checked, f"the validation of epoch {epoch}", held_out.texts[0], rate))
-                since = 0 if checked < best - LEAST_GAIN else since + 1
-                if checked < best:
-                    best, kept = checked, {k: v.clone() for k, v in self._model.state_dict().items()}
-        self._model.load_state_dict(kept)
-        return {"epochs": float(epoch), "validation_loss": best}
+        with adapted(self, config):
+            return Training(self, train, validation, config, criterion).run(title, checkpoint)
 
     def logits(self, texts: Sequence[str], prefixes: Sequence[str] | None = None) -> NDArray[np.float64]:
         """Logits of texts, each independent of the others.
@@ -164,107 +157,133 @@ class TextClassifier:
         import torch
 
         encoded = self._encode(texts, prefixes)
-        order = np.argsort([len(ids) for ids, _ in encoded], kind="stable")
         out = np.empty((len(encoded), self.n_labels))
-        starts = range(0, len(order), SCORING_BATCH)
-        with torch.inference_mode(), progress() if len(starts) > 100 else nullcontext() as bar:
-            for start in bar.track(starts, description="scoring") if bar else starts:
-                chosen = order[start : start + SCORING_BATCH]
+        with torch.inference_mode():
+            for chosen in by_length(encoded):
                 out[chosen] = self._forward([encoded[i] for i in chosen]).double().cpu().numpy()
         return out
 
-    def save(self, folder: str | os.PathLike[str], record: Mapping[str, object]) -> None:
-        """Write a standard transformers folder (safetensors) and `record` in it as selfreg.json, whole or not at all.
+    def save(self, folder: str | os.PathLike[str], record: Mapping[str, object], card: str | None = None) -> None:
+        """Write a standard transformers folder (safetensors), whole or not at all.
+
+        Parameters
+        ----------
+        folder : path
+        record : mapping
+            JSON values, put into selfreg.json.
+        card : str, optional
+            Model card, put into README.md.
 
         Raises
         ------
         FileExistsError
             `folder` holds something that was not saved by selfreg.
+        OSError
+            There is no room; what was in `folder` stays.
         """
-        with quiet(), folder_written_whole(folder, RECORD, overwrite=True) as new:
+        tokens = {"task_tokens": self._tokens.task_tokens}
+        with saved_folder(folder, {**record, "tokens": tokens}, card) as new:
             self._model.save_pretrained(new)
             self._tokenizer.save_pretrained(new)
-            (new / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
     @classmethod
     def load(
-        cls, folder: str | os.PathLike[str], schema: str, device: str = "cpu"
+        cls, folder: str | os.PathLike[str], schema: str, device: str = "cpu", bf16: bool = False
     ) -> tuple[TextClassifier, dict[str, Any]]:
         """Classifier and record from a folder that `save` wrote.
 
         Raises
         ------
         ValueError
-            `folder` is not such a folder, or its record has another schema.
+            `folder` is not such a folder, is damaged, or its record has another schema.
         """
-        path = Path(folder) / RECORD
-        if not path.is_file():
-            raise ValueError(f"{str(folder)!r} holds no {RECORD}; expected a folder with schema {schema!r}")
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record.get("schema") != schema:
-            raise ValueError(f"{str(path)!r} has schema {record.get('schema')!r}; expected {schema!r}")
+        record = read_record(folder, schema)
         require_ml()
         with quiet():
             model, tokenizer = pretrained(str(folder), local_files_only=True)
-        return cls(model, tokenizer, tokenizer.model_max_length, device), record
+        tokens = record.pop("tokens", {})
+        return cls(model, tokenizer, tokenizer.model_max_length, device, **tokens, bf16=bf16), record
 
     def _encode(self, texts: Sequence[str], prefixes: Sequence[str] | None) -> list[Encoded]:
-        """Token ids and segment ids of each text: the one way to tokens, for training and scoring."""
-        if isinstance(texts, str):
-            raise TypeError(f"texts is the str {texts[:60]!r}; expected a sequence of str")
-        if not len(texts):
-            return []
-        pair: tuple[list[str], ...] = (list(texts),) if prefixes is None else (list(prefixes), list(texts))
-        with self._lock:  # fast tokenizers keep the truncation in themselves
-            encoded = self._tokenizer(*pair, truncation="longest_first" if prefixes is None else "only_second")
-        segments = encoded.get("token_type_ids") or [[0] * len(ids) for ids in encoded["input_ids"]]
-        # a tokenizer without special tokens makes nothing of the empty text
-        return [
-            (ids, kinds) if ids else ([self._tokenizer.pad_token_id], [0])
-            for ids, kinds in zip(encoded["input_ids"], segments, strict=True)
-        ]
+        return self._tokens.encode(texts, prefixes)
 
     def _forward(self, encoded: Sequence[Encoded]) -> torch.Tensor:
         import torch
 
-        shape = len(encoded), max(len(ids) for ids, _ in encoded)
-        tokens = np.full(shape, self._tokenizer.pad_token_id)
-        mask, segments = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-        for row, (ids, kinds) in enumerate(encoded):
-            tokens[row, : len(ids)], segments[row, : len(ids)], mask[row, : len(ids)] = ids, kinds, 1
-        inputs = {"input_ids": tokens, "attention_mask": mask}
-        if "token_type_ids" in self._tokenizer.model_input_names:
-            inputs["token_type_ids"] = segments
-        output = self._model(**{k: torch.from_numpy(v).to(self._model.device) for k, v in inputs.items()})
-        logits: torch.Tensor = output.logits
-        return logits
+        device = self._model.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
+            logits: torch.Tensor = self._model(**self._tokens.batch(encoded, device)).logits
+        return logits.float()
 
-    def _optimizer(self, rate: float, decay: float, total: int) -> tuple[torch.optim.Optimizer, Any]:
-        """AdamW with a warm-up over a twentieth of all updates and a linear fall after it."""
-        import torch
 
-        optimizer = torch.optim.AdamW(self._model.parameters(), lr=rate, weight_decay=decay, fused=True)
-        warm = max(1, total // 20)
-        return optimizer, torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda done: min((done + 1) / warm, (total - done) / max(1, total - warm))
-        )
+def by_length(encoded: Sequence[Encoded]) -> Iterator[NDArray[np.intp]]:
+    """Batches of indices of texts of like length; progress is shown where there are many."""
+    order = np.argsort([len(ids) for ids, _ in encoded], kind="stable")
+    starts = range(0, len(order), SCORING_BATCH)
+    with progress() if len(starts) > 100 else nullcontext() as bar:
+        for start in bar.track(starts, description="scoring") if bar else starts:
+            yield order[start : start + SCORING_BATCH]
 
-    def _loss(
-        self, encoded: Sequence[Encoded], targets: NDArray[np.float64], weights: NDArray[np.float64]
-    ) -> torch.Tensor:
-        """Weighted loss of a batch, with its gradient."""
-        import torch
 
-        logits = self._forward(encoded)
-        losses = _losses(logits, torch.from_numpy(targets).to(logits))
-        return (torch.from_numpy(weights).to(logits) * losses).mean()
+@contextmanager
+def adapted(classifier: TextClassifier, config: EncoderConfig) -> Iterator[None]:
+    """Low-rank adapters around the model in the block, merged into its weights at the end."""
+    if not config.lora_rank:
+        yield
+        return
+    import warnings
 
-    def _mean_loss(self, examples: Examples) -> float:
-        """Weighted mean loss of examples."""
-        import torch
+    from selfreg._extras import needs
 
-        logits = torch.from_numpy(self.logits(examples.texts, examples.prefixes))
-        return float(np.average(_losses(logits, torch.from_numpy(examples.targets)).numpy(), weights=examples.weights))
+    with needs("lora", "lora_rank > 0"):
+        from peft import LoraConfig, TaskType, get_peft_model
+    plain = classifier._model
+    settings = LoraConfig(
+        task_type=TaskType.SEQ_CLS, r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear"
+    )
+    with seeded(config.seed, config.device), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of settings that peft puts right, and names that transformers gives up
+        classifier._model = get_peft_model(plain, settings)
+    try:
+        yield
+    finally:
+        classifier._model = classifier._model.merge_and_unload().eval()
+
+
+@contextmanager
+def saved_folder(folder: str | os.PathLike[str], record: Mapping[str, object], card: str | None) -> Iterator[Path]:
+    """A new model folder, put in the place of `folder` with its record and card when the block ends well."""
+    from safetensors import SafetensorError
+
+    text = json.dumps(record, indent=1, allow_nan=False) + "\n"
+    try:
+        with quiet(), folder_written_whole(folder, RECORD, overwrite=True) as new:
+            yield new
+            if card is not None:
+                (new / "README.md").write_text(card, encoding="utf-8")
+            (new / RECORD).write_text(text, encoding="utf-8")
+    except FileExistsError:
+        raise
+    except Exception as error:
+        # What the writers of weights and tokenizers make of a full disk is no OSError.
+        if isinstance(error, (OSError, SafetensorError)) or type(error) is Exception:
+            raise OSError(f"{str(folder)!r} could not be written, and is as it was before: {error}") from error
+        raise
+
+
+def read_record(folder: str | os.PathLike[str], schema: str) -> dict[str, Any]:
+    """selfreg.json of a folder; ValueError where it is not there, damaged, or of another schema."""
+    path = Path(folder) / RECORD
+    if not path.is_file():
+        raise ValueError(f"{str(folder)!r} holds no {RECORD}; expected a folder with schema {schema!r}")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is damaged: {error}") from None
+    if not isinstance(record, dict) or record.get("schema") != schema:
+        found = record.get("schema") if isinstance(record, dict) else record
+        raise ValueError(f"{str(path)!r} has schema {found!r}; expected {schema!r}")
+    return record
 
 
 def split_tasks(tasks: Sequence[str], config: EncoderConfig) -> dict[str, list[str]]:
@@ -284,38 +303,3 @@ def split_tasks(tasks: Sequence[str], config: EncoderConfig) -> dict[str, list[s
         raise ValueError(f"{len(names)} tasks leave none to train on; lower validation_share or test_share")
     parts = shuffled[validation + test :], shuffled[:validation], shuffled[validation : validation + test]
     return {name: sorted(part) for name, part in zip(("train", "validation", "test"), parts, strict=True)}
-
-
-def _losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of each row, shape (n,)."""
-    from torch.nn import functional
-
-    if logits.shape[1] == 1:
-        return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")[:, 0]
-    return functional.cross_entropy(logits, targets, reduction="none")
-
-
-def _batches(lengths: NDArray[np.intp], size: int, seed: int) -> Iterator[NDArray[np.intp]]:
-    """Random batches of texts of like length, for ever: each pass holds every text once."""
-    rng = np.random.default_rng(seed)
-    while True:
-        order = rng.permutation(len(lengths))
-        pools = np.split(order, range(50 * size, len(order), 50 * size))
-        ordered = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools])
-        batches = np.split(ordered, range(size, len(ordered), size))
-        for i in rng.permutation(len(batches)):
-            yield batches[i]
-
-
-def _sample(examples: Examples, seed: int) -> Examples:
-    """At most VALIDATION_EXAMPLES of the examples."""
-    if len(examples.texts) <= VALIDATION_EXAMPLES:
-        return examples
-    chosen = np.random.default_rng(seed).choice(len(examples.texts), VALIDATION_EXAMPLES, replace=False)
-    prefixes = None if examples.prefixes is None else [examples.prefixes[i] for i in chosen]
-    texts = [examples.texts[i] for i in chosen]
-    return Examples(texts, examples.targets[chosen], examples.weights[chosen], prefixes)
-
-
-def _not_finite(loss: float, where: str, text: str, rate: float) -> str:
-    return f"loss is {loss} in {where} (first text {text[:60]!r}); lower learning_rate {rate:g}"

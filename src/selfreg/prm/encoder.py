@@ -36,25 +36,43 @@ class EncoderConfig:
     layers: int = field(default=2, metadata={"help": "Layers of an encoder trained from scratch."})
     heads: int = field(default=2, metadata={"help": "Attention heads of an encoder trained from scratch."})
     vocabulary_size: int = field(default=4096, metadata={"help": "Tokens of a tokenizer trained from scratch."})
-    max_tokens: int = field(default=128, metadata={"help": "Longer texts lose their beginning."})
+    max_tokens: int = field(default=128, metadata={"help": "Longer texts are cut, see task_tokens."})
+    task_tokens: int | None = field(
+        default=None,
+        metadata={"help": "Kept from the beginning of a longer text, where the task stands; none means a quarter."},
+    )
     epochs: int = field(default=8, metadata={"help": "At most this many epochs, of 32 to 160 updates each."})
     patience: int = field(
         default=3, metadata={"help": "Epochs without gain on validation tasks before training stops."}
     )
     batch_size: int = field(default=64, metadata={"help": "Texts in an update."})
+    accumulation: int = field(
+        default=1, metadata={"help": "Parts in which the texts of an update pass the model: more take less memory."}
+    )
     learning_rate: float | None = field(
-        default=None, metadata={"help": "Peak learning rate; none means 2e-3 from scratch, 5e-5 with a given model."}
+        default=None,
+        metadata={
+            "help": "Peak learning rate; none means 2e-3 from scratch, 5e-5 with a given model, 5e-4 for its adapters."
+        },
     )
     weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of AdamW."})
+    lora_rank: int = field(
+        default=0, metadata={"help": "Rank of low-rank adapters to train in place of all weights; 0 trains all."}
+    )
+    bf16: bool = field(default=False, metadata={"help": "Compute in bfloat16; weights stay in float32."})
     validation_share: float = field(default=0.15, metadata={"help": "Share of tasks for early stopping, calibration."})
     test_share: float = field(default=0.15, metadata={"help": "Share of tasks held out for the reported figures."})
     history: int = field(default=0, metadata={"help": "Earlier steps shown before the current one; the first is kept."})
     seed: int = field(default=0, metadata={"help": "Seed of the split, the weights and the order of batches."})
-    device: str = field(default="cpu", metadata={"help": "Where to train: cpu, cuda, cuda:1, ..."})
+    device: str = field(default="auto", metadata={"help": "cpu, cuda, cuda:1, ...; auto is a GPU where there is one."})
+    checkpoint_updates: int = field(
+        default=100, metadata={"help": "Updates between two checkpoints, where they are asked for."}
+    )
 
     def __post_init__(self) -> None:
         least: dict[str, float] = {"hidden_size": 1, "layers": 1, "heads": 1, "vocabulary_size": 300, "max_tokens": 16}
         least |= {"epochs": 1, "patience": 1, "batch_size": 1, "weight_decay": 0, "history": 0}
+        least |= {"accumulation": 1, "lora_rank": 0, "checkpoint_updates": 1}
         for name, low in least.items():
             if not getattr(self, name) >= low:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least {low}")
@@ -62,6 +80,8 @@ class EncoderConfig:
             raise ValueError(f"hidden_size {self.hidden_size} is no multiple of heads {self.heads}")
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; expected a positive number")
+        if self.task_tokens is not None and not 0 <= self.task_tokens <= self.max_tokens // 2:
+            raise ValueError(f"task_tokens is {self.task_tokens}; expected 0 to half of max_tokens {self.max_tokens}")
         shares = self.validation_share, self.test_share
         if min(shares) <= 0 or sum(shares) >= 1:
             raise ValueError(f"validation_share and test_share are {shares}; expected positive, together below 1")
@@ -125,21 +145,81 @@ def scratch(n_labels: int, texts: Sequence[str], config: EncoderConfig) -> tuple
     return model, tokenizer
 
 
-def pretrained(name: str, **options: Any) -> tuple[Any, Any]:
-    """Model and tokenizer from a folder or the hub: safetensors only, and none of their code is run."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+def pretrained(name: str, new_head: bool = False, **options: Any) -> tuple[Any, Any]:
+    """Classifier and its tokenizer from a folder or the hub; a head that is missing or of another size may be new."""
+    from transformers import AutoModelForSequenceClassification
+
+    options |= {"ignore_mismatched_sizes": new_head}
+    return model_and_tokenizer(AutoModelForSequenceClassification, name, new_head, **options)
+
+
+def model_and_tokenizer(kind: Any, name: str, new_head: bool = True, **options: Any) -> tuple[Any, Any]:
+    """Model of a transformers auto class and its tokenizer: safetensors only, none of their code is run.
+
+    Without a new head a model must have every weight; with one, those below the head, except a pooler, which many
+    encoders are saved without.
+
+    Raises
+    ------
+    ValueError
+        Naming the model: not there, pickled, corrupt, lacking weights below its head, or with another's tokenizer.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoTokenizer
 
     if Path(name).is_dir() and not any(Path(name).glob("*.safetensors")):
         raise ValueError(f"model {name!r} holds no *.safetensors; pickled weights are refused")
     local = {"local_files_only": options.get("local_files_only", False), "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **local)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            name, use_safetensors=True, trust_remote_code=False, **options
+        model, loading = kind.from_pretrained(
+            name, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"model {name!r} cannot be loaded from safetensors: {error}") from error
+    _check_weights(name, model, loading, new_head)
+    _check_tokenizer(name, model, tokenizer)
     return model.float(), tokenizer
+
+
+def _check_weights(name: str, model: Any, loading: dict[str, Any], new_head: bool) -> None:
+    wrong = sorted([*loading["missing_keys"], *(key[0] for key in loading["mismatched_keys"])])
+    if new_head:
+        headless = model.base_model is model
+        wrong = [key for key in wrong if headless or key.startswith(f"{model.base_model_prefix}.")]
+        wrong = [key for key in wrong if "pooler" not in key]
+    if wrong:
+        raise ValueError(f"model {name!r} lacks {len(wrong)} weights or has them in another size: {wrong[0]}, ...")
+
+
+def _check_tokenizer(name: str, model: Any, tokenizer: Any) -> None:
+    size, known = model.get_input_embeddings().num_embeddings, tokenizer.get_vocab()
+    if not known or max(known.values()) >= size:
+        raise ValueError(
+            f"the tokenizer of model {name!r} has {len(known)} tokens, up to number {max(known.values(), default=-1)}; "
+            f"the model knows {size}: they do not belong together"
+        )
+
+
+def chosen_device(name: str) -> str:
+    """`auto` as cuda where there is a GPU, else cpu; any other name as it is, if torch knows it.
+
+    Raises
+    ------
+    ValueError
+        For a device that does not exist.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        raise ValueError(f"device is {name!r}; expected auto, cpu, cuda, cuda:1, ...") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device is {name!r}; there is no GPU here that torch can use")
+    return name
 
 
 @contextlib.contextmanager
@@ -147,7 +227,8 @@ def seeded(seed: int, device: str) -> Iterator[None]:
     """Torch's random numbers from `seed`, and as they were afterwards."""
     import torch
 
-    with torch.random.fork_rng(devices=[] if device == "cpu" else [torch.device(device)]):
+    place = torch.device(chosen_device(device))
+    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from selfreg._bootstrap import Interval, bootstrap, interval
 
 Vector = NDArray[np.float64]
 
@@ -118,6 +121,110 @@ def auroc(score: ArrayLike, outcome: ArrayLike, weight: ArrayLike | None = None)
         return float("nan")
     below = np.cumsum(failure) - failure
     return float(np.sum(success * (below + failure / 2)) / pairs)
+
+
+METRICS: dict[str, Callable[..., float]] = {"auroc": auroc, "brier": brier, "ece": expected_calibration_error}
+RESAMPLES = 1000
+
+
+def by_task(
+    metric: str, score: ArrayLike, outcome: ArrayLike, tasks: Sequence[str], weight: ArrayLike | None = None
+) -> Interval:
+    """A metric with its 95% percentile bootstrap interval over tasks.
+
+    Parameters
+    ----------
+    metric : {"auroc", "brier", "ece"}
+    score, outcome, weight : array_like, shape (n,)
+        As of `auroc` and `brier`.
+    tasks : sequence of str, length n
+        What is drawn in a resample: all steps of a task, or none.
+
+    Examples
+    --------
+    >>> by_task("brier", [0.5, 0.5], [0, 1], ["a", "b"])
+    Interval(mean=0.25, low=0.25, high=0.25)
+    """
+    s, y, w = _checked(score, outcome, weight, bounded=metric != "auroc")
+    return interval(METRICS[metric](s, y, w), _resampled(metric, s, y, w, tasks))
+
+
+def difference_by_task(
+    metric: str,
+    score: ArrayLike,
+    other: ArrayLike,
+    outcome: ArrayLike,
+    tasks: Sequence[str],
+    weight: ArrayLike | None = None,
+) -> Interval:
+    """The metric of `score` minus that of `other`, paired: both on the same resamples of tasks.
+
+    Parameters are those of `by_task`.
+
+    Examples
+    --------
+    >>> difference_by_task("brier", [0.5, 0.5], [0.0, 1.0], [0, 1], ["a", "b"])
+    Interval(mean=0.25, low=0.25, high=0.25)
+    """
+    s, y, w = _checked(score, outcome, weight, bounded=metric != "auroc")
+    o = _checked(other, outcome, weight, bounded=metric != "auroc")[0]
+    gap = METRICS[metric](s, y, w) - METRICS[metric](o, y, w)
+    return interval(gap, _resampled(metric, s, y, w, tasks) - _resampled(metric, o, y, w, tasks))
+
+
+class ReliabilityRow(NamedTuple):
+    """A bin of a reliability diagram: mean probability, mean outcome with its interval, share of the weight."""
+
+    predicted: float
+    observed: float
+    low: float
+    high: float
+    weight: float
+
+
+def reliability_by_task(
+    probability: ArrayLike,
+    outcome: ArrayLike,
+    tasks: Sequence[str],
+    weight: ArrayLike | None = None,
+    bins: int = 10,
+) -> list[ReliabilityRow]:
+    """Reliability diagram with a 95% bootstrap interval over tasks for the mean outcome of each bin.
+
+    Parameters are those of `by_task` and `reliability`.
+
+    Examples
+    --------
+    >>> reliability_by_task([0.1, 0.9], [0, 1], ["a", "b"], bins=2)[1].observed
+    1.0
+    """
+    p, y, w = _checked(probability, outcome, weight, bounded=True)
+    diagram = reliability(p, y, w, bins)
+    index = np.minimum((p * bins).astype(np.intp), bins - 1)
+    names, task = np.unique(np.asarray(tasks), return_inverse=True)
+    shape = len(names), bins
+    total, wins = np.zeros(shape), np.zeros(shape)
+    np.add.at(total, (task, index), w)
+    np.add.at(wins, (task, index), w * y)
+    drawn = bootstrap(len(names), resamples=RESAMPLES)
+    used = np.flatnonzero(total.sum(axis=0) > 0)
+    rows = []
+    for place, k in enumerate(used):
+        sums = total[drawn, k].sum(axis=1)
+        samples = np.divide(wins[drawn, k].sum(axis=1), sums, out=np.full(len(sums), np.nan), where=sums > 0)
+        observed = interval(float(diagram.observed[place]), samples)
+        rows.append(ReliabilityRow(float(diagram.predicted[place]), *observed, float(diagram.weight[place])))
+    return rows
+
+
+def _resampled(metric: str, s: Vector, y: Vector, w: Vector, tasks: Sequence[str]) -> Vector:
+    """The metric on resamples of tasks; NaN where a resample has none."""
+    names, task = np.unique(np.asarray(tasks), return_inverse=True)
+    if task.shape != s.shape:
+        raise ValueError(f"tasks has length {len(tasks)}; expected {len(s)}, one for each score")
+    drawn = [np.bincount(sample, minlength=len(names)) for sample in bootstrap(len(names), resamples=RESAMPLES)]
+    weights = (w * times[task] for times in drawn)
+    return np.array([METRICS[metric](s, y, v) if v.sum() > 0 else np.nan for v in weights])
 
 
 def _checked(

@@ -4,23 +4,80 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data import Step, Trajectory, state_text
-from selfreg.prm.classifier import Examples, TextClassifier, split_tasks
+from selfreg.prm.baselines import BASELINES, StepRates, read_arrays
+from selfreg.prm.calibration import CALIBRATIONS, Calibration, Temperature, calibrate, calibration_from
+from selfreg.prm.card import model_card
+from selfreg.prm.classifier import TextClassifier, read_record, split_tasks
 from selfreg.prm.encoder import EncoderConfig
-from selfreg.prm.metrics import auroc, brier, expected_calibration_error
+from selfreg.prm.metrics import brier, by_task, expected_calibration_error, reliability_by_task
+from selfreg.prm.visits import Visits, joined, labelled, unhelped
 
 SCHEMA = "selfreg.prm/1"
+TRANSFORMER = "transformer"
+KINDS = (TRANSFORMER, *BASELINES)
+TARGETS = ("outcomes", "labels", "both")
+
+
+class LogitModel(Protocol):
+    """What is under a PRM: a `TextClassifier` with one label, or a baseline."""
+
+    def logits(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Float64 (n, 1)."""
+
+    def save(self, folder: str | os.PathLike[str], record: Mapping[str, object], card: str | None = None) -> None:
+        """Write a folder with `record` in selfreg.json, whole or not at all."""
 
 
 @dataclass(frozen=True)
 class PRMConfig(EncoderConfig):
-    """How to train a PRM: every setting is the encoder's."""
+    """How to train a PRM. Settings of the encoder and its training count for the kinds that have one."""
+
+    kind: str = field(
+        default=TRANSFORMER,
+        metadata={
+            "help": f"The PRM's model: {', '.join(KINDS)}. step is one number a step; tfidf and embedding (a frozen "
+            "encoder, see model) have a linear head.",
+            "option": "prm",
+        },
+    )
+    show_step: bool = field(
+        default=False, metadata={"help": "Begin each text with the number of the step; for episodes with a limit."}
+    )
+    targets: str = field(
+        default="outcomes", metadata={"help": "Learn from outcomes, from step labels (labels), or from both."}
+    )
+    label_weight: float = field(
+        default=0.5, metadata={"help": "Weight of a step label where targets is both; an outcome has 1."}
+    )
+    helped_weight: float = field(
+        default=0.0, metadata={"help": "Weight of a state after which help came; 0 leaves such states out."}
+    )
+    propensity: str | None = field(
+        default=None,
+        metadata={"help": "Episode field with the chance of help at a step; unhelped rests weigh 1 / P(no help)."},
+    )
+    calibration: str = field(
+        default="temperature", metadata={"help": f"Fitted on validation tasks: {', '.join(CALIBRATIONS)}."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, known in (("kind", KINDS), ("targets", TARGETS), ("calibration", CALIBRATIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(known)}")
+        for name, top in (("label_weight", math.inf), ("helped_weight", 1.0)):
+            if not 0.0 <= getattr(self, name) <= top or math.isinf(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a finite number from 0 to {top:g}")
 
 
 @dataclass(frozen=True)
@@ -31,85 +88,117 @@ class PRM:
 
     Attributes
     ----------
-    classifier : TextClassifier
-        One logit.
-    temperature : float
-        Divides the logit; fitted on validation tasks.
+    model : TextClassifier or Baseline
+        One logit a text.
+    kind : str
+        Which model: see `PRMConfig.kind`.
+    calibration : Calibration
+        From logits to probabilities; fitted on validation tasks, or by `recalibrate`.
     history : int
         Earlier steps that `text` shows.
     figures : dict of str to float
-        On held-out test tasks, one count a step: `brier`, `brier_constant` (of the training mean), `ece`, and
-        `auroc` (absent where all test outcomes are the same). Of training: `epochs`, `validation_loss`,
-        `temperature`; the number of steps and of distinct texts.
+        On held-out test tasks, one count a step: `brier`, `ece`, and `auroc` (absent where all test outcomes are the
+        same), each with the bounds (`brier_low`, `brier_high`) of a 95% bootstrap interval over tasks;
+        `brier_constant` of the training mean. Of training: `epochs`, `validation_loss`, `validation_brier`; the number
+        of steps and of distinct texts.
     split : dict of str to list of str
         The tasks of `train`, `validation` and `test`.
+    show_step : bool
+        Whether `text` begins with the number of the step.
+    facts : dict
+        JSON values about data, settings, reliability and, after `with_baselines`, plain models beside it.
     """
 
-    classifier: TextClassifier
-    temperature: float = 1.0
+    model: LogitModel
+    kind: str = TRANSFORMER
+    calibration: Calibration = field(default_factory=Temperature)
     history: int = 0
     figures: dict[str, float] = field(default_factory=dict)
     split: dict[str, list[str]] = field(default_factory=dict)
+    show_step: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """P(success) of each text, float64 (n,)."""
-        return _sigmoid(self.classifier.logits(texts)[:, 0] / self.temperature)
+        """P(success) of each text, float64 (n,).
+
+        Texts are scored in batches of like length; on a CPU the same texts give the same scores, bit for bit.
+        """
+        return self.calibration.probability(self.logits(texts))
+
+    def logits(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Before calibration, float64 (n,)."""
+        if isinstance(texts, str):
+            raise TypeError(f"texts is the str {texts[:60]!r}; expected a sequence of str")
+        return self.model.logits(texts)[:, 0]
 
     def text(self, steps: Sequence[Step]) -> str:
-        """What the PRM reads of an episode so far."""
-        return state_text(steps, self.history)
+        """What the PRM reads of an episode so far: its state's text, or the number of its last step (kind 'step')."""
+        return read_state(steps, self.kind, self.history, self.show_step)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write a standard transformers folder with selfreg.json, whole or not at all."""
-        record = {"schema": SCHEMA, "temperature": self.temperature, "history": self.history}
-        self.classifier.save(folder, record | {"figures": self.figures, "split": self.split})
+        """Write a standard transformers folder with selfreg.json and a model card, whole or not at all.
+
+        Plain models have weights.npz in place of transformers' files.
+        """
+        record: dict[str, Any] = {"schema": SCHEMA, "kind": self.kind, "calibration": self.calibration.describe()}
+        record |= {"history": self.history, "show_step": self.show_step, "facts": self.facts}
+        record |= {"figures": self.figures, "split": self.split}
+        self.model.save(folder, record, model_card(self.kind, self.figures, self.split, self.facts))
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], device: str = "cpu") -> PRM:
+    def load(cls, folder: str | os.PathLike[str], device: str = "auto", bf16: bool = False) -> PRM:
         """PRM from a folder that `save` wrote.
+
+        Parameters
+        ----------
+        folder : path
+        device : str
+            "auto" is a GPU where there is one.
+        bf16 : bool
+            Compute in bfloat16.
 
         Raises
         ------
         ValueError
-            `folder` holds no PRM.
+            `folder` holds no PRM, or is damaged.
         """
-        classifier, record = TextClassifier.load(folder, SCHEMA, device)
-        return cls(classifier, record["temperature"], record["history"], record["figures"], record["split"])
+        record = read_record(folder, SCHEMA)
+        try:
+            model = cls._model(Path(folder), record, device, bf16)
+            values = {name: record[name] for name in ("kind", "history", "show_step", "figures", "split", "facts")}
+            return cls(model, calibration=calibration_from(record["calibration"]), **values)
+        except KeyError as error:
+            raise ValueError(f"{str(folder)!r} is damaged: its selfreg.json or weights lack {error}") from None
+
+    @staticmethod
+    def _model(folder: Path, record: Mapping[str, Any], device: str, bf16: bool) -> LogitModel:
+        if record["kind"] == TRANSFORMER:
+            return TextClassifier.load(folder, SCHEMA, device, bf16)[0]
+        if record["kind"] not in BASELINES:
+            raise ValueError(f"{str(folder)!r} holds a PRM of kind {record['kind']!r}; this version knows {KINDS}")
+        return BASELINES[record["kind"]].load(folder, record["baseline"], read_arrays(folder))
 
 
-@dataclass(frozen=True)
-class _Visits:
-    """One entry for each step whose continuation is unhelped."""
-
-    texts: list[str]
-    outcomes: NDArray[np.float64]
-    tasks: list[str]
-
-    def of(self, tasks: Sequence[str]) -> _Visits:
-        """The visits of some tasks."""
-        wanted = set(tasks)
-        chosen = [i for i, task in enumerate(self.tasks) if task in wanted]
-        return _Visits([self.texts[i] for i in chosen], self.outcomes[chosen], [self.tasks[i] for i in chosen])
-
-    def merged(self) -> Examples:
-        """Distinct texts, with their mean outcome as target and their count as weight."""
-        place = {text: i for i, text in enumerate(dict.fromkeys(self.texts))}
-        index = [place[text] for text in self.texts]
-        count = np.bincount(index).astype(np.float64)
-        return Examples(list(place), (np.bincount(index, weights=self.outcomes) / count)[:, None], count)
-
-
-def train_prm(trajectories: Sequence[Trajectory], config: PRMConfig | None = None) -> PRM:
+def train_prm(
+    trajectories: Sequence[Trajectory],
+    config: PRMConfig | None = None,
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> PRM:
     """Train a PRM on what happened after states from which the agent went on without help.
 
-    Every step counts whose own and later steps are unhelped, in episodes whose outcome is known. Within a split,
-    identical texts are one example: their mean outcome is the (soft) target and their count the weight. Tasks are
-    split into training, validation (early stopping, temperature) and test (figures).
+    Every step counts whose own and later steps are unhelped, in episodes whose outcome is known (others can be let in
+    by `helped_weight`); step labels are a second source (`targets`). Within a split, identical texts are one example:
+    their mean outcome is the (soft) target and their count the weight. Tasks are split into training, validation (early
+    stopping by Brier score, calibration) and test (figures).
 
     Parameters
     ----------
     trajectories : sequence of Trajectory
     config : PRMConfig, optional
+    checkpoint : path, optional
+        File for checkpoints; where it is there, training goes on from it. It stays after training: remove it once the
+        PRM is saved.
 
     Raises
     ------
@@ -129,64 +218,138 @@ def train_prm(trajectories: Sequence[Trajectory], config: PRMConfig | None = Non
     (2,)
     """
     config = config or PRMConfig()
-    visits = _visits(trajectories, config.history)
-    split = split_tasks(visits.tasks, config)
-    train, validation, test = (visits.of(split[name]) for name in ("train", "validation", "test"))
-    if np.ptp(train.outcomes) == 0:
-        tasks = f"{len(split['train'])} training tasks (of {len(set(visits.tasks))} tasks)"
-        raise ValueError(f"every outcome of the {tasks} is {train.outcomes[0]}; a PRM needs successes and failures")
+    learnt, measured = visits_of(trajectories, config)
+    split = split_tasks(measured.tasks, config)
+    train, validation = learnt.of(split["train"]), measured.of(split["validation"])
+    if not train.texts or np.ptp(train.outcomes) == 0:
+        tasks = f"{len(split['train'])} training tasks (of {len(set(measured.tasks))} tasks)"
+        found = f"is {train.outcomes[0]}" if train.texts else "is missing"
+        raise ValueError(f"every outcome of the {tasks} {found}; a PRM needs successes and failures")
     examples, checks = train.merged(), validation.merged()
-    classifier = TextClassifier.create(["success"], examples.texts, config)
-    figures = classifier.fit(examples, checks, config, "training the PRM")
-    temperature = _temperature(classifier.logits(checks.texts)[:, 0], checks)
+    model, figures = _fit(examples, checks, config, checkpoint)
+    logits = model.logits(checks.texts)[:, 0]
+    plain = config.kind in ("constant", "step")  # rates are calibrated as they are
+    calibration = calibrate("none" if plain else config.calibration, logits, checks.targets[:, 0], checks.weights)
+    if isinstance(calibration, Temperature):
+        figures["temperature"] = calibration.temperature
     figures |= {"train_steps": float(len(train.texts)), "train_texts": float(len(examples.texts))}
-    prm = PRM(classifier, temperature, config.history, figures | {"temperature": temperature}, split)
-    prm.figures.update(_figures(prm, test, float(train.outcomes.mean())))
-    return prm
+    prm = PRM(model, config.kind, calibration, config.history, figures, split, config.show_step)
+    test = measured.of(split["test"])
+    figures |= {"brier_constant": brier(np.full(len(test.texts), _mean(train)), test.outcomes, test.weights)}
+    figures |= figures_on(prm, test)
+    return replace(prm, facts={"data": _data(trajectories, learnt, config), "reliability": _reliability(prm, test)})
 
 
-def _visits(trajectories: Sequence[Trajectory], history: int) -> _Visits:
-    texts, outcomes, tasks = [], [], []
-    for trajectory in trajectories:
-        if trajectory.outcome is None:
-            continue
-        helped = [i for i, step in enumerate(trajectory.steps) if step.intervention is not None]
-        for last in range(helped[-1] + 1 if helped else 0, len(trajectory.steps)):
-            texts.append(state_text(trajectory.steps[: last + 1], history))
-            outcomes.append(trajectory.outcome)
-            tasks.append(trajectory.task)
-    if not texts:
-        raise ValueError(
-            f"none of {len(trajectories)} trajectories has a known outcome and steps after which no help came; "
-            "a PRM learns from unhelped continuations"
-        )
-    return _Visits(texts, np.array(outcomes, dtype=np.float64), tasks)
+def read_state(steps: Sequence[Step], kind: str, history: int, show_step: bool) -> str:
+    """What a PRM of some kind reads of an episode so far."""
+    number = len(steps) - 1
+    if kind == StepRates.kind:
+        return str(number)
+    return (f"step {number}\n" if show_step else "") + state_text(steps, history)
 
 
-def _figures(prm: PRM, test: _Visits, constant: float) -> dict[str, float]:
-    texts = list(dict.fromkeys(test.texts))
+def visits_of(trajectories: Sequence[Trajectory], config: PRMConfig) -> tuple[Visits, Visits]:
+    """States to learn from, and states to measure on, which are never of a helped continuation."""
+    text = partial(read_state, kind=config.kind, history=config.history, show_step=config.show_step)
+    if config.targets == "labels":
+        labels = labelled(trajectories, text)
+        return labels, labels
+    measured = learnt = unhelped(trajectories, text, propensity=config.propensity)
+    if config.helped_weight:
+        learnt = unhelped(trajectories, text, config.helped_weight, config.propensity)
+    if config.targets == "both":
+        learnt = joined(learnt, labelled(trajectories, text), config.label_weight)
+    return learnt, measured
+
+
+def figures_on(prm: PRM, visits: Visits) -> dict[str, float]:
+    """Brier score, calibration error and AUROC of some states, with 95% intervals over tasks."""
+    score = scores(prm, visits)
+    figures = {"test_steps": float(len(score)), "test_tasks": float(len(set(visits.tasks)))}
+    for metric in ("brier", "ece", "auroc"):
+        mean, low, high = by_task(metric, score, visits.outcomes, visits.tasks, visits.weights)
+        if not math.isnan(mean):
+            figures |= {metric: mean, f"{metric}_low": low, f"{metric}_high": high}
+    return figures
+
+
+def scores(prm: PRM, visits: Visits) -> NDArray[np.float64]:
+    """P(success) of each visit; every distinct text is scored once."""
+    texts = list(dict.fromkeys(visits.texts))
     known = dict(zip(texts, prm.score(texts), strict=True))
-    score = np.array([known[text] for text in test.texts])
-    figures = {
-        "brier": brier(score, test.outcomes),
-        "brier_constant": brier(np.full(len(score), constant), test.outcomes),
-        "ece": expected_calibration_error(score, test.outcomes),
-        "test_steps": float(len(score)),
-    }
-    area = auroc(score, test.outcomes)
-    return figures if math.isnan(area) else figures | {"auroc": area}
+    return np.array([known[text] for text in visits.texts])
 
 
-def _temperature(logits: NDArray[np.float64], checks: Examples) -> float:
-    """Least log-loss over temperatures from 1/2 to 8; 1 where outcomes do not differ and so say nothing."""
-    outcomes = checks.targets[:, 0]
-    if np.ptp(outcomes) == 0:
-        return 1.0
-    grid = 2.0 ** np.linspace(-1, 3, 129)
-    # log(1 + exp(z)) - y z is the log-loss of a logit z
-    loss = [float(checks.weights @ (np.logaddexp(0, logits / t) - outcomes * logits / t)) for t in grid]
-    return float(grid[int(np.argmin(loss))])
+def recalibrate(prm: PRM, trajectories: Sequence[Trajectory], kind: str = "temperature", folds: int = 5) -> PRM:
+    """Fit the calibration anew on recent logs; the model stays.
+
+    Parameters
+    ----------
+    prm : PRM
+    trajectories : sequence of Trajectory
+        Recent episodes; the steps that count are those of `train_prm` with its default settings.
+    kind : {"temperature", "isotonic"}
+    folds : int
+        For the figures: the calibration is also fitted `folds` times with a part of the tasks left out.
+
+    Returns
+    -------
+    PRM
+        Its `figures` are of the recent logs: `brier` and `ece` before (`_before`) and after, the latter on tasks that
+        were left out, and `recalibration_tasks`.
+
+    Raises
+    ------
+    ValueError
+        There are fewer tasks than folds, nothing counts, or outcomes do not differ.
+    """
+    if folds < 2:
+        raise ValueError(f"folds is {folds}; expected at least 2")
+    visits = unhelped(trajectories, prm.text)
+    tasks = sorted(set(visits.tasks))
+    if len(tasks) < folds:
+        raise ValueError(f"the logs hold {len(tasks)} tasks; {folds} folds need at least as many")
+    if np.ptp(visits.outcomes) == 0:
+        raise ValueError(f"every outcome is {visits.outcomes[0]}; a calibration needs successes and failures")
+    logits = prm.logits(visits.texts)
+    fold = dict(zip(tasks, np.random.default_rng(0).permutation(len(tasks)) % folds, strict=True))
+    part = np.array([fold[task] for task in visits.tasks])
+    after = np.empty(len(logits))
+    for k in range(folds):
+        kept = part != k
+        fitted = calibrate(kind, logits[kept], visits.outcomes[kept], visits.weights[kept])
+        after[~kept] = fitted.probability(logits[~kept])
+    figures = {"recalibration_tasks": float(len(tasks)), "recalibration_steps": float(len(logits))}
+    for suffix, p in (("_before", prm.calibration.probability(logits)), ("", after)):
+        figures |= {f"brier{suffix}": brier(p, visits.outcomes)}
+        figures |= {f"ece{suffix}": expected_calibration_error(p, visits.outcomes)}
+    calibration = calibrate(kind, logits, visits.outcomes, visits.weights)
+    recalibrated = replace(prm, calibration=calibration, figures=figures)
+    return replace(recalibrated, facts={**prm.facts, "reliability": _reliability(recalibrated, visits)})
 
 
-def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.exp(-np.logaddexp(0.0, -logits))
+def _fit(
+    train: Any, validation: Any, config: PRMConfig, checkpoint: str | os.PathLike[str] | None
+) -> tuple[LogitModel, dict[str, float]]:
+    if config.kind != TRANSFORMER:
+        return BASELINES[config.kind].fit(train, validation, config), {}
+    model = TextClassifier.create(["success"], train.texts, config)
+    title = "training the PRM"
+    return model, model.fit(train, validation, config, title, criterion="brier", checkpoint=checkpoint)
+
+
+def _mean(visits: Visits) -> float:
+    return float(np.average(visits.outcomes, weights=visits.weights))
+
+
+def _data(trajectories: Sequence[Trajectory], learnt: Visits, config: PRMConfig) -> dict[str, Any]:
+    settings = {name: getattr(config, name) for name in ("targets", "label_weight", "helped_weight", "propensity")}
+    settings |= {"model": config.model and Path(config.model).name, "seed": config.seed}
+    settings |= {"max_tokens": config.max_tokens, "calibration": config.calibration, "lora_rank": config.lora_rank}
+    counts = {"episodes": len(trajectories), "tasks": len(set(learnt.tasks)), "states": len(learnt.texts)}
+    return {**counts, "success": _mean(learnt), "settings": settings}
+
+
+def _reliability(prm: PRM, visits: Visits) -> list[dict[str, float]]:
+    rows = reliability_by_task(scores(prm, visits), visits.outcomes, visits.tasks, visits.weights)
+    return [row._asdict() for row in rows]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from selfreg._bootstrap import as_texts
 from selfreg._extras import needs
 from selfreg._files import written_whole
 from selfreg.data import Trajectory
-from selfreg.estimate import EstimatedModel, Features, coverage
+from selfreg.estimate import EstimatedModel, coverage
 from selfreg.report import plots
 from selfreg.runs import RunFolder
 from selfreg.solve import Solution
@@ -45,7 +47,8 @@ def write_report(run: RunFolder) -> None:
         coverage_plot=plots.coverage(covered, summary["budgets"] if single else None),
         evaluation=_evaluation(summary),
         settings=_flat(settings),
-        figures={part: settings[part]["figures"] for part in ("prm", "helper") if part in settings},
+        figures={part: as_texts(settings[part]["figures"]) for part in ("prm", "helper") if part in settings},
+        prm=_prm(run),
         skipped=settings.get("import", {}).get("skipped", []),
     )
     with written_whole(run.path / "report.html") as temporary:
@@ -56,6 +59,9 @@ def _template() -> jinja2.Template:
     loader = jinja2.PackageLoader("selfreg", "report")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["number"] = lambda x: " ".join(f"{v:.3f}" for v in np.ravel(x))
+    environment.filters["interval"] = lambda values: (
+        "unknown" if None in values else "{:.3f} [{:.3f}, {:.3f}]".format(*values)
+    )
     return environment.get_template("report.html")
 
 
@@ -93,7 +99,7 @@ def _states(model: EstimatedModel, solution: Solution, trajectories: list[Trajec
     visits = np.sum([v[:-2] for v in model.counts.visits.values()], axis=0)
     advantage = np.where(np.isfinite(best), best - q[0], 0.0)
     chosen = [i for i in np.argsort(-advantage * visits, kind="stable")[:SHOWN_STATES] if advantage[i] > 0]
-    texts = {} if isinstance(model.abstraction, Features) else _texts(model, trajectories, set(map(int, chosen)))
+    texts = {} if hasattr(model.abstraction, "names") else _texts(model, trajectories, set(map(int, chosen)))
     asking = (solution.policy.reshape(n, -1) > 0)[chosen]
     return [
         {
@@ -109,8 +115,8 @@ def _states(model: EstimatedModel, solution: Solution, trajectories: list[Trajec
 
 def _name(model: EstimatedModel, state: int) -> str:
     key = model.counts.keys[state]
-    if isinstance(model.abstraction, Features):
-        return ", ".join(f"{name} {value}" for name, value in zip(model.abstraction.names, key, strict=True))
+    if names := getattr(model.abstraction, "names", None):
+        return ", ".join(f"{name} {value}" for name, value in zip(names, key, strict=True))
     return " ".join(map(str, key))
 
 
@@ -122,6 +128,15 @@ def _texts(model: EstimatedModel, trajectories: list[Trajectory], states: set[in
             if state in states and state not in found:
                 found[state] = step.state[:SHOWN_TEXT]
     return found
+
+
+def _prm(run: RunFolder) -> dict[str, Any] | None:
+    """What the PRM's folder says of its calibration, and of plain models beside it."""
+    if not run.has("prm"):
+        return None
+    facts = json.loads((run.path / "prm" / "selfreg.json").read_text(encoding="utf-8"))["facts"]
+    rows = facts.get("reliability")
+    return {"plot": plots.reliability_diagram(rows) if rows else None, "baselines": facts.get("baselines")}
 
 
 def _evaluation(summary: dict[str, Any]) -> dict[str, Any] | None:

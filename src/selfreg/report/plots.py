@@ -111,6 +111,20 @@ def coverage(report: Coverage, budgets: Sequence[int] | None) -> str:
     return _svg(figure)
 
 
+def reliability_diagram(rows: Sequence[Mapping[str, float]]) -> str:
+    """Mean outcome against mean probability, with intervals over tasks; a dot's area is the share of states."""
+    figure, axes = _figure(1, 1, (4.6, 4.2))
+    x, y, low, high, weight = (
+        np.array([row[name] for row in rows]) for name in ("predicted", "observed", "low", "high", "weight")
+    )
+    axes.plot([0, 1], [0, 1], color=MUTED, linestyle=":", linewidth=1)
+    errors = [(y - low).clip(0), (high - y).clip(0)]
+    axes.errorbar(x, y, yerr=errors, color=STYLE["PRM threshold"][0], linewidth=1.2, elinewidth=0.8)
+    axes.scatter(x, y, s=12 + 300 * weight, color=STYLE["PRM threshold"][0], alpha=0.7, linewidths=0)
+    axes.set(xlabel="mean P(success)", ylabel="share of successes", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    return _svg(figure)
+
+
 def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
     with needs("logs", "the report"):
         from matplotlib.figure import Figure

@@ -1,0 +1,37 @@
+"""`selfreg recalibrate`: the PRM's calibration anew, on recent logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selfreg._bootstrap import as_texts
+from selfreg._extras import needs
+from selfreg.cli import options
+from selfreg.cli.terminal import remark
+from selfreg.data import read_trajectories
+from selfreg.runs import RunFolder
+
+
+def command(
+    run: options.RunArgument,
+    logs: Annotated[list[Path], typer.Argument(metavar="LOGS...", help="Recent log files; .gz is unpacked.")],
+    kind: Annotated[str, typer.Option(help="temperature or isotonic.")] = "temperature",
+    format: options.Format = "selfreg",
+    map: options.Map = None,
+    where: options.Where = None,
+) -> None:
+    """Fit the calibration of the run's PRM anew; figures are of the recent logs, on tasks left out by turns."""
+    with needs("ml", "selfreg recalibrate"):
+        from selfreg.prm import recalibrate
+    folder = RunFolder.open(run)
+    roles, kept = options.mapping("--map", map), options.filters(where)
+    recent = list(read_trajectories(logs, format, roles=roles, where=kept))
+    prm = recalibrate(folder.prm(), recent, kind)
+    prm.save(folder.path / "prm")
+    settings = folder.settings().get("prm", {})
+    folder.record("prm", {**settings, "calibration": kind, "figures": prm.figures, "recalibrated_on": len(recent)})
+    for name, text in as_texts(prm.figures).items():
+        remark(f"{name} {text}")

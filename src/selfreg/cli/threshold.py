@@ -1,0 +1,40 @@
+"""`selfreg threshold`: ask, or stop, by the PRM alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from selfreg._extras import needs
+from selfreg.cli import options
+from selfreg.runs import RunFolder
+
+
+def command(
+    run: options.RunArgument,
+    mean_cost: Annotated[float | None, typer.Option(help="At most this many requests per episode on average.")] = None,
+    precision: Annotated[
+        float | None, typer.Option(help="At least this share of requests where the agent alone fails.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Ask (or stop) at most once an episode.")] = False,
+) -> None:
+    """Choose a threshold on P(success) on the PRM's validation tasks, measure it once on its test tasks; as JSON.
+
+    Needs unhelped episodes of both. NaN is written as null.
+    """
+    with needs("ml", "selfreg threshold"):
+        from selfreg.prm import choose_threshold, measure_threshold
+    folder = RunFolder.open(run)
+    prm = folder.prm()
+    parts = {
+        name: [t for t in folder.trajectories() if t.task in set(prm.split[name])] for name in ("validation", "test")
+    }
+    rule = choose_threshold(prm, parts["validation"], mean_cost=mean_cost, precision=precision, once=once)
+    test = measure_threshold(prm, parts["test"], rule.threshold, once)
+    found = {"validation": asdict(rule), "test": asdict(test)}
+    for values in found.values():
+        values |= {name: None for name, value in values.items() if value != value}
+    print(json.dumps(found))

@@ -1,0 +1,139 @@
+"""What a helper learns from: decisions by state text and remaining budget, and their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+class Votes(NamedTuple):
+    """Examples merged by text.
+
+    Attributes
+    ----------
+    texts : list of str, length n
+        Distinct.
+    weights : ndarray of float64, shape (n, n_points, n_actions)
+        Weight of each decision at each point of the budget lattice, in C order.
+    """
+
+    texts: list[str]
+    weights: Floats
+
+
+@dataclass(frozen=True)
+class HelperExamples:
+    """Optimal decisions to imitate: one entry for each labelled step and budget.
+
+    Attributes
+    ----------
+    texts : list of str, length N
+        State texts, without the budget.
+    budgets : ndarray of int64, shape (N, m)
+        What is left of each budget.
+    decisions : ndarray of int64, shape (N,)
+        Index into `actions`.
+    weights : ndarray of float64, shape (N,)
+        How much the decision matters: |advantage| times visits. Entries of weight 0 teach nothing.
+    tasks : list of str, length N
+    actions : tuple of str
+        "nohelp" first, then the help types.
+    support : ndarray of float64, shape (N,), optional
+        How many visits each decision rests on, see `Labels.support`.
+
+    Raises
+    ------
+    TypeError
+        Budgets or decisions are not of an integer type.
+    ValueError
+        Naming the field, and the first entry, that is wrong.
+    """
+
+    texts: list[str]
+    budgets: NDArray[np.int64]
+    decisions: NDArray[np.int64]
+    weights: Floats
+    tasks: list[str]
+    actions: tuple[str, ...]
+    support: Floats | None = None
+
+    def __post_init__(self) -> None:
+        n, m = len(self.texts), self.budgets.shape[1] if self.budgets.ndim == 2 else 0
+        if not n or not m or self.budgets.shape != (n, m):
+            raise ValueError(f"budgets have shape {self.budgets.shape}; expected ({n}, m), nothing empty")
+        for name, values in self._columns.items():
+            if values.shape != (n,):
+                raise ValueError(f"{name} has shape {values.shape}; expected {(n,)}")
+        if len(self.tasks) != n:
+            raise ValueError(f"there are {len(self.tasks)} tasks; expected {n}, one for each text")
+        for i, text in enumerate(self.texts):
+            if not isinstance(text, str):
+                raise TypeError(f"texts[{i}] is {text!r}; expected a str")
+        for name in ("budgets", "decisions"):
+            if getattr(self, name).dtype.kind not in "iu":
+                raise TypeError(f"{name} have dtype {getattr(self, name).dtype}; expected whole numbers")
+        _check_entries("budgets", self.budgets.min(axis=1), 0, np.inf)
+        _check_entries("decisions", self.decisions, 0, len(self.actions) - 1)
+        for name, values in self._columns.items():
+            _check_entries(name, values, 0, np.finfo(np.float64).max)
+
+    @property
+    def _columns(self) -> dict[str, Any]:
+        columns: dict[str, Any] = {"decisions": self.decisions, "weights": self.weights}
+        return columns if self.support is None else columns | {"support": self.support}
+
+    def of(self, tasks: Sequence[str]) -> HelperExamples:
+        """The examples of some tasks."""
+        wanted = set(tasks)
+        return self.at(np.array([task in wanted for task in self.tasks]))
+
+    def at(self, chosen: NDArray[np.bool_]) -> HelperExamples:
+        """The examples where `chosen`, bool (N,), is true."""
+        i = np.flatnonzero(chosen)
+        support = None if self.support is None else self.support[i]
+        texts, tasks = [self.texts[k] for k in i], [self.tasks[k] for k in i]
+        return HelperExamples(texts, self.budgets[i], self.decisions[i], self.weights[i], tasks, self.actions, support)
+
+    def counted(self, min_count: int, few: str, balance: float) -> HelperExamples:
+        """The same with the weights that training uses.
+
+        Parameters
+        ----------
+        min_count : int
+            Decisions that rest on fewer visits than this count as `few` says.
+        few : {"drop", "down-weight"}
+            Leave them out, or multiply their weight by support / `min_count`.
+        balance : float
+            From 0, weights as they are, to 1, as much weight on every action.
+        """
+        weights = self.weights if self.weights.any() else np.ones(len(self.texts))
+        if self.support is not None:
+            share = np.minimum(self.support / min_count, 1.0)
+            weights = weights * (share if few == "down-weight" else share >= 1)
+        total = np.bincount(self.decisions, weights, len(self.actions))
+        factor = np.divide(total.sum(), total, out=np.ones_like(total), where=total > 0) ** balance
+        return replace(self, weights=weights * factor[self.decisions])
+
+    def votes(self, limits: Sequence[int]) -> Votes:
+        """Texts that are not of weight 0, with the weights of their decisions at all budgets up to `limits`."""
+        shape = np.array(limits) + 1
+        point = np.ravel_multi_index(tuple(np.minimum(self.budgets, limits).T), tuple(shape))
+        used = np.flatnonzero(self.weights)
+        place = {text: i for i, text in enumerate(dict.fromkeys(self.texts[i] for i in used))}
+        votes = np.zeros((len(place), int(shape.prod()), len(self.actions)))
+        rows = np.array([place[self.texts[i]] for i in used], dtype=np.int64)
+        np.add.at(votes, (rows, point[used], self.decisions[used]), self.weights[used])
+        return Votes(list(place), votes)
+
+
+def _check_entries(name: str, values: NDArray[np.int64] | Floats, low: float, high: float) -> None:
+    wrong = ~((values >= low) & (values <= high))
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise ValueError(f"{name}[{i}] is {values[i]}; expected a number from {low:g} to {high:g}")

@@ -1,0 +1,165 @@
+"""Logged states that a helper remembers: what was known there of values, and how well, for the reasons that it gives.
+
+Likeness is the cosine of TF-IDF vectors of words, marks and pairs of them: it can be looked up by hand, and is the same
+for every form of helper.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from selfreg._extras import needs
+from selfreg.helper.labels import Labels
+from selfreg.prm.baselines import MOST_FEATURES, TOKEN
+
+Floats = NDArray[np.float64]
+
+ARRAYS, WORDS = "memory.npz", "memory.json"
+NEIGHBOURS = 5
+SHOWN_TEXT = 300
+
+
+class Neighbour(NamedTuple):
+    """A logged state like the one at hand.
+
+    Attributes
+    ----------
+    text : str
+        Its first characters.
+    similarity : float
+        Cosine, from 0 to 1.
+    visits : dict of str to int
+        How often each action was taken there.
+    """
+
+    text: str
+    similarity: float
+    visits: dict[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """Labelled states by text.
+
+    Attributes
+    ----------
+    texts : list of str, length n
+        Their first characters.
+    values : ndarray of float32, shape (n, n_points, n_actions)
+        Value of each action at each budget; NaN where it is unknown.
+    visits : ndarray of float32, shape (n, n_actions)
+        How often each action was taken after this text. Values may rest on more: on all texts of an abstract state.
+    vectorizer : TfidfVectorizer
+    rows : csr_array of float32, shape (n, n_words)
+        TF-IDF vectors of length 1.
+    """
+
+    texts: list[str]
+    values: NDArray[np.float32]
+    visits: NDArray[np.float32]
+    vectorizer: Any
+    rows: sp.csr_array
+
+    @classmethod
+    def of(cls, labels: Labels, tasks: Sequence[str], history: int, most: int) -> Memory | None:
+        """The `most` visited states of some tasks; None where there is none, or no word in them.
+
+        States of the same text are one; their values are averaged by the visits that they rest on.
+        """
+        wanted, texts, taken = set(tasks), labels.texts(history), labels.taken
+        steps = [i for i, task in enumerate(labels.tasks) if task in wanted and taken[i] >= 0]
+        first = {(texts[i], int(labels.state[i])): i for i in reversed(steps)}
+        place = {text: k for k, text in enumerate(sorted({text for text, _ in first}))}
+        rows, at = np.array([place[text] for text, _ in first], dtype=np.int64), np.array(list(first.values()), int)
+        visits = np.zeros((len(place), len(labels.actions)))
+        np.add.at(visits, (np.array([place[texts[i]] for i in steps], dtype=np.int64), taken[steps]), 1.0)
+        weight = np.where(np.isnan(labels.q[at]), 0.0, np.maximum(labels.visits[at].sum(axis=1), 1e-6)[:, None, None])
+        total, known = np.zeros((2, len(place), *labels.q.shape[1:]))
+        np.add.at(total, rows, weight * np.nan_to_num(labels.q[at]))
+        np.add.at(known, rows, weight)
+        values = np.divide(total, known, out=np.full_like(total, np.nan), where=known > 0)
+        kept = np.sort(np.argsort(-visits.sum(axis=1), kind="stable")[:most])
+        names = list(place)
+        vectorizer = _vectorizer(max_features=MOST_FEATURES)
+        try:
+            vectors = vectorizer.fit_transform([names[i] for i in kept])
+        except ValueError:  # nothing to remember, or empty texts only
+            return None
+        shown = [names[i][:SHOWN_TEXT] for i in kept]
+        narrow = values[kept].astype(np.float32), visits[kept].astype(np.float32)
+        return cls(shown, *narrow, vectorizer, sp.csr_array(vectors))
+
+    def nearest(self, texts: Sequence[str], k: int = NEIGHBOURS) -> tuple[NDArray[np.int64], Floats]:
+        """Indices and similarities of the `k` nearest states, (n, k) each; the first ones where several are as near."""
+        likeness = (sp.csr_array(self.vectorizer.transform(texts)) @ self.rows.T).toarray()
+        k = min(k, len(self.texts))
+        # the k best first, so that only they are sorted
+        some = np.sort(np.argpartition(-likeness, k - 1, axis=1)[:, :k], axis=1)
+        near = np.take_along_axis(likeness, some, axis=1)
+        order = np.argsort(-near, axis=1, kind="stable")
+        return np.take_along_axis(some, order, axis=1), np.take_along_axis(near, order, axis=1)
+
+    def estimate(self, nearest: NDArray[np.int64], similarity: Floats) -> Floats:
+        """Values in states with these neighbours, float64 (n, n_points, n_actions): their mean by likeness and visits.
+
+        NaN where no neighbour knows.
+        """
+        values = self.values[nearest].astype(np.float64)
+        weight = (similarity**2 * np.sqrt(self.visits[nearest].sum(axis=2)))[:, :, None, None] + 1e-9
+        weight = np.where(np.isnan(values), 0.0, weight)
+        total = weight.sum(axis=1)
+        mean = (weight * np.nan_to_num(values)).sum(axis=1)
+        return np.asarray(np.divide(mean, total, out=np.full_like(total, np.nan), where=total > 0))
+
+    def neighbours(self, nearest: NDArray[np.int64], similarity: Floats, actions: Sequence[str]) -> list[Neighbour]:
+        """The neighbours of one state, nearest first."""
+        return [
+            Neighbour(self.texts[i], round(float(s), 4), dict(zip(actions, map(int, self.visits[i]), strict=True)))
+            for i, s in zip(nearest, similarity, strict=True)
+        ]
+
+    def save(self, folder: Path) -> None:
+        """Write arrays and words, nothing pickled."""
+        vocabulary = self.vectorizer.vocabulary_
+        words = {"texts": self.texts, "vocabulary": sorted(vocabulary, key=vocabulary.__getitem__)}
+        (folder / WORDS).write_text(json.dumps(words), encoding="utf-8")
+        rows = {"data": self.rows.data, "indices": self.rows.indices, "indptr": self.rows.indptr}
+        arrays = {"values": self.values, "visits": self.visits, "idf": self.vectorizer.idf_, **rows}
+        np.savez_compressed(folder / ARRAYS, **arrays)
+
+    @classmethod
+    def load(cls, folder: Path) -> Memory | None:
+        """From a folder that `save` wrote into; None where it did not.
+
+        Raises
+        ------
+        ValueError
+            The files are damaged.
+        """
+        if not (folder / ARRAYS).is_file():
+            return None
+        try:
+            words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
+            with open(folder / ARRAYS, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            vectorizer = _vectorizer(vocabulary=words["vocabulary"])
+            vectorizer.idf_ = arrays["idf"]
+            shape = len(words["texts"]), len(words["vocabulary"])
+            rows = sp.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
+            return cls(words["texts"], arrays["values"], arrays["visits"], vectorizer, rows)
+        except Exception as error:  # zip, JSON and array errors of many kinds
+            raise ValueError(f"{str(folder)!r}: {ARRAYS} or {WORDS} is damaged: {error}") from error
+
+
+def _vectorizer(**settings: Any) -> Any:
+    with needs("ml", "a helper's memory"):
+        from sklearn.feature_extraction.text import TfidfVectorizer
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=TOKEN, dtype=np.float32, **settings)

@@ -1,0 +1,96 @@
+"""A PRM beside plain models: the same tasks to learn from, the same to be measured on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from selfreg._bootstrap import Interval
+from selfreg.data import Trajectory
+from selfreg.prm.baselines import BASELINES
+from selfreg.prm.metrics import by_task, difference_by_task
+from selfreg.prm.prm import PRM, PRMConfig, scores, train_prm, visits_of
+
+
+class Contender(NamedTuple):
+    """Figures of one model on held-out tasks, and the Brier score of the PRM minus its own (None for the PRM)."""
+
+    name: str
+    auroc: Interval
+    brier: Interval
+    ece: Interval
+    gap: Interval | None
+
+
+def with_baselines(
+    prm: PRM, trajectories: Sequence[Trajectory], config: PRMConfig, kinds: Sequence[str] | None = None
+) -> PRM:
+    """Train plain models as `prm` was trained, and note in its facts how they compare on the test tasks.
+
+    Parameters
+    ----------
+    prm : PRM
+        Of `train_prm(trajectories, config)`.
+    trajectories : sequence of Trajectory
+    config : PRMConfig
+    kinds : sequence of str, optional
+        By default all plain kinds but the PRM's own; 'embedding' only where `config.model` names an encoder.
+    """
+    if kinds is None:
+        kinds = [k for k in BASELINES if k != prm.kind and (k != "embedding" or config.model is not None)]
+    others = [train_prm(trajectories, replace(config, kind=kind)) for kind in kinds]
+    rows = compare_prms([prm, *others], trajectories, config)
+    return replace(prm, facts={**prm.facts, "baselines": {"words": words(rows), "rows": [_as_json(r) for r in rows]}})
+
+
+def compare_prms(prms: Sequence[PRM], trajectories: Sequence[Trajectory], config: PRMConfig) -> list[Contender]:
+    """Figures on the test tasks of the first PRM, which is the one that the others are compared with."""
+    rows: list[Contender] = []
+    reference: Any = None
+    for prm in prms:
+        test = visits_of(trajectories, replace(config, kind=prm.kind, history=prm.history, show_step=prm.show_step))[
+            1
+        ].of(prms[0].split["test"])
+        score = scores(prm, test)
+        auroc, brier, ece = (
+            by_task(m, score, test.outcomes, test.tasks, test.weights) for m in ("auroc", "brier", "ece")
+        )
+        gap = None
+        if reference is not None:
+            gap = difference_by_task("brier", reference, score, test.outcomes, test.tasks, test.weights)
+        reference = score if reference is None else reference
+        rows.append(Contender(prm.kind, auroc, brier, ece, gap))
+    return rows
+
+
+def _as_json(row: Contender) -> dict[str, Any]:
+    """JSON values: lists for intervals, None for what is not known."""
+    values: dict[str, Any] = {"name": row.name}
+    for name in ("auroc", "brier", "ece", "gap"):
+        numbers = getattr(row, name)
+        values[name] = None if numbers is None else [None if math.isnan(v) else v for v in numbers]
+    return values
+
+
+def words(rows: Sequence[Contender]) -> str:
+    """Which model has the lowest Brier score, in plain words."""
+    prm, others = rows[0], [row for row in rows[1:] if row.gap is not None]
+    if not others:
+        return "There is nothing to compare with."
+    best = max(others, key=lambda row: row.gap.mean)  # type: ignore[union-attr]
+    assert best.gap is not None
+    gap = f"{abs(best.gap.mean):.3f} (the difference lies in [{best.gap.low:+.3f}, {best.gap.high:+.3f}])"
+    if best.gap.low > 0:
+        return (
+            f"A plain model wins on these data: {best.name} has a Brier score lower than that of {prm.name} by {gap}. "
+            f"Choose it with --prm {best.name}."
+        )
+    if best.gap.high < 0:
+        return f"{prm.name} beats every other model here; the nearest, {best.name}, by {gap} in Brier score."
+    lower = best.name if best.gap.mean > 0 else prm.name
+    return (
+        f"{prm.name} and the plain model {best.name} are not told apart on these data: the Brier score of {lower} is "
+        f"lower by {gap}. --prm {best.name} chooses the simpler one."
+    )

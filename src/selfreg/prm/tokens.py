@@ -1,0 +1,97 @@
+"""The one way from texts to tokens: for training and scoring, classifiers and sentence encoders."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+Encoded: TypeAlias = tuple[list[int], list[int]]  # token ids and segment ids of a text
+
+# Hardly a vocabulary has longer tokens on average: what lies beyond cannot be seen, and need not be tokenised.
+MOST_CHARACTERS = 32
+
+
+class Tokens:
+    """A tokenizer with a limit: longer texts keep their beginning, where the task stands, and their end.
+
+    Parameters
+    ----------
+    tokenizer : transformers tokenizer
+    max_tokens : int
+        Most tokens of a text, its prefix and special tokens included.
+    task_tokens : int, optional
+        How many are kept from the beginning of a longer text; a quarter of `max_tokens` by default.
+    """
+
+    def __init__(self, tokenizer: Any, max_tokens: int, task_tokens: int | None = None) -> None:
+        self.tokenizer, self.max_tokens = tokenizer, max_tokens
+        self.task_tokens = max_tokens // 4 if task_tokens is None else min(task_tokens, max_tokens // 2)
+        self._lock = threading.Lock()
+
+    def encode(self, texts: Sequence[str], prefixes: Sequence[str] | None = None) -> list[Encoded]:
+        """Token ids and segment ids of each text, after its prefix, which is never cut.
+
+        Raises
+        ------
+        TypeError
+            `texts` is one str, or one of them is no str.
+        ValueError
+            A prefix leaves no room for its text.
+        """
+        if isinstance(texts, str):
+            raise TypeError(f"texts is the str {texts[:60]!r}; expected a sequence of str")
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise TypeError(f"texts[{i}] is {text!r}; expected a str")
+        if not len(texts):
+            return []
+        shown = [self._ends(text) for text in texts]
+        begin = [0] * len(shown) if prefixes is None else self._begin(prefixes)
+        with self._lock:  # fast tokenizers keep settings of a call in themselves
+            encoded = self.tokenizer(*([shown] if prefixes is None else [list(prefixes), shown]), verbose=False)
+        segments = encoded.get("token_type_ids") or [[0] * len(ids) for ids in encoded["input_ids"]]
+        # a tokenizer without special tokens makes nothing of the empty text
+        return [
+            (self._cut(ids, first), self._cut(kinds, first)) if ids else ([self.tokenizer.pad_token_id], [0])
+            for ids, kinds, first in zip(encoded["input_ids"], segments, begin, strict=True)
+        ]
+
+    def batch(self, encoded: Sequence[Encoded], device: Any) -> dict[str, torch.Tensor]:
+        """Inputs of the model, padded on the right."""
+        import torch
+
+        shape = len(encoded), max(len(ids) for ids, _ in encoded)
+        tokens = np.full(shape, self.tokenizer.pad_token_id)
+        mask, segments = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+        for row, (ids, kinds) in enumerate(encoded):
+            tokens[row, : len(ids)], segments[row, : len(ids)], mask[row, : len(ids)] = ids, kinds, 1
+        inputs = {"input_ids": tokens, "attention_mask": mask}
+        if "token_type_ids" in self.tokenizer.model_input_names:
+            inputs["token_type_ids"] = segments
+        return {name: torch.from_numpy(values).to(device) for name, values in inputs.items()}
+
+    def _ends(self, text: str) -> str:
+        """The beginning and the end of a text that is far too long."""
+        head, tail = MOST_CHARACTERS * self.task_tokens, MOST_CHARACTERS * self.max_tokens
+        return text if len(text) <= head + tail else text[:head] + text[-tail:]
+
+    def _begin(self, prefixes: Sequence[str]) -> list[int]:
+        """How many tokens come before each text."""
+        with self._lock:
+            length = {prefix: len(self.tokenizer(prefix)["input_ids"]) for prefix in set(prefixes)}
+        longest = max(length, key=lambda prefix: length[prefix])
+        if length[longest] > self.max_tokens // 2:
+            raise ValueError(
+                f"prefix {longest[:60]!r} takes {length[longest]} of {self.max_tokens} tokens; raise max_tokens"
+            )
+        return [length[prefix] for prefix in prefixes]
+
+    def _cut(self, ids: list[int], begin: int) -> list[int]:
+        over, kept = len(ids) - self.max_tokens, min(begin + self.task_tokens, 3 * self.max_tokens // 4)
+        return ids if over <= 0 else ids[:kept] + ids[kept + over :]

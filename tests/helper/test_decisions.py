@@ -1,0 +1,330 @@
+"""What decisions say, what they rest on, and thresholds that spend what the plan spends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import selfreg
+from helper_cases import QUICK, lights
+from selfreg.data import Step, Trajectory
+from selfreg.estimate import Features, estimate_mdp
+from selfreg.helper import Helper, HelperExamples, Labels, Ledger, calibrate, label, spending, train_helper
+from selfreg.helper.memory import Memory
+
+
+@pytest.fixture(scope="module")
+def helper(light_labels: Labels) -> Helper:
+    return train_helper(light_labels, QUICK)
+
+
+def test_decisions_rest_on_logged_states(helper: Helper, light_labels: Labels) -> None:
+    color = light_labels.model.counts.keys.index((1, "red"))
+    q = light_labels.solution.q("nohelp")[color], light_labels.solution.q("help")[color]
+    decision = helper.decide(["second red key lamp"], Ledger(1))
+    assert decision.action == "help"
+    assert decision.success_probability["nohelp"] == pytest.approx(q[0][1], abs=0.25)
+    assert decision.success_probability["help"] > decision.success_probability["nohelp"] + 0.1
+    assert len(decision.neighbours) == 5
+    assert sum("red" in one.text for one in decision.neighbours) >= 3
+    assert [one.similarity for one in decision.neighbours] == sorted(
+        (one.similarity for one in decision.neighbours), reverse=True
+    )
+    assert decision.price[0] > 0.1, "the last unit buys help in a red state"
+    alone, helped = (f"{decision.success_probability[name]:.2f}" for name in ("nohelp", "help"))
+    assert f"{alone} alone, {helped} with help" in decision.reason
+    assert f"The last unit of budget is worth {decision.price[0]:.2f}" in decision.reason
+    assert f"Nearest (likeness {decision.neighbours[0].similarity:.2f})" in decision.reason
+    counts = [sum(one.visits[name] for one in decision.neighbours) for name in ("nohelp", "help")]
+    assert f"({counts[0]} visits alone, {counts[1]} visits with help)" in decision.reason
+
+
+def test_a_state_that_was_logged_gets_its_own_values(light_labels: Labels) -> None:
+    """With one neighbour the estimate is the label's own value, at every budget."""
+    tasks = sorted(set(light_labels.tasks))
+    memory = Memory.of(light_labels, tasks, 0, 10_000)
+    assert memory is not None
+    texts = light_labels.texts()
+    for i in range(0, len(texts), 40):
+        same = [k for k, text in enumerate(texts) if sorted(text.split()) == sorted(texts[i].split())]
+        if len({int(light_labels.state[k]) for k in same}) == 1:
+            index, similarity = memory.nearest([texts[i]], k=1)
+            assert similarity[0, 0] == pytest.approx(1, abs=1e-5)
+            np.testing.assert_allclose(memory.estimate(index, similarity)[0], light_labels.q[i], atol=1e-6)
+
+
+def test_no_budget_no_price_and_no_help_in_the_values(helper: Helper) -> None:
+    decision = helper.decide(["second red key lamp"], Ledger(0))
+    assert (decision.action, decision.price) == ("nohelp", (None,))
+    assert set(decision.success_probability) == {"nohelp"}
+    assert decision.reason.startswith("nohelp: budget 0 cannot pay for help (cost 1). P(success) by the 5 nearest")
+
+
+def test_more_budget_is_never_worth_less(helper: Helper) -> None:
+    for text in ("second red key lamp", "amber door", "green far"):
+        for budget in (1, 2, 3):
+            assert helper.decide([text], Ledger(budget)).price[0] >= -1e-9
+
+
+def test_nothing_is_claimed_of_a_state_like_none(helper: Helper) -> None:
+    for text in ("", "☃", "quite other words"):
+        decision = helper.decide([text], Ledger(2))
+        assert (decision.success_probability, decision.price, decision.neighbours) == ({}, (), ())
+        assert "nearest" not in decision.reason
+
+
+def test_memory_is_saved_without_pickle(helper: Helper, tmp_path: Path) -> None:
+    helper.save(tmp_path / "helper")
+    names = {p.name for p in (tmp_path / "helper").iterdir()}
+    assert {"memory.npz", "memory.json", "model.safetensors"} <= names
+    again = Helper.load(tmp_path / "helper")
+    for text in ("second red key lamp", "green far near", "amber"):
+        assert again.decide([text], Ledger(2)).neighbours == helper.decide([text], Ledger(2)).neighbours
+        assert again.decide([text], Ledger(2)).reason == helper.decide([text], Ledger(2)).reason
+    (tmp_path / "helper" / "memory.npz").write_bytes(b"PK\x03\x04 cut short")
+    with pytest.raises(ValueError, match="is damaged"):
+        Helper.load(tmp_path / "helper")
+
+
+def test_a_helper_without_memory(light_labels: Labels, tmp_path: Path) -> None:
+    helper = train_helper(light_labels, replace(QUICK, memory=0, epochs=1))
+    assert helper.memory is None
+    helper.save(tmp_path / "helper")
+    assert Helper.load(tmp_path / "helper").decide(["red"], Ledger(1)).success_probability == {}
+
+
+def test_memory_keeps_the_most_visited(light_labels: Labels) -> None:
+    tasks = sorted(set(light_labels.tasks))
+    few, every = (Memory.of(light_labels, tasks, 0, most) for most in (10, 10_000))
+    assert few is not None
+    assert every is not None
+    assert len(few.texts) == 10
+    assert few.visits.sum(axis=1).min() >= np.sort(every.visits.sum(axis=1))[-10]
+
+
+def test_figures_say_how_good_values_are(helper: Helper) -> None:
+    assert helper.figures["value_error"] < helper.figures["value_error_constant"]
+    assert 0 <= helper.figures["falls"] <= 1
+    assert helper.figures["recall_help"] > 0.8
+    assert helper.figures["share_help"] + helper.figures["share_nohelp"] == pytest.approx(1)
+
+
+def test_falls_are_counted() -> None:
+    """A plan that asks with one unit and waits with two: the helper learns to do so, and both falls are told."""
+    texts = [f"{word} {i}" for i in range(40) for word in ("red", "blue")]
+    rows = [(text, b, int((b == 1) == text.startswith("red") and b > 0)) for text in texts for b in (0, 1, 2)]
+    names, budgets, decisions = map(list, zip(*rows, strict=True))
+    examples = HelperExamples(
+        names, np.array(budgets)[:, None], np.array(decisions), np.ones(len(rows)),
+        [f"task {i // 12}" for i in range(len(rows))], ("nohelp", "help"),
+    )  # fmt: skip
+    figures = train_helper(examples, replace(QUICK, epochs=24)).figures
+    assert figures["agreement"] > 0.95
+    assert figures["falls_plan"] == pytest.approx(1 / 4)
+    assert figures["falls"] == pytest.approx(1 / 4, abs=0.05)
+
+
+def test_labels_of_few_visits_are_dropped_or_weigh_less() -> None:
+    """The lamp's decisions rest on one visit and are wrong; those of the door on ten."""
+    examples = HelperExamples(
+        ["lamp", "lamp", "door"], np.ones((3, 1), dtype=np.int64), np.array([1, 0, 1]), np.array([3.0, 1.0, 2.0]),
+        ["a", "b", "c"], ("nohelp", "help"), np.array([1.0, 10.0, 10.0]),
+    )  # fmt: skip
+    assert examples.counted(1, "drop", 0).weights.tolist() == [3, 1, 2]
+    assert examples.counted(4, "drop", 0).weights.tolist() == [0, 1, 2]
+    assert examples.counted(4, "down-weight", 0).weights.tolist() == [0.75, 1, 2]
+    assert examples.counted(4, "drop", 0).votes((1,)).weights[:, 1].tolist() == [[1, 0], [0, 2]]
+    with pytest.raises(ValueError, match="no training label rests on 50 visits"):
+        train_helper(examples, replace(QUICK, min_count=50, few="drop"))
+
+
+def test_few_is_reported(light_labels: Labels) -> None:
+    quick = replace(QUICK, epochs=1)
+    least = light_labels.support[light_labels.support > 0].min()
+    assert train_helper(light_labels, replace(quick, min_count=int(least))).figures["few"] == 0
+    assert train_helper(light_labels, replace(quick, min_count=10_000)).figures["few"] == 1
+
+
+def test_balance_gives_actions_equal_weight() -> None:
+    examples = HelperExamples(
+        ["a"] * 10, np.ones((10, 1), dtype=np.int64), np.array([1] + [0] * 9), np.ones(10), ["t"] * 10,
+        ("nohelp", "help"),
+    )  # fmt: skip
+    totals = [np.bincount(examples.decisions, examples.counted(1, "drop", b).weights) for b in (0, 0.5, 1)]
+    assert totals[0].tolist() == [9, 1]
+    assert totals[1][1] / totals[1][0] == pytest.approx(1 / 3)
+    assert totals[2][0] == pytest.approx(totals[2][1])
+
+
+# ---- calibration
+
+
+def test_calibrated_spending_is_the_plans(helper: Helper, light_labels: Labels) -> None:
+    """A helper that asks too early and one that hardly asks are both brought to the plan's spending."""
+    for bias in (9.0, -4.0):
+        biased = replace(helper, classifier=_Biased(helper.classifier, bias))
+        before = spending(biased, light_labels, "validation")
+        found = calibrate(biased, light_labels)
+        after = spending(found, light_labels, "validation")
+        gap = abs(before.helper - before.plan).max()
+        assert gap > 0.01
+        # thresholds fall between the few states of this model: one state more or less is asked in
+        assert abs(after.helper - after.plan).max() < (0.3 * gap if bias < 0 else gap + 1e-9)
+        assert found.figures["spent"] == pytest.approx(after.helper[-1].sum())
+        assert found.figures["spent_plan"] == pytest.approx(after.plan[-1].sum())
+
+
+class _Biased:
+    """A model that leans towards asking."""
+
+    form = "features"
+
+    def __init__(self, model, bias: float) -> None:
+        self.model, self.bias = model, bias
+
+    def decision_logits(self, texts, budgets):
+        return self.model.decision_logits(texts, budgets) + np.array([0.0, self.bias])
+
+
+def test_spending_is_what_a_simulation_spends(helper: Helper, light_labels: Labels) -> None:
+    """Against episodes played in the estimated model, deciding by text at every step."""
+    model, rng = light_labels.model, np.random.default_rng(0)
+    expected = spending(helper, light_labels).helper[2, 0]
+    tests = [t for t in lights() if t.task in set(helper.split["test"])]
+    alone = [t for t in tests if not t.helped] or tests
+    texts: dict[int, list[str]] = {}
+    order = np.argsort(~np.isin(light_labels.tasks, helper.split["test"]), kind="stable")
+    every = light_labels.texts()
+    for i in order:
+        known = texts.setdefault(int(light_labels.state[i]), [])
+        if len(known) < 3 and every[i] not in known:
+            known.append(every[i])
+    chosen = {
+        (state, left): int(helper.request_probabilities(t, [[left]] * len(t)).mean(axis=0).argmax())
+        for state, t in texts.items()
+        for left in (0, 1, 2)
+    }
+    rows = [model.mdp.transitions[name].toarray() for name in model.mdp.actions]
+    spent = []
+    for _ in range(4000):
+        state, left = model.state(alone[rng.integers(len(alone))], 0), 2
+        while state in texts:
+            action = chosen[state, left]
+            left -= action
+            state = int(rng.choice(model.mdp.n_states, p=rows[action][state]))
+        spent.append(2 - left)
+    assert np.mean(spent) == pytest.approx(expected, abs=0.05)
+
+
+def test_thresholds_decide_and_are_kept(helper: Helper, tmp_path: Path) -> None:
+    never = replace(helper, thresholds=(1.0, 1.0, 1.0))
+    always = replace(helper, thresholds=(0.0, 0.0, 0.0))
+    for text in ("red key", "green far"):
+        assert never.decide([text], Ledger(2)).action == "nohelp"
+        assert always.decide([text], Ledger(2)).action == "help"
+        assert always.decide([text], Ledger(0)).action == "nohelp"
+        assert always.choices([text], [[5]]).tolist() == [1]
+    assert "against a threshold of 0.00" in always.decide(["green far"], Ledger(2)).reason
+    always.save(tmp_path / "helper")
+    assert Helper.load(tmp_path / "helper").thresholds == (0.0, 0.0, 0.0)
+    with pytest.raises(ValueError, match="there are 2 thresholds; expected one for each of 3 budgets"):
+        replace(helper, thresholds=(0.5, 0.5))
+
+
+def test_calibration_up_to_a_budget(helper: Helper, light_labels: Labels) -> None:
+    found = calibrate(helper, light_labels, 1)
+    assert found.thresholds is not None
+    assert found.thresholds[2] == found.thresholds[1]
+    with pytest.raises(ValueError, match="budget is 9; expected at most"):
+        calibrate(helper, light_labels, 9)
+
+
+def test_calibration_needs_labels_of_the_same_kind(helper: Helper, light_labels: Labels) -> None:
+    with pytest.raises(ValueError, match="hold no validation task"):
+        calibrate(replace(helper, split={}), light_labels)
+    with pytest.raises(ValueError, match="the helper has"):
+        calibrate(replace(helper, costs={"help": (2,)}), light_labels)
+    small = label(light_labels.trajectories, light_labels.model, selfreg.solve(light_labels.model.mdp, 1))
+    with pytest.raises(ValueError, match=r"budgets up to \(1,\); the helper needs \(2,\)"):
+        calibrate(helper, small)
+
+
+def test_two_budgets_end_to_end(tmp_path: Path) -> None:
+    """Labels of two help types with budgets of their own: train, calibrate, save, decide, pay."""
+    rng, logs = np.random.default_rng(0), []
+    chance = {"red": {None: 0.1, "model": 0.9, "person": 0.2}, "blue": {None: 0.1, "model": 0.2, "person": 0.9}}
+    for i in range(400):
+        color, who = str(rng.choice(["red", "blue"])), [None, "model", "person"][rng.integers(3)]
+        won = float(rng.random() < chance[color][who])
+        logs.append(Trajectory(f"task {i % 20}", str(i), won, (Step(f"{color} light {i % 7}", intervention=who),)))
+    costs = {"model": (1, 0), "person": (0, 1)}
+    model = estimate_mdp(logs, Features(["class"], {"red": "red", "blue": "blue"}), costs=costs)
+    labels = label(logs, model, selfreg.solve(model.mdp, (1, 1)))
+    helper = calibrate(train_helper(labels, QUICK), labels)
+    assert helper.costs == costs
+    helper.save(tmp_path / "helper")
+    helper, ledger = Helper.load(tmp_path / "helper"), Ledger((1, 1))
+    for step, (text, action) in enumerate(
+        [("red light 3", "model"), ("blue light 3", "person"), ("red light", "nohelp")]
+    ):
+        decision = helper.decide([text], ledger)
+        assert decision.action == action
+        if action != "nohelp":
+            assert len(decision.price) == 2
+            assert ledger.charge("run", step, helper.costs[action])
+    assert ledger.left == (0, 0)
+
+
+# ---- bad input
+
+
+def test_labels_that_teach_nothing() -> None:
+    alone = [Trajectory("t", str(i), 1.0, (Step("x"),)) for i in range(5)]
+    model = estimate_mdp(alone, Features(["step"]))
+    with pytest.raises(ValueError, match="know no help type"):
+        train_helper(label(alone, model, selfreg.solve(model.mdp, 1)))
+    apart = [*alone, Trajectory("u", "h", 1.0, (Step("y", intervention="help"),))]
+    model = estimate_mdp(apart, Features(["class"], {"x": "x", "y": "y"}))
+    with pytest.raises(ValueError, match="in no labelled state were both going on alone and help tried"):
+        train_helper(label(apart, model, selfreg.solve(model.mdp, 1)))
+
+
+def test_bad_histories_and_budgets(helper: Helper) -> None:
+    with pytest.raises(TypeError, match=r"history\[1\] is 3; expected a Step or a str"):
+        helper.decide(["a", 3], Ledger(1))  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="budgets hold -1"):
+        helper.request_probabilities(["a"], [[-1]])
+    with pytest.raises(TypeError, match=r"texts\[0\] is None"):
+        HelperExamples([None], np.ones((1, 1), int), np.zeros(1, int), np.ones(1), ["t"], ("nohelp", "help"))  # type: ignore[list-item]
+
+
+def test_a_loss_that_is_not_finite_stops_training(light_labels: Labels) -> None:
+    with pytest.raises(ValueError, match=r"epoch 1, batch \d+ .*lower learning_rate"):
+        train_helper(light_labels, replace(QUICK, learning_rate=1e30))
+
+
+def test_no_room_on_disk_leaves_the_earlier_helper(helper: Helper, tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "helper"
+    helper.save(folder)
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+
+    def full(*arguments: object, **named: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Memory, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        helper.save(folder)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["helper"]
+
+
+def test_neighbours_count_their_own_visits(light_labels: Labels) -> None:
+    """All texts of an abstract state share its values, and none of them its visits."""
+    memory = Memory.of(light_labels, sorted(set(light_labels.tasks)), 0, 10_000)
+    assert memory is not None
+    assert memory.visits.sum() == len(light_labels.step)
+    helped = sum(step.intervention is not None for t in light_labels.trajectories for step in t.steps)
+    assert memory.visits[:, 1].sum() == helped

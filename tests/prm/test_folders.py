@@ -1,0 +1,194 @@
+"""Model folders that are damaged, foreign or do not fit on the disk: clear errors, earlier results intact."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import made
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from selfreg.prm import PRM, PRMConfig, train_prm
+from selfreg.prm.encoder import scratch
+
+QUICK = PRMConfig(hidden_size=32, layers=1, epochs=1, max_tokens=32)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "prm"
+    train_prm(made.colours(), QUICK).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    shutil.copytree(saved, tmp_path / "prm")
+    return tmp_path / "prm"
+
+
+def test_the_folder_is_standard(saved: Path) -> None:
+    model, tokenizer = (auto.from_pretrained(saved) for auto in (AutoModelForSequenceClassification, AutoTokenizer))
+    text, prm = "green door near", PRM.load(saved)
+    with torch.inference_mode():
+        logit = model(**tokenizer(text, return_tensors="pt")).logits.item()
+    assert logit == pytest.approx(prm.logits([text])[0], abs=1e-5)
+    card = (saved / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    assert f"{prm.figures['brier']:.4g} [{prm.figures['brier_low']:.4g}, {prm.figures['brier_high']:.4g}]" in card
+    assert "320 states of 20 tasks (200 episodes)" in card
+    assert "| validation | 3 |" in card
+    assert not any(path.suffix in (".bin", ".pt", ".pkl") for path in saved.iterdir())
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json", "selfreg.json"])
+def test_a_part_is_missing(folder: Path, missing: str) -> None:
+    (folder / missing).unlink()
+    with pytest.raises(ValueError, match="prm'"):
+        PRM.load(folder)
+
+
+@pytest.mark.parametrize("broken", ["config.json", "model.safetensors", "tokenizer.json", "selfreg.json"])
+@pytest.mark.parametrize("how", ["half", "empty", "noise"])
+def test_a_part_is_broken(folder: Path, broken: str, how: str) -> None:
+    content = (folder / broken).read_bytes()
+    noise = np.random.default_rng(0).bytes(len(content))
+    (folder / broken).write_bytes({"half": content[: len(content) // 2], "empty": b"", "noise": noise}[how])
+    with pytest.raises(ValueError, match="prm"):
+        PRM.load(folder)
+
+
+def test_weights_that_are_not_there_are_not_made_up(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    gone = next(name for name in weights if "attention" in name)
+    save_file({n: w for n, w in weights.items() if n != gone}, folder / "model.safetensors", {"format": "pt"})
+    for use in (
+        lambda: PRM.load(folder),
+        lambda: train_prm(made.colours(), dataclasses.replace(QUICK, model=str(folder))),
+    ):
+        with pytest.raises(ValueError, match=f"lacks 1 weights or has them in another size: {gone}"):
+            use()
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    head = {n: w for n, w in weights.items() if not n.startswith("classifier")}
+    save_file(head, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="lacks 2 weights"):  # a folder of ours has its head
+        PRM.load(folder)
+
+
+def test_another_size_than_the_configuration_says(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 32}))
+    with pytest.raises(ValueError, match=r"another size|cannot be loaded"):
+        train_prm(made.colours(), dataclasses.replace(QUICK, model=str(folder)))
+
+
+def test_a_record_that_lacks_something(folder: Path) -> None:
+    record = json.loads((folder / "selfreg.json").read_text())
+    del record["calibration"]
+    (folder / "selfreg.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"is damaged: its selfreg.json or weights lack 'calibration'"):
+        PRM.load(folder)
+    (folder / "selfreg.json").write_text(json.dumps({**record, "kind": "oracle", "calibration": {}}))
+    with pytest.raises(ValueError, match="a PRM of kind 'oracle'"):
+        PRM.load(folder)
+
+
+def test_a_tokenizer_of_another_model(folder: Path) -> None:
+    words = [f"{a}{b}" for a in made.WORDS for b in made.WORDS]
+    _, larger = scratch(1, [" ".join(words)] * 3, QUICK)
+    larger.save_pretrained(folder)
+    for use in (
+        lambda: PRM.load(folder),
+        lambda: train_prm(made.colours(), dataclasses.replace(QUICK, model=str(folder))),
+    ):
+        with pytest.raises(ValueError, match="they do not belong together"):
+            use()
+
+
+def test_pickled_weights_only(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save({"weight": torch.zeros(3)}, folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="pickled weights are refused"):
+        PRM.load(folder)
+    with pytest.raises(ValueError, match="pickled weights are refused"):
+        train_prm(made.colours(), dataclasses.replace(QUICK, model=str(folder)))
+    with pytest.raises(ValueError, match="pickled weights are refused"):
+        train_prm(made.colours(), dataclasses.replace(QUICK, kind="embedding", model=str(folder)))
+
+
+def test_no_such_model(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot be loaded from safetensors"):
+        train_prm(made.colours(), dataclasses.replace(QUICK, model=str(tmp_path / "nothing")))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"holds no \*\.safetensors"):
+        train_prm(made.colours(), dataclasses.replace(QUICK, model=str(tmp_path / "empty")))
+
+
+@pytest.mark.parametrize("kind", ["tfidf", "embedding"])
+def test_damaged_plain_models(kind: str, tmp_path: Path) -> None:
+    encoder = made.pretrained_folder("bert", tmp_path / "bert")
+    config = PRMConfig(kind=kind, model=str(encoder), max_tokens=32)
+    train_prm(made.colours(), config).save(tmp_path / "prm")
+    content = (tmp_path / "prm" / "weights.npz").read_bytes()
+    for damaged in (content[:100], b"", b"\x80\x04N."):  # the last is a pickle
+        (tmp_path / "prm" / "weights.npz").write_bytes(damaged)
+        with pytest.raises(ValueError, match="is damaged"):
+            PRM.load(tmp_path / "prm")
+    np.savez(tmp_path / "prm" / "weights.npz", idf=np.array([object()], dtype=object))
+    with pytest.raises(ValueError, match="is damaged"):
+        PRM.load(tmp_path / "prm")
+    (tmp_path / "prm" / "weights.npz").unlink()
+    with pytest.raises(ValueError, match="is damaged"):
+        PRM.load(tmp_path / "prm")
+
+
+NO_ROOM = """
+import resource, signal, sys
+import made
+from selfreg.prm import PRM, PRMConfig, train_prm
+prm = PRM.load(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # the kernel refuses every write beyond
+try:
+    if sys.argv[3] == "save":
+        prm.save(sys.argv[2])
+    else:
+        config = PRMConfig(hidden_size=32, layers=1, epochs=1, max_tokens=32)
+        train_prm(made.colours(), config, checkpoint=sys.argv[2])
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of file sizes are POSIX")
+@pytest.mark.parametrize("what", ["save", "checkpoint"])
+def test_no_room_on_the_disk(folder: Path, tmp_path: Path, what: str) -> None:
+    """A write that the system refuses: a clear error, what was there stays, nothing half-written is left."""
+    target = tmp_path / "there"
+    if what == "save":
+        shutil.copytree(folder, target)
+        before = {path.name: path.read_bytes() for path in target.iterdir()}
+    listed = sorted(path.name for path in tmp_path.iterdir())
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+    }
+    command = [sys.executable, "-c", NO_ROOM, str(folder), str(target), what]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "there" in done.stdout
+    assert "could not be written, and is as it was before" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == listed
+    if what == "save":
+        assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+        PRM.load(target)
