@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import selfreg
-from benchmarks import instances, peers, pools, solver
+from benchmarks import helper, instances, peers, pools, solver
+from selfreg.helper import HelperExamples
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -138,3 +139,39 @@ def test_pools_peer_gives_the_best_mixture() -> None:
     mdp, limits = pools.with_person(instances.instance_t()), (0.7, 0.2)
     best = selfreg.constrained(mdp, 2, limits)
     assert pools.occupancy(mdp, 2, limits)() == pytest.approx(best.success, abs=pools.LP_ERROR)
+
+
+def test_agreement_counts_what_decisions_are_worth() -> None:
+    """By hand: task a meets 3 of 4 and task b 1 of 2; at budget 1 only the first entry counts."""
+    test = HelperExamples(
+        ["x", "y", "z"], np.array([[1], [2], [2]]), np.array([1, 0, 1]), np.array([3.0, 1.0, 2.0]),
+        ["a", "a", "b"], ("nohelp", "help"),
+    )  # fmt: skip
+    one = helper.Result("one", 0, test, np.array([True, False, False]))
+    none = helper.Result("none", 0, test, np.zeros(3, dtype=bool))
+    assert helper.agreement([one]).mean == pytest.approx(3 / 6)
+    assert helper.agreement([one, none]).mean == pytest.approx(3 / 12)
+    assert helper.agreement([one], [none]).mean == pytest.approx(3 / 6)
+    assert helper.agreement([one], budget=1).mean == 1
+    assert helper.agreement([one], budget=2).mean == 0
+    low, high = helper.agreement([one])[1:]
+    assert (low, high) == (0, 3 / 4), "both tasks drawn from b, or both from a"
+
+
+def test_helper_baselines_learn_what_they_can() -> None:
+    """Low scores and the word `bad` mean help at budget 2; at budget 1 there is nothing to learn but the majority."""
+    rows = [(f"{word} {i}", [b], int(b == 2 and word == "bad"), f"task {i}")
+            for i in range(30) for word in ("bad", "good") for b in (1, 2)]  # fmt: skip
+    texts, budgets, decisions, tasks = map(list, zip(*rows, strict=True))
+    examples = HelperExamples(
+        texts, np.array(budgets), np.array(decisions), np.ones(len(rows)), tasks, ("nohelp", "help")
+    )
+    parts = [examples.of([f"task {i}" for i in part]) for part in (range(20), range(20, 25), range(25, 30))]
+
+    class Scores:
+        def score(self, texts: list[str]) -> np.ndarray:
+            return np.array([0.2 if text.startswith("bad") else 0.8 for text in texts])
+
+    case = helper.Case(None, Scores(), None)  # type: ignore[arg-type]
+    for rule, right in ((helper.majority, 0.75), (helper.prm_threshold, 1.0), (helper.tfidf, 1.0)):
+        assert (rule(case, *parts) == parts[2].decisions).mean() == right, rule

@@ -48,3 +48,10 @@ def test_the_example_log_is_what_its_script_writes() -> None:
     script = README.parent / "examples" / "make_tickets.py"
     done = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, text=True)
     assert done.stdout == script.with_name("tickets.jsonl").read_text()
+
+
+def test_documented_ledger(tmp_path) -> None:
+    page = (README.parent / "docs" / "helper.md").read_text()
+    code, printed = re.search(r"```python\n(from selfreg.ledger.*?)```\n\n```\n(.*?)```", page, re.DOTALL).groups()
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout == printed
