@@ -16,6 +16,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from selfreg.data import Step, Trajectory
 from selfreg.prm import PRM, PRMConfig, train_prm
 from selfreg.prm.encoder import scratch
 
@@ -103,14 +104,18 @@ def test_a_record_that_lacks_something(folder: Path) -> None:
         PRM.load(folder)
 
 
-def test_a_tokenizer_of_another_model(folder: Path) -> None:
-    words = [f"{a}{b}" for a in made.WORDS for b in made.WORDS]
-    _, larger = scratch(1, [" ".join(words)] * 3, QUICK)
-    larger.save_pretrained(folder)
-    for use in (
-        lambda: PRM.load(folder),
-        lambda: train_prm(made.colours(), dataclasses.replace(QUICK, model=str(folder))),
-    ):
+@pytest.mark.parametrize("whose", ["larger", "smaller"])
+def test_a_tokenizer_of_another_model(tmp_path: Path, whose: str) -> None:
+    """Of a model with many more, or many fewer, tokens."""
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcdefghij"), 8)) for _ in range(300)]
+    logs = [Trajectory(f"t{i}", f"e{i}", float(i % 2), (Step(f"{word} {word}"),)) for i, word in enumerate(words)]
+    few, many = (dataclasses.replace(QUICK, vocabulary_size=size) for size in (300, 4096))
+    own, other = (few, many) if whose == "larger" else (many, few)
+    folder = tmp_path / "prm"
+    train_prm(logs, own).save(folder)
+    scratch(1, [t.steps[0].state for t in logs], other)[1].save_pretrained(folder)
+    for use in (lambda: PRM.load(folder), lambda: train_prm(logs, dataclasses.replace(QUICK, model=str(folder)))):
         with pytest.raises(ValueError, match="they do not belong together"):
             use()
 
@@ -155,6 +160,7 @@ def test_damaged_plain_models(kind: str, tmp_path: Path) -> None:
 NO_ROOM = """
 import resource, signal, sys
 import made
+from selfreg.data import Step, Trajectory
 from selfreg.prm import PRM, PRMConfig, train_prm
 prm = PRM.load(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
