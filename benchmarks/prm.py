@@ -46,10 +46,13 @@ class Result(NamedTuple):
     seconds: float
 
 
-def mint(folder: Path) -> list[Trajectory]:
-    """The actor's episodes without help."""
-    where = {"actor": [ACTOR], "helper": ["null"]}
-    return list(read_trajectories(folder / MINT, "jsonl", roles=ROLES, where=where))
+def mint(folder: Path, judged: bool = False) -> list[Trajectory]:
+    """The actor's episodes without help; with `judged`, also those with GPT-4's feedback (GOOD, BAD)."""
+    if not judged:
+        where = {"actor": [ACTOR], "helper": ["null"]}
+        return list(read_trajectories(folder / MINT, "jsonl", roles=ROLES, where=where))
+    roles = {**ROLES, "label": "label", "intervention": "helper"}
+    return list(read_trajectories(folder / MINT, "jsonl", roles=roles, where={"actor": [ACTOR]}))
 
 
 def mistakes(folder: Path) -> list[Trajectory]:
@@ -62,16 +65,19 @@ def mistakes(folder: Path) -> list[Trajectory]:
     return chosen
 
 
-def results(logs: Sequence[Trajectory], models: dict[str, PRMConfig], seeds: int) -> list[Result]:
-    """Every model on every split."""
+def results(
+    logs: Sequence[Trajectory], models: dict[str, PRMConfig], seeds: int, judged: Sequence[Trajectory] = ()
+) -> list[Result]:
+    """Every model on every split; those that learn from labels too on the judged logs, of the same tasks."""
     found = []
     for seed in range(seeds):
         for name, config in models.items():
             config = dataclasses.replace(config, seed=seed)
+            used = judged if config.targets == "both" else logs
             begin = perf_counter()
-            prm = train_prm(logs, config)
+            prm = train_prm(used, config)
             seconds = perf_counter() - begin
-            visits = visits_of(logs, config)[1].of(prm.split["test"])
+            visits = visits_of(used, config)[1].of(prm.split["test"])
             found.append(Result(name, seed, scores(prm, visits), visits, seconds))
             print(f"  {name}, split {seed}: {seconds:.0f} s", file=sys.stderr, flush=True)
     return found
@@ -163,7 +169,8 @@ def show_mint(folder: Path, encoder: str | None, finetune: bool, seeds: int) -> 
     """P(success) of MINT's actor."""
     logs = mint(folder)
     used = models(encoder, finetune, "outcomes")
-    found = results(logs, used, seeds)
+    used["tfidf, labels too"] = dataclasses.replace(used["tfidf"], targets="both")
+    found = results(logs, used, seeds, mint(folder, judged=True))
     tasks = {t.task for t in logs}
     rate = np.mean([t.outcome for t in logs if t.outcome is not None])
     print(f"\nMINT, {ACTOR} alone: {len(logs)} episodes of {len(tasks)} tasks, {rate:.1%} succeed; {seeds} splits\n")
