@@ -4,18 +4,24 @@ from selfreg.estimate.abstraction import ExactKey, Features, Key, StateAbstracti
 from selfreg.estimate.counts import Counts, count
 from selfreg.estimate.coverage import Coverage, coverage
 from selfreg.estimate.model import EstimatedModel, estimate_mdp
+from selfreg.estimate.uncertainty import Band, CrossFit, Uncertainty, cross_fit, uncertainty
 
 __all__ = [
+    "Band",
     "Counts",
     "Coverage",
+    "CrossFit",
     "EstimatedModel",
     "ExactKey",
     "Features",
     "Key",
     "StateAbstraction",
+    "Uncertainty",
     "count",
     "coverage",
+    "cross_fit",
     "estimate_mdp",
     "from_description",
     "load_classes",
+    "uncertainty",
 ]
