@@ -249,7 +249,7 @@ def memory(mdp: InterventionMDP, budget: tuple[int, ...], implementation: str | 
     lattice = budget_lattice(mdp, budget, implementation)
     entries, n = sum(matrix.nnz for matrix in mdp.transitions.values()), mdp.n_states
     values = 8 * n * prod(lattice.shape)
-    return (
+    return int(
         16 * entries + 8 * n * len(mdp.actions) + values * (1 if isinstance(lattice.structure, Levels) else 3) * 9 // 8
     )
 

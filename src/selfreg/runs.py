@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 
 from selfreg import __version__
@@ -166,6 +167,18 @@ class RunFolder:
             if file["value"].shape[0] != model.mdp.n_states:
                 raise ValueError(f"{self.path}: solution.npz is of another model; run `selfreg solve` again")
             return Solution(model.mdp, budget, file["value"], file["policy"], float(file["bound"]))
+
+    def write_asks(self, asks: npt.NDArray[np.float64]) -> None:
+        """Write uncertainty.npz: the share of resampled plans that ask, by abstract state and budget."""
+        _write_npz(self.path / "uncertainty.npz", {"asks": asks})
+
+    def asks(self) -> npt.NDArray[np.float64] | None:
+        """Read uncertainty.npz; None where the run has none."""
+        if not self.has("uncertainty.npz"):
+            return None
+        with np.load(self.path / "uncertainty.npz", allow_pickle=False) as file:
+            found: npt.NDArray[np.float64] = file["asks"]
+        return found
 
     # ---- summary
 

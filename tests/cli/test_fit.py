@@ -19,6 +19,12 @@ from selfreg.runs import RunFolder
 CLASSES = Path(__file__).parents[2] / "examples" / "mint_classes.toml"
 
 
+@pytest.fixture(autouse=True)
+def few_samples(monkeypatch) -> None:
+    """The default number of resampled models is tested by the documented example."""
+    monkeypatch.setattr("selfreg.cli.solve.SAMPLES", 5)
+
+
 @pytest.fixture
 def log(tmp_path) -> Path:
     """40 tasks, alone and helped: after an error the agent alone mostly fails; help mostly rescues."""
@@ -50,6 +56,7 @@ def test_fit_makes_a_whole_run_folder(log, tmp_path, capsys) -> None:
     assert "planned" in printed
     assert "report:" in printed
     files = {"run.toml", "trajectories.parquet", "model.npz", "solution.npz", "labels.parquet", "summary.json"}
+    files |= {"uncertainty.npz"}
     assert {p.name for p in out.iterdir()} == files | {"report.html"}
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
     summary = json.loads((out / "summary.json").read_text())
@@ -59,6 +66,9 @@ def test_fit_makes_a_whole_run_folder(log, tmp_path, capsys) -> None:
     assert summary["success"][0] == pytest.approx(summary["unhelped"]["success"], abs=1e-12)
     assert np.all(np.diff(summary["success"]) >= 0)
     assert all(u <= b + 1e-12 for u, b in zip(summary["usage"], summary["budgets"], strict=True))
+    trust = summary["uncertainty"]
+    assert np.all(np.array(trust["success"]["low"]) <= np.array(trust["success"]["high"]))
+    assert len(trust["cross_fit"]["crossed"]) == 3
     labels = pq.read_table(out / "labels.parquet")
     assert labels.num_rows == 80 * 2 * 3
     assert set(labels["decision"].to_pylist()) == {"nohelp", "person"}

@@ -39,6 +39,7 @@ def command(
     helper: Annotated[bool, typer.Option("--helper", help="Also train a helper (extra `ml`).")] = False,
     model: Model = None,
     history: History = 4,
+    samples: options.Samples = None,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -58,7 +59,7 @@ def command(
             states = abstraction(run, trajectories, state, classes, bins=bins)
             estimated = estimate(run, trajectories, states, kappa, charges, borrow_help)
         with stage("solve", seconds):
-            solution = solve(run, trajectories, estimated, limit)
+            solution = solve(run, trajectories, estimated, limit, samples)
         with stage("label", seconds):
             labels = label(run, trajectories, estimated, solution)
         if helper:

@@ -60,6 +60,13 @@ Cost = Annotated[
     list[str] | None,
     typer.Option(metavar="HELP=UNITS", help="Cost of a help type (1, or 1,0 for two budgets); default: as logged."),
 ]
+Samples = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Models resampled by task for intervals, at least 2; 0 for none. By default 200 where that takes seconds.",
+    ),
+]
 BorrowHelp = Annotated[
     bool, typer.Option("--borrow-help", help="Where help was never tried, take the row of a coarser class of states.")
 ]

@@ -10,26 +10,82 @@ import numpy as np
 from selfreg.cli import options
 from selfreg.cli.terminal import table
 from selfreg.data import Trajectory
-from selfreg.estimate import EstimatedModel
+from selfreg.estimate import EstimatedModel, ExactKey, cross_fit, uncertainty
 from selfreg.policy import expected_usage
 from selfreg.runs import RunFolder
 from selfreg.solve import Solution
 from selfreg.solve import solve as solve_mdp
 
 SCHEMA = "selfreg.summary/1"
+# Models resampled where nothing else is asked for, and states up to which that takes seconds.
+SAMPLES, CHEAP_STATES = 200, 2000
 
 
 def solve(
-    run: RunFolder, trajectories: Sequence[Trajectory], model: EstimatedModel, budget: int | tuple[int, ...]
+    run: RunFolder,
+    trajectories: Sequence[Trajectory],
+    model: EstimatedModel,
+    budget: int | tuple[int, ...],
+    samples: int | None = 0,
 ) -> Solution:
-    """Solve the run's model and write solution.npz and summary.json."""
+    """Solve the run's model and write solution.npz and summary.json; with `samples`, uncertainty.npz too."""
     if len(model.mdp.actions) == 1 and not isinstance(budget, int):
         budget = budget[0]  # without help there is nothing to tell several budgets apart
     solution = solve_mdp(model.mdp, budget)
     run.write_solution(solution)
-    run.write_summary(summarise(trajectories, model, solution))
-    run.record("solve", {"budget": list(solution.budget)})
+    summary = summarise(trajectories, model, solution)
+    wanted = _samples(run, model, summary["tasks"], samples)
+    (run.path / "uncertainty.npz").unlink(missing_ok=True)
+    if wanted:
+        summary["uncertainty"] = _uncertainty(run, trajectories, model, budget, wanted)
+    run.write_summary(summary)
+    run.record("solve", {"budget": list(solution.budget), "samples": wanted})
     return solution
+
+
+def _samples(run: RunFolder, model: EstimatedModel, tasks: int, asked: int | None) -> int:
+    """Samples asked for; by default as many as take seconds, and none where there is one task or a PRM to score by."""
+    if asked is not None:
+        return asked
+    cheap = tasks > 1 and model.mdp.n_states <= CHEAP_STATES and not run.has("prm")
+    return SAMPLES if cheap else 0
+
+
+def _uncertainty(
+    run: RunFolder,
+    trajectories: Sequence[Trajectory],
+    model: EstimatedModel,
+    budget: int | tuple[int, ...],
+    samples: int,
+) -> dict[str, Any]:
+    """What summary.json says of intervals and optimism; also writes uncertainty.npz."""
+    prm = None
+    if run.has("prm"):
+        from selfreg.prm import PRM
+
+        prm = PRM.load(run.path / "prm")
+    borrow = bool(run.settings().get("estimate", {}).get("borrow_help", False))
+    how: dict[str, Any] = {
+        "kappa": model.kappa,
+        "prm": prm,
+        "costs": dict(model.mdp.costs) or None,
+        "borrow_help": borrow,
+    }
+    bands = uncertainty(trajectories, model.abstraction, budget, samples=samples, **how)
+    run.write_asks(bands.asks)
+    crossed = None
+    if not isinstance(model.abstraction, ExactKey):
+        halves = cross_fit(trajectories, model.abstraction, budget, **how)
+        crossed = {name: getattr(halves, name).ravel().tolist() for name in ("naive_half", "crossed", "low", "high")}
+        crossed["splits"] = halves.splits
+    return {
+        "method": bands.method,
+        "confidence": bands.confidence,
+        "samples": bands.samples,
+        "success": {"low": bands.success.low.ravel().tolist(), "high": bands.success.high.ravel().tolist()},
+        "usage": {"low": bands.usage.low.ravel().tolist(), "high": bands.usage.high.ravel().tolist()},
+        "cross_fit": crossed,
+    }
 
 
 def summarise(trajectories: Sequence[Trajectory], model: EstimatedModel, solution: Solution) -> dict[str, Any]:
@@ -63,16 +119,25 @@ def summarise(trajectories: Sequence[Trajectory], model: EstimatedModel, solutio
 
 
 def show(summary: dict[str, Any]) -> None:
-    """Print planned success and usage."""
+    """Print planned success and usage, with intervals where there are some."""
     rows = [
         [str(b), f"{s:.4f}", f"{u:.3f}" if isinstance(u, float) else " ".join(f"{x:.3f}" for x in u)]
         for b, s, u in zip(summary["budgets"], summary["success"], summary["usage"], strict=True)
     ]
-    table("planned", ["budget", "success", "help used"], rows)
+    columns, trust = ["budget", "success", "help used"], summary.get("uncertainty")
+    if trust:
+        columns.append(f"success, {100 * trust['confidence']:.0f}% interval")
+        for row, low, high in zip(rows, trust["success"]["low"], trust["success"]["high"], strict=True):
+            row.append(f"{low:.4f} to {high:.4f}")
+    if trust and trust["cross_fit"]:
+        columns.append("on tasks not planned with")
+        for row, crossed in zip(rows, trust["cross_fit"]["crossed"], strict=True):
+            row.append(f"{crossed:.4f}")
+    table("planned", columns, rows)
 
 
-def command(run: options.RunArgument, budget: options.Budget = "5") -> None:
+def command(run: options.RunArgument, budget: options.Budget = "5", samples: options.Samples = None) -> None:
     """Solve the run's model for every budget up to the one given."""
     folder = RunFolder.open(run)
-    solve(folder, folder.trajectories(), folder.model(), options.integers("--budget", budget))
+    solve(folder, folder.trajectories(), folder.model(), options.integers("--budget", budget), samples)
     show(folder.summary())

@@ -5,19 +5,25 @@ from selfreg.estimate.counts import Counts, count
 from selfreg.estimate.coverage import Coverage, coverage
 from selfreg.estimate.model import EstimatedModel, estimate_mdp
 from selfreg.estimate.score_bins import ScoreBins, from_description
+from selfreg.estimate.uncertainty import Band, CrossFit, Uncertainty, cross_fit, uncertainty
 
 __all__ = [
+    "Band",
     "Counts",
     "Coverage",
+    "CrossFit",
     "EstimatedModel",
     "ExactKey",
     "Features",
     "Key",
     "ScoreBins",
     "StateAbstraction",
+    "Uncertainty",
     "count",
     "coverage",
+    "cross_fit",
     "estimate_mdp",
     "from_description",
     "load_classes",
+    "uncertainty",
 ]

@@ -40,9 +40,10 @@ def write_report(run: RunFolder) -> None:
         summary=summary,
         title=_title(settings),
         rows=list(zip(summary["budgets"], summary["success"], summary["usage"], strict=True)),
+        trust=summary.get("uncertainty"),
         value_plot=plots.value_by_budget(summary) if single else None,
         step_plot=_step_plot(run) if single and len(model.mdp.actions) > 1 else None,
-        states=_states(model, solution, trajectories),
+        states=_states(model, solution, trajectories, run.asks()),
         coverage=covered,
         coverage_plot=plots.coverage(covered, summary["budgets"] if single else None),
         evaluation=_evaluation(summary),
@@ -89,7 +90,12 @@ def _step_plot(run: RunFolder) -> str | None:
     return plots.help_by_step(share[1:], list(range(1, shape[0])))
 
 
-def _states(model: EstimatedModel, solution: Solution, trajectories: list[Trajectory]) -> list[dict[str, Any]]:
+def _states(
+    model: EstimatedModel,
+    solution: Solution,
+    trajectories: list[Trajectory],
+    asks: npt.NDArray[np.float64] | None,
+) -> list[dict[str, Any]]:
     """Abstract states at which help is worth most in all: advantage times visits, at the largest budget."""
     actions, n = model.mdp.actions, model.mdp.n_states
     if len(actions) == 1:
@@ -107,6 +113,7 @@ def _states(model: EstimatedModel, solution: Solution, trajectories: list[Trajec
             "visits": {name: int(model.counts.visits[name][i]) for name in actions},
             "alone": float(q[0, i]),
             "helped": float(best[i]),
+            "sure": None if asks is None else float(asks[i].ravel()[-1]),
             "from": int(np.argmax(row)) if len(solution.budget) == 1 and row.any() else None,
         }
         for i, row in zip(chosen, asking, strict=True)

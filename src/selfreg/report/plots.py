@@ -37,7 +37,17 @@ def value_by_budget(summary: Mapping[str, Any]) -> str:
     """Planned success, and planned usage, against one budget."""
     budgets = summary["budgets"]
     figure, (left, right) = _figure(1, 2, (9.0, 3.2))
-    left.plot(budgets, summary["success"], color=STYLE["plan"][0], marker="o")
+    trust = summary.get("uncertainty")
+    if trust:
+        for axes, what in ((left, "success"), (right, "usage")):
+            band = trust[what]
+            axes.fill_between(budgets, band["low"], band["high"], color=STYLE["plan"][0], alpha=0.15, lw=0)
+    if trust and trust["cross_fit"]:
+        crossed = trust["cross_fit"]["crossed"]
+        left.plot(budgets, crossed, color=STYLE["helper"][0], marker="v", linestyle="-.", label="on other tasks")
+    left.plot(budgets, summary["success"], color=STYLE["plan"][0], marker="o", label="planned")
+    if trust and trust["cross_fit"]:
+        left.legend(frameon=False, fontsize=8, loc="lower right")
     # The curve starts near the unhelped rate and rises: labels stand where it is not.
     for name, style, place, side in (("unhelped", ":", budgets[-1], "right"), ("helped", "--", budgets[0], "left")):
         if summary[name]["success"] is not None:

@@ -1,0 +1,117 @@
+"""Intervals and pessimism where the truth is known: `python -m benchmarks honesty [--episodes 200 1000]`.
+
+Random worlds of 4 steps and 6 kinds of state; every repeat draws a world and a log with help at random moments, two
+episodes a task. Means over the repeats, with standard errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+import selfreg
+from selfreg.data import Step, Trajectory
+from selfreg.estimate import EstimatedModel, Features, cross_fit, estimate_mdp, uncertainty
+from selfreg.policy import policy_value
+
+Floats = npt.NDArray[np.float64]
+
+STEPS, KINDS, BUDGET = 4, 6, 3
+FEATURES = Features(["step", "class"], {f"k{k}": f"^k{k}$" for k in range(KINDS)})
+
+
+class World(NamedTuple):
+    """State step * KINDS + kind; then success and failure."""
+
+    mdp: selfreg.InterventionMDP
+    start: Floats
+
+
+def random_world(generator: np.random.Generator) -> World:
+    """Rows with Dirichlet weights over kinds; the last step ends well more often in kinds of a high number."""
+    n = STEPS * KINDS + 2
+    matrices = {}
+    for name, drift in (("nohelp", 0.0), ("help", 0.8)):
+        matrices[name] = np.zeros((n, n))
+        for s in range(n - 2):
+            step, kind = divmod(s, KINDS)
+            if step < STEPS - 1:
+                likely = np.exp(-0.5 * (np.arange(KINDS) - kind - drift) ** 2)
+                row = generator.dirichlet(2.0 * likely + 0.05)
+                matrices[name][s, (step + 1) * KINDS : (step + 2) * KINDS] = row
+            else:
+                won = 1 / (1 + np.exp(-(kind - KINDS / 2 + drift + 0.5 * generator.standard_normal())))
+                matrices[name][s, -2:] = won, 1 - won
+    start = np.zeros(n)
+    start[:KINDS] = generator.dirichlet(np.full(KINDS, 2.0))
+    terminal = np.concatenate([np.full(n - 2, np.nan), [1.0, 0.0]])
+    return World(selfreg.InterventionMDP(matrices, terminal, {"help": 1}), start)
+
+
+def sample_log(world: World, episodes: int, generator: np.random.Generator, rate: float = 0.3) -> list[Trajectory]:
+    """Two thirds of the episodes run alone, the others with help at random moments; two episodes a task."""
+    dense = [world.mdp.transitions[name].toarray().cumsum(axis=1) for name in ("nohelp", "help")]
+    first, result = world.start.cumsum(), []
+    for i in range(episodes):
+        s, steps = int(np.searchsorted(first, generator.random() * first[-1])), []
+        while s < STEPS * KINDS:
+            a = int(i % 3 == 0 and generator.random() < rate)
+            steps.append(Step(f"k{s % KINDS}", intervention="help" if a else None))
+            s = int(np.searchsorted(dense[a][s], generator.random() * dense[a][s][-1]))
+        result.append(Trajectory(f"t{i // 2}", str(i), float(s == STEPS * KINDS), tuple(steps)))
+    return result
+
+
+def in_world(world: World, model: EstimatedModel, policy: npt.NDArray[np.int8]) -> Floats:
+    """True success of a plan from the start, by budget; alone in states that it does not know."""
+    known = np.zeros((world.mdp.n_states, policy.shape[1]), np.int8)
+    for i, (step, kind) in enumerate(model.counts.keys):
+        known[int(str(step)) * KINDS + int(str(kind)[1:])] = policy[i]
+    return np.asarray(world.start @ policy_value(world.mdp, known))
+
+
+def one_repeat(episodes: int, samples: int, seed: int) -> dict[str, Floats]:
+    """Figures of one world and log, by budget."""
+    generator = np.random.default_rng([seed, episodes])
+    world = random_world(generator)
+    log = sample_log(world, episodes, generator)
+    model = estimate_mdp(log, FEATURES)
+    plan = selfreg.solve(model.mdp, BUDGET)
+    optimum, kept = world.start @ selfreg.solve(world.mdp, BUDGET).value, in_world(world, model, plan.policy)
+    result = {"optimism": model.success(plan) - kept, "regret": optimum - kept}
+    for method in ("bootstrap", "dirichlet"):
+        band = uncertainty(log, FEATURES, BUDGET, method=method, samples=samples, seed=seed).success
+        result[f"{method} covers the optimum"] = ((band.low <= optimum) & (optimum <= band.high)).astype(float)
+        result[f"{method} covers the plan"] = ((band.low <= kept) & (kept <= band.high)).astype(float)
+    crossed = cross_fit(log, FEATURES, BUDGET, splits=5, seed=seed)
+    result["cross-fitted less kept"] = crossed.crossed - kept
+    for name, sets in (
+        ("L1", selfreg.L1(confidence=0.9)),
+        ("L1 joint", selfreg.L1(confidence=0.9, joint=True)),
+        ("intervals", selfreg.Intervals(confidence=0.9)),
+    ):
+        robust = selfreg.solve(model.mdp, BUDGET, robust=sets)
+        true = in_world(world, model, robust.policy)
+        result[f"{name}: value is a lower bound"] = (model.success(robust) <= true + 1e-9).astype(float)
+        result[f"{name}: kept less plain plan's"] = true - kept
+        result[f"{name}: promised"] = model.success(robust)
+    return result
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks honesty", description=__doc__)
+    parser.add_argument("--episodes", type=int, nargs="+", default=[200, 1000, 5000])
+    parser.add_argument("--repeats", type=int, default=200)
+    parser.add_argument("--samples", type=int, default=100)
+    options = parser.parse_args(arguments)
+    for episodes in options.episodes:
+        repeats = [one_repeat(episodes, options.samples, seed) for seed in range(options.repeats)]
+        print(f"\n{episodes} episodes, {options.repeats} repeats: mean by budget 0..{BUDGET} (standard error)")
+        for name in repeats[0]:
+            values = np.stack([one[name] for one in repeats])
+            error = values.std(axis=0, ddof=1) / np.sqrt(len(values))
+            shown = "  ".join(f"{m:+.3f} ({e:.3f})" for m, e in zip(values.mean(axis=0), error, strict=True))
+            print(f"{name:34} {shown}")
