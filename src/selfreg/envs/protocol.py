@@ -213,6 +213,13 @@ class AssistedEnvironment:
         self._state = None
         return Step(before.state, ", ".join(actions), before.key, intervention, cost)
 
+    def take(self, action: int) -> Step:
+        """Take one step with a given action, in place of the agent's; ValueError as for `step`."""
+        if self.done:
+            raise ValueError("the episode is over; expected reset() before the next take()")
+        before, self._state = self.state(), None
+        return Step(before.state, self._act(action), before.key)
+
     def _act(self, action: int) -> str:
         self.environment.step(action)
         return self.environment.action_names[action]

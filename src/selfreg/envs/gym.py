@@ -1,0 +1,219 @@
+"""Gymnasium environments, and help as an extra action, so that others' agents and algorithms fit.
+
+Importing this module registers "selfreg/Household-v0" and "selfreg/BabyAI-v0";
+``gymnasium.make("selfreg.envs.gym:selfreg/Household-v0")`` imports it first.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from selfreg import _validate
+from selfreg._extras import needs
+from selfreg.envs.babyai import BabyAIConfig, make_babyai, split_tasks
+from selfreg.envs.features import hashed_words
+from selfreg.envs.household import HouseholdConfig, household_tasks, make_household
+from selfreg.envs.protocol import AssistedEnvironment, Intervention
+
+with needs("envs", "selfreg.envs.gym"):
+    import gymnasium
+    from gymnasium import spaces
+
+MAX_TEXT = 4096
+N_TASKS = 1000
+REFUSALS = 100
+
+
+class WorldEnv(gymnasium.Env):  # type: ignore[misc]
+    """An environment of this package as a Gymnasium environment, with its own actions.
+
+    The reward is the outcome, when the episode ends; the steps left are part of the state, so that running out of them
+    terminates and does not truncate.
+
+    Parameters
+    ----------
+    world : AssistedEnvironment
+        Its agent and helpers are not used here, but by `HelpWrapper`.
+    tasks : sequence of str
+        `reset` draws one of them, unless its `options` name a "task".
+    features : int
+        0 shows the state as text; n > 0 as float32 (n,), 1 where a group of words hashed to that number is in the text.
+    render_mode : str or None
+        "ansi" renders the text.
+
+    Raises
+    ------
+    ValueError
+        If there are no tasks or `features` is negative.
+
+    Examples
+    --------
+    >>> import gymnasium
+    >>> env = gymnasium.make("selfreg.envs.gym:selfreg/Household-v0", kinds=("moved",))
+    >>> text, info = env.reset(seed=0)
+    >>> text.split()[0], env.action_space
+    ('Task:', Discrete(12))
+    """
+
+    metadata = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012  (Gymnasium's own declaration)
+
+    def __init__(
+        self, world: AssistedEnvironment, tasks: Sequence[str], features: int = 0, render_mode: str | None = None
+    ) -> None:
+        if not tasks:
+            raise ValueError("tasks is empty; expected at least one")
+        self.world, self.tasks, self.render_mode = world, list(tasks), render_mode
+        self.features = _validate.integer("features", features, 0)
+        self.action_space = spaces.Discrete(len(world.environment.action_names))
+        self.observation_space = spaces.Text(MAX_TEXT, charset=string.printable)
+        if features:
+            self.observation_space = spaces.Box(0.0, 1.0, (features,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin a task, drawn or named by ``options["task"]``."""
+        super().reset(seed=seed)
+        task = (options or {}).get("task", self.tasks[int(self.np_random.integers(len(self.tasks)))])
+        self.world.reset(task, int(self.np_random.integers(2**31)))
+        return self.observation(), {"task": task, "key": self.world.state().key}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Take one action."""
+        self.world.take(int(action))
+        return self.after()
+
+    def after(self) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """What a step returns, of the moment that the world is at."""
+        world = self.world
+        info = {"outcome": world.outcome} if world.done else {"key": world.state().key}
+        return self.observation(), float(world.outcome or 0.0), world.done, False, info
+
+    def observation(self) -> Any:
+        """Observation of the moment that the world is at."""
+        text = self.world.environment.text()
+        if not self.features:
+            return text[:MAX_TEXT]
+        result = np.zeros(self.features, np.float32)
+        result[hashed_words(text, self.features)] = 1.0
+        return result
+
+    def render(self) -> str | None:
+        """Text of the state."""
+        return self.world.environment.text() if self.render_mode == "ansi" else None
+
+
+class HelpWrapper(gymnasium.Wrapper):  # type: ignore[misc]
+    """Help as extra actions, and the remaining budget in the observation.
+
+    The world's help types follow the environment's own actions. With `base_policy`, its own actions give way to one,
+    0: let the world's agent act; what is learned is then when to ask. A request that the budget cannot pay does
+    nothing and is told as ``info["refused"]``; ``info["action_mask"]``, int8, says which actions can be taken. An
+    episode is truncated after 100 refusals.
+
+    Parameters
+    ----------
+    env : gymnasium.Env
+        A `WorldEnv`, wrapped or not.
+    budget : int
+        Budget units of an episode.
+    base_policy : bool
+
+    Raises
+    ------
+    TypeError
+        If there is no `WorldEnv` inside.
+    ValueError
+        If the budget is negative, or the world offers no help.
+
+    Examples
+    --------
+    >>> import gymnasium
+    >>> from selfreg.envs.gym import HelpWrapper
+    >>> env = HelpWrapper(gymnasium.make("selfreg/Household-v0"), budget=3, base_policy=True)
+    >>> env.action_space, env.observation_space["budget_left"]
+    (Discrete(2), Discrete(4))
+    >>> observation, info = env.reset(seed=0)
+    >>> observation, reward, terminated, truncated, info = env.step(1)
+    >>> int(observation["budget_left"]), info["charge"]
+    (2, 1)
+    """
+
+    def __init__(self, env: Any, budget: int, base_policy: bool = False) -> None:
+        super().__init__(env)
+        if not isinstance(self.unwrapped, WorldEnv):
+            raise TypeError(f"HelpWrapper needs a WorldEnv inside; got {type(self.unwrapped).__name__}")
+        self.world = self.unwrapped.world
+        self.helps: list[Intervention] = list(self.world.interventions.values())
+        if not self.helps:
+            raise ValueError("the world offers no help; expected at least one intervention")
+        self.budget, self.base_policy = _validate.integer("budget", budget, 0), base_policy
+        self.own = 1 if base_policy else int(env.action_space.n)
+        self.action_space = spaces.Discrete(self.own + len(self.helps))
+        left = spaces.Discrete(self.budget + 1)
+        self.observation_space = spaces.Dict({"state": env.observation_space, "budget_left": left})
+        self.left, self.refused = self.budget, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode with the whole budget."""
+        self.left, self.refused = self.budget, 0
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._with_budget(observation), info | {"action_mask": self.action_mask()}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Act, or ask for help."""
+        help_type = self.helps[int(action) - self.own] if action >= self.own else None
+        refused = help_type is not None and help_type.cost > self.left
+        if refused:
+            self.refused += 1
+            charge, result = 0, self.unwrapped.after()
+        elif help_type is not None or self.base_policy:
+            charge = self.world.step(None if help_type is None else help_type.name).charge
+            result = self.unwrapped.after()
+        else:
+            charge, result = 0, self.env.step(action)
+        self.left -= charge
+        observation, reward, terminated, truncated, info = result
+        info |= {"refused": refused, "charge": charge, "action_mask": self.action_mask()}
+        return self._with_budget(observation), reward, terminated, truncated or self.refused >= REFUSALS, info
+
+    def action_mask(self) -> Any:
+        """Which actions can be taken with the budget left, int8 (actions,)."""
+        return np.array([1] * self.own + [one.cost <= self.left for one in self.helps], np.int8)
+
+    def _with_budget(self, observation: Any) -> dict[str, Any]:
+        return {"state": observation, "budget_left": np.int64(self.left)}
+
+
+def household_env(
+    tasks: Sequence[str] | None = None,
+    kinds: Sequence[str] = ("place", "moved", "person"),
+    interventions: Sequence[Intervention] | None = None,
+    features: int = 0,
+    render_mode: str | None = None,
+    **settings: Any,
+) -> WorldEnv:
+    """Household: `tasks`, or a thousand of the `kinds`; `settings` are those of `HouseholdConfig`."""
+    world = make_household(HouseholdConfig(**settings), interventions)
+    return WorldEnv(world, tasks or household_tasks(N_TASKS, 0, 0, kinds)[0], features, render_mode)
+
+
+def babyai_env(
+    tasks: Sequence[str] | None = None,
+    interventions: Sequence[Intervention] | None = None,
+    features: int = 0,
+    render_mode: str | None = None,
+    **settings: Any,
+) -> WorldEnv:
+    """BabyAI: `tasks`, or a thousand of the level; `settings` are those of `BabyAIConfig`."""
+    config = BabyAIConfig(**settings)
+    return WorldEnv(
+        make_babyai(config, interventions), tasks or split_tasks(config, N_TASKS, 0, 0)[0], features, render_mode
+    )
+
+
+for _name, _maker in (("Household", "household_env"), ("BabyAI", "babyai_env")):
+    if f"selfreg/{_name}-v0" not in gymnasium.registry:
+        gymnasium.register(f"selfreg/{_name}-v0", f"selfreg.envs.gym:{_maker}")

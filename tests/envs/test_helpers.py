@@ -1,0 +1,128 @@
+"""Forms of help: how long they last, who gives them, and that they are the same in every environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import pytest
+
+from selfreg.data import Step
+from selfreg.envs import (
+    AssistedEnvironment,
+    BabyAIConfig,
+    CollectConfig,
+    ErringHelper,
+    Expert,
+    FixedAction,
+    Intervention,
+    Situational,
+    collect,
+    make_babyai,
+    make_household,
+    run_episode,
+)
+
+BABYAI = "BabyAI-UnlockPickup-v0/5"
+HOUSEHOLD = "household-moved/3"
+
+
+def worlds(helps: Sequence[Intervention]) -> list[tuple[AssistedEnvironment, str]]:
+    return [(make_household(interventions=helps), HOUSEHOLD), (make_babyai(BabyAIConfig(), helps), BABYAI)]
+
+
+class AskAt:
+    """Asks for one help type at one decision."""
+
+    def __init__(self, name: str, step: int) -> None:
+        self.request, self.step = name, step
+
+    def start(self, task: str, seed: int) -> None:
+        """Nothing to forget."""
+
+    def decide(self, steps: Sequence[Step], budget_left: int | None) -> str | None:
+        return self.request if len(steps) - 1 == self.step else None
+
+
+def test_help_lasts_one_step_k_steps_or_to_the_end() -> None:
+    helps = [Intervention("one"), Intervention("four", steps=4), Intervention("latch", steps=None, cost=3)]
+    for world, task in worlds(helps):
+        for name, length in (("one", 1), ("four", 4)):
+            episode = run_episode(world, task, 0, AskAt(name, 2))
+            assert [len((step.action or "").split(", ")) for step in episode.steps[:4]] == [1, 1, length, 1]
+        episode = run_episode(world, task, 0, AskAt("latch", 2))
+        assert len(episode.steps) == 3
+        assert episode.outcome == 1.0
+        assert episode.cost == 3
+
+
+def test_a_weaker_helper_errs_at_its_rate_and_is_worth_less() -> None:
+    helps = [Intervention("expert", steps=None), Intervention("weak", steps=None, helper=ErringHelper(0.5))]
+    for world, task in worlds(helps):
+        success = {
+            name: np.mean([run_episode(world, task, seed, AskAt(name, 0)).outcome or 0.0 for seed in range(30)])
+            for name in ("expert", "weak")
+        }
+        assert success["expert"] == 1.0
+        assert success["weak"] < 0.9
+    world, helper, generator = worlds(helps)[0][0], ErringHelper(0.5), np.random.default_rng(0)
+    world.reset(HOUSEHOLD, 0)
+    drawn = np.bincount([helper.act(world.environment, generator) for _ in range(4000)], minlength=12) / 4000
+    np.testing.assert_allclose(drawn, helper.distribution(world.environment), atol=0.04)  # five standard errors
+
+
+def test_helpers_do_not_use_up_the_agents_luck() -> None:
+    """Two helpers that do the same leave the agent with the same luck, whatever they draw."""
+    helps = [Intervention("expert"), Intervention("drawing", helper=ErringHelper(0.0))]
+    for world, task in worlds(helps):
+        one, other = (run_episode(world, task, 4, AskAt(name, 1)) for name in ("expert", "drawing"))
+        assert [step.action for step in one.steps] == [step.action for step in other.steps]
+    again = run_episode(world, task, 4, AskAt("drawing", 1))
+    assert again == other
+
+
+def test_help_misleads_only_where_it_is_said_to() -> None:
+    misled = Situational("^In hand: (?!nothing)", FixedAction("wait"), Expert())
+    world = make_household(interventions=[Intervention("help", helper=misled)])
+    episode = run_episode(world, HOUSEHOLD, 0, AskEverytime())
+    carrying = ["In hand: nothing" not in step.state for step in episode.steps]
+    assert any(carrying)
+    assert not all(carrying)
+    assert [step.action == "wait" for step in episode.steps] == carrying
+    assert episode.outcome == 0.0
+
+
+class AskEverytime(AskAt):
+    def __init__(self) -> None:
+        super().__init__("help", 0)
+
+    def decide(self, steps: Sequence[Step], budget_left: int | None) -> str | None:
+        return self.request
+
+
+def test_all_forms_are_collected_in_workers() -> None:
+    helps = (
+        Intervention("one"),
+        Intervention("latch", steps=None, cost=3),
+        Intervention("misled", helper=Situational("none", FixedAction("wait"), ErringHelper(0.2))),
+    )
+    config = CollectConfig(episodes_per_task=9, rates=(0.0, 0.4, 0.8), workers=2)
+    episodes = list(collect(partial(make_household, None, helps), [HOUSEHOLD, "household-person/1"], config))
+    assert len(episodes) == 18
+    used = {step.intervention: step.charge for one in episodes for step in one.steps}
+    assert used == {None: 0, "one": 1, "latch": 3, "misled": 1}
+    assert all(one.steps[-1].intervention == "latch" for one in episodes if any(s.charge == 3 for s in one.steps))
+
+
+def test_impossible_helpers_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"Intervention 'help' has helper=3"):
+        Intervention(helper=3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"error is 1\.2"):
+        ErringHelper(1.2)
+    with pytest.raises(ValueError, match=r"where is '\('"):
+        Situational("(", Expert(), Expert())
+    world = make_household(interventions=[Intervention(helper=FixedAction("toggle"))])
+    world.reset(HOUSEHOLD, 0)
+    with pytest.raises(ValueError, match="'toggle' is unknown"):
+        world.step("help")
