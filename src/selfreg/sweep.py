@@ -295,7 +295,6 @@ def _folder(
     from selfreg._parts import PartFolder
 
     folder = PartFolder(out, settings)
-    folder.remove_leftovers()
     return folder, folder.done()
 
 
