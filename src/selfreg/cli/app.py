@@ -10,7 +10,7 @@ from selfreg._extras import needs
 with needs("logs", "the selfreg command"):
     import typer
 
-from selfreg.cli import collect, decide, demo, estimate, evaluate, fit, import_, label, report, solve, train
+from selfreg.cli import collect, decide, demo, estimate, evaluate, fit, import_, label, report, solve, sweep, train
 
 app = typer.Typer(
     help="When should an agent ask for help, if help is limited?",
@@ -45,4 +45,5 @@ app.command("label")(label.command)
 app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
 app.command("report")(report.command)
+app.command("sweep")(sweep.command)
 app.command("decide")(decide.command)
