@@ -244,7 +244,7 @@ def test_bad_arguments_are_named(change, message) -> None:
 
 @pytest.mark.parametrize(
     ("parameters", "message"),
-    [({}, "is empty"), ({"a b": [1]}, "cannot be the name"), ({"a": []}, "at least one value"), ({"a": "xy"}, "'xy'")],
+    [({}, "is empty"), ({3: [1]}, "cannot be the name"), ({"a": []}, "at least one value"), ({"a": "xy"}, "'xy'")],
 )
 def test_bad_grids_are_named(parameters, message) -> None:
     with pytest.raises(ValueError, match=message):

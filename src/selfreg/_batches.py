@@ -270,8 +270,8 @@ def _usage(solution: Solution, weight: Floats) -> Floats:
 
 # ---- batches by cost ------------------------------------------------------------------------------------------------
 
-# A batch is some 20 ms of work: little to lose, much more than what it takes to hand it out.
-BATCH_MODELS, BATCH_WORK, BATCH_UNMADE = 1024, 1 << 24, 256
+# A batch is some milliseconds of work, ten times what it takes to hand it out.
+BATCH_MODELS, BATCH_WORK, BATCH_UNMADE = 256, 1 << 22, 64
 
 
 def batches(cases: Iterable[Case], n_lattice: int, done: Callable[[Case], bool]) -> Iterator[list[Case]]:

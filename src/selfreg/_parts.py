@@ -18,6 +18,7 @@ import numpy as np
 from selfreg._batches import Results
 from selfreg._extras import needs
 from selfreg._files import written_whole
+from selfreg._resume import claim
 
 with needs("logs", "sweep(out=...)"):
     import pyarrow as pa
@@ -49,33 +50,11 @@ class PartFolder:
             if not (self.path / SETTINGS).is_file():
                 raise ValueError(f"{path} holds no sweep (it has no {SETTINGS})")
         else:
-            self._agree({"schema": SCHEMA, **settings})
+            claim(self.path, SETTINGS, {"schema": SCHEMA, **settings}, "sweep")
         self.settings: dict[str, Any] = json.loads((self.path / SETTINGS).read_text(encoding="utf-8"))
         if self.settings.get("schema") != SCHEMA:
             raise ValueError(f"{path}/{SETTINGS} has schema {self.settings.get('schema')!r}; expected {SCHEMA!r}")
         self.schema = _schema(self.settings)
-
-    def _agree(self, settings: dict[str, Any]) -> None:
-        file = self.path / SETTINGS
-        if not file.is_file():
-            if self.path.is_dir() and any(p for p in self.path.iterdir() if not p.name.startswith(".")):
-                raise ValueError(f"{self.path} is not empty and holds no sweep (no {SETTINGS}); choose another folder")
-            with written_whole(file) as temporary:
-                temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-            return
-        before = json.loads(file.read_text(encoding="utf-8"))
-        wanted = json.loads(json.dumps(settings))
-        for name in [*wanted, *before]:
-            if before.get(name) != wanted.get(name):
-                raise ValueError(
-                    f"{self.path} holds another sweep: its {name} is {before.get(name)!r}, now {wanted.get(name)!r}; "
-                    "choose another folder, or remove that one"
-                )
-
-    def remove_leftovers(self) -> None:
-        """Remove what a killed sweep was writing."""
-        for path in self.path.glob(".*.partial*"):
-            path.unlink(missing_ok=True)
 
     def done(self) -> dict[int, int]:
         """Places done, with the number of states of the model there."""

@@ -57,7 +57,7 @@ class ModelGrid:
         if not self.parameters:
             raise ValueError("parameters is empty; expected at least one name with its values")
         for name, values in self.parameters.items():
-            if not isinstance(name, str) or not name.isidentifier():
+            if not isinstance(name, str) or not name:
                 raise ValueError(f"parameter {name!r} cannot be the name of an argument")
             if isinstance(values, (str, bytes)) or not len(values):
                 raise ValueError(f"parameter {name!r} has {values!r}; expected a sequence of at least one value")

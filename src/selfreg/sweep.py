@@ -293,7 +293,6 @@ def _folder(out: str | os.PathLike[str] | None, settings: dict[str, Any]) -> tup
     from selfreg._parts import PartFolder
 
     folder = PartFolder(out, settings)
-    folder.remove_leftovers()
     return folder, folder.done()
 
 

@@ -22,6 +22,7 @@ from selfreg.cli import (
     recalibrate,
     report,
     solve,
+    sweep,
     threshold,
     train,
 )
@@ -61,4 +62,5 @@ app.command("recalibrate")(recalibrate.command)
 app.command("threshold")(threshold.command)
 app.command("evaluate")(evaluate.command)
 app.command("report")(report.command)
+app.command("sweep")(sweep.command)
 app.command("decide")(decide.command)

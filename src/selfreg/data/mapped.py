@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from selfreg._extras import needs
@@ -50,7 +50,7 @@ def read_mapped(
     Parameters
     ----------
     path : path
-        One JSON object a line; gzip by name.
+        One JSON object a line; packed by name.
     roles : mapping of role to field
         Fields may be dotted paths (`info.task`). The roles of a step (observation, action, intervention, cost, key,
         label) are looked for in the step first, then in the episode, where they hold for each of its steps. A role that
@@ -63,19 +63,30 @@ def read_mapped(
     line number, Trajectory or LogError
         Records that `where` leaves out are not yielded.
     """
-    for number, line in lines(path):
+    for number, record in read_mapped_lines(lines(path), os.path.basename(path), roles, where):
+        yield number, LogError(f"{path}:{number}: {record}") if isinstance(record, LogError) else record
+
+
+def read_mapped_lines(
+    numbered: Iterable[tuple[int, bytes]],
+    name: str,
+    roles: Mapping[str, str],
+    where: Mapping[str, Sequence[str]],
+) -> Iterator[tuple[int, Trajectory | LogError]]:
+    """The same for lines; faults without their place. Episodes without a name are called `name`:number."""
+    for number, line in numbered:
         try:
             record = msgspec.json.decode(line)
         except msgspec.DecodeError as error:
-            yield number, LogError(f"{path}:{number}: not JSON: {error}")
+            yield number, LogError(f"not JSON: {error}")
             continue
         try:
             if not isinstance(record, dict):
                 raise LogError(f"a record must be a JSON object; got {kind(record)}")
             if keeps(record, where):
-                yield number, trajectory(record, roles, f"{os.path.basename(path)}:{number}")
+                yield number, trajectory(record, roles, f"{name}:{number}")
         except LogError as error:
-            yield number, LogError(f"{path}:{number}: {error}")
+            yield number, error
 
 
 def keeps(record: Mapping[str, Any], where: Mapping[str, Sequence[str]]) -> bool:

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from selfreg.data.mapped import check_roles, keeps, read_mapped
+from selfreg.data.mapped import check_roles, read_mapped
 from selfreg.data.stepwise import read_stepwise
-from selfreg.data.store import LogError, read_jsonl, read_parquet
+from selfreg.data.store import LogError, keeps_record, read_jsonl, read_parquet
 from selfreg.data.tau_bench import read_tau_bench
 from selfreg.data.trajectory import Trajectory
 
@@ -110,9 +110,7 @@ def _filtered(
     """Canonical records that `where` keeps; it names free fields, `task` or `episode`."""
     for number, record in records:
         try:
-            if isinstance(record, LogError) or keeps(
-                {**record.fields, "task": record.task, "episode": record.episode}, where
-            ):
+            if isinstance(record, LogError) or keeps_record(record, where):
                 yield number, record
         except LogError as error:
             yield number, LogError(f"{path}:{number}: {error}")

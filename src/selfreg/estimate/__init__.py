@@ -3,6 +3,7 @@
 from selfreg.estimate.abstraction import ExactKey, Features, Key, StateAbstraction, load_classes
 from selfreg.estimate.counts import Counts, count
 from selfreg.estimate.coverage import Coverage, coverage
+from selfreg.estimate.ingest import Ingested, count_logs
 from selfreg.estimate.model import EstimatedModel, estimate_mdp
 from selfreg.estimate.score_bins import ScoreBins, from_description
 from selfreg.estimate.uncertainty import Band, CrossFit, Uncertainty, cross_fit, uncertainty
@@ -15,11 +16,13 @@ __all__ = [
     "EstimatedModel",
     "ExactKey",
     "Features",
+    "Ingested",
     "Key",
     "ScoreBins",
     "StateAbstraction",
     "Uncertainty",
     "count",
+    "count_logs",
     "coverage",
     "cross_fit",
     "estimate_mdp",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,8 +69,8 @@ class Counts:
         (True, [2.0, 2.0, 0.0, 0.0])
         """
         merger = Merger()
-        for part in parts:
-            merger.add(Partial.of(part))
+        for source, part in enumerate(parts):
+            merger.add(Partial.of(part), source)
         return merger.counts()
 
 
@@ -160,10 +161,11 @@ def count(
     ValueError
         For a truncated episode without an outcome where there is no `terminal_score`.
     """
-    counter = Counter(abstraction, terminal_score)
+    counter, merger = Counter(abstraction, terminal_score), Merger()
     for trajectory in trajectories:
         counter.add(trajectory)
-    return Counts.merge([counter.partial()])
+    merger.add(counter.take(), None)
+    return merger.counts()
 
 
 class Partial(NamedTuple):
@@ -171,28 +173,29 @@ class Partial(NamedTuple):
 
     Attributes
     ----------
+    known : int
+        States that its source named before, in earlier parts.
     keys : list of Key
-        In the order of first appearance.
+        Keys of the states `known`, `known` + 1, ... in the order of first appearance.
     actions : list of str
         `nohelp`, then help types in the order of first appearance.
     place : int64 (entries, 3)
         State, action, next state of every transition seen; next state -2 is success and -1 failure.
     weight : float64 (entries,)
-    starts : float64 (2, states)
-        Episodes by first state: unhelped ones, then helped ones.
+    starts : int64 (starts, 3)
+        First state, whether the episode was helped, number of such episodes.
     """
 
+    known: int
     keys: list[Key]
     actions: list[str]
     place: npt.NDArray[np.int64]
     weight: Floats
-    starts: Floats
+    starts: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, counts: Counts | Partial) -> Partial:
-        """The same counts in this form."""
-        if isinstance(counts, Partial):
-            return counts
+    def of(cls, counts: Counts) -> Partial:
+        """All of `counts` as one part."""
         n = len(counts.keys) + 2
         places, weights = [], []
         for a, matrix in enumerate(counts.transitions.values()):
@@ -200,8 +203,10 @@ class Partial(NamedTuple):
             after = np.where(found.col >= n - 2, found.col - n, found.col)
             places.append(np.stack([found.row, np.full(found.nnz, a), after], axis=1).astype(np.int64))
             weights.append(found.data)
-        place = np.concatenate(places).reshape(-1, 3)
-        return cls(list(counts.keys), list(counts.transitions), place, np.concatenate(weights), counts.starts[:, :-2])
+        helped, state = np.nonzero(counts.starts)
+        starts = np.stack([state, helped, counts.starts[helped, state].astype(np.int64)], axis=1)
+        place, weight = np.concatenate(places).reshape(-1, 3), np.concatenate(weights)
+        return cls(0, list(counts.keys), list(counts.transitions), place, weight, starts)
 
 
 class Counter:
@@ -223,8 +228,8 @@ class Counter:
         self._of_task: dict[str, dict[Any, int]] = {}
         self._actions = _Numbers([None])
         self._sums = _Sums()
-        self._starts: dict[tuple[bool, int], int] = {}
-        self.episodes, self.steps = 0, 0
+        self._starts: dict[tuple[int, bool], int] = {}
+        self._known = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -240,14 +245,12 @@ class Counter:
         path = self._states(trajectory)
         actions = self._actions
         taken = [actions[step.intervention] for step in trajectory.steps]
-        start = (any(taken), path[0])
+        start = (path[0], any(taken))
         self._starts[start] = self._starts.get(start, 0) + 1
         self._path += path
         self._taken += taken
         self._lengths.append(len(path))
         self._outcomes.append(success)
-        self.episodes += 1
-        self.steps += len(path)
         if len(self._path) >= STEPS_HELD:
             self._sum_up()
 
@@ -264,10 +267,10 @@ class Counter:
         path = [index.get(key, -1) for key in keys]
         if -1 in path:
             for t, key in enumerate(keys):
-                if key not in index:
-                    index[key] = len(self._keys)
-                    self._keys.append(key if self._exact is None else self._exact.encode(trajectory, t))
-                path[t] = index[key]
+                if path[t] < 0:
+                    path[t] = index.setdefault(key, self._known + len(self._keys))
+                    if path[t] == self._known + len(self._keys):
+                        self._keys.append(key if self._exact is None else self._exact.encode(trajectory, t))
         return path
 
     def _sum_up(self) -> None:
@@ -285,48 +288,61 @@ class Counter:
         self._sums.add(np.concatenate([steps, won, lost]), np.concatenate([np.ones(len(here)), success, 1 - success]))
         self._forget()
 
-    def partial(self) -> Partial:
-        """What was counted so far."""
+    def take(self) -> Partial:
+        """What was counted since the last call; states and actions keep their numbers."""
         self._sum_up()
-        starts = np.zeros((2, len(self._keys)))
-        for (helped, state), times in self._starts.items():
-            starts[int(helped), state] = times
-        return Partial(list(self._keys), [name or NOHELP for name in self._actions], *self._sums.result(), starts)
+        starts = [(state, helped, times) for (state, helped), times in self._starts.items()]
+        names = [name or NOHELP for name in self._actions]
+        place, weight = self._sums.result()
+        part = Partial(self._known, self._keys, names, place, weight, np.array(starts, np.int64).reshape(-1, 3))
+        self._known += len(self._keys)
+        self._keys, self._sums, self._starts = [], _Sums(), {}
+        return part
 
 
 class Merger:
-    """Sum of partial counts, in the order in which they are added."""
+    """Sum of the parts of a log, from several sources, in the order in which they are added.
+
+    States are numbered by first appearance, as if one source had read it all: a part names the states that are new to
+    its source in that order, and all others were in parts of the same source that came before.
+    """
 
     def __init__(self) -> None:
         self._index: dict[Key, int] = {}
+        self._numbers: dict[Hashable, npt.NDArray[np.int64]] = {}
         self._actions = _Numbers([NOHELP])
         self._sums = _Sums()
-        self._starts = np.zeros((2, 0))
+        self._starts: list[npt.NDArray[np.int64]] = []
 
-    def add(self, part: Partial) -> None:
-        """Add the counts of the part of the log that comes next."""
-        index = self._index
-        state = np.array([*(index.setdefault(key, len(index)) for key in part.keys), -2, -1], np.int64)
+    def add(self, part: Partial, source: Hashable) -> Partial:
+        """Add the part that comes next; returned in the numbers of the sum, which is a source like others."""
+        index, known = self._index, len(self._index)
+        named = np.array([index.setdefault(key, len(index)) for key in part.keys], np.int64)
+        before = self._numbers.get(source, named[:0])
+        if len(before) != part.known:
+            raise ValueError(f"a part follows {part.known} states of its source; {len(before)} were added")
+        state = self._numbers[source] = np.concatenate([before, named])
         action = np.array([self._actions[name] for name in part.actions], np.int64)
-        if len(part.place):
-            s, a, j = part.place.T
-            self._sums.add(np.stack([state[s], action[a], state[j]], axis=1), part.weight)
-        starts = np.zeros((2, len(index)))
-        starts[:, : self._starts.shape[1]] = self._starts
-        starts[:, state[:-2]] += part.starts
-        self._starts = starts
+        s, a, j = part.place.T
+        place = np.stack([state[s], action[a], np.where(j < 0, j, state[np.maximum(j, 0)])], axis=1)
+        self._sums.add(place, part.weight)
+        starts = np.column_stack([state[part.starts[:, 0]], part.starts[:, 1:]])
+        self._starts.append(starts)
+        return Partial(known, list(islice(index, known, None)), list(self._actions), place, part.weight, starts)
 
     def counts(self) -> Counts:
         """Everything added so far."""
         n = len(self._index) + 2
         place, weight = self._sums.result()
-        names = list(self._actions)
         transitions = {}
-        for name in [NOHELP, *sorted(names[1:])]:
+        for name in [NOHELP, *sorted(list(self._actions)[1:])]:
             chosen = place[:, 1] == self._actions[name]
             s, j = place[chosen, 0].astype(np.int32), (place[chosen, 2] % n).astype(np.int32)
             transitions[name] = sp.csr_array(sp.coo_array((weight[chosen], (s, j)), shape=(n, n)))
-        return Counts(tuple(self._index), transitions, np.pad(self._starts, ((0, 0), (0, 2))))
+        starts = np.zeros((2, n))
+        for part in self._starts:
+            np.add.at(starts, (part[:, 1], part[:, 0]), part[:, 2])
+        return Counts(tuple(self._index), transitions, starts)
 
 
 class _Numbers(dict[Any, int]):

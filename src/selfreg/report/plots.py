@@ -31,6 +31,8 @@ STYLE: dict[str, tuple[str, str]] = {
     "never": (INK, "X"),
     "always": (INK, "P"),
 }
+# Colours and markers of up to seven lines that have no names of their own.
+LINES = list(STYLE.values())
 
 
 def value_by_budget(summary: Mapping[str, Any]) -> str:
@@ -133,6 +135,56 @@ def reliability_diagram(rows: Sequence[Mapping[str, float]]) -> str:
     axes.scatter(x, y, s=12 + 300 * weight, color=STYLE["PRM threshold"][0], alpha=0.7, linewidths=0)
     axes.set(xlabel="mean P(success)", ylabel="share of successes", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     return _svg(figure)
+
+
+def values_by_budget(value: Floats, parameters: Mapping[str, Sequence[Any]], names: Sequence[str | None]) -> str:
+    """Planned success against the budget, a line a model; many models as thin lines under their median."""
+    figure, axes = _figure(1, 1, (8.0, 4.6))
+    budgets = np.arange(value.shape[1])
+    few = len(value) <= len(LINES)
+    for i, row in enumerate(value):
+        shown = (
+            ", ".join(f"{name} {_short(values[i])}" for name, values in parameters.items()) or names[i] or f"model {i}"
+        )
+        color, marker = LINES[i] if few else (STYLE["plan"][0], None)
+        axes.plot(budgets, row, color=color, marker=marker, linewidth=1.5 if few else 0.6,
+                  alpha=1.0 if few else max(0.05, min(0.5, 20 / len(value))), label=shown if few else None)  # fmt: skip
+    if not few:
+        axes.plot(
+            budgets, np.nanmedian(value, axis=0), color=INK, linewidth=2.5, label=f"median of {len(value)} models"
+        )
+    axes.set(xlabel="budget", ylabel="planned success")
+    axes.legend(frameon=False, fontsize=9)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    return _svg(figure)
+
+
+def effect(name: str, values: Sequence[Any], value: Floats) -> str:
+    """Planned success against a parameter at three budgets: mean over the other parameters, and range."""
+    figure, axes = _figure(1, 1, (8.0, 4.6))
+    levels = list(dict.fromkeys(values))
+    numbers = all(isinstance(level, (int, float)) and not isinstance(level, bool) for level in levels)
+    if numbers:
+        levels.sort()
+    places = levels if numbers else list(range(len(levels)))
+    chosen = [np.array([v == level for v in values]) & ~np.isnan(value[:, 0]) for level in levels]
+    kept = [i for i, rows in enumerate(chosen) if rows.any()]
+    top = value.shape[1] - 1
+    for (color, marker), b in zip(LINES, dict.fromkeys([top, top // 2, 0]), strict=False):
+        at = [value[chosen[i], b] for i in kept]
+        axes.plot(
+            [places[i] for i in kept], [rows.mean() for rows in at], color=color, marker=marker, label=f"budget {b}"
+        )
+        low, high = [rows.min() for rows in at], [rows.max() for rows in at]
+        axes.fill_between([places[i] for i in kept], low, high, color=color, alpha=0.12, linewidth=0)
+    axes.set(xlabel=name, ylabel="planned success (mean, range)", xticks=places)
+    axes.set_xticklabels([_short(level) for level in levels])
+    axes.legend(frameon=False, fontsize=9)
+    return _svg(figure)
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:

@@ -1,0 +1,200 @@
+"""`selfreg sweep`: many models from a TOML file, to a Parquet data set and pictures."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from selfreg._files import written_whole
+from selfreg.cli.estimate import abstraction
+from selfreg.cli.terminal import remark, table
+from selfreg.data import Trajectory
+from selfreg.estimate import EstimatedModel, StateAbstraction, estimate_mdp, from_description
+from selfreg.runs import RunFolder
+from selfreg.sweep import LocalExecutor, ModelGrid, RayExecutor, Sweep, sweep
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SHOWN = 20
+Number = int | list[int]
+
+
+class SweepTable(msgspec.Struct, forbid_unknown_fields=True):
+    """What to do with every model."""
+
+    budget: Number
+    out: str
+    executor: str = "local"
+    threads: int | None = None
+    address: str | None = None
+    on_error: str = "raise"
+
+
+class ModelsTable(msgspec.Struct, forbid_unknown_fields=True):
+    """Models that are there."""
+
+    folder: str
+
+
+class GridTable(msgspec.Struct, forbid_unknown_fields=True):
+    """Models estimated anew from one run, for each combination of settings."""
+
+    run: str
+    kappa: list[float] = []
+    borrow_help: list[bool] = []
+    state: list[str] = []
+    classes: str | None = None
+    cost: dict[str, list[Number]] = {}
+
+
+class Config(msgspec.Struct, forbid_unknown_fields=True):
+    """The whole file."""
+
+    sweep: SweepTable
+    models: ModelsTable | None = None
+    grid: GridTable | None = None
+
+
+def read_config(path: Path) -> Config:
+    """Settings from a TOML file; ValueError naming the file and the entry. Paths are relative to the file."""
+    try:
+        with open(path, "rb") as stream:
+            config = msgspec.convert(tomllib.load(stream), Config)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not TOML: {error}") from None
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if (config.models is None) == (config.grid is None):
+        raise ValueError(f"{path}: expected one of the tables [models] and [grid]")
+    return config
+
+
+def _source(config: Config, base: Path) -> Any:
+    if config.models is not None:
+        return base / config.models.folder
+    assert config.grid is not None
+    run, grid = base / config.grid.run, config.grid
+    RunFolder.open(run)
+    classes = None if grid.classes is None else str(base / grid.classes)
+    parameters: dict[str, Sequence[Any]] = {
+        "kappa": grid.kappa,
+        "borrow_help": grid.borrow_help,
+        "state": grid.state,
+        **{f"cost.{name}": [_cost(cost) for cost in costs] for name, costs in grid.cost.items()},
+    }
+    chosen = {name: values for name, values in parameters.items() if values}
+    return ModelGrid(partial(estimated, str(run.absolute()), classes), chosen)
+
+
+def _cost(cost: Number) -> int | tuple[int, ...]:
+    return tuple(cost) if isinstance(cost, list) else cost
+
+
+def estimated(run: str, classes: str | None, **parameters: Any) -> EstimatedModel:
+    """Model of a run's trajectories under the settings of `selfreg estimate`; costs not named are as logged."""
+    trajectories, prm = _logs(run)
+    costs = {name.removeprefix("cost."): cost for name, cost in parameters.items() if name.startswith("cost.")}
+    settings = RunFolder(run).settings().get("estimate", {})
+    logged = {name: tuple(cost) for name, cost in settings.get("costs", {}).items()}
+    return estimate_mdp(
+        trajectories,
+        _states(parameters.get("state"), classes, settings, trajectories),
+        kappa=parameters.get("kappa", settings.get("kappa", 0.0)),
+        prm=prm,
+        costs={**logged, **costs} or None,
+        borrow_help=parameters.get("borrow_help", settings.get("borrow_help", False)),
+    )
+
+
+def _states(
+    state: str | None, classes: str | None, settings: Mapping[str, Any], trajectories: Sequence[Trajectory]
+) -> StateAbstraction:
+    if state is None and "abstraction" in settings:
+        return from_description(settings["abstraction"])
+    needed = state is not None and "class" in state.split(",")
+    return abstraction(trajectories, state, Path(classes) if classes and needed else None)
+
+
+@lru_cache(maxsize=1)
+def _logs(run: str) -> tuple[list[Trajectory], Any]:
+    """Trajectories and PRM of a run, read once in a process."""
+    folder, prm = RunFolder(run), None
+    if folder.has("prm"):
+        from selfreg.prm import PRM
+
+        prm = PRM.load(folder.path / "prm")
+    return folder.trajectories(), prm
+
+
+def _executor(settings: SweepTable) -> Any:
+    if settings.executor == "local":
+        return LocalExecutor(settings.threads)
+    if settings.executor == "ray":
+        return RayExecutor(settings.address)
+    raise ValueError(f'executor is {settings.executor!r}; expected "local" or "ray"')
+
+
+def show(found: Sweep) -> None:
+    """Print success and help used with no budget and with all of it; the first models only."""
+    value, usage = found.value.reshape(len(found), -1), found.usage.reshape(len(found), -1, len(found.budget))
+    rows = []
+    for i in range(min(len(found), SHOWN)):
+        named = [str(values[i]) for values in found.parameters.values()] or [found.names[i] or str(found.places[i])]
+        spent = " ".join(f"{u:.3f}" for u in usage[i, -1])
+        rows.append([*named, f"{value[i, 0]:.4f}", f"{value[i, -1]:.4f}", spent])
+    columns = [*(found.parameters or ["model"]), "no help", f"up to {', '.join(map(str, found.budget))}", "help used"]
+    table(f"planned, {len(found)} models", columns, rows)
+    if len(found) > SHOWN:
+        remark(f"... and {len(found) - SHOWN} more")
+    for place, error in list(found.errors.items())[:SHOWN]:
+        remark(f"model {place}: {error}")
+    if found.errors:
+        remark(f"{len(found.errors)} of {len(found)} models could not be solved")
+
+
+def draw(found: Sweep, out: Path) -> list[str]:
+    """Write the pictures; names of the files."""
+    from selfreg.report import plots
+
+    if len(found.budget) > 1 or len(found) == len(found.errors):
+        return []
+    drawings = {"value_by_budget": plots.values_by_budget(found.value, found.parameters, found.names)}
+    for name, values in found.parameters.items():
+        if len(set(values)) > 1:
+            drawings[f"effect_of_{name.replace(os.sep, '_')}"] = plots.effect(name, values, found.value)
+    for name, drawing in drawings.items():
+        with written_whole(out / f"{name}.svg") as temporary:
+            temporary.write_text(drawing, encoding="utf-8")
+    return [f"{name}.svg" for name in drawings]
+
+
+def command(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG.toml", help="What to sweep; docs/scale.md lists the entries.")
+    ],
+) -> None:
+    """Solve many models; called again after a kill, only what is missing."""
+    settings, base = read_config(config), config.parent
+    out = base / settings.sweep.out
+    budget = settings.sweep.budget
+    found = sweep(
+        _source(settings, base),
+        tuple(budget) if isinstance(budget, list) else budget,
+        executor=_executor(settings.sweep),
+        out=out,
+        on_error=settings.sweep.on_error,  # type: ignore[arg-type]  # checked there
+    )
+    show(found)
+    print(f"results: {out} ({', '.join(['part-*.parquet', *draw(found, out)])})")

@@ -1,0 +1,413 @@
+"""Logs to counts in bounded memory: pieces of the files, counted in processes, merged in order, kept for a restart."""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import count, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from selfreg import _validate
+from selfreg._files import written_whole
+from selfreg._progress import progress
+from selfreg._resume import claim
+from selfreg.data.mapped import check_roles, read_mapped_lines
+from selfreg.data.read import FORMATS, read_trajectories
+from selfreg.data.store import LogError, open_bytes, read_jsonl_lines, read_row_groups, row_groups
+from selfreg.data.trajectory import Trajectory
+from selfreg.estimate.abstraction import Features, StateAbstraction, from_description
+from selfreg.estimate.counts import Counter, Counts, Merger, Partial
+
+SETTINGS, SCHEMA = "ingest.json", "selfreg.ingest/1"
+# Bytes of JSONL and rows of Parquet in a piece: some tenths of a second of work.
+PIECE_BYTES, PIECE_ROWS = 1 << 25, 1 << 15
+AHEAD = 2
+
+Records = Iterable[tuple[int, Trajectory | LogError]]
+
+
+class Piece(NamedTuple):
+    """A part of a log file: bytes from `first` on, row groups, or all of it.
+
+    Attributes
+    ----------
+    path : str
+    first, last : int
+        Bytes, of the unpacked content, or row groups; last is not included.
+    content : bytes or None
+        Where the file is packed: nobody can read from its middle.
+    """
+
+    path: str
+    first: int
+    last: int
+    content: bytes | None = None
+
+
+class Ask(NamedTuple):
+    """What is asked of every piece."""
+
+    format: str
+    roles: Mapping[str, str]
+    where: Mapping[str, Sequence[str]]
+    abstraction: StateAbstraction
+    skip_bad: bool
+
+
+class Counted(NamedTuple):
+    """Counts of one piece, its episodes and its faults; records have numbers from 1 in the piece."""
+
+    counts: Partial
+    source: int | str
+    steps: int
+    episodes: list[str]
+    numbers: list[int]
+    faults: list[tuple[int, str]]
+
+
+class Ingested(NamedTuple):
+    """What `count_logs` returns.
+
+    Attributes
+    ----------
+    counts : Counts
+    episodes, steps : int
+    skipped : list of str
+        What is wrong with each record that was left out.
+    """
+
+    counts: Counts
+    episodes: int
+    steps: int
+    skipped: list[str]
+
+
+def count_logs(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    abstraction: StateAbstraction,
+    *,
+    format: str = "selfreg",
+    roles: Mapping[str, str] | None = None,
+    where: Mapping[str, Sequence[str]] | None = None,
+    workers: int | None = None,
+    out: str | os.PathLike[str] | None = None,
+    skip_bad: bool = False,
+) -> Ingested:
+    """Count the transitions of log files that need not fit into memory.
+
+    The result is that of `count` on all trajectories: it does not depend on the number of workers.
+
+    Parameters
+    ----------
+    paths : path or iterable of paths
+        JSONL (plain, .gz, .zst) or Parquet.
+    abstraction : StateAbstraction
+        Already fitted, with a `describe` that `from_description` knows.
+    format, roles, where
+        As for `selfreg.data.read_trajectories`.
+    workers : int, optional
+        Processes; all cores by default. 1 counts in this process.
+    out : path, optional
+        Folder for the counts of every piece. Called again after a kill, only pieces that are missing are counted.
+    skip_bad : bool
+        Leave out records that cannot be read, and list them; otherwise the first one raises.
+
+    Returns
+    -------
+    Ingested
+
+    Raises
+    ------
+    LogError
+        File, line, field and what was expected; also for an episode name that occurs twice.
+    ValueError
+        For an unknown format or role, or a folder `out` that belongs to something else.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from selfreg.data import Step, Trajectory, write_trajectories
+    >>> from selfreg.estimate import ExactKey, count_logs
+    >>> log = pathlib.Path(tempfile.mkdtemp()) / "log.jsonl.zst"
+    >>> write_trajectories(log, [Trajectory("t", str(i), 1.0, (Step("a"), Step("b"))) for i in range(100)])
+    >>> found = count_logs(log, ExactKey(), workers=1)
+    >>> found.episodes, found.steps, found.counts.visits["nohelp"].tolist()
+    (100, 200, [100.0, 100.0, 0.0, 0.0])
+    """
+    if format not in FORMATS:
+        raise ValueError(f"format {format!r} is not known; choose from {', '.join(FORMATS)}")
+    if roles and format != "jsonl":
+        raise ValueError(f"a mapping of roles is for format 'jsonl'; format {format!r} has its own fields")
+    check_roles(roles or {})
+    processes = _validate.threads(workers)
+    names = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    for name in names:
+        if not Path(name).is_file():
+            raise LogError(f"{name}: no such file")
+    ask = Ask(format, dict(roles or {}), dict(where or {}), abstraction, skip_bad)
+    kept = _Kept(Path(out), ask, names) if out is not None else None
+    total = _Total(skip_bad)
+    done = 0
+    with progress("count", None, "episodes") as advance:
+        for counted in kept.parts() if kept else ():
+            total.add(None, counted)
+            done += 1
+            advance(len(counted.episodes))
+        for number, piece, counted in _counted(_pieces(names, format), done, ask, processes):
+            merged = total.add(piece, counted)
+            if kept:
+                kept.put(number, merged)
+            advance(len(counted.episodes))
+    return Ingested(total.merger.counts(), len(total.seen), total.steps, total.skipped)
+
+
+class _Total:
+    """Everything counted so far, in the order of the logs."""
+
+    def __init__(self, skip_bad: bool) -> None:
+        self.skip_bad = skip_bad
+        self.merger = Merger()
+        self.steps = 0
+        # Hashes, for a fifth of the memory of names: among a million names two share one once in 30 million logs.
+        self.seen: set[int] = set()
+        self.skipped: list[str] = []
+
+    def add(self, piece: Piece | None, counted: Counted) -> Counted:
+        """Add a piece, and give it back in the numbers of the sum; None for one that was merged before."""
+        before = len(self.seen)
+        self.seen.update(map(hash, counted.episodes))
+        faults = counted.faults
+        if piece is not None:
+            if faults and not self.skip_bad:
+                raise LogError(located(piece, *faults[0]))
+            if len(self.seen) < before + len(counted.episodes):
+                raise LogError(_twice(piece, counted))
+            faults = [(0, located(piece, *fault)) for fault in faults]
+        self.skipped += [text for _, text in faults]
+        self.steps += counted.steps
+        return counted._replace(counts=self.merger.add(counted.counts, counted.source), faults=faults)
+
+
+def _twice(piece: Piece, counted: Counted) -> str:
+    """Rare, and the counts hold both: no way to take one out. Skipped with the others it would be wrong, too."""
+    here: set[str] = set()
+    for number, name in zip(counted.numbers, counted.episodes, strict=True):
+        if name in here:
+            return located(piece, number, f"episode {name!r} was there before")
+        here.add(name)
+    first, last = (located(piece, counted.numbers[i], "") for i in (0, -1))
+    return f"{first} to {last} an episode was there before, in an earlier part of the logs"
+
+
+def located(piece: Piece, number: int, fault: str) -> str:
+    """A fault with the file and the line or row; lines before the piece are counted only now."""
+    if not number:  # it says itself where it is
+        return fault
+    if is_parquet(piece.path):
+        return f"{piece.path}: row {number + row_groups(piece.path)[piece.first]}: {fault}"
+    with open_bytes(piece.path) as stream:
+        left, lines = piece.first, 0
+        while left and (block := stream.read(min(left, PIECE_BYTES))):
+            lines += block.count(b"\n")
+            left -= len(block)
+    return f"{piece.path}:{lines + number}: {fault}"
+
+
+# ---- pieces ---------------------------------------------------------------------------------------------------------
+
+
+def is_parquet(path: str) -> bool:
+    return Path(path).suffix == ".parquet"
+
+
+def _pieces(paths: Sequence[str], format: str) -> Iterator[Piece]:
+    for path in paths:
+        if format == "tau_bench":
+            yield Piece(path, 0, os.path.getsize(path))
+        elif is_parquet(path):
+            yield from _row_pieces(path)
+        else:
+            yield from _byte_pieces(path, Path(path).suffix in (".gz", ".zst"))
+
+
+def _row_pieces(path: str) -> Iterator[Piece]:
+    starts, first = row_groups(path), 0
+    for group in range(1, len(starts)):
+        if starts[group] - starts[first] >= PIECE_ROWS or group == len(starts) - 1:
+            yield Piece(path, first, group)
+            first = group
+
+
+def _byte_pieces(path: str, packed: bool) -> Iterator[Piece]:
+    """Whole lines; a plain file is only looked at where pieces end."""
+    with open_bytes(path) as stream:
+        first = 0
+        try:
+            while True:
+                if packed:
+                    content = stream.read(PIECE_BYTES) + stream.readline()
+                    last = first + len(content)
+                else:
+                    content = None
+                    stream.seek(first + PIECE_BYTES)
+                    stream.readline()
+                    last = min(stream.tell(), os.path.getsize(path))
+                if last == first:
+                    return
+                yield Piece(path, first, last, content)
+                first = last
+        except (EOFError, OSError) as error:
+            raise LogError(f"{path}: broken data after byte {first} of its content: {error}") from None
+
+
+def _records(piece: Piece, ask: Ask) -> Records:
+    if ask.format == "tau_bench":
+        faults: list[LogError] = []
+        yield from enumerate(read_trajectories(piece.path, "tau_bench", where=ask.where, skipped=faults), 1)
+        yield from ((0, fault) for fault in faults)
+        return
+    if is_parquet(piece.path) and ask.format == "selfreg":
+        yield from read_row_groups(piece.path, piece.first, piece.last, ask.where)
+        return
+    content = piece.content
+    if content is None:
+        with open(piece.path, "rb") as stream:
+            stream.seek(piece.first)
+            content = stream.read(piece.last - piece.first)
+    lines = ((number, line) for number, line in enumerate(io.BytesIO(content), 1) if line.strip())
+    if ask.format == "jsonl":
+        # Lines have numbers in the piece only: where episodes have no names, its first byte makes them unique.
+        yield from read_mapped_lines(lines, f"{os.path.basename(piece.path)}@{piece.first}", ask.roles, ask.where)
+    else:
+        yield from read_jsonl_lines(lines, ask.where)
+
+
+# ---- counting -------------------------------------------------------------------------------------------------------
+
+
+def count_piece(piece: Piece, ask: Ask, counter: Counter, source: int) -> Counted:
+    """Counts of one piece; stops at the first fault unless bad records are skipped."""
+    fields = isinstance(ask.abstraction, Features)
+    steps, episodes, numbers = 0, [], []
+    faults: list[tuple[int, str]] = []
+    for number, record in _records(piece, ask):
+        fault: Exception | None = record if isinstance(record, LogError) else None
+        if isinstance(record, Trajectory):
+            try:
+                if fields:
+                    ask.abstraction.fit([record])  # checks that the fields are there
+                counter.add(record)
+                steps += len(record.steps)
+                episodes.append(record.episode)
+                numbers.append(number)
+            except ValueError as error:
+                fault = error
+        if fault is not None:
+            faults.append((number, str(fault)))
+            if not ask.skip_bad:
+                break
+    return Counted(counter.take(), source, steps, episodes, numbers, faults)
+
+
+class _Worker:
+    """What a process keeps from piece to piece: states that it named before need not be named again."""
+
+    counter: Counter | None = None
+
+    @classmethod
+    def count(cls, piece: Piece, ask: Ask) -> Counted:
+        if cls.counter is None:
+            cls.counter = Counter(ask.abstraction)
+        return count_piece(piece, ask, cls.counter, os.getpid())
+
+
+def _counted(pieces: Iterator[Piece], done: int, ask: Ask, processes: int) -> Iterator[tuple[int, Piece, Counted]]:
+    """Pieces after the first `done`, in order, with their counts.
+
+    Each process takes pieces in order too: what it knows was in pieces before, which `Merger` rests on.
+    """
+    numbered = islice(enumerate(pieces), done, None)
+    if processes == 1:
+        counter = Counter(ask.abstraction)
+        for number, piece in numbered:
+            yield number, piece, count_piece(piece, ask, counter, 0)
+        return
+    waiting: deque[tuple[int, Piece, Future[Counted]]] = deque()
+    # Records have no cycles: looking for some again and again would take a third of the time.
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=gc.disable)
+    try:
+        for number, piece in numbered:
+            waiting.append((number, piece._replace(content=None), pool.submit(_Worker.count, piece, ask)))
+            if len(waiting) >= AHEAD * processes:
+                number, piece, future = waiting.popleft()
+                yield number, piece, future.result()
+        while waiting:
+            number, piece, future = waiting.popleft()
+            yield number, piece, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Kept:
+    """Counts of pieces in a folder, in order and in the numbers of their sum, so that a second call goes on from there."""
+
+    def __init__(self, path: Path, ask: Ask, names: Sequence[str]) -> None:
+        self.path = path
+        described = ask.abstraction.describe()
+        from_description(described)
+        logs = [[os.path.abspath(name), os.path.getsize(name), os.stat(name).st_mtime_ns] for name in names]
+        settings = {
+            "schema": SCHEMA,
+            "logs": logs,
+            "format": ask.format,
+            "roles": ask.roles,
+            "where": {field: list(values) for field, values in ask.where.items()},
+            "abstraction": described,
+            "skip_bad": ask.skip_bad,
+            "piece": [PIECE_BYTES, PIECE_ROWS],
+        }
+        claim(path, SETTINGS, settings, "counts")
+
+    def _file(self, number: int) -> Path:
+        return self.path / f"piece-{number:07d}.npz"
+
+    def put(self, number: int, counted: Counted) -> None:
+        counts = counted.counts
+        header = {
+            "known": counts.known,
+            "keys": counts.keys,
+            "actions": counts.actions,
+            "steps": counted.steps,
+            "episodes": counted.episodes,
+            "skipped": [text for _, text in counted.faults],
+        }
+        arrays: dict[str, Any] = {
+            "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
+            "place": counts.place,
+            "weight": counts.weight,
+            "starts": counts.starts,
+        }
+        with written_whole(self._file(number)) as temporary:
+            np.savez(temporary, **arrays)
+
+    def parts(self) -> Iterator[Counted]:
+        """Pieces from the first one on, as far as they are there."""
+        for number in count():
+            if not self._file(number).is_file():
+                return
+            with np.load(self._file(number), allow_pickle=False) as file:
+                header = json.loads(bytes(file["header"]))
+                keys = [tuple(key) for key in header["keys"]]
+                arrays = (file["place"], file["weight"], file["starts"])
+            part = Partial(header["known"], keys, header["actions"], *arrays)
+            faults = [(0, text) for text in header["skipped"]]
+            yield Counted(part, "kept", header["steps"], header["episodes"], [], faults)

@@ -1,0 +1,289 @@
+"""Logs to counts in pieces and processes: always what `count` finds in all of it; restarts; bad records by place."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from selfreg.data import Step, Trajectory, read_trajectories, write_trajectories
+from selfreg.data.store import LogError
+from selfreg.estimate import Counts, ExactKey, Features, StateAbstraction, count, count_logs
+from selfreg.estimate import ingest as ingest_module
+
+ROOT = Path(__file__).parents[2]
+
+
+def walks(n: int = 400, seed: int = 0) -> list[Trajectory]:
+    """Episodes of a few tasks, half of them helped somewhere, with a field."""
+    random = np.random.default_rng(seed)
+    made = []
+    for i in range(n):
+        steps = tuple(
+            Step(
+                state=f"at {random.integers(6)}",
+                key=str(random.integers(4)) if random.random() < 0.5 else None,
+                intervention=["expert", "human"][random.integers(2)] if random.random() < 0.2 else None,
+                cost=2 if random.random() < 0.1 else None,
+            )
+            for _ in range(random.integers(1, 6))
+        )
+        outcome = float(random.choice([0, 0.25, 1]))
+        made.append(Trajectory(f"t{random.integers(5)}", f"e{i}", outcome, steps, fields={"kind": "xy"[i % 2]}))
+    return made
+
+
+def same(one: Counts, other: Counts) -> None:
+    assert one.keys == other.keys
+    assert list(one.transitions) == list(other.transitions)
+    for name, matrix in one.transitions.items():
+        assert (matrix != other.transitions[name]).nnz == 0
+    np.testing.assert_array_equal(one.starts, other.starts)
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(ingest_module, "PIECE_BYTES", 3000)
+    monkeypatch.setattr(ingest_module, "PIECE_ROWS", 50)
+    monkeypatch.setattr("selfreg.data.store.BATCH", 20)
+    monkeypatch.setattr("selfreg.estimate.counts.STEPS_HELD", 100)
+
+
+ABSTRACTIONS = {
+    "exact": ExactKey(),
+    "exact with step": ExactKey(step=True),
+    "features": Features(["step", "kind", "class"], {"low": "[0-2]"}),
+}
+
+
+def plain_counts(episodes: list[Trajectory], abstraction: StateAbstraction) -> dict:
+    """By the definition, with dicts."""
+    table: dict = {}
+    for t in episodes:
+        keys = [abstraction.encode(t, i) for i in range(len(t.steps))]
+        for i, step in enumerate(t.steps):
+            ends = {"won": t.outcome, "lost": 1 - t.outcome} if i == len(t.steps) - 1 else {keys[i + 1]: 1.0}
+            for after, weight in ends.items():
+                if weight:
+                    place = (keys[i], step.intervention or "nohelp", after)
+                    table[place] = table.get(place, 0) + weight
+    return table
+
+
+@pytest.mark.parametrize("kind", ABSTRACTIONS)
+def test_counts_are_those_of_the_definition(kind, small_pieces) -> None:
+    episodes, abstraction = walks(), ABSTRACTIONS[kind]
+    counts = count(episodes, abstraction)
+    names = [*counts.keys, "won", "lost"]
+    found = {}
+    for action, matrix in counts.transitions.items():
+        entries = matrix.tocoo()
+        for s, j, weight in zip(entries.row, entries.col, entries.data, strict=True):
+            found[names[s], action, names[j]] = weight
+    assert found == plain_counts(episodes, abstraction)
+    assert counts.keys == tuple(dict.fromkeys(abstraction.encode(t, i) for t in episodes for i in range(len(t.steps))))
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(0, 60), max_size=4), st.sampled_from(sorted(ABSTRACTIONS)))
+def test_merged_parts_are_the_whole(cuts, kind) -> None:
+    episodes, abstraction = walks(60), ABSTRACTIONS[kind]
+    edges = [0, *sorted(cuts), 60]
+    parts = [count(episodes[a:b], abstraction) for a, b in zip(edges, edges[1:], strict=False)]
+    same(Counts.merge(parts), count(episodes, abstraction))
+
+
+@pytest.mark.parametrize("kind", ABSTRACTIONS)
+@pytest.mark.parametrize("name", ["log.jsonl", "log.jsonl.gz", "log.jsonl.zst", "log.parquet"])
+def test_files_give_the_counts_of_their_episodes(tmp_path, small_pieces, name, kind) -> None:
+    episodes = walks()
+    write_trajectories(tmp_path / name, episodes)
+    found = count_logs(tmp_path / name, ABSTRACTIONS[kind], workers=1)
+    same(found.counts, count(episodes, ABSTRACTIONS[kind]))
+    assert (found.episodes, found.steps) == (400, sum(len(t.steps) for t in episodes))
+    assert len(list(ingest_module._pieces([str(tmp_path / name)], "selfreg"))) >= 5
+    assert list(read_trajectories(tmp_path / name)) == episodes
+
+
+def test_processes_change_nothing(tmp_path, small_pieces) -> None:
+    episodes = walks()
+    write_trajectories(tmp_path / "a.jsonl", episodes[:250])
+    write_trajectories(tmp_path / "b.jsonl.zst", episodes[250:])
+    found = count_logs([tmp_path / "a.jsonl", tmp_path / "b.jsonl.zst"], ExactKey(), workers=2, out=tmp_path / "out")
+    same(found.counts, count(episodes, ExactKey()))
+    again = count_logs([tmp_path / "a.jsonl", tmp_path / "b.jsonl.zst"], ExactKey(), workers=1, out=tmp_path / "out")
+    same(again.counts, found.counts)
+    assert again[1:] == found[1:]
+
+
+def test_mapped_logs_and_filters(tmp_path, small_pieces) -> None:
+    lines = [
+        {"id": i % 7, "won": i % 2 == 0, "turns": [{"seen": str(i % 5)}, {"seen": "x"}], "who": "ab"[i % 2]}
+        for i in range(300)
+    ]
+    log = tmp_path / "log.jsonl"
+    log.write_text("\n\n".join(json.dumps(line) for line in lines) + "\n")
+    roles = {"task": "id", "outcome": "won", "steps": "turns", "observation": "seen"}
+    arguments = {"format": "jsonl", "roles": roles, "where": {"who": ["b"]}}
+    found = count_logs(log, ExactKey(), workers=1, **arguments)
+    episodes = list(read_trajectories(log, **arguments))
+    assert found.episodes == len(episodes) == 150
+    same(found.counts, count(episodes, ExactKey()))
+    write_trajectories(tmp_path / "c.parquet", walks())
+    kept = count_logs(tmp_path / "c.parquet", ExactKey(), where={"kind": ["x"]}, workers=1)
+    same(kept.counts, count([t for t in walks() if t.fields["kind"] == "x"], ExactKey()))
+
+
+# ---- bad records ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+def test_a_bad_line_is_told_by_its_number_in_the_file(tmp_path, small_pieces, suffix) -> None:
+    good = walks()
+    write_trajectories(tmp_path / "good.jsonl", good)
+    lines = (tmp_path / "good.jsonl").read_bytes().splitlines(keepends=True)
+    lines.insert(300, b'{"task": 3}\n')
+    lines.insert(200, b"\n")
+    lines[350] = lines[350].replace(b'"steps"', b'"stops"')
+    (tmp_path / "plain.jsonl").write_bytes(b"".join(lines))
+    log = tmp_path / f"bad.jsonl{suffix}"
+    with open_packed(log) as stream:
+        stream.write(b"".join(lines))
+    with pytest.raises(LogError, match=rf"bad.jsonl{suffix}:302: .*task"):
+        count_logs(log, ExactKey(), workers=1)
+    found = count_logs(log, ExactKey(), workers=1, skip_bad=True)
+    assert [text.split(": ")[0] for text in found.skipped] == [f"{log}:302", f"{log}:351"]
+    assert found.episodes == 399
+
+
+def open_packed(path: Path):
+    import gzip
+
+    import pyarrow as pa
+
+    if path.suffix == ".gz":
+        return gzip.open(path, "wb")
+    return pa.output_stream(str(path), compression="zstd") if path.suffix == ".zst" else open(path, "wb")
+
+
+def test_an_episode_that_is_there_twice_is_found(tmp_path, small_pieces) -> None:
+    episodes = walks()
+    write_trajectories(tmp_path / "a.jsonl", [*episodes[:10], episodes[3], *episodes[10:]])
+    with pytest.raises(LogError, match=r"a.jsonl:11: episode 'e3' was there before"):
+        count_logs(tmp_path / "a.jsonl", ExactKey(), workers=1)
+    write_trajectories(tmp_path / "a.jsonl", [*episodes, episodes[3]])
+    with pytest.raises(LogError, match=r"a.jsonl:\d+:  to .*a.jsonl:401:  an episode was there before"):
+        count_logs(tmp_path / "a.jsonl", ExactKey(), workers=1)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_file_cut_off_is_an_error(tmp_path, small_pieces, suffix) -> None:
+    log = tmp_path / f"a.jsonl{suffix}"
+    write_trajectories(log, walks())
+    log.write_bytes(log.read_bytes()[:-200])
+    with pytest.raises(LogError, match="broken|invalid|truncated"):
+        count_logs(log, ExactKey(), workers=1)
+    with pytest.raises(LogError, match="broken|invalid|truncated"):
+        list(read_trajectories(log))
+
+
+def test_wrong_arguments_are_named(tmp_path) -> None:
+    write_trajectories(tmp_path / "a.jsonl", walks(5))
+    (tmp_path / "b.parquet").write_bytes(b"no parquet")
+    for change, message in (
+        ({"paths": tmp_path / "no.jsonl"}, "no such file"),
+        ({"paths": tmp_path / "b.parquet"}, "not a Parquet file"),
+        ({"format": "csv"}, "format 'csv' is not known"),
+        ({"roles": {"task": "id"}}, "for format 'jsonl'"),
+        ({"workers": 0}, "expected at least 1"),
+        ({"where": {"nothing": ["1"]}}, "field 'nothing' is missing"),
+        ({"abstraction": Features(["domain"])}, "'domain' is no field of episode 'e0'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            count_logs(**{"paths": tmp_path / "a.jsonl", "abstraction": ExactKey(), "workers": 1, **change})
+
+
+def test_a_cut_off_episode_needs_an_outcome(tmp_path) -> None:
+    cut = Trajectory("t", "cut", None, (Step("a"),), truncated=True)
+    write_trajectories(tmp_path / "a.jsonl", [*walks(5), cut])
+    with pytest.raises(LogError, match=r"a.jsonl:6: episode 'cut' was cut off"):
+        count_logs(tmp_path / "a.jsonl", ExactKey(), workers=1)
+    assert count_logs(tmp_path / "a.jsonl", ExactKey(), workers=1, skip_bad=True).episodes == 5
+
+
+# ---- restarts -------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_call_counts_only_what_is_missing(tmp_path, small_pieces, monkeypatch) -> None:
+    log = tmp_path / "a.jsonl"
+    write_trajectories(log, walks())
+    whole = count_logs(log, ExactKey(), workers=1, out=tmp_path / "out")
+    pieces = sorted((tmp_path / "out").glob("piece-*"))
+    for path in pieces[5:]:
+        path.unlink()
+    counted, real = [], ingest_module.count_piece
+    monkeypatch.setattr(ingest_module, "count_piece", lambda piece, *rest: counted.append(piece) or real(piece, *rest))
+    again = count_logs(log, ExactKey(), workers=1, out=tmp_path / "out")
+    same(again.counts, whole.counts)
+    assert len(counted) == len(pieces) - 5
+    assert sorted((tmp_path / "out").glob("piece-*")) == pieces
+
+
+def test_other_counts_are_refused(tmp_path) -> None:
+    log = tmp_path / "a.jsonl"
+    write_trajectories(log, walks(20))
+    count_logs(log, ExactKey(), workers=1, out=tmp_path / "out")
+    with pytest.raises(ValueError, match="its abstraction is"):
+        count_logs(log, ExactKey(step=True), workers=1, out=tmp_path / "out")
+    write_trajectories(log, walks(21))
+    with pytest.raises(ValueError, match="its logs is"):
+        count_logs(log, ExactKey(), workers=1, out=tmp_path / "out")
+    with pytest.raises(ValueError, match="holds no counts"):
+        count_logs(log, ExactKey(), workers=1, out=tmp_path)
+
+
+KILLED = """
+import sys, time
+from selfreg.estimate import ExactKey, count_logs, ingest
+ingest.PIECE_BYTES, ingest.PIECE_ROWS = 3000, 50
+real = ingest._Kept.put
+def slow(self, number, counted):
+    time.sleep(0.01)
+    real(self, number, counted)
+ingest._Kept.put = slow
+print("ready", flush=True)
+count_logs(sys.argv[1], ExactKey(), workers=int(sys.argv[3]), out=sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.long)])
+def test_kills_lose_nothing(tmp_path, small_pieces, kills) -> None:
+    log, out, random = tmp_path / "a.jsonl", tmp_path / "out", np.random.default_rng(kills)
+    write_trajectories(log, walks(1000))
+    hits = 0
+    for turn in range(kills + 1):
+        # Processes take a second to start: mostly one, some turns with two.
+        command = [sys.executable, "-c", KILLED, str(log), str(out), "2" if turn % 10 == 2 else "1"]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            if turn < kills:
+                time.sleep(random.uniform(0, 0.2))
+                process.send_signal(signal.SIGKILL)
+            hits += process.wait() == -signal.SIGKILL
+    assert hits >= min(kills, 3) - 1
+    found = count_logs(log, ExactKey(), workers=1, out=out)
+    same(found.counts, count(walks(1000), ExactKey()))
+    assert found.episodes == 1000
+    whole = tmp_path / "whole"
+    count_logs(log, ExactKey(), workers=1, out=whole)
+    for path in whole.iterdir():
+        assert (out / path.name).exists(), path.name
