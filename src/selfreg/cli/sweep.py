@@ -110,7 +110,7 @@ def estimated(run: str, classes: str | None, **parameters: Any) -> EstimatedMode
     logged = {name: tuple(cost) for name, cost in settings.get("costs", {}).items()}
     return estimate_mdp(
         trajectories,
-        _states(parameters.get("state"), classes, settings, trajectories),
+        _states(RunFolder(run), parameters.get("state"), classes, settings, trajectories),
         kappa=parameters.get("kappa", settings.get("kappa", 0.0)),
         prm=prm,
         costs={**logged, **costs} or None,
@@ -119,12 +119,16 @@ def estimated(run: str, classes: str | None, **parameters: Any) -> EstimatedMode
 
 
 def _states(
-    state: str | None, classes: str | None, settings: Mapping[str, Any], trajectories: Sequence[Trajectory]
+    run: RunFolder,
+    state: str | None,
+    classes: str | None,
+    settings: Mapping[str, Any],
+    trajectories: Sequence[Trajectory],
 ) -> StateAbstraction:
     if state is None and "abstraction" in settings:
-        return from_description(settings["abstraction"])
+        return from_description(settings["abstraction"], run.prm)
     needed = state is not None and "class" in state.split(",")
-    return abstraction(trajectories, state, Path(classes) if classes and needed else None)
+    return abstraction(run, trajectories, state, Path(classes) if classes and needed else None)
 
 
 @lru_cache(maxsize=1)

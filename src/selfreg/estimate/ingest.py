@@ -24,8 +24,9 @@ from selfreg.data.mapped import check_roles, read_mapped_lines
 from selfreg.data.read import FORMATS, read_trajectories
 from selfreg.data.store import LogError, open_bytes, read_jsonl_lines, read_row_groups, row_groups
 from selfreg.data.trajectory import Trajectory
-from selfreg.estimate.abstraction import Features, StateAbstraction, from_description
+from selfreg.estimate.abstraction import Features, StateAbstraction
 from selfreg.estimate.counts import Counter, Counts, Merger, Partial
+from selfreg.estimate.score_bins import from_description
 
 SETTINGS, SCHEMA = "ingest.json", "selfreg.ingest/1"
 # Bytes of JSONL and rows of Parquet in a piece: some tenths of a second of work.

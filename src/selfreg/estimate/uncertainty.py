@@ -14,7 +14,8 @@ from selfreg import _validate
 from selfreg.data import NOHELP, Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.counts import Counts, Moves, record
-from selfreg.estimate.model import Scorer, charges, last_score, mdp_of, mean_scores, row_counts
+from selfreg.estimate.model import charges, last_score, mdp_of, mean_scores, row_counts
+from selfreg.estimate.score_bins import Scorer
 from selfreg.mdp import InterventionMDP
 from selfreg.policy import expected_usage, policy_value
 from selfreg.solve import Solution, solve
