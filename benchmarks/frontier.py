@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 import numpy as np
@@ -142,7 +142,7 @@ def memory() -> list[Figure]:
 
 def print_peak(who: str) -> None:
     """Print what `who` takes on C, policies of the point's mixture included."""
-    calls = {
+    calls: dict[str, Callable[[Instance], object]] = {
         "hard": lambda instance: selfreg.solve(instance.mdp, instance.budget),
         "one point": lambda instance: point(instance).policy,
         "frontier to 1e-3": lambda instance: selfreg.frontier(instance.mdp, start_of(instance), tol=1e-3),
