@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import selfreg
-from benchmarks import instances, peers, solver
+from benchmarks import expected_peers, frontier, instances, peers, solver
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -48,6 +48,38 @@ def test_peer_gives_the_solver_s_answer(peer, kind) -> None:
     answered = ~np.isnan(value)
     assert answered.all() or (peer is peers.STORM and answered.sum() == 1)
     assert np.max(np.abs(value - solution.value)[answered]) <= peer.tolerance + solution.bound
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("peer", "kind"),
+    [
+        (expected_peers.SCIPY, "layered"),
+        (expected_peers.SCIPY_CUT, "layered"),
+        (expected_peers.SCIPY_READY, "layered"),
+        (expected_peers.SCIPY_SWEEPS, "cyclic"),
+        (expected_peers.STORM, "layered"),
+        (expected_peers.STORM, "cyclic"),
+        (expected_peers.HIGHS, "layered"),
+        (expected_peers.HIGHS, "cyclic"),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_peer_gives_the_frontier_s_point(peer, kind) -> None:
+    instance, start = SMALL[kind], 3
+    try:
+        call = peer.prepare(instance, start, 1.5)
+    except ImportError as error:
+        pytest.skip(f"{peer.name} is not installed ({error.name})")
+    found = selfreg.reward_search(instance.mdp, start, 1.5)
+    assert found.mixture.usage == pytest.approx(1.5)
+    assert abs(call() - found.mixture.success) <= peer.tolerance + found.gap + 1e-9
+
+
+def test_figures_of_the_frontier_are_checked() -> None:
+    figures = [frontier.whole(SMALL["layered"], expected_peers.SCIPY, 1), frontier.vertices(SMALL["layered"])]
+    assert all(figure.right for figure in figures)
+    assert [figure.verdict(frontier.TARGETS) for figure in figures][1] == "met"
 
 
 @pytest.mark.parametrize("kind", SMALL)

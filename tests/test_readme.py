@@ -7,14 +7,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_library_example() -> None:
-    code, printed = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", README.read_text(), re.DOTALL).groups()
+def example_of(page: Path) -> tuple[str, str]:
+    """The first Python example of a page, and what the page says that it prints."""
+    code, printed = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", page.read_text(), re.DOTALL).groups()
+    return code, printed
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/budgets.md"])
+def test_example_prints_what_the_page_says(page) -> None:
+    code, printed = example_of(README.parent / page)
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == printed
-    assert len(code.strip().splitlines()) <= 16
+
+
+def test_library_example_is_short() -> None:
+    assert len(example_of(README)[0].strip().splitlines()) <= 16
 
 
 def test_every_path_that_is_named_exists() -> None:
