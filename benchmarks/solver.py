@@ -66,12 +66,7 @@ class Figure(NamedTuple):
     check: str
     right: bool = True
 
-    @property
-    def verdict(self) -> str:
-        return self.judged(TARGETS)
-
-    def judged(self, targets: Mapping[tuple[str, str], Target]) -> str:
-        """Whether the target for this figure, if there is one, is met."""
+    def verdict(self, targets: Targets) -> str:
         target = targets.get((self.instance, self.name))
         if not self.right:
             return "WRONG"
@@ -81,6 +76,7 @@ class Figure(NamedTuple):
         return "met" if met else "missed"
 
 
+Targets = Mapping[tuple[str, str], Target]
 Calls = dict[str, Callable[[], object]]
 Seconds = dict[str, Floats]
 
@@ -295,7 +291,11 @@ def peak_memory() -> Figure:
 
 
 def _peak_in_new_process(who: str) -> int:
-    code = f"from benchmarks.solver import print_peak; print_peak({who!r})"
+    return peak_of(f"from benchmarks.solver import print_peak; print_peak({who!r})")
+
+
+def peak_of(code: str) -> int:
+    """What `code`, which ends in `print_growth`, prints in a process of its own."""
     # Fixed threshold: large arrays come from the system and go back to it, so that none hides in freed memory.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
     command = [sys.executable, "-c", code]
@@ -307,12 +307,16 @@ def print_peak(who: str) -> None:
     prepare: dict[str, Callable[[Instance], Callable[[], object]]]
     prepare = {"selfreg": solver, "scipy": peers.scipy_layers}
     prepare[who](instances.instance_t())()  # what is loaded on first use is not the solve's
-    solve = prepare[who](instances.instance_c())
+    print_growth(prepare[who](instances.instance_c()))
+
+
+def print_growth(call: Callable[[], object]) -> None:
+    """Print the bytes by which `call` raises this process's memory at its highest above where it stood."""
     gc.collect()
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the high-water mark starts anew
     before = _status("VmRSS")
-    answer = solve()
+    answer = call()
     print(_status("VmHWM") - before)
     del answer
 
@@ -343,14 +347,14 @@ def figures(quick: bool) -> list[Figure]:
     return result if quick else result + growth(instances.instance_b, 500, runs) + large(runs)
 
 
-def table(lines: Sequence[Figure], targets: Mapping[tuple[str, str], Target] = TARGETS) -> str:
+def table(lines: Sequence[Figure], targets: Targets = TARGETS) -> str:
     """The figures as text, a line each, under a heading."""
     rows = [("instance", "against", "measured", "target", "verdict", "answer, medians (ours first)")]
     for figure in lines:
         target = targets.get((figure.instance, figure.name))
         measured = "" if figure.number is None else f"{figure.number:.3g}"
         wanted = f"{target.relation} {target.number:g}" if target else ""
-        rows.append((figure.instance, figure.name, measured, wanted, figure.judged(targets), figure.check))
+        rows.append((figure.instance, figure.name, measured, wanted, figure.verdict(targets), figure.check))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([text[0], "  ".join("-" * width for width in widths), *text[1:]])
@@ -361,10 +365,14 @@ def main(argv: Sequence[str] = ()) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks solver", description=__doc__)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_RUNS} runs, without C and the growth of B")
     quick = parser.parse_args(argv).quick
-    lines = figures(quick)
+    show(figures(quick), TARGETS, QUICK_RUNS if quick else RUNS)
+
+
+def show(lines: Sequence[Figure], targets: Targets, runs: int) -> None:
+    """Print the table under what was measured with; exit with 1 if an answer is wrong."""
     versions = f"Python {platform.python_version()}, numpy {np.__version__}, {os.cpu_count()} cores"
-    print(f"selfreg {selfreg.__version__}, {versions}; median of {QUICK_RUNS if quick else RUNS} runs")
+    print(f"selfreg {selfreg.__version__}, {versions}; median of {runs} runs")
     print("Ratios: times faster than the peer; `x / y` and growth are quotients.")
-    print(table(lines))
+    print(table(lines, targets))
     if not all(figure.right for figure in lines):
         sys.exit(1)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import selfreg
-from benchmarks import helper, instances, peers, pools, solver
+from benchmarks import expected_peers, frontier, helper, instances, peers, pools, solver
 from selfreg.helper import HelperExamples
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +49,38 @@ def test_peer_gives_the_solver_s_answer(peer, kind) -> None:
     answered = ~np.isnan(value)
     assert answered.all() or (peer is peers.STORM and answered.sum() == 1)
     assert np.max(np.abs(value - solution.value)[answered]) <= peer.tolerance + solution.bound
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("peer", "kind"),
+    [
+        (expected_peers.SCIPY, "layered"),
+        (expected_peers.SCIPY_CUT, "layered"),
+        (expected_peers.SCIPY_READY, "layered"),
+        (expected_peers.SCIPY_SWEEPS, "cyclic"),
+        (expected_peers.STORM, "layered"),
+        (expected_peers.STORM, "cyclic"),
+        (expected_peers.HIGHS, "layered"),
+        (expected_peers.HIGHS, "cyclic"),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_peer_gives_the_frontier_s_point(peer, kind) -> None:
+    instance, start = SMALL[kind], 3
+    try:
+        call = peer.prepare(instance, start, 1.5)
+    except ImportError as error:
+        pytest.skip(f"{peer.name} is not installed ({error.name})")
+    found = selfreg.reward_search(instance.mdp, start, 1.5)
+    assert found.mixture.usage == pytest.approx(1.5)
+    assert abs(call() - found.mixture.success) <= peer.tolerance + found.gap + 1e-9
+
+
+def test_figures_of_the_frontier_are_checked() -> None:
+    figures = [frontier.whole(SMALL["layered"], expected_peers.SCIPY, 1), frontier.vertices(SMALL["layered"])]
+    assert all(figure.right for figure in figures)
+    assert [figure.verdict(frontier.TARGETS) for figure in figures][1] == "met"
 
 
 @pytest.mark.parametrize("kind", SMALL)
@@ -106,7 +138,7 @@ def test_layers_that_do_not_divide_are_refused() -> None:
     ],
 )
 def test_verdict_follows_the_target(figure, verdict) -> None:
-    assert figure.verdict == verdict
+    assert figure.verdict(solver.TARGETS) == verdict
 
 
 def test_every_target_is_a_line_of_the_table_or_needs_the_full_run() -> None:
@@ -124,7 +156,7 @@ def test_every_target_is_a_line_of_the_table_or_needs_the_full_run() -> None:
 def test_an_unknown_command_names_those_there_are() -> None:
     done = subprocess.run([sys.executable, "-m", "benchmarks", "nothing"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode != 0
-    assert "solver,imports,simulate," in done.stderr
+    assert "solver,imports,simulate" in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["sigmoid", "three kinds"])

@@ -7,15 +7,27 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 README = Path(__file__).parents[1] / "README.md"
 EXAMPLE = re.compile(r"```python\n(.*?)```\n\n```\n(.*?)```", re.DOTALL)
 
 
-def test_library_example() -> None:
-    code, printed = EXAMPLE.search(README.read_text()).groups()
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+def example_of(page: Path) -> tuple[str, str]:
+    """The first Python example of a page, and what the page says that it prints."""
+    code, printed = EXAMPLE.search(page.read_text()).groups()
+    return code, printed
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/budgets.md", "docs/prm.md"])
+def test_example_prints_what_the_page_says(page) -> None:
+    code, printed = example_of(README.parent / page)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=README.parent)
     assert done.stdout == printed
-    assert len(code.strip().splitlines()) <= 16
+
+
+def test_library_example_is_short() -> None:
+    assert len(example_of(README)[0].strip().splitlines()) <= 16
 
 
 def test_every_path_that_is_named_exists() -> None:
@@ -26,17 +38,11 @@ def test_every_path_that_is_named_exists() -> None:
 
 def test_documented_pools() -> None:
     page = (README.parent / "docs" / "pools.md").read_text()
-    examples = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", page, re.DOTALL)
+    examples = EXAMPLE.findall(page)
     assert len(examples) == 2
     for code, printed in examples:
         done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
         assert done.stdout == printed
-
-
-def test_example_of_the_prm() -> None:
-    code, printed = EXAMPLE.search((README.parent / "docs" / "prm.md").read_text()).groups()
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=README.parent)
-    assert done.stdout == printed
 
 
 def test_documented_fit(tmp_path) -> None:

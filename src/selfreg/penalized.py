@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -171,11 +172,17 @@ class Pricing:
 
     def points(self, weight: Floats, prices: Floats) -> Points:
         """What the optimal policies for `prices` (L, dims) attain from `weight`."""
-        expected, bound = np.empty((1 + self.cost.shape[1], len(prices))), 0.0
-        for lanes in _passes(len(prices)):
-            expected[:, lanes], error = self._from(weight, prices[lanes])
-            bound = max(bound, error)
-        return Points(expected[0], expected[1:].T, bound)
+        passes = [prices[lanes] for lanes in _passes(len(prices))]
+        if not passes:
+            return Points(np.empty(0), np.empty((0, self.cost.shape[1])), 0.0)
+        threads = self.n_threads if isinstance(self.structure, Levels) else 1
+        if min(threads, len(passes)) == 1:
+            parts = [self._from(weight, part, threads) for part in passes]
+        else:  # a pass a thread, with nothing to wait for in between
+            with ThreadPoolExecutor(min(threads, len(passes))) as pool:
+                parts = list(pool.map(lambda part: self._from(weight, part, 1), passes))
+        expected = np.concatenate([part for part, _ in parts], axis=1)
+        return Points(expected[0], expected[1:].T, max(error for _, error in parts))
 
     def everywhere(self, prices: Floats) -> tuple[Floats, npt.NDArray[np.int8], float]:
         """Success and usages (n, 1 + dims, L), policy (n, L) and bound for one pass of penalties."""
@@ -187,7 +194,7 @@ class Pricing:
         padded = self._padded(prices)
         lanes = padded.shape[1]
         rows, policy = np.empty((n, (1 + dims) * lanes)), np.empty((n, lanes), np.int8)
-        self._pass(padded, EMPTY, np.empty(0), np.empty((1 + dims, lanes)), rows, policy)
+        self._pass(padded, EMPTY, np.empty(0), np.empty((1 + dims, lanes)), rows, policy, self.n_threads)
         return rows.reshape(n, 1 + dims, lanes)[:, :, :count], policy[:, :count], 0.0
 
     def policies(self, prices: Floats) -> npt.NDArray[np.int8]:
@@ -205,10 +212,10 @@ class Pricing:
         policy = np.empty((self.mdp.n_states, padded.shape[1]), np.int8)
         slot, n_kept = places(self.mdp, self.structure, self.implementation)
         expected = np.empty((1 + padded.shape[0], padded.shape[1]))
-        self._pass(padded, slot, np.empty(0), expected, np.empty((n_kept, expected.size)), policy)
+        self._pass(padded, slot, np.empty(0), expected, np.empty((n_kept, expected.size)), policy, self.n_threads)
         return np.ascontiguousarray(policy[:, : len(prices)].T)
 
-    def _from(self, weight: Floats, prices: Floats) -> tuple[Floats, float]:
+    def _from(self, weight: Floats, prices: Floats, n_threads: int) -> tuple[Floats, float]:
         if not isinstance(self.structure, Levels):
             groups, solved = self._groups(prices)
             there = np.bincount(groups.rows.group, weight, len(solved.success))
@@ -217,7 +224,8 @@ class Pricing:
         padded = self._padded(prices)
         slot, n_kept = places(self.mdp, self.structure, self.implementation)
         expected = np.zeros((1 + padded.shape[0], padded.shape[1]))
-        self._pass(padded, slot, weight, expected, np.empty((n_kept, expected.size)), np.empty((0, 0), np.int8))
+        rows, unwanted = np.empty((n_kept, expected.size)), np.empty((0, 0), np.int8)
+        self._pass(padded, slot, weight, expected, rows, unwanted, n_threads)
         return expected[:, : len(prices)], 0.0
 
     def _groups(self, prices: Floats) -> tuple[PricedGroups, Lanes]:
@@ -242,6 +250,7 @@ class Pricing:
         expected: Floats,
         rows: Floats,
         policy: npt.NDArray[np.int8],
+        n_threads: int,
     ) -> None:
         """One pass over a model without cycles."""
         levels = self.structure
@@ -261,7 +270,7 @@ class Pricing:
             expected,
             rows,
             policy,
-            self.n_threads,
+            n_threads,
         )
 
 

@@ -32,15 +32,15 @@ typedef struct {
 #if defined(__GNUC__)
 #define SELFREG_STEP SELFREG_WIDTH
 typedef selfreg_double selfreg_vector;
-typedef int64_t selfreg_mask __attribute__((vector_size(8 * SELFREG_STEP)));
-#define SELFREG_IF(mask, a, b) ((selfreg_vector)(((mask) & (selfreg_mask)(a)) | (~(mask) & (selfreg_mask)(b))))
+typedef int64_t selfreg_lane_mask __attribute__((vector_size(8 * SELFREG_STEP)));
+#define SELFREG_IF(mask, a, b) ((selfreg_vector)(((mask) & (selfreg_lane_mask)(a)) | (~(mask) & (selfreg_lane_mask)(b))))
 #define SELFREG_LANE(mask, i) ((mask)[i])
 #define SELFREG_ROW(mask, row, other) (((mask) & (row)) | (~(mask) & (other)))
 #define SELFREG_UNROLL _Pragma("GCC unroll 4")
 #else
 #define SELFREG_STEP 1
 typedef double selfreg_vector;
-typedef int64_t selfreg_mask;
+typedef int64_t selfreg_lane_mask;
 #define SELFREG_IF(mask, a, b) ((mask) ? (a) : (b))
 #define SELFREG_LANE(mask, i) (mask)
 #define SELFREG_ROW(mask, row, other) ((mask) ? (row) : (other))
@@ -55,7 +55,7 @@ typedef int64_t selfreg_mask;
     for (; l + (COUNT_) * SELFREG_STEP <= stride; l += (COUNT_) * SELFREG_STEP) {                                  \
         enum { COUNT = (COUNT_) };                                                                                 \
         selfreg_vector out[COUNT], keeps[COUNT], passes[COUNT], total[COUNT];                                      \
-        selfreg_mask chosen[COUNT];                                                                                \
+        selfreg_lane_mask chosen[COUNT];                                                                                \
         SELFREG_EACH out[i] = keeps[i] = passes[i] = zero, chosen[i] = none;                                       \
         for (int64_t r = m->group_rows[g]; r < m->group_rows[g + 1]; r++) {                                        \
             if (m->skip[r] & 1) continue;                                                                          \
@@ -67,9 +67,9 @@ typedef int64_t selfreg_mask;
                 SELFREG_EACH total[i] += p * SELFREG_GIVEN(v + SELFREG_STEP * i);                                  \
             }                                                                                                      \
             const selfreg_vector keep = zero + (shift ? 0.0 : m->inner[r]), pass = zero + (shift ? m->inner[r] : 0.0); \
-            selfreg_mask near = {0};                                                                               \
+            selfreg_lane_mask near = {0};                                                                               \
             SELFREG_EACH {                                                                                         \
-                const selfreg_mask better = total[i] > out[i];                                                     \
+                const selfreg_lane_mask better = total[i] > out[i];                                                     \
                 near |= total[i] > out[i] - margin;                                                                \
                 keeps[i] = SELFREG_IF(better, keep, keeps[i]);                                                     \
                 passes[i] = SELFREG_IF(better, pass, passes[i]);                                                   \
@@ -105,7 +105,7 @@ SELFREG_CLONES static inline void selfreg_sweep_lanes(const selfreg_lanes *m, in
                                                       int look, double margin, int32_t *best) {
     const int64_t stride = m->stride;
     const selfreg_vector zero = {0};
-    const selfreg_mask none = (selfreg_mask){0} - 1;
+    const selfreg_lane_mask none = (selfreg_lane_mask){0} - 1;
     for (int64_t g = first; g < last; g++) {
         int64_t l = 0;
         SELFREG_SWEEP_LANES(3)

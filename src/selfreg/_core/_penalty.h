@@ -96,68 +96,62 @@ SELFREG_INLINE void selfreg_solve_states(const struct selfreg_penalized *m, cons
 
 #if defined(__GNUC__)
 /* The same for one kind of usage and 4, 8 or 16 lanes, with the best so far in registers: the same bits. */
-typedef double selfreg_4 __attribute__((vector_size(32), aligned(8), may_alias));
-typedef double selfreg_8 __attribute__((vector_size(64), aligned(8), may_alias));
-typedef int64_t selfreg_mask_4 __attribute__((vector_size(32)));
-typedef int64_t selfreg_mask_8 __attribute__((vector_size(64)));
 
-#define SELFREG_SELECT(MASK, TYPE, wins, a, b) ((TYPE)(((MASK)(a) & (wins)) | ((MASK)(b) & ~(wins))))
-
-#define SELFREG_FIXED(NAME, TYPE, MASK, WIDE, COUNT)                                                              \
-    SELFREG_INLINE void NAME(const struct selfreg_penalized *m, const int32_t *members, int64_t count,            \
-                             double *rows) {                                                                      \
-        enum { LANES = (WIDE) * (COUNT) };                                                                        \
-        TYPE penalty[COUNT];                                                                                      \
-        for (int k = 0; k < (COUNT); k++) penalty[k] = *(const TYPE *)(m->penalty + k * (WIDE));                  \
-        for (int64_t i = 0; i < count; i++) {                                                                     \
-            const int32_t s = members[i];                                                                         \
-            const int32_t *slot = m->slot;                                                                        \
-            double *out = rows + (int64_t)(slot ? slot[s] : s) * 2 * LANES;                                       \
-            int8_t *choice = m->policy ? m->policy + (int64_t)s * LANES : NULL;                                   \
-            TYPE best[COUNT] = {{0}}, used[COUNT] = {{0}}, objective[COUNT] = {{0}};                              \
-            if (choice)                                                                                           \
-                for (int l = 0; l < LANES; l++) choice[l] = 0;                                                    \
-            if (m->terminal[s])                                                                                   \
-                for (int k = 0; k < (COUNT); k++) best[k] += m->terminal_value[s];                                \
-            for (int64_t a = 0; a < (m->terminal[s] ? 0 : m->actions); a++) {                                     \
-                const int64_t first = m->rows[a][s], last = m->rows[a][s + 1];                                    \
-                const int32_t *column = m->columns[a];                                                            \
-                const double *probability = m->probabilities[a];                                                  \
-                TYPE success[COUNT] = {{0}}, usage[COUNT] = {{0}};                                                \
-                if (first == last) continue;                                                                      \
-                for (int64_t e = first; e < last; e++) {                                                          \
-                    const double p = probability[e];                                                              \
-                    const double *from = rows + (int64_t)(slot ? slot[column[e]] : column[e]) * 2 * LANES;        \
-                    for (int k = 0; k < (COUNT); k++) {                                                           \
-                        success[k] += p * *(const TYPE *)(from + k * (WIDE));                                     \
-                        usage[k] += p * *(const TYPE *)(from + LANES + k * (WIDE));                               \
-                    }                                                                                             \
-                }                                                                                                 \
-                for (int k = 0; k < (COUNT); k++) {                                                               \
-                    usage[k] += m->cost[a];                                                                       \
-                    const TYPE gain = success[k] - penalty[k] * usage[k];                                         \
-                    const MASK wins = a ? (gain > objective[k] + m->tie)                                          \
-                                              | ((gain >= objective[k] - m->tie)                                  \
-                                                 & (usage[k] < used[k] - m->tie_usage))                           \
-                                        : (MASK)(gain == gain);                                                   \
-                    best[k] = SELFREG_SELECT(MASK, TYPE, wins, success[k], best[k]);                              \
-                    used[k] = SELFREG_SELECT(MASK, TYPE, wins, usage[k], used[k]);                                \
-                    objective[k] = SELFREG_SELECT(MASK, TYPE, wins, gain, objective[k]);                          \
-                    if (choice && a)                                                                              \
-                        for (int l = 0; l < (WIDE); l++)                                                          \
-                            choice[k * (WIDE) + l] = wins[l] ? (int8_t)a : choice[k * (WIDE) + l];                \
-                }                                                                                                 \
-            }                                                                                                     \
-            for (int k = 0; k < (COUNT); k++) {                                                                   \
-                *(TYPE *)(out + k * (WIDE)) = best[k];                                                            \
-                *(TYPE *)(out + LANES + k * (WIDE)) = used[k];                                                    \
-            }                                                                                                     \
-        }                                                                                                         \
+#define SELFREG_FIXED(NAME, COUNT)                                                                                  \
+    SELFREG_INLINE void NAME(const struct selfreg_penalized *m, const int32_t *members, int64_t count,              \
+                             double *rows) {                                                                        \
+        enum { LANES = SELFREG_WIDE * (COUNT) };                                                                    \
+        selfreg_wide penalty[COUNT];                                                                                \
+        for (int k = 0; k < (COUNT); k++) penalty[k] = *(const selfreg_wide *)(m->penalty + k * SELFREG_WIDE);      \
+        for (int64_t i = 0; i < count; i++) {                                                                       \
+            const int32_t s = members[i];                                                                           \
+            const int32_t *slot = m->slot;                                                                          \
+            double *out = rows + (int64_t)(slot ? slot[s] : s) * 2 * LANES;                                         \
+            int8_t *choice = m->policy ? m->policy + (int64_t)s * LANES : NULL;                                     \
+            selfreg_wide best[COUNT] = {{0}}, used[COUNT] = {{0}}, objective[COUNT] = {{0}};                        \
+            if (choice)                                                                                             \
+                for (int l = 0; l < LANES; l++) choice[l] = 0;                                                      \
+            if (m->terminal[s])                                                                                     \
+                for (int k = 0; k < (COUNT); k++) best[k] += m->terminal_value[s];                                  \
+            for (int64_t a = 0; a < (m->terminal[s] ? 0 : m->actions); a++) {                                       \
+                const int64_t first = m->rows[a][s], last = m->rows[a][s + 1];                                      \
+                const int32_t *column = m->columns[a];                                                              \
+                const double *probability = m->probabilities[a];                                                    \
+                selfreg_wide success[COUNT] = {{0}}, usage[COUNT] = {{0}};                                          \
+                if (first == last) continue;                                                                        \
+                for (int64_t e = first; e < last; e++) {                                                            \
+                    const double p = probability[e];                                                                \
+                    const double *from = rows + (int64_t)(slot ? slot[column[e]] : column[e]) * 2 * LANES;          \
+                    for (int k = 0; k < (COUNT); k++) {                                                             \
+                        success[k] += p * *(const selfreg_wide *)(from + k * SELFREG_WIDE);                         \
+                        usage[k] += p * *(const selfreg_wide *)(from + LANES + k * SELFREG_WIDE);                   \
+                    }                                                                                               \
+                }                                                                                                   \
+                for (int k = 0; k < (COUNT); k++) {                                                                 \
+                    usage[k] += m->cost[a];                                                                         \
+                    const selfreg_wide gain = success[k] - penalty[k] * usage[k];                                   \
+                    const selfreg_mask wins = a ? (gain > objective[k] + m->tie)                                    \
+                                              | ((gain >= objective[k] - m->tie)                                    \
+                                                 & (usage[k] < used[k] - m->tie_usage))                             \
+                                        : (selfreg_mask)(gain == gain);                                             \
+                    best[k] = SELFREG_SELECT(wins, success[k], best[k]);                                            \
+                    used[k] = SELFREG_SELECT(wins, usage[k], used[k]);                                              \
+                    objective[k] = SELFREG_SELECT(wins, gain, objective[k]);                                        \
+                    if (choice && a)                                                                                \
+                        for (int l = 0; l < SELFREG_WIDE; l++)                                                      \
+                            choice[k * SELFREG_WIDE + l] = wins[l] ? (int8_t)a : choice[k * SELFREG_WIDE + l];      \
+                }                                                                                                   \
+            }                                                                                                       \
+            for (int k = 0; k < (COUNT); k++) {                                                                     \
+                *(selfreg_wide *)(out + k * SELFREG_WIDE) = best[k];                                                \
+                *(selfreg_wide *)(out + LANES + k * SELFREG_WIDE) = used[k];                                        \
+            }                                                                                                       \
+        }                                                                                                           \
     }
 
-SELFREG_FIXED(selfreg_solve_states_4, selfreg_4, selfreg_mask_4, 4, 1)
-SELFREG_FIXED(selfreg_solve_states_8, selfreg_4, selfreg_mask_4, 4, 2)
-SELFREG_FIXED(selfreg_solve_states_16, selfreg_4, selfreg_mask_4, 4, 4)
+SELFREG_FIXED(selfreg_solve_states_4, 1)
+SELFREG_FIXED(selfreg_solve_states_8, 2)
+SELFREG_FIXED(selfreg_solve_states_16, 4)
 #endif
 
 /* Solve members[0 .. count-1], all of one level; `scratch` has room for dims + 5 lines of lanes. */

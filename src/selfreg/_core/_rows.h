@@ -23,6 +23,15 @@
 #define SELFREG_INLINE static inline
 #endif
 
+#if defined(__GNUC__)
+/* Four lanes; wider types come out slower with gcc, which then keeps sums in memory. */
+enum { SELFREG_WIDE = 4 };
+typedef double selfreg_wide __attribute__((vector_size(32), aligned(8), may_alias));
+typedef int64_t selfreg_mask __attribute__((vector_size(32)));
+#define SELFREG_SELECT(wins, a, b) \
+    ((selfreg_wide)(((selfreg_mask)(a) & (wins)) | ((selfreg_mask)(b) & ~(wins))))
+#endif
+
 /* COUNT sums from lane l on, each of LANES lanes: `total`. */
 #define SELFREG_TOTAL(TYPE, VECTOR, LANES, COUNT)                                                      \
     VECTOR total[COUNT];                                                                               \

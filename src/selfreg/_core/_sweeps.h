@@ -36,6 +36,11 @@ SELFREG_INLINE void selfreg_sweep_here(const struct selfreg_lanes *m, int64_t fi
         for (int64_t l = 0; l < width; l++) best[l] = floor;
         for (int64_t r = m->starts[g]; r < m->starts[g + 1]; r++) {
             const double *reward = m->reward + m->action[r] * width;
+            if (m->choice) {
+                int64_t takers = 0;
+                for (int64_t l = 0; l < m->choices; l++) takers += m->choice[g * m->choices + l] == r;
+                if (!takers) continue;
+            }
             selfreg_expect_double_here(row, x, m->indices + m->indptr[r], m->data + m->indptr[r],
                                        m->indptr[r + 1] - m->indptr[r], width, width, NULL);
             if (m->choice) {
