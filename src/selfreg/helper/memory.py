@@ -107,11 +107,11 @@ class Memory:
         """Indices and similarities of the `k` nearest states, (n, k) each; the first ones where several are as near."""
         likeness = (sp.csr_array(self.vectorizer.transform(texts)) @ self._columns).toarray()
         k = min(k, len(self.texts))
-        # the k best first, so that only they are sorted
-        some = np.sort(np.argpartition(-likeness, k - 1, axis=1)[:, :k], axis=1)
-        near = np.take_along_axis(likeness, some, axis=1)
-        order = np.argsort(-near, axis=1, kind="stable")
-        return np.take_along_axis(some, order, axis=1), np.take_along_axis(near, order, axis=1)
+        found = np.empty((len(likeness), k), dtype=np.int64)
+        for row, like in zip(found, likeness, strict=True):
+            near = np.flatnonzero(like >= np.partition(like, -k)[-k])  # k or, with ties, more
+            row[:] = near[np.argsort(-like[near], kind="stable")[:k]]
+        return found, np.take_along_axis(likeness, found, axis=1)
 
     def estimate(self, nearest: NDArray[np.int64], similarity: Floats) -> Floats:
         """Values in states with these neighbours, float64 (n, n_points, n_actions): their mean by likeness and visits.
