@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import resource
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any, NamedTuple
 
 import msgspec
@@ -43,13 +42,16 @@ class Result(NamedTuple):
     seed: int
     score: np.ndarray[tuple[int], np.dtype[np.float64]]
     visits: Visits
-    seconds: float
+    seconds: float  # of CPU time
 
 
-def mint(folder: Path) -> list[Trajectory]:
-    """The actor's episodes without help."""
-    where = {"actor": [ACTOR], "helper": ["null"]}
-    return list(read_trajectories(folder / MINT, "jsonl", roles=ROLES, where=where))
+def mint(folder: Path, judged: bool = False) -> list[Trajectory]:
+    """The actor's episodes without help; with `judged`, also those with GPT-4's feedback (GOOD, BAD)."""
+    if not judged:
+        where = {"actor": [ACTOR], "helper": ["null"]}
+        return list(read_trajectories(folder / MINT, "jsonl", roles=ROLES, where=where))
+    roles = {**ROLES, "label": "label", "intervention": "helper"}
+    return list(read_trajectories(folder / MINT, "jsonl", roles=roles, where={"actor": [ACTOR]}))
 
 
 def mistakes(folder: Path) -> list[Trajectory]:
@@ -62,16 +64,19 @@ def mistakes(folder: Path) -> list[Trajectory]:
     return chosen
 
 
-def results(logs: Sequence[Trajectory], models: dict[str, PRMConfig], seeds: int) -> list[Result]:
-    """Every model on every split."""
+def results(
+    logs: Sequence[Trajectory], models: dict[str, PRMConfig], seeds: int, judged: Sequence[Trajectory] = ()
+) -> list[Result]:
+    """Every model on every split; those that learn from labels too on the judged logs, of the same tasks."""
     found = []
     for seed in range(seeds):
         for name, config in models.items():
             config = dataclasses.replace(config, seed=seed)
-            begin = perf_counter()
-            prm = train_prm(logs, config)
-            seconds = perf_counter() - begin
-            visits = visits_of(logs, config)[1].of(prm.split["test"])
+            used = judged if config.targets == "both" else logs
+            begin = process_time()
+            prm = train_prm(used, config)
+            seconds = process_time() - begin
+            visits = visits_of(used, config)[1].of(prm.split["test"])
             found.append(Result(name, seed, scores(prm, visits), visits, seconds))
             print(f"  {name}, split {seed}: {seconds:.0f} s", file=sys.stderr, flush=True)
     return found
@@ -120,7 +125,7 @@ def shown(values: Interval) -> str:
 
 def main_table(found: Sequence[Result], names: Sequence[str]) -> None:
     """AUROC, Brier and ECE of every model, and the PRM's Brier score less its own."""
-    print(f"| model | {' | '.join(METRICS)} | Brier of {names[0]} less this | training, s |")
+    print(f"| model | {' | '.join(METRICS)} | Brier of {names[0]} less this | training, CPU s |")
     print("| --- | --- | --- | --- | --- | --- |")
     first = [one for one in found if one.model == names[0]]
     for name in names:
@@ -163,7 +168,8 @@ def show_mint(folder: Path, encoder: str | None, finetune: bool, seeds: int) -> 
     """P(success) of MINT's actor."""
     logs = mint(folder)
     used = models(encoder, finetune, "outcomes")
-    found = results(logs, used, seeds)
+    used["tfidf, labels too"] = dataclasses.replace(used["tfidf"], targets="both")
+    found = results(logs, used, seeds, mint(folder, judged=True))
     tasks = {t.task for t in logs}
     rate = np.mean([t.outcome for t in logs if t.outcome is not None])
     print(f"\nMINT, {ACTOR} alone: {len(logs)} episodes of {len(tasks)} tasks, {rate:.1%} succeed; {seeds} splits\n")
@@ -192,24 +198,29 @@ def show_mistakes(folder: Path, encoder: str | None, seeds: int) -> None:
     part_table(found, [name for name in used if name != "constant"], parts, "kind")
 
 
+def peak_memory() -> float:
+    """Most memory that this program (not its parent, whose peak `getrusage` passes on) has used, in MB; Linux."""
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
+
+
 def show_memory(folder: Path) -> None:
     """Time and peak memory of one training from scratch on MINT, in a process of its own."""
     code = f"""
-import resource
 from pathlib import Path
 import torch, transformers, sklearn.linear_model, peft
 from benchmarks import prm
 logs = prm.mint(Path({str(folder)!r}))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-begin = prm.perf_counter()
+before = prm.peak_memory()
+begin = prm.process_time()
 prm.train_prm(logs, prm.CONFIG)
-print(prm.perf_counter() - begin, before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(prm.process_time() - begin, before, prm.peak_memory())
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     seconds, before, after = (float(part) for part in done.stdout.split()[-3:])
     print(
-        f"\nPRM from scratch on MINT: {seconds:.0f} s; peak memory {after / 1024:.0f} MB, "
-        f"{before / 1024:.0f} MB of it Python, torch, transformers and the log"
+        f"\nPRM from scratch on MINT: {seconds:.0f} s of CPU time; peak memory {after:.0f} MB, "
+        f"{before:.0f} MB of it Python, torch, transformers and the log"
     )
 
 
@@ -229,4 +240,3 @@ def main(argv: Sequence[str] = ()) -> None:
         show_mistakes(arguments.data, arguments.encoder, arguments.seeds)
     if arguments.only in (None, "memory"):
         show_memory(arguments.data)
-    print(f"\npeak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")

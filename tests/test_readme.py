@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 README = Path(__file__).parents[1] / "README.md"
+EXAMPLE = re.compile(r"```python\n(.*?)```\n\n```\n(.*?)```", re.DOTALL)
 
 
 def test_library_example() -> None:
-    code, printed = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", README.read_text(), re.DOTALL).groups()
+    code, printed = EXAMPLE.search(README.read_text()).groups()
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == printed
     assert len(code.strip().splitlines()) <= 16
@@ -21,6 +22,12 @@ def test_every_path_that_is_named_exists() -> None:
     root = README.parent
     for path in re.findall(r"\]\(([^)#:]+)\)", README.read_text()):
         assert (root / path).exists(), path
+
+
+def test_example_of_the_prm() -> None:
+    code, printed = EXAMPLE.search((README.parent / "docs" / "prm.md").read_text()).groups()
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=README.parent)
+    assert done.stdout == printed
 
 
 def test_documented_fit(tmp_path) -> None:

@@ -131,3 +131,20 @@ def test_mint(shared_data) -> None:
     assert sum(helped.values()) / len(helped) == pytest.approx(0.514, abs=5e-4)
     assert sum(alone[t] == 0 and helped[t] == 1 for t in alone) == 134
     assert sum(alone[t] == 1 and helped[t] == 0 for t in alone) == 45
+
+
+def test_labels_are_read_only_where_they_are_mapped_and_steps_may_lack_them(tmp_path) -> None:
+    log = tmp_path / "log.jsonl"
+    steps = [{"observation": "a", "label": 1}, {"observation": "b", "label": None}, {"observation": "c", "judged": 0.5}]
+    log.write_text(json.dumps({"task": "t", "outcome": 1, "steps": steps}) + "\n")
+
+    def labels(**roles: str) -> list[float | None]:
+        return [step.label for step in next(read_trajectories(log, "jsonl", roles=roles)).steps]
+
+    assert labels() == [None, None, None]
+    assert labels(label="label") == [1.0, None, None]
+    assert labels(label="judged") == [None, None, 0.5]
+    log.write_text('{"task": "t", "outcome": 1, "steps": [{"observation": "a", "label": "GOOD"}]}\n')
+    assert labels() == [None]
+    with pytest.raises(LogError, match="step 0: field 'label': expected a number"):
+        labels(label="label")

@@ -184,6 +184,13 @@ def test_starts_from_a_decoder_without_padding(folder: Path, tmp_path: Path) -> 
     np.testing.assert_allclose(alone, decoder.logits([*texts[:20], ""]), atol=1e-5)
 
 
+def test_a_tokenizer_that_cannot_pad(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.pad_token = None
+    with pytest.raises(ValueError, match="neither a padding token nor an end-of-text token"):
+        TextClassifier(AutoModelForSequenceClassification.from_pretrained(folder), tokenizer, 32)
+
+
 def test_pickled_weights_are_refused(folder: Path, tmp_path: Path) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):

@@ -10,12 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import made
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+import made
+from selfreg.data import Step, Trajectory
 from selfreg.prm import PRM, PRMConfig, train_prm
 from selfreg.prm.encoder import scratch
 
@@ -103,14 +104,18 @@ def test_a_record_that_lacks_something(folder: Path) -> None:
         PRM.load(folder)
 
 
-def test_a_tokenizer_of_another_model(folder: Path) -> None:
-    words = [f"{a}{b}" for a in made.WORDS for b in made.WORDS]
-    _, larger = scratch(1, [" ".join(words)] * 3, QUICK)
-    larger.save_pretrained(folder)
-    for use in (
-        lambda: PRM.load(folder),
-        lambda: train_prm(made.colours(), dataclasses.replace(QUICK, model=str(folder))),
-    ):
+@pytest.mark.parametrize("whose", ["larger", "smaller"])
+def test_a_tokenizer_of_another_model(tmp_path: Path, whose: str) -> None:
+    """Of a model with many more, or many fewer, tokens."""
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcdefghij"), 8)) for _ in range(300)]
+    logs = [Trajectory(f"t{i}", f"e{i}", float(i % 2), (Step(f"{word} {word}"),)) for i, word in enumerate(words)]
+    few, many = (dataclasses.replace(QUICK, vocabulary_size=size) for size in (300, 4096))
+    own, other = (few, many) if whose == "larger" else (many, few)
+    folder = tmp_path / "prm"
+    train_prm(logs, own).save(folder)
+    scratch(1, [t.steps[0].state for t in logs], other)[1].save_pretrained(folder)
+    for use in (lambda: PRM.load(folder), lambda: train_prm(logs, dataclasses.replace(QUICK, model=str(folder)))):
         with pytest.raises(ValueError, match="they do not belong together"):
             use()
 
@@ -157,38 +162,31 @@ import resource, signal, sys
 import made
 from selfreg.prm import PRM, PRMConfig, train_prm
 prm = PRM.load(sys.argv[1])
+config = PRMConfig(hidden_size=32, layers=1, epochs=1, max_tokens=32)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # the kernel refuses every write beyond
-try:
-    if sys.argv[3] == "save":
-        prm.save(sys.argv[2])
-    else:
-        config = PRMConfig(hidden_size=32, layers=1, epochs=1, max_tokens=32)
-        train_prm(made.colours(), config, checkpoint=sys.argv[2])
-except OSError as error:
-    print(error)
+for write in (lambda: prm.save(sys.argv[2]), lambda: train_prm(made.colours(), config, checkpoint=sys.argv[3])):
+    try:
+        write()
+    except OSError as error:
+        print(error)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of file sizes are POSIX")
-@pytest.mark.parametrize("what", ["save", "checkpoint"])
-def test_no_room_on_the_disk(folder: Path, tmp_path: Path, what: str) -> None:
-    """A write that the system refuses: a clear error, what was there stays, nothing half-written is left."""
+def test_no_room_on_the_disk(folder: Path, tmp_path: Path) -> None:
+    """Writes that the system refuses: a clear error, what was there stays, nothing half-written is left."""
     target = tmp_path / "there"
-    if what == "save":
-        shutil.copytree(folder, target)
-        before = {path.name: path.read_bytes() for path in target.iterdir()}
+    shutil.copytree(folder, target)
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
     listed = sorted(path.name for path in tmp_path.iterdir())
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
-    }
-    command = [sys.executable, "-c", NO_ROOM, str(folder), str(target), what]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", NO_ROOM, str(folder), str(target), str(tmp_path / "checkpoint")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "there" in done.stdout
-    assert "could not be written, and is as it was before" in done.stdout
+    saving, training = done.stdout.splitlines()
+    for name, error in (("there", saving), ("checkpoint", training)):
+        assert f"{name}' could not be written, and is as it was before" in error
     assert sorted(path.name for path in tmp_path.iterdir()) == listed
-    if what == "save":
-        assert {path.name: path.read_bytes() for path in target.iterdir()} == before
-        PRM.load(target)
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+    PRM.load(target)

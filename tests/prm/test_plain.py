@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import made
 import numpy as np
 import pytest
 
+import made
 from selfreg.data import Step, Trajectory
 from selfreg.prm import PRM, PRMConfig, compare_prms, train_prm, with_baselines
 from selfreg.prm.compare import words
@@ -101,12 +101,12 @@ def test_the_plain_model_wins_and_it_is_said(tmp_path: Path) -> None:
 def test_the_prm_wins_where_order_decides(encoder: str) -> None:
     """Which of two words comes first, far apart: bags of words and of pairs cannot tell."""
     rng, logs = np.random.default_rng(0), []
-    for i in range(900):
+    for i in range(600):
         first = i % 2
         colours = ["red", "green"] if first else ["green", "red"]
         middle = list(rng.choice(made.WORDS, 3))
         logs.append(Trajectory(f"t{i}", f"e{i}", float(first), (Step(" ".join([colours[0], *middle, colours[1]])),)))
-    config = PRMConfig(hidden_size=32, layers=2, epochs=12, patience=12, max_tokens=16)
+    config = PRMConfig(hidden_size=32, layers=2, epochs=8, patience=8, max_tokens=16)
     prm = with_baselines(
         train_prm(logs, config), logs, dataclasses.replace(config, model=encoder), ["constant", "tfidf"]
     )

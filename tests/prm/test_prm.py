@@ -11,32 +11,17 @@ import msgspec
 import numpy as np
 import pytest
 
+import made
 from selfreg.data import Step, Trajectory, state_text
 from selfreg.prm import PRM, PRMConfig, train_prm
 from selfreg.prm.visits import unhelped
 
-_WORDS = ["north", "south", "east", "west", "door", "key", "lamp", "table", "open", "closed", "near", "far"]
 _QUICK = PRMConfig(hidden_size=32, layers=1, epochs=4)
-
-
-def _logs(tasks: int = 20, episodes: int = 10, seed: int = 0, luck: float = 0.95) -> list[Trajectory]:
-    """Episodes of two steps; the word in the state decides, mostly; every third is helped at its first step."""
-    rng, logs = np.random.default_rng(seed), []
-    for task in range(tasks):
-        for episode in range(episodes):
-            good = rng.random() < 0.5
-            words = [[*rng.choice(_WORDS, 6), "green" if good else "red"] for _ in range(2)]
-            steps = tuple(Step(state=" ".join(rng.permutation(shown))) for shown in words)
-            if episode % 3 == 0:
-                steps = (Step(state=steps[0].state, intervention="help"), steps[1])
-            outcome = float((rng.random() < luck) == good)
-            logs.append(Trajectory(task=f"task {task}", episode=f"{task}-{episode}", outcome=outcome, steps=steps))
-    return logs
 
 
 @pytest.fixture(scope="module")
 def prm() -> PRM:
-    return train_prm(_logs(), _QUICK)
+    return train_prm(made.colours(), _QUICK)
 
 
 def test_learns_on_held_out_tasks(prm: PRM) -> None:
@@ -55,13 +40,13 @@ def test_counts_only_unhelped_continuations(prm: PRM) -> None:
 
 
 def test_split_holds_every_task_once(prm: PRM) -> None:
-    assert sorted(task for part in prm.split.values() for task in part) == sorted({log.task for log in _logs()})
+    assert sorted(task for part in prm.split.values() for task in part) == sorted({log.task for log in made.colours()})
 
 
 def test_save_and_load(prm: PRM, tmp_path: Path) -> None:
     prm.save(tmp_path / "prm")
     loaded = PRM.load(tmp_path / "prm")
-    texts = [*(log.steps[0].state for log in _logs(seed=1)[:50]), "", "green " * 1000]
+    texts = [*(log.steps[0].state for log in made.colours(seed=1)[:50]), "", "green " * 1000]
     np.testing.assert_allclose(loaded.score(texts), prm.score(texts), atol=1e-6)
     assert (loaded.calibration, loaded.history, loaded.kind) == (prm.calibration, prm.history, prm.kind)
     assert (loaded.figures, loaded.split, loaded.facts) == (prm.figures, prm.split, prm.facts)
@@ -90,7 +75,7 @@ def test_history_is_part_of_the_text() -> None:
 
 
 def test_says_what_is_missing() -> None:
-    logs = _logs(tasks=3, episodes=3)
+    logs = made.colours(tasks=3, episodes=3)
     with pytest.raises(ValueError, match="2 task"):
         train_prm([log for log in logs if log.task != "task 0"], _QUICK)
     always = [msgspec.structs.replace(log, outcome=1.0) for log in logs]
@@ -105,7 +90,7 @@ def test_says_what_is_missing() -> None:
 
 
 def test_test_tasks_of_one_outcome_have_no_area() -> None:
-    logs = _logs(tasks=6, luck=1.0)
+    logs = made.colours(tasks=6, luck=1.0)
     split = train_prm(logs, PRMConfig(hidden_size=16, layers=1, epochs=1)).split
     same = [msgspec.structs.replace(log, outcome=1.0) if log.task in split["test"] else log for log in logs]
     assert "auroc" not in train_prm(same, PRMConfig(hidden_size=16, layers=1, epochs=1)).figures

@@ -11,13 +11,13 @@ import sys
 import time
 from pathlib import Path
 
-import made
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+import made
 from selfreg.prm import PRM, PRMConfig, TextClassifier, auroc, train_prm
 from selfreg.prm.classifier import Examples
 from selfreg.prm.training import Training

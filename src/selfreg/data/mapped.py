@@ -27,7 +27,7 @@ ROLES = (
     "label",
 )
 STEP_ROLES = ("observation", "action", "intervention", "cost", "key", "label")
-# Many logs call something else a label: this role is looked for only where it is mapped.
+# Many logs call something else a label: this role is looked for only where it is mapped, and steps may lack it.
 ONLY_MAPPED = ("label",)
 REQUIRED = ("task", "outcome", "steps", "observation")
 _MISSING = object()
@@ -134,7 +134,7 @@ class _View:
             value = lookup(self.record, field)
         if value is not _MISSING:
             return value
-        if role in self.roles or role in REQUIRED:
+        if (role in self.roles and role not in ONLY_MAPPED) or role in REQUIRED:
             raise LogError(f"field {field!r} is missing (role {role!r})")
         return default
 

@@ -249,10 +249,8 @@ class EmbeddingLogistic(Baseline):
 
         with quiet():
             model, tokenizer = model_and_tokenizer(AutoModel, name, **options)
-        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-        positions = getattr(model.config, "max_position_embeddings", None) or max_tokens
-        limit = min(max_tokens, tokenizer.model_max_length, positions)
-        return model.to(chosen_device(device)).eval(), Tokens(tokenizer, limit, task_tokens)
+        tokens = Tokens.of_model(model, tokenizer, max_tokens, task_tokens)
+        return model.to(chosen_device(device)).eval(), tokens
 
 
 BASELINES: dict[str, type[Baseline]] = {

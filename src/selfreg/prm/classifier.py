@@ -62,17 +62,8 @@ class TextClassifier:
         task_tokens: int | None = None,
         bf16: bool = False,
     ) -> None:
-        if tokenizer.pad_token is None:
-            if tokenizer.eos_token is None:
-                raise ValueError("the tokenizer has neither a padding token nor an end-of-text token to pad with")
-            tokenizer.pad_token = tokenizer.eos_token
-        positions = getattr(model.config, "max_position_embeddings", None) or max_tokens
-        if tokenizer.model_max_length > 1_000_000:  # it does not say: RoBERTa's positions start at 2
-            positions -= 2
-        tokenizer.model_max_length = min(max_tokens, tokenizer.model_max_length, positions)
-        model.config.pad_token_id = tokenizer.pad_token_id
+        self._tokens = Tokens.of_model(model, tokenizer, max_tokens, task_tokens)
         self._model, self._tokenizer = model.to(chosen_device(device)).eval(), tokenizer
-        self._tokens = Tokens(tokenizer, tokenizer.model_max_length, task_tokens)
         self._bf16 = bf16
 
     @classmethod

@@ -34,6 +34,26 @@ class Tokens:
         self.task_tokens = max_tokens // 4 if task_tokens is None else min(task_tokens, max_tokens // 2)
         self._lock = threading.Lock()
 
+    @classmethod
+    def of_model(cls, model: Any, tokenizer: Any, max_tokens: int, task_tokens: int | None) -> Tokens:
+        """With a limit that the model can take and a token to pad with; both are noted in tokenizer and model.
+
+        Raises
+        ------
+        ValueError
+            There is nothing to pad with.
+        """
+        if tokenizer.pad_token is None:
+            if tokenizer.eos_token is None:
+                raise ValueError("the tokenizer has neither a padding token nor an end-of-text token to pad with")
+            tokenizer.pad_token = tokenizer.eos_token
+        positions = getattr(model.config, "max_position_embeddings", None) or max_tokens
+        if tokenizer.model_max_length > 1_000_000:  # it does not say: RoBERTa's positions start at 2
+            positions -= 2
+        tokenizer.model_max_length = min(max_tokens, tokenizer.model_max_length, positions)
+        model.config.pad_token_id = tokenizer.pad_token_id
+        return cls(tokenizer, tokenizer.model_max_length, task_tokens)
+
     def encode(self, texts: Sequence[str], prefixes: Sequence[str] | None = None) -> list[Encoded]:
         """Token ids and segment ids of each text, after its prefix, which is never cut.
 

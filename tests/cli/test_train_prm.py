@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "prm"))
-
 import made
-
 from selfreg.cli.main import main
 from selfreg.data import write_trajectories
 from selfreg.helper import HelperConfig
