@@ -121,7 +121,8 @@ def test_history_is_shown_as_in_training(helper: Helper) -> None:
     assert shown != helper.decide(steps, Ledger(2)).request_probability
 
 
-def test_several_help_types_and_budgets() -> None:
+@pytest.mark.parametrize("form", ["features", "tfidf"])
+def test_several_help_types_and_budgets(form: str) -> None:
     """Red is a case for the model while it can be paid, blue for the person; green for nobody."""
     rng, rows = np.random.default_rng(0), []
     for i in range(300):
@@ -136,7 +137,7 @@ def test_several_help_types_and_budgets() -> None:
     examples = HelperExamples(texts, np.array(budgets), np.array(decisions), np.array(weights), tasks, actions)
     with pytest.raises(ValueError, match="costs are needed where there are 2 budgets"):
         train_helper(examples, QUICK)
-    helper = train_helper(examples, QUICK, costs={"model": (1, 0), "person": (0, 1)})
+    helper = train_helper(examples, replace(QUICK, form=form), costs={"model": (1, 0), "person": (0, 1)})
     assert helper.figures["agreement"] > 0.95
     assert helper.decide(["red door lamp"], Ledger((1, 1))).action == "model"
     assert helper.decide(["blue door lamp"], Ledger((1, 1))).action == "person"

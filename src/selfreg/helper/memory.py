@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,7 +89,7 @@ class Memory:
         values = np.divide(total, known, out=np.full_like(total, np.nan), where=known > 0)
         kept = np.sort(np.argsort(-visits.sum(axis=1), kind="stable")[:most])
         names = list(place)
-        vectorizer = _vectorizer(max_features=MOST_FEATURES)
+        vectorizer = tfidf_vectorizer(max_features=MOST_FEATURES)
         try:
             vectors = vectorizer.fit_transform([names[i] for i in kept])
         except ValueError:  # nothing to remember, or empty texts only
@@ -97,15 +98,20 @@ class Memory:
         narrow = values[kept].astype(np.float32), visits[kept].astype(np.float32)
         return cls(shown, *narrow, vectorizer, sp.csr_array(vectors))
 
+    @cached_property
+    def _columns(self) -> sp.csr_array:
+        """The transposed rows, turned once: a product with them then reads only the words of the text at hand."""
+        return sp.csr_array(self.rows.T)
+
     def nearest(self, texts: Sequence[str], k: int = NEIGHBOURS) -> tuple[NDArray[np.int64], Floats]:
         """Indices and similarities of the `k` nearest states, (n, k) each; the first ones where several are as near."""
-        likeness = (sp.csr_array(self.vectorizer.transform(texts)) @ self.rows.T).toarray()
+        likeness = (sp.csr_array(self.vectorizer.transform(texts)) @ self._columns).toarray()
         k = min(k, len(self.texts))
-        # the k best first, so that only they are sorted
-        some = np.sort(np.argpartition(-likeness, k - 1, axis=1)[:, :k], axis=1)
-        near = np.take_along_axis(likeness, some, axis=1)
-        order = np.argsort(-near, axis=1, kind="stable")
-        return np.take_along_axis(some, order, axis=1), np.take_along_axis(near, order, axis=1)
+        found = np.empty((len(likeness), k), dtype=np.int64)
+        for row, like in zip(found, likeness, strict=True):
+            near = np.flatnonzero(like >= np.partition(like, -k)[-k])  # k or, with ties, more
+            row[:] = near[np.argsort(-like[near], kind="stable")[:k]]
+        return found, np.take_along_axis(likeness, found, axis=1)
 
     def estimate(self, nearest: NDArray[np.int64], similarity: Floats) -> Floats:
         """Values in states with these neighbours, float64 (n, n_points, n_actions): their mean by likeness and visits.
@@ -150,7 +156,7 @@ class Memory:
             words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
             with open(folder / ARRAYS, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-            vectorizer = _vectorizer(vocabulary=words["vocabulary"])
+            vectorizer = tfidf_vectorizer(vocabulary=words["vocabulary"])
             vectorizer.idf_ = arrays["idf"]
             shape = len(words["texts"]), len(words["vocabulary"])
             rows = sp.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
@@ -159,7 +165,8 @@ class Memory:
             raise ValueError(f"{str(folder)!r}: {ARRAYS} or {WORDS} is damaged: {error}") from error
 
 
-def _vectorizer(**settings: Any) -> Any:
-    with needs("ml", "a helper's memory"):
+def tfidf_vectorizer(**settings: Any) -> Any:
+    """Words, marks and pairs of them; with `vocabulary` and `idf_` set it needs no fitting."""
+    with needs("ml", "a helper's words"):
         from sklearn.feature_extraction.text import TfidfVectorizer
     return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=TOKEN, dtype=np.float32, **settings)

@@ -1,4 +1,4 @@
-"""Three ways for a model to read state and budget and to answer with a decision, behind one interface.
+"""Ways for a model to read state and budget and to answer with a decision, behind one interface.
 
 - ``features``: the budget enters the head of a sequence classifier, which has a logit for every action at every budget
   (a one-hot code of the budget, times what the encoder makes of the text). One pass answers for all budgets.
@@ -210,9 +210,6 @@ class DecisionWriter(_Decider):
         logits = logits[torch.arange(len(encoded), device=device), row].float()
         rest = logits.index_fill(1, torch.tensor(self._token_ids, device=device), -torch.inf)
         return torch.cat([logits[:, self._token_ids], rest.logsumexp(dim=1, keepdim=True)], dim=1)
-
-
-FORMS: dict[str, type[_Decider]] = {one.form: one for one in (BudgetInHead, BudgetInText, DecisionWriter)}
 
 
 def lattice(limits: Sequence[int]) -> NDArray[np.int64]:

@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from selfreg._bootstrap import as_texts
 from selfreg._files import folder_written_whole
 from selfreg.data import NOHELP, Step, state_text
+from selfreg.helper.forms import FORMS
 from selfreg.helper.memory import Memory, Neighbour
-from selfreg.helper.models import FEATURES, FORMS, DecisionModel
+from selfreg.helper.models import FEATURES, DecisionModel
 from selfreg.ledger import Ledger
 from selfreg.prm.classifier import RECORD, read_record
 from selfreg.prm.prm import PRM

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from selfreg.helper.examples import HelperExamples
+from selfreg.helper.forms import FORMS
 from selfreg.helper.labels import Labels
 from selfreg.helper.memory import Memory
-from selfreg.helper.models import FEATURES, FORMS, lattice
+from selfreg.helper.models import FEATURES, lattice
 from selfreg.helper.runtime import Helper, affordable, check_costs
 from selfreg.ledger import units
 from selfreg.prm.classifier import split_tasks
@@ -36,7 +37,7 @@ class HelperConfig(EncoderConfig):
         default=FEATURES,
         metadata={
             "help": "features: the budget enters the head, one pass for all budgets; text: the budget is written "
-            "before the state; sft: a causal model writes the decision."
+            "before the state; sft: a causal model writes the decision; tfidf: no transformer, a linear model of words."
         },
     )
     epochs: int = field(default=24, metadata={"help": "At most this many epochs, of 32 to 160 updates each."})

@@ -1,0 +1,11 @@
+"""The forms of a helper by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from selfreg.helper.models import BudgetInHead, BudgetInText, DecisionWriter
+from selfreg.helper.plain import TfidfDecider
+
+# Each with `made`, `examples`, `fit` and `loaded`, and the interface of `DecisionModel`.
+FORMS: dict[str, Any] = {one.form: one for one in (BudgetInHead, BudgetInText, DecisionWriter, TfidfDecider)}

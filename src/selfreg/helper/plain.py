@@ -1,0 +1,143 @@
+"""The plain model behind the helper's interface: TF-IDF and a logistic regression at each budget (scikit-learn)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfreg._extras import needs
+from selfreg.helper.examples import Votes
+from selfreg.helper.memory import tfidf_vectorizer
+from selfreg.prm.baselines import MOST_FEATURES, STRENGTHS
+from selfreg.prm.classifier import Examples, read_record, saved_folder
+from selfreg.prm.encoder import EncoderConfig, progress
+
+Floats = NDArray[np.float64]
+
+WEIGHTS = "weights.npz"
+# Log-odds of a budget's only decision.
+CERTAIN = 10.0
+
+
+class TfidfDecider:
+    """Log-odds linear in the TF-IDF of words, marks and pairs of them, with weights of their own at each budget."""
+
+    form: ClassVar[str] = "tfidf"
+
+    def __init__(self, actions: Sequence[str], limits: Sequence[int], vectorizer: Any) -> None:
+        self.actions, self.limits, self._vectorizer = tuple(actions), tuple(limits), vectorizer
+        shape = int(np.prod([top + 1 for top in limits])), len(self.actions)
+        self._weights, self._intercept = np.zeros((*shape, len(vectorizer.vocabulary_))), np.zeros(shape)
+
+    @classmethod
+    def made(
+        cls, actions: Sequence[str], limits: Sequence[int], texts: Sequence[str], config: EncoderConfig
+    ) -> TfidfDecider:
+        """Untrained, with the vocabulary of `texts`."""
+        vectorizer = tfidf_vectorizer(max_features=MOST_FEATURES)
+        try:
+            return cls(actions, limits, vectorizer.fit(texts))
+        except ValueError as error:
+            raise ValueError(f"the {len(texts)} training texts hold no words: {error}") from None
+
+    def examples(self, votes: Votes) -> Examples:
+        """One example for each text, the weight of each decision at each budget as target."""
+        return Examples(votes.texts, votes.weights, votes.weights.sum(axis=2))
+
+    def fit(
+        self,
+        train: Examples,
+        validation: Examples,
+        config: EncoderConfig,
+        title: str = "training",
+        *,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> dict[str, float]:
+        """Learn weights budget by budget, the penalty of each by validation loss; too quick to need a checkpoint."""
+        known, held_out = (self._vectorizer.transform(part.texts) for part in (train, validation))
+        losses = np.zeros(len(self._weights))
+        with progress() as bar:
+            for p in bar.track(range(len(self._weights)), description=title):
+                losses[p] = self._fit_point(p, known, train.targets[:, p], held_out, validation.targets[:, p])
+        total = validation.weights.sum()
+        return {"epochs": 0.0, "validation_loss": float(losses.sum() / total) if total else 0.0}
+
+    def _fit_point(self, p: int, known: Any, votes: Floats, held_out: Any, checks: Floats) -> float:
+        """Weights at a budget; their summed loss on validation."""
+        with needs("ml", "a helper of form 'tfidf'"):
+            from sklearn.linear_model import LogisticRegression
+        used = np.flatnonzero(votes.sum(axis=0))
+        if len(used) < 2:  # nothing was decided here, or always the same
+            self._intercept[p, used] = CERTAIN
+            return self._loss(p, held_out, checks)
+        rows, decisions = np.nonzero(votes)
+        weight = votes[rows, decisions]
+        best: tuple[float, Floats, Floats] | None = None
+        for strength in STRENGTHS:
+            model = LogisticRegression(C=strength, max_iter=1000)
+            model.fit(known[rows], decisions, sample_weight=weight / weight.mean())
+            self._weights[p], self._intercept[p] = 0.0, -CERTAIN
+            # of two classes scikit-learn gives the weights of the second alone
+            chosen = used[1:] if len(used) == 2 else used
+            self._intercept[p, used[0]] = 0.0
+            self._weights[p, chosen], self._intercept[p, chosen] = model.coef_, model.intercept_
+            loss = self._loss(p, held_out, checks)
+            if best is None or loss < best[0]:
+                best = loss, self._weights[p].copy(), self._intercept[p].copy()
+        assert best is not None
+        self._weights[p], self._intercept[p] = best[1:]
+        return best[0]
+
+    def _loss(self, p: int, features: Any, votes: Floats) -> float:
+        logits = features @ self._weights[p].T + self._intercept[p]
+        return float((votes * (np.logaddexp.reduce(logits, axis=1, keepdims=True) - logits)).sum())
+
+    def decision_logits(self, texts: Sequence[str], budgets: NDArray[np.int64]) -> Floats:
+        """Log-odds of the actions, float64 (n, n_actions)."""
+        point = np.ravel_multi_index(tuple(budgets.T), tuple(top + 1 for top in self.limits))
+        place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        features = self._vectorizer.transform(list(place))
+        rows, result = np.array([place[text] for text in texts]), np.empty((len(texts), len(self.actions)))
+        for p in np.unique(point):
+            at = point == p
+            result[at] = features[rows[at]] @ self._weights[p].T + self._intercept[p]
+        return result
+
+    def save(self, folder: str | os.PathLike[str], record: Mapping[str, object], card: str | None = None) -> None:
+        """Write weights and vocabulary, nothing pickled, whole or not at all."""
+        vocabulary = self._vectorizer.vocabulary_
+        words = {"vocabulary": sorted(vocabulary, key=vocabulary.__getitem__)}
+        arrays = {"weights": self._weights, "intercept": self._intercept, "idf": self._vectorizer.idf_}
+        with saved_folder(folder, {**record, **words}, card) as new:
+            np.savez_compressed(new / WEIGHTS, **arrays)
+
+    @classmethod
+    def loaded(cls, folder: str | os.PathLike[str], schema: str, device: str) -> tuple[TfidfDecider, dict[str, Any]]:
+        """From a folder that `save` wrote, with its record.
+
+        Raises
+        ------
+        ValueError
+            The folder is damaged.
+        """
+        record = read_record(folder, schema)
+        try:
+            with open(Path(folder) / WEIGHTS, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in ("weights", "intercept", "idf")}
+            vectorizer = tfidf_vectorizer(vocabulary=record.pop("vocabulary"))
+            vectorizer.idf_ = arrays["idf"]
+            vectorizer._validate_vocabulary()  # sets vocabulary_, which `transform` would do later
+            model = cls(record["actions"], record["limits"], vectorizer)
+        except Exception as error:  # zip, array and key errors of many kinds
+            raise ValueError(
+                f"{str(folder)!r} cannot be loaded: {WEIGHTS} or its record is damaged: {error}"
+            ) from error
+        if arrays["weights"].shape != model._weights.shape:
+            raise ValueError(f"{str(folder)!r} cannot be loaded: {WEIGHTS} does not fit its record")
+        model._weights, model._intercept = arrays["weights"], arrays["intercept"]
+        return model, record
