@@ -2,6 +2,7 @@
 
 from selfreg.envs.babyai import BABYAI_LEVELS, BabyAIConfig, BabyAIEnvironment, DegradedBot, make_babyai, split_tasks
 from selfreg.envs.collect import CollectConfig, RandomHelp, collect
+from selfreg.envs.collection import Recurrence, branch_rollouts, collect_into, thin_states
 from selfreg.envs.episode import HelpPolicy, run_episode
 from selfreg.envs.exact import ExactModel, enumerate_model
 from selfreg.envs.helpers import ErringHelper, FixedAction, Situational
@@ -38,9 +39,12 @@ __all__ = [
     "ImitationPolicy",
     "Intervention",
     "RandomHelp",
+    "Recurrence",
     "Situational",
     "StaleMapAgent",
+    "branch_rollouts",
     "collect",
+    "collect_into",
     "demonstrate",
     "enumerate_model",
     "household_tasks",
@@ -48,5 +52,6 @@ __all__ = [
     "make_household",
     "run_episode",
     "split_tasks",
+    "thin_states",
     "train_imitation",
 ]
