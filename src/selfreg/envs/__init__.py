@@ -1,11 +1,13 @@
 """Environments with an expert, help under a budget, and Phase I collection."""
 
-from selfreg.envs.babyai import BabyAIConfig, BabyAIEnvironment, DegradedBot, make_babyai, split_tasks
+from selfreg.envs.babyai import BABYAI_LEVELS, BabyAIConfig, BabyAIEnvironment, DegradedBot, make_babyai, split_tasks
 from selfreg.envs.collect import CollectConfig, RandomHelp, collect
+from selfreg.envs.collection import Recurrence, branch_rollouts, collect_into, thin_states
 from selfreg.envs.episode import HelpPolicy, run_episode
 from selfreg.envs.exact import ExactModel, enumerate_model
 from selfreg.envs.helpers import ErringHelper, FixedAction, Situational
 from selfreg.envs.household import HouseholdConfig, HouseholdEnvironment, StaleMapAgent, household_tasks, make_household
+from selfreg.envs.imitation import Demonstrations, ImitationConfig, ImitationPolicy, demonstrate, train_imitation
 from selfreg.envs.protocol import (
     AssistedEnvironment,
     BasePolicy,
@@ -16,12 +18,14 @@ from selfreg.envs.protocol import (
 )
 
 __all__ = [
+    "BABYAI_LEVELS",
     "AssistedEnvironment",
     "BabyAIConfig",
     "BabyAIEnvironment",
     "BasePolicy",
     "CollectConfig",
     "DegradedBot",
+    "Demonstrations",
     "Environment",
     "ErringHelper",
     "ExactModel",
@@ -31,15 +35,23 @@ __all__ = [
     "HelpPolicy",
     "HouseholdConfig",
     "HouseholdEnvironment",
+    "ImitationConfig",
+    "ImitationPolicy",
     "Intervention",
     "RandomHelp",
+    "Recurrence",
     "Situational",
     "StaleMapAgent",
+    "branch_rollouts",
     "collect",
+    "collect_into",
+    "demonstrate",
     "enumerate_model",
     "household_tasks",
     "make_babyai",
     "make_household",
     "run_episode",
     "split_tasks",
+    "thin_states",
+    "train_imitation",
 ]

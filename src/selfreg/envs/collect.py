@@ -114,10 +114,15 @@ def collect(
     >>> [(one.episode, one.fields["rate"], one.helped) for one in episodes]
     [('BabyAI-UnlockPickup-v0/17#0', 0.0, False), ('BabyAI-UnlockPickup-v0/17#1', 1.0, True)]
     """
+    check_tasks(tasks)
+    return _flat(partial(_run_task, make_world, config), tasks, config.workers)
+
+
+def check_tasks(tasks: Sequence[str]) -> None:
+    """Raise ValueError where a task is listed twice."""
     for task, times in Counter(tasks).items():
         if times > 1:
             raise ValueError(f"tasks lists {task!r} more than once; expected each task once")
-    return _flat(partial(_run_task, make_world, config), tasks, config.workers)
 
 
 def _flat(run: Callable[[str], list[Trajectory]], tasks: Sequence[str], workers: int) -> Iterator[Trajectory]:
@@ -134,13 +139,18 @@ def _flat(run: Callable[[str], list[Trajectory]], tasks: Sequence[str], workers:
 
 def _run_task(make_world: Callable[[], AssistedEnvironment], config: CollectConfig, task: str) -> list[Trajectory]:
     world = make_world()
-    return [_run_one(world, config, task, index) for index in range(config.episodes_per_task)]
+    return [run_one(world, config, task, index) for index in range(config.episodes_per_task)]
 
 
-def _run_one(world: AssistedEnvironment, config: CollectConfig, task: str, index: int) -> Trajectory:
+def run_one(world: AssistedEnvironment, config: CollectConfig, task: str, index: int) -> Trajectory:
+    """Run episode number `index` of a task."""
     rate = config.rates[index % len(config.rates)]
-    entropy = np.random.SeedSequence([config.seed, zlib.crc32(task.encode()), index])
-    seed = int(entropy.generate_state(1)[0])
+    seed = episode_seed(config.seed, task, index)
     policy = RandomHelp(rate, list(world.interventions))
     episode = run_episode(world, task, seed, policy, None, f"{task}#{index}")
     return msgspec.structs.replace(episode, fields={**episode.fields, "rate": rate})
+
+
+def episode_seed(seed: int, name: str, index: int) -> int:
+    """Seed of one episode of a named series; other names and numbers give seeds that have nothing to do with it."""
+    return int(np.random.SeedSequence([seed, zlib.crc32(name.encode()), index]).generate_state(1)[0])

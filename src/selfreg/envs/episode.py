@@ -67,6 +67,13 @@ def run_episode(
     if budget is not None and budget < 0:
         raise ValueError(f"budget is {budget}; expected 0 or more, or None for unlimited help")
     world.reset(task, seed)
+    return run_on(world, task, seed, policy, budget, f"{task}#{seed}" if episode is None else episode)
+
+
+def run_on(
+    world: AssistedEnvironment, task: str, seed: int, policy: HelpPolicy, budget: int | None, episode: str
+) -> Trajectory:
+    """Run an episode from the moment that the world is at."""
     policy.start(task, seed)
     taken: list[Step] = []
     left, refused = budget, 0
@@ -78,7 +85,7 @@ def run_episode(
         left = None if left is None else left - taken[-1].charge
     return Trajectory(
         task=task,
-        episode=f"{task}#{seed}" if episode is None else episode,
+        episode=episode,
         outcome=world.outcome,
         steps=tuple(taken),
         fields={

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from selfreg.envs.exact import ExactModel, enumerate_model
 from selfreg.envs.house import KINDS, PLACES, ROOMS, House, Ways, build
-from selfreg.envs.protocol import AssistedEnvironment, Environment, Intervention
+from selfreg.envs.protocol import AssistedEnvironment, BasePolicy, Environment, Intervention
 
 GO, SEARCH, PUT = 0, len(ROOMS), len(ROOMS) + 2  # first action of each group: a room, or a side
 GIVE, WAIT = len(ROOMS) + 4, len(ROOMS) + 5
@@ -57,7 +57,9 @@ class HouseholdConfig:
 
 
 def make_household(
-    config: HouseholdConfig | None = None, interventions: Sequence[Intervention] | None = None
+    config: HouseholdConfig | None = None,
+    interventions: Sequence[Intervention] | None = None,
+    policy: BasePolicy | None = None,
 ) -> AssistedEnvironment:
     """Build the world, its weak agent and the help.
 
@@ -66,6 +68,8 @@ def make_household(
     config : HouseholdConfig, optional
     interventions : sequence of Intervention, optional
         Forms of help in place of the one that `config` describes.
+    policy : BasePolicy, optional
+        Agent in place of the one that goes by the stale map.
 
     Examples
     --------
@@ -84,7 +88,8 @@ def make_household(
     """
     config = config or HouseholdConfig()
     helps = [Intervention("help", config.help_steps)] if interventions is None else interventions
-    return AssistedEnvironment(HouseholdEnvironment(config.step_limit), StaleMapAgent(config.trust, config.heed), helps)
+    agent = StaleMapAgent(config.trust, config.heed) if policy is None else policy
+    return AssistedEnvironment(HouseholdEnvironment(config.step_limit), agent, helps)
 
 
 def household_tasks(n_train: int, n_test: int, seed: int, kinds: Sequence[str] = KINDS) -> tuple[list[str], list[str]]:

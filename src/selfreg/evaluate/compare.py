@@ -71,7 +71,7 @@ def compare(rows: Sequence[Row], families: Sequence[str] = ("random", "PRM thres
     ----------
     rows : sequence of Row
         Of `run_closed_loop`, with policies `never`, `always`, the members of `families` without a budget, and per
-        budget `first-k`, `plan`, `helper`.
+        budget `helper` and others to compare it with, such as `first-k`, `last-k`, `every-n`, `plan`.
     families : sequence of str
         Policies with a setting; shown at the mean cost of the helper under each budget, as the mixture of two
         neighbouring members, `never` and `always` among them. They only meet the helper's cost on average and have no
@@ -101,9 +101,9 @@ def compare(rows: Sequence[Row], families: Sequence[str] = ("random", "PRM thres
                 outcome, difference = _match(family, budget, helper, members, samples)
                 outcomes.append(outcome)
                 differences.append(difference)
-        for name in ("first-k", "plan"):
-            if (name, budget, 0.0) in entries:
-                gap = helper.success - entries[name, budget, 0.0].success
+        for (name, other, _), entry in entries.items():
+            if other == budget and name not in (*families, "helper"):
+                gap = helper.success - entry.success
                 differences.append(Difference(budget, name, interval(gap.mean(), gap[samples].mean(axis=1))))
     return Comparison(outcomes, differences)
 

@@ -1,0 +1,301 @@
+"""Phase I into a log that survives being killed, and more episodes from chosen states."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from selfreg._extras import needs
+from selfreg._files import written_whole
+from selfreg.data import NOHELP, Trajectory
+from selfreg.envs.collect import CollectConfig, RandomHelp, check_tasks, episode_seed, run_one
+from selfreg.envs.episode import run_on
+from selfreg.envs.protocol import AssistedEnvironment
+
+with needs("logs", "selfreg.envs"):
+    import msgspec
+    from rich.console import Console
+    from rich.progress import Progress
+
+SETTINGS, EPISODES = "collection.json", "episodes.jsonl"
+CHUNK = 8  # episodes that a worker runs before they are written
+
+
+class Recurrence(NamedTuple):
+    """How far states come back: what decides how well a model of exact states can be known.
+
+    Attributes
+    ----------
+    episodes, steps, states : int
+        So far; a state is a task with a key (its text where there is no key).
+    once : int
+        States visited in one step only.
+    known : float
+        Share of the steps of the last 100 episodes whose state an earlier episode had visited.
+    """
+
+    episodes: int
+    steps: int
+    states: int
+    once: int
+    known: float
+
+
+class _Counter:
+    def __init__(self) -> None:
+        self.visits: Counter[tuple[str, str]] = Counter()
+        self.recent: list[tuple[int, int]] = []
+        self.episodes = 0
+
+    def add(self, trajectory: Trajectory) -> None:
+        states = _states(trajectory)
+        self.recent = [*self.recent[-99:], (sum(state in self.visits for state in states), len(states))]
+        self.visits.update(states)
+        self.episodes += 1
+
+    def read(self) -> Recurrence:
+        once = sum(n == 1 for n in self.visits.values())
+        known, steps = (sum(pair[i] for pair in self.recent) for i in (0, 1))
+        return Recurrence(self.episodes, self.visits.total(), len(self.visits), once, known / max(steps, 1))
+
+
+def collect_into(
+    folder: str | os.PathLike[str],
+    make_world: Callable[[], AssistedEnvironment],
+    tasks: Sequence[str],
+    config: CollectConfig,
+    report: Callable[[Recurrence], None] | None = None,
+) -> Recurrence:
+    """Run every task `config.episodes_per_task` times into a log, or go on where an earlier call was stopped.
+
+    The log is only ever appended to, whole episodes at a time and in a fixed order: however often it was stopped, by
+    whatever signal, it ends up the same to the byte as in one go. What a kill left half-written is cut off when the
+    log is continued.
+
+    Parameters
+    ----------
+    folder : path
+        ``episodes.jsonl`` holds the trajectories (canonical JSONL), ``collection.json`` the settings.
+    make_world : callable
+        As for `collect`.
+    tasks : sequence of str
+        Names of the tasks, each once.
+    config : CollectConfig
+    report : callable, optional
+        Called with the recurrence of states so far after each few episodes; on a terminal, progress is shown anyway.
+
+    Returns
+    -------
+    Recurrence
+        Of the whole log.
+
+    Raises
+    ------
+    ValueError
+        If the folder's log was begun with other tasks or settings (`workers` may change), if a line of it cannot be
+        read, or if another process is collecting into it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from selfreg.envs import CollectConfig, collect_into, make_household
+    >>> config = CollectConfig(episodes_per_task=16, workers=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     first = collect_into(folder, make_household, ["household-place/3"], config)
+    ...     again = collect_into(folder, make_household, ["household-place/3"], config)
+    >>> first.episodes, again == first
+    (16, True)
+    """
+    check_tasks(tasks)
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    with open(path / EPISODES, "ab") as log, _alone(log, path):
+        _same_settings(path / SETTINGS, {"tasks": list(tasks), **_settings(config)}, empty=log.tell() == 0)
+        counter, done = _Counter(), set()
+        for trajectory in _kept(path / EPISODES, log):
+            counter.add(trajectory)
+            done.add(trajectory.episode)
+        for episodes in _shown(
+            _remaining(make_world, tasks, config, done), len(tasks) * config.episodes_per_task, counter
+        ):
+            log.write(b"".join(msgspec.json.encode(one) + b"\n" for one in episodes))
+            log.flush()
+            os.fsync(log.fileno())
+            if report is not None:
+                report(counter.read())
+    return counter.read()
+
+
+def _settings(config: CollectConfig) -> dict[str, Any]:
+    return {name: value for name, value in json.loads(json.dumps(asdict(config))).items() if name != "workers"}
+
+
+def _same_settings(path: Path, settings: dict[str, Any], empty: bool) -> None:
+    if empty or not path.exists():
+        if not empty:
+            raise ValueError(f"{path.parent} has episodes but no {SETTINGS}; expected both or none")
+        with written_whole(path) as temporary:
+            temporary.write_text(json.dumps(settings, indent=1) + "\n")
+        return
+    before = json.loads(path.read_text())
+    for name, value in settings.items():
+        if before.get(name) != value:
+            shown = "" if name == "tasks" else f" {before.get(name)!r}, not {value!r}"
+            raise ValueError(f"{path.parent} was begun with other {name}{shown}; expected the same, or another folder")
+
+
+def _kept(path: Path, log: Any) -> Iterator[Trajectory]:
+    """Episodes of the log; a last line without its end is cut off."""
+    decoder, end = msgspec.json.Decoder(Trajectory), 0
+    with open(path, "rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                yield decoder.decode(line)
+            except msgspec.DecodeError as error:
+                raise ValueError(f"{path}:{number}: {error}") from None
+            end += len(line)
+    log.truncate(end)
+
+
+def _remaining(
+    make_world: Callable[[], AssistedEnvironment], tasks: Sequence[str], config: CollectConfig, done: set[str]
+) -> Iterator[list[Trajectory]]:
+    chunks = []
+    for task in tasks:
+        left = [i for i in range(config.episodes_per_task) if f"{task}#{i}" not in done]
+        chunks += [(task, left[i : i + CHUNK]) for i in range(0, len(left), CHUNK)]
+    run = partial(_run_chunk, make_world, config)
+    if config.workers == 1 or not chunks:
+        yield from map(run, chunks)
+        return
+    with ProcessPoolExecutor(config.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(run, chunks)
+
+
+def _run_chunk(
+    make_world: Callable[[], AssistedEnvironment], config: CollectConfig, chunk: tuple[str, list[int]]
+) -> list[Trajectory]:
+    world = make_world()
+    return [run_one(world, config, chunk[0], index) for index in chunk[1]]
+
+
+def _shown(chunks: Iterable[list[Trajectory]], total: int, counter: _Counter) -> Iterator[list[Trajectory]]:
+    """The chunks, counted, with progress on a terminal."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        line = bar.add_task("collect", total=total, completed=counter.episodes)
+        for episodes in chunks:
+            for one in episodes:
+                counter.add(one)
+            now = counter.read()
+            bar.update(line, completed=now.episodes, description=f"{now.states} states, {now.known:.0%} known")
+            yield episodes
+
+
+@contextmanager
+def _alone(log: Any, path: Path) -> Iterator[None]:
+    """Keep other processes out, where the system has file locks (they go with the process, however it ends)."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(f"another process is collecting into {path}; expected one at a time") from None
+    yield
+
+
+class Branch(NamedTuple):
+    """A moment to start from: the state before `step` of an episode."""
+
+    trajectory: Trajectory
+    step: int
+
+
+def thin_states(trajectories: Sequence[Trajectory], help_types: Sequence[str], n: int) -> list[Branch]:
+    """Choose the n states that most steps went through for the least that was tried there.
+
+    They are ranked by visits / (1 + times that the least tried of going on alone and the help types was tried), each
+    shown by the first moment that was in it; the first one where they are equal.
+    """
+    tries: Counter[tuple[tuple[str, str], str]] = Counter()
+    first: dict[tuple[str, str], Branch] = {}
+    visits: Counter[tuple[str, str]] = Counter()
+    for trajectory in trajectories:
+        if "branch_of" in trajectory.fields:
+            continue  # its actions do not lead from the start of the task
+        for i, (state, step) in enumerate(zip(_states(trajectory), trajectory.steps, strict=True)):
+            first.setdefault(state, Branch(trajectory, i))
+            tries[state, step.intervention or NOHELP] += 1
+            visits[state] += 1
+    worth = {state: visits[state] / (1 + min(tries[state, name] for name in (NOHELP, *help_types))) for state in first}
+    return [first[state] for state in sorted(worth, key=lambda state: -worth[state])[:n]]
+
+
+def branch_rollouts(
+    world: AssistedEnvironment, branches: Iterable[Branch], episodes: int, rates: Sequence[float], seed: int = 0
+) -> Iterator[Trajectory]:
+    """Run episodes that start at chosen states, with help at random.
+
+    The world comes to a state by the actions of the episode it is from. Rollouts hold the steps from there on;
+    `fields` name the episode (`branch_of`) and step (`branch_step`) that they start from, besides what `collect`
+    notes. They are for counts of transitions; as starts of the task they would mislead, and so do not belong among
+    episodes whose start counts.
+
+    Parameters
+    ----------
+    world : AssistedEnvironment
+    branches : iterable of Branch
+        Such as `thin_states` chooses.
+    episodes : int
+        Rollouts from each.
+    rates : sequence of float
+        Chances of help, gone through in a cycle.
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        If the recorded actions do not lead to the recorded state.
+    """
+    for trajectory, step in branches:
+        origin = f"{trajectory.episode}@{step}"
+        saved = _replayed(world, trajectory, step)
+        for i in range(episodes):
+            luck, rate = episode_seed(seed, origin, i), rates[i % len(rates)]
+            world.resume(saved, luck)
+            policy = RandomHelp(rate, list(world.interventions))
+            rollout = run_on(world, trajectory.task, luck, policy, None, f"{origin}#{i}")
+            noted = {"rate": rate, "branch_of": trajectory.episode, "branch_step": step}
+            yield msgspec.structs.replace(rollout, fields={**rollout.fields, **noted})
+
+
+def _replayed(world: AssistedEnvironment, trajectory: Trajectory, step: int) -> Any:
+    environment = world.environment
+    environment.reset(trajectory.task)
+    names = list(environment.action_names)
+    for before in trajectory.steps[:step]:
+        for name in (before.action or "").split(", "):
+            if name not in names or environment.done:
+                raise ValueError(f"episode {trajectory.episode!r} cannot be replayed: action {name!r} does not fit")
+            environment.step(names.index(name))
+    if environment.done or environment.key() != trajectory.steps[step].key:
+        raise ValueError(f"episode {trajectory.episode!r} does not lead to its state at step {step} in this world")
+    return environment.save()
+
+
+def _states(trajectory: Trajectory) -> list[tuple[str, str]]:
+    return [(trajectory.task, step.state if step.key is None else step.key) for step in trajectory.steps]

@@ -1,0 +1,80 @@
+"""Forecast against outcome: what the plan promised, and what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from selfreg.evaluate.closed_loop import Row
+from selfreg.evaluate.compare import Floats, Interval, bootstrap, interval
+
+
+class Forecast(NamedTuple):
+    """One budget: planned success and usage, realised ones with their intervals, and whether the plan lies inside."""
+
+    budget: int
+    planned_success: float
+    success: Interval
+    success_inside: bool
+    planned_usage: float
+    usage: Interval
+    usage_inside: bool
+
+
+def forecasts(planned: Mapping[int, tuple[float, float]], rows: Sequence[Row], policy: str = "plan") -> list[Forecast]:
+    """Hold planned success and usage against the episodes of a policy.
+
+    Parameters
+    ----------
+    planned : mapping of budget to (success, usage)
+        What the model promises from the start distribution, such as `EstimatedModel.success` and `.usage`.
+    rows : sequence of Row
+        Of `run_closed_loop`, on the tasks that the forecast is for.
+    policy : str
+        Whose episodes count.
+
+    Returns
+    -------
+    list of Forecast
+        By budget. Intervals are 95% percentile bootstrap intervals over tasks. A plan made from the data that its
+        model was estimated from promises too much on average: success below the forecast is what to look for.
+
+    Raises
+    ------
+    ValueError
+        If the policy has no episodes under one of the budgets.
+
+    Examples
+    --------
+    >>> from selfreg.evaluate import Row, forecasts
+    >>> rows = [Row("plan", 0.0, 1, f"task {i}", 0, float(i % 2), 1, 5, 0) for i in range(40)]
+    >>> for one in forecasts({1: (0.9, 1.0)}, rows):
+    ...     print(one.budget, one.planned_success, one.success.mean, one.success_inside, one.usage_inside)
+    1 0.9 0.5 False True
+    """
+    result = []
+    for budget, (success, usage) in sorted(planned.items()):
+        mine = [row for row in rows if row.policy == policy and row.budget == budget]
+        if not mine:
+            raise ValueError(
+                f"no episodes of {policy!r} under budget {budget}; expected some to hold the forecast against"
+            )
+        successes, helps = (
+            _by_task([(row.task, float(getattr(row, name))) for row in mine]) for name in ("success", "help")
+        )
+        result.append(Forecast(budget, success, *_held(success, successes), usage, *_held(usage, helps)))
+    return result
+
+
+def _by_task(values: Sequence[tuple[str, float]]) -> Floats:
+    groups: dict[str, list[float]] = {}
+    for task, value in values:
+        groups.setdefault(task, []).append(value)
+    return np.array([np.mean(group) for group in groups.values()])
+
+
+def _held(planned: float, means: Floats) -> tuple[Interval, bool]:
+    realised = interval(means.mean(), means[bootstrap(len(means))].mean(axis=1))
+    return realised, bool(realised.low <= planned <= realised.high)
