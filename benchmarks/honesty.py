@@ -7,6 +7,7 @@ episodes a task. Means over the repeats, with standard errors.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -51,17 +52,20 @@ def random_world(generator: np.random.Generator) -> World:
     return World(selfreg.InterventionMDP(matrices, terminal, {"help": 1}), start)
 
 
-def sample_log(world: World, episodes: int, generator: np.random.Generator, rate: float = 0.3) -> list[Trajectory]:
-    """Two thirds of the episodes run alone, the others with help at random moments; two episodes a task."""
+def sample_log(
+    world: World, episodes: int, generator: np.random.Generator, rates: Sequence[float] = (0.3, 0.0, 0.0)
+) -> list[Trajectory]:
+    """Episodes with help at random moments, at one of `rates` each in turn; two episodes a task."""
     dense = [world.mdp.transitions[name].toarray().cumsum(axis=1) for name in ("nohelp", "help")]
     first, result = world.start.cumsum(), []
     for i in range(episodes):
-        s, steps = int(np.searchsorted(first, generator.random() * first[-1])), []
+        rate, steps = rates[i % len(rates)], []
+        s = int(np.searchsorted(first, generator.random() * first[-1]))
         while s < STEPS * KINDS:
-            a = int(i % 3 == 0 and generator.random() < rate)
+            a = int(generator.random() < rate)
             steps.append(Step(f"k{s % KINDS}", intervention="help" if a else None))
             s = int(np.searchsorted(dense[a][s], generator.random() * dense[a][s][-1]))
-        result.append(Trajectory(f"t{i // 2}", str(i), float(s == STEPS * KINDS), tuple(steps)))
+        result.append(Trajectory(f"t{i // 2}", str(i), float(s == STEPS * KINDS), tuple(steps), fields={"rate": rate}))
     return result
 
 
