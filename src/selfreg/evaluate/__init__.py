@@ -2,7 +2,9 @@
 
 from selfreg.evaluate.closed_loop import Contestant, Row, run_closed_loop, write_rows
 from selfreg.evaluate.compare import Comparison, Difference, Interval, Outcome, compare
-from selfreg.evaluate.ope import Estimate, OffPolicy, Overlap, OverlapError, ope
+from selfreg.evaluate.logged import Overlap
+from selfreg.evaluate.monitor import Forecast, Monitoring, Watch, monitor
+from selfreg.evaluate.ope import Estimate, OffPolicy, OverlapError, ope
 from selfreg.evaluate.policies import Always, FollowHelper, Never, Plan, Threshold
 
 __all__ = [
@@ -12,7 +14,9 @@ __all__ = [
     "Difference",
     "Estimate",
     "FollowHelper",
+    "Forecast",
     "Interval",
+    "Monitoring",
     "Never",
     "OffPolicy",
     "Outcome",
@@ -21,7 +25,9 @@ __all__ = [
     "Plan",
     "Row",
     "Threshold",
+    "Watch",
     "compare",
+    "monitor",
     "ope",
     "run_closed_loop",
     "write_rows",

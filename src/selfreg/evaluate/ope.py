@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 
 from selfreg import _validate
-from selfreg._core.chains import solve_transient
-from selfreg.data import NOHELP, Trajectory
-from selfreg.envs import HelpPolicy, RandomHelp
-from selfreg.estimate import Key, StateAbstraction
-from selfreg.estimate.uncertainty import Fitted, Study
+from selfreg.data import Trajectory
+from selfreg.envs import HelpPolicy
+from selfreg.estimate import StateAbstraction
+from selfreg.estimate.uncertainty import Study
 from selfreg.evaluate.compare import Interval
+from selfreg.evaluate.logged import Logged, Overlap, Propensity, Table
 from selfreg.evaluate.policies import Plan
 
 Floats = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.intp]
-# P(the action that was logged at a step), in (0, 1].
-Propensity: TypeAlias = Callable[[Trajectory, int], float]
-
-RESAMPLES, REFITS, FOLDS = 1000, 100, 5
+RESAMPLES, REFITS = 1000, 100
 LEAST_EFFECTIVE = 25.0
+# How far the mean weight may be from 1, after three standard errors.
+WEIGHT_GAP = 0.05
 
 
 class OverlapError(ValueError):
@@ -34,30 +31,6 @@ class OverlapError(ValueError):
     def __init__(self, message: str, overlap: Overlap) -> None:
         super().__init__(message)
         self.overlap = overlap
-
-
-class Overlap(NamedTuple):
-    """How much of the logs looks like the policy.
-
-    Attributes
-    ----------
-    episodes, tasks : int
-    matched : float
-        Share of the episodes with a positive weight: the policy could have taken every step of them.
-    effective : float
-        Effective number of tasks, (sum of task weights)^2 / sum of their squares.
-    largest : float
-        Share of the largest episode weight in the sum.
-    mean_weight : float
-        Near 1 where the propensities are right and overlap is good.
-    """
-
-    episodes: int
-    tasks: int
-    matched: float
-    effective: float
-    largest: float
-    mean_weight: float
 
 
 class Estimate(NamedTuple):
@@ -107,30 +80,6 @@ class OffPolicy:
         return [head, *rows, f"The estimators differ by up to {self.disagreement:.3f}."]
 
 
-class _Steps(NamedTuple):
-    """Logged steps, episode by episode."""
-
-    episode: Indices
-    time: Indices
-    state: Indices
-    action: Indices
-    left: Indices  # lattice point
-    charge: Floats
-    target: Floats  # (steps, actions) P(action) under the policy
-
-
-class _Table(NamedTuple):
-    """Sums of a numerator and a denominator by task: an estimator is a ratio of sums, or a sum of such ratios."""
-
-    top: Floats  # (tasks, parts)
-    bottom: Floats
-
-    def value(self, times: Floats) -> Floats:
-        """Estimates with every task taken `times` (samples, tasks) times; parts without weight count nothing."""
-        top, bottom = times @ self.top, times @ self.bottom
-        return np.asarray(np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0).sum(axis=-1))
-
-
 def ope(
     trajectories: Iterable[Trajectory],
     policy: HelpPolicy,
@@ -176,7 +125,9 @@ def ope(
     refits : int
         Resamples in which the model is fitted anew, for the interval of the model-based estimate.
     least_effective : float
-        With fewer effective tasks there is no estimate.
+        With fewer effective tasks there is no estimate, nor where the mean weight is off 1 by more than chance: then
+        part of what the policy does was never tried, or the propensities are wrong. 0 asks for estimates whatever
+        they are.
 
     Raises
     ------
@@ -211,11 +162,12 @@ def ope(
         if trajectory.outcome is None:
             raise ValueError(f"episode {trajectory.episode!r} has no outcome; what it was worth cannot be weighed")
     study = Study(episodes, states, 0.0, None, costs, borrow_help=True)
-    problem = _Problem(episodes, policy, limit, states, study)
+    problem = Logged(episodes, policy, limit, states, study)
     logged = problem.logged(propensity)
     weight = np.divide(problem.along(problem.chosen()), logged, out=np.zeros(len(logged)), where=logged > 0)
     overlap = problem.overlap(weight)
-    if overlap.effective < least_effective:
+    gap = abs(overlap.mean_weight - 1.0) - 3.0 * overlap.mean_weight_error
+    if overlap.effective < least_effective or (least_effective > 0 and gap > WEIGHT_GAP):
         raise OverlapError(_refusal(problem, overlap, weight, least_effective), overlap)
     generator = np.random.default_rng(seed)
     times = generator.multinomial(study.n_tasks, np.full(study.n_tasks, 1 / study.n_tasks), size=RESAMPLES).astype(
@@ -233,290 +185,24 @@ def ope(
         "doubly robust": Estimate(
             _interval(problem.mean(problem.doubly_robust(weight, generator)), times, confidence), None
         ),
-        "model-based": problem.model_based(times[:refits], confidence),
+        "model-based": _modelled(problem.model_based(times[:refits]), confidence),
     }
     return OffPolicy(estimates, overlap, "estimated" if propensity is None else "known", confidence)
 
 
-class _Problem:
-    """Logs seen from a policy: every step with its state, its budget left, and what the policy would do."""
-
-    def __init__(
-        self,
-        episodes: Sequence[Trajectory],
-        policy: HelpPolicy,
-        budget: int | None,
-        abstraction: StateAbstraction,
-        study: Study,
-    ) -> None:
-        self.episodes, self.policy, self.budget, self.study = episodes, policy, budget, study
-        self.abstraction, self.actions = abstraction, study.moves.actions
-        self.cost = {name: _one_cost(name, study.costs[name]) for name in self.actions[1:]}
-        self.lattice = [None] if budget is None else list(range(budget + 1))
-        self.index: dict[Key, int] = {key: i for i, key in enumerate(study.moves.keys)}
-        self.task = study.moves.start_task
-        self.outcome = np.array([float(t.outcome or 0.0) for t in episodes])
-        self.table = np.zeros((len(self.index), len(self.lattice), len(self.actions)))
-        self.steps = self._steps()
-        totals = self.table.sum(axis=2, keepdims=True)
-        self.table = np.divide(self.table, totals, out=np.zeros_like(self.table), where=totals > 0)
-        self.first = np.flatnonzero(self.steps.time == 0)
-        self.final = np.append(self.first[1:], len(self.steps.time)) - 1
-
-    def _steps(self) -> _Steps:
-        columns: list[tuple[int, int, int, int, int, int]] = []
-        target: list[Floats] = []
-        for i, trajectory in enumerate(self.episodes):
-            self.policy.start(trajectory.task, 0)
-            spent = 0
-            for t, step in enumerate(trajectory.steps):
-                state = self.index[self.abstraction.encode(trajectory, t)]
-                # Where more was spent than the budget, the policy has left the episode before.
-                left = 0 if self.budget is None else max(self.budget - spent, 0)
-                rows = [self._decision(trajectory, t, point) for point in self.lattice]
-                self.table[state] += rows
-                target.append(rows[left])
-                action = self.actions.index(step.intervention or NOHELP)
-                columns.append((i, t, state, action, left, step.charge))
-                spent += step.charge
-        table = np.array(columns, dtype=np.intp)
-        episode, time, where, action, left = table[:, :5].T
-        return _Steps(episode, time, where, action, left, table[:, 5].astype(np.float64), np.stack(target))
-
-    def _decision(self, trajectory: Trajectory, t: int, left: int | None) -> Floats:
-        """P(action) under the policy at a logged step, with so much budget left."""
-        chances: Mapping[str, float]
-        if isinstance(self.policy, Plan):
-            row = self.policy.decisions.get(self.policy.abstraction.encode(trajectory, t), [None])
-            chances = {row[-1 if left is None else min(left, len(row) - 1)] or NOHELP: 1.0}
-        elif isinstance(self.policy, RandomHelp):
-            share = self.policy.rate / max(len(self.policy.names), 1)
-            chances = {NOHELP: 1.0 - self.policy.rate, **dict.fromkeys(self.policy.names, share)}
-        elif hasattr(self.policy, "probabilities"):
-            chances = self.policy.probabilities(trajectory.steps[: t + 1], left)
-        else:
-            chances = {self.policy.decide(trajectory.steps[: t + 1], left) or NOHELP: 1.0}
-        result = np.zeros(len(self.actions))
-        for name, chance in chances.items():
-            if name not in self.actions:
-                raise ValueError(f"the policy asks for {name!r}, which no step of these logs used")
-            payable = name == NOHELP or left is None or self.cost[name] <= left
-            result[self.actions.index(name) if payable else 0] += _validate.probability(f"P({name})", chance)
-        if abs(result.sum() - 1.0) > 1e-9:
-            raise ValueError(
-                f"the policy's probabilities sum to {result.sum():.12g} in {trajectory.episode!r} step {t}"
-            )
-        return result
-
-    # ---- weights
-
-    def chosen(self) -> Floats:
-        """P(logged action) under the policy."""
-        return np.asarray(np.take_along_axis(self.steps.target, self.steps.action[:, None], axis=1)[:, 0])
-
-    def along(self, chance: Floats) -> Floats:
-        """Product of `chance` over the episode, up to each step."""
-        result = chance.copy()
-        for t in range(1, int(self.steps.time.max(initial=0)) + 1):
-            here = np.flatnonzero(self.steps.time == t)
-            result[here] *= result[here - 1]
-        return result
-
-    def logged(self, propensity: str | Propensity | None) -> Floats:
-        """P(logged actions up to each step) under the policies that made the log."""
-        if isinstance(propensity, str):
-            return self._mixture(propensity)
-        if propensity is None:
-            return self.along(self._frequencies())
-        if not callable(propensity):
-            raise TypeError(f"propensity is {propensity!r}; expected the name of a field or a function")
-        chance = np.empty(len(self.steps.time))
-        for k, (i, t) in enumerate(zip(self.steps.episode, self.steps.time, strict=True)):
-            chance[k] = value = float(propensity(self.episodes[i], int(t)))
-            if not 0.0 < value <= 1.0:
-                where = f"episode {self.episodes[i].episode!r} step {t}"
-                raise ValueError(f"propensity of {where} is {value:g}; an action that was taken has one in (0, 1]")
-        return self.along(chance)
-
-    def _mixture(self, field: str) -> Floats:
-        """Rates of help by episode, taken as one policy that draws its rate first (balance heuristic, Veach 1997)."""
-        rates = []
-        for trajectory in self.episodes:
-            rate = trajectory.fields.get(field)
-            if not isinstance(rate, int | float) or not 0.0 <= rate <= 1.0:
-                raise ValueError(
-                    f"episode {trajectory.episode!r}: propensity field {field!r} is {rate!r}; expected 0..1"
-                )
-            rates.append(float(rate))
-        distinct, times = np.unique(rates, return_counts=True)
-        helped, kinds = self.steps.action > 0, max(len(self.actions) - 1, 1)
-        result = np.zeros(len(self.steps.time))
-        for rate, count in zip(distinct, times, strict=True):
-            result += count / len(rates) * self.along(np.where(helped, rate / kinds, 1.0 - rate))
-        if not result.all():
-            bad = int(np.flatnonzero(result == 0)[0])
-            where = f"episode {self.episodes[self.steps.episode[bad]].episode!r} step {self.steps.time[bad]}"
-            raise ValueError(f"{where} took an action whose propensity by field {field!r} is 0")
-        return result
-
-    def _frequencies(self) -> Floats:
-        """Share of each logged action in its state, by whether none, some or all of the earlier steps were helped."""
-        helped = (self.steps.action > 0).astype(np.int64)
-        before = np.concatenate([np.cumsum(helped[a : b + 1]) - helped[a : b + 1] for a, b in self._spans()])
-        past = np.where(before == 0, 0, np.where(before == self.steps.time, 2, 1))
-        place = self.steps.state * 3 + past
-        pair = place * len(self.actions) + self.steps.action
-        return np.asarray(np.bincount(pair)[pair] / np.bincount(place)[place])
-
-    def _spans(self) -> list[tuple[int, int]]:
-        return list(zip(self.first.tolist(), self.final.tolist(), strict=True))
-
-    def overlap(self, weight: Floats) -> Overlap:
-        last = weight[self.final]
-        by_task = np.bincount(self.task, last, self.study.n_tasks)
-        total, squares = by_task.sum(), (by_task**2).sum()
-        return Overlap(
-            len(last),
-            self.study.n_tasks,
-            float(np.mean(last > 0)),
-            float(total**2 / squares) if squares else 0.0,
-            float(last.max() / total) if total else 0.0,
-            float(last.mean()),
-        )
-
-    # ---- estimators, as sums by task
-
-    def last(self, by_step: Floats) -> Floats:
-        return np.asarray(by_step[self.final])
-
-    def summed(self, by_step: Floats) -> Floats:
-        return np.asarray(np.bincount(self.steps.episode, by_step, len(self.episodes)))
-
-    def mean(self, by_episode: Floats) -> _Table:
-        return _Table(self._by_task(by_episode), self._by_task(np.ones(len(by_episode))))
-
-    def ratio(self, value: Floats, weight: Floats) -> _Table:
-        return _Table(self._by_task(value * weight), self._by_task(weight))
-
-    def _by_task(self, by_episode: Floats) -> Floats:
-        return np.bincount(self.task, by_episode, self.study.n_tasks).astype(np.float64)[:, None]
-
-    def ratio_by_time(self, weight: Floats) -> _Table:
-        """Usage, step number by step number: an episode that has ended keeps its last weight and spends nothing."""
-        longest = int(self.steps.time.max(initial=0)) + 1
-        length = self.final - self.first + 1
-        held = np.where(np.arange(longest) >= length[:, None], weight[self.final][:, None], 0.0)
-        spent = np.zeros((len(self.episodes), longest))
-        held[self.steps.episode, self.steps.time] = weight
-        spent[self.steps.episode, self.steps.time] = weight * self.steps.charge
-        number = np.arange(len(self.task))
-        shape = (self.study.n_tasks, len(self.task))
-        sums = sp.csr_array(sp.coo_array((np.ones(len(number)), (self.task, number)), shape=shape))
-        return _Table(sums @ spent, sums @ held)
-
-    def doubly_robust(self, weight: Floats, generator: np.random.Generator) -> Floats:
-        """Per episode: value of the model at the start, and its weighted errors along the log."""
-        fold = generator.permutation(self.study.n_tasks) % min(FOLDS, self.study.n_tasks)
-        result = np.zeros(len(self.episodes))
-        step_fold = fold[self.task][self.steps.episode]
-        for k in range(fold.max() + 1):
-            rows = np.flatnonzero(step_fold == k)
-            q = self._q(self.study.fit((fold != k).astype(np.float64)))[self.steps.state[rows], self.steps.left[rows]]
-            value = (self.steps.target[rows] * q).sum(axis=1)
-            taken = np.take_along_axis(q, self.steps.action[rows][:, None], axis=1)[:, 0]
-            ends = np.isin(rows, self.final)
-            after = np.where(ends, self.outcome[self.steps.episode[rows]], np.append(value[1:], 0.0))
-            np.add.at(result, self.steps.episode[rows], weight[rows] * (after - taken))
-            begins = self.steps.time[rows] == 0
-            result[self.steps.episode[rows[begins]]] += value[begins]
-        return result
-
-    def model_based(self, times: Floats, confidence: float) -> Estimate:
-        alone = self.study.moves.action == self.actions.index(NOHELP)
-        usable = [one for one in times if one[self.study.moves.task[alone]].any()]
-        mean, drawn = self._by_model(np.ones(self.study.n_tasks)), [self._by_model(one) for one in usable]
-        bounds = np.quantile(drawn, [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0)
-        return Estimate(*(Interval(float(m), float(lo), float(hi)) for m, lo, hi in zip(mean, *bounds, strict=True)))
-
-    def _by_model(self, times: Floats) -> tuple[float, float]:
-        fitted = self.study.fit(times)
-        weight = np.bincount(self.study.moves.start_state, times[self.task], fitted.mdp.n_states)
-        start = weight / weight.sum()
-        top = len(self.lattice) - 1
-        success, usage = self._values(fitted)
-        return float(start @ success[:, top]), float(start @ usage[:, top])
-
-    def _chances(self, fitted: Fitted) -> Floats:
-        """P(action | state, budget left) (n - 2, lattice, actions), alone where the model has no row."""
-        result = self.table.copy()
-        for a, name in enumerate(self.actions):
-            missing = ~fitted.mdp.available(name)[:-2]
-            if a and missing.any():
-                result[missing, :, 0] += result[missing, :, a]
-                result[missing, :, a] = 0.0
-        return result
-
-    def _moves(self) -> list[int]:
-        return [0 if self.budget is None or not a else self.cost[name] for a, name in enumerate(self.actions)]
-
-    def _values(self, fitted: Fitted) -> tuple[Floats, Floats]:
-        """Success and usage of the policy in a model, (n, lattice) each."""
-        chances, n = self._chances(fitted), fitted.mdp.n_states
-        price = np.array([0.0, *(self.cost[name] for name in self.actions[1:])])
-        result = np.zeros((n, len(self.lattice), 2))
-        result[-2, :, 0] = 1.0
-        for point in range(len(self.lattice)):
-            stay = sp.csr_array((n - 2, n))
-            known = np.zeros((n - 2, 2))
-            known[:, 1] = chances[:, point] @ price
-            for a, (name, move) in enumerate(zip(self.actions, self._moves(), strict=True)):
-                rows = sp.diags_array(chances[:, point, a]) @ fitted.mdp.transitions[name][:-2]
-                if move == 0:
-                    stay = stay + rows
-                elif move <= point:
-                    known += rows @ result[:, point - move]
-            stay = sp.csr_array(stay)
-            right, leaving = known + stay[:, -2:] @ result[-2:, point], np.flatnonzero(_leaving(stay))
-            result[leaving, point] = solve_transient(sp.csr_array(stay[leaving][:, leaving]), right[leaving])
-            stuck = np.setdiff1d(np.flatnonzero(known[:, 1]), leaving)
-            result[stuck, point, 1] = np.inf  # asks for ever
-        return result[..., 0], result[..., 1]
-
-    def _q(self, fitted: Fitted) -> Floats:
-        """Success of an action and the policy afterwards, (n - 2, lattice, actions); 0 where there is no row."""
-        success, _ = self._values(fitted)
-        result = np.zeros(self.table.shape)
-        for a, (name, move) in enumerate(zip(self.actions, self._moves(), strict=True)):
-            expected = fitted.mdp.transitions[name][:-2] @ success
-            result[:, move:, a] = expected[:, : len(self.lattice) - move]
-        return result
-
-
-def _leaving(rows: sp.csr_array) -> npt.NDArray[np.bool_]:
-    """States from which mass leaves, to an end or to less budget; the others go on for ever."""
-    inner = sp.csr_array(rows[:, :-2])
-    result: npt.NDArray[np.bool_] = np.asarray(inner.sum(axis=1) < 1.0 - 1e-12)
-    while True:
-        wider = result | (inner @ result.astype(np.float64) > 0)
-        if (wider == result).all():
-            return result
-        result = wider
-
-
-def _interval(table: _Table, times: Floats, confidence: float) -> Interval:
+def _interval(table: Table, times: Floats, confidence: float) -> Interval:
     mean = float(table.value(np.ones((1, times.shape[1])))[0])
     low, high = np.quantile(table.value(times), [0.5 - confidence / 2, 0.5 + confidence / 2])
     return Interval(mean, float(low), float(high))
 
 
-def _one_cost(name: str, cost: int | tuple[int, ...]) -> int:
-    amounts = _validate.amounts(f'costs["{name}"]', cost)
-    if len(amounts) != 1:
-        raise ValueError(f"help type {name!r} takes from {len(amounts)} budgets; off-policy evaluation knows one")
-    return amounts[0]
+def _modelled(found: Floats, confidence: float) -> Estimate:
+    low, high = np.quantile(found[1:], [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0)
+    success, usage = (Interval(float(found[0, i]), float(low[i]), float(high[i])) for i in range(2))
+    return Estimate(success, usage)
 
 
-def _refusal(problem: _Problem, overlap: Overlap, weight: Floats, least: float) -> str:
+def _refusal(problem: Logged, overlap: Overlap, weight: Floats, least: float) -> str:
     """Why there is no estimate, with the step number at which most episodes part from the policy."""
     parted = np.flatnonzero((weight == 0) & np.append(True, (weight > 0)[:-1] | (problem.steps.time[1:] == 0)))
     where = ""
@@ -526,5 +212,7 @@ def _refusal(problem: _Problem, overlap: Overlap, weight: Floats, least: float) 
     return (
         f"too little overlap: {100 * overlap.matched:.1f}% of {overlap.episodes} episodes could be the policy's, "
         f"{overlap.effective:.1f} effective tasks where {least:g} are asked for, the largest weight "
-        f"{100 * overlap.largest:.0f}% of all{where}. Log more episodes in which help is given as the policy would"
+        f"{100 * overlap.largest:.0f}% of all, "
+        f"the mean weight {overlap.mean_weight:.2f} in place of 1{where}. "
+        "Log more episodes in which help is given as the policy would"
     )
