@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 import selfreg
 from selfreg.data import Step, Trajectory
-from selfreg.estimate import EstimatedModel, Features, cross_fit, estimate_mdp, uncertainty
+from selfreg.estimate import EstimatedModel, Features, Key, cross_fit, estimate_mdp, uncertainty
 from selfreg.evaluate import Plan, ope
 from selfreg.policy import policy_value
 
@@ -110,8 +110,8 @@ def plan_of(world: World, budget: int) -> tuple[Plan, Floats, Floats]:
     """The world's own plan, its success and its usage from the start by budget."""
     solution = selfreg.solve(world.mdp, budget)
     names = (None, "help")
-    keys = [(s // KINDS, f"k{s % KINDS}") for s in range(world.mdp.n_states - 2)]
-    table = {key: [names[a] for a in solution.policy[s]] for s, key in enumerate(keys)}
+    keys: list[Key] = [(s // KINDS, f"k{s % KINDS}") for s in range(world.mdp.n_states - 2)]
+    table: dict[Key, list[str | None]] = {key: [names[a] for a in solution.policy[s]] for s, key in enumerate(keys)}
     usage = world.start @ selfreg.expected_usage(solution)[..., 0]
     return Plan(FEATURES, table), world.start @ solution.value, usage
 
