@@ -7,6 +7,7 @@ episodes a task. Means over the repeats, with standard errors.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,8 @@ import numpy.typing as npt
 
 import selfreg
 from selfreg.data import Step, Trajectory
-from selfreg.estimate import EstimatedModel, Features, cross_fit, estimate_mdp, uncertainty
+from selfreg.estimate import EstimatedModel, Features, Key, cross_fit, estimate_mdp, uncertainty
+from selfreg.evaluate import Plan, ope
 from selfreg.policy import policy_value
 
 Floats = npt.NDArray[np.float64]
@@ -51,17 +53,20 @@ def random_world(generator: np.random.Generator) -> World:
     return World(selfreg.InterventionMDP(matrices, terminal, {"help": 1}), start)
 
 
-def sample_log(world: World, episodes: int, generator: np.random.Generator, rate: float = 0.3) -> list[Trajectory]:
-    """Two thirds of the episodes run alone, the others with help at random moments; two episodes a task."""
+def sample_log(
+    world: World, episodes: int, generator: np.random.Generator, rates: Sequence[float] = (0.3, 0.0, 0.0)
+) -> list[Trajectory]:
+    """Episodes with help at random moments, at one of `rates` each in turn; two episodes a task."""
     dense = [world.mdp.transitions[name].toarray().cumsum(axis=1) for name in ("nohelp", "help")]
     first, result = world.start.cumsum(), []
     for i in range(episodes):
-        s, steps = int(np.searchsorted(first, generator.random() * first[-1])), []
+        rate, steps = rates[i % len(rates)], []
+        s = int(np.searchsorted(first, generator.random() * first[-1]))
         while s < STEPS * KINDS:
-            a = int(i % 3 == 0 and generator.random() < rate)
+            a = int(generator.random() < rate)
             steps.append(Step(f"k{s % KINDS}", intervention="help" if a else None))
             s = int(np.searchsorted(dense[a][s], generator.random() * dense[a][s][-1]))
-        result.append(Trajectory(f"t{i // 2}", str(i), float(s == STEPS * KINDS), tuple(steps)))
+        result.append(Trajectory(f"t{i // 2}", str(i), float(s == STEPS * KINDS), tuple(steps), fields={"rate": rate}))
     return result
 
 
@@ -101,12 +106,38 @@ def one_repeat(episodes: int, samples: int, seed: int) -> dict[str, Floats]:
     return result
 
 
+def plan_of(world: World, budget: int) -> tuple[Plan, Floats, Floats]:
+    """The world's own plan, its success and its usage from the start by budget."""
+    solution = selfreg.solve(world.mdp, budget)
+    names = (None, "help")
+    keys: list[Key] = [(s // KINDS, f"k{s % KINDS}") for s in range(world.mdp.n_states - 2)]
+    table: dict[Key, list[str | None]] = {key: [names[a] for a in solution.policy[s]] for s, key in enumerate(keys)}
+    usage = world.start @ selfreg.expected_usage(solution)[..., 0]
+    return Plan(FEATURES, table), world.start @ solution.value, usage
+
+
+def ope_covers(episodes: int, seed: int, budget: int, propensity: str | None) -> dict[str, bool]:
+    """Whether each estimator's interval holds the true success of the world's own plan; logs ask by a fair coin."""
+    world = random_world(np.random.default_rng(7))
+    plan, success, _ = plan_of(world, budget)
+    log = sample_log(world, episodes, np.random.default_rng([8, seed]), rates=(0.5,))
+    found = ope(log, plan, budget=budget, propensity=propensity, refits=20, least_effective=0).estimates
+    return {name: one.success.low <= success[budget] <= one.success.high for name, one in found.items()}
+
+
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks honesty", description=__doc__)
     parser.add_argument("--episodes", type=int, nargs="+", default=[200, 1000, 5000])
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument("--ope", type=int, default=0, help="only off-policy evaluation, so many repeats")
     options = parser.parse_args(arguments)
+    if options.ope:
+        for propensity in ("rate", None):
+            covered = [ope_covers(1000, seed, 2, propensity) for seed in range(options.ope)]
+            shares = {name: f"{np.mean([one[name] for one in covered]):.3f}" for name in covered[0]}
+            print(f"intervals at 90% hold the truth, propensities {'known' if propensity else 'estimated'}: {shares}")
+        return
     for episodes in options.episodes:
         repeats = [one_repeat(episodes, options.samples, seed) for seed in range(options.repeats)]
         print(f"\n{episodes} episodes, {options.repeats} repeats: mean by budget 0..{BUDGET} (standard error)")

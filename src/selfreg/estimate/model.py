@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from selfreg.data import NOHELP, Trajectory
 from selfreg.estimate.abstraction import Key, StateAbstraction
 from selfreg.estimate.counts import Counts, count
+from selfreg.estimate.handoff import handoff_notes
 from selfreg.estimate.score_bins import Scorer
 from selfreg.mdp import InterventionMDP
 from selfreg.solve import Solution
@@ -123,8 +124,7 @@ def estimate_mdp(
     seen = counts.visits[NOHELP][:-2] > 0
     start = counts.starts[0] if counts.starts[0].any() else counts.starts[1]
     borrowed = np.concatenate([~seen, [False, False]])
-    mixed = any(0 < sum(step.intervention is None for step in t.steps) < len(t.steps) for t in episodes)
-    notes = _notes(counts, borrowed, kappa, borrow_help, mixed)
+    notes = _notes(counts, borrowed, kappa, borrow_help, handoff_notes(episodes))
     return EstimatedModel(mdp, counts, abstraction, start / start.sum(), kappa, borrowed, notes)
 
 
@@ -245,16 +245,12 @@ def charges(
 
 
 def _notes(
-    counts: Counts, borrowed: npt.NDArray[np.bool_], kappa: float, borrow_help: bool, mixed: bool
+    counts: Counts, borrowed: npt.NDArray[np.bool_], kappa: float, borrow_help: bool, handoffs: Sequence[str]
 ) -> tuple[str, ...]:
     notes = []
     if len(counts.transitions) == 1:
         notes.append("No step was helped: help is not available in this model, and more budget changes nothing.")
-    if counts.starts.any(axis=1).all() and not mixed:
-        notes.append(
-            "Episodes were helped at every step or at none: what help is worth at a single step was never tried; it is "
-            "read off states that helped and unhelped episodes share."
-        )
+    notes += handoffs
     if not counts.starts[0].any():
         notes.append("No episode went without help: the start distribution is that of the helped episodes.")
     if borrowed.any():

@@ -88,7 +88,7 @@ class CrossFit:
         return self.naive_half - self.crossed
 
 
-class _Fitted(NamedTuple):
+class Fitted(NamedTuple):
     """A model with its start distribution, over the abstract states of all tasks."""
 
     mdp: InterventionMDP
@@ -98,7 +98,7 @@ class _Fitted(NamedTuple):
         return np.asarray(np.tensordot(self.start, value, axes=1))
 
 
-class _Study:
+class Study:
     """Logs read once, to be modelled many times."""
 
     def __init__(
@@ -127,12 +127,12 @@ class _Study:
         lend = self.borrow_help if borrow_help is None else borrow_help
         return row_counts(counts, self.abstraction, self.prior, self.kappa, lend)
 
-    def fit(self, times: Floats | None = None, borrow_help: bool | None = None) -> _Fitted:
+    def fit(self, times: Floats | None = None, borrow_help: bool | None = None) -> Fitted:
         """Model of the tasks, each taken `times` (tasks,) times."""
         counts = self.moves.counts(times)
-        return _Fitted(mdp_of(self.rows(counts, borrow_help), counts.visits, self.costs), _start(counts))
+        return Fitted(mdp_of(self.rows(counts, borrow_help), counts.visits, self.costs), _start(counts))
 
-    def bootstrapped(self, samples: int, generator: np.random.Generator) -> Iterator[_Fitted]:
+    def bootstrapped(self, samples: int, generator: np.random.Generator) -> Iterator[Fitted]:
         """Models of tasks drawn with replacement; draws in which no step was taken alone are drawn again."""
         for _ in range(samples):
             while True:
@@ -143,14 +143,14 @@ class _Study:
                     break
             yield self.fit(times)
 
-    def posterior(self, samples: int, generator: np.random.Generator) -> Iterator[_Fitted]:
+    def posterior(self, samples: int, generator: np.random.Generator) -> Iterator[Fitted]:
         """Models drawn row by row from Dirichlet distributions whose parameters are the counts."""
         counts = self.moves.counts()
         rows, start = self.rows(counts), _start_counts(counts)
         for _ in range(samples):
             drawn = {name: _gamma(matrix, generator) for name, matrix in rows.items()}
             weight = generator.gamma(np.where(start > 0, start, 1.0)) * (start > 0)
-            yield _Fitted(mdp_of(drawn, None, self.costs), weight / weight.sum())
+            yield Fitted(mdp_of(drawn, None, self.costs), weight / weight.sum())
 
 
 def uncertainty(
@@ -207,7 +207,7 @@ def uncertainty(
         raise ValueError(f'method is {method!r}; expected "bootstrap" or "dirichlet"')
     samples = _validate.integer("samples", samples, 2)
     confidence = _validate.confidence("confidence", confidence)
-    study = _Study(trajectories, abstraction, kappa, prm, costs, borrow_help)
+    study = Study(trajectories, abstraction, kappa, prm, costs, borrow_help)
     generator = np.random.default_rng(seed)
     [(fitted, plan)] = _plans([study.fit()], budget)
     estimate = _figures(fitted, plan)
@@ -263,7 +263,7 @@ def cross_fit(
     [0.5]
     """
     splits = _validate.integer("splits", splits, 1)
-    study = _Study(trajectories, abstraction, kappa, prm, costs, borrow_help)
+    study = Study(trajectories, abstraction, kappa, prm, costs, borrow_help)
     visited = np.unique(np.stack([study.moves.task, study.moves.state]), axis=1)[1]
     if np.bincount(visited).max() < 2:
         raise ValueError("no two tasks share a state; plans cannot be carried from one half of the tasks to the other")
@@ -280,7 +280,7 @@ def cross_fit(
     return CrossFit(fitted.at_start(plan.value), np.mean(own, axis=0), np.mean(crossed, axis=0), low, high, splits)
 
 
-def _crossed(study: _Study, mine: Floats, other: Floats, budget: int | tuple[int, ...]) -> tuple[Floats, Floats]:
+def _crossed(study: Study, mine: Floats, other: Floats, budget: int | tuple[int, ...]) -> tuple[Floats, Floats]:
     """Planned success of the plan of some tasks, by their model and by that of the others."""
     [(fitted, plan)] = _plans([study.fit(mine)], budget)
     judge = study.fit(other, borrow_help=True)
@@ -290,13 +290,13 @@ def _crossed(study: _Study, mine: Floats, other: Floats, budget: int | tuple[int
     return fitted.at_start(plan.value), judge.at_start(policy_value(judge.mdp, policy))
 
 
-def _plans(models: Iterable[_Fitted], budget: int | tuple[int, ...]) -> Iterator[tuple[_Fitted, Solution]]:
+def _plans(models: Iterable[Fitted], budget: int | tuple[int, ...]) -> Iterator[tuple[Fitted, Solution]]:
     """Every model with its solution."""
     for model in models:
         yield model, solve(model.mdp, budget, n_threads=1)
 
 
-def _figures(model: _Fitted, plan: Solution) -> tuple[Floats, Floats]:
+def _figures(model: Fitted, plan: Solution) -> tuple[Floats, Floats]:
     """Planned success and usage from the start."""
     return model.at_start(plan.value), model.at_start(expected_usage(plan)[..., 0])
 

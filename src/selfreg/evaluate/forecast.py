@@ -11,7 +11,7 @@ from selfreg.evaluate.closed_loop import Row
 from selfreg.evaluate.compare import Floats, Interval, bootstrap, interval
 
 
-class Forecast(NamedTuple):
+class ForecastOutcome(NamedTuple):
     """One budget: planned success and usage, realised ones with their intervals, and whether the plan lies inside."""
 
     budget: int
@@ -23,7 +23,7 @@ class Forecast(NamedTuple):
     usage_inside: bool
 
 
-def forecasts(planned: Mapping[int, tuple[float, float]], rows: Sequence[Row], policy: str = "plan") -> list[Forecast]:
+def forecasts(planned: Mapping[int, tuple[float, float]], rows: Sequence[Row], policy: str = "plan") -> list[ForecastOutcome]:
     """Hold planned success and usage against the episodes of a policy.
 
     Parameters
@@ -37,7 +37,7 @@ def forecasts(planned: Mapping[int, tuple[float, float]], rows: Sequence[Row], p
 
     Returns
     -------
-    list of Forecast
+    list of ForecastOutcome
         By budget. Intervals are 95% percentile bootstrap intervals over tasks. A plan made from the data that its
         model was estimated from promises too much on average: success below the forecast is what to look for.
 
@@ -64,7 +64,7 @@ def forecasts(planned: Mapping[int, tuple[float, float]], rows: Sequence[Row], p
         successes, helps = (
             _by_task([(row.task, float(getattr(row, name))) for row in mine]) for name in ("success", "help")
         )
-        result.append(Forecast(budget, success, *_held(success, successes), usage, *_held(usage, helps)))
+        result.append(ForecastOutcome(budget, success, *_held(success, successes), usage, *_held(usage, helps)))
     return result
 
 

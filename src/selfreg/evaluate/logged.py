@@ -1,0 +1,348 @@
+"""Logs seen from a policy: what it would have done at every logged step, weights, a model of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from selfreg import _validate
+from selfreg._core.chains import solve_transient
+from selfreg.data import NOHELP, Trajectory
+from selfreg.envs import HelpPolicy, RandomHelp
+from selfreg.estimate import Key, StateAbstraction
+from selfreg.estimate.uncertainty import Fitted, Study
+from selfreg.evaluate.policies import Plan
+
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
+# P(the action that was logged at a step), in (0, 1].
+Propensity: TypeAlias = Callable[[Trajectory, int], float]
+
+FOLDS = 5
+
+
+class Overlap(NamedTuple):
+    """How much of the logs looks like the policy.
+
+    Attributes
+    ----------
+    episodes, tasks : int
+    matched : float
+        Share of the episodes with a positive weight: the policy could have taken every step of them.
+    effective : float
+        Effective number of tasks, (sum of task weights)^2 / sum of their squares.
+    largest : float
+        Share of the largest episode weight in the sum.
+    mean_weight, mean_weight_error : float
+        Mean weight and its standard error over tasks. It is 1 but for chance where the propensities are right and all
+        that the policy does was tried; the part that is missing was never tried.
+    """
+
+    episodes: int
+    tasks: int
+    matched: float
+    effective: float
+    largest: float
+    mean_weight: float
+    mean_weight_error: float
+
+
+class Steps(NamedTuple):
+    """Logged steps, episode by episode."""
+
+    episode: Indices
+    time: Indices
+    state: Indices
+    action: Indices
+    left: Indices  # lattice point
+    charge: Floats
+    target: Floats  # (steps, actions) P(action) under the policy
+
+
+class Table(NamedTuple):
+    """Sums of a numerator and a denominator by task: an estimator is a ratio of sums, or a sum of such ratios."""
+
+    top: Floats  # (tasks, parts)
+    bottom: Floats
+
+    def value(self, times: Floats) -> Floats:
+        """Estimates with every task taken `times` (samples, tasks) times; parts without weight count nothing."""
+        top, bottom = times @ self.top, times @ self.bottom
+        return np.asarray(np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0).sum(axis=-1))
+
+
+class Logged:
+    """Logs seen from a policy: every step with its state, its budget left, and what the policy would do."""
+
+    def __init__(
+        self,
+        episodes: Sequence[Trajectory],
+        policy: HelpPolicy,
+        budget: int | None,
+        abstraction: StateAbstraction,
+        study: Study,
+    ) -> None:
+        self.episodes, self.policy, self.budget, self.study = episodes, policy, budget, study
+        self.abstraction, self.actions = abstraction, study.moves.actions
+        self.cost = {name: _one_cost(name, study.costs[name]) for name in self.actions[1:]}
+        self.lattice = [None] if budget is None else list(range(budget + 1))
+        self.index: dict[Key, int] = {key: i for i, key in enumerate(study.moves.keys)}
+        self.task = study.moves.start_task
+        self.outcome = np.array([float(t.outcome or 0.0) for t in episodes])
+        self.table = np.zeros((len(self.index), len(self.lattice), len(self.actions)))
+        self.steps = self._steps()
+        totals = self.table.sum(axis=2, keepdims=True)
+        self.table = np.divide(self.table, totals, out=np.zeros_like(self.table), where=totals > 0)
+        self.first = np.flatnonzero(self.steps.time == 0)
+        self.final = np.append(self.first[1:], len(self.steps.time)) - 1
+
+    def _steps(self) -> Steps:
+        columns: list[tuple[int, int, int, int, int, int]] = []
+        target: list[Floats] = []
+        for i, trajectory in enumerate(self.episodes):
+            self.policy.start(trajectory.task, 0)
+            spent = 0
+            for t, step in enumerate(trajectory.steps):
+                state = self.index[self.abstraction.encode(trajectory, t)]
+                # Where more was spent than the budget, the policy has left the episode before.
+                left = 0 if self.budget is None else max(self.budget - spent, 0)
+                rows = [self._decision(trajectory, t, point) for point in self.lattice]
+                self.table[state] += rows
+                target.append(rows[left])
+                action = self.actions.index(step.intervention or NOHELP)
+                columns.append((i, t, state, action, left, step.charge))
+                spent += step.charge
+        table = np.array(columns, dtype=np.intp)
+        episode, time, where, action, left = table[:, :5].T
+        return Steps(episode, time, where, action, left, table[:, 5].astype(np.float64), np.stack(target))
+
+    def _decision(self, trajectory: Trajectory, t: int, left: int | None) -> Floats:
+        """P(action) under the policy at a logged step, with so much budget left."""
+        chances: Mapping[str, float]
+        if isinstance(self.policy, Plan):
+            row = self.policy.decisions.get(self.policy.abstraction.encode(trajectory, t), [None])
+            chances = {row[-1 if left is None else min(left, len(row) - 1)] or NOHELP: 1.0}
+        elif isinstance(self.policy, RandomHelp):
+            share = self.policy.rate / max(len(self.policy.names), 1)
+            chances = {NOHELP: 1.0 - self.policy.rate, **dict.fromkeys(self.policy.names, share)}
+        elif hasattr(self.policy, "probabilities"):
+            chances = self.policy.probabilities(trajectory.steps[: t + 1], left)
+        else:
+            chances = {self.policy.decide(trajectory.steps[: t + 1], left) or NOHELP: 1.0}
+        result = np.zeros(len(self.actions))
+        for name, chance in chances.items():
+            if name not in self.actions:
+                raise ValueError(f"the policy asks for {name!r}, which no step of these logs used")
+            payable = name == NOHELP or left is None or self.cost[name] <= left
+            result[self.actions.index(name) if payable else 0] += _validate.probability(f"P({name})", chance)
+        if abs(result.sum() - 1.0) > 1e-9:
+            raise ValueError(
+                f"the policy's probabilities sum to {result.sum():.12g} in {trajectory.episode!r} step {t}"
+            )
+        return result
+
+    # ---- weights
+
+    def chosen(self) -> Floats:
+        """P(logged action) under the policy."""
+        return np.asarray(np.take_along_axis(self.steps.target, self.steps.action[:, None], axis=1)[:, 0])
+
+    def along(self, chance: Floats) -> Floats:
+        """Product of `chance` over the episode, up to each step."""
+        result = chance.copy()
+        for t in range(1, int(self.steps.time.max(initial=0)) + 1):
+            here = np.flatnonzero(self.steps.time == t)
+            result[here] *= result[here - 1]
+        return result
+
+    def logged(self, propensity: str | Propensity | None) -> Floats:
+        """P(logged actions up to each step) under the policies that made the log."""
+        if isinstance(propensity, str):
+            return self._mixture(propensity)
+        if propensity is None:
+            return self.along(self._frequencies())
+        if not callable(propensity):
+            raise TypeError(f"propensity is {propensity!r}; expected the name of a field or a function")
+        chance = np.empty(len(self.steps.time))
+        for k, (i, t) in enumerate(zip(self.steps.episode, self.steps.time, strict=True)):
+            chance[k] = value = float(propensity(self.episodes[i], int(t)))
+            if not 0.0 < value <= 1.0:
+                where = f"episode {self.episodes[i].episode!r} step {t}"
+                raise ValueError(f"propensity of {where} is {value:g}; an action that was taken has one in (0, 1]")
+        return self.along(chance)
+
+    def _mixture(self, field: str) -> Floats:
+        """Rates of help by episode, taken as one policy that draws its rate first (balance heuristic, Veach 1997)."""
+        rates = []
+        for trajectory in self.episodes:
+            rate = trajectory.fields.get(field)
+            if not isinstance(rate, int | float) or not 0.0 <= rate <= 1.0:
+                raise ValueError(
+                    f"episode {trajectory.episode!r}: propensity field {field!r} is {rate!r}; expected 0..1"
+                )
+            rates.append(float(rate))
+        distinct, times = np.unique(rates, return_counts=True)
+        helped, kinds = self.steps.action > 0, max(len(self.actions) - 1, 1)
+        result = np.zeros(len(self.steps.time))
+        for rate, count in zip(distinct, times, strict=True):
+            result += count / len(rates) * self.along(np.where(helped, rate / kinds, 1.0 - rate))
+        if not result.all():
+            bad = int(np.flatnonzero(result == 0)[0])
+            where = f"episode {self.episodes[self.steps.episode[bad]].episode!r} step {self.steps.time[bad]}"
+            raise ValueError(f"{where} took an action whose propensity by field {field!r} is 0")
+        return result
+
+    def _frequencies(self) -> Floats:
+        """Share of each logged action in its state, by whether none, some or all of the earlier steps were helped."""
+        helped = (self.steps.action > 0).astype(np.int64)
+        before = np.concatenate([np.cumsum(helped[a : b + 1]) - helped[a : b + 1] for a, b in self._spans()])
+        past = np.where(before == 0, 0, np.where(before == self.steps.time, 2, 1))
+        place = self.steps.state * 3 + past
+        pair = place * len(self.actions) + self.steps.action
+        return np.asarray(np.bincount(pair)[pair] / np.bincount(place)[place])
+
+    def _spans(self) -> list[tuple[int, int]]:
+        return list(zip(self.first.tolist(), self.final.tolist(), strict=True))
+
+    def overlap(self, weight: Floats) -> Overlap:
+        last = weight[self.final]
+        by_task = np.bincount(self.task, last, self.study.n_tasks)
+        size = np.bincount(self.task, minlength=self.study.n_tasks)
+        total, squares = by_task.sum(), (by_task**2).sum()
+        return Overlap(
+            len(last),
+            self.study.n_tasks,
+            float(np.mean(last > 0)),
+            float(total**2 / squares) if squares else 0.0,
+            float(last.max() / total) if total else 0.0,
+            float(last.mean()),
+            float(np.sqrt(((by_task - last.mean() * size) ** 2).sum()) / len(last)),
+        )
+
+    # ---- estimators, as sums by task
+
+    def last(self, by_step: Floats) -> Floats:
+        return np.asarray(by_step[self.final])
+
+    def summed(self, by_step: Floats) -> Floats:
+        return np.asarray(np.bincount(self.steps.episode, by_step, len(self.episodes)))
+
+    def mean(self, by_episode: Floats) -> Table:
+        return Table(self._by_task(by_episode), self._by_task(np.ones(len(by_episode))))
+
+    def ratio(self, value: Floats, weight: Floats) -> Table:
+        return Table(self._by_task(value * weight), self._by_task(weight))
+
+    def _by_task(self, by_episode: Floats) -> Floats:
+        return np.bincount(self.task, by_episode, self.study.n_tasks).astype(np.float64)[:, None]
+
+    def ratio_by_time(self, weight: Floats) -> Table:
+        """Usage, step number by step number: an episode that has ended keeps its last weight and spends nothing."""
+        longest = int(self.steps.time.max(initial=0)) + 1
+        length = self.final - self.first + 1
+        held = np.where(np.arange(longest) >= length[:, None], weight[self.final][:, None], 0.0)
+        spent = np.zeros((len(self.episodes), longest))
+        held[self.steps.episode, self.steps.time] = weight
+        spent[self.steps.episode, self.steps.time] = weight * self.steps.charge
+        number = np.arange(len(self.task))
+        shape = (self.study.n_tasks, len(self.task))
+        sums = sp.csr_array(sp.coo_array((np.ones(len(number)), (self.task, number)), shape=shape))
+        return Table(sums @ spent, sums @ held)
+
+    def doubly_robust(self, weight: Floats, generator: np.random.Generator) -> Floats:
+        """Per episode: value of the model at the start, and its weighted errors along the log."""
+        fold = generator.permutation(self.study.n_tasks) % min(FOLDS, self.study.n_tasks)
+        result = np.zeros(len(self.episodes))
+        step_fold = fold[self.task][self.steps.episode]
+        for k in range(fold.max() + 1):
+            rows = np.flatnonzero(step_fold == k)
+            q = self._q(self.study.fit((fold != k).astype(np.float64)))[self.steps.state[rows], self.steps.left[rows]]
+            value = (self.steps.target[rows] * q).sum(axis=1)
+            taken = np.take_along_axis(q, self.steps.action[rows][:, None], axis=1)[:, 0]
+            ends = np.isin(rows, self.final)
+            after = np.where(ends, self.outcome[self.steps.episode[rows]], np.append(value[1:], 0.0))
+            np.add.at(result, self.steps.episode[rows], weight[rows] * (after - taken))
+            begins = self.steps.time[rows] == 0
+            result[self.steps.episode[rows[begins]]] += value[begins]
+        return result
+
+    def model_based(self, times: Floats) -> Floats:
+        """Success and usage by a model of all tasks, then by models of resampled ones (1 + resamples, 2)."""
+        alone = self.study.moves.action == self.actions.index(NOHELP)
+        usable = [one for one in times if one[self.study.moves.task[alone]].any()]
+        return np.array([self._by_model(one) for one in [np.ones(self.study.n_tasks), *usable]])
+
+    def _by_model(self, times: Floats) -> tuple[float, float]:
+        fitted = self.study.fit(times)
+        weight = np.bincount(self.study.moves.start_state, times[self.task], fitted.mdp.n_states)
+        start = weight / weight.sum()
+        top = len(self.lattice) - 1
+        success, usage = self._values(fitted)
+        return float(start @ success[:, top]), float(start @ usage[:, top])
+
+    def _chances(self, fitted: Fitted) -> Floats:
+        """P(action | state, budget left) (n - 2, lattice, actions), alone where the model has no row."""
+        result = self.table.copy()
+        for a, name in enumerate(self.actions):
+            missing = ~fitted.mdp.available(name)[:-2]
+            if a and missing.any():
+                result[missing, :, 0] += result[missing, :, a]
+                result[missing, :, a] = 0.0
+        return result
+
+    def _moves(self) -> list[int]:
+        return [0 if self.budget is None or not a else self.cost[name] for a, name in enumerate(self.actions)]
+
+    def _values(self, fitted: Fitted) -> tuple[Floats, Floats]:
+        """Success and usage of the policy in a model, (n, lattice) each."""
+        chances, n = self._chances(fitted), fitted.mdp.n_states
+        price = np.array([0.0, *(self.cost[name] for name in self.actions[1:])])
+        result = np.zeros((n, len(self.lattice), 2))
+        result[-2, :, 0] = 1.0
+        for point in range(len(self.lattice)):
+            stay = sp.csr_array((n - 2, n))
+            known = np.zeros((n - 2, 2))
+            known[:, 1] = chances[:, point] @ price
+            for a, (name, move) in enumerate(zip(self.actions, self._moves(), strict=True)):
+                rows = sp.diags_array(chances[:, point, a]) @ fitted.mdp.transitions[name][:-2]
+                if move == 0:
+                    stay = stay + rows
+                elif move <= point:
+                    known += rows @ result[:, point - move]
+            stay = sp.csr_array(stay)
+            right, leaving = known + stay[:, -2:] @ result[-2:, point], np.flatnonzero(_leaving(stay))
+            result[leaving, point] = solve_transient(sp.csr_array(stay[leaving][:, leaving]), right[leaving])
+            stuck = np.setdiff1d(np.flatnonzero(known[:, 1]), leaving)
+            result[stuck, point, 1] = np.inf  # asks for ever
+        return result[..., 0], result[..., 1]
+
+    def _q(self, fitted: Fitted) -> Floats:
+        """Success of an action and the policy afterwards, (n - 2, lattice, actions); 0 where there is no row."""
+        success, _ = self._values(fitted)
+        result = np.zeros(self.table.shape)
+        for a, (name, move) in enumerate(zip(self.actions, self._moves(), strict=True)):
+            expected = fitted.mdp.transitions[name][:-2] @ success
+            result[:, move:, a] = expected[:, : len(self.lattice) - move]
+        return result
+
+
+def _leaving(rows: sp.csr_array) -> npt.NDArray[np.bool_]:
+    """States from which mass leaves, to an end or to less budget; the others go on for ever."""
+    inner = sp.csr_array(rows[:, :-2])
+    result: npt.NDArray[np.bool_] = np.asarray(inner.sum(axis=1) < 1.0 - 1e-12)
+    while True:
+        wider = result | (inner @ result.astype(np.float64) > 0)
+        if (wider == result).all():
+            return result
+        result = wider
+
+
+def _one_cost(name: str, cost: int | tuple[int, ...]) -> int:
+    amounts = _validate.amounts(f'costs["{name}"]', cost)
+    if len(amounts) != 1:
+        raise ValueError(f"help type {name!r} takes from {len(amounts)} budgets; off-policy evaluation knows one")
+    return amounts[0]

@@ -1,0 +1,218 @@
+"""Off-policy evaluation: what a help policy would have done, from logs that another one made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from selfreg import _validate
+from selfreg.data import Trajectory
+from selfreg.envs import HelpPolicy
+from selfreg.estimate import StateAbstraction
+from selfreg.estimate.uncertainty import Study
+from selfreg.evaluate.compare import Interval
+from selfreg.evaluate.logged import Logged, Overlap, Propensity, Table
+from selfreg.evaluate.policies import Plan
+
+Floats = npt.NDArray[np.float64]
+RESAMPLES, REFITS = 1000, 100
+LEAST_EFFECTIVE = 25.0
+# How far the mean weight may be from 1, after three standard errors.
+WEIGHT_GAP = 0.05
+
+
+class OverlapError(ValueError):
+    """The logs say too little of what the policy does; `overlap` has the figures."""
+
+    def __init__(self, message: str, overlap: Overlap) -> None:
+        super().__init__(message)
+        self.overlap = overlap
+
+
+class Estimate(NamedTuple):
+    """Success and help used by one estimator; usage is None where it has none."""
+
+    success: Interval
+    usage: Interval | None
+
+
+@dataclass(frozen=True, eq=False)
+class OffPolicy:
+    """Estimates of one policy under one budget.
+
+    Attributes
+    ----------
+    estimates : dict
+        "importance sampling" (per decision for usage; success comes at the end, where all decisions count),
+        "weighted importance sampling", "doubly robust", "model-based".
+    overlap : Overlap
+    propensities : {"known", "estimated"}
+    confidence : float
+    """
+
+    estimates: dict[str, Estimate]
+    overlap: Overlap
+    propensities: str
+    confidence: float
+
+    @property
+    def disagreement(self) -> float:
+        """Largest difference between the estimators' successes."""
+        means = [estimate.success.mean for estimate in self.estimates.values()]
+        return max(means) - min(means)
+
+    def lines(self) -> list[str]:
+        """The result in plain words."""
+        o = self.overlap
+        head = (
+            f"{o.episodes} episodes of {o.tasks} tasks, propensities {self.propensities}; {100 * o.matched:.0f}% of "
+            f"the episodes could be the policy's; {o.effective:.1f} effective tasks; mean weight {o.mean_weight:.2f}, "
+            f"largest {100 * o.largest:.1f}% of all."
+        )
+        rows = []
+        for name, (success, usage) in self.estimates.items():
+            used = "" if usage is None else f"; help used {usage.mean:.2f} [{usage.low:.2f}, {usage.high:.2f}]"
+            rows.append(f"{name}: success {success.mean:.3f} [{success.low:.3f}, {success.high:.3f}]{used}")
+        return [head, *rows, f"The estimators differ by up to {self.disagreement:.3f}."]
+
+
+def ope(
+    trajectories: Iterable[Trajectory],
+    policy: HelpPolicy,
+    *,
+    budget: int | None = None,
+    propensity: str | Propensity | None = None,
+    abstraction: StateAbstraction | None = None,
+    costs: Mapping[str, int] | None = None,
+    confidence: float = 0.9,
+    seed: int = 0,
+    refits: int = REFITS,
+    least_effective: float = LEAST_EFFECTIVE,
+) -> OffPolicy:
+    """Estimate what `policy` attains and spends, from logs of other policies.
+
+    Importance sampling weighs every logged step by the product, up to it, of P(action | policy) / P(action | log)
+    (Precup, Sutton and Singh 2000). The doubly robust estimator (Jiang and Li 2016) adds weighted errors of a model to
+    the model's value; models come from other tasks than those that they are used on (cross-fitting in 5 folds), so
+    that it is unbiased where the propensities are right.
+
+    Parameters
+    ----------
+    trajectories : iterable of Trajectory
+        With an outcome each, of two tasks or more.
+    policy : HelpPolicy
+        Such as `Plan`, `Always`, `Never`; `decide` is called at every logged step with the budget that is left there.
+        A request that the budget cannot pay is not executed. A policy with a method `probabilities(steps,
+        budget_left)`, a mapping of action to probability, may choose at random.
+    budget : int, optional
+        Largest budget of an episode; unlimited by default.
+    propensity : str or callable, optional
+        How likely the logged action was: the name of an episode field that holds the chance of help in each of its
+        steps, shared equally by the help types ("rate" where `selfreg.envs.collect` made the log; several rates are
+        taken as one mixture); or a function of a trajectory and a step number. Without it, frequencies of the actions
+        by abstract state, and by whether none, some or all of the earlier steps were helped, are taken.
+    abstraction : StateAbstraction, optional
+        States of the model and of estimated propensities; that of the plan by default.
+    costs : mapping, optional
+        As for `estimate_mdp`, with one budget.
+    confidence : float
+        Of the intervals (percentile bootstrap over tasks).
+    seed : int
+    refits : int
+        Resamples in which the model is fitted anew, for the interval of the model-based estimate.
+    least_effective : float
+        With fewer effective tasks there is no estimate, nor where the mean weight is off 1 by more than chance: then
+        part of what the policy does was never tried, or the propensities are wrong. 0 asks for estimates whatever
+        they are.
+
+    Raises
+    ------
+    OverlapError
+        Where overlap is thinner than `least_effective`; it carries the figures and says what is missing.
+    ValueError, TypeError
+        For bad propensities, a single task, an episode without an outcome, an unknown help type.
+
+    Examples
+    --------
+    A fair coin decided about help, which always succeeds.
+
+    >>> from selfreg.data import Step, Trajectory
+    >>> from selfreg.estimate import Features
+    >>> from selfreg.evaluate import Always, ope
+    >>> logs = [
+    ...     Trajectory(f"t{i}", str(i), float(i % 4 > 0), (Step("go", intervention="help" if i % 2 else None),))
+    ...     for i in range(200)
+    ... ]
+    >>> result = ope(logs, Always("help"), propensity=lambda trajectory, step: 0.5, abstraction=Features(["step"]))
+    >>> {name: estimate.success.mean for name, estimate in result.estimates.items()}
+    {'importance sampling': 1.0, 'weighted importance sampling': 1.0, 'doubly robust': 1.0, 'model-based': 1.0}
+    """
+    confidence = _validate.confidence("confidence", confidence)
+    refits = _validate.integer("refits", refits, 2, RESAMPLES)
+    limit = None if budget is None else _validate.integer("budget", budget, 0)
+    states = abstraction or (policy.abstraction if isinstance(policy, Plan) else None)
+    if states is None:
+        raise ValueError("give an abstraction: the policy has none, and a model needs states")
+    episodes = list(trajectories)
+    for trajectory in episodes:
+        if trajectory.outcome is None:
+            raise ValueError(f"episode {trajectory.episode!r} has no outcome; what it was worth cannot be weighed")
+    study = Study(episodes, states, 0.0, None, costs, borrow_help=True)
+    problem = Logged(episodes, policy, limit, states, study)
+    logged = problem.logged(propensity)
+    weight = np.divide(problem.along(problem.chosen()), logged, out=np.zeros(len(logged)), where=logged > 0)
+    overlap = problem.overlap(weight)
+    gap = abs(overlap.mean_weight - 1.0) - 3.0 * overlap.mean_weight_error
+    if overlap.effective < least_effective or (least_effective > 0 and gap > WEIGHT_GAP):
+        raise OverlapError(_refusal(problem, overlap, weight, least_effective), overlap)
+    generator = np.random.default_rng(seed)
+    times = generator.multinomial(study.n_tasks, np.full(study.n_tasks, 1 / study.n_tasks), size=RESAMPLES).astype(
+        float
+    )
+    estimates = {
+        "importance sampling": Estimate(
+            _interval(problem.mean(problem.outcome * problem.last(weight)), times, confidence),
+            _interval(problem.mean(problem.summed(weight * problem.steps.charge)), times, confidence),
+        ),
+        "weighted importance sampling": Estimate(
+            _interval(problem.ratio(problem.outcome, problem.last(weight)), times, confidence),
+            _interval(problem.ratio_by_time(weight), times, confidence),
+        ),
+        "doubly robust": Estimate(
+            _interval(problem.mean(problem.doubly_robust(weight, generator)), times, confidence), None
+        ),
+        "model-based": _modelled(problem.model_based(times[:refits]), confidence),
+    }
+    return OffPolicy(estimates, overlap, "estimated" if propensity is None else "known", confidence)
+
+
+def _interval(table: Table, times: Floats, confidence: float) -> Interval:
+    mean = float(table.value(np.ones((1, times.shape[1])))[0])
+    low, high = np.quantile(table.value(times), [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return Interval(mean, float(low), float(high))
+
+
+def _modelled(found: Floats, confidence: float) -> Estimate:
+    low, high = np.quantile(found[1:], [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0)
+    success, usage = (Interval(float(found[0, i]), float(low[i]), float(high[i])) for i in range(2))
+    return Estimate(success, usage)
+
+
+def _refusal(problem: Logged, overlap: Overlap, weight: Floats, least: float) -> str:
+    """Why there is no estimate, with the step number at which most episodes part from the policy."""
+    parted = np.flatnonzero((weight == 0) & np.append(True, (weight > 0)[:-1] | (problem.steps.time[1:] == 0)))
+    where = ""
+    if len(parted):
+        step = int(np.bincount(problem.steps.time[parted]).argmax())
+        where = f"; most part from the policy at step {step}"
+    return (
+        f"too little overlap: {100 * overlap.matched:.1f}% of {overlap.episodes} episodes could be the policy's, "
+        f"{overlap.effective:.1f} effective tasks where {least:g} are asked for, the largest weight "
+        f"{100 * overlap.largest:.0f}% of all, "
+        f"the mean weight {overlap.mean_weight:.2f} in place of 1{where}. "
+        "Log more episodes in which help is given as the policy would"
+    )

@@ -1,0 +1,43 @@
+"""Assumptions that the data force are found and named in the model."""
+
+from __future__ import annotations
+
+from selfreg.data import Step, Trajectory
+from selfreg.estimate import Features, estimate_mdp
+from selfreg.estimate.handoff import handoff_notes
+
+NEVER_SINGLE, NO_TAKEOVER = "helped at every step or at none", "Help never came after a step taken alone"
+
+
+def runs(kinds: str, n: int = 10, first: str = "go", prefix: str = "t") -> list[Trajectory]:
+    """`n` tasks, each run with a step a letter: h helped, a alone."""
+    steps = tuple(
+        Step(first if i == 0 else "on", intervention="person" if kind == "h" else None) for i, kind in enumerate(kinds)
+    )
+    return [Trajectory(f"{prefix}{i}", f"{prefix}{i}{kinds}{first}", 1.0, steps) for i in range(n)]
+
+
+def test_nothing_is_said_of_logs_with_hand_offs_on_the_same_tasks() -> None:
+    assert handoff_notes(runs("aa") + runs("ah")) == []
+    assert handoff_notes(runs("aa")) == []
+
+
+def test_hand_offs_never_seen() -> None:
+    [note] = handoff_notes(runs("aa") + runs("hh"))
+    assert NEVER_SINGLE in note
+    [note] = handoff_notes(runs("aa") + runs("ha"))
+    assert NO_TAKEOVER in note
+
+
+def test_other_tasks_and_other_beginnings() -> None:
+    [note] = handoff_notes(runs("aa") + runs("ah", prefix="u"))
+    assert note.startswith("10 of 10 tasks with helped episodes were never run without help")
+    [note] = handoff_notes(runs("aa") + runs("ah", first="Ask the expert where you need to."))
+    assert note.startswith("In 10 of 10 tasks run with and without help, the two begin with different states")
+    assert handoff_notes(runs("aa") + runs("ah") + runs("ah", n=1, prefix="u")) == []  # one in eleven
+
+
+def test_the_model_carries_them() -> None:
+    model = estimate_mdp(runs("aa") + runs("hh", prefix="u"), Features(["step"]))
+    assert any(NEVER_SINGLE in note for note in model.notes)
+    assert any("never run without help" in note for note in model.notes)

@@ -1,0 +1,158 @@
+"""Off-policy evaluation: a hand-made log, worlds whose truth is known, refusals, bad propensities."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.honesty import FEATURES, ope_covers, plan_of, random_world, sample_log
+from selfreg.data import Step, Trajectory
+from selfreg.envs import RandomHelp
+from selfreg.estimate import Features
+from selfreg.evaluate import Always, Never, OverlapError, ope
+
+STEP = Features(["step"])
+BUDGET = 2
+
+
+def episode(i: int, won: float, *helps: int, rate: float = 0.5) -> Trajectory:
+    steps = tuple(Step("go", intervention="help" if h else None) for h in helps)
+    return Trajectory(f"t{i}", str(i), won, steps, fields={"rate": rate})
+
+
+def test_weights_by_hand() -> None:
+    # Two steps, help by a coin each; the policy helps once, at the first step.
+    logs = [
+        episode(4 * k + i, won, *helps)
+        for k in range(30)
+        for i, (won, helps) in enumerate([(1.0, (1, 0)), (0.0, (1, 1)), (0.0, (0, 0)), (0.0, (0, 1))])
+    ]
+    result = ope(logs, Always("help"), budget=1, propensity="rate", abstraction=STEP)
+    # Only (1, 0) is what the policy does: weight 1 / (.5 * .5) = 4 on a quarter of the episodes.
+    assert result.overlap.matched == 0.25
+    assert result.overlap.mean_weight == pytest.approx(1.0)
+    assert result.overlap.effective == pytest.approx(30.0)
+    assert result.estimates["importance sampling"].success.mean == pytest.approx(1.0)
+    assert result.estimates["weighted importance sampling"].success.mean == pytest.approx(1.0)
+    for name in ("importance sampling", "weighted importance sampling", "model-based"):
+        assert result.estimates[name].usage.mean == pytest.approx(1.0), name
+    assert "25% of the episodes could be the policy's" in result.lines()[0]
+    assert len(result.lines()) == 6
+
+
+def test_the_policy_that_made_the_log_is_valued_at_the_log_s_mean() -> None:
+    world = random_world(np.random.default_rng(0))
+    logs = sample_log(world, 300, np.random.default_rng(1), rates=(0.4,))
+    result = ope(logs, RandomHelp(0.4, ["help"]), propensity="rate", abstraction=FEATURES)
+    mean = np.mean([t.outcome for t in logs])
+    assert result.overlap.matched == 1.0
+    for name in ("importance sampling", "weighted importance sampling"):
+        assert result.estimates[name].success.mean == pytest.approx(mean)
+        assert result.estimates[name].usage.mean == pytest.approx(np.mean([t.cost for t in logs]))
+    assert result.estimates["doubly robust"].success.mean == pytest.approx(mean, abs=0.02)
+
+
+@pytest.mark.parametrize("propensity", ["rate", None])
+def test_all_estimators_come_to_the_truth(propensity) -> None:
+    world = random_world(np.random.default_rng(3))
+    plan, success, usage = plan_of(world, BUDGET)
+    logs = sample_log(world, 4000, np.random.default_rng(4), rates=(0.5, 0.2))
+    result = ope(logs, plan, budget=BUDGET, propensity=propensity, confidence=0.999)
+    for name, (found, spent) in result.estimates.items():
+        assert found.low <= success[BUDGET] <= found.high, name
+        assert found.high - found.low < 0.5, name
+        assert spent is None or spent.low <= usage[BUDGET] <= spent.high, name
+    assert abs(result.estimates["doubly robust"].success.mean - success[BUDGET]) < 0.04
+    assert result.disagreement < 0.1
+    assert result.propensities == ("estimated" if propensity is None else "known")
+
+
+def test_doubly_robust_needs_no_good_model_and_spreads_less() -> None:
+    world = random_world(np.random.default_rng(5))
+    plan, success, _ = plan_of(world, BUDGET)
+    logs = sample_log(world, 4000, np.random.default_rng(6), rates=(0.5,))
+    # The step alone is no state: the model is wrong, the weights put it right.
+    coarse = ope(logs, plan, budget=BUDGET, propensity="rate", abstraction=STEP)
+    fine = ope(logs, plan, budget=BUDGET, propensity="rate")
+    robust, weighed = fine.estimates["doubly robust"].success, fine.estimates["importance sampling"].success
+    assert abs(coarse.estimates["doubly robust"].success.mean - success[BUDGET]) < 0.06
+    assert robust.high - robust.low < weighed.high - weighed.low
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("propensity", ["rate", None])
+def test_intervals_cover_the_truth_as_often_as_they_say(propensity) -> None:
+    covered = [ope_covers(1000, seed, BUDGET, propensity) for seed in range(300)]
+    for name in ("importance sampling", "weighted importance sampling", "doubly robust"):
+        share = np.mean([one[name] for one in covered])
+        assert 0.83 <= share <= 0.96, name  # 0.9, with three standard errors
+
+
+def test_help_at_every_step_or_at_none_says_nothing_of_help_at_times() -> None:
+    logs = [episode(i, float(i % 3 > 0), *((1, 1, 1) if i % 4 else (0, 0, 0))) for i in range(200)]
+    with pytest.raises(OverlapError, match=r"0.0% of 200 episodes.*part from the policy at step 1"):
+        ope(logs, Always("help"), budget=1, abstraction=STEP)
+    whole = ope(logs, Always("help"), abstraction=STEP)
+    helped = np.mean([t.outcome for t in logs if t.helped])
+    assert whole.estimates["weighted importance sampling"].success.mean == pytest.approx(helped)
+    alone = ope(logs, Never(), abstraction=STEP).estimates["weighted importance sampling"].success
+    assert alone.mean == pytest.approx(np.mean([t.outcome for t in logs if not t.helped]))
+
+
+def test_what_was_never_tried_is_refused_however_many_episodes_match() -> None:
+    # Half of the tasks end after one step; the others were helped at every step or at none.
+    logs = [episode(i, 1.0, *([i % 2] if i % 4 < 2 else [i % 2, i % 2])) for i in range(400)]
+    with pytest.raises(OverlapError, match=r"the mean weight 0\.50 in place of 1") as refusal:
+        ope(logs, Always("help"), budget=1, abstraction=STEP)
+    assert refusal.value.overlap.effective > 90
+
+
+def test_a_refusal_carries_the_figures() -> None:
+    logs = [episode(i, 1.0, 1 if i == 0 else 0) for i in range(60)]
+    with pytest.raises(OverlapError) as refusal:
+        ope(logs, Always("help"), propensity="rate", abstraction=STEP)
+    assert refusal.value.overlap.effective == pytest.approx(1.0)
+    assert refusal.value.overlap.matched == pytest.approx(1 / 60)
+    allowed = ope(logs, Always("help"), propensity="rate", abstraction=STEP, least_effective=0)
+    assert allowed.estimates["weighted importance sampling"].success.mean == 1.0
+
+
+def test_episodes_of_rate_nothing_are_part_of_the_mixture() -> None:
+    logs = [episode(i, float(i % 2), 0, rate=0.0) for i in range(100)]
+    logs += [episode(100 + i, 1.0, 1, rate=1.0) for i in range(100)]
+    result = ope(logs, Never(), propensity="rate", abstraction=STEP)
+    assert result.overlap.mean_weight == pytest.approx(1.0)
+    assert result.estimates["importance sampling"].success.mean == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.5, -0.1, float("nan")])
+def test_propensities_lie_above_nothing_and_up_to_one(value) -> None:
+    logs = [episode(i, 1.0, i % 2) for i in range(10)]
+    with pytest.raises(ValueError, match="propensity of episode '0' step 0 is"):
+        ope(logs, Never(), propensity=lambda trajectory, step: value, abstraction=STEP)
+
+
+def test_bad_input_is_named() -> None:
+    logs = [episode(i, 1.0, i % 2) for i in range(10)]
+    with pytest.raises(ValueError, match="propensity field 'chance' is None"):
+        ope(logs, Never(), propensity="chance", abstraction=STEP)
+    with pytest.raises(ValueError, match="took an action whose propensity by field 'rate' is 0"):
+        ope(
+            [episode(i, 1.0, 1, rate=0.0) for i in range(10)] + logs[:0] + [episode(11, 1.0, 0, rate=0.0)],
+            Never(),
+            propensity="rate",
+            abstraction=STEP,
+        )
+    with pytest.raises(ValueError, match="of one task"):
+        ope([episode(0, 1.0, 0)], Never(), propensity="rate", abstraction=STEP)
+    with pytest.raises(ValueError, match="give an abstraction"):
+        ope(logs, Never(), propensity="rate")
+    with pytest.raises(ValueError, match="asks for 'person', which no step"):
+        ope(logs, Always("person"), propensity="rate", abstraction=STEP)
+    with pytest.raises(ValueError, match="confidence is 0"):
+        ope(logs, Never(), propensity="rate", abstraction=STEP, confidence=0)
+    with pytest.raises(TypeError, match=r"propensity is 0\.5"):
+        ope(logs, Never(), propensity=0.5, abstraction=STEP)
+    cut = Trajectory("t", "cut", None, (Step("go"),), truncated=True)
+    with pytest.raises(ValueError, match="episode 'cut' has no outcome"):
+        ope([*logs, cut], Never(), abstraction=STEP)
