@@ -1,7 +1,7 @@
 """Logs to counts: a million episodes of eight steps against json and a dict, rates, and peak memory of all processes.
 
-The log is made first, in a temporary folder (about 0.9 GB of JSONL): 500 corridors, help at random. Every answer is checked against
-what was made. Linux only (memory is read from /proc).
+The log is made first, in a temporary folder (about 0.8 GB of JSONL): 500 corridors, help at random. Every answer is
+checked against what was made. Linux only (memory is read from /proc).
 """
 
 from __future__ import annotations

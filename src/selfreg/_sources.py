@@ -24,8 +24,8 @@ class ModelGrid:
     Parameters
     ----------
     make : callable
-        `make(**parameters)` returns an `InterventionMDP`, an `EstimatedModel` or (model, start). It runs where the model
-        is solved (on Ray in the workers), and again if a sweep is resumed: the same parameters must make the same model.
+        `make(**parameters)` returns an `InterventionMDP`, an `EstimatedModel` or (model, start). It runs where the
+        model is solved (on Ray in the workers): the same parameters must always make the same model.
     parameters : mapping of str to sequence
         Values of every parameter; the last one varies fastest.
 
@@ -79,7 +79,9 @@ def cases_of(models: Any) -> tuple[Iterable[Case], int | None, Mapping[str, Sequ
         found = _folders(Path(models))
         return [Case(Label(i, name), partial(_read, str(path))) for i, (name, path) in enumerate(found)], len(found), {}
     if isinstance(models, InterventionMDP) or not isinstance(models, Iterable):
-        raise TypeError(f"mdps is a {type(models).__name__}; expected models in a list or iterator, a folder, a ModelGrid")
+        raise TypeError(
+            f"mdps is a {type(models).__name__}; expected models in a list or iterator, a folder, a ModelGrid"
+        )
     if isinstance(models, Mapping):
         named = [Case(Label(i, str(name)), item) for i, (name, item) in enumerate(models.items())]
         return named, len(named), {}

@@ -1,10 +1,10 @@
 """Models on disk: a folder of npy arrays and a JSON header, to be mapped into memory; nothing is pickled.
 
-    model.json              {"schema": "selfreg.model/1", "states": n, "actions": [...], "costs": {...}, "entries": [...]}
-    terminal_value.npy      float64 (n,), NaN marks a non-terminal state
-    indptr.K.npy            CSR row pointers of action K (its place in "actions"), int32 or int64 (n + 1,)
-    indices.K.npy           columns, of the same dtype
-    data.K.npy              probabilities, float64
+model.json              {"schema": "selfreg.model/1", "states": n, "actions": [...], "costs": {...}, "entries": [...]}
+terminal_value.npy      float64 (n,), NaN marks a non-terminal state
+indptr.K.npy            CSR row pointers of action K (its place in "actions"), int32 or int64 (n + 1,)
+indices.K.npy           columns, of the same dtype
+data.K.npy              probabilities, float64
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ def _array(folder: Path, name: str, length: int, dtypes: tuple[Any, ...], mmap: 
         kinds = " or ".join(np.dtype(dtype).name for dtype in dtypes)
         raise ValueError(f"{file} holds {array.dtype} {array.shape}; expected {kinds} ({length},)")
     array.flags.writeable = False
-    return array.view(np.ndarray)
+    plain: npt.NDArray[Any] = array.view(np.ndarray)
+    return plain
 
 
 def _check(

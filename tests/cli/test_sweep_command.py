@@ -20,7 +20,10 @@ def logs(seed: int) -> list[Trajectory]:
     made = []
     for i in range(60):
         helped = i % 2 == 1
-        steps = (Step("start"), Step("error" if random.random() < 0.5 else "fine", intervention="h" if helped else None))
+        steps = (
+            Step("start"),
+            Step("error" if random.random() < 0.5 else "fine", intervention="h" if helped else None),
+        )
         made.append(Trajectory(str(i % 6), str(i), float(random.random() < (0.8 if helped else 0.4)), steps))
     return made
 
@@ -62,7 +65,9 @@ def test_a_folder_of_runs(runs, capsys) -> None:
 
 
 def test_a_grid_over_one_run(runs, capsys) -> None:
-    grid = '[grid]\nrun = "runs/run0"\nborrow_help = [false, true]\nstate = ["step", "step,class"]\nclasses = "c.toml"\n'
+    grid = (
+        '[grid]\nrun = "runs/run0"\nborrow_help = [false, true]\nstate = ["step", "step,class"]\nclasses = "c.toml"\n'
+    )
     (runs.parent / "c.toml").write_text('[class]\nerror = "error"\n')
     path = config(runs.parent, f'[sweep]\nbudget = 2\nout = "out"\nthreads = 1\n{grid}[grid.cost]\nh = [1, 2]\n')
     assert main(["sweep", path]) == 0

@@ -181,7 +181,9 @@ def draw(found: Sweep, out: Path) -> list[str]:
 
 
 def command(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="What to sweep; docs/scale.md lists the entries.")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG.toml", help="What to sweep; docs/scale.md lists the entries.")
+    ],
 ) -> None:
     """Solve many models; called again after a kill, only what is missing."""
     settings, base = read_config(config), config.parent

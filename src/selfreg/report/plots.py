@@ -89,20 +89,22 @@ def help_by_step(share: Floats, budgets: Sequence[int]) -> str:
     return _svg(figure)
 
 
-def values_by_budget(
-    value: Floats, parameters: Mapping[str, Sequence[Any]], names: Sequence[str | None]
-) -> str:
+def values_by_budget(value: Floats, parameters: Mapping[str, Sequence[Any]], names: Sequence[str | None]) -> str:
     """Planned success against the budget, a line a model; many models as thin lines under their median."""
     figure, axes = _figure(1, 1, (8.0, 4.6))
     budgets = np.arange(value.shape[1])
     few = len(value) <= len(LINES)
     for i, row in enumerate(value):
-        shown = ", ".join(f"{name} {_short(values[i])}" for name, values in parameters.items()) or names[i] or f"model {i}"
+        shown = (
+            ", ".join(f"{name} {_short(values[i])}" for name, values in parameters.items()) or names[i] or f"model {i}"
+        )
         color, marker = LINES[i] if few else (STYLE["plan"][0], None)
         axes.plot(budgets, row, color=color, marker=marker, linewidth=1.5 if few else 0.6,
                   alpha=1.0 if few else max(0.05, min(0.5, 20 / len(value))), label=shown if few else None)  # fmt: skip
     if not few:
-        axes.plot(budgets, np.nanmedian(value, axis=0), color=INK, linewidth=2.5, label=f"median of {len(value)} models")
+        axes.plot(
+            budgets, np.nanmedian(value, axis=0), color=INK, linewidth=2.5, label=f"median of {len(value)} models"
+        )
     axes.set(xlabel="budget", ylabel="planned success")
     axes.legend(frameon=False, fontsize=9)
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -122,7 +124,9 @@ def effect(name: str, values: Sequence[Any], value: Floats) -> str:
     top = value.shape[1] - 1
     for (color, marker), b in zip(LINES, dict.fromkeys([top, top // 2, 0]), strict=False):
         at = [value[chosen[i], b] for i in kept]
-        axes.plot([places[i] for i in kept], [rows.mean() for rows in at], color=color, marker=marker, label=f"budget {b}")
+        axes.plot(
+            [places[i] for i in kept], [rows.mean() for rows in at], color=color, marker=marker, label=f"budget {b}"
+        )
         low, high = [rows.min() for rows in at], [rows.max() for rows in at]
         axes.fill_between([places[i] for i in kept], low, high, color=color, alpha=0.12, linewidth=0)
     axes.set(xlabel=name, ylabel="planned success (mean, range)", xticks=places)
