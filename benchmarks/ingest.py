@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.solver import AT_LEAST, AT_MOST, Figure, Target, table
+from benchmarks.solver import AT_LEAST, AT_MOST, Figure, Target, progress, table
 from selfreg.data import Step, Trajectory, write_trajectories
 
 STEPS, TASKS, WIDTH = 8, 500, 40
@@ -120,6 +120,7 @@ def main(argv: Sequence[str] = ()) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks ingest", description=__doc__)
     parser.add_argument("--episodes", type=int, default=1_000_000)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
     options = parser.parse_args(argv)
     lines: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -131,7 +132,8 @@ def main(argv: Sequence[str] = ()) -> None:
         expected = plain(path)
         theirs = time.perf_counter() - begin
         right = [options.episodes, options.episodes * STEPS, len(expected), sum(expected.values())]
-        for kind in FORMATS:
+        for kind in options.formats:
+            progress(kind)
             file = Path(folder) / f"log.{kind}"
             if not file.exists():
                 write_trajectories(file, episodes(options.episodes))
