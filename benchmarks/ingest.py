@@ -1,7 +1,7 @@
 """Logs to counts: a million episodes of eight steps against json and a dict, rates, and peak memory of all processes.
 
-The log is made first, in a temporary folder (about 0.9 GB of JSONL): 500 corridors, help at random. Every answer is checked against
-what was made. Linux only (memory is read from /proc).
+The log is made first, in a temporary folder (about 0.8 GB of JSONL): 500 corridors, help at random. Every answer is
+checked against what was made. Linux only (memory is read from /proc).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.solver import AT_LEAST, AT_MOST, Figure, Target, table
+from benchmarks.solver import AT_LEAST, AT_MOST, Figure, Target, progress, table
 from selfreg.data import Step, Trajectory, write_trajectories
 
 STEPS, TASKS, WIDTH = 8, 500, 40
@@ -120,6 +120,7 @@ def main(argv: Sequence[str] = ()) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks ingest", description=__doc__)
     parser.add_argument("--episodes", type=int, default=1_000_000)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
     options = parser.parse_args(argv)
     lines: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -131,7 +132,8 @@ def main(argv: Sequence[str] = ()) -> None:
         expected = plain(path)
         theirs = time.perf_counter() - begin
         right = [options.episodes, options.episodes * STEPS, len(expected), sum(expected.values())]
-        for kind in FORMATS:
+        for kind in options.formats:
+            progress(kind)
             file = Path(folder) / f"log.{kind}"
             if not file.exists():
                 write_trajectories(file, episodes(options.episodes))

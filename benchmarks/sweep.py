@@ -1,7 +1,7 @@
 """Many models and large ones: M against a loop over scipy, threads, Ray, growth on C, ten million states from disk.
 
-Ratios are taken within one run, calls in turn, and the answers compared. `--quick` takes a tenth of the models and leaves out
-C and the model on disk.
+Ratios are taken within one run, calls in turn, and the answers compared. `--quick` takes a tenth of the models and
+leaves out C and the model on disk.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import selfreg
 from benchmarks import instances, peers
 from benchmarks.instances import Floats, Instance
 from benchmarks.solver import AT_LEAST, AT_MOST, Calls, Figure, Target, interleaved, milliseconds, ratio, table
+from selfreg.executors import Executor
 
 MODELS, RAY_MODELS, BUDGET = 10_000, 100_000, 8
 HUGE_STATES, HUGE_BUDGET, HUGE_LAYERS, LIMIT_GIB = 10_000_000, 16, 40, 4.0
@@ -38,7 +39,7 @@ def made(place: int) -> selfreg.InterventionMDP:
 
 
 def many(n_models: int, runs: int) -> list[Figure]:
-    """M: sweeps with one and two threads, with usage (as by default) and without, against scipy's values and policies."""
+    """M: one and two threads, with usage (as by default) and without, against scipy's values and policies."""
     models = instances.instance_m(n_models)
     mdps, theirs = [model.mdp for model in models], [peers.scipy_layers(model) for model in models]
 
@@ -75,7 +76,7 @@ def through_ray(n_models: int, runs: int) -> list[Figure]:
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
     mdps = [made(place) for place in range(n_models)]
     grid = selfreg.ModelGrid(made, {"place": range(n_models // 10)})
-    executors = {"local": selfreg.LocalExecutor(2), "ray": selfreg.RayExecutor(n_workers=2)}
+    executors: dict[str, Executor] = {"local": selfreg.LocalExecutor(2), "ray": selfreg.RayExecutor(n_workers=2)}
     figures = []
     for name, models in (("M", mdps), ("M, made where solved", grid)):
         found: dict[str, selfreg.Sweep] = {}

@@ -207,3 +207,21 @@ def test_helper_baselines_learn_what_they_can() -> None:
     case = helper.Case(None, Scores(), None)  # type: ignore[arg-type]
     for rule, right in ((helper.majority, 0.75), (helper.prm_threshold, 1.0), (helper.tfidf, 1.0)):
         assert (rule(case, *parts) == parts[2].decisions).mean() == right, rule
+
+
+def test_figures_of_sweeps_can_be_printed_and_are_right() -> None:
+    from benchmarks import sweep
+
+    lines = [*sweep.many(40, 1), *sweep.from_disk(4_000, 3)]
+    assert all(line.right for line in lines)
+    assert {("M", "1 thread / 2 threads"), ("M", "loop over scipy, 2 threads")} <= {(f.instance, f.name) for f in lines}
+    assert lines[-1].number < 4.0
+
+
+def test_figures_of_ingestion_can_be_printed_and_are_right(capsys) -> None:
+    from benchmarks import ingest
+
+    ingest.main(["--episodes", "1500", "--workers", "1", "--formats", "jsonl.zst"])
+    printed = capsys.readouterr().out
+    assert "jsonl.zst" in printed
+    assert "WRONG" not in printed

@@ -77,7 +77,7 @@ def test_answers_are_those_of_threads(cluster, tmp_path, monkeypatch) -> None:
     same(selfreg.sweep(mdps, 3, executor="ray", on_error="record"), local)
     one = selfreg.RayExecutor(n_workers=1)
     same(selfreg.sweep(iter(mdps), 3, executor=one, on_error="record", out=tmp_path / "o"), local)
-    with pytest.raises(ModelError, match="^model 102: expected an InterventionMDP"):
+    with pytest.raises(ModelError, match=r"^model 102: expected an InterventionMDP"):
         selfreg.sweep(mdps, 3, executor="ray")
 
 

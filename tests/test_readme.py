@@ -68,3 +68,20 @@ def test_documented_ledger(tmp_path) -> None:
     code, printed = re.search(r"```python\n(from selfreg.ledger.*?)```\n\n```\n(.*?)```", page, re.DOTALL).groups()
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout == printed
+
+
+def test_library_example_of_sweeps() -> None:
+    page = (README.parent / "docs" / "scale.md").read_text()
+    code, printed = re.search(r"```python\n(.*?)```\n```\n(.*?)```", page, re.DOTALL).groups()
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == printed
+
+
+def test_documented_sweep_configuration_is_read(tmp_path) -> None:
+    from selfreg.cli.sweep import read_config
+
+    page = (README.parent / "docs" / "scale.md").read_text()
+    (tmp_path / "sweep.toml").write_text(re.search(r"```toml\n(.*?)```", page, re.DOTALL).group(1))
+    config = read_config(tmp_path / "sweep.toml")
+    assert config.grid is not None
+    assert config.grid.cost == {"person": [1, 2, 3]}

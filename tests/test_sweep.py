@@ -210,7 +210,7 @@ BAD = {
 def test_a_bad_model_is_named_by_its_place(fault) -> None:
     item, message = BAD[fault]
     mdps = [tiny(), item, tiny(0.25)]
-    with pytest.raises(ModelError, match="^model 1: ") as caught:
+    with pytest.raises(ModelError, match=r"^model 1: ") as caught:
         selfreg.sweep(mdps, 1)
     assert message in str(caught.value)
     found = selfreg.sweep(mdps, 1, on_error="record")
@@ -276,7 +276,7 @@ def test_a_sweep_that_stopped_goes_on(tmp_path, monkeypatch) -> None:
         return mdp
 
     broken = [*mdps[:50], "nothing", *mdps[51:]]
-    with pytest.raises(ModelError, match="^model 50: "):
+    with pytest.raises(ModelError, match=r"^model 50: "):
         selfreg.sweep(broken, 3, out=tmp_path / "o", executor=selfreg.LocalExecutor(1))
     (tmp_path / "o" / ".x.partial.parquet").write_bytes(b"cut off")
     assert selfreg.read_sweep(tmp_path / "o").places.tolist() == list(range(48))
@@ -322,7 +322,8 @@ def test_a_full_disk_leaves_what_can_be_resumed(tmp_path) -> None:
         "selfreg.sweep(many(64), 3, out=sys.argv[1], executor=selfreg.LocalExecutor(1), keep=('value',))\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
-        "selfreg.sweep(many(64), 3, out=sys.argv[2], executor=selfreg.LocalExecutor(1), keep=('value', 'state_value'))\n"
+        "keep = ('value', 'state_value')\n"
+        "selfreg.sweep(many(64), 3, out=sys.argv[2], executor=selfreg.LocalExecutor(1), keep=keep)\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "a"), str(tmp_path / "b")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

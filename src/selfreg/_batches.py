@@ -223,10 +223,11 @@ def _solve_group(
     results.value[done], results.bound[done] = value, 0.0
     if len(usage):
         results.usage[done] = usage
-    for kept, found in ((results.state_value, whole), (results.policy, policy)):
-        if kept:
-            for i, array in zip(members, found, strict=True):
-                kept[i] = array
+    for k, i in enumerate(members):
+        if whole:
+            results.state_value[i] = whole[k]
+        if policy:
+            results.policy[i] = policy[k]
     return [i for i, good in zip(members, solved.tolist(), strict=True) if not good]
 
 
@@ -308,7 +309,10 @@ class Packed(NamedTuple):
 def pack(cases: Sequence[Case]) -> Packed:
     """Models side by side by dtype; their places in `arrays` follow from the lengths, in order."""
     kinds: dict[Any, int] = {}
-    kind, lengths, starts, bare = [], [], [], []
+    kind: list[int] = []
+    lengths: list[tuple[int, int]] = []
+    starts: list[Any] = []
+    bare: list[Case] = []
     parts: dict[str, list[npt.NDArray[Any]]] = {}
     for case in cases:
         if work(case.item, 1) is None:

@@ -1,8 +1,8 @@
 """Results of a sweep on disk: a Parquet data set in parts, each there whole or not at all, and what makes it resumable.
 
-A folder holds `sweep.json` (what was asked) and `part-FIRST-LAST.parquet`, named by the places of the first and the last
-model in it. A part is written under a temporary name and renamed, so that after a kill the parts that are there
-are right, and places in no part are to be done.
+A folder holds `sweep.json` (what was asked) and `part-FIRST-LAST.parquet`, named by the places of the first and the
+last model in it. A part is written under a temporary name and renamed, so that after a kill the parts that are
+there are right, and places in no part are to be done.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ class ModelGrid:
     Parameters
     ----------
     make : callable
-        `make(**parameters)` returns an `InterventionMDP`, an `EstimatedModel` or (model, start). It runs where the model
-        is solved (on Ray in the workers), and again if a sweep is resumed: the same parameters must make the same model.
+        `make(**parameters)` returns an `InterventionMDP`, an `EstimatedModel` or (model, start). It runs where the
+        model is solved (on Ray in the workers): the same parameters must always make the same model.
     parameters : mapping of str to sequence
         Values of every parameter; the last one varies fastest.
 

@@ -98,7 +98,8 @@ def _array(folder: Path, name: str, length: int, dtypes: tuple[Any, ...], mmap: 
         kinds = " or ".join(np.dtype(dtype).name for dtype in dtypes)
         raise ValueError(f"{file} holds {array.dtype} {array.shape}; expected {kinds} ({length},)")
     array.flags.writeable = False
-    return array.view(np.ndarray)
+    plain: npt.NDArray[Any] = array.view(np.ndarray)
+    return plain
 
 
 def _check(

@@ -127,8 +127,8 @@ class InterventionMDP:
         ----------
         path : path
         mmap : bool
-            Map the arrays into memory, read-only, instead of reading them: a model larger than memory can then be solved
-            with keep="start", and processes share one copy. The folder must not be changed while it is in use.
+            Map the arrays into memory, read-only, instead of reading them: a model larger than memory can then be
+            solved with keep="start", and processes share one copy. The folder must not be changed while in use.
         validate : bool
             Read through the arrays once and check them. Without, a broken file crashes the process or worse: only for
             folders that you wrote yourself.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property
 from math import prod
@@ -79,7 +79,7 @@ class Sweep:
 
     @cached_property
     def value(self) -> Floats:
-        """Success from the start under at most so much help, float64 (models, B1 + 1, ...); NaN where there is an error."""
+        """Success from the start under so much help, float64 (models, B1 + 1, ...); NaN where there is an error."""
         return self._stacked("value").reshape(-1, *self.shape)
 
     @cached_property
@@ -180,9 +180,9 @@ def sweep(
     Parameters
     ----------
     mdps : iterable, mapping, path or ModelGrid
-        Models in a list or iterator (`InterventionMDP`, `EstimatedModel`, (model, start), or a function without arguments
-        that makes one of these), by name, a folder with run folders or saved models in it, or a function of a
-        parameter grid.
+        Models in a list or iterator (`InterventionMDP`, `EstimatedModel`, (model, start), or a function without
+        arguments that makes one of these), by name, a folder with run folders or saved models in it, or a function
+        of a parameter grid.
     budgets : int or tuple of int
         Largest budget, or one per kind of budget, >= 0; the same for all models.
     executor : {"local", "ray"}, LocalExecutor, RayExecutor, optional
@@ -250,7 +250,7 @@ def read_sweep(out: str | os.PathLike[str]) -> Sweep:
     return Sweep(folder.settings, [], folder)
 
 
-def _run(executor: Executor, todo: Iterator[list[Case]], job: Job) -> Iterator[Results]:
+def _run(executor: Executor, todo: Iterator[list[Case]], job: Job) -> Generator[Results, None, None]:
     yield from executor.run(todo, job)
 
 
@@ -303,8 +303,8 @@ def _skipping(done: dict[int, int]) -> Callable[[Case], bool]:
         states = getattr(getattr(case.item, "mdp", case.item), "n_states", None)
         if states is not None and done[case.label.place] not in (0, states):
             raise ValueError(
-                f"model {case.label.place} has {states} states, {done[case.label.place]} in the results so far: other models "
-                "than before; choose another folder"
+                f"model {case.label.place} has {states} states, {done[case.label.place]} in the results so far: "
+                "these are other models; choose another folder"
             )
         return True
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_counts_are_those_of_the_definition(kind, small_pieces) -> None:
 def test_merged_parts_are_the_whole(cuts, kind) -> None:
     episodes, abstraction = walks(60), ABSTRACTIONS[kind]
     edges = [0, *sorted(cuts), 60]
-    parts = [count(episodes[a:b], abstraction) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [count(episodes[a:b], abstraction) for a, b in pairwise(edges)]
     same(Counts.merge(parts), count(episodes, abstraction))
 
 
@@ -180,7 +181,7 @@ def test_an_episode_that_is_there_twice_is_found(tmp_path, small_pieces) -> None
     with pytest.raises(LogError, match=r"a.jsonl:11: episode 'e3' was there before"):
         count_logs(tmp_path / "a.jsonl", ExactKey(), workers=1)
     write_trajectories(tmp_path / "a.jsonl", [*episodes, episodes[3]])
-    with pytest.raises(LogError, match=r"a.jsonl:\d+:  to .*a.jsonl:401:  an episode was there before"):
+    with pytest.raises(LogError, match=r"a.jsonl:\d+ to .*a.jsonl:401: an episode was there before"):
         count_logs(tmp_path / "a.jsonl", ExactKey(), workers=1)
 
 
@@ -189,9 +190,9 @@ def test_a_file_cut_off_is_an_error(tmp_path, small_pieces, suffix) -> None:
     log = tmp_path / f"a.jsonl{suffix}"
     write_trajectories(log, walks())
     log.write_bytes(log.read_bytes()[:-200])
-    with pytest.raises(LogError, match="broken|invalid|truncated"):
+    with pytest.raises(LogError, match=r"broken|invalid|truncated"):
         count_logs(log, ExactKey(), workers=1)
-    with pytest.raises(LogError, match="broken|invalid|truncated"):
+    with pytest.raises(LogError, match=r"broken|invalid|truncated"):
         list(read_trajectories(log))
 
 

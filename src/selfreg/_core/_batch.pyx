@@ -1,8 +1,8 @@
 # Many small models without cycles in one call: backward induction and expected usage of each, without the GIL.
 #
-# A model of 200 states takes some microseconds, less than the Python of one `solve`. Here the arrays of a model are looked
-# up once, where they lie, and everything else (order of states, values, policy, usage) happens in scratch memory
-# that all models of the call share. Models with cycles are left to the caller.
+# A model of 200 states takes some microseconds, less than the Python of one `solve`. Here the arrays of a model are
+# looked up once, where they lie, and everything else (order of states, values, policy, usage) happens in scratch
+# memory that all models of the call share. Models with cycles are left to the caller.
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
@@ -51,8 +51,8 @@ cdef struct Scratch:
 
 
 def solve_models(
-    list models,                          # IN  per model: terminal values, weight or None, then indptr, indices, data of
-                                          #     every action; arrays, C-contiguous
+    list models,                          # IN  per model: terminal values, weight or None, then indptr, indices, data
+                                          #     of every action; arrays, C-contiguous
     const int64_t[::1] start,             # IN  (models,) start where there is no weight
     const int64_t[::1] offset,            # IN  (actions,) how far an action moves down the flattened lattice
     const int64_t[:, ::1] runs,           # IN  (runs, 3) action, start, length: affordable stretches of help types
@@ -113,7 +113,7 @@ def solve_models(
 # ---- arrays ---------------------------------------------------------------------------------------------------------
 
 cdef void* address(object array, int flags, Py_ssize_t* length, Py_ssize_t* size) except? NULL:
-    """Where an array lies, its bytes and the size of its items; its owner is alive as long as the list that holds it."""
+    """Where an array lies, its bytes and the size of its items; it lives as long as the list that holds it."""
     cdef Py_buffer view
     PyObject_GetBuffer(array, &view, flags)
     cdef void* found = view.buf

@@ -378,7 +378,7 @@ class _Sums:
     def _add_up(self) -> None:
         weights = np.concatenate([self._weight, *self._weights])
         self._code, number = np.unique(np.concatenate([self._code, *self._codes]), return_inverse=True)
-        self._weight = np.bincount(number, weights, len(self._code))
+        self._weight = np.bincount(number, weights, len(self._code)).astype(np.float64)
         self._codes, self._weights, self._waiting = [], [], 0
 
     def result(self) -> tuple[npt.NDArray[np.int64], Floats]:

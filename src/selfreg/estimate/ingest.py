@@ -205,22 +205,25 @@ def _twice(piece: Piece, counted: Counted) -> str:
         if name in here:
             return located(piece, number, f"episode {name!r} was there before")
         here.add(name)
-    first, last = (located(piece, counted.numbers[i], "") for i in (0, -1))
-    return f"{first} to {last} an episode was there before, in an earlier part of the logs"
+    first, last = (_place(piece, counted.numbers[i]) for i in (0, -1))
+    return f"{first} to {last}: an episode was there before, in an earlier part of the logs"
 
 
 def located(piece: Piece, number: int, fault: str) -> str:
-    """A fault with the file and the line or row; lines before the piece are counted only now."""
-    if not number:  # it says itself where it is
-        return fault
+    """A fault with its place; without a number it says itself where it is."""
+    return f"{_place(piece, number)}: {fault}" if number else fault
+
+
+def _place(piece: Piece, number: int) -> str:
+    """File and line or row of a record; lines before the piece are counted only now."""
     if is_parquet(piece.path):
-        return f"{piece.path}: row {number + row_groups(piece.path)[piece.first]}: {fault}"
+        return f"{piece.path}: row {number + row_groups(piece.path)[piece.first]}"
     with open_bytes(piece.path) as stream:
         left, lines = piece.first, 0
         while left and (block := stream.read(min(left, PIECE_BYTES))):
             lines += block.count(b"\n")
             left -= len(block)
-    return f"{piece.path}:{lines + number}: {fault}"
+    return f"{piece.path}:{lines + number}"
 
 
 # ---- pieces ---------------------------------------------------------------------------------------------------------
@@ -359,7 +362,7 @@ def _counted(pieces: Iterator[Piece], done: int, ask: Ask, processes: int) -> It
 
 
 class _Kept:
-    """Counts of pieces in a folder, in order and in the numbers of their sum, so that a second call goes on from there."""
+    """Counts of pieces in a folder, in order and in the numbers of their sum: a second call goes on from there."""
 
     def __init__(self, path: Path, ask: Ask, names: Sequence[str]) -> None:
         self.path = path
