@@ -3,7 +3,20 @@
 import sys
 from importlib import import_module
 
-COMMANDS = ("solver", "imports", "simulate", "huge", "pools", "prm", "helper", "honesty", "sweep", "ingest", "frontier", "household")
+COMMANDS = (
+    "solver",
+    "imports",
+    "simulate",
+    "huge",
+    "pools",
+    "prm",
+    "helper",
+    "honesty",
+    "sweep",
+    "ingest",
+    "frontier",
+    "household",
+)
 
 if __name__ == "__main__":
     named = bool(sys.argv[1:]) and not sys.argv[1].startswith("-")

@@ -23,7 +23,9 @@ class ForecastOutcome(NamedTuple):
     usage_inside: bool
 
 
-def forecasts(planned: Mapping[int, tuple[float, float]], rows: Sequence[Row], policy: str = "plan") -> list[ForecastOutcome]:
+def forecasts(
+    planned: Mapping[int, tuple[float, float]], rows: Sequence[Row], policy: str = "plan"
+) -> list[ForecastOutcome]:
     """Hold planned success and usage against the episodes of a policy.
 
     Parameters
