@@ -135,3 +135,5 @@ def test_episodes_of_another_world_are_not_replayed() -> None:
     other = make_household(HouseholdConfig(step_limit=3))
     with pytest.raises(ValueError, match=r"cannot be replayed|does not lead"):
         list(branch_rollouts(other, [(long, 5)], 1, (0.0,)))  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="rates is"):
+        list(branch_rollouts(make_household(), [], 1, ()))

@@ -269,8 +269,10 @@ def branch_rollouts(
     Raises
     ------
     ValueError
-        If the recorded actions do not lead to the recorded state.
+        If the recorded actions do not lead to the recorded state, or `rates` are no chances.
     """
+    if not rates or not all(0 <= rate <= 1 for rate in rates):
+        raise ValueError(f"rates is {tuple(rates)}; expected one or more chances in [0, 1]")
     for trajectory, step in branches:
         origin = f"{trajectory.episode}@{step}"
         saved = _replayed(world, trajectory, step)
