@@ -45,9 +45,15 @@ def test_evaluation_is_on_held_out_tasks_and_within_budget(demo) -> None:
 
 def test_report_shows_every_section(demo) -> None:
     page = (demo.path / "report.html").read_text()
-    for heading in ("What happened on held-out tasks", "What the plan promises", "Where help is asked", "Settings"):
+    for heading in (
+        "What happened on held-out tasks",
+        "What the plan promises",
+        "What the plan rests on",
+        "Where help is asked",
+        "Settings",
+    ):
         assert heading in page
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
 
 
 def test_a_trained_helper_decides_from_the_command_line(demo, monkeypatch, capsys) -> None:
