@@ -48,6 +48,7 @@ def test_report_shows_every_section(demo) -> None:
     for heading in (
         "What happened on held-out tasks",
         "What the plan promises",
+        "What the plan rests on",
         "Where help is asked",
         "Reliability",
         "Settings",
