@@ -233,7 +233,8 @@ def main(argv: Sequence[str] = ()) -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", choices=("mint", "mistakes", "memory"))
     arguments = parser.parse_args(argv)
-    remember_embeddings()
+    if arguments.encoder is not None:
+        remember_embeddings()
     if arguments.only in (None, "mint"):
         show_mint(arguments.data, arguments.encoder, arguments.finetune, arguments.seeds)
     if arguments.only in (None, "mistakes"):
