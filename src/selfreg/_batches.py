@@ -49,7 +49,7 @@ class Model(NamedTuple):
 
     actions: tuple[str, ...]
     costs: tuple[tuple[int, ...], ...]
-    arrays: tuple[npt.NDArray[Any], ...]
+    arrays: list[npt.NDArray[Any]]
     start: Any = None
 
 
@@ -90,7 +90,10 @@ def model_of(item: Any) -> Model:
     if isinstance(item, Model):
         return item
     if isinstance(item, InterventionMDP):
-        return Model(tuple(item.transitions), tuple(item.costs.values()), _arrays(item))
+        arrays = [item.terminal_value]
+        for matrix in item.transitions.values():
+            arrays += (matrix.indptr, matrix.indices, matrix.data)
+        return Model(tuple(item.transitions), tuple(item.costs.values()), arrays)
     if isinstance(item, tuple) and len(item) == 2:
         return model_of(item[0])._replace(start=item[1])
     if isinstance(mdp := getattr(item, "mdp", None), InterventionMDP):
@@ -101,13 +104,6 @@ def model_of(item: Any) -> Model:
             raise TypeError(f"the function returned {type(made).__name__}; expected a model")
         return model_of(made)
     raise TypeError(f"expected an InterventionMDP, an EstimatedModel or (model, start); got {type(item).__name__}")
-
-
-def _arrays(mdp: InterventionMDP) -> tuple[npt.NDArray[Any], ...]:
-    result = [mdp.terminal_value]
-    for matrix in mdp.transitions.values():
-        result += (matrix.indptr, matrix.indices, matrix.data)
-    return tuple(result)
 
 
 def mdp_of(model: Model) -> InterventionMDP:
@@ -150,14 +146,17 @@ def solve_batch(cases: Sequence[Case], job: Job, implementation: str | None = No
         wanted if "policy" in job.keep else [],
         [None] * n,
     )
-    groups: dict[Any, list[int]] = {}
+    groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
     for i, case in enumerate(cases):
         try:
             model = models[i] = model_of(case.item)
-            _validate.budgets_fit(job.budget, len(model.costs[0]) if model.costs else 1)
-            starts[i] = _start(model.start if job.start is None else job.start, len(model.arrays[0]))
-            results.states[i] = len(model.arrays[0])
-            groups.setdefault((len(model.actions), model.costs), []).append(i)
+            n = len(model.arrays[0])
+            if model.costs not in groups:
+                _validate.budgets_fit(job.budget, len(model.costs[0]) if model.costs else 1)
+                groups[model.costs] = []
+            starts[i] = _start(model.start if job.start is None else job.start, n)
+            results.states[i] = n
+            groups[model.costs].append(i)
         except Exception as error:
             _note(error, i, job, results)
     for members in groups.values():
@@ -348,5 +347,5 @@ def unpack(packed: Packed) -> list[Case]:
             name = names[size]
             arrays.append(packed.arrays[name][at[name] : at[name] + length])
             at[name] += length
-        cases.append(case._replace(item=Model(actions, costs, tuple(arrays), start)))
+        cases.append(case._replace(item=Model(actions, costs, arrays, start)))
     return cases

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,8 @@ Indices = npt.NDArray[np.intp]
 STEPS_HELD = 1 << 17
 # A transition is one int64: state, action, next state plus 2.
 _STATE_BITS, _STATE_SHIFT, _LARGEST_ACTION = 28, 35, 127
+
+_KEY, _INTERVENTION = attrgetter("key"), attrgetter("intervention")
 
 # P(success) of a truncated episode, from its last state on.
 TerminalScore = Callable[[Trajectory], float]
@@ -243,8 +246,7 @@ class Counter:
         """Count one episode; ValueError, and nothing counted, where it has no outcome."""
         success = _success(trajectory, self._terminal_score)
         path = self._states(trajectory)
-        actions = self._actions
-        taken = [actions[step.intervention] for step in trajectory.steps]
+        taken = list(map(self._actions.__getitem__, map(_INTERVENTION, trajectory.steps)))
         start = (path[0], any(taken))
         self._starts[start] = self._starts.get(start, 0) + 1
         self._path += path
@@ -260,14 +262,16 @@ class Counter:
             index = self._index
         else:
             # The keys of `ExactKey.encode` without its call a step, by task and then by what is left of the key.
-            keys = [step.state if step.key is None else step.key for step in trajectory.steps]
+            keys = list(map(_KEY, trajectory.steps))
+            if None in keys:
+                keys = [step.state if step.key is None else step.key for step in trajectory.steps]
             if self._exact.step:
                 keys = [(key, t) for t, key in enumerate(keys)]
             index = self._of_task.setdefault(trajectory.task, {})
-        path = [index.get(key, -1) for key in keys]
-        if -1 in path:
+        path: list[Any] = list(map(index.get, keys))  # loops in C: most of the work of counting is here
+        if None in path:
             for t, key in enumerate(keys):
-                if path[t] < 0:
+                if path[t] is None:
                     path[t] = index.setdefault(key, self._known + len(self._keys))
                     if path[t] == self._known + len(self._keys):
                         self._keys.append(key if self._exact is None else self._exact.encode(trajectory, t))
