@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from selfreg._bootstrap import Interval, bootstrap, interval
 from selfreg.evaluate.closed_loop import Row
-from selfreg.evaluate.compare import Floats, Interval, bootstrap, interval
+from selfreg.evaluate.compare import Floats
 
 
 class ForecastOutcome(NamedTuple):

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg import _validate
+from selfreg._bootstrap import Interval
 from selfreg.data import Trajectory
 from selfreg.envs import HelpPolicy
 from selfreg.estimate import StateAbstraction
 from selfreg.estimate.uncertainty import Study
-from selfreg.evaluate.compare import Interval
 from selfreg.evaluate.logged import Logged, Overlap, Propensity, Table
 from selfreg.evaluate.policies import Plan
 
