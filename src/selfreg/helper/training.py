@@ -124,7 +124,7 @@ def train_helper(
 
     Examples
     --------
-    >>> import numpy as np
+    >>> import numpy as np, selfreg
     >>> from selfreg.helper import HelperConfig, HelperExamples, train_helper
     >>> examples = HelperExamples(
     ...     texts=["red light", "green light"] * 10,
