@@ -328,3 +328,10 @@ def test_neighbours_count_their_own_visits(light_labels: Labels) -> None:
     assert memory.visits.sum() == len(light_labels.step)
     helped = sum(step.intervention is not None for t in light_labels.trajectories for step in t.steps)
     assert memory.visits[:, 1].sum() == helped
+
+
+def test_vectors_are_scikit_learns(light_labels: Labels) -> None:
+    memory = Memory.of(light_labels, sorted(set(light_labels.tasks)), 0, 10_000)
+    assert memory is not None
+    for text in [*light_labels.texts()[:20], "", "red red RED door!", "other words", "first ☃ key key"]:
+        np.testing.assert_allclose(memory.vector(text), memory.vectorizer.transform([text]).toarray()[0], atol=1e-6)

@@ -7,7 +7,7 @@ for every form of helper.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -99,13 +99,23 @@ class Memory:
         return cls(shown, *narrow, vectorizer, sp.csr_array(vectors))
 
     @cached_property
-    def _columns(self) -> sp.csr_array:
-        """The transposed rows, turned once: a product with them then reads only the words of the text at hand."""
-        return sp.csr_array(self.rows.T)
+    def _analyze(self) -> Callable[[str], list[str]]:
+        words: Callable[[str], list[str]] = self.vectorizer.build_analyzer()
+        return words
+
+    def vector(self, text: str) -> Floats:
+        """TF-IDF of a text, float64 (n_words,): the vectorizer's, without the checks that take most of its time."""
+        known = self.vectorizer.vocabulary_
+        places = [known[word] for word in self._analyze(text) if word in known]
+        words, count = np.unique(np.array(places, dtype=np.int64), return_counts=True)
+        result = np.zeros(len(known))
+        result[words] = (1 + np.log(count)) * self.vectorizer.idf_[words]
+        length = np.linalg.norm(result)
+        return result / length if length else result
 
     def nearest(self, texts: Sequence[str], k: int = NEIGHBOURS) -> tuple[NDArray[np.int64], Floats]:
         """Indices and similarities of the `k` nearest states, (n, k) each; the first ones where several are as near."""
-        likeness = (sp.csr_array(self.vectorizer.transform(texts)) @ self._columns).toarray()
+        likeness = np.array([self.rows @ self.vector(text) for text in texts]).reshape(len(texts), -1)
         k = min(k, len(self.texts))
         found = np.empty((len(likeness), k), dtype=np.int64)
         for row, like in zip(found, likeness, strict=True):
