@@ -33,6 +33,7 @@ def test_every_public_name_is_there() -> None:
         ("pyarrow", "import selfreg.data", "logs"),
         ("typer", "from selfreg.cli.main import main; raise SystemExit(main(['solve', 'x']))", "logs"),
         ("transformers", "from selfreg.prm import *; TextClassifier.create(['a'], ['b'], EncoderConfig())", "ml"),
+        ("ray", "import selfreg; selfreg.sweep([], 1, executor='ray')", "ray"),
         ("minigrid", "from selfreg.envs import *; make_babyai(BabyAIConfig())", "envs"),
     ],
 )
