@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 
-import made
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import made
 from selfreg.prm import PRM, PRMConfig, brier, expected_calibration_error, recalibrate, train_prm
 from selfreg.prm.calibration import CALIBRATIONS, Isotonic, Temperature, calibrate, calibration_from
 

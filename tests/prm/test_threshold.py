@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-import made
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import made
 from selfreg.data import Step, Trajectory
 from selfreg.prm import PRM, PRMConfig, choose_threshold, train_prm
 from selfreg.prm.threshold import measure_threshold

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import made
 import msgspec
 import numpy as np
 import pytest
 
+import made
 from selfreg.data import Step, Trajectory, state_text
 from selfreg.prm import PRMConfig, auroc, train_prm
 from selfreg.prm.visits import joined, labelled, unhelped

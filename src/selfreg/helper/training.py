@@ -124,7 +124,8 @@ def train_helper(
 
     Examples
     --------
-    >>> import numpy as np, selfreg
+    >>> import numpy as np
+    >>> from selfreg import Ledger
     >>> from selfreg.helper import HelperConfig, HelperExamples, train_helper
     >>> examples = HelperExamples(
     ...     texts=["red light", "green light"] * 10,
@@ -135,7 +136,7 @@ def train_helper(
     ...     actions=("nohelp", "help"),
     ... )
     >>> helper = train_helper(examples, HelperConfig(epochs=2))
-    >>> helper.decide(["red light"], selfreg.Ledger(1)).action
+    >>> helper.decide(["red light"], Ledger(1)).action
     'help'
     """
     config = config or HelperConfig()
