@@ -171,7 +171,7 @@ class PricedGroups:
         result: Mask = ((value <= max(NEAR, self.tol)) & (usage > SAVING) & rows.waits[:, None]).any(axis=0)
         if np.count_nonzero(near) > np.count_nonzero(choice != STAY):
             saved = usage[rows.row_group] - (rows.matrix @ usage + self.units[rows.action][:, None])
-            result = result | (near & (saved > SAVING)).any(axis=0)
+            result = np.logical_or(result, (near & (saved > SAVING)).any(axis=0))
         return result
 
     def _errors(self, price: Floats, value: Floats, onward: Floats, choice: Ints, paid: Floats, steps: float) -> Floats:
