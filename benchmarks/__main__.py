@@ -24,5 +24,6 @@ if __name__ == "__main__":
     rest = sys.argv[2:] if named else sys.argv[1:]
     if name not in COMMANDS:
         sys.exit(f"usage: python -m benchmarks [{{{','.join(COMMANDS)}}}] [OPTIONS]")
-    # Options only to commands that take some.
+    # Options only to commands that take some; none that are left on the command line.
+    sys.argv = [f"{sys.argv[0]} {name}", *rest]
     import_module(f"benchmarks.{name}").main(*([rest] if rest else []))

@@ -167,6 +167,7 @@ class Pricing:
     ) -> None:
         self.mdp, self.n_threads, self.tol, self.implementation = mdp, n_threads, tol, implementation
         self.cost = np.eye(len(mdp.actions))[:, 1:].copy() if by_type else mdp.cost_table.astype(np.float64)
+        self.groups: PricedGroups | None = None
         self.arrays: Arrays
         self.arrays, self.structure = prepared(mdp, implementation)
 
@@ -230,7 +231,9 @@ class Pricing:
 
     def _groups(self, prices: Floats) -> tuple[PricedGroups, Lanes]:
         """One pass over a model with cycles."""
-        groups = PricedGroups(self.mdp, self.cost, self.tol, self.implementation)
+        if self.groups is None:
+            self.groups = PricedGroups(self.mdp, self.cost, self.tol, self.implementation)
+        groups = self.groups
         lanes = groups.solve(np.minimum(prices, HUGE))
         error = float(lanes.errors.max(initial=0.0))
         if error > self.tol:

@@ -66,8 +66,61 @@ SELFREG_INLINE void selfreg_sweep_here(const struct selfreg_lanes *m, int64_t fi
     }
 }
 
+#if defined(__GNUC__)
+/* The same for 8 lanes with one choice each, the best so far in registers. */
+SELFREG_INLINE void selfreg_sweep_8(const struct selfreg_lanes *m, int64_t first, int64_t last, double *x, double *step,
+                                    double *largest) {
+    enum { COUNT = 2, WIDTH = COUNT * SELFREG_WIDE };
+    selfreg_wide most[COUNT] = {{0}};
+    for (int64_t g = first; g < last; g++) {
+        double *old = x + g * WIDTH, *change = step + (g - first) * WIDTH;
+        const double floor = m->waits[g] || m->choice ? 0.0 : -1e300;
+        const int terminal = m->starts[g] == m->starts[g + 1] && !m->waits[g];
+        selfreg_wide best[COUNT] = {{0}};
+        for (int k = 0; k < COUNT; k++) best[k] += floor;
+        for (int64_t r = m->starts[g]; r < m->starts[g + 1]; r++) {
+            const double *reward = m->reward + m->action[r] * WIDTH;
+            selfreg_mask taken[COUNT] = {{0}};
+            selfreg_wide row[COUNT] = {{0}};
+            if (m->choice) {
+                int64_t takers = 0;
+                for (int l = 0; l < WIDTH; l++) {
+                    const int64_t takes = -(m->choice[g * WIDTH + l] == r);
+                    taken[l / SELFREG_WIDE][l % SELFREG_WIDE] = takes;
+                    takers |= takes;
+                }
+                if (!takers) continue;
+            }
+            for (int64_t e = m->indptr[r]; e < m->indptr[r + 1]; e++)
+                for (int k = 0; k < COUNT; k++)
+                    row[k] += m->data[e] * *(const selfreg_wide *)(x + m->indices[e] * WIDTH + k * SELFREG_WIDE);
+            for (int k = 0; k < COUNT; k++) {
+                row[k] += *(const selfreg_wide *)(reward + k * SELFREG_WIDE);
+                best[k] = SELFREG_SELECT(m->choice ? taken[k] : row[k] > best[k], row[k], best[k]);
+            }
+        }
+        for (int k = 0; k < COUNT; k++) {
+            selfreg_wide *place = (selfreg_wide *)(old + k * SELFREG_WIDE);
+            const selfreg_wide moved = terminal ? best[k] - best[k] : best[k] - *place;
+            const selfreg_wide seen = SELFREG_SELECT(moved < 0, -moved, moved)
+                                      - 8 * DBL_EPSILON * SELFREG_SELECT(best[k] < 0, -best[k], best[k]);
+            *(selfreg_wide *)(change + k * SELFREG_WIDE) = moved;
+            most[k] = SELFREG_SELECT(seen > most[k], seen, most[k]);
+            *place += moved;
+        }
+    }
+    for (int l = 0; l < WIDTH; l++) largest[l] = most[l / SELFREG_WIDE][l % SELFREG_WIDE];
+}
+#endif
+
 SELFREG_CLONES static inline void selfreg_sweep(const struct selfreg_lanes *m, int64_t first, int64_t last, double *x,
                                                 double *step, double *largest, double *scratch) {
+#if defined(__GNUC__)
+    if (m->width == 8 && (!m->choice || m->choices == 8)) {
+        selfreg_sweep_8(m, first, last, x, step, largest);
+        return;
+    }
+#endif
     selfreg_sweep_here(m, first, last, x, step, largest, scratch);
 }
 

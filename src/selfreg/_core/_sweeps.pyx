@@ -33,6 +33,7 @@ cdef extern from "_sweeps.h" nogil:
 
 cdef enum:
     WINDOW = 3                            # earlier sweeps that Anderson mixing combines
+    PERIOD = 5                            # sweeps between two mixings; plain sweeps remove the fast modes for less
     RESET = 1000                          # times the best change: mixing went astray
     SIGNALS = 1 << 22                     # entries times lanes between two looks for Ctrl-C
 
@@ -116,6 +117,13 @@ cdef int solve_component(const Lanes* m, const Scratch* scratch, int64_t first, 
             change = max(change, scratch.largest[lane])
         if change <= target:
             return 1
+        looked += (m.indptr[m.starts[last]] - m.indptr[m.starts[first]]) * m.width + size
+        if looked > SIGNALS:
+            looked = 0
+            with gil:
+                PyErr_CheckSignals()
+        if count % PERIOD:
+            continue
         if best >= 0.0 and change > RESET * best:
             kept, best = 0, change
         else:
@@ -123,11 +131,6 @@ cdef int solve_component(const Lanes* m, const Scratch* scratch, int64_t first, 
             best = change if best < 0.0 else min(best, change)
         if kept:
             mix(m, scratch, x + first * m.width, last - first, min(kept, WINDOW))
-        looked += (m.indptr[m.starts[last]] - m.indptr[m.starts[first]]) * m.width + size
-        if looked > SIGNALS:
-            looked = 0
-            with gil:
-                PyErr_CheckSignals()
     return 0
 
 

@@ -36,7 +36,7 @@ Mask = npt.NDArray[np.bool_]
 TIE, TIE_USAGE = 2.0**-46, 1e-12
 # Prices for help that has none, from the first to the last that is tried: they only decide between equals.
 SMALL_PRICES = (1e-8, 1e-10, 1e-12)
-# What a value of a sweep can be off where that is not known better, and a usage that is worth breaking a tie for.
+# What may be a tie at least, given what values of a sweep can be off; a usage that is worth breaking one for.
 NEAR, SAVING = 1e-11, 1e-9
 MAX_SWEEPS = 2000
 
@@ -67,6 +67,7 @@ class PricedGroups:
         self.mdp, self.cost, self.tol, self.implementation = mdp, cost, tol, implementation
         self.units = cost.sum(axis=1)
         self.rows = self._quotient(np.flatnonzero(self.units == 0.0).tolist())
+        self.last: tuple[Floats, Floats, Floats] | None = None  # penalties (L,), ascending, values, usages of a pass
 
     def solve(self, penalties: Floats) -> Lanes:
         """Optimal policies for finite `penalties` (L, dims)."""
@@ -100,22 +101,38 @@ class PricedGroups:
         """All lanes by sweeps; an infinite error where that did not lead to a policy."""
         rows, dims, count = self.rows, self.cost.shape[1], price.shape[1]
         steps = self._most_steps()
-        target = min(max(self.tol / (16 * steps), 4 * EPSILON), 1e-12) if np.isfinite(steps) else 1e-14
+        target = min(max(self.tol / (4 * steps), 4 * EPSILON), 1e-11) if np.isfinite(steps) else 1e-14
         unpriced = (price == 0.0) & (self.units > 0)[:, None]
         charged = np.where(unpriced, SMALL_PRICES[-1] * self.units[:, None], price)
-        value, usage = np.zeros((len(rows.fixed), count)), np.zeros((len(rows.fixed), dims * count))
+        value, usage = self._guess(penalties)
         value[~np.isnan(rows.fixed)] = rows.fixed[~np.isnan(rows.fixed), None]
         errors = np.full(count, np.inf)
         if not self._sweep(-charged, np.empty((0, 0), np.int64), target, value):
             return Lanes(np.full(value.shape, STAY), value, usage.reshape(-1, dims, count), errors)
-        choice, slack = self._choose(value, charged)
+        onward = rows.matrix @ value
+        choice, slack = self._choose(value, onward - charged[rows.action])
         done = self._sweep(np.repeat(self.cost, count, axis=1), choice, target, usage)
         used = usage.reshape(-1, dims, count)
         paid = np.einsum("gdl,ld->gl", used, penalties)
+        if done and dims == 1:
+            order = np.argsort(penalties[:, 0])
+            self.last = penalties[order, 0], value[:, order], usage[:, order]
         if done:
-            errors = self._errors(price, value, choice, paid, steps)
-            errors[self._ties(value, slack, used.sum(axis=1))] = np.inf
+            errors = self._errors(price, value, onward, choice, paid, steps)
+            errors[self._ties(value, slack <= max(NEAR, self.tol), choice, used.sum(axis=1))] = np.inf
         return Lanes(choice, value + paid, used, errors)
+
+    def _guess(self, penalties: Floats) -> tuple[Floats, Floats]:
+        """Values (groups, L) and usages (groups, dims * L) to begin with: between those of the last pass."""
+        count, dims = penalties.shape
+        if self.last is None or len(self.last[0]) < 2 or dims > 1:
+            return np.zeros((len(self.rows.fixed), count)), np.zeros((len(self.rows.fixed), dims * count))
+        known, value, usage = self.last
+        right = np.clip(np.searchsorted(known, penalties[:, 0]), 1, len(known) - 1)
+        width = known[right] - known[right - 1]
+        share = np.clip((penalties[:, 0] - known[right - 1]) / np.where(width > 0, width, 1.0), 0.0, 1.0)
+        between = [(1 - share) * part[:, right - 1] + share * part[:, right] for part in (value, usage)]
+        return np.ascontiguousarray(between[0]), np.ascontiguousarray(between[1])
 
     def _sweep(self, reward: Floats, choice: Ints, target: float, x: Floats) -> bool:
         rows = self.rows
@@ -135,29 +152,30 @@ class PricedGroups:
         )
         return done and bool(np.isfinite(x).all())
 
-    def _choose(self, value: Floats, price: Floats) -> tuple[Ints, Floats]:
-        """Best row of every group and lane, and by how much every row (rows, L) falls short of the best."""
+    def _choose(self, value: Floats, gain: Floats) -> tuple[Ints, Floats]:
+        """Row of largest `gain` of every group and lane, and by how much every row (rows, L) falls short of `value`."""
         rows = self.rows
-        gain = rows.matrix @ value - price[rows.action]
         choice, has = np.full(value.shape, STAY), np.flatnonzero(np.diff(rows.starts))
         if len(has):
             best = np.full(value.shape, -np.inf)
             best[has] = np.maximum.reduceat(gain, rows.starts[has])
-            numbers = np.where(gain >= best[rows.row_group], np.arange(len(gain))[:, None], len(gain))
-            choice[has] = np.minimum.reduceat(numbers, rows.starts[has])
+            row, lane = np.nonzero((gain >= best[rows.row_group])[::-1])
+            row = len(gain) - 1 - row  # backwards, so that the first row of a group comes last and stays
+            choice[rows.row_group[row], lane] = row
             choice[rows.waits[:, None] & (best <= 0.0)] = STAY
         return choice, value[rows.row_group] - gain
 
-    def _ties(self, value: Floats, slack: Floats, usage: Floats) -> Mask:
-        """bool (L,): whether a row as good as the one taken, or staying, uses less."""
+    def _ties(self, value: Floats, near: Mask, choice: Ints, usage: Floats) -> Mask:
+        """bool (L,): whether another row that is as good, one of `near`, uses less than the one taken; or staying."""
         rows = self.rows
-        saved = usage[rows.row_group] - (rows.matrix @ usage + self.units[rows.action][:, None])
-        stays = (value <= NEAR) & (usage > SAVING) & rows.waits[:, None]
-        result: Mask = ((slack <= NEAR) & (saved > SAVING)).any(axis=0) | stays.any(axis=0)
+        result: Mask = ((value <= max(NEAR, self.tol)) & (usage > SAVING) & rows.waits[:, None]).any(axis=0)
+        if np.count_nonzero(near) > np.count_nonzero(choice != STAY):
+            saved = usage[rows.row_group] - (rows.matrix @ usage + self.units[rows.action][:, None])
+            result = np.logical_or(result, (near & (saved > SAVING)).any(axis=0))
         return result
 
-    def _errors(self, price: Floats, value: Floats, choice: Ints, paid: Floats, steps: float) -> Floats:
-        """Proven errors (L,) of `value` and of the penalties `paid` (groups, L), that of the policies `choice`.
+    def _errors(self, price: Floats, value: Floats, onward: Floats, choice: Ints, paid: Floats, steps: float) -> Floats:
+        """Proven errors (L,) of `value` and of the penalties `paid` (groups, L), those of the policies `choice`.
 
         As in `gap_above` and `policy_error`, with w for all rows.
         """
@@ -165,7 +183,7 @@ class PricedGroups:
             lanes = range(value.shape[1])
             return np.array([self._error(price[:, i], value[:, i].copy(), choice[:, i].copy()) for i in lanes])
         rows = self.rows
-        gain = rows.matrix @ value - price[rows.action] - value[rows.row_group]
+        gain = onward - price[rows.action] - value[rows.row_group]
         owed = rows.matrix @ paid + price[rows.action] - paid[rows.row_group]
         above: Floats = np.maximum(gain.max(axis=0, initial=0.0), 0.0) + _missed(gain, choice) + _missed(owed, choice)
         return (above + 3 * rounding_of(rows)) * steps

@@ -111,6 +111,7 @@ def quotient(
         waits[group[mask]] = True
     fixed[group[terminal]] = terminal_value[terminal]
     components = np.append(number, n)[structure.starts]
+    stacked = sp.csr_array((stacked.data, stacked.indices.astype(np.int32), stacked.indptr), shape=stacked.shape)
     action, state = action[order], state[order]
     return Quotient(group, stacked, action, state, group[state], starts, components, stays, waits, fixed)
 
