@@ -54,7 +54,7 @@ def test_report_shows_every_section(demo) -> None:
         "Settings",
     ):
         assert heading in page
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 5
 
 
 def test_a_trained_helper_decides_from_the_command_line(demo, monkeypatch, capsys) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import selfreg
 from selfreg.data import Step, Trajectory, read_trajectories
 from selfreg.estimate import ExactKey, Features, count, estimate_mdp, from_description, load_classes
+from selfreg.estimate.counts import record
 
 
 def episode(name: str, outcome: float | None, *steps: str, task: str = "t", truncated: bool = False) -> Trajectory:
@@ -210,3 +211,12 @@ def test_mint_plan_starts_at_the_unhelped_rate(shared_data, actor) -> None:
     alone = [t.outcome for t in episodes if not t.helped]
     assert value[0] == pytest.approx(sum(alone) / len(alone), abs=1e-9)
     assert np.all(np.diff(value) >= 0)
+
+
+def test_branches_of_episodes_are_no_starts() -> None:
+    whole = Trajectory("t", "a", 1.0, (Step("s0"), Step("s1")))
+    branch = Trajectory("t", "b", 0.0, (Step("s1", intervention="help"),), fields={"branch_of": "a", "branch_step": 1})
+    counts = count([whole, branch], ExactKey())
+    assert counts.starts.sum() == 1
+    assert counts.visits["help"].sum() == 1
+    assert record([whole, branch], ExactKey()).counts().starts.tolist() == counts.starts.tolist()

@@ -14,7 +14,7 @@ from typing import IO, Any, cast
 
 from selfreg._extras import needs
 from selfreg._files import written_whole
-from selfreg.data.trajectory import Trajectory
+from selfreg.data.trajectory import Step, Trajectory
 
 with needs("logs", "selfreg.data"):
     import msgspec
@@ -23,7 +23,6 @@ with needs("logs", "selfreg.data"):
     import pyarrow.parquet as pq
 
 BATCH = 1024
-STEP_FIELDS = ("state", "action", "key", "intervention", "cost")
 
 SCHEMA = pa.schema(
     [
@@ -172,14 +171,15 @@ def _of_batch(batch: pa.RecordBatch) -> Iterator[Trajectory | LogError]:
     # Null lists have no steps; the offsets of a slice do not begin at 0.
     ends = [0, *accumulate(length or 0 for length in pc.list_value_length(steps).to_pylist())]
     flat = steps.flatten()
-    parts = [flat.field(name).to_pylist() for name in STEP_FIELDS]
+    names = [field.name for field in flat.type if field.name in Step.__struct_fields__]  # old files have no labels
+    parts = [flat.field(name).to_pylist() for name in names]
     made = list(zip(*parts, strict=True))
     columns = [batch.column(name).to_pylist() for name in SCHEMA.names if name != "steps"]
     for i, (task, episode, outcome, truncated, fields) in enumerate(zip(*columns, strict=True)):
         row = {"task": task, "episode": episode, "outcome": outcome, "truncated": truncated}
         try:
             row["fields"] = msgspec.json.decode(fields or "{}")
-            row["steps"] = [dict(zip(STEP_FIELDS, step, strict=True)) for step in made[ends[i] : ends[i + 1]]]
+            row["steps"] = [dict(zip(names, step, strict=True)) for step in made[ends[i] : ends[i + 1]]]
             yield msgspec.convert(row, Trajectory)
         except msgspec.DecodeError as error:
             yield LogError(str(error))

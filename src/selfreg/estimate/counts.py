@@ -19,6 +19,8 @@ from selfreg.estimate.abstraction import ExactKey, Key, StateAbstraction
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
+# Names the episode that another one branches from: that one does not begin where tasks do.
+BRANCH = "branch_of"
 # Steps that are kept as they are before they are summed up.
 STEPS_HELD = 1 << 17
 # A transition is one int64: state, action, next state plus 2.
@@ -132,7 +134,8 @@ def record(
     for trajectory in trajectories:
         task = tasks.setdefault(trajectory.task, len(tasks))
         path = [index.setdefault(abstraction.encode(trajectory, t), len(index)) for t in range(len(trajectory.steps))]
-        starts.append((task, int(trajectory.helped), path[0]))
+        if BRANCH not in trajectory.fields:
+            starts.append((task, int(trajectory.helped), path[0]))
         taken = [actions[step.intervention or NOHELP] for step in trajectory.steps]
         success = _success(trajectory, terminal_score)
         moves += [(task, s, a, j, 1.0) for s, a, j in zip(path, taken, path[1:], strict=False)]
@@ -248,7 +251,8 @@ class Counter:
         path = self._states(trajectory)
         taken = list(map(self._actions.__getitem__, map(_INTERVENTION, trajectory.steps)))
         start = (path[0], any(taken))
-        self._starts[start] = self._starts.get(start, 0) + 1
+        if BRANCH not in trajectory.fields:
+            self._starts[start] = self._starts.get(start, 0) + 1
         self._path += path
         self._taken += taken
         self._lengths.append(len(path))
