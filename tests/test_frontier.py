@@ -13,8 +13,6 @@ import strategies
 from benchmarks import instances
 from model_shapes import cyclic_model
 
-ONE_BUDGET = strategies.models(budgets=1, max_help=3)
-
 
 @st.composite
 def started_models(draw, **shape):

@@ -11,9 +11,11 @@ import oracles
 import selfreg
 import strategies
 from benchmarks import instances
+from model_shapes import cyclic_model, ring_model
+from selfreg._core import chooser, priced
+from selfreg._core.priced import PricedGroups
 from selfreg.penalized import LANES, penalized_points
 
-ACYCLIC = strategies.models(cyclic=False)
 # Round numbers, so that ties are common; free help and no help among them.
 PRICE = st.sampled_from([0.0, 0.0625, 0.125, 0.25, 1 / 3, 0.5, 1.0, np.inf])
 
@@ -118,6 +120,56 @@ def test_lanes_threads_and_kinds_of_usage_change_no_bit(lanes) -> None:
     np.testing.assert_array_equal(points[0].usage, points[1].usage)
     close(points[0].success, weight @ plain.success, 1e-12)
     assert len(np.unique(plain.policy.sum(axis=0))) > lanes // 2  # the penalties decide
+
+
+@pytest.mark.parametrize("lanes", [1, 8, 16])
+@pytest.mark.parametrize("mdp", [cyclic_model(30), cyclic_model(30, 1, 0.02), ring_model(20, 0.1)])
+def test_sweeps_find_the_fixed_points_of_their_twin(mdp, lanes) -> None:
+    """8 lanes have a path of their own in the kernel."""
+    rows = PricedGroups(mdp, mdp.cost_table.astype(float), 1e-9, None).rows
+    reward = np.vstack([np.zeros(lanes), -np.geomspace(1e-3, 0.5, lanes)])
+    start = np.where(np.isnan(rows.fixed), 0.0, rows.fixed)[:, None].repeat(lanes, axis=1)
+    choices = [np.empty((0, 0), np.int64), rows.starts[:-1, None] + np.arange(lanes) % 2]
+    choices[1] = np.ascontiguousarray(np.where(np.diff(rows.starts)[:, None] > np.arange(lanes) % 2, choices[1], -1))
+    for choice in choices:
+        found = []
+        for name in ("cython", "python"):
+            x = start.copy()
+            done = chooser.kernel("sweeps", name).sweep_components(
+                rows.components,
+                rows.starts,
+                *rows.entries,
+                rows.action,
+                reward,
+                rows.waits.view(np.uint8),
+                choice,
+                1e-13,
+                20_000,
+                x,
+            )
+            assert done
+            found.append(x)
+        close(found[0], found[1], 1e-9)
+        assert len(choice) or np.abs(found[0] - start).max() > 0.1
+
+
+def test_policy_iteration_takes_over_where_sweeps_give_up(monkeypatch) -> None:
+    mdp, penalties = cyclic_model(80, 2, 1e-2), [0, 0.01, 0.1, np.inf]
+    swept = selfreg.solve_penalized(mdp, penalties)
+    monkeypatch.setattr(priced, "MAX_SWEEPS", 1)
+    exact = selfreg.solve_penalized(
+        selfreg.InterventionMDP(dict(mdp.transitions), mdp.terminal_value, mdp.costs), penalties
+    )
+    assert 0 < exact.bound <= 1e-9
+    np.testing.assert_array_equal(swept.policy, exact.policy)
+    close(swept.usage, exact.usage, 1e-7)
+    close(swept.value, exact.value, 1e-9)
+
+
+def test_a_tolerance_out_of_reach_says_what_was_reached() -> None:
+    with pytest.raises(selfreg.ConvergenceError, match="tol=1e-14 was not reached; the bound reached is") as caught:
+        selfreg.solve_penalized(ring_model(60, 1e-4), [0.1], tol=1e-14)
+    assert 1e-14 < caught.value.bound < 1e-6
 
 
 def test_free_and_forbidden_help() -> None:

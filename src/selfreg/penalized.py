@@ -23,6 +23,8 @@ Floats = npt.NDArray[np.float64]
 HUGE = 1e300
 # Penalties a pass; the kernel is fastest for these numbers of lanes.
 LANES = (4, 8, 16)
+# Lanes times states from which more than one thread is worth starting (about a millisecond's work).
+WORTH_THREADS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,15 +175,19 @@ class Pricing:
 
     def points(self, weight: Floats, prices: Floats) -> Points:
         """What the optimal policies for `prices` (L, dims) attain from `weight`."""
-        passes = [prices[lanes] for lanes in _passes(len(prices))]
-        if not passes:
+        if not len(prices):
             return Points(np.empty(0), np.empty((0, self.cost.shape[1])), 0.0)
-        threads = self.n_threads if isinstance(self.structure, Levels) else 1
-        if min(threads, len(passes)) == 1:
-            parts = [self._from(weight, part, threads) for part in passes]
-        else:  # a pass a thread, with nothing to wait for in between
+        # A pass a thread, with nothing to wait for in between: threads that share a pass meet at every level, and take
+        # many times as long as one where other programs use the cores.
+        worth = isinstance(self.structure, Levels) and len(prices) * self.mdp.n_states >= WORTH_THREADS
+        threads = self.n_threads if worth else 1
+        size = next((size for size in LANES if size * threads >= len(prices)), LANES[-1])
+        passes = [prices[first : first + size] for first in range(0, len(prices), size)]
+        if threads == 1:
+            parts = [self._from(weight, part) for part in passes]
+        else:
             with ThreadPoolExecutor(min(threads, len(passes))) as pool:
-                parts = list(pool.map(lambda part: self._from(weight, part, 1), passes))
+                parts = list(pool.map(lambda part: self._from(weight, part), passes))
         expected = np.concatenate([part for part, _ in parts], axis=1)
         return Points(expected[0], expected[1:].T, max(error for _, error in parts))
 
@@ -216,7 +222,7 @@ class Pricing:
         self._pass(padded, slot, np.empty(0), expected, np.empty((n_kept, expected.size)), policy, self.n_threads)
         return np.ascontiguousarray(policy[:, : len(prices)].T)
 
-    def _from(self, weight: Floats, prices: Floats, n_threads: int) -> tuple[Floats, float]:
+    def _from(self, weight: Floats, prices: Floats) -> tuple[Floats, float]:
         if not isinstance(self.structure, Levels):
             groups, solved = self._groups(prices)
             there = np.bincount(groups.rows.group, weight, len(solved.success))
@@ -226,7 +232,7 @@ class Pricing:
         slot, n_kept = places(self.mdp, self.structure, self.implementation)
         expected = np.zeros((1 + padded.shape[0], padded.shape[1]))
         rows, unwanted = np.empty((n_kept, expected.size)), np.empty((0, 0), np.int8)
-        self._pass(padded, slot, weight, expected, rows, unwanted, n_threads)
+        self._pass(padded, slot, weight, expected, rows, unwanted, 1)
         return expected[:, : len(prices)], 0.0
 
     def _groups(self, prices: Floats) -> tuple[PricedGroups, Lanes]:

@@ -139,9 +139,7 @@ class PricedGroups:
         done: bool = chooser.kernel("sweeps", self.implementation).sweep_components(
             rows.components,
             rows.starts,
-            rows.matrix.indptr.astype(np.int64),
-            rows.matrix.indices.astype(np.int32, copy=False),
-            rows.matrix.data,
+            *rows.entries,
             rows.action,
             np.ascontiguousarray(reward),
             rows.waits.view(np.uint8),
@@ -168,11 +166,12 @@ class PricedGroups:
     def _ties(self, value: Floats, near: Mask, choice: Ints, usage: Floats) -> Mask:
         """bool (L,): whether another row that is as good, one of `near`, uses less than the one taken; or staying."""
         rows = self.rows
-        result: Mask = ((value <= max(NEAR, self.tol)) & (usage > SAVING) & rows.waits[:, None]).any(axis=0)
-        if np.count_nonzero(near) > np.count_nonzero(choice != STAY):
-            saved = usage[rows.row_group] - (rows.matrix @ usage + self.units[rows.action][:, None])
-            result = np.logical_or(result, (near & (saved > SAVING)).any(axis=0))
-        return result
+        stays: Mask = np.any((value <= max(NEAR, self.tol)) & (usage > SAVING) & rows.waits[:, None], axis=0)
+        if np.count_nonzero(near) == np.count_nonzero(choice != STAY):
+            return stays
+        saved = usage[rows.row_group] - (rows.matrix @ usage + self.units[rows.action][:, None])
+        less: Mask = np.any(near & (saved > SAVING), axis=0)
+        return stays | less
 
     def _errors(self, price: Floats, value: Floats, onward: Floats, choice: Ints, paid: Floats, steps: float) -> Floats:
         """Proven errors (L,) of `value` and of the penalties `paid` (groups, L), those of the policies `choice`.
