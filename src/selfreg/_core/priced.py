@@ -139,9 +139,7 @@ class PricedGroups:
         done: bool = chooser.kernel("sweeps", self.implementation).sweep_components(
             rows.components,
             rows.starts,
-            rows.matrix.indptr.astype(np.int64),
-            rows.matrix.indices.astype(np.int32, copy=False),
-            rows.matrix.data,
+            *rows.entries,
             rows.action,
             np.ascontiguousarray(reward),
             rows.waits.view(np.uint8),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from selfreg._core.chains import solve_transient
-from selfreg._core.structure import Components
+from selfreg._core.structure import Components, kernel_arrays
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -60,6 +61,12 @@ class Quotient:
     stays: dict[int, npt.NDArray[np.bool_]]
     waits: npt.NDArray[np.bool_]
     fixed: Floats
+
+    @cached_property
+    def entries(self) -> tuple[Ints, npt.NDArray[np.int32], Floats]:
+        """Row pointers, columns and values of `matrix` in the dtypes of the kernels."""
+        parts = kernel_arrays([self.matrix])
+        return parts.indptr[0], parts.indices[0], parts.data[0]
 
     def best_row(self, gain: Floats) -> tuple[Floats, Ints]:
         """Largest `gain` (rows,) of every group and its first row; -inf and STAY where a group has none."""
@@ -111,7 +118,6 @@ def quotient(
         waits[group[mask]] = True
     fixed[group[terminal]] = terminal_value[terminal]
     components = np.append(number, n)[structure.starts]
-    stacked = sp.csr_array((stacked.data, stacked.indices.astype(np.int32), stacked.indptr), shape=stacked.shape)
     action, state = action[order], state[order]
     return Quotient(group, stacked, action, state, group[state], starts, components, stays, waits, fixed)
 
