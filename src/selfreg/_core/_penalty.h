@@ -130,10 +130,10 @@ SELFREG_INLINE void selfreg_solve_states(const struct selfreg_penalized *m, cons
                 for (int k = 0; k < (COUNT); k++) {                                                                 \
                     usage[k] += m->cost[a];                                                                         \
                     const selfreg_wide gain = success[k] - penalty[k] * usage[k];                                   \
-                    const selfreg_mask wins = a ? (gain > objective[k] + m->tie)                                    \
-                                              | ((gain >= objective[k] - m->tie)                                    \
-                                                 & (usage[k] < used[k] - m->tie_usage))                             \
-                                        : (selfreg_mask)(gain == gain);                                             \
+                    const selfreg_mask better = (selfreg_mask)(gain > objective[k] + m->tie);                       \
+                    const selfreg_mask equal = (selfreg_mask)(gain >= objective[k] - m->tie);                       \
+                    const selfreg_mask less = (selfreg_mask)(usage[k] < used[k] - m->tie_usage);                    \
+                    const selfreg_mask wins = a ? better | (equal & less) : (selfreg_mask)(gain == gain);           \
                     best[k] = SELFREG_SELECT(wins, success[k], best[k]);                                            \
                     used[k] = SELFREG_SELECT(wins, usage[k], used[k]);                                              \
                     objective[k] = SELFREG_SELECT(wins, gain, objective[k]);                                        \

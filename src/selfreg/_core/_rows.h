@@ -29,7 +29,7 @@ enum { SELFREG_WIDE = 4 };
 typedef double selfreg_wide __attribute__((vector_size(32), aligned(8), may_alias));
 typedef int64_t selfreg_mask __attribute__((vector_size(32)));
 #define SELFREG_SELECT(wins, a, b) \
-    ((selfreg_wide)(((selfreg_mask)(a) & (wins)) | ((selfreg_mask)(b) & ~(wins))))
+    ((selfreg_wide)(((selfreg_mask)(a) & (selfreg_mask)(wins)) | ((selfreg_mask)(b) & ~(selfreg_mask)(wins))))
 #endif
 
 /* COUNT sums from lane l on, each of LANES lanes: `total`. */

@@ -96,7 +96,7 @@ SELFREG_INLINE void selfreg_sweep_8(const struct selfreg_lanes *m, int64_t first
                     row[k] += m->data[e] * *(const selfreg_wide *)(x + m->indices[e] * WIDTH + k * SELFREG_WIDE);
             for (int k = 0; k < COUNT; k++) {
                 row[k] += *(const selfreg_wide *)(reward + k * SELFREG_WIDE);
-                best[k] = SELFREG_SELECT(m->choice ? taken[k] : row[k] > best[k], row[k], best[k]);
+                best[k] = SELFREG_SELECT(m->choice ? taken[k] : (selfreg_mask)(row[k] > best[k]), row[k], best[k]);
             }
         }
         for (int k = 0; k < COUNT; k++) {
