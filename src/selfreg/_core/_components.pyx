@@ -440,7 +440,7 @@ cdef int solve_together(const Model* m, const Task* task, const Scratch* scratch
     cdef Py_ssize_t g, i, b
     cdef double rounding = (local.longest + 3) * DBL_EPSILON, target, found
     cdef Together together
-    together.memory, together.best, together.change = NULL, NULL, 1.0
+    together.memory, together.best, together.change = NULL, NULL, 0.0
     target = max(task.tolerance * (m.n_lattice if everywhere > 0.0 else 1) / steps - rounding, rounding)
     try:
         if not sweep_together(m, task, scratch.local, local, target, &together):

@@ -6,8 +6,11 @@
 # one unknown a lane: what the last sweep still leaves, against the mass that leaves the lane (aggregation with one
 # aggregate a lane). Chains and other slow graphs have more slow modes: `sweep_together` notices and gives up.
 #
-# Costly help that is clearly not worth its price at any point is left out of later sweeps; the last sweep has all rows,
-# and the proof rests on that one.
+# The first point, where nothing costly is affordable, rests on no other: it is settled alone, and the others start from
+# it. Of n points it leaves n - 1 to fill vectors, and budgets 0..16 or 0..64 fill them up.
+#
+# Costly help that is clearly not worth its price at any point is left out of later sweeps, and most sweeps keep the
+# masses of an earlier one; the last sweep has all rows, and the proof rests on that one.
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY, log
@@ -22,6 +25,8 @@ cdef extern from "_lanes.h" nogil:
     enum: SELFREG_WIDTH
     ctypedef struct selfreg_lanes:
         int64_t stride
+        int64_t start "from"
+        int64_t stop "to"
         const int64_t* group_rows
         const int64_t* entries
         const int32_t* column
@@ -37,14 +42,20 @@ cdef extern from "_lanes.h" nogil:
         double* residual
         double* leaving
         double* below
-    void selfreg_sweep_lanes(const selfreg_lanes* m, int64_t first, int64_t last, double* x, int look, double margin,
-                             int32_t* best) noexcept
-    void selfreg_shift_lanes(double* x, int64_t n_groups, int64_t stride, const double* by) noexcept
+        double* correction
+    void selfreg_sweep_values(const selfreg_lanes* m, int64_t first, int64_t last, double* x) noexcept
+    void selfreg_sweep_thoroughly(const selfreg_lanes* m, int64_t first, int64_t last, double* x, int32_t* best) noexcept
+    void selfreg_sweep_looking(const selfreg_lanes* m, int64_t first, int64_t last, double* x, double margin) noexcept
+    void selfreg_shift_lanes(const selfreg_lanes* m, double* x, int64_t n_groups) noexcept
 
 cdef enum:
+    SUMS = 5                              # arrays of `selfreg_lanes` from `largest` on
+    THOROUGH = 3                          # sweeps at first that find masses; then those that look do
+    LOOK = 4                              # sweeps after which rows that cannot matter are looked for, and after twice as many, ...
     TRIAL = 8                             # sweeps between two looks at the speed
     MOST_SWEEPS = 100                     # that are still worth it; the layers one by one take 20 to 30 each
     MARGIN = 16                           # times the last change: so far under the best a row is left out
+    LIKELY = 2                            # a sweep with all rows is tried where the last one may do: target, times this
     SIGNALS = 1 << 24                     # entries times lanes looked at between two looks for Ctrl-C
 
 
@@ -61,7 +72,17 @@ cdef struct Arrays:
     double* charge
     double* later
     uint8_t* skip
-    double* lanes                         # (5, stride): largest, residual, leaving, below, correction
+    double* lanes                         # (SUMS, stride): largest, residual, leaving, below, correction
+
+
+cdef struct FirstPoint:
+    int64_t* integers                     # (actions,) shifts, and two of `selfreg_lanes`
+    double* reals                         # sums and values, and four of `selfreg_lanes`
+    int32_t* row                          # (rows,) of the component, and two of `selfreg_lanes`
+    uint8_t* skip
+    double* sums
+    double* values
+    int32_t* best
 
 
 cdef int sweep_together(const Model* m, const Task* task, int32_t* place, const Local* local, double target,
@@ -79,15 +100,96 @@ cdef int sweep_together(const Model* m, const Task* task, int32_t* place, const 
         n_outer = add_outer(task, place, local, &arrays)
         fill_actions(m, task, out.stride, &arrays)
         fill_values(m, task, place, local, n_outer, out)
-        lanes.stride, lanes.group_rows, lanes.entries = out.stride, local.group_rows, arrays.entries
-        lanes.column, lanes.probability, lanes.base = arrays.column, arrays.probability, arrays.base
-        lanes.inner, lanes.action, lanes.shift = arrays.inner, local.row_action, arrays.shift
-        lanes.charge, lanes.later, lanes.skip = arrays.charge, arrays.later, arrays.skip
-        lanes.largest, lanes.residual = arrays.lanes, arrays.lanes + out.stride
-        lanes.leaving, lanes.below = arrays.lanes + 2 * out.stride, arrays.lanes + 3 * out.stride
-        return settle(&lanes, local, link(m), target, arrays.lanes + 4 * out.stride, out)
+        lanes.group_rows, lanes.entries, lanes.column = local.group_rows, arrays.entries, arrays.column
+        lanes.probability, lanes.base, lanes.inner = arrays.probability, arrays.base, arrays.inner
+        lanes.action, lanes.later, lanes.skip = local.row_action, arrays.later, arrays.skip
+        if not settle_first_point(lanes, m, local, n_outer, target, out):
+            return 0
+        if m.n_lattice == 1:
+            return 1
+        lanes.stride, lanes.start, lanes.stop = out.stride, 1, 1 + out.stride - SELFREG_WIDTH
+        lanes.shift, lanes.charge = arrays.shift, arrays.charge + SELFREG_WIDTH - 1
+        point_at_sums(&lanes, arrays.lanes + SELFREG_WIDTH - 1)
+        return settle(&lanes, local.n_groups, link(m), target, out.values, out.best, &out.change)
     finally:
         release(&arrays)
+
+
+cdef int settle_first_point(selfreg_lanes lanes, const Model* m, const Local* local, Py_ssize_t n_outer, double target,
+                            Together* out) except -1 nogil:
+    """Settle the first point of the lattice in arrays of its own and let all points begin with its values."""
+    cdef Py_ssize_t g, b
+    cdef int64_t n = local.n_groups
+    cdef FirstPoint own
+    try:
+        take_free_rows(&lanes, m, local, n_outer, &own)
+        point_at_sums(&lanes, own.sums)
+        for g in range(n + n_outer):
+            own.values[g] = out.values[g * out.stride]
+        if not settle(&lanes, n, 1, target, own.values, own.best, &out.change):
+            return 0
+        for g in range(n):
+            out.best[g * out.stride] = own.row[own.best[g]] if own.best[g] >= 0 else -1
+            for b in range(out.stride - SELFREG_WIDTH + 1):
+                out.values[g * out.stride + b] = own.values[g]
+        return 1
+    finally:
+        free(own.integers)
+        free(own.reals)
+        free(own.row)
+        free(own.skip)
+
+
+cdef int take_free_rows(selfreg_lanes* lanes, const Model* m, const Local* local, Py_ssize_t n_outer, FirstPoint* own,
+                        ) except -1 nogil:
+    """The rows of `lanes` that cost nothing, side by side: a sweep over them alone reads half as much."""
+    cdef Py_ssize_t n = local.n_groups, g, k = 0
+    cdef int64_t r, e, i = 0
+    cdef int64_t n_entries = lanes.entries[local.n_rows]
+    cdef int64_t* group_rows
+    cdef int64_t* entries
+    cdef double* probability
+    cdef double* base
+    cdef double* inner
+    cdef int32_t* action
+    cdef int32_t* column
+    own.integers = <int64_t*> malloc((n + 1 + local.n_rows + 1 + m.n_actions) * sizeof(int64_t))
+    own.reals = <double*> malloc((SUMS + m.n_actions + n + n_outer + 2 * local.n_rows + n_entries) * sizeof(double))
+    own.row = <int32_t*> malloc((2 * local.n_rows + n_entries + n) * sizeof(int32_t))
+    own.skip = <uint8_t*> malloc(local.n_rows * sizeof(uint8_t))
+    if not (own.integers and own.reals and own.row and own.skip):
+        no_memory(local)
+    group_rows, entries = own.integers + m.n_actions, own.integers + m.n_actions + n + 1
+    own.sums, own.values = own.reals, own.reals + SUMS + m.n_actions
+    base = own.values + n + n_outer
+    inner, probability = base + local.n_rows, base + 2 * local.n_rows
+    action, column = own.row + local.n_rows, own.row + 2 * local.n_rows
+    own.best = column + n_entries
+    for g in range(m.n_actions):
+        own.integers[g], own.sums[SUMS + g] = 0, 0.0
+    for g in range(n):
+        group_rows[g] = k
+        for r in range(local.group_rows[g], local.group_rows[g + 1]):
+            if local.row_offset[r]:
+                continue
+            entries[k], own.row[k], own.skip[k] = i, <int32_t> r, 0
+            base[k], inner[k], action[k] = lanes.base[r], lanes.inner[r], lanes.action[r]
+            k += 1
+            for e in range(lanes.entries[r], lanes.entries[r + 1]):
+                column[i], probability[i] = lanes.column[e], lanes.probability[e]
+                i += 1
+    group_rows[n], entries[k] = k, i
+    lanes.stride, lanes.start, lanes.stop = 1, 0, 1
+    lanes.shift, lanes.charge, lanes.skip = own.integers, own.sums + SUMS, own.skip
+    lanes.group_rows, lanes.entries, lanes.column, lanes.probability = group_rows, entries, column, probability
+    lanes.base, lanes.inner, lanes.action = base, inner, action
+    return 0
+
+
+cdef inline void point_at_sums(selfreg_lanes* lanes, double* sums) noexcept nogil:
+    lanes.largest, lanes.residual = sums, sums + lanes.stride
+    lanes.leaving, lanes.below, lanes.correction = (sums + 2 * lanes.stride, sums + 3 * lanes.stride,
+                                                    sums + 4 * lanes.stride)
 
 
 cdef void forget(Together* together) noexcept nogil:
@@ -96,24 +198,28 @@ cdef void forget(Together* together) noexcept nogil:
 
 
 cdef int allocate(const Model* m, const Local* local, Together* out, Arrays* arrays) except -1 nogil:
-    """All that `fill_*` write; `values` begins on a cache line, behind a row for reads that charges make void."""
-    out.stride = (m.n_lattice + SELFREG_WIDTH - 1) // SELFREG_WIDTH * SELFREG_WIDTH
+    """All that `fill_*` write.
+
+    The second point begins on a cache line in what has lanes, the first one stands before it. Before all values there is
+    a row for reads that charges make void.
+    """
+    out.stride = SELFREG_WIDTH + (m.n_lattice + SELFREG_WIDTH - 2) // SELFREG_WIDTH * SELFREG_WIDTH
     arrays.entries, arrays.column, arrays.probability = local.inside, local.inner_group, local.inner_probability
     arrays.own_entries, arrays.own_column, arrays.own_probability = NULL, NULL, NULL
     arrays.base = <double*> malloc(local.n_rows * sizeof(double))
     arrays.inner = <double*> malloc(local.n_rows * sizeof(double))
     arrays.shift = <int64_t*> malloc(m.n_actions * sizeof(int64_t))
-    arrays.charge = <double*> malloc(m.n_actions * out.stride * sizeof(double))
+    arrays.charge = <double*> malloc((m.n_actions + 1) * out.stride * sizeof(double))
     arrays.later = <double*> malloc(local.n_groups * sizeof(double))
     arrays.skip = <uint8_t*> malloc(local.n_rows * sizeof(uint8_t))
-    arrays.lanes = <double*> malloc(5 * out.stride * sizeof(double))
+    arrays.lanes = <double*> malloc((SUMS + 1) * out.stride * sizeof(double))
     # No more than one state outside per entry.
-    out.memory = <double*> malloc((local.n_groups + 2 + local.outside[local.n_rows]) * out.stride * sizeof(double))
+    out.memory = <double*> malloc((local.n_groups + 3 + local.outside[local.n_rows]) * out.stride * sizeof(double))
     out.best = <int32_t*> malloc(local.n_groups * out.stride * sizeof(int32_t))
     if not (arrays.base and arrays.inner and arrays.shift and arrays.charge and arrays.later and arrays.skip
             and arrays.lanes and out.memory and out.best):
         no_memory(local)
-    out.values = <double*> ((<uintptr_t> (out.memory + out.stride) + 63) & ~(<uintptr_t> 63))
+    out.values = <double*> ((<uintptr_t> (out.memory + out.stride) + 63) & ~(<uintptr_t> 63)) + SELFREG_WIDTH - 1
     return 0
 
 
@@ -191,10 +297,12 @@ cdef Py_ssize_t add_outer(const Task* task, int32_t* place, const Local* local, 
 
 cdef void fill_actions(const Model* m, const Task* task, int64_t stride, Arrays* out) noexcept nogil:
     cdef Py_ssize_t a, b
+    cdef double* charge
     for a in range(m.n_actions):
         out.shift[a] = m.offset[a] if m.offset[a] < m.n_lattice else 0  # too dear for every point, as `charge` says
+        charge = out.charge + SELFREG_WIDTH - 1 + a * stride
         for b in range(stride):
-            out.charge[a * stride + b] = 0.0 if b < m.n_lattice and task.affordable[a * m.n_lattice + b] else -INFINITY
+            charge[b] = 0.0 if b < m.n_lattice and task.affordable[a * m.n_lattice + b] else -INFINITY
 
 
 cdef void fill_values(const Model* m, const Task* task, const int32_t* place, const Local* local, Py_ssize_t n_outer,
@@ -222,49 +330,65 @@ cdef int64_t link(const Model* m) noexcept nogil:
     return least
 
 
-cdef int settle(selfreg_lanes* lanes, const Local* local, int64_t distance, double target, double* correction,
-                Together* out) except -1 nogil:
-    """Sweep and correct until the changes are small, then once with all rows; whether that did not change more."""
+cdef int settle(selfreg_lanes* lanes, Py_ssize_t n_groups, int64_t distance, double target, double* x, int32_t* best,
+                double* largest) except -1 nogil:
+    """Sweep and correct until a sweep with all rows changes nothing by more than `target`; whether that was reached.
+
+    `best` takes the best rows of that sweep, and `largest` its largest change if that is more.
+    """
     cdef Py_ssize_t count = 0, r, b
-    cdef double change, mark = INFINITY
-    cdef bint look
+    cdef double change = 1.0, before = 1.0, mark = INFINITY
+    cdef bint look, last
+    for b in range(lanes.stride):
+        lanes.correction[b] = 0.0
     while True:
-        look = count >= TRIAL // 2 and count % 2 == 0
-        change = sweep(lanes, local, out.values, look, MARGIN * out.change, NULL)
-        count += 1
-        out.change = change
-        if change <= target:
-            for r in range(local.n_rows):
+        look = count >= LOOK and count & (count - 1) == 0
+        last = change * change <= target / LIKELY * before if count > 1 else False
+        if last:
+            for r in range(lanes.group_rows[n_groups]):
                 lanes.skip[r] = 0
-            out.change = sweep(lanes, local, out.values, False, 0.0, out.best)
-            if out.change <= target:
-                return 1
+        before = change
+        change = sweep(lanes, n_groups, x, count < THOROUGH or look or last, look and not last, MARGIN * change,
+                       best if last else NULL)
+        count += 1
+        if last and change <= target:
+            largest[0] = max(largest[0], change)
+            return 1
         if count % TRIAL == 0:
             # At the speed since the last look
             if not change < 0.9 * mark or count + TRIAL * log(change / target) / log(mark / change) > MOST_SWEEPS:
                 return 0
             mark = change
-        for b in range(lanes.stride):
-            correction[b] = lanes.residual[b] + (lanes.below[b] * correction[b - distance] if b >= distance else 0.0)
-            correction[b] = correction[b] / lanes.leaving[b] if lanes.leaving[b] > 1e-12 else 0.0
-        selfreg_shift_lanes(out.values, local.n_groups, lanes.stride, correction)
+        for b in range(lanes.start, lanes.stop):
+            lanes.correction[b] = lanes.residual[b] + (
+                lanes.below[b] * lanes.correction[b - distance] if b >= distance else 0.0)
+            lanes.correction[b] = lanes.correction[b] / lanes.leaving[b] if lanes.leaving[b] > 1e-12 else 0.0
+        selfreg_shift_lanes(lanes, x, n_groups)
 
 
-cdef double sweep(const selfreg_lanes* lanes, const Local* local, double* x, bint look, double margin, int32_t* best,
-                  ) except -1.0 nogil:
+cdef double sweep(const selfreg_lanes* lanes, Py_ssize_t n_groups, double* x, bint thorough, bint look, double margin,
+                  int32_t* best) except -1.0 nogil:
     """One sweep, with looks for Ctrl-C; the largest change."""
     cdef Py_ssize_t b, g = 0, last
-    cdef Py_ssize_t piece = max(1, SIGNALS * local.n_groups // ((lanes.entries[local.n_rows] + 1) * lanes.stride))
+    cdef Py_ssize_t work = (lanes.entries[lanes.group_rows[n_groups]] + 1) * (lanes.stop - lanes.start)
+    cdef Py_ssize_t piece = max(1, SIGNALS * n_groups // work)
     cdef double largest = 0.0
-    for b in range(lanes.stride):
-        lanes.largest[b] = lanes.residual[b] = lanes.leaving[b] = lanes.below[b] = 0.0
-    while g < local.n_groups:
-        last = min(g + piece, local.n_groups)
-        selfreg_sweep_lanes(lanes, g, last, x, look, margin, best)
+    for b in range(lanes.start, lanes.stop):
+        lanes.largest[b] = lanes.residual[b] = 0.0
+        if thorough:
+            lanes.leaving[b] = lanes.below[b] = 0.0
+    while g < n_groups:
+        last = min(g + piece, n_groups)
+        if look:
+            selfreg_sweep_looking(lanes, g, last, x, margin)
+        elif thorough:
+            selfreg_sweep_thoroughly(lanes, g, last, x, best)
+        else:
+            selfreg_sweep_values(lanes, g, last, x)
         g = last
-        if g < local.n_groups:
+        if g < n_groups:
             with gil:
                 PyErr_CheckSignals()
-    for b in range(lanes.stride):
+    for b in range(lanes.start, lanes.stop):
         largest = max(largest, lanes.largest[b])
     return largest
