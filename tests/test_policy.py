@@ -15,7 +15,7 @@ import selfreg
 import strategies
 from model_shapes import cyclic_model, layered_model, ring_model
 from selfreg._core import chooser
-from selfreg._core.chains import transient_system
+from selfreg._core.chains import Krylov, transient_system
 from selfreg.policy import expected_usage, usage_distribution, usage_distribution_from
 from selfreg.simulation import CHUNK, Simulation, simulate
 
@@ -119,6 +119,46 @@ def test_acyclic_layers_are_eliminated_without_fill() -> None:
     assert sorted(order) == list(range(mdp.n_states))
     assert system.U.nnz == mdp.n_states
     assert system.L.nnz == mdp.n_states + mdp.transitions["nohelp"].nnz
+
+
+def mixing_chain(n: int, leak: float) -> sp.csr_array:
+    """Transient, strongly connected: three successors each, all of it left with probability `leak` a step."""
+    random = np.random.default_rng(n)
+    row, column = np.repeat(np.arange(n), 3), random.integers(0, n, 3 * n)
+    column[::3] = (np.arange(n) + 1) % n
+    return sp.csr_array((np.full(3 * n, (1 - leak) / 3), (row, column)), shape=(n, n))
+
+
+@pytest.mark.parametrize("leak", [0.01, 1e-6])
+@pytest.mark.parametrize("trans", ["N", "T"])
+def test_large_components_are_solved_by_krylov_steps(leak: float, trans: str) -> None:
+    matrix = mixing_chain(400, leak)
+    system, order = transient_system(matrix)
+    assert isinstance(system, Krylov)
+    right = np.random.default_rng(0).random((400, 2))
+    right[:, 1] = 0.0
+    found = np.empty_like(right)
+    found[order] = system.solve(right[order], trans)
+    dense = np.eye(400) - matrix.toarray()
+    expected = np.linalg.solve(dense if trans == "N" else dense.T, right)
+    np.testing.assert_allclose(found, expected, rtol=1e-14 / leak)
+    assert "factors" not in vars(system)
+
+
+def test_chains_that_krylov_steps_do_not_solve_get_factors() -> None:
+    n = 3000
+    kept = 1 - 1e-4 * np.random.default_rng(0).random(n)
+    ring = sp.csr_array((kept, (np.arange(n), (np.arange(n) + 1) % n)), shape=(n, n))
+    system, order = transient_system(ring)
+    assert not isinstance(system, Krylov)
+    steps = np.empty(n)
+    steps[order] = system.solve(np.ones(n))
+    np.testing.assert_allclose(steps, 1 + ring @ steps, rtol=1e-12)
+    # One that was taken for its first right side, and fails for another.
+    right = np.zeros(n)
+    right[0] = 1.0
+    found = Krylov(ring).solve(right)
+    np.testing.assert_allclose(found, right + ring @ found, rtol=1e-12)
 
 
 def test_bad_arguments_of_usage() -> None:

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import breadth_first_order
 from scipy.sparse.linalg import SuperLU
 
 from selfreg import _validate
-from selfreg._core.chains import Powers, solve_transient, transient_system
+from selfreg._core.chains import Krylov, Powers, solve_transient, transient_system
 from selfreg._core.structure import strides
 from selfreg.mdp import InterventionMDP
 from selfreg.solve import Solution
@@ -219,7 +219,7 @@ class _Layer(NamedTuple):
     ended: npt.NDArray[np.bool_]
     waiting: Indices
     onward: sp.csr_array  # (waiting, n) rows of those that wait, self-loops eliminated
-    system: SuperLU | Powers | None  # solves with I - onward[:, waiting]; None where nothing waits
+    system: SuperLU | Powers | Krylov | None  # solves with I - onward[:, waiting]; None where nothing waits
 
 
 class _Layers:

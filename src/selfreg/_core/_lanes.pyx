@@ -44,14 +44,15 @@ cdef extern from "_lanes.h" nogil:
         double* below
         double* correction
     void selfreg_sweep_values(const selfreg_lanes* m, int64_t first, int64_t last, double* x) noexcept
-    void selfreg_sweep_thoroughly(const selfreg_lanes* m, int64_t first, int64_t last, double* x, int32_t* best) noexcept
+    void selfreg_sweep_thoroughly(const selfreg_lanes* m, int64_t first, int64_t last, double* x,
+                                  int32_t* best) noexcept
     void selfreg_sweep_looking(const selfreg_lanes* m, int64_t first, int64_t last, double* x, double margin) noexcept
     void selfreg_shift_lanes(const selfreg_lanes* m, double* x, int64_t n_groups) noexcept
 
 cdef enum:
     SUMS = 5                              # arrays of `selfreg_lanes` from `largest` on
     THOROUGH = 3                          # sweeps at first that find masses; then those that look do
-    LOOK = 4                              # sweeps after which rows that cannot matter are looked for, and after twice as many, ...
+    LOOK = 4                              # sweeps before rows that cannot matter are looked for; again after 8, 16, ...
     TRIAL = 8                             # sweeps between two looks at the speed
     MOST_SWEEPS = 100                     # that are still worth it; the layers one by one take 20 to 30 each
     MARGIN = 16                           # times the last change: so far under the best a row is left out
@@ -200,8 +201,8 @@ cdef void forget(Together* together) noexcept nogil:
 cdef int allocate(const Model* m, const Local* local, Together* out, Arrays* arrays) except -1 nogil:
     """All that `fill_*` write.
 
-    The second point begins on a cache line in what has lanes, the first one stands before it. Before all values there is
-    a row for reads that charges make void.
+    The second point begins on a cache line in what has lanes, the first one stands before it. Before all values there
+    is a row for reads that charges make void.
     """
     out.stride = SELFREG_WIDTH + (m.n_lattice + SELFREG_WIDTH - 2) // SELFREG_WIDTH * SELFREG_WIDTH
     arrays.entries, arrays.column, arrays.probability = local.inside, local.inner_group, local.inner_probability

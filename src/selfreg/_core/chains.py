@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,8 +20,10 @@ Mask = npt.NDArray[np.bool_]
 SMALL_COMPONENT = 32
 # States up to which a dense matrix is faster.
 DENSE = 64
-# Powers of a component's matrix to try before its factors; a chain whose mass leaves faster needs no more.
-MAX_POWERS = 2_000
+# Powers of a component's matrix to try first; a chain whose mass leaves faster needs no more.
+MAX_POWERS = 100
+# GMRES: steps between restarts, restarts, and how often what is left is solved for again.
+RESTART, RESTARTS, REFINEMENTS = 40, 5, 8
 
 
 class Powers(NamedTuple):
@@ -37,25 +40,72 @@ class Powers(NamedTuple):
         return result
 
 
-def transient_system(matrix: sp.csr_array) -> tuple[SuperLU | Powers, Indices]:
+class Krylov:
+    """Solves (I - matrix) x = right by GMRES, refined until rounding is all that lacks; by factors where that fails."""
+
+    def __init__(self, matrix: sp.csr_array) -> None:
+        self.system = sp.csr_array(sp.eye_array(matrix.shape[0]) - matrix)
+
+    def solve(self, right: Floats, trans: str = "N") -> Floats:
+        system = self.system if trans == "N" else sp.csr_array(self.system.T)
+        columns = []
+        for one in right.reshape(len(right), -1).T:
+            column = self._column(system, one)
+            if column is None:
+                return np.asarray(self.factors.solve(np.ascontiguousarray(right), trans))
+            columns.append(column)
+        return np.stack(columns, axis=1).reshape(right.shape)
+
+    @cached_property
+    def factors(self) -> SuperLU:
+        return _factors(self.system, "COLAMD")
+
+    def suits(self) -> bool:
+        """Whether it solves for the expected number of steps."""
+        return self._column(self.system, np.ones(self.system.shape[0])) is not None
+
+    def _column(self, system: sp.csr_array, right: Floats) -> Floats | None:
+        from scipy.sparse.linalg import gmres
+
+        result: Floats
+        result, left = np.zeros_like(right), right
+        for _ in range(REFINEMENTS):
+            step, failed = gmres(system, left, rtol=1e-8, restart=RESTART, maxiter=RESTARTS)
+            if failed:
+                return None
+            result = result + step
+            left = right - system @ result
+            if np.abs(left).max() <= 4 * np.finfo(np.float64).eps * max(np.abs(result).max(), np.abs(right).max()):
+                return result
+        return None
+
+
+def transient_system(matrix: sp.csr_array) -> tuple[SuperLU | Powers | Krylov, Indices]:
     """Solver of (I - matrix) x = right for a transient `matrix`, its states taken in the order returned with it.
 
     Where cycles are short, elimination in topological order (components as labelled by scipy, successors first) fills
-    nothing in. In large components, which often lose their mass fast and fill in badly, powers of the matrix are
-    tried first. The factors of an M-matrix are stable without pivoting, and the order decides about cost only.
+    nothing in. Large components often mix fast and fill in badly: powers of the matrix, then GMRES, are tried first.
+    The factors of an M-matrix are stable without pivoting, and the order decides about cost only.
     """
     # Not needed by models without cycles, and slow to import.
     from scipy.sparse.csgraph import connected_components
-    from scipy.sparse.linalg import splu
 
     _, label = connected_components(matrix, connection="strong")
     order = np.argsort(label, kind="stable")
     small = np.bincount(label).max() <= SMALL_COMPONENT
     matrix = matrix[order][:, order]
-    if not small and (terms := _powers_needed(matrix)) is not None:
-        return Powers(matrix, terms), order
-    system = sp.csc_array(sp.eye_array(len(order)) - matrix)
-    return splu(system, permc_spec="NATURAL" if small else "COLAMD", diag_pivot_thresh=0.0), order
+    if not small:
+        if (terms := _powers_needed(matrix)) is not None:
+            return Powers(matrix, terms), order
+        if (krylov := Krylov(matrix)).suits():
+            return krylov, order
+    return _factors(sp.eye_array(len(order)) - matrix, "NATURAL" if small else "COLAMD"), order
+
+
+def _factors(system: sp.csr_array, permutation: str) -> SuperLU:
+    from scipy.sparse.linalg import splu
+
+    return splu(sp.csc_array(system), permc_spec=permutation, diag_pivot_thresh=0.0)
 
 
 def _powers_needed(matrix: sp.csr_array) -> int | None:
