@@ -5,7 +5,7 @@ import numpy as np
 
 from libc.stdint cimport int8_t, int32_t, int64_t
 
-from selfreg._core._budget cimport Model, backup
+from selfreg._core._budget cimport Model, backup, lay_out
 
 
 def plan(
@@ -36,9 +36,9 @@ def plan(
     cdef int64_t[2] offset = [0, 1]
     cdef int64_t[3] affordable = [1, 1, width - 1]  # help (action 1), from budget 1 on
     cdef Model model
-    model.n_actions, model.n_lattice, model.n_runs = 2, width, 1
+    model.n_actions, model.slot = 2, NULL
     model.rows, model.columns, model.probabilities = row_parts, column_parts, probability_parts
-    model.offset, model.runs, model.slot = offset, affordable, NULL
     with nogil:
+        lay_out(&model, width, offset, affordable, 1)
         backup(&model, n, &value[0, 0], &policy[0])
     return np.asarray(value[n]), np.asarray(policy)

@@ -9,7 +9,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from selfreg._core._budget cimport Model, backup
+from selfreg._core._budget cimport Model, backup, lay_out
 from selfreg._core._graph cimport longest_paths, tarjan
 
 
@@ -73,8 +73,8 @@ def solve_models(
     cdef Model m
     cdef tuple model
     memset(&scratch, 0, sizeof(scratch))
-    m.n_actions, m.n_lattice, m.n_runs = n_actions, n_lattice, runs.shape[0]
-    m.offset, m.runs, m.slot = &offset[0], &runs[0, 0] if runs.shape[0] else NULL, NULL
+    m.n_actions, m.slot = n_actions, NULL
+    lay_out(&m, n_lattice, &offset[0], &runs[0, 0] if runs.shape[0] else NULL, runs.shape[0])
     m.rows = <const int64_t**> malloc(n_actions * sizeof(int64_t*))
     m.columns = <const int32_t**> malloc(n_actions * sizeof(int32_t*))
     m.probabilities = <const double**> malloc(n_actions * sizeof(double*))

@@ -1,6 +1,6 @@
 # For other Cython code: one exact backup of a state at every budget, without the GIL.
 #
-#     from selfreg._core._budget cimport Model, backup
+#     from selfreg._core._budget cimport Model, backup, lay_out
 #
 # compiles against an installed selfreg; the kernels themselves stay in selfreg's extension module.
 
@@ -21,6 +21,13 @@ cdef struct Model:
     const int64_t* offset                 # (actions,) how far an action moves down the flattened lattice
     const int64_t* runs                   # (runs, 3) action, start, length: affordable stretches of help types
     const int32_t* slot                   # (n,) place of a state's values, or NULL: its own index
+    int64_t head                          # point from which on all help is affordable, -1 where that is not soon
+    bint alone                            # no help is affordable before
+
+
+# Sets what is said of the lattice: offset, runs, head, alone.
+cdef void lay_out(Model* m, Py_ssize_t n_lattice, const int64_t* offset, const int64_t* runs, Py_ssize_t n_runs,
+                  ) noexcept nogil
 
 
 cdef void backup(const Model* m, int32_t s, value_t* value, int8_t* choice) noexcept nogil

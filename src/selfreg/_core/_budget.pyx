@@ -25,6 +25,16 @@ cdef extern from "_rows.h" nogil:
                                const double* probability, int64_t entries, int64_t stride, int64_t width,
                                const int32_t* slot) noexcept
 
+cdef extern from "_backup.h" nogil:
+    void selfreg_backup_double(double* out, int8_t* choice, const double* values, int64_t s, const int64_t** rows,
+                               const int32_t** columns, const double** probabilities, const int64_t* offset,
+                               const int64_t* runs, int64_t n_runs, int64_t head, int alone, int64_t stride,
+                               const int32_t* slot) noexcept
+    void selfreg_backup_float(float* out, int8_t* choice, const float* values, int64_t s, const int64_t** rows,
+                              const int32_t** columns, const double** probabilities, const int64_t* offset,
+                              const int64_t* runs, int64_t n_runs, int64_t head, int alone, int64_t stride,
+                              const int32_t* slot) noexcept
+
 cdef extern from "<time.h>" nogil:
     struct timespec:
         int64_t tv_sec
@@ -37,6 +47,7 @@ cdef extern from "<time.h>" nogil:
 cdef enum:
     WORTH_THREADS = 1 << 16
     PIECE = 1 << 19
+    HEAD = 4                              # points that some help is too dear for and that may be done one by one
     PAUSE = 8                             # levels on one thread after the first on which several were slower
 
 
@@ -64,8 +75,7 @@ def backup_levels(
     cdef Job job
     if terminal.shape[0] == 0:
         return
-    m.n_lattice, m.n_runs = value.shape[1], runs.shape[0]
-    m.offset, m.runs = &offset[0], &runs[0, 0] if runs.shape[0] else NULL
+    lay_out(&m, value.shape[1], &offset[0], &runs[0, 0] if runs.shape[0] else NULL, runs.shape[0])
     m.slot = &slot[0] if slot.shape[0] else NULL
     job.members, job.terminal, job.terminal_value = &members[0], &terminal[0], &terminal_value[0]
     job.policy = &policy[0, 0] if policy.shape[0] else NULL
@@ -109,6 +119,20 @@ cdef int point_at(Model* m, list indptr, list indices, list data) except -1:
         m.columns[a] = &index_view[0] if index_view.shape[0] else NULL
         m.probabilities[a] = &value_view[0] if value_view.shape[0] else NULL
     return 0
+
+
+cdef void lay_out(Model* m, Py_ssize_t n_lattice, const int64_t* offset, const int64_t* runs, Py_ssize_t n_runs,
+                  ) noexcept nogil:
+    """Let `m` look at the budget lattice; see `Model`."""
+    cdef Py_ssize_t r
+    m.n_lattice, m.offset, m.runs, m.n_runs = n_lattice, offset, runs, n_runs
+    m.head, m.alone = 0, True
+    for r in range(n_runs):
+        m.head = max(m.head, runs[3 * r + 1] if runs[3 * r + 1] + runs[3 * r + 2] == n_lattice else n_lattice)
+    for r in range(n_runs):
+        m.alone = m.alone and runs[3 * r + 1] == m.head
+    if m.head > HEAD:
+        m.head = -1
 
 
 cdef void release_model(Model* m) noexcept nogil:
@@ -188,6 +212,14 @@ cdef void backup(const Model* m, int32_t s, value_t* value, int8_t* choice) noex
     """
     cdef Py_ssize_t a, r, b
     cdef value_t* out = value + place(m, s) * m.n_lattice
+    if m.head >= 0:
+        if value_t is double:
+            selfreg_backup_double(out, choice, value, s, m.rows, m.columns, m.probabilities, m.offset, m.runs, m.n_runs,
+                                  m.head, m.alone, m.n_lattice, m.slot)
+        else:
+            selfreg_backup_float(out, choice, value, s, m.rows, m.columns, m.probabilities, m.offset, m.runs, m.n_runs,
+                                 m.head, m.alone, m.n_lattice, m.slot)
+        return
     expect(m, s, value, out)
     if choice != NULL:
         for b in range(m.n_lattice):

@@ -20,7 +20,7 @@ from libc.math cimport fabs
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 
-from selfreg._core._budget cimport Model, backup, point_at, release_model
+from selfreg._core._budget cimport Model, backup, lay_out, point_at, release_model
 from selfreg._core._lanes cimport Together, forget, sweep_together
 
 
@@ -70,8 +70,8 @@ def solve_components(
     cdef Scratch scratch
     if n == 0:
         return 0
-    m.n_lattice, m.n_runs, m.slot = value.shape[1], runs.shape[0], NULL
-    m.offset, m.runs = &offset[0], &runs[0, 0] if runs.shape[0] else NULL
+    m.slot = NULL
+    lay_out(&m, value.shape[1], &offset[0], &runs[0, 0] if runs.shape[0] else NULL, runs.shape[0])
     scratch.local = <int32_t*> malloc(n * sizeof(int32_t))
     scratch.steered = <uint8_t*> malloc(n * sizeof(uint8_t))
     try:

@@ -74,7 +74,9 @@ typedef int32_t selfreg_float_mask __attribute__((vector_size(64)));
 typedef int8_t selfreg_double_bytes __attribute__((vector_size(8), aligned(1), may_alias));
 typedef int8_t selfreg_float_bytes __attribute__((vector_size(16), aligned(1), may_alias));
 #define SELFREG_VECTORS(BLOCK, ...) BLOCK(__VA_ARGS__)
+#define SELFREG_HAS_VECTORS 1
 #else
+#define SELFREG_HAS_VECTORS 0
 #define SELFREG_VECTORS(BLOCK, ...)
 #endif
 
