@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from selfreg._extras import needs
 from selfreg.helper.examples import Votes
 from selfreg.helper.memory import tfidf_vectorizer
+from selfreg.helper.models import distinct
 from selfreg.prm.baselines import MOST_FEATURES, STRENGTHS
 from selfreg.prm.classifier import Examples, read_record, saved_folder
 from selfreg.prm.encoder import EncoderConfig, progress
@@ -100,9 +101,8 @@ class TfidfDecider:
     def decision_logits(self, texts: Sequence[str], budgets: NDArray[np.int64]) -> Floats:
         """Log-odds of the actions, float64 (n, n_actions)."""
         point = np.ravel_multi_index(tuple(budgets.T), tuple(top + 1 for top in self.limits))
-        place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        features = self._vectorizer.transform(list(place))
-        rows, result = np.array([place[text] for text in texts]), np.empty((len(texts), len(self.actions)))
+        different, rows = distinct(texts)
+        features, result = self._vectorizer.transform(different), np.empty((len(texts), len(self.actions)))
         for p in np.unique(point):
             at = point == p
             result[at] = features[rows[at]] @ self._weights[p].T + self._intercept[p]
