@@ -196,17 +196,21 @@ def test_damaged_folders_are_refused(helper: Helper, tmp_path: Path) -> None:
     weights, record = folder / ("weights.npz" if plain else "model.safetensors"), folder / "selfreg.json"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="cannot be loaded"):
+    with pytest.raises(ValueError, match=r"cannot be loaded|is damaged: weights\.npz"):
         Helper.load(folder)
     weights.unlink()
     (folder / "pytorch_model.bin").write_bytes(b"pickled")
-    with pytest.raises(ValueError, match="cannot be loaded" if plain else "pickled weights are refused"):
+    with pytest.raises(ValueError, match=r"weights\.npz" if plain else "pickled weights are refused"):
         Helper.load(folder)
     weights.write_bytes(whole)
     content = json.loads(record.read_text())
     for change, message in (({"form": "prose"}, "form 'prose'"), ({"schema": "selfreg.prm/1"}, "schema")):
         record.write_text(json.dumps(content | change))
         with pytest.raises(ValueError, match=message):
+            Helper.load(folder)
+    for key in ("limits", "actions", "costs", "split"):
+        record.write_text(json.dumps({name: value for name, value in content.items() if name != key}))
+        with pytest.raises(ValueError, match=f"lacks '{key}'|damaged: '{key}'"):
             Helper.load(folder)
     record.write_text("{")
     with pytest.raises(ValueError, match="damaged"):

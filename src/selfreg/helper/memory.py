@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from selfreg._extras import needs
 from selfreg.helper.labels import Labels
-from selfreg.prm.baselines import MOST_FEATURES, TOKEN
+from selfreg.prm.baselines import MOST_FEATURES, TOKEN, read_arrays
 
 Floats = NDArray[np.float64]
 
@@ -162,16 +162,15 @@ class Memory:
         """
         if not (folder / ARRAYS).is_file():
             return None
+        arrays = read_arrays(folder, ARRAYS)
         try:
             words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
-            with open(folder / ARRAYS, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
             vectorizer = tfidf_vectorizer(vocabulary=words["vocabulary"])
             vectorizer.idf_ = arrays["idf"]
             shape = len(words["texts"]), len(words["vocabulary"])
             rows = sp.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
             return cls(words["texts"], arrays["values"], arrays["visits"], vectorizer, rows)
-        except Exception as error:  # zip, JSON and array errors of many kinds
+        except Exception as error:  # JSON and array errors of many kinds
             raise ValueError(f"{str(folder)!r}: {ARRAYS} or {WORDS} is damaged: {error}") from error
 
 

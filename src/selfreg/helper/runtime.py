@@ -222,21 +222,15 @@ class Helper:
         form = read_record(folder, SCHEMA).get("form", FEATURES)
         if form not in FORMS:
             raise ValueError(f"{str(folder)!r} holds a helper of form {form!r}; expected one of {', '.join(FORMS)}")
-        classifier, record = FORMS[form].loaded(folder, SCHEMA, device)
-        costs = {action: tuple(cost) for action, cost in record["costs"].items()}
+        try:
+            model, record = FORMS[form].loaded(folder, SCHEMA, device)
+            costs = {action: tuple(cost) for action, cost in record["costs"].items()}
+            known = {name: record[name] for name in ("history", "figures", "split")}
+        except KeyError as error:
+            raise ValueError(f"{str(folder)!r} is damaged: its {RECORD} lacks {error}") from None
         thresholds = record.get("thresholds")
-        return cls(
-            classifier,
-            classifier.actions,
-            costs,
-            classifier.limits,
-            record["history"],
-            record["figures"],
-            record["split"],
-            None if thresholds is None else tuple(thresholds),
-            Memory.load(Path(folder)),
-            prm,
-        )
+        known["thresholds"] = None if thresholds is None else tuple(thresholds)
+        return cls(model, model.actions, costs, model.limits, **known, memory=Memory.load(Path(folder)), prm=prm)
 
     def with_prm(self, prm: PRM) -> Helper:
         """The same helper with `prm` attached."""
