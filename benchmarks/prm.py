@@ -181,13 +181,13 @@ def show_mint(folder: Path, encoder: str | None, seeds: int) -> None:
     part_table(found, [name for name in used if name not in ("constant", "step")], parts, "domain")
 
 
-def show_finetuned(folder: Path, encoder: str, seeds: int) -> None:
+def show_finetuned(folder: Path, encoder: str, seeds: int, epochs: int, tokens: int) -> None:
     """All weights of an encoder trained on MINT, beside the same encoder frozen; short, so that a CPU can do it."""
-    base = dataclasses.replace(CONFIG, model=encoder, max_tokens=128)
-    used = {"PRM fine-tuned": dataclasses.replace(base, epochs=2, batch_size=16)}
+    base = dataclasses.replace(CONFIG, model=encoder, max_tokens=tokens)
+    used = {"PRM fine-tuned": dataclasses.replace(base, epochs=epochs, batch_size=16)}
     used |= {kind: dataclasses.replace(base, kind=kind) for kind in ("embedding", "constant", "step", "tfidf")}
     found = results(mint(folder), used, seeds)
-    print(f"\nMINT, a fine-tuned encoder: 128 tokens, 2 epochs of batches of 16; {seeds} split(s)\n")
+    print(f"\nMINT, a fine-tuned encoder: {tokens} tokens, {epochs} epoch(s) of batches of 16; {seeds} split(s)\n")
     main_table(found, list(used))
 
 
@@ -238,6 +238,8 @@ def main(argv: Sequence[str] = ()) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the logs")
     parser.add_argument("--encoder", help="folder or hub id of a sentence encoder, for `embedding`")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2, help="of the fine-tuning")
+    parser.add_argument("--tokens", type=int, default=128, help="of a text, in the fine-tuning")
     parser.add_argument(
         "--only",
         help="finetune (of the encoder, on MINT) takes long, and comes only if asked for",
@@ -253,6 +255,6 @@ def main(argv: Sequence[str] = ()) -> None:
     if arguments.only == "finetune":
         if arguments.encoder is None:
             parser.error("--only finetune needs --encoder")
-        show_finetuned(arguments.data, arguments.encoder, arguments.seeds)
+        show_finetuned(arguments.data, arguments.encoder, arguments.seeds, arguments.epochs, arguments.tokens)
     if arguments.only in (None, "memory"):
         show_memory(arguments.data)

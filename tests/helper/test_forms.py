@@ -21,7 +21,7 @@ from transformers import (
 
 from helper_cases import NEEDED, QUICK, WORDS, rule_examples, state
 from selfreg.helper import Helper, HelperConfig, HelperExamples, Ledger, train_helper
-from selfreg.helper.models import BudgetInHead, DecisionWriter
+from selfreg.helper.models import BudgetInHead, BudgetInText, DecisionWriter
 from selfreg.prm.encoder import EncoderConfig, scratch
 from selfreg.prm.training import Training, cross_entropy
 
@@ -146,6 +146,21 @@ def test_heads_give_all_budgets_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> 
     assert passed == [1]
     for row, point in zip(together, (0, 5, 3), strict=True):
         np.testing.assert_allclose(row, raw[2 * point : 2 * point + 2], atol=1e-6)
+
+
+def test_equal_states_at_equal_budgets_pass_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = BudgetInText.made(("nohelp", "help"), (2,), ["red door"], QUICK)
+    passed: list[int] = []
+    logits = BudgetInText.logits
+    monkeypatch.setattr(
+        BudgetInText, "logits", lambda self, texts, more: passed.append(len(texts)) or logits(self, texts, more)
+    )
+    texts, budgets = ["red", "door", "red", "red", "door"], np.array([[1], [1], [2], [1], [1]])
+    together = model.decision_logits(texts, budgets)
+    assert passed == [3]
+    assert (together[[0, 1]] == together[[3, 4]]).all()
+    single = [model.decision_logits([text], budget[None])[0] for text, budget in zip(texts, budgets, strict=True)]
+    np.testing.assert_allclose(together, single, atol=1e-5)
 
 
 def test_restarts_keep_the_best() -> None:
