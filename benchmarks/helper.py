@@ -249,11 +249,12 @@ def tables(title: str, found: Sequence[Result], forms: Sequence[str]) -> None:
     share = np.mean([one.test.weights[one.test.decisions > 0].sum() / one.test.weights.sum() for one in first])
     print(f"\nThe plan asks in {share:.0%} of the test weight. Figures of the helpers, mean over splits:\n")
     figures = [name for name in first[0].figures if name.startswith(("recall", "falls", "value", "epochs"))]
-    print(f"| | {' | '.join(figures)} |")
-    print("| " + " | ".join(["---"] * (1 + len(figures))) + " |")
+    print(f"| | agreement, split by split | {' | '.join(figures)} |")
+    print("| " + " | ".join(["---"] * (2 + len(figures))) + " |")
     for name in names[: len(forms)]:
+        each = " ".join(f"{one.figures['agreement_weighted']:.3f}" for one in by_name[name])
         cells = [f"{np.mean([one.figures.get(key, np.nan) for one in by_name[name]]):.3f}" for key in figures]
-        print(f"| {name} | {' | '.join(cells)} |")
+        print(f"| {name} | {each} | {' | '.join(cells)} |")
 
 
 def show_spending(helpers: Sequence[tuple[Helper, Labels]]) -> None:
