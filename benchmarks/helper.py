@@ -253,7 +253,8 @@ def tables(title: str, found: Sequence[Result], forms: Sequence[str]) -> None:
     print("| " + " | ".join(["---"] * (2 + len(figures))) + " |")
     for name in names[: len(forms)]:
         each = " ".join(f"{one.figures['agreement_weighted']:.3f}" for one in by_name[name])
-        cells = [f"{np.mean([one.figures.get(key, np.nan) for one in by_name[name]]):.3f}" for key in figures]
+        known = [one.figures for one in by_name[name]]
+        cells = [f"{np.mean([one[key] for one in known]):.3f}" if key in known[0] else "" for key in figures]
         print(f"| {name} | {each} | {' | '.join(cells)} |")
 
 
