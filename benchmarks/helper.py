@@ -289,7 +289,7 @@ def main(argv: Sequence[str] = ()) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="splits of MINT")
     parser.add_argument("--forms", nargs="*", default=list(FORMS), choices=list(FORMS))
     parser.add_argument("--share", type=float, default=1.0, help="of states x budgets that text and sft learn from")
-    parser.add_argument("--keep", type=Path, help="folder for helpers; those in it are not trained again")
+    parser.add_argument("--keep", type=Path, help="folder of helpers that runs with the same options share")
     arguments = parser.parse_args(argv)
     if arguments.data is None and not arguments.runs:
         parser.error("give --data, --runs or both")
