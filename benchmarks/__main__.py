@@ -11,6 +11,7 @@ COMMANDS = (
     "pools",
     "prm",
     "helper",
+    "latency",
     "honesty",
     "sweep",
     "ingest",

@@ -1,4 +1,4 @@
-"""How well helpers learn the plan's decisions, on tasks held out from training; how long training and deciding take.
+"""How well helpers learn the plan's decisions, on tasks held out from training; what training and deciding take.
 
 `--data` is a folder with `mint/mint_core.jsonl.gz` (MINT's published runs, one episode a line, with the fields named in
 `ROLES`). `--runs` are run folders of `selfreg demo --seed 0`, `--seed 1`, ... A decision counts by |advantage|, what it
@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
-import resource
 import statistics
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from time import perf_counter, process_time
+from time import process_time
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -25,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import selfreg
+from benchmarks import latency
 from selfreg._bootstrap import Interval, bootstrap, interval
 from selfreg.data import read_trajectories
 from selfreg.estimate import Features, estimate_mdp, load_classes
@@ -33,7 +30,6 @@ from selfreg.helper import (
     HelperConfig,
     HelperExamples,
     Labels,
-    Ledger,
     calibrate,
     label,
     spending,
@@ -49,10 +45,24 @@ ROLES = {"task": "task_id", "outcome": "success", "intervention": "helper", "ste
 ROLES |= {"observation": "observation", "action": "action"}
 ACTOR, MINT_BUDGET, MINT_HISTORY = "gpt-3.5-turbo-0613", 5, 4
 CLASSES = Path(__file__).parents[1] / "examples" / "mint_classes.toml"
-STRENGTHS = (0.1, 1.0, 10.0)
 RESAMPLES = 1000
-DECISIONS = 400
-BASELINES = ("majority", "PRM threshold", "TF-IDF")
+BASELINES = ("majority", "PRM threshold")
+SECONDS = "cpu_seconds"
+PAIRED = ("text", "sft")
+
+TRAINED = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import torch, transformers, sklearn.linear_model
+from benchmarks import helper
+from benchmarks.prm import peak_memory
+torch.set_num_threads(1)
+case = helper.SETS[sys.argv[1]](Path(sys.argv[2]), 0)
+before = peak_memory()
+helper.train_helper(case.labels, replace(case.config, form=sys.argv[3], epochs=1))
+print(before, peak_memory())
+"""
 
 Ints = NDArray[np.int64]
 
@@ -94,6 +104,9 @@ def mint(folder: Path, seed: int) -> Case:
     return Case(labels, prm, HelperConfig(history=MINT_HISTORY, seed=seed, epochs=6, patience=2))
 
 
+SETS: dict[str, Callable[[Path, int], Case]] = {"BabyAI": babyai, "MINT": mint}
+
+
 def majority(case: Case, train: HelperExamples, validation: HelperExamples, test: HelperExamples) -> Ints:
     """At each budget the decision with the most weight in training."""
     return by_budget(test, lambda b: np.full(at(test, b).sum(), _most(train, b), dtype=np.int64))
@@ -117,32 +130,6 @@ def prm_threshold(case: Case, train: HelperExamples, validation: HelperExamples,
     return by_budget(test, decide)
 
 
-def tfidf(case: Case, train: HelperExamples, validation: HelperExamples, test: HelperExamples) -> Ints:
-    """At each budget logistic regression on words, marks and pairs of them; its penalty by validation tasks."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]", max_features=50_000)
-    words.fit(list(dict.fromkeys(train.texts)))
-
-    def decide(b: int) -> Ints:
-        parts = [part.at(at(part, b)) for part in (train, validation, test)]
-        if len(set(parts[0].decisions[parts[0].weights > 0].tolist())) < 2:
-            return np.full(len(parts[2].texts), _most(train, b), dtype=np.int64)
-        x = [words.transform(part.texts) for part in parts]
-        best: tuple[float, Any] | None = None
-        for strength in STRENGTHS:
-            model = LogisticRegression(C=strength, max_iter=500)
-            model.fit(x[0], parts[0].decisions, sample_weight=parts[0].weights / parts[0].weights.mean())
-            gain = float(parts[1].weights[model.predict(x[1]) == parts[1].decisions].sum())
-            if best is None or gain > best[0]:
-                best = gain, model
-        assert best is not None
-        return np.asarray(best[1].predict(x[2]), dtype=np.int64)
-
-    return by_budget(test, decide)
-
-
 def at(examples: HelperExamples, budget: int) -> NDArray[np.bool_]:
     """Which examples are at a budget."""
     return np.asarray(examples.budgets[:, 0] == budget)
@@ -161,24 +148,61 @@ def _most(train: HelperExamples, budget: int) -> int:
     return int(np.bincount(train.decisions[chosen], train.weights[chosen]).argmax())
 
 
-def contest(case: Case, seed: int, forms: Sequence[str]) -> tuple[list[Result], dict[str, Helper]]:
+def contest(
+    case: Case, seed: int, forms: Sequence[str], share: float, kept: Path | None
+) -> tuple[list[Result], dict[str, Helper]]:
     """Every form of helper and every baseline on one split."""
     examples = case.labels.examples(case.config.history)
     split = split_tasks(examples.tasks, case.config)
     train, validation, test = (examples.of(split[name]) for name in ("train", "validation", "test"))
-    found, helpers = [], {}
+    found, helpers = [], dict[str, Helper]()
     for form in forms:
-        begin = perf_counter()
-        helper = train_helper(case.labels, dataclasses.replace(case.config, form=form))
-        seconds, helpers[form] = perf_counter() - begin, helper
+        config = dataclasses.replace(case.config, form=form)
+        helper = trained(case.labels, config, share, None if kept is None else kept / f"{form}-{seed}")
+        if helper.memory is None and helpers:  # what is remembered does not depend on the form
+            helper = dataclasses.replace(helper, memory=next(iter(helpers.values())).memory)
+        helpers[form] = helper
+        if helper.split != split:
+            raise SystemExit(f"{kept}/{form}-{seed} is of other data")
         hit = helper.choices(test.texts, test.budgets) == test.decisions
-        found.append(Result(f"helper, {form}", seed, test, hit, seconds, helper.figures))
-        print(f"  {form}, split {seed}: {seconds:.0f} s", file=sys.stderr, flush=True)
-    for name, rule in zip(BASELINES, (majority, prm_threshold, tfidf), strict=True):
-        begin = perf_counter()
+        found.append(Result(f"helper, {form}", seed, test, hit, helper.figures[SECONDS], helper.figures))
+        print(f"  {form}, split {seed}: {helper.figures[SECONDS]:.0f} s", file=sys.stderr, flush=True)
+    for name, rule in zip(BASELINES, (majority, prm_threshold), strict=True):
+        begin = process_time()
         hit = rule(case, train, validation, test) == test.decisions
-        found.append(Result(name, seed, test, hit, perf_counter() - begin))
+        found.append(Result(name, seed, test, hit, process_time() - begin))
     return found, helpers
+
+
+def trained(labels: Labels, config: HelperConfig, share: float, folder: Path | None) -> Helper:
+    """A helper, its CPU seconds of training among its figures; from `folder` where an earlier run put it.
+
+    Forms that read the budget as text see `share` of the pairs of state and budget.
+    """
+    if folder is not None and folder.exists():
+        return Helper.load(folder)
+    begin = process_time()
+    if config.form in PAIRED and share < 1:
+        helper = train_helper(
+            sampled(labels.examples(config.history), share, config), config, costs=labels.model.mdp.costs
+        )
+    else:
+        helper = train_helper(labels, config)
+    helper = dataclasses.replace(helper, figures=helper.figures | {SECONDS: process_time() - begin})
+    if folder is not None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        helper.save(folder)
+    return helper
+
+
+def sampled(examples: HelperExamples, share: float, config: HelperConfig) -> HelperExamples:
+    """Weight 0 for all but `share` of the pairs of text and budget of training tasks."""
+    pairs = list(zip(examples.texts, examples.budgets[:, 0].tolist(), strict=True))
+    every = sorted(set(pairs))
+    kept = dict(zip(every, np.random.default_rng(config.seed).random(len(every)) < share, strict=True))
+    train = set(split_tasks(examples.tasks, config)["train"])
+    used = [task not in train or kept[pair] for task, pair in zip(examples.tasks, pairs, strict=True)]
+    return dataclasses.replace(examples, weights=examples.weights * used)
 
 
 def agreement(found: Sequence[Result], other: Sequence[Result] = (), budget: int | None = None) -> Interval:
@@ -216,7 +240,7 @@ def tables(title: str, found: Sequence[Result], forms: Sequence[str]) -> None:
     budgets = np.unique(first[0].test.budgets[:, 0]).tolist()
     tasks = len({task for one in first for task in one.test.tasks})
     print(f"\n{title}: weighted agreement with the plan on test tasks, {splits} splits, {tasks} tasks in all\n")
-    print(f"| | all budgets | {names[0]} less this | {' | '.join(f'budget {b}' for b in budgets)} | training, s |")
+    print(f"| | all budgets | {names[0]} less this | {' | '.join(f'budget {b}' for b in budgets)} | training, CPU s |")
     print("| " + " | ".join(["---"] * (4 + len(budgets))) + " |")
     for name, chosen in by_name.items():
         less = "" if name == names[0] else shown(agreement(first, chosen))
@@ -225,11 +249,13 @@ def tables(title: str, found: Sequence[Result], forms: Sequence[str]) -> None:
     share = np.mean([one.test.weights[one.test.decisions > 0].sum() / one.test.weights.sum() for one in first])
     print(f"\nThe plan asks in {share:.0%} of the test weight. Figures of the helpers, mean over splits:\n")
     figures = [name for name in first[0].figures if name.startswith(("recall", "falls", "value", "epochs"))]
-    print(f"| | {' | '.join(figures)} |")
-    print("| " + " | ".join(["---"] * (1 + len(figures))) + " |")
+    print(f"| | agreement, split by split | {' | '.join(figures)} |")
+    print("| " + " | ".join(["---"] * (2 + len(figures))) + " |")
     for name in names[: len(forms)]:
-        cells = [f"{np.mean([one.figures.get(key, np.nan) for one in by_name[name]]):.3f}" for key in figures]
-        print(f"| {name} | {' | '.join(cells)} |")
+        each = " ".join(f"{one.figures['agreement_weighted']:.3f}" for one in by_name[name])
+        known = [one.figures for one in by_name[name]]
+        cells = [f"{np.mean([one[key] for one in known]):.3f}" if key in known[0] else "" for key in figures]
+        print(f"| {name} | {each} | {' | '.join(cells)} |")
 
 
 def show_spending(helpers: Sequence[tuple[Helper, Labels]]) -> None:
@@ -246,68 +272,13 @@ def show_spending(helpers: Sequence[tuple[Helper, Labels]]) -> None:
         print(f"| {name} | {' | '.join(f'{value:.2f}' for value in row[1:])} |")
 
 
-TIMED = """
-import sys
-import torch, transformers, sklearn.feature_extraction.text
-import selfreg
-from selfreg.helper import Helper
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096
-torch.set_num_threads(1)
-before = resident()
-helper = Helper.load(sys.argv[1])
-helper.decide(["warm up"], selfreg.Ledger(1))
-print(before, resident())
-"""
-
-
-def show_latency(helpers: dict[str, Helper], texts: Sequence[str]) -> None:
-    """Time of one decision on one CPU thread, with reasons and without, and the memory of a process that decides."""
-    import torch
-
-    torch.set_num_threads(1)
-    print(f"\nOne decision on one CPU thread, {DECISIONS} states, and the memory it takes beside Python and torch\n")
-    head = ["", "parameters", "p50, ms", "p95, ms", "p50 of CPU time, ms", "p50 without reasons, ms"]
-    head += ["p50, ledger in a file, ms", "memory, MB"]
-    print(f"| {' | '.join(head)} | folder, MB |")
-    print("| " + " | ".join(["---"] * (len(head) + 1)) + " |")
-    for form, helper in helpers.items():
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "helper"
-            helper.save(path)
-            size = sum(p.stat().st_size for p in path.iterdir()) / 1e6
-            before, after = map(int, _run(TIMED, str(path)).split())
-            plain = dataclasses.replace(helper, memory=None)
-            top = int(helper.limits[0])
-            file = selfreg.SQLiteLedger(Path(folder) / "ledger", top)
-            cases = [(helper, Ledger(top)), (plain, Ledger(top)), (helper, file)]
-            times: list[list[float]] = [[] for _ in cases]
-            busy: list[float] = []
-            for text in texts[:DECISIONS]:
-                for spent, (one, ledger) in zip(times, cases, strict=True):  # in turn: all meet the same machine
-                    begin, worked = perf_counter(), process_time()
-                    one.decide([text], ledger)
-                    spent.append(1e3 * (perf_counter() - begin))
-                    busy += [1e3 * (process_time() - worked)] if ledger is cases[0][1] else []
-        middle = [statistics.median(spent) for spent in times]
-        model: Any = helper.classifier
-        weights = [p.numel() for p in model._model.parameters()] if form != "tfidf" else [model._weights.size]
-        count = sum(weights)
-        cells = [
-            f"{count:,}",
-            f"{middle[0]:.2f}",
-            f"{np.quantile(times[0], 0.95):.2f}",
-            f"{statistics.median(busy):.2f}",
-        ]
-        cells += [f"{middle[1]:.2f}", f"{middle[2]:.2f}", f"{(after - before) / 1e6:.0f} beside {before / 1e6:.0f}"]
-        print(f"| {form} | {' | '.join(cells)} | {size:.1f} |")
-
-
-def _run(code: str, *arguments: str) -> str:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+def show_memory(title: str, source: Path, forms: Sequence[str]) -> None:
+    """Peak memory of a program that trains one helper, whatever the number of epochs."""
+    print("\nPeak memory of a training in a process of its own, and of the same before it trains, MB\n")
+    print("| | training | before |\n| --- | --- | --- |")
+    for form in forms:
+        before, after = map(float, latency.run(TRAINED, title, str(source), form).split())
+        print(f"| {form} | {after:.0f} | {before:.0f} |", flush=True)
 
 
 def main(argv: Sequence[str] = ()) -> None:
@@ -317,24 +288,27 @@ def main(argv: Sequence[str] = ()) -> None:
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="run folders of the demo, one a seed")
     parser.add_argument("--seeds", type=int, default=3, help="splits of MINT")
     parser.add_argument("--forms", nargs="*", default=list(FORMS), choices=list(FORMS))
+    parser.add_argument("--share", type=float, default=1.0, help="of states x budgets that text and sft learn from")
+    parser.add_argument("--keep", type=Path, help="folder of helpers that runs with the same options share")
     arguments = parser.parse_args(argv)
     if arguments.data is None and not arguments.runs:
         parser.error("give --data, --runs or both")
-    sets: dict[str, list[Callable[[], Case]]] = {}
-    if arguments.runs:
-        sets["BabyAI"] = [lambda folder=folder, i=i: babyai(folder, i) for i, folder in enumerate(arguments.runs)]  # type: ignore[misc]
-    if arguments.data is not None:
-        sets["MINT"] = [lambda i=i: mint(arguments.data, i) for i in range(arguments.seeds)]  # type: ignore[misc]
-    for title, cases in sets.items():
+    sources = {"BabyAI": arguments.runs}
+    sources["MINT"] = [] if arguments.data is None else [arguments.data] * arguments.seeds
+    for title, folders in sources.items():
+        if not folders:
+            continue
         found: list[Result] = []
         last: dict[str, Helper] = {}
         paired: list[tuple[Helper, Labels]] = []
-        for seed, make in enumerate(cases):
-            case = make()
-            results, last = contest(case, seed, arguments.forms)
+        for seed, folder in enumerate(folders):
+            case = SETS[title](folder, seed)
+            results, last = contest(
+                case, seed, arguments.forms, arguments.share, arguments.keep and arguments.keep / title
+            )
             found += results
             paired.append((last[arguments.forms[0]], case.labels))
         tables(title, found, arguments.forms)
         show_spending(paired)
-        show_latency(last, list(dict.fromkeys(found[-1].test.texts)))
-    print(f"\npeak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+        latency.show(last, list(dict.fromkeys(found[-1].test.texts)))
+        show_memory(title, folders[0], arguments.forms)

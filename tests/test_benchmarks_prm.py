@@ -9,6 +9,7 @@ import json
 import numpy as np
 import pytest
 
+import made
 from benchmarks import prm as benchmark
 from selfreg.prm import auroc, brier
 from selfreg.prm.visits import Visits
@@ -52,6 +53,16 @@ def test_tables(folder, capsys, monkeypatch) -> None:
     assert all(float(row[1].split()[0]) > 0.7 for row in rows)
     assert {row[0] for row in rows} == {"| tfidf"}
     assert "| b | " in printed
+
+
+def test_a_fine_tuned_encoder(folder, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(benchmark, "CONFIG", dataclasses.replace(benchmark.CONFIG, learning_rate=3e-3))
+    monkeypatch.setattr(benchmark, "RESAMPLES", 20)
+    encoder = str(made.pretrained_folder("bert", tmp_path / "bert"))
+    benchmark.main(["--data", str(folder), "--seeds", "1", "--only", "finetune", "--encoder", encoder])
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if " | " in line]
+    area = {row[0]: float(row[1].split()[0]) for row in rows if row[0] in ("| PRM fine-tuned", "| constant")}
+    assert area["| PRM fine-tuned"] > area["| constant"] == 0.5
 
 
 def test_figures_are_means_over_splits(folder) -> None:

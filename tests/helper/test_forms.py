@@ -21,7 +21,7 @@ from transformers import (
 
 from helper_cases import NEEDED, QUICK, WORDS, rule_examples, state
 from selfreg.helper import Helper, HelperConfig, HelperExamples, Ledger, train_helper
-from selfreg.helper.models import BudgetInHead, DecisionWriter
+from selfreg.helper.models import BudgetInHead, BudgetInText, DecisionWriter
 from selfreg.prm.encoder import EncoderConfig, scratch
 from selfreg.prm.training import Training, cross_entropy
 
@@ -148,6 +148,21 @@ def test_heads_give_all_budgets_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> 
         np.testing.assert_allclose(row, raw[2 * point : 2 * point + 2], atol=1e-6)
 
 
+def test_equal_states_at_equal_budgets_pass_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = BudgetInText.made(("nohelp", "help"), (2,), ["red door"], QUICK)
+    passed: list[int] = []
+    logits = BudgetInText.logits
+    monkeypatch.setattr(
+        BudgetInText, "logits", lambda self, texts, more: passed.append(len(texts)) or logits(self, texts, more)
+    )
+    texts, budgets = ["red", "door", "red", "red", "door"], np.array([[1], [1], [2], [1], [1]])
+    together = model.decision_logits(texts, budgets)
+    assert passed == [3]
+    assert (together[[0, 1]] == together[[3, 4]]).all()
+    single = [model.decision_logits([text], budget[None])[0] for text, budget in zip(texts, budgets, strict=True)]
+    np.testing.assert_allclose(together, single, atol=1e-5)
+
+
 def test_restarts_keep_the_best() -> None:
     examples = rule_examples(100)
     quick = replace(QUICK, epochs=1)
@@ -196,17 +211,21 @@ def test_damaged_folders_are_refused(helper: Helper, tmp_path: Path) -> None:
     weights, record = folder / ("weights.npz" if plain else "model.safetensors"), folder / "selfreg.json"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="cannot be loaded"):
+    with pytest.raises(ValueError, match=r"cannot be loaded|is damaged: weights\.npz"):
         Helper.load(folder)
     weights.unlink()
     (folder / "pytorch_model.bin").write_bytes(b"pickled")
-    with pytest.raises(ValueError, match="cannot be loaded" if plain else "pickled weights are refused"):
+    with pytest.raises(ValueError, match=r"weights\.npz" if plain else "pickled weights are refused"):
         Helper.load(folder)
     weights.write_bytes(whole)
     content = json.loads(record.read_text())
     for change, message in (({"form": "prose"}, "form 'prose'"), ({"schema": "selfreg.prm/1"}, "schema")):
         record.write_text(json.dumps(content | change))
         with pytest.raises(ValueError, match=message):
+            Helper.load(folder)
+    for key in ("limits", "actions", "costs", "split"):
+        record.write_text(json.dumps({name: value for name, value in content.items() if name != key}))
+        with pytest.raises(ValueError, match=f"lacks '{key}'|damaged: '{key}'"):
             Helper.load(folder)
     record.write_text("{")
     with pytest.raises(ValueError, match="damaged"):

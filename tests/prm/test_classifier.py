@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, GPT2Config, GPT2ForSequenceClassification
 
+import made
 from selfreg.prm import EncoderConfig, TextClassifier, auroc
 from selfreg.prm.classifier import Examples, split_tasks
 from selfreg.prm.tokens import Tokens
@@ -69,6 +70,21 @@ def test_scores_do_not_depend_on_the_company(trained: TextClassifier) -> None:
     alone = np.concatenate([trained.logits([text]) for text in texts])
     np.testing.assert_allclose(alone, together, atol=1e-5)
     assert trained.logits([]).shape == (0, 1)
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "llama"])
+def test_one_text_has_the_tokens_that_it_has_in_a_batch(kind: str, tmp_path: Path) -> None:
+    """A tokenizer that was saved with padding and truncation too."""
+    tokenizer = AutoTokenizer.from_pretrained(made.pretrained_folder(kind, tmp_path))
+    tokenizer.backend_tokenizer.enable_padding(length=9)
+    tokenizer.backend_tokenizer.enable_truncation(4)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    tokens = Tokens(tokenizer, 32)
+    special = tokenizer.eos_token or tokenizer.sep_token
+    texts = ["red door", "", "green " * 50, "\x00 \ud7ff ☃ 12", f"near {special} far"]
+    for prefixes in (None, ["budget 2 |"] * len(texts)):
+        single = [tokens.encode([text], prefixes and prefixes[:1])[0] for text in texts]
+        assert single == tokens.encode(texts, prefixes)
 
 
 def test_one_str_is_no_sequence_of_texts(trained: TextClassifier) -> None:

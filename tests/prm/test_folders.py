@@ -50,10 +50,18 @@ def test_the_folder_is_standard(saved: Path) -> None:
     assert not any(path.suffix in (".bin", ".pt", ".pkl") for path in saved.iterdir())
 
 
-@pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json", "selfreg.json"])
-def test_a_part_is_missing(folder: Path, missing: str) -> None:
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("config.json", r"config\.json"),
+        ("model.safetensors", r"\*\.safetensors"),
+        ("tokenizer.json", "tokenizer"),
+        ("selfreg.json", r"selfreg\.json"),
+    ],
+)
+def test_a_part_is_missing(folder: Path, missing: str, said: str) -> None:
     (folder / missing).unlink()
-    with pytest.raises(ValueError, match="prm'"):
+    with pytest.raises(ValueError, match=f"prm' holds no {said}"):
         PRM.load(folder)
 
 

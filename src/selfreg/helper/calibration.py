@@ -63,6 +63,30 @@ def calibrate(helper: Helper, labels: Labels, budget: int | Sequence[int] | None
     ------
     ValueError
         The labels hold no validation task of the helper, or are of other actions, costs or budgets.
+
+    Examples
+    --------
+    Help saves red states and spoils green ones, and half of the states are red. A helper that always asks spends too
+    much.
+
+    >>> from dataclasses import replace
+    >>> import selfreg
+    >>> from selfreg.data import Step, Trajectory
+    >>> from selfreg.estimate import Features, estimate_mdp
+    >>> from selfreg.helper import HelperConfig, calibrate, label, spending, train_helper
+    >>> rows = [("red", None, 0.0), ("red", "help", 1.0), ("green", None, 1.0), ("green", "help", 0.0)]
+    >>> logs = [
+    ...     Trajectory(f"task {i}", f"{i}/{k}", won, (Step(f"{light} light", intervention=who),))
+    ...     for i in range(12)
+    ...     for k, (light, who, won) in enumerate(rows)
+    ... ]
+    >>> model = estimate_mdp(logs, Features(["class"], {"red": "red", "green": "green"}))
+    >>> labels = label(logs, model, selfreg.solve(model.mdp, 1))
+    >>> helper = train_helper(labels, HelperConfig(form="tfidf"))
+    >>> eager = replace(helper, thresholds=(0.0, 0.0))
+    >>> calibrated = calibrate(eager, labels)
+    >>> [spending(one, labels).helper[1, 0].item() for one in (eager, calibrated)]
+    [1.0, 0.5]
     """
     top = helper.limits if budget is None else tuple(np.atleast_1d(budget).tolist())
     if len(top) != len(helper.limits) or any(
@@ -99,10 +123,33 @@ def spending(helper: Helper, labels: Labels, part: str = "test") -> Spending:
     labels : Labels
     part : {"test", "validation", "train"}
 
+    Returns
+    -------
+    Spending
+
     Raises
     ------
     ValueError
         As for `calibrate`.
+
+    Examples
+    --------
+    >>> import selfreg
+    >>> from selfreg.data import Step, Trajectory
+    >>> from selfreg.estimate import Features, estimate_mdp
+    >>> from selfreg.helper import HelperConfig, label, spending, train_helper
+    >>> rows = [("red", None, 0.0), ("red", "help", 1.0), ("green", None, 1.0), ("green", "help", 0.0)]
+    >>> logs = [
+    ...     Trajectory(f"task {i}", f"{i}/{k}", won, (Step(f"{light} light", intervention=who),))
+    ...     for i in range(12)
+    ...     for k, (light, who, won) in enumerate(rows)
+    ... ]
+    >>> model = estimate_mdp(logs, Features(["class"], {"red": "red", "green": "green"}))
+    >>> labels = label(logs, model, selfreg.solve(model.mdp, 1))
+    >>> helper = train_helper(labels, HelperConfig(form="tfidf"))
+    >>> found = spending(helper, labels)
+    >>> found.budgets.tolist(), found.helper.tolist(), found.plan.tolist()
+    ([[0], [1]], [[0.0], [0.5]], [[0.0], [0.5]])
     """
     states = _States.of(helper, labels, part)
     points = lattice(helper.limits)

@@ -53,6 +53,23 @@ class HelperExamples:
         Budgets or decisions are not of an integer type.
     ValueError
         Naming the field, and the first entry, that is wrong.
+
+    Examples
+    --------
+    The rule of a state, decided at two budgets; with budget 0 nothing can be asked for.
+
+    >>> import numpy as np
+    >>> from selfreg.helper import HelperExamples
+    >>> examples = HelperExamples(
+    ...     texts=["red light", "red light"],
+    ...     budgets=np.array([[0], [1]]),
+    ...     decisions=np.array([0, 1]),
+    ...     weights=np.array([0.0, 0.8]),
+    ...     tasks=["task 1", "task 1"],
+    ...     actions=("nohelp", "help"),
+    ... )
+    >>> examples.at(examples.weights > 0).decisions.tolist()
+    [1]
     """
 
     texts: list[str]

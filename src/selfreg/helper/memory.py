@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from selfreg._extras import needs
 from selfreg.helper.labels import Labels
-from selfreg.prm.baselines import MOST_FEATURES, TOKEN
+from selfreg.prm.baselines import MOST_FEATURES, TOKEN, read_arrays
 
 Floats = NDArray[np.float64]
 
@@ -103,19 +103,19 @@ class Memory:
         words: Callable[[str], list[str]] = self.vectorizer.build_analyzer()
         return words
 
-    def vector(self, text: str) -> Floats:
-        """TF-IDF of a text, float64 (n_words,): the vectorizer's, without the checks that take most of its time."""
+    def vector(self, text: str) -> NDArray[np.float32]:
+        """TF-IDF of a text, float32 (n_words,): the vectorizer's, without the checks that take most of its time."""
         known = self.vectorizer.vocabulary_
         places = [known[word] for word in self._analyze(text) if word in known]
         words, count = np.unique(np.array(places, dtype=np.int64), return_counts=True)
-        result = np.zeros(len(known))
+        result = np.zeros(len(known), dtype=self.rows.dtype)  # of one type with the rows, which are else converted
         result[words] = (1 + np.log(count)) * self.vectorizer.idf_[words]
         length = np.linalg.norm(result)
         return result / length if length else result
 
     def nearest(self, texts: Sequence[str], k: int = NEIGHBOURS) -> tuple[NDArray[np.int64], Floats]:
         """Indices and similarities of the `k` nearest states, (n, k) each; the first ones where several are as near."""
-        likeness = np.array([self.rows @ self.vector(text) for text in texts]).reshape(len(texts), -1)
+        likeness = np.array([self.rows @ self.vector(text) for text in texts], dtype=np.float64).reshape(len(texts), -1)
         k = min(k, len(self.texts))
         found = np.empty((len(likeness), k), dtype=np.int64)
         for row, like in zip(found, likeness, strict=True):
@@ -162,16 +162,15 @@ class Memory:
         """
         if not (folder / ARRAYS).is_file():
             return None
+        arrays = read_arrays(folder, ARRAYS)
         try:
             words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
-            with open(folder / ARRAYS, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
             vectorizer = tfidf_vectorizer(vocabulary=words["vocabulary"])
             vectorizer.idf_ = arrays["idf"]
             shape = len(words["texts"]), len(words["vocabulary"])
             rows = sp.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
             return cls(words["texts"], arrays["values"], arrays["visits"], vectorizer, rows)
-        except Exception as error:  # zip, JSON and array errors of many kinds
+        except Exception as error:  # JSON and array errors of many kinds
             raise ValueError(f"{str(folder)!r}: {ARRAYS} or {WORDS} is damaged: {error}") from error
 
 

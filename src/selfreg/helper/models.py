@@ -12,7 +12,7 @@ import inspect
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 
 FEATURES, TEXT, SFT = "features", "text", "sft"
 MOST_HEADS = 4096
@@ -81,8 +82,9 @@ class _Decider(TextClassifier):
         return Examples([votes.texts[i] for i in n], weights / total[:, None], total, prefixes)
 
     def decision_logits(self, texts: Sequence[str], budgets: NDArray[np.int64]) -> Floats:
-        """Log-odds of the actions, float64 (n, n_actions)."""
-        return self.logits(texts, budget_prefixes(budgets))
+        """Log-odds of the actions, float64 (n, n_actions); each distinct text and budget passes the model once."""
+        pairs, rows = distinct(list(zip(budget_prefixes(budgets), texts, strict=True)))
+        return self.logits([text for _, text in pairs], [prefix for prefix, _ in pairs])[rows]
 
 
 class BudgetInText(_Decider):
@@ -117,14 +119,14 @@ class BudgetInHead(_Decider):
         """Log-odds of the actions, float64 (n, n_actions); each distinct text passes the model once."""
         import torch
 
-        place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        encoded = self._encode(list(place), None)
-        grid = np.empty((len(place), len(self.actions), len(lattice(self.limits))))
+        different, rows = distinct(texts)
+        encoded = self._encode(different, None)
+        grid = np.empty((len(different), len(self.actions), len(lattice(self.limits))))
         with torch.inference_mode():
             for chosen in by_length(encoded):
                 grid[chosen] = self._forward([encoded[i] for i in chosen]).double().cpu().numpy()
         point = np.ravel_multi_index(tuple(budgets.T), tuple(top + 1 for top in self.limits))
-        return grid[[place[text] for text in texts], :, point]
+        return grid[rows, :, point]
 
     def _forward(self, encoded: Sequence[Encoded]) -> torch.Tensor:
         """Logits, shape (n, n_actions, n_points)."""
@@ -215,6 +217,12 @@ class DecisionWriter(_Decider):
 def lattice(limits: Sequence[int]) -> NDArray[np.int64]:
     """All budgets up to `limits`, int64 (n_points, m), in C order."""
     return np.indices([top + 1 for top in limits]).reshape(len(limits), -1).T.astype(np.int64)
+
+
+def distinct(values: Sequence[T]) -> tuple[list[T], NDArray[np.int64]]:
+    """The distinct values in order of appearance, and the place of each value among them, int64 (n,)."""
+    place = {value: i for i, value in enumerate(dict.fromkeys(values))}
+    return list(place), np.array([place[value] for value in values], dtype=np.int64)
 
 
 def budget_prefixes(budgets: NDArray[np.int64]) -> list[str]:

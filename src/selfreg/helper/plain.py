@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from selfreg._extras import needs
 from selfreg.helper.examples import Votes
 from selfreg.helper.memory import tfidf_vectorizer
-from selfreg.prm.baselines import MOST_FEATURES, STRENGTHS
+from selfreg.helper.models import distinct
+from selfreg.prm.baselines import MOST_FEATURES, STRENGTHS, WEIGHTS, read_arrays
 from selfreg.prm.classifier import Examples, read_record, saved_folder
 from selfreg.prm.encoder import EncoderConfig, progress
 
 Floats = NDArray[np.float64]
 
-WEIGHTS = "weights.npz"
 # Log-odds of a budget's only decision.
 CERTAIN = 10.0
 
@@ -100,9 +100,8 @@ class TfidfDecider:
     def decision_logits(self, texts: Sequence[str], budgets: NDArray[np.int64]) -> Floats:
         """Log-odds of the actions, float64 (n, n_actions)."""
         point = np.ravel_multi_index(tuple(budgets.T), tuple(top + 1 for top in self.limits))
-        place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        features = self._vectorizer.transform(list(place))
-        rows, result = np.array([place[text] for text in texts]), np.empty((len(texts), len(self.actions)))
+        different, rows = distinct(texts)
+        features, result = self._vectorizer.transform(different), np.empty((len(texts), len(self.actions)))
         for p in np.unique(point):
             at = point == p
             result[at] = features[rows[at]] @ self._weights[p].T + self._intercept[p]
@@ -126,14 +125,13 @@ class TfidfDecider:
             The folder is damaged.
         """
         record = read_record(folder, schema)
+        arrays = read_arrays(Path(folder))
         try:
-            with open(Path(folder) / WEIGHTS, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in ("weights", "intercept", "idf")}
             vectorizer = tfidf_vectorizer(vocabulary=record.pop("vocabulary"))
             vectorizer.idf_ = arrays["idf"]
             vectorizer._validate_vocabulary()  # sets vocabulary_, which `transform` would do later
             model = cls(record["actions"], record["limits"], vectorizer)
-        except Exception as error:  # zip, array and key errors of many kinds
+        except Exception as error:  # array and key errors of many kinds
             raise ValueError(
                 f"{str(folder)!r} cannot be loaded: {WEIGHTS} or its record is damaged: {error}"
             ) from error

@@ -88,6 +88,30 @@ class Helper:
     ------
     ValueError
         The costs do not fit the actions and budgets, or the thresholds the lattice.
+
+    Examples
+    --------
+    >>> import selfreg
+    >>> from selfreg.data import Step, Trajectory
+    >>> from selfreg.estimate import Features, estimate_mdp
+    >>> from selfreg.helper import HelperConfig, label, train_helper
+    >>> rows = [("red", None, 0.0), ("red", "help", 1.0), ("green", None, 1.0), ("green", "help", 0.0)]
+    >>> logs = [
+    ...     Trajectory(f"task {i}", f"{i}/{k}", won, (Step(f"{light} light", intervention=who),))
+    ...     for i in range(12)
+    ...     for k, (light, who, won) in enumerate(rows)
+    ... ]
+    >>> model = estimate_mdp(logs, Features(["class"], {"red": "red", "green": "green"}))
+    >>> labels = label(logs, model, selfreg.solve(model.mdp, 1))
+    >>> helper = train_helper(labels, HelperConfig(form="tfidf"))
+    >>> ledger = selfreg.Ledger(1)
+    >>> decision = helper.decide(["red light"], ledger)
+    >>> decision.action, decision.success_probability["help"] - decision.success_probability["nohelp"] > 0.5
+    ('help', True)
+    >>> ledger.charge("run 1", "step 1", helper.costs["help"])
+    True
+    >>> helper.decide(["red light"], ledger).reason.split(".")[0]
+    'nohelp: budget 0 cannot pay for help (cost 1)'
     """
 
     classifier: DecisionModel
@@ -198,21 +222,15 @@ class Helper:
         form = read_record(folder, SCHEMA).get("form", FEATURES)
         if form not in FORMS:
             raise ValueError(f"{str(folder)!r} holds a helper of form {form!r}; expected one of {', '.join(FORMS)}")
-        classifier, record = FORMS[form].loaded(folder, SCHEMA, device)
-        costs = {action: tuple(cost) for action, cost in record["costs"].items()}
+        try:
+            model, record = FORMS[form].loaded(folder, SCHEMA, device)
+            costs = {action: tuple(cost) for action, cost in record["costs"].items()}
+            known = {name: record[name] for name in ("history", "figures", "split")}
+        except KeyError as error:
+            raise ValueError(f"{str(folder)!r} is damaged: its {RECORD} lacks {error}") from None
         thresholds = record.get("thresholds")
-        return cls(
-            classifier,
-            classifier.actions,
-            costs,
-            classifier.limits,
-            record["history"],
-            record["figures"],
-            record["split"],
-            None if thresholds is None else tuple(thresholds),
-            Memory.load(Path(folder)),
-            prm,
-        )
+        known["thresholds"] = None if thresholds is None else tuple(thresholds)
+        return cls(model, model.actions, costs, model.limits, **known, memory=Memory.load(Path(folder)), prm=prm)
 
     def with_prm(self, prm: PRM) -> Helper:
         """The same helper with `prm` attached."""

@@ -258,14 +258,15 @@ BASELINES: dict[str, type[Baseline]] = {
 }
 
 
-def read_arrays(folder: Path) -> dict[str, NDArray[Any]]:
-    """Arrays of weights.npz; ValueError where they are not there, damaged or pickled."""
+def read_arrays(folder: Path, name: str = WEIGHTS) -> dict[str, NDArray[Any]]:
+    """Arrays of an npz file; ValueError where they are not there, damaged or pickled."""
     try:
-        with open(folder / WEIGHTS, "rb") as stream:
-            arrays = np.load(stream, allow_pickle=False)
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{str(folder)!r} is damaged: {WEIGHTS}: {error}") from None
+        with open(folder / name, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        # NumPy takes what is no archive for a pickle, and says how to load it all the same
+        why = "it is no archive of plain arrays" if "allow_pickle" in str(error) else error
+        raise ValueError(f"{str(folder)!r} is damaged: {name}: {why}") from None
 
 
 def _logistic(features: Any, train: Examples, held_out: Any, validation: Examples) -> tuple[Vector, float]:

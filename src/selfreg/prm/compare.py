@@ -37,6 +37,19 @@ def with_baselines(
     config : PRMConfig
     kinds : sequence of str, optional
         By default all plain kinds but the PRM's own; 'embedding' only where `config.model` names an encoder.
+
+    Examples
+    --------
+    >>> from selfreg.prm import PRMConfig, train_prm, with_baselines
+    >>> from selfreg.data import Step, Trajectory
+    >>> logs = [
+    ...     Trajectory(f"task {i}", str(i), float(i % 2), (Step("It works." if i % 2 else "An error."),))
+    ...     for i in range(40)
+    ... ]
+    >>> config = PRMConfig(kind="tfidf")
+    >>> prm = train_prm(logs, config)
+    >>> with_baselines(prm, logs, config).facts["baselines"]["words"].split(";")[0]
+    'tfidf beats every other model here'
     """
     if kinds is None:
         kinds = [k for k in BASELINES if k != prm.kind and (k != "embedding" or config.model is not None)]
@@ -46,7 +59,22 @@ def with_baselines(
 
 
 def compare_prms(prms: Sequence[PRM], trajectories: Sequence[Trajectory], config: PRMConfig) -> list[Contender]:
-    """Figures on the test tasks of the first PRM, which is the one that the others are compared with."""
+    """Figures on the test tasks of the first PRM, which is the one that the others are compared with.
+
+    Examples
+    --------
+    >>> from selfreg.prm import PRMConfig, compare_prms, train_prm
+    >>> from selfreg.data import Step, Trajectory
+    >>> logs = [
+    ...     Trajectory(f"task {i}", str(i), float(i % 2), (Step("It works." if i % 2 else "An error."),))
+    ...     for i in range(40)
+    ... ]
+    >>> config = PRMConfig(kind="tfidf")
+    >>> prm = train_prm(logs, config)
+    >>> constant = train_prm(logs, PRMConfig(kind="constant"))
+    >>> [(row.name, row.auroc.mean) for row in compare_prms([prm, constant], logs, config)]
+    [('tfidf', 1.0), ('constant', 0.5)]
+    """
     rows: list[Contender] = []
     reference: Any = None
     for prm in prms:

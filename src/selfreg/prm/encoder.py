@@ -167,8 +167,8 @@ def model_and_tokenizer(kind: Any, name: str, new_head: bool = True, **options: 
     from safetensors import SafetensorError
     from transformers import AutoTokenizer
 
-    if Path(name).is_dir() and not any(Path(name).glob("*.safetensors")):
-        raise ValueError(f"model {name!r} holds no *.safetensors; pickled weights are refused")
+    if Path(name).is_dir():
+        _check_parts(Path(name))
     local = {"local_files_only": options.get("local_files_only", False), "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **local)
@@ -180,6 +180,17 @@ def model_and_tokenizer(kind: Any, name: str, new_head: bool = True, **options: 
     _check_weights(name, model, loading, new_head)
     _check_tokenizer(name, model, tokenizer)
     return model.float(), tokenizer
+
+
+def _check_parts(folder: Path) -> None:
+    """Say which file is missing, where transformers would speak of what it tried in its place."""
+    names = {path.name for path in folder.iterdir()}
+    if not any(name.endswith(".safetensors") for name in names):
+        raise ValueError(f"model {str(folder)!r} holds no *.safetensors; pickled weights are refused")
+    if "config.json" not in names:
+        raise ValueError(f"model {str(folder)!r} holds no config.json")
+    if not any(name.startswith(("tokenizer.", "vocab.")) or name.endswith(".model") for name in names):
+        raise ValueError(f"model {str(folder)!r} holds no tokenizer")
 
 
 def _check_weights(name: str, model: Any, loading: dict[str, Any], new_head: bool) -> None:

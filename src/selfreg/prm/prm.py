@@ -107,6 +107,19 @@ class PRM:
         Whether `text` begins with the number of the step.
     facts : dict
         JSON values about data, settings, reliability and, after `with_baselines`, plain models beside it.
+
+    Examples
+    --------
+    >>> from selfreg.prm import PRMConfig, train_prm
+    >>> from selfreg.data import Step, Trajectory
+    >>> logs = [
+    ...     Trajectory(f"task {i}", str(i), float(i % 2), (Step("It works." if i % 2 else "An error."),))
+    ...     for i in range(40)
+    ... ]
+    >>> prm = train_prm(logs, PRMConfig(kind="tfidf"))
+    >>> good, bad = prm.score(["It works.", "An error."])
+    >>> bool(good > 0.9 and bad < 0.1), prm.text([Step("It works.")])
+    (True, 'It works.')
     """
 
     model: LogitModel
@@ -302,6 +315,22 @@ def recalibrate(prm: PRM, trajectories: Sequence[Trajectory], kind: str = "tempe
     ------
     ValueError
         There are fewer tasks than folds, nothing counts, or outcomes do not differ.
+
+    Examples
+    --------
+    Later, an error is no longer the end.
+
+    >>> from selfreg.prm import PRMConfig, recalibrate, train_prm
+    >>> from selfreg.data import Step, Trajectory
+    >>> logs = [
+    ...     Trajectory(f"task {i}", str(i), float(i % 2), (Step("It works." if i % 2 else "An error."),))
+    ...     for i in range(40)
+    ... ]
+    >>> prm = train_prm(logs, PRMConfig(kind="tfidf"))
+    >>> recent = [Trajectory(f"new {i}", str(i), float(i % 4 > 0), logs[i % 2].steps) for i in range(40)]
+    >>> figures = recalibrate(prm, recent, "isotonic").figures
+    >>> figures["brier"] < figures["brier_before"]
+    True
     """
     if folds < 2:
         raise ValueError(f"folds is {folds}; expected at least 2")

@@ -78,6 +78,21 @@ def choose_threshold(
     ------
     ValueError
         Not one of `mean_cost` and `precision` is given, or it is out of range; no episode is unhelped.
+
+    Examples
+    --------
+    >>> from selfreg.prm import PRMConfig, choose_threshold, train_prm
+    >>> from selfreg.data import Step, Trajectory
+    >>> logs = [
+    ...     Trajectory(f"task {i}", str(i), float(i % 2), (Step("It works." if i % 2 else "An error."),))
+    ...     for i in range(40)
+    ... ]
+    >>> config = PRMConfig(kind="tfidf")
+    >>> prm = train_prm(logs, config)
+    >>> validation = [t for t in logs if t.task in prm.split["validation"]]
+    >>> rule = choose_threshold(prm, validation, precision=0.9)
+    >>> rule.precision, rule.recall, rule.asks(prm, [Step("An error.")])
+    (1.0, 1.0, True)
     """
     if (mean_cost is None) == (precision is None):
         raise ValueError("give one of mean_cost and precision")
@@ -108,6 +123,20 @@ def measure_threshold(
     ------
     ValueError
         No episode is unhelped.
+
+    Examples
+    --------
+    >>> from selfreg.prm import PRMConfig, measure_threshold, train_prm
+    >>> from selfreg.data import Step, Trajectory
+    >>> logs = [
+    ...     Trajectory(f"task {i}", str(i), float(i % 2), (Step("It works." if i % 2 else "An error."),))
+    ...     for i in range(40)
+    ... ]
+    >>> config = PRMConfig(kind="tfidf")
+    >>> prm = train_prm(logs, config)
+    >>> found = measure_threshold(prm, [t for t in logs if t.task in prm.split["test"]], 0.5)
+    >>> found.precision, found.recall, found.episodes
+    (1.0, 1.0, 6)
     """
     return _rule(threshold, once, *_scored(prm, trajectories, once))
 

@@ -74,7 +74,7 @@ class Tokens:
         shown = [self._ends(text) for text in texts]
         begin = [0] * len(shown) if prefixes is None else self._begin(prefixes)
         with self._lock:  # fast tokenizers keep settings of a call in themselves
-            encoded = self.tokenizer(*([shown] if prefixes is None else [list(prefixes), shown]), verbose=False)
+            encoded = self._tokenized(*([shown] if prefixes is None else [list(prefixes), shown]))
         segments = encoded.get("token_type_ids") or [[0] * len(ids) for ids in encoded["input_ids"]]
         # a tokenizer without special tokens makes nothing of the empty text
         return [
@@ -95,6 +95,18 @@ class Tokens:
         if "token_type_ids" in self.tokenizer.model_input_names:
             inputs["token_type_ids"] = segments
         return {name: torch.from_numpy(values).to(device) for name, values in inputs.items()}
+
+    def _tokenized(self, *parts: list[str]) -> Any:
+        """What the tokenizer gives; it passes even one text to another thread, which a decision need not wait for."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if len(parts[0]) > 1 or backend is None:
+            return self.tokenizer(*parts, verbose=False)
+        backend.no_padding()
+        backend.no_truncation()
+        backend.encode_special_tokens = self.tokenizer.split_special_tokens
+        one = backend.encode(*(texts[0] for texts in parts))
+        kinds = {"token_type_ids": [one.type_ids]} if "token_type_ids" in self.tokenizer.model_input_names else {}
+        return {"input_ids": [one.ids], **kinds}
 
     def _ends(self, text: str) -> str:
         """The beginning and the end of a text that is far too long."""
