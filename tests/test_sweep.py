@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import selfreg
-from selfreg._batches import Case, Job, Label, batches, pack, solve_batch, unpack
+from selfreg._batches import Case, Job, Label, batches, solve_batch
+from selfreg._packing import Packer
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import Features, estimate_mdp
 from selfreg.runs import RunFolder
@@ -82,12 +83,15 @@ def test_cuts_do_not_depend_on_what_is_done(monkeypatch) -> None:
     assert again == cuts[:2] + cuts[3:]
 
 
-def test_packing_changes_nothing() -> None:
+def test_packing_changes_nothing(implementation) -> None:
     estimated = estimate_mdp([Trajectory("t", "e", 0.5, (Step("a"), Step("b")))], Features(["step"]))
     items = [chain(5, 2), estimated, tiny, (chain(4, 4), np.full(6, 1 / 6)), "nothing"]
     cases = [Case(Label(i), item) for i, item in enumerate(items)]
     job = Job((2,), ALL, None, True)
-    one, other = solve_batch(cases, job), solve_batch(unpack(pack(cases)), job)
+    packer = Packer()
+    packer.pack(cases[:1], implementation)
+    other = packer.pack(cases, implementation).solve(job, implementation)
+    one = solve_batch(cases, job, implementation)
     np.testing.assert_array_equal(one.value, other.value)
     np.testing.assert_array_equal(one.usage, other.usage)
     assert one.errors == other.errors

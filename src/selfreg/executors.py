@@ -6,18 +6,22 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from selfreg import _validate
-from selfreg._batches import Case, Job, Results, pack, solve_batch, unpack
+from selfreg._batches import Case, Job, Label, Results, solve_batch
 from selfreg._extras import needs
+from selfreg._packing import Packed, Packer
 
 # Batches handed out for each worker and not yet taken back: the next one waits while one is worked on.
 AHEAD = 2
 
 
 class Executor(Protocol):
-    """Runs batches; results come in any order, and no more batches are asked for than can soon be worked on."""
+    """Runs batches; results come in any order, and no more batches are asked for than can soon be worked on.
+
+    One with an attribute `batch_times` gets batches of so many times as many models.
+    """
 
     def run(self, batches: Iterable[list[Case]], job: Job) -> Iterator[Results]:
         """Results of every batch."""
@@ -86,6 +90,8 @@ class RayExecutor:
     address: str | None = None
     n_workers: int | None = None
     retries: int = 5
+    # A task costs Ray about a millisecond of processor time, and a batch of small models some milliseconds.
+    batch_times: ClassVar[int] = 4
 
     def __post_init__(self) -> None:
         if self.n_workers is not None:
@@ -121,24 +127,29 @@ class RayExecutor:
     def _run(self, ray: Any, batches: Iterable[list[Case]], job: Job) -> Iterator[Results]:
         # A worker's own threads would only compete with other workers.
         task = ray.remote(_solve_packed).options(num_cpus=1, max_retries=self.retries)
-        shared, running = ray.put(job), []
+        shared, packer = ray.put(job), Packer()
+        running: dict[Any, list[Label]] = {}
+
+        def finished() -> Results:
+            (ready,), _ = ray.wait([*running])
+            results: Results = ray.get(ready)
+            return results._replace(labels=running.pop(ready))
+
         for batch in batches:
-            running.append(task.remote(ray.put(pack(batch)), shared))
+            running[task.remote(ray.put(packer.pack(batch)), shared)] = [case.label for case in batch]
             while len(running) >= AHEAD * (self.n_workers or _cpus(ray)):
-                (ready,), running = ray.wait(running)
-                yield ray.get(ready)
+                yield finished()
         while running:
-            (ready,), running = ray.wait(running)
-            yield ray.get(ready)
+            yield finished()
 
 
 def _cpus(ray: Any) -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
-def _solve_packed(packed: Any, job: Job) -> Results:
+def _solve_packed(packed: Packed, job: Job) -> Results:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    return solve_batch(unpack(packed), job)
+    return packed.solve(job)
 
 
 def executor_of(value: Any) -> Executor:

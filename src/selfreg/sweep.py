@@ -44,8 +44,7 @@ class Sweep:
         self.budget: tuple[int, ...] = tuple(settings["budget"])
         self.keep: tuple[str, ...] = tuple(settings["keep"])
         self._settings, self._folder = settings, folder
-        order = sorted(((label.place, k, i) for k, part in enumerate(results) for i, label in enumerate(part.labels)))
-        self._results, self._order = results, [(k, i) for _, k, i in order]
+        self._results = results
 
     def __len__(self) -> int:
         return len(self.places)
@@ -57,6 +56,14 @@ class Sweep:
     def shape(self) -> tuple[int, ...]:
         """Shape of the lattice of budgets, (B1 + 1, B2 + 1, ...)."""
         return tuple(b + 1 for b in self.budget)
+
+    @cached_property
+    def _order(self) -> list[tuple[int, int]]:
+        """Part and row in it of every model, by place."""
+        order = sorted(
+            ((label.place, k, i) for k, part in enumerate(self._results) for i, label in enumerate(part.labels))
+        )
+        return [(k, i) for _, k, i in order]
 
     def table(self) -> pa.Table:
         """All results as a table: one row a model (`docs/scale.md` lists the columns); needs the extra `logs`."""
@@ -227,7 +234,7 @@ def sweep(
     settings = _settings(job, total, parameters)
     folder, done = _folder(out, settings)
     seen: list[Results] = []
-    todo = batches(cases, prod(b + 1 for b in budget), _skipping(done))
+    todo = batches(cases, prod(b + 1 for b in budget), _skipping(done), getattr(chosen, "batch_times", 1))
     with progress("sweep", total, "models") as advance, closing(_run(chosen, todo, job)) as running:
         advance(len(done))
         for results in running:
