@@ -327,7 +327,7 @@ BATCH_MODELS, BATCH_WORK, BATCH_UNMADE = 256, 1 << 22, 64
 
 
 def batches(
-    cases: Iterable[Case], n_lattice: int, done: Callable[[Case], bool], times: int = 1
+    cases: Iterable[Case], n_lattice: int, done: Callable[[Case], bool] | None, times: int = 1
 ) -> Iterator[list[Case]]:
     """Consecutive cases that are not done, cut by estimated cost; the same cuts however many are done.
 
@@ -340,7 +340,7 @@ def batches(
     for case in cases:
         cost = work(case.item, n_lattice)
         count, total = count + 1, total + (unmade if cost is None else cost)
-        if not done(case):
+        if done is None or not done(case):
             batch.append(case)
         if count >= most_models or total >= most_work:
             if batch:

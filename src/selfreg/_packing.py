@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from selfreg._batches import Case, Group, Job, Label, Results, grouped, solve_batch, work
 from selfreg._core import chooser
+from selfreg.mdp import InterventionMDP
 
 
 class Packed(NamedTuple):
@@ -37,7 +38,11 @@ class Packer:
     def pack(self, cases: Sequence[Case], implementation: str | None = None) -> Packed:
         """A batch; what cannot be packed is left to the process that solves it."""
         kernel = chooser.kernel("batch", implementation)
-        made = ((i, case) for i, case in enumerate(cases) if work(case.item, 1) is not None)
+        made = [
+            (i, case)
+            for i, case in enumerate(cases)
+            if type(case.item) is InterventionMDP or work(case.item, 1) is not None
+        ]
         groups = grouped(made, _unexpected)
         tables = [np.empty((len(group.models), len(group.models[0]), 3), np.int64) for group in groups]
         sizes = [kernel.measure(group.models, table) for group, table in zip(groups, tables, strict=True)]
@@ -49,8 +54,8 @@ class Packer:
             block = self._memory[first[k] : first[k + 1]]
             kernel.gather(group.models, tables[k], block)
             packed.append(group._replace(models=(block, tables[k])))
-        there = {i for group in groups for i in group.members}
-        unmade = {i: case.item for i, case in enumerate(cases) if i not in there} if len(there) < len(cases) else {}
+        there = {i for i, _ in made}
+        unmade = {i: case.item for i, case in enumerate(cases) if i not in there} if len(made) < len(cases) else {}
         names = [case.label.name for case in cases]
         places = np.array([case.label.place for case in cases], np.int64)
         return Packed(places, names if any(name is not None for name in names) else None, unmade, packed)

@@ -303,7 +303,10 @@ def _folder(out: str | os.PathLike[str] | None, settings: dict[str, Any]) -> tup
     return folder, folder.done()
 
 
-def _skipping(done: dict[int, int]) -> Callable[[Case], bool]:
+def _skipping(done: dict[int, int]) -> Callable[[Case], bool] | None:
+    if not done:
+        return None
+
     def skip(case: Case) -> bool:
         if case.label.place not in done:
             return False
