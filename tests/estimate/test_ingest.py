@@ -56,6 +56,8 @@ def small_pieces(monkeypatch):
     monkeypatch.setattr(ingest_module, "PIECE_ROWS", 50)
     monkeypatch.setattr("selfreg.data.store.BATCH", 20)
     monkeypatch.setattr("selfreg.estimate.counts.STEPS_HELD", 100)
+    monkeypatch.setattr("selfreg.estimate.counts.CHARACTERS_HELD", 300)
+    monkeypatch.setattr("selfreg.estimate._tally.ROWS_HELD", 100)
 
 
 ABSTRACTIONS = {

@@ -20,20 +20,22 @@ from selfreg import _validate
 from selfreg._files import written_whole
 from selfreg._progress import progress
 from selfreg._resume import claim
+from selfreg.data.lean import read_lean_lines
 from selfreg.data.mapped import check_roles, read_mapped_lines
 from selfreg.data.read import FORMATS, read_trajectories
 from selfreg.data.store import LogError, open_bytes, read_jsonl_lines, read_row_groups, row_groups
-from selfreg.data.trajectory import Trajectory
-from selfreg.estimate.abstraction import Features, StateAbstraction
-from selfreg.estimate.counts import Counter, Counts, Merger, Partial
+from selfreg.estimate.abstraction import ExactKey, Features, StateAbstraction
+from selfreg.estimate.counts import Counter, Counts, Merger, Partial, success_of
 from selfreg.estimate.score_bins import from_description
 
 SETTINGS, SCHEMA = "ingest.json", "selfreg.ingest/1"
 # Bytes of JSONL and rows of Parquet in a piece: some tenths of a second of work.
 PIECE_BYTES, PIECE_ROWS = 1 << 25, 1 << 15
 AHEAD = 2
+# Episodes that are counted at a time.
+EPISODES = 256
 
-Records = Iterable[tuple[int, Trajectory | LogError]]
+Records = Iterable[tuple[int, Any]]  # trajectories, or what stands for them; or faults
 
 
 class Piece(NamedTuple):
@@ -291,6 +293,8 @@ def _records(piece: Piece, ask: Ask) -> Records:
     if ask.format == "jsonl":
         # Lines have numbers in the piece only: where episodes have no names, its first byte makes them unique.
         yield from read_mapped_lines(lines, f"{os.path.basename(piece.path)}@{piece.first}", ask.roles, ask.where)
+    elif type(ask.abstraction) is ExactKey:
+        yield from read_lean_lines(lines, ask.where)
     else:
         yield from read_jsonl_lines(lines, ask.where)
 
@@ -300,25 +304,31 @@ def _records(piece: Piece, ask: Ask) -> Records:
 
 def count_piece(piece: Piece, ask: Ask, counter: Counter, source: int) -> Counted:
     """Counts of one piece; stops at the first fault unless bad records are skipped."""
-    fields = isinstance(ask.abstraction, Features)
+    fitted = isinstance(ask.abstraction, Features)
     steps, episodes, numbers = 0, [], []
     faults: list[tuple[int, str]] = []
+    waiting: list[Any] = []
     for number, record in _records(piece, ask):
-        fault: Exception | None = record if isinstance(record, LogError) else None
-        if isinstance(record, Trajectory):
-            try:
-                if fields:
-                    ask.abstraction.fit([record])  # checks that the fields are there
-                counter.add(record)
-                steps += len(record.steps)
-                episodes.append(record.episode)
-                numbers.append(number)
-            except ValueError as error:
-                fault = error
-        if fault is not None:
-            faults.append((number, str(fault)))
+        try:
+            if isinstance(record, LogError):
+                raise record
+            if record.outcome is None:
+                success_of(record)  # raises
+            if fitted:
+                ask.abstraction.fit([record])  # checks that the fields are there
+        except ValueError as error:
+            faults.append((number, str(error)))
             if not ask.skip_bad:
                 break
+            continue
+        waiting.append(record)
+        steps += len(record.steps)
+        episodes.append(record.episode)
+        numbers.append(number)
+        if len(waiting) == EPISODES:
+            counter.add(waiting)
+            waiting = []
+    counter.add(waiting)
     return Counted(counter.take(), source, steps, episodes, numbers, faults)
 
 
