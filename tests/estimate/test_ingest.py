@@ -255,13 +255,13 @@ def test_other_counts_are_refused(tmp_path) -> None:
 
 KILLED = """
 import sys, time
-from selfreg.estimate import ExactKey, count_logs, ingest
+from selfreg.estimate import ExactKey, count_logs, ingest, kept
 ingest.PIECE_BYTES, ingest.PIECE_ROWS = 3000, 50
-real = ingest._Kept.put
-def slow(self, number, counted):
+real = kept.KeptPieces.put
+def slow(self, *what):
     time.sleep(0.01)
-    real(self, number, counted)
-ingest._Kept.put = slow
+    real(self, *what)
+kept.KeptPieces.put = slow
 print("ready", flush=True)
 count_logs(sys.argv[1], ExactKey(), workers=int(sys.argv[3]), out=sys.argv[2])
 """

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import gc
 import io
-import json
 import multiprocessing
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any, Literal, NamedTuple
 
 from selfreg import _validate
-from selfreg._files import written_whole
 from selfreg._progress import progress
-from selfreg._resume import claim
 from selfreg.data.lean import read_lean_lines
 from selfreg.data.mapped import check_roles, read_mapped_lines
 from selfreg.data.read import FORMATS, read_trajectories
 from selfreg.data.store import LogError, open_bytes, read_jsonl_lines, read_row_groups, row_groups
 from selfreg.estimate.abstraction import ExactKey, Features, StateAbstraction
 from selfreg.estimate.counts import Counter, Counts, Merger, Partial, success_of
+from selfreg.estimate.kept import KeptPieces
 from selfreg.estimate.score_bins import from_description
+from selfreg.executors import RayExecutor, ray_executor
 
-SETTINGS, SCHEMA = "ingest.json", "selfreg.ingest/1"
 # Bytes of JSONL and rows of Parquet in a piece: some tenths of a second of work.
 PIECE_BYTES, PIECE_ROWS = 1 << 25, 1 << 15
 AHEAD = 2
@@ -102,6 +98,7 @@ def count_logs(
     roles: Mapping[str, str] | None = None,
     where: Mapping[str, Sequence[str]] | None = None,
     workers: int | None = None,
+    executor: RayExecutor | Literal["ray"] | None = None,
     out: str | os.PathLike[str] | None = None,
     skip_bad: bool = False,
 ) -> Ingested:
@@ -119,6 +116,8 @@ def count_logs(
         As for `selfreg.data.read_trajectories`.
     workers : int, optional
         Processes; all cores by default. 1 counts in this process.
+    executor : "ray" or RayExecutor, optional
+        A Ray cluster instead of processes. JSONL travels to it; Parquet files must be there under the same paths.
     out : path, optional
         Folder for the counts of every piece. Called again after a kill, only pieces that are missing are counted.
     skip_bad : bool
@@ -151,26 +150,50 @@ def count_logs(
     if roles and format != "jsonl":
         raise ValueError(f"a mapping of roles is for format 'jsonl'; format {format!r} has its own fields")
     check_roles(roles or {})
-    processes = _validate.threads(workers)
+    processes, cluster = _validate.threads(workers), ray_executor(executor)
     names = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
     for name in names:
         if not Path(name).is_file():
             raise LogError(f"{name}: no such file")
     ask = Ask(format, dict(roles or {}), dict(where or {}), abstraction, skip_bad)
-    kept = _Kept(Path(out), ask, names) if out is not None else None
+    kept = KeptPieces(Path(out), _settings(ask, names)) if out is not None else None
     total = _Total(skip_bad)
     done = 0
     with progress("count", None, "episodes") as advance:
-        for counted in kept.parts() if kept else ():
+        for part, header in kept.parts() if kept else ():
+            faults = [(0, text) for text in header["skipped"]]
+            counted = Counted(part, "kept", header["steps"], header["episodes"], [], faults)
             total.add(None, counted)
             done += 1
             advance(len(counted.episodes))
-        for number, piece, counted in _counted(_pieces(names, format), done, ask, processes):
+        todo = islice(enumerate(_pieces(names, format)), done, None)
+        for number, piece, counted in _on_ray(todo, ask, cluster) if cluster else _counted(todo, ask, processes):
             merged = total.add(piece, counted)
             if kept:
-                kept.put(number, merged)
+                kept.put(number, merged.counts, _told(merged))
             advance(len(counted.episodes))
     return Ingested(total.merger.counts(), len(total.seen), total.steps, total.skipped)
+
+
+def _settings(ask: Ask, names: Sequence[str]) -> dict[str, Any]:
+    """What makes two countings the same, as JSON values."""
+    described = ask.abstraction.describe()
+    from_description(described)
+    return {
+        "logs": [[os.path.abspath(name), os.path.getsize(name), os.stat(name).st_mtime_ns] for name in names],
+        "format": ask.format,
+        "roles": ask.roles,
+        "where": {field: list(values) for field, values in ask.where.items()},
+        "abstraction": described,
+        "skip_bad": ask.skip_bad,
+        "piece": [PIECE_BYTES, PIECE_ROWS],
+    }
+
+
+def _told(counted: Counted) -> dict[str, Any]:
+    """What is kept beside the counts of a piece."""
+    skipped = [text for _, text in counted.faults]
+    return {"steps": counted.steps, "episodes": counted.episodes, "skipped": skipped}
 
 
 class _Total:
@@ -284,11 +307,7 @@ def _records(piece: Piece, ask: Ask) -> Records:
     if is_parquet(piece.path) and ask.format == "selfreg":
         yield from read_row_groups(piece.path, piece.first, piece.last, ask.where)
         return
-    content = piece.content
-    if content is None:
-        with open(piece.path, "rb") as stream:
-            stream.seek(piece.first)
-            content = stream.read(piece.last - piece.first)
+    content = piece.content if piece.content is not None else _bytes_of(piece)
     lines = ((number, line) for number, line in enumerate(io.BytesIO(content), 1) if line.strip())
     if ask.format == "jsonl":
         # Lines have numbers in the piece only: where episodes have no names, its first byte makes them unique.
@@ -297,6 +316,12 @@ def _records(piece: Piece, ask: Ask) -> Records:
         yield from read_lean_lines(lines, ask.where)
     else:
         yield from read_jsonl_lines(lines, ask.where)
+
+
+def _bytes_of(piece: Piece) -> bytes:
+    with open(piece.path, "rb") as stream:
+        stream.seek(piece.first)
+        return stream.read(piece.last - piece.first)
 
 
 # ---- counting -------------------------------------------------------------------------------------------------------
@@ -344,12 +369,11 @@ class _Worker:
         return count_piece(piece, ask, cls.counter, os.getpid())
 
 
-def _counted(pieces: Iterator[Piece], done: int, ask: Ask, processes: int) -> Iterator[tuple[int, Piece, Counted]]:
-    """Pieces after the first `done`, in order, with their counts.
+def _counted(numbered: Iterator[tuple[int, Piece]], ask: Ask, processes: int) -> Iterator[tuple[int, Piece, Counted]]:
+    """Pieces in order, with their counts.
 
     Each process takes pieces in order too: what it knows was in pieces before, which `Merger` rests on.
     """
-    numbered = islice(enumerate(pieces), done, None)
     if processes == 1:
         counter = Counter(ask.abstraction)
         for number, piece in numbered:
@@ -371,57 +395,20 @@ def _counted(pieces: Iterator[Piece], done: int, ask: Ask, processes: int) -> It
         pool.shutdown(cancel_futures=True)
 
 
-class _Kept:
-    """Counts of pieces in a folder, in order and in the numbers of their sum: a second call goes on from there."""
+def _on_ray(
+    numbered: Iterator[tuple[int, Piece]], ask: Ask, cluster: RayExecutor
+) -> Iterator[tuple[int, Piece, Counted]]:
+    """The same on a cluster, where tasks know nothing of each other: each piece names all of its states."""
+    with_content = ((number, _with_content(piece, ask)) for number, piece in numbered)
+    for (number, piece), counted in cluster.in_order(_count_alone, ask, with_content):
+        yield number, piece._replace(content=None), counted._replace(source=f"piece {number}")
 
-    def __init__(self, path: Path, ask: Ask, names: Sequence[str]) -> None:
-        self.path = path
-        described = ask.abstraction.describe()
-        from_description(described)
-        logs = [[os.path.abspath(name), os.path.getsize(name), os.stat(name).st_mtime_ns] for name in names]
-        settings = {
-            "schema": SCHEMA,
-            "logs": logs,
-            "format": ask.format,
-            "roles": ask.roles,
-            "where": {field: list(values) for field, values in ask.where.items()},
-            "abstraction": described,
-            "skip_bad": ask.skip_bad,
-            "piece": [PIECE_BYTES, PIECE_ROWS],
-        }
-        claim(path, SETTINGS, settings, "counts")
 
-    def _file(self, number: int) -> Path:
-        return self.path / f"piece-{number:07d}.npz"
+def _with_content(piece: Piece, ask: Ask) -> Piece:
+    if piece.content is not None or ask.format == "tau_bench" or is_parquet(piece.path):
+        return piece
+    return piece._replace(content=_bytes_of(piece))
 
-    def put(self, number: int, counted: Counted) -> None:
-        counts = counted.counts
-        header = {
-            "known": counts.known,
-            "keys": counts.keys,
-            "actions": counts.actions,
-            "steps": counted.steps,
-            "episodes": counted.episodes,
-            "skipped": [text for _, text in counted.faults],
-        }
-        arrays: dict[str, Any] = {
-            "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
-            "place": counts.place,
-            "weight": counts.weight,
-            "starts": counts.starts,
-        }
-        with written_whole(self._file(number)) as temporary:
-            np.savez(temporary, **arrays)
 
-    def parts(self) -> Iterator[Counted]:
-        """Pieces from the first one on, as far as they are there."""
-        for number in count():
-            if not self._file(number).is_file():
-                return
-            with np.load(self._file(number), allow_pickle=False) as file:
-                header = json.loads(bytes(file["header"]))
-                keys = [tuple(key) for key in header["keys"]]
-                arrays = (file["place"], file["weight"], file["starts"])
-            part = Partial(header["known"], keys, header["actions"], *arrays)
-            faults = [(0, text) for text in header["skipped"]]
-            yield Counted(part, "kept", header["steps"], header["episodes"], [], faults)
+def _count_alone(ask: Ask, numbered: tuple[int, Piece]) -> Counted:
+    return count_piece(numbered[1], ask, Counter(ask.abstraction), 0)
