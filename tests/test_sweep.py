@@ -134,6 +134,29 @@ def test_names_of_a_mapping_are_kept() -> None:
     assert found.value.tolist() == [[0.1], [0.2]]
 
 
+def test_penalties_give_the_points_of_solve_penalized(tmp_path, implementation) -> None:
+    mdps, prices = [*many(10), tiny(loop=0.5)], [0.0, 0.05, 0.3, np.inf]
+    found = selfreg.sweep(mdps, penalties=prices, executor=selfreg.LocalExecutor(2), out=tmp_path / "out")
+    for i, mdp in enumerate(mdps):
+        one = selfreg.solve_penalized(mdp, prices, implementation=implementation)
+        for name in ("success", "usage", "value"):
+            np.testing.assert_allclose(getattr(found, name)[i], getattr(one, name)[0], rtol=0, atol=1e-8)
+    again = selfreg.sweep(mdps, penalties=prices, executor=selfreg.LocalExecutor(1))
+    assert again.table().equals(found.table())
+    assert str(again) == "Sweep(11 models, 4 penalties, 0 errors)"
+    mixed = selfreg.sweep([mdps[0], "nothing"], penalties=[[0.1], [0.2]], on_error="record")
+    assert np.isnan(mixed.success[1]).all()
+    with pytest.raises(ValueError, match="its penalties is"):
+        selfreg.sweep(mdps, penalties=[0.1], out=tmp_path / "out")
+    with pytest.raises(ModelError, match="penalties has 2 columns; the model has 1 budgets"):
+        selfreg.sweep(mdps, penalties=[[0.1, 0.2]])
+    for penalties, budgets, error in (([-1.0], None, "holds -1"), (None, None, "not both"), ([0.1], 2, "not both")):
+        with pytest.raises((ValueError, TypeError), match=error):
+            selfreg.sweep(mdps, budgets, penalties=penalties)
+    with pytest.raises(ValueError, match="'policy', which is there for budgets only"):
+        selfreg.sweep(mdps, penalties=[0.1], keep=("policy",))
+
+
 def test_nothing_to_do() -> None:
     found = selfreg.sweep([], 2)
     assert found.value.shape == (0, 3)

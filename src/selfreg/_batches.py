@@ -18,7 +18,7 @@ from selfreg.solve import ConvergenceError, Solution, _lattice, solve
 
 Floats = npt.NDArray[np.float64]
 
-NO_USAGE = np.empty((0, 0, 0))
+NO_USAGE, NO_PENALTIES = np.empty((0, 0, 0)), np.empty((0, 0))
 
 
 class Label(NamedTuple):
@@ -37,12 +37,22 @@ class Case(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What is asked of every model."""
+    """What is asked of every model: values under a budget, or (budget is ()) the optima for penalties (L, budgets)."""
 
     budget: tuple[int, ...]
     keep: tuple[str, ...]
     start: Any
     record_errors: bool
+    penalties: Floats = NO_PENALTIES
+
+    @property
+    def points(self) -> int:
+        """Budgets of the lattice, or penalties."""
+        return prod(b + 1 for b in self.budget) if self.budget else len(self.penalties)
+
+    @property
+    def n_budgets(self) -> int:
+        return len(self.budget) or self.penalties.shape[1]
 
 
 class Group(NamedTuple):
@@ -92,6 +102,7 @@ class Results(NamedTuple):
     states : int64 (models,)
     bound : float64 (models,)
     value : float64 (models, lattice)
+        Of penalties, the success.
     usage : float64 (models, budgets, lattice), or empty
     state_value : list of float64 (n, lattice), or empty
     policy : list of int8 (n, lattice), or empty
@@ -172,7 +183,7 @@ def solve_batch(
 
     Models in `groups`, which came as a block, are not looked for in `cases`.
     """
-    n, m, n_lattice = len(cases), len(job.budget), prod(b + 1 for b in job.budget)
+    n, m, n_lattice = len(cases), job.n_budgets, job.points
     usage = np.full((n, m, n_lattice), np.nan) if "usage" in job.keep else NO_USAGE
     results = Results(
         [case.label for case in cases],
@@ -227,14 +238,18 @@ def _solve_group(group: Group, job: Job, results: Results, implementation: str |
     """Solve the models of a group; those with cycles one by one."""
     members, costs = group.members, group.kind[1]
     try:
-        _validate.budgets_fit(job.budget, len(costs[0]) if costs else 1)
+        _fits(job, len(costs[0]) if costs else 1)
     except ValueError as error:
         for i in members:
             _note(error, i, job, results)
         return
     sizes = group.sizes()
     starts, bad = _starts(group, sizes, job, results)
-    whole, policy, solved = _run_kernel(group, sizes, starts, job, results, implementation)
+    if job.budget:
+        whole, policy, solved = _run_kernel(group, sizes, starts, job, results, implementation)
+    else:
+        whole, policy, solved = [], [], np.zeros(len(sizes), np.uint8)
+        results.states[members] = sizes
     for k, i in enumerate(members if whole or policy else ()):
         if whole:
             results.state_value[i] = whole[k]
@@ -245,10 +260,18 @@ def _solve_group(group: Group, job: Job, results: Results, implementation: str |
     for k in np.flatnonzero(solved == 0).tolist():
         if k in bad:
             continue
+        solve_one = _solve_alone if job.budget else _solve_penalized
         try:
-            _solve_alone(members[k], group.mdp(k), starts.get(k, 0), job, results, implementation)
+            solve_one(members[k], group.mdp(k), starts.get(k, 0), job, results, implementation)
         except Exception as error:
             _note(error, members[k], job, results)
+
+
+def _fits(job: Job, n_budgets: int) -> None:
+    if job.budget:
+        _validate.budgets_fit(job.budget, n_budgets)
+    elif job.n_budgets != n_budgets:
+        raise ValueError(f"penalties has {job.n_budgets} columns; the model has {n_budgets} budgets")
 
 
 def _run_kernel(
@@ -299,6 +322,16 @@ def _solve_alone(
         results.state_value[i] = solution.value.reshape(n, -1)
     if results.policy:
         results.policy[i] = solution.policy.reshape(n, -1)
+
+
+def _solve_penalized(
+    i: int, mdp: InterventionMDP, start: Floats | int, job: Job, results: Results, implementation: str | None
+) -> None:
+    from selfreg.penalized import penalized_points
+
+    weight = _validate.start(start, mdp.n_states)
+    points = penalized_points(mdp, weight, job.penalties, implementation=implementation)
+    results.value[i], results.usage[i], results.bound[i] = points.success, points.usage.T, points.bound
 
 
 def _forget(i: int, results: Results) -> None:
