@@ -14,6 +14,7 @@ COMMANDS = (
     "honesty",
     "sweep",
     "ingest",
+    "shards",
     "frontier",
     "household",
 )
