@@ -34,7 +34,7 @@ class SweepTable(msgspec.Struct, forbid_unknown_fields=True):
 
     out: str
     budget: Number | None = None
-    penalties: list[float] | list[list[float]] | None = None
+    penalties: list[float | list[float]] | None = None
     executor: str = "local"
     threads: int | None = None
     address: str | None = None
