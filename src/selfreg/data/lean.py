@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Annotated
 
 import msgspec
@@ -35,14 +36,25 @@ class LeanTrajectory(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     fields: dict[str, Scalar] = {}
 
 
+_DECODE, _OUTCOME = msgspec.json.Decoder(LeanTrajectory).decode, attrgetter("outcome")
+
+
+def lean_trajectories(lines: Sequence[bytes]) -> list[LeanTrajectory] | None:
+    """Trajectories of some lines; None where one is blank, wrong or without an outcome (`read_lean_lines` tells)."""
+    try:
+        records = [*map(_DECODE, lines)]
+    except msgspec.DecodeError:
+        return None
+    return None if None in map(_OUTCOME, records) else records
+
+
 def read_lean_lines(
     numbered: Iterable[tuple[int, bytes]], where: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[int, LeanTrajectory | Trajectory | LogError]]:
     """As `read_jsonl_lines`, of trajectories with the same attributes; faults in the same words."""
-    decode = msgspec.json.Decoder(LeanTrajectory).decode
     for number, line in numbered:
         try:
-            record = decode(line)
+            record = _DECODE(line)
             if record.outcome is not None:
                 if not where or keeps_record(record, where):
                     yield number, record

@@ -24,7 +24,7 @@ Indices = npt.NDArray[np.intp]
 # Names the episode that another one branches from: that one does not begin where tasks do.
 BRANCH = "branch_of"
 # Steps, and characters of their texts, that are kept as they are before they are summed up.
-STEPS_HELD, CHARACTERS_HELD = 1 << 18, 1 << 25
+STEPS_HELD, CHARACTERS_HELD = 1 << 17, 1 << 25
 
 _KEY, _INTERVENTION, _STEPS = attrgetter("key"), attrgetter("intervention"), attrgetter("steps")
 _TASK, _OUTCOME, _FIELDS = attrgetter("task"), attrgetter("outcome"), attrgetter("fields")
@@ -387,13 +387,18 @@ class Merger:
         self._starts: list[npt.NDArray[np.int64]] = []
 
     def add(self, part: Partial, source: Hashable) -> Partial:
-        """Add the part that comes next; returned in the numbers of the sum, which is a source like others."""
+        """Add the part that comes next; returned in the numbers of the sum, which is a source like others.
+
+        The source None has one part only, and is forgotten.
+        """
         index, known = self._index, len(self._index)
         named = np.array([index.setdefault(key, len(index)) for key in part.keys], np.int64)
         before = self._numbers.get(source, named[:0])
         if len(before) != part.known:
             raise ValueError(f"a part follows {part.known} states of its source; {len(before)} were added")
-        state = self._numbers[source] = np.concatenate([before, named])
+        state = np.concatenate([before, named])
+        if source is not None:
+            self._numbers[source] = state
         action = np.array([self._actions[name] for name in part.actions], np.int64)
         s, a, j = part.place.T
         columns = (state[s], action[a], np.where(j < 0, j, state[np.maximum(j, 0)]))

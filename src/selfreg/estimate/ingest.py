@@ -9,13 +9,14 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from itertools import islice
+from itertools import chain, islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from selfreg import _validate
 from selfreg._progress import progress
-from selfreg.data.lean import read_lean_lines
+from selfreg.data.lean import lean_trajectories, read_lean_lines
 from selfreg.data.mapped import check_roles, read_mapped_lines
 from selfreg.data.read import FORMATS, read_trajectories
 from selfreg.data.store import LogError, open_bytes, read_jsonl_lines, read_row_groups, row_groups
@@ -30,6 +31,8 @@ PIECE_BYTES, PIECE_ROWS = 1 << 25, 1 << 15
 AHEAD = 2
 # Episodes that are counted at a time.
 EPISODES = 256
+
+_STEPS, _EPISODE = attrgetter("steps"), attrgetter("episode")
 
 Records = Iterable[tuple[int, Any]]  # trajectories, or what stands for them; or faults
 
@@ -66,7 +69,7 @@ class Counted(NamedTuple):
     """Counts of one piece, its episodes and its faults; records have numbers from 1 in the piece."""
 
     counts: Partial
-    source: int | str
+    source: int | str | None
     steps: int
     episodes: list[str]
     numbers: list[int]
@@ -307,8 +310,7 @@ def _records(piece: Piece, ask: Ask) -> Records:
     if is_parquet(piece.path) and ask.format == "selfreg":
         yield from read_row_groups(piece.path, piece.first, piece.last, ask.where)
         return
-    content = piece.content if piece.content is not None else _bytes_of(piece)
-    lines = ((number, line) for number, line in enumerate(io.BytesIO(content), 1) if line.strip())
+    lines = _not_blank(enumerate(chain.from_iterable(_lines(piece)), 1))
     if ask.format == "jsonl":
         # Lines have numbers in the piece only: where episodes have no names, its first byte makes them unique.
         yield from read_mapped_lines(lines, f"{os.path.basename(piece.path)}@{piece.first}", ask.roles, ask.where)
@@ -318,43 +320,84 @@ def _records(piece: Piece, ask: Ask) -> Records:
         yield from read_jsonl_lines(lines, ask.where)
 
 
-def _bytes_of(piece: Piece) -> bytes:
-    with open(piece.path, "rb") as stream:
-        stream.seek(piece.first)
-        return stream.read(piece.last - piece.first)
+def _lines(piece: Piece) -> Iterator[list[bytes]]:
+    """Some lines at a time: fresh memory for all of a piece would cost as much as reading them."""
+    with open(piece.path, "rb") if piece.content is None else io.BytesIO(piece.content) as stream:
+        if piece.content is None:
+            stream.seek(piece.first)
+        left = piece.last - piece.first
+        while left > 0 and (some := list(islice(stream, EPISODES))):
+            left -= sum(map(len, some))
+            while left < 0:  # lines of the piece that follows
+                left += len(some.pop())
+            yield some
 
 
 # ---- counting -------------------------------------------------------------------------------------------------------
 
 
+class _Tally:
+    """What count_piece has counted so far."""
+
+    def __init__(self, ask: Ask, counter: Counter) -> None:
+        self.ask, self.counter = ask, counter
+        self.steps = 0
+        self.episodes: list[str] = []
+        self.numbers: list[int] = []
+        self.faults: list[tuple[int, str]] = []
+
+    def add(self, numbers: Iterable[int], records: Sequence[Any]) -> None:
+        """Count records that are right."""
+        self.counter.add(records)
+        self.steps += sum(map(len, map(_STEPS, records)))
+        self.episodes.extend(map(_EPISODE, records))
+        self.numbers.extend(numbers)
+
+    def check(self, records: Records) -> bool:
+        """Count those that are right; false where a fault ends it."""
+        fitted = isinstance(self.ask.abstraction, Features)
+        numbers, waiting = [], []
+        for number, record in records:
+            try:
+                if isinstance(record, LogError):
+                    raise record
+                if record.outcome is None:
+                    success_of(record)  # raises
+                if fitted:
+                    self.ask.abstraction.fit([record])  # checks that the fields are there
+            except ValueError as error:
+                self.faults.append((number, str(error)))
+                if not self.ask.skip_bad:
+                    return False
+                continue
+            numbers.append(number)
+            waiting.append(record)
+            if len(waiting) == EPISODES:
+                self.add(numbers, waiting)
+                numbers, waiting = [], []
+        self.add(numbers, waiting)
+        return True
+
+
 def count_piece(piece: Piece, ask: Ask, counter: Counter, source: int) -> Counted:
     """Counts of one piece; stops at the first fault unless bad records are skipped."""
-    fitted = isinstance(ask.abstraction, Features)
-    steps, episodes, numbers = 0, [], []
-    faults: list[tuple[int, str]] = []
-    waiting: list[Any] = []
-    for number, record in _records(piece, ask):
-        try:
-            if isinstance(record, LogError):
-                raise record
-            if record.outcome is None:
-                success_of(record)  # raises
-            if fitted:
-                ask.abstraction.fit([record])  # checks that the fields are there
-        except ValueError as error:
-            faults.append((number, str(error)))
-            if not ask.skip_bad:
+    tally = _Tally(ask, counter)
+    lean = type(ask.abstraction) is ExactKey and ask.format == "selfreg" and not ask.where
+    if lean and not is_parquet(piece.path):
+        first = 1
+        for some in _lines(piece):
+            if (records := lean_trajectories(some)) is not None:
+                tally.add(range(first, first + len(some)), records)
+            elif not tally.check(read_lean_lines(_not_blank(enumerate(some, first)), {})):
                 break
-            continue
-        waiting.append(record)
-        steps += len(record.steps)
-        episodes.append(record.episode)
-        numbers.append(number)
-        if len(waiting) == EPISODES:
-            counter.add(waiting)
-            waiting = []
-    counter.add(waiting)
-    return Counted(counter.take(), source, steps, episodes, numbers, faults)
+            first += len(some)
+    else:
+        tally.check(_records(piece, ask))
+    return Counted(counter.take(), source, tally.steps, tally.episodes, tally.numbers, tally.faults)
+
+
+def _not_blank(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    return ((number, line) for number, line in lines if line.strip())
 
 
 class _Worker:
@@ -401,13 +444,13 @@ def _on_ray(
     """The same on a cluster, where tasks know nothing of each other: each piece names all of its states."""
     with_content = ((number, _with_content(piece, ask)) for number, piece in numbered)
     for (number, piece), counted in cluster.in_order(_count_alone, ask, with_content):
-        yield number, piece._replace(content=None), counted._replace(source=f"piece {number}")
+        yield number, piece._replace(content=None), counted._replace(source=None)
 
 
 def _with_content(piece: Piece, ask: Ask) -> Piece:
     if piece.content is not None or ask.format == "tau_bench" or is_parquet(piece.path):
         return piece
-    return piece._replace(content=_bytes_of(piece))
+    return piece._replace(content=b"".join(chain.from_iterable(_lines(piece))))
 
 
 def _count_alone(ask: Ask, numbered: tuple[int, Piece]) -> Counted:
