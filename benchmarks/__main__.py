@@ -15,6 +15,7 @@ COMMANDS = (
     "honesty",
     "sweep",
     "ingest",
+    "shards",
     "frontier",
     "household",
 )

@@ -225,3 +225,21 @@ def test_figures_of_ingestion_can_be_printed_and_are_right(capsys) -> None:
     printed = capsys.readouterr().out
     assert "jsonl.zst" in printed
     assert "WRONG" not in printed
+
+
+def test_a_simulated_cluster_is_no_faster_than_its_workers() -> None:
+    from benchmarks import instances, shards
+
+    network = shards.Network(1e9, 0.0)
+    models = [instances.layered("local", 4_000, 40, budget=4).mdp, shards.blocks(6, 2, 40)]
+    for mdp, loss in zip(models, (1.5, 3.0), strict=True):
+        shape, alone = shards.shape_of(mdp, 4)
+        one, fetched = shards.simulated(mdp, shape, 5, 1, network)
+        assert one == pytest.approx(alone)
+        assert fetched == 0
+        for workers in (2, 6):
+            seconds, fetched = shards.simulated(mdp, shape, 5, workers, network)
+            assert 0.999 * alone / workers <= seconds < alone / workers * loss + fetched / 1e9 * 80
+    shape, alone = shards.shape_of(instances.cyclic("B", 500, budget=4).mdp, 4)
+    assert np.bincount(shape.component).max() >= 490
+    assert shards.simulated(instances.cyclic("B", 500, budget=4).mdp, shape, 5, 8, network)[0] > 0.9 * alone

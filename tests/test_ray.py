@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 
 import selfreg
+from selfreg.data import Step, Trajectory, write_trajectories
+from selfreg.data.store import LogError
+from selfreg.estimate import ExactKey, count_logs, ingest
 from selfreg.sweep import ModelError
 from test_sweep import chain, many, tiny
 
@@ -127,6 +130,28 @@ def test_a_node_killed_in_mid_sweep_changes_nothing(cluster, tmp_path, monkeypat
     again = sum(len(path.read_text()) for path in (tmp_path / "notes").iterdir()) - 400
     # What was running or done on the node and not yet fetched: the batches handed out, at most.
     assert again <= 10 * 2 * 2 * 2
+
+
+def test_logs_are_counted_on_nodes_that_know_nothing_of_each_other(cluster, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(ingest, "PIECE_BYTES", 3000)
+    episodes = [
+        Trajectory(f"t{i % 3}", f"e{i}", float(i % 2), (Step(f"s{i % 7}"), Step(f"s{i % 5}"))) for i in range(300)
+    ]
+    for name in ("log.jsonl", "log.jsonl.gz", "log.parquet"):
+        write_trajectories(tmp_path / name, episodes)
+        one = count_logs(tmp_path / name, ExactKey(), workers=1)
+        out = tmp_path / f"{name}.counts"
+        other = count_logs(tmp_path / name, ExactKey(), executor="ray", out=out)
+        again = count_logs(tmp_path / name, ExactKey(), executor=selfreg.RayExecutor(n_workers=1), out=out)
+        for found in (other, again):
+            assert found.counts.keys == one.counts.keys
+            assert (found.episodes, found.steps) == (300, 600)
+            assert (found.counts.transitions["nohelp"] != one.counts.transitions["nohelp"]).nnz == 0
+    (tmp_path / "bad.jsonl").write_text('{"task": "t"}\n')
+    with pytest.raises(LogError, match=r"bad.jsonl:1: .*episode"):
+        count_logs(tmp_path / "bad.jsonl", ExactKey(), executor="ray")
+    with pytest.raises(ValueError, match="executor is 'local'"):
+        count_logs(tmp_path / "log.jsonl", ExactKey(), executor="local")
 
 
 def test_bad_settings_are_named() -> None:

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import selfreg
-from selfreg._batches import Case, Job, Label, batches, pack, solve_batch, unpack
+from selfreg._batches import Case, Job, Label, batches, solve_batch
+from selfreg._packing import Packer
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import Features, estimate_mdp
 from selfreg.runs import RunFolder
@@ -82,12 +83,15 @@ def test_cuts_do_not_depend_on_what_is_done(monkeypatch) -> None:
     assert again == cuts[:2] + cuts[3:]
 
 
-def test_packing_changes_nothing() -> None:
+def test_packing_changes_nothing(implementation) -> None:
     estimated = estimate_mdp([Trajectory("t", "e", 0.5, (Step("a"), Step("b")))], Features(["step"]))
     items = [chain(5, 2), estimated, tiny, (chain(4, 4), np.full(6, 1 / 6)), "nothing"]
     cases = [Case(Label(i), item) for i, item in enumerate(items)]
     job = Job((2,), ALL, None, True)
-    one, other = solve_batch(cases, job), solve_batch(unpack(pack(cases)), job)
+    packer = Packer()
+    packer.pack(cases[:1], implementation)
+    other = packer.pack(cases, implementation).solve(job, implementation)
+    one = solve_batch(cases, job, implementation)
     np.testing.assert_array_equal(one.value, other.value)
     np.testing.assert_array_equal(one.usage, other.usage)
     assert one.errors == other.errors
@@ -128,6 +132,29 @@ def test_names_of_a_mapping_are_kept() -> None:
     found = selfreg.sweep({"a": tiny(0.1), "b": tiny(0.2)}, 0)
     assert found.names == ["a", "b"]
     assert found.value.tolist() == [[0.1], [0.2]]
+
+
+def test_penalties_give_the_points_of_solve_penalized(tmp_path, implementation) -> None:
+    mdps, prices = [*many(10), tiny(loop=0.5)], [0.0, 0.05, 0.3, np.inf]
+    found = selfreg.sweep(mdps, penalties=prices, executor=selfreg.LocalExecutor(2), out=tmp_path / "out")
+    for i, mdp in enumerate(mdps):
+        one = selfreg.solve_penalized(mdp, prices, implementation=implementation)
+        for name in ("success", "usage", "value"):
+            np.testing.assert_allclose(getattr(found, name)[i], getattr(one, name)[0], rtol=0, atol=1e-8)
+    again = selfreg.sweep(mdps, penalties=prices, executor=selfreg.LocalExecutor(1))
+    assert again.table().equals(found.table())
+    assert str(again) == "Sweep(11 models, 4 penalties, 0 errors)"
+    mixed = selfreg.sweep([mdps[0], "nothing"], penalties=[[0.1], [0.2]], on_error="record")
+    assert np.isnan(mixed.success[1]).all()
+    with pytest.raises(ValueError, match="its penalties is"):
+        selfreg.sweep(mdps, penalties=[0.1], out=tmp_path / "out")
+    with pytest.raises(ModelError, match="penalties has 2 columns; the model has 1 budgets"):
+        selfreg.sweep(mdps, penalties=[[0.1, 0.2]])
+    for penalties, budgets, error in (([-1.0], None, "holds -1"), (None, None, "not both"), ([0.1], 2, "not both")):
+        with pytest.raises((ValueError, TypeError), match=error):
+            selfreg.sweep(mdps, budgets, penalties=penalties)
+    with pytest.raises(ValueError, match="'policy', which is there for budgets only"):
+        selfreg.sweep(mdps, penalties=[0.1], keep=("policy",))
 
 
 def test_nothing_to_do() -> None:

@@ -12,12 +12,13 @@ import scipy.sparse as sp
 
 from selfreg import _validate
 from selfreg._core import chooser
+from selfreg._core._batch_py import arrays_in
 from selfreg.mdp import InterventionMDP
 from selfreg.solve import ConvergenceError, Solution, _lattice, solve
 
 Floats = npt.NDArray[np.float64]
 
-NO_USAGE = np.empty((0, 0, 0))
+NO_USAGE, NO_PENALTIES = np.empty((0, 0, 0)), np.empty((0, 0))
 
 
 class Label(NamedTuple):
@@ -36,21 +37,60 @@ class Case(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What is asked of every model."""
+    """What is asked of every model: values under a budget, or (budget is ()) the optima for penalties (L, budgets)."""
 
     budget: tuple[int, ...]
     keep: tuple[str, ...]
     start: Any
     record_errors: bool
+    penalties: Floats = NO_PENALTIES
+
+    @property
+    def points(self) -> int:
+        """Budgets of the lattice, or penalties."""
+        return prod(b + 1 for b in self.budget) if self.budget else len(self.penalties)
+
+    @property
+    def n_budgets(self) -> int:
+        return len(self.budget) or self.penalties.shape[1]
 
 
-class Model(NamedTuple):
-    """A validated model as bare arrays: terminal values, then indptr, indices, data of every action."""
+class Group(NamedTuple):
+    """Models of a batch with the same actions and costs.
 
-    actions: tuple[str, ...]
-    costs: tuple[tuple[int, ...], ...]
-    arrays: list[npt.NDArray[Any]]
-    start: Any = None
+    Attributes
+    ----------
+    kind : tuple
+        Actions and costs, as of `Bare`.
+    members : list of int
+        Places in the batch.
+    models : list of tuple of arrays, or (block, table)
+        As the kernel takes them.
+    starts : dict of int to start
+        Where a model has one of its own; numbers are places in `members`.
+    """
+
+    kind: Any
+    members: list[int]
+    models: Any
+    starts: dict[int, Any]
+
+    def sizes(self) -> list[int]:
+        """Number of states of every model."""
+        if isinstance(self.models, list):
+            return [len(arrays[0]) for arrays in self.models]
+        sizes: list[int] = (self.models[1][:, 0, 1] // 8).tolist()
+        return sizes
+
+    def mdp(self, k: int) -> InterventionMDP:
+        """A model again; its arrays were validated when it was made."""
+        arrays = self.models[k] if isinstance(self.models, list) else arrays_in(self.models[0], self.models[1], k)
+        n, parts = len(arrays[0]), arrays[1:]
+        triples = zip(parts[0::3], parts[1::3], parts[2::3], strict=True)
+        matrices = [sp.csr_array((data, indices, indptr), shape=(n, n)) for indptr, indices, data in triples]
+        actions, costs = self.kind
+        named = dict(zip(actions[1:], costs, strict=True))
+        return InterventionMDP._trusted(dict(zip(actions, matrices, strict=True)), arrays[0], named)
 
 
 class Results(NamedTuple):
@@ -62,6 +102,7 @@ class Results(NamedTuple):
     states : int64 (models,)
     bound : float64 (models,)
     value : float64 (models, lattice)
+        Of penalties, the success.
     usage : float64 (models, budgets, lattice), or empty
     state_value : list of float64 (n, lattice), or empty
     policy : list of int8 (n, lattice), or empty
@@ -85,19 +126,14 @@ class ModelError(ValueError):
 # ---- what users give ------------------------------------------------------------------------------------------------
 
 
-def model_of(item: Any) -> Model:
-    """Bare arrays of a model, of an estimated model, of (model, start), or of what a callable returns."""
-    if isinstance(item, Model):
-        return item
+def model_of(item: Any) -> tuple[InterventionMDP, Any]:
+    """The model and its start in an estimated model, in (model, start), or in what a callable returns."""
     if isinstance(item, InterventionMDP):
-        arrays = [item.terminal_value]
-        for matrix in item.transitions.values():
-            arrays += (matrix.indptr, matrix.indices, matrix.data)
-        return Model(tuple(item.transitions), tuple(item.costs.values()), arrays)
+        return item, None
     if isinstance(item, tuple) and len(item) == 2:
-        return model_of(item[0])._replace(start=item[1])
+        return model_of(item[0])[0], item[1]
     if isinstance(mdp := getattr(item, "mdp", None), InterventionMDP):
-        return model_of(mdp)._replace(start=getattr(item, "start", None))
+        return mdp, getattr(item, "start", None)
     if callable(item):
         made = item()
         if callable(made):
@@ -106,65 +142,63 @@ def model_of(item: Any) -> Model:
     raise TypeError(f"expected an InterventionMDP, an EstimatedModel or (model, start); got {type(item).__name__}")
 
 
-def mdp_of(model: Model) -> InterventionMDP:
-    """The model again; its arrays were validated when it was made."""
-    n, parts = len(model.arrays[0]), model.arrays[1:]
-    triples = zip(parts[0::3], parts[1::3], parts[2::3], strict=True)
-    matrices = [sp.csr_array((data, indices, indptr), shape=(n, n)) for indptr, indices, data in triples]
-    costs = dict(zip(model.actions[1:], model.costs, strict=True))
-    return InterventionMDP._trusted(dict(zip(model.actions, matrices, strict=True)), model.arrays[0], costs)
-
-
 def work(item: Any, n_lattice: int) -> int | None:
     """Estimated cost of a model in entries times lattice points; None where the model is yet to be made."""
-    if type(item) is tuple and len(item) == 2:
-        item = item[0]
-    mdp = item if isinstance(item, InterventionMDP) else getattr(item, "mdp", None)
-    if not isinstance(mdp, InterventionMDP):
-        return None
-    entries = len(mdp.transitions["nohelp"].data)  # other actions have about as many
-    return n_lattice * (len(mdp.terminal_value) + entries * len(mdp.transitions))
+    if type(item) is not InterventionMDP:
+        if type(item) is tuple and len(item) == 2:
+            item = item[0]
+        item = item if isinstance(item, InterventionMDP) else getattr(item, "mdp", None)
+        if not isinstance(item, InterventionMDP):
+            return None
+    arrays = item._bare.arrays
+    return n_lattice * (len(arrays[0]) + len(arrays[3]) * (len(arrays) // 3))  # other actions have about as many
+
+
+def grouped(cases: Iterable[tuple[int, Case]], fault: Callable[[Exception, int], None]) -> list[Group]:
+    """Groups of the models of a batch, each told with its place; `fault` is told of those that cannot be made."""
+    groups: dict[Any, Group] = {}
+    for i, (_, item) in cases:
+        try:
+            mdp, start = (item, None) if type(item) is InterventionMDP else model_of(item)
+        except Exception as error:
+            fault(error, i)
+            continue
+        kind, arrays = mdp._bare
+        if (group := groups.get(kind)) is None:
+            group = groups[kind] = Group(kind, [], [], {})
+        if start is not None:
+            group.starts[len(group.members)] = start
+        group.members.append(i)
+        group.models.append(arrays)
+    return [*groups.values()]
 
 
 # ---- a batch --------------------------------------------------------------------------------------------------------
 
 
-def solve_batch(cases: Sequence[Case], job: Job, implementation: str | None = None) -> Results:
-    """Solve the models of a batch; ModelError for one that is invalid, unless errors are recorded."""
-    n, m, n_lattice = len(cases), len(job.budget), prod(b + 1 for b in job.budget)
-    models: list[Model | None] = [None] * n
-    starts: list[Floats | int] = [0] * n
+def solve_batch(
+    cases: Sequence[Case], job: Job, implementation: str | None = None, groups: Sequence[Group] = ()
+) -> Results:
+    """Solve the models of a batch; ModelError for one that is invalid, unless errors are recorded.
+
+    Models in `groups`, which came as a block, are not looked for in `cases`.
+    """
+    n, m, n_lattice = len(cases), job.n_budgets, job.points
     usage = np.full((n, m, n_lattice), np.nan) if "usage" in job.keep else NO_USAGE
-    whole, wanted = ([np.empty((0, n_lattice))] * n, [np.empty((0, n_lattice), np.int8)] * n)
     results = Results(
         [case.label for case in cases],
         np.zeros(n, np.int64),
         np.full(n, np.nan),
         np.full((n, n_lattice), np.nan),
         usage,
-        whole if "state_value" in job.keep else [],
-        wanted if "policy" in job.keep else [],
+        [np.empty((0, n_lattice))] * n if "state_value" in job.keep else [],
+        [np.empty((0, n_lattice), np.int8)] * n if "policy" in job.keep else [],
         [None] * n,
     )
-    groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
-    for i, case in enumerate(cases):
-        try:
-            model = models[i] = model_of(case.item)
-            n = len(model.arrays[0])
-            if model.costs not in groups:
-                _validate.budgets_fit(job.budget, len(model.costs[0]) if model.costs else 1)
-                groups[model.costs] = []
-            starts[i] = _start(model.start if job.start is None else job.start, n)
-            results.states[i] = n
-            groups[model.costs].append(i)
-        except Exception as error:
-            _note(error, i, job, results)
-    for members in groups.values():
-        for i in _solve_group(members, models, starts, job, results, implementation):
-            try:
-                _solve_alone(i, models[i], starts[i], job, results, implementation)
-            except Exception as error:
-                _note(error, i, job, results)
+    here = {i for group in groups for i in group.members}
+    rest = ((i, case) for i, case in enumerate(cases) if i not in here) if here else enumerate(cases)
+    for group in [*groups, *grouped(rest, lambda error, i: _note(error, i, job, results))]:
+        _solve_group(group, job, results, implementation)
     return results
 
 
@@ -182,61 +216,102 @@ def _note(error: Exception, i: int, job: Job, results: Results) -> None:
     results.errors[i] = text
 
 
-def _start(start: Any, n: int) -> Floats | int:
-    if start is None:
-        start = 0
-    if type(start) is int and 0 <= start < n:
-        return start
-    weight = _validate.start(start, n)
-    return int(np.argmax(weight)) if np.ndim(start) == 0 else weight
+def _starts(group: Group, sizes: Sequence[int], job: Job, results: Results) -> tuple[dict[int, Any], set[int]]:
+    """Start of every model that does not begin in state 0: a state, or probabilities; and models that have none."""
+    own = group.starts if job.start is None else dict.fromkeys(range(len(sizes)), job.start)
+    starts: dict[int, Any] = {}
+    bad = set()
+    for k, start in own.items():
+        try:
+            if type(start) is int and 0 <= start < sizes[k]:
+                starts[k] = start
+                continue
+            weight = _validate.start(start, sizes[k])
+            starts[k] = int(np.argmax(weight)) if np.ndim(start) == 0 else weight
+        except Exception as error:
+            bad.add(k)
+            _note(error, group.members[k], job, results)
+    return starts, bad
 
 
-def _solve_group(
-    members: list[int],
-    models: Sequence[Model | None],
-    starts: Sequence[Floats | int],
-    job: Job,
-    results: Results,
-    implementation: str | None,
-) -> list[int]:
-    """Solve the models `members`, which share actions and costs; those with cycles are returned."""
-    chosen = [model for i in members if (model := models[i]) is not None]
-    costs = np.array([(0,) * len(job.budget), *chosen[0].costs], np.int64)
-    shape = tuple(b + 1 for b in job.budget)
-    offset, _, runs = _lattice(costs, shape)
-    n_lattice, alone = prod(shape), [starts[i] for i in members]
-    rows = [
-        (model.arrays[0], None if isinstance(start, int) else start, *model.arrays[1:])
-        for model, start in zip(chosen, alone, strict=True)
-    ]
-    states = np.array([start if isinstance(start, int) else 0 for start in alone], np.int64)
-    value, solved = np.empty((len(members), n_lattice)), np.empty(len(members), np.uint8)
-    usage = np.empty((len(members), len(job.budget), n_lattice)) if len(results.usage) else NO_USAGE
-    sizes = [len(model.arrays[0]) for model in chosen]
-    whole = [np.empty((n, n_lattice)) for n in sizes] if results.state_value else []
-    policy = [np.empty((n, n_lattice), np.int8) for n in sizes] if results.policy else []
-    chooser.kernel("batch", implementation).solve_models(
-        rows, states, offset, runs, costs, value, usage, whole, policy, solved
-    )
-    done = np.array(members)
-    results.value[done], results.bound[done] = value, 0.0
-    if len(usage):
-        results.usage[done] = usage
-    for k, i in enumerate(members):
+def _solve_group(group: Group, job: Job, results: Results, implementation: str | None) -> None:
+    """Solve the models of a group; those with cycles one by one."""
+    members, costs = group.members, group.kind[1]
+    try:
+        _fits(job, len(costs[0]) if costs else 1)
+    except ValueError as error:
+        for i in members:
+            _note(error, i, job, results)
+        return
+    sizes = group.sizes()
+    starts, bad = _starts(group, sizes, job, results)
+    if job.budget:
+        whole, policy, solved = _run_kernel(group, sizes, starts, job, results, implementation)
+    else:
+        whole, policy, solved = [], [], np.zeros(len(sizes), np.uint8)
+        results.states[members] = sizes
+    for k, i in enumerate(members if whole or policy else ()):
         if whole:
             results.state_value[i] = whole[k]
         if policy:
             results.policy[i] = policy[k]
-    return [i for i, good in zip(members, solved.tolist(), strict=True) if not good]
+    for k in bad:
+        _forget(members[k], results)
+    for k in np.flatnonzero(solved == 0).tolist():
+        if k in bad:
+            continue
+        solve_one = _solve_alone if job.budget else _solve_penalized
+        try:
+            solve_one(members[k], group.mdp(k), starts.get(k, 0), job, results, implementation)
+        except Exception as error:
+            _note(error, members[k], job, results)
+
+
+def _fits(job: Job, n_budgets: int) -> None:
+    if job.budget:
+        _validate.budgets_fit(job.budget, n_budgets)
+    elif job.n_budgets != n_budgets:
+        raise ValueError(f"penalties has {job.n_budgets} columns; the model has {n_budgets} budgets")
+
+
+def _run_kernel(
+    group: Group,
+    sizes: Sequence[int],
+    starts: Mapping[int, Any],
+    job: Job,
+    results: Results,
+    implementation: str | None,
+) -> tuple[list[Floats], list[npt.NDArray[np.int8]], npt.NDArray[np.uint8]]:
+    """Value and usage from the start of every model without a cycle into `results`; values and policies, and which."""
+    shape = tuple(b + 1 for b in job.budget)
+    costs = np.array([(0,) * len(shape), *group.kind[1]], np.int64)
+    offset, _, runs = _lattice(costs, shape)
+    n_lattice, count = prod(shape), len(sizes)
+    states = np.zeros(count, np.int64)
+    weights = {k: start for k, start in starts.items() if not isinstance(start, int)}
+    for k, start in starts.items():
+        if isinstance(start, int):
+            states[k] = start
+    value, solved = np.empty((count, n_lattice)), np.empty(count, np.uint8)
+    usage = np.empty((count, len(shape), n_lattice)) if len(results.usage) else NO_USAGE
+    whole = [np.empty((n, n_lattice)) for n in sizes] if results.state_value else []
+    policy = [np.empty((n, n_lattice), np.int8) for n in sizes] if results.policy else []
+    chooser.kernel("batch", implementation).solve_models(
+        group.models, weights, states, offset, runs, costs, value, usage, whole, policy, solved
+    )
+    done = np.array(group.members)
+    results.states[done], results.value[done], results.bound[done] = sizes, value, 0.0
+    if len(usage):
+        results.usage[done] = usage
+    return whole, policy, solved
 
 
 def _solve_alone(
-    i: int, model: Model | None, start: Floats | int, job: Job, results: Results, implementation: str | None
+    i: int, mdp: InterventionMDP, start: Floats | int, job: Job, results: Results, implementation: str | None
 ) -> None:
     """A model with cycles: iteration with a proven bound."""
-    assert model is not None
     _forget(i, results)
-    solution = solve(mdp_of(model), job.budget, n_threads=1, implementation=implementation)
+    solution = solve(mdp, job.budget, n_threads=1, implementation=implementation)
     n = len(solution.value)
     weight = _validate.start(start, n)
     results.value[i] = weight @ solution.value.reshape(n, -1)
@@ -247,6 +322,16 @@ def _solve_alone(
         results.state_value[i] = solution.value.reshape(n, -1)
     if results.policy:
         results.policy[i] = solution.policy.reshape(n, -1)
+
+
+def _solve_penalized(
+    i: int, mdp: InterventionMDP, start: Floats | int, job: Job, results: Results, implementation: str | None
+) -> None:
+    from selfreg.penalized import penalized_points
+
+    weight = _validate.start(start, mdp.n_states)
+    points = penalized_points(mdp, weight, job.penalties, implementation=implementation)
+    results.value[i], results.usage[i], results.bound[i] = points.success, points.usage.T, points.bound
 
 
 def _forget(i: int, results: Results) -> None:
@@ -274,78 +359,25 @@ def _usage(solution: Solution, weight: Floats) -> Floats:
 BATCH_MODELS, BATCH_WORK, BATCH_UNMADE = 256, 1 << 22, 64
 
 
-def batches(cases: Iterable[Case], n_lattice: int, done: Callable[[Case], bool]) -> Iterator[list[Case]]:
-    """Consecutive cases that are not done, cut by estimated cost; the same cuts however many are done."""
+def batches(
+    cases: Iterable[Case], n_lattice: int, done: Callable[[Case], bool] | None, times: int = 1
+) -> Iterator[list[Case]]:
+    """Consecutive cases that are not done, cut by estimated cost; the same cuts however many are done.
+
+    Batches of models that are there already are `times` as large as others.
+    """
     batch: list[Case] = []
+    most_models, most_work = times * BATCH_MODELS, times * BATCH_WORK
+    unmade = most_work // BATCH_UNMADE
     count, total = 0, 0
     for case in cases:
         cost = work(case.item, n_lattice)
-        count, total = count + 1, total + (BATCH_WORK // BATCH_UNMADE if cost is None else cost)
-        if not done(case):
+        count, total = count + 1, total + (unmade if cost is None else cost)
+        if done is None or not done(case):
             batch.append(case)
-        if count >= BATCH_MODELS or total >= BATCH_WORK:
+        if count >= most_models or total >= most_work:
             if batch:
                 yield batch
             batch, count, total = [], 0, 0
     if batch:
         yield batch
-
-
-# ---- batches in few arrays, for other processes ---------------------------------------------------------------------
-
-
-class Packed(NamedTuple):
-    """A batch as a few long arrays, which travel without a copy each; models yet to be made travel as they are."""
-
-    cases: list[Case]
-    kinds: list[tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]]
-    kind: list[int]
-    lengths: npt.NDArray[np.int64]
-    arrays: Mapping[str, npt.NDArray[Any]]
-    starts: list[Any]
-
-
-def pack(cases: Sequence[Case]) -> Packed:
-    """Models side by side by dtype; their places in `arrays` follow from the lengths, in order."""
-    kinds: dict[Any, int] = {}
-    kind: list[int] = []
-    lengths: list[tuple[int, int]] = []
-    starts: list[Any] = []
-    bare: list[Case] = []
-    parts: dict[str, list[npt.NDArray[Any]]] = {}
-    for case in cases:
-        if work(case.item, 1) is None:
-            kind.append(-1)
-            starts.append(None)
-            bare.append(case)
-            continue
-        model = model_of(case.item)
-        kind.append(kinds.setdefault((model.actions, model.costs), len(kinds)))
-        starts.append(model.start)
-        bare.append(case._replace(item=None))
-        for array in model.arrays:
-            parts.setdefault(array.dtype.str, []).append(array)
-            lengths.append((len(array), array.dtype.itemsize if array.dtype.kind == "i" else 0))
-    joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-    return Packed(bare, list(kinds), kind, np.array(lengths, np.int64).reshape(-1, 2), joined, starts)
-
-
-def unpack(packed: Packed) -> list[Case]:
-    """The cases again, their arrays views of the long ones."""
-    names = {0: np.dtype(np.float64).str, 4: np.dtype(np.int32).str, 8: np.dtype(np.int64).str}
-    at = dict.fromkeys(packed.arrays, 0)
-    lengths = iter(packed.lengths.tolist())
-    cases = []
-    for case, kind, start in zip(packed.cases, packed.kind, packed.starts, strict=True):
-        if kind < 0:
-            cases.append(case)
-            continue
-        actions, costs = packed.kinds[kind]
-        arrays = []
-        for _ in range(1 + 3 * len(actions)):
-            length, size = next(lengths)
-            name = names[size]
-            arrays.append(packed.arrays[name][at[name] : at[name] + length])
-            at[name] += length
-        cases.append(case._replace(item=Model(actions, costs, arrays, start)))
-    return cases

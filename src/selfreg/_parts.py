@@ -26,7 +26,7 @@ with needs("logs", "sweep(out=...)"):
     import pyarrow.parquet as pq
 
 SETTINGS, SCHEMA = "sweep.json", "selfreg.sweep/1"
-COLUMNS = ("model", "name", "states", "bound", "value", "usage", "state_value", "policy", "error")
+COLUMNS = ("model", "name", "states", "bound", "value", "success", "usage", "state_value", "policy", "error")
 
 
 class PartFolder:
@@ -100,11 +100,19 @@ def parameter_kind(values: Sequence[Any]) -> str:
     return "string"
 
 
+def form(settings: Mapping[str, Any]) -> tuple[int, int]:
+    """Budgets of the lattice, or penalties; and kinds of budget."""
+    if penalties := settings.get("penalties"):
+        return len(penalties), len(penalties[0])
+    return int(np.prod([b + 1 for b in settings["budget"]])), len(settings["budget"])
+
+
 def _schema(settings: Mapping[str, Any]) -> pa.Schema:
-    lattice = int(np.prod([b + 1 for b in settings["budget"]]))
+    points, n_budgets = form(settings)
     types = {
-        "value": pa.list_(pa.float64(), lattice),
-        "usage": pa.list_(pa.float64(), lattice * len(settings["budget"])),
+        "value": pa.list_(pa.float64(), points),
+        "success": pa.list_(pa.float64(), points),
+        "usage": pa.list_(pa.float64(), points * n_budgets),
         "state_value": pa.large_list(pa.float64()),
         "policy": pa.large_list(pa.int8()),
     }
@@ -134,7 +142,11 @@ def table_of(results: Results, settings: Mapping[str, Any], schema: pa.Schema) -
     for i, (name, kind) in enumerate(settings["parameters"].items()):
         values = [label.parameters[i] for label in results.labels]
         columns[name] = [str(value) for value in values] if kind == "string" else values
-    flat = {"value": results.value, "usage": np.ascontiguousarray(results.usage.transpose(0, 2, 1))}
+    flat = {
+        "value": results.value,
+        "success": results.value,
+        "usage": np.ascontiguousarray(results.usage.transpose(0, 2, 1)),
+    }
     for name, array in flat.items():
         if name in schema.names:
             width = schema.field(name).type.list_size

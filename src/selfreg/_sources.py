@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import count, product
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ def cases_of(models: Any) -> tuple[Iterable[Case], int | None, Mapping[str, Sequ
         named = [Case(Label(i, str(name)), item) for i, (name, item) in enumerate(models.items())]
         return named, len(named), {}
     total = len(models) if isinstance(models, Sequence) else None
-    return (Case(Label(i), item) for i, item in enumerate(models)), total, {}
+    return map(Case, map(Label, count()), models), total, {}
 
 
 def _folders(folder: Path) -> list[tuple[str, Path]]:

@@ -292,6 +292,14 @@ def penalties(value: Any, mdp: Any) -> tuple[Floats, bool]:
     return array, False
 
 
+def price_table(value: Any) -> Floats:
+    """Penalties float64 (L, budgets), one at least, for models not yet seen."""
+    array = _prices("penalties", value)
+    if array.ndim not in (1, 2) or not array.size:
+        raise ValueError(f"penalties has shape {array.shape}; expected (L,) or (L, budgets), with one penalty at least")
+    return array.reshape(len(array), -1)
+
+
 def _penalties_by_type(value: Mapping[Any, Any], help_types: Sequence[str]) -> Floats:
     if not help_types or set(value) != set(help_types):
         raise ValueError(f"penalties names {list(value)!r}; expected a price for each of {list(help_types)!r}")

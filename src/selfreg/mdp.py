@@ -7,13 +7,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
 from selfreg import _storage, _validate
+
+
+class Bare(NamedTuple):
+    """What kernels read of a model, at hand for loops over many of them.
+
+    Attributes
+    ----------
+    kind : tuple
+        Names of the actions, and the costs of each help type.
+    arrays : tuple of arrays
+        Terminal values, then indptr, indices, data of every action.
+    """
+
+    kind: tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]
+    arrays: tuple[npt.NDArray[Any], ...]
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -69,6 +84,7 @@ class InterventionMDP:
     terminal_value: npt.NDArray[np.float64]
     costs: Mapping[str, tuple[int, ...]]
     visits: Mapping[str, npt.NDArray[np.float64]] | None
+    _bare: Bare
 
     def __init__(
         self,
@@ -85,9 +101,7 @@ class InterventionMDP:
         _validate.nohelp_everywhere(matrices[_validate.NOHELP], ~np.isnan(value))
         value = value.view()
         value.flags.writeable = False
-        object.__setattr__(self, "transitions", MappingProxyType(matrices))
-        object.__setattr__(self, "terminal_value", value)
-        object.__setattr__(self, "costs", MappingProxyType(_validate.costs(costs, help_types)))
+        self._hold(matrices, value, _validate.costs(costs, help_types))
         by_row = None if visits is None else _validate.by_row("visits", visits, list(matrices), n)
         object.__setattr__(self, "visits", None if by_row is None else MappingProxyType(by_row))
 
@@ -97,10 +111,17 @@ class InterventionMDP:
     ) -> InterventionMDP:
         """Model of parts of a model that was validated before."""
         mdp = object.__new__(cls)
-        object.__setattr__(mdp, "transitions", MappingProxyType(dict(transitions)))
-        object.__setattr__(mdp, "terminal_value", terminal_value)
-        object.__setattr__(mdp, "costs", MappingProxyType(dict(costs)))
+        mdp._hold(dict(transitions), terminal_value, dict(costs))
         return mdp
+
+    def _hold(
+        self, matrices: dict[str, Any], value: npt.NDArray[np.float64], costs: dict[str, tuple[int, ...]]
+    ) -> None:
+        object.__setattr__(self, "transitions", MappingProxyType(matrices))
+        object.__setattr__(self, "terminal_value", value)
+        object.__setattr__(self, "costs", MappingProxyType(costs))
+        parts = [part for m in matrices.values() for part in (m.indptr, m.indices, m.data)]
+        object.__setattr__(self, "_bare", Bare((tuple(matrices), tuple(costs.values())), (value, *parts)))
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the model as a folder of npy arrays with a JSON header (`docs/scale.md` describes the format).

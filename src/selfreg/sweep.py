@@ -17,6 +17,7 @@ from selfreg._batches import Case, Job, ModelError, Results, batches
 from selfreg._progress import progress
 from selfreg._sources import ModelGrid, cases_of
 from selfreg.executors import Executor, LocalExecutor, RayExecutor, executor_of
+from selfreg.penalized import HUGE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +28,7 @@ __all__ = ["LocalExecutor", "ModelError", "ModelGrid", "RayExecutor", "Sweep", "
 
 Floats = npt.NDArray[np.float64]
 KEPT = ("value", "usage", "state_value", "policy")
+PRICED = ("success", "usage")
 
 
 class Sweep:
@@ -35,28 +37,44 @@ class Sweep:
     Attributes
     ----------
     budget : tuple of int
-        Largest budget of every kind, the same for all models.
+        Largest budget of every kind, the same for all models; () where there are penalties.
+    penalties : float64 (L, budgets) or None
     keep : tuple of str
         What was kept.
     """
 
     def __init__(self, settings: dict[str, Any], results: Sequence[Results], folder: PartFolder | None = None) -> None:
         self.budget: tuple[int, ...] = tuple(settings["budget"])
+        priced = settings.get("penalties")  # folders of earlier versions have none
+        self.penalties: Floats | None = np.array(priced, dtype=np.float64) if priced else None
         self.keep: tuple[str, ...] = tuple(settings["keep"])
         self._settings, self._folder = settings, folder
-        order = sorted(((label.place, k, i) for k, part in enumerate(results) for i, label in enumerate(part.labels)))
-        self._results, self._order = results, [(k, i) for _, k, i in order]
+        self._results = results
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __repr__(self) -> str:
-        return f"Sweep({len(self)} models, budget {self.budget}, {len(self.errors)} errors)"
+        asked = f"budget {self.budget}" if self.penalties is None else f"{len(self.penalties)} penalties"
+        return f"Sweep({len(self)} models, {asked}, {len(self.errors)} errors)"
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the lattice of budgets, (B1 + 1, B2 + 1, ...)."""
-        return tuple(b + 1 for b in self.budget)
+        """Shape of the lattice of budgets, (B1 + 1, B2 + 1, ...); (L,) where there are penalties."""
+        return tuple(b + 1 for b in self.budget) if self.penalties is None else (len(self.penalties),)
+
+    @property
+    def n_budgets(self) -> int:
+        """Kinds of budget."""
+        return len(self.budget) if self.penalties is None else self.penalties.shape[1]
+
+    @cached_property
+    def _order(self) -> list[tuple[int, int]]:
+        """Part and row in it of every model, by place."""
+        order = sorted(
+            ((label.place, k, i) for k, part in enumerate(self._results) for i, label in enumerate(part.labels))
+        )
+        return [(k, i) for _, k, i in order]
 
     def table(self) -> pa.Table:
         """All results as a table: one row a model (`docs/scale.md` lists the columns); needs the extra `logs`."""
@@ -79,13 +97,24 @@ class Sweep:
 
     @cached_property
     def value(self) -> Floats:
-        """Success from the start under so much help, float64 (models, B1 + 1, ...); NaN where there is an error."""
+        """Success from the start under so much help, float64 (models, B1 + 1, ...); NaN where there is an error.
+
+        Of penalties (models, L): success less penalties paid.
+        """
+        if self.penalties is not None:
+            paid: Floats = np.einsum("mld,ld->ml", self.usage, np.minimum(self.penalties, HUGE))
+            return self.success - paid
         return self._stacked("value").reshape(-1, *self.shape)
+
+    @cached_property
+    def success(self) -> Floats:
+        """Success from the start, float64 (models, B1 + 1, ...) or (models, L); NaN where there is an error."""
+        return self.value if self.penalties is None else self._stacked("success").reshape(-1, *self.shape)
 
     @cached_property
     def usage(self) -> Floats:
         """Expected help spent from the start, float64 (models, B1 + 1, ..., budgets); NaN where there is an error."""
-        return self._stacked("usage").reshape(-1, *self.shape, len(self.budget))
+        return self._stacked("usage").reshape(-1, *self.shape, self.n_budgets)
 
     @cached_property
     def bound(self) -> Floats:
@@ -152,28 +181,29 @@ class Sweep:
         self._kept(what)
         if self._folder is not None:
             column = self._column(what)
-            flat = column.flatten() if what in KEPT else column
+            flat = column.flatten() if what in (*KEPT, *PRICED) else column
             return np.asarray(flat.to_numpy(zero_copy_only=False))
-        arrays = [getattr(part, what) for part in self._results]
+        arrays = [getattr(part, "value" if what == "success" else what) for part in self._results]
         if what == "usage":
             arrays = [array.transpose(0, 2, 1).reshape(len(array), -1) for array in arrays]
         if not arrays:
-            return np.empty((0, prod(self.shape) * (len(self.budget) if what == "usage" else 1)))
+            return np.empty((0, prod(self.shape) * (self.n_budgets if what == "usage" else 1)))
         first = np.cumsum([0, *(len(array) for array in arrays)])
         return np.asarray(np.concatenate(arrays)[[first[k] + i for k, i in self._order]])
 
 
 def sweep(
     mdps: Any,
-    budgets: int | tuple[int, ...],
+    budgets: int | tuple[int, ...] | None = None,
     *,
+    penalties: npt.ArrayLike | None = None,
     executor: Executor | Literal["local", "ray"] | None = None,
     keep: Sequence[str] = ("value", "usage"),
     out: str | os.PathLike[str] | None = None,
     start: npt.ArrayLike | None = None,
     on_error: Literal["raise", "record"] = "raise",
 ) -> Sweep:
-    """Solve many models for every budget up to the one given.
+    """Solve many models for every budget up to the one given, or for every penalty.
 
     Models without cycles go through one kernel call a batch; others one by one, with a proven bound.
 
@@ -184,11 +214,15 @@ def sweep(
         arguments that makes one of these), by name, a folder with run folders or saved models in it, or a function
         of a parameter grid.
     budgets : int or tuple of int
-        Largest budget, or one per kind of budget, >= 0; the same for all models.
+        Largest budget, or one per kind of budget, >= 0; the same for all models. None where there are penalties.
+    penalties : array_like of float (L,) or (L, budgets)
+        Instead of budgets: prices of a unit of help, from 0 to infinity, as of `solve_penalized`. Success and usage are
+        those of the optimal policy for each price.
     executor : {"local", "ray"}, LocalExecutor, RayExecutor, optional
         By default threads of this process, one a core. The results do not depend on it.
     keep : sequence of {"value", "usage", "state_value", "policy"}
-        Value and expected usage from the start; values and decisions in all states.
+        Value and expected usage from the start; values and decisions in all states. Of penalties, success and usage
+        are kept.
     out : path, optional
         Folder of the results, a Parquet data set in parts. If it holds parts of the same sweep, only what is missing is
         done: a sweep that was killed is called again as it was. Needs the extra `logs`.
@@ -219,15 +253,17 @@ def sweep(
     [[0.5, 0.9], [nan, nan], [0.5, 0.9]]
     >>> found.errors
     {1: 'expected an InterventionMDP, an EstimatedModel or (model, start); got str'}
+    >>> priced = selfreg.sweep([mdp], penalties=[0.1, 0.5])
+    >>> priced.success.tolist(), priced.usage[..., 0].tolist()
+    ([[0.9, 0.5]], [[1.0, 0.0]])
     """
-    budget = _validate.amounts("budgets", budgets)
-    job = Job(budget, _keep(keep), start, _on_error(on_error) == "record")
+    job = _job(budgets, penalties, keep, start, _on_error(on_error) == "record")
     chosen = executor_of(executor)
     cases, total, parameters = cases_of(mdps)
     settings = _settings(job, total, parameters)
     folder, done = _folder(out, settings)
     seen: list[Results] = []
-    todo = batches(cases, prod(b + 1 for b in budget), _skipping(done))
+    todo = batches(cases, job.points, _skipping(done), getattr(chosen, "batch_times", 1))
     with progress("sweep", total, "models") as advance, closing(_run(chosen, todo, job)) as running:
         advance(len(done))
         for results in running:
@@ -252,6 +288,16 @@ def read_sweep(out: str | os.PathLike[str]) -> Sweep:
 
 def _run(executor: Executor, todo: Iterator[list[Case]], job: Job) -> Generator[Results, None, None]:
     yield from executor.run(todo, job)
+
+
+def _job(budgets: Any, penalties: Any, keep: Any, start: Any, record_errors: bool) -> Job:
+    if (budgets is None) == (penalties is None):
+        raise TypeError("expected budgets or penalties, and not both")
+    if penalties is None:
+        return Job(_validate.amounts("budgets", budgets), _keep(keep), start, record_errors)
+    if more := set(_keep(keep)) - {"value", "usage"}:
+        raise ValueError(f"keep has {min(more)!r}, which is there for budgets only")
+    return Job((), PRICED, start, record_errors, _validate.price_table(penalties))
 
 
 def _keep(keep: Any) -> tuple[str, ...]:
@@ -280,6 +326,7 @@ def _settings(job: Job, total: int | None, parameters: Any) -> dict[str, Any]:
     return {
         "budget": list(job.budget),
         "keep": list(job.keep),
+        "penalties": job.penalties.tolist() if not job.budget else None,
         "start": None if job.start is None else np.asarray(job.start).tolist(),
         "models": total,
         "parameters": kinds,
@@ -296,7 +343,10 @@ def _folder(out: str | os.PathLike[str] | None, settings: dict[str, Any]) -> tup
     return folder, folder.done()
 
 
-def _skipping(done: dict[int, int]) -> Callable[[Case], bool]:
+def _skipping(done: dict[int, int]) -> Callable[[Case], bool] | None:
+    if not done:
+        return None
+
     def skip(case: Case) -> bool:
         if case.label.place not in done:
             return False

@@ -46,6 +46,17 @@ def config(folder: Path, text: str) -> str:
     return str(folder / "sweep.toml")
 
 
+def test_penalties_in_place_of_budgets(runs, capsys) -> None:
+    text = '[sweep]\npenalties = [0.0, 0.2, inf]\nout = "out"\n[models]\nfolder = "runs"\n'
+    assert main(["sweep", config(runs.parent, text)]) == 0
+    assert "penalty 0" in capsys.readouterr().out
+    found = selfreg.read_sweep(runs.parent / "out")
+    assert found.success.shape == (3, 3)
+    assert np.all(np.diff(found.usage[..., 0]) <= 0)
+    assert main(["sweep", config(runs.parent, text.replace("penalties", "budget = 1\npenalties"))]) == 2
+    assert "one of the entries budget and penalties" in capsys.readouterr().err
+
+
 def test_a_folder_of_runs(runs, capsys) -> None:
     path = config(runs.parent, '[sweep]\nbudget = 2\nout = "out"\n[models]\nfolder = "runs"\n')
     assert main(["sweep", path]) == 0

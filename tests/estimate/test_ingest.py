@@ -56,6 +56,8 @@ def small_pieces(monkeypatch):
     monkeypatch.setattr(ingest_module, "PIECE_ROWS", 50)
     monkeypatch.setattr("selfreg.data.store.BATCH", 20)
     monkeypatch.setattr("selfreg.estimate.counts.STEPS_HELD", 100)
+    monkeypatch.setattr("selfreg.estimate.counts.CHARACTERS_HELD", 300)
+    monkeypatch.setattr("selfreg.estimate._tally.ROWS_HELD", 100)
 
 
 ABSTRACTIONS = {
@@ -253,13 +255,13 @@ def test_other_counts_are_refused(tmp_path) -> None:
 
 KILLED = """
 import sys, time
-from selfreg.estimate import ExactKey, count_logs, ingest
+from selfreg.estimate import ExactKey, count_logs, ingest, kept
 ingest.PIECE_BYTES, ingest.PIECE_ROWS = 3000, 50
-real = ingest._Kept.put
-def slow(self, number, counted):
+real = kept.KeptPieces.put
+def slow(self, *what):
     time.sleep(0.01)
-    real(self, number, counted)
-ingest._Kept.put = slow
+    real(self, *what)
+kept.KeptPieces.put = slow
 print("ready", flush=True)
 count_logs(sys.argv[1], ExactKey(), workers=int(sys.argv[3]), out=sys.argv[2])
 """

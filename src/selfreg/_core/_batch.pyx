@@ -3,11 +3,14 @@
 # A model of 200 states takes some microseconds, less than the Python of one `solve`. Here the arrays of a model are
 # looked up once, where they lie, and everything else (order of states, values, policy, usage) happens in scratch
 # memory that all models of the call share. Models with cycles are left to the caller.
+#
+# Models that travel to another process do so as one block of bytes with a table of the places of their arrays in it:
+# (models, arrays, 3) first byte, bytes, bytes of an item; arrays in the order in which a list has them.
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from selfreg._core._budget cimport Model, backup, lay_out
 from selfreg._core._graph cimport longest_paths, tarjan
@@ -51,8 +54,9 @@ cdef struct Scratch:
 
 
 def solve_models(
-    list models,                          # IN  per model: terminal values, weight or None, then indptr, indices, data
-                                          #     of every action; arrays, C-contiguous
+    object models,                        # IN  per model a tuple: terminal values, then indptr, indices, data of every
+                                          #     action, C-contiguous; or a tuple: block of bytes, table of places
+    dict weights,                         # IN  model: float64 (n,) start distribution
     const int64_t[::1] start,             # IN  (models,) start where there is no weight
     const int64_t[::1] offset,            # IN  (actions,) how far an action moves down the flattened lattice
     const int64_t[:, ::1] runs,           # IN  (runs, 3) action, start, length: affordable stretches of help types
@@ -64,14 +68,13 @@ def solve_models(
     uint8_t[::1] solved,                  # OUT (models,) 0 where the model has a cycle, and nothing is filled in
 ):
     """Solve every model of the batch; all have the same actions, costs and lattice."""
-    cdef Py_ssize_t n_models = len(models), n_actions = offset.shape[0], n_lattice = value.shape[1], i, a
+    cdef Py_ssize_t n_models = start.shape[0], n_actions = offset.shape[0], n_lattice = value.shape[1], i, a
     cdef Py_ssize_t most_states = 0, most_entries = 0, n_budgets = costs.shape[1]
     cdef bint with_usage = usage.shape[0] > 0
     cdef Source* sources = <Source*> malloc((n_models + 1) * sizeof(Source))
     cdef Part* parts = <Part*> malloc((n_models * n_actions + 1) * sizeof(Part))
     cdef Scratch scratch
     cdef Model m
-    cdef tuple model
     memset(&scratch, 0, sizeof(scratch))
     m.n_actions, m.slot = n_actions, NULL
     lay_out(&m, n_lattice, &offset[0], &runs[0, 0] if runs.shape[0] else NULL, runs.shape[0])
@@ -81,15 +84,20 @@ def solve_models(
     try:
         if not (sources and parts and m.rows and m.columns and m.probabilities):
             raise MemoryError(f"a batch of {n_models} models")
+        if isinstance(models, list):
+            look_up(<list> models, n_actions, sources, parts)
+        else:
+            look_into(models[0], models[1], n_actions, sources, parts)
         for i in range(n_models):
-            model = models[i]
-            look_up(model, n_actions, &sources[i], &parts[i * n_actions])
+            sources[i].weight = NULL
             sources[i].start = start[i]
             sources[i].values = <double*> address(values[i], PyBUF_WRITABLE, NULL, NULL) if values else NULL
             sources[i].policies = <int8_t*> address(policies[i], PyBUF_WRITABLE, NULL, NULL) if policies else NULL
             most_states = max(most_states, sources[i].n)
             for a in range(n_actions):
                 most_entries = max(most_entries, parts[i * n_actions + a].nnz)
+        for i, weight in weights.items():
+            sources[i].weight = <const double*> address(weight, PyBUF_SIMPLE, NULL, NULL)
         if not allocate(&scratch, most_states, most_entries, n_actions, n_lattice, n_budgets * with_usage):
             raise MemoryError(f"models of up to {most_states} states and {n_lattice} budgets")
         with nogil:
@@ -125,17 +133,70 @@ cdef void* address(object array, int flags, Py_ssize_t* length, Py_ssize_t* size
     return found
 
 
-cdef int look_up(tuple model, Py_ssize_t n_actions, Source* source, Part* parts) except -1:
-    cdef Py_ssize_t a, length = 0
-    source.terminal_value = <const double*> address(model[0], PyBUF_SIMPLE, &length, NULL)
-    source.n = length // <Py_ssize_t> sizeof(double)
-    source.weight = <const double*> address(model[1], PyBUF_SIMPLE, NULL, NULL) if model[1] is not None else NULL
-    for a in range(n_actions):
-        parts[a].indptr = address(model[2 + 3 * a], PyBUF_SIMPLE, NULL, &parts[a].indptr_size)
-        parts[a].indices = address(model[3 + 3 * a], PyBUF_SIMPLE, NULL, &parts[a].index_size)
-        parts[a].data = <const double*> address(model[4 + 3 * a], PyBUF_SIMPLE, &length, NULL)
-        parts[a].nnz = length // <Py_ssize_t> sizeof(double)
+cdef int look_up(list models, Py_ssize_t n_actions, Source* sources, Part* parts) except -1:
+    cdef Py_ssize_t i, a, length = 0
+    cdef tuple model
+    cdef Part* part
+    for i in range(len(models)):
+        model = models[i]
+        sources[i].terminal_value = <const double*> address(model[0], PyBUF_SIMPLE, &length, NULL)
+        sources[i].n = length // <Py_ssize_t> sizeof(double)
+        for a in range(n_actions):
+            part = &parts[i * n_actions + a]
+            part.indptr = address(model[1 + 3 * a], PyBUF_SIMPLE, NULL, &part.indptr_size)
+            part.indices = address(model[2 + 3 * a], PyBUF_SIMPLE, NULL, &part.index_size)
+            part.data = <const double*> address(model[3 + 3 * a], PyBUF_SIMPLE, &length, NULL)
+            part.nnz = length // <Py_ssize_t> sizeof(double)
     return 0
+
+
+cdef int look_into(const uint8_t[::1] block, const int64_t[:, :, ::1] table, Py_ssize_t n_actions, Source* sources,
+                   Part* parts) except -1:
+    cdef Py_ssize_t i, a
+    cdef Part* part
+    cdef const uint8_t* base = &block[0]
+    for i in range(table.shape[0]):
+        sources[i].terminal_value = <const double*> (base + table[i, 0, 0])
+        sources[i].n = table[i, 0, 1] // <Py_ssize_t> sizeof(double)
+        for a in range(n_actions):
+            part = &parts[i * n_actions + a]
+            part.indptr, part.indptr_size = base + table[i, 1 + 3 * a, 0], table[i, 1 + 3 * a, 2]
+            part.indices, part.index_size = base + table[i, 2 + 3 * a, 0], table[i, 2 + 3 * a, 2]
+            part.data = <const double*> (base + table[i, 3 + 3 * a, 0])
+            part.nnz = table[i, 3 + 3 * a, 1] // <Py_ssize_t> sizeof(double)
+    return 0
+
+
+def measure(
+    list models,                          # IN  as of `solve_models`
+    int64_t[:, :, ::1] table,             # OUT (models, arrays, 3) places of their arrays in a block
+):
+    """Bytes of the block that holds all models; arrays begin at multiples of eight bytes."""
+    cdef Py_ssize_t i, k, length = 0, size = 0
+    cdef int64_t place = 0
+    cdef tuple model
+    for i in range(len(models)):
+        model = models[i]
+        for k in range(len(model)):
+            address(model[k], PyBUF_SIMPLE, &length, &size)
+            table[i, k, 0], table[i, k, 1], table[i, k, 2] = place, length, size
+            place += (length + 7) & ~7
+    return place
+
+
+def gather(
+    list models,                          # IN  as of `solve_models`
+    const int64_t[:, :, ::1] table,       # IN  (models, arrays, 3) places of their arrays
+    uint8_t[::1] block,                   # OUT
+):
+    """Copy all models into a block."""
+    cdef Py_ssize_t i, k
+    cdef tuple model
+    for i in range(len(models)):
+        model = models[i]
+        for k in range(len(model)):
+            if table[i, k, 1]:
+                memcpy(&block[table[i, k, 0]], address(model[k], PyBUF_SIMPLE, NULL, NULL), table[i, k, 1])
 
 
 cdef bint allocate(Scratch* s, Py_ssize_t n, Py_ssize_t nnz, Py_ssize_t n_actions, Py_ssize_t n_lattice,

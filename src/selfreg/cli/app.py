@@ -21,6 +21,7 @@ from selfreg.cli import (
     label,
     recalibrate,
     report,
+    score,
     solve,
     sweep,
     threshold,
@@ -60,6 +61,7 @@ app.command("label")(label.command)
 app.command("train")(train.command)
 app.command("recalibrate")(recalibrate.command)
 app.command("threshold")(threshold.command)
+app.command("score")(score.command)
 app.command("evaluate")(evaluate.command)
 app.command("report")(report.command)
 app.command("sweep")(sweep.command)

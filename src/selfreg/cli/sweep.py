@@ -32,8 +32,9 @@ Number = int | list[int]
 class SweepTable(msgspec.Struct, forbid_unknown_fields=True):
     """What to do with every model."""
 
-    budget: Number
     out: str
+    budget: Number | None = None
+    penalties: list[float | list[float]] | None = None
     executor: str = "local"
     threads: int | None = None
     address: str | None = None
@@ -76,6 +77,8 @@ def read_config(path: Path) -> Config:
         raise ValueError(f"{path}: not TOML: {error}") from None
     except msgspec.ValidationError as error:
         raise ValueError(f"{path}: {error}") from None
+    if (config.sweep.budget is None) == (config.sweep.penalties is None):
+        raise ValueError(f"{path}: expected one of the entries budget and penalties in [sweep]")
     if (config.models is None) == (config.grid is None):
         raise ValueError(f"{path}: expected one of the tables [models] and [grid]")
     return config
@@ -152,13 +155,16 @@ def _executor(settings: SweepTable) -> Any:
 
 def show(found: Sweep) -> None:
     """Print success and help used with no budget and with all of it; the first models only."""
-    value, usage = found.value.reshape(len(found), -1), found.usage.reshape(len(found), -1, len(found.budget))
+    value, usage = found.success.reshape(len(found), -1), found.usage.reshape(len(found), -1, found.n_budgets)
     rows = []
     for i in range(min(len(found), SHOWN)):
         named = [str(values[i]) for values in found.parameters.values()] or [found.names[i] or str(found.places[i])]
         spent = " ".join(f"{u:.3f}" for u in usage[i, -1])
         rows.append([*named, f"{value[i, 0]:.4f}", f"{value[i, -1]:.4f}", spent])
-    columns = [*(found.parameters or ["model"]), "no help", f"up to {', '.join(map(str, found.budget))}", "help used"]
+    ends = ["no help", f"up to {', '.join(map(str, found.budget))}"]
+    if found.penalties is not None:
+        ends = [f"penalty {', '.join(f'{price:g}' for price in found.penalties[i])}" for i in (0, -1)]
+    columns = [*(found.parameters or ["model"]), *ends, "help used"]
     table(f"planned, {len(found)} models", columns, rows)
     if len(found) > SHOWN:
         remark(f"... and {len(found) - SHOWN} more")
@@ -172,7 +178,7 @@ def draw(found: Sweep, out: Path) -> list[str]:
     """Write the pictures; names of the files."""
     from selfreg.report import plots
 
-    if len(found.budget) > 1 or len(found) == len(found.errors):
+    if len(found.budget) != 1 or len(found) == len(found.errors):
         return []
     drawings = {"value_by_budget": plots.values_by_budget(found.value, found.parameters, found.names)}
     for name, values in found.parameters.items():
@@ -196,6 +202,7 @@ def command(
     found = sweep(
         _source(settings, base),
         tuple(budget) if isinstance(budget, list) else budget,
+        penalties=settings.sweep.penalties,
         executor=_executor(settings.sweep),
         out=out,
         on_error=settings.sweep.on_error,  # type: ignore[arg-type]  # checked there

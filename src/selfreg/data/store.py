@@ -63,7 +63,7 @@ def open_bytes(path: str | os.PathLike[str]) -> IO[bytes]:
     return open(path, "rb")
 
 
-def keeps_record(record: Trajectory, where: Mapping[str, Sequence[str]]) -> bool:
+def keeps_record(record: Any, where: Mapping[str, Sequence[str]]) -> bool:
     """Whether each field of `where` (a free field, `task` or `episode`) has one of its values."""
     from selfreg.data.mapped import keeps
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -13,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg.data import NOHELP, Trajectory
+from selfreg.data import NOHELP, Scalar, Step, Trajectory
+from selfreg.estimate._tally import Numbers, PairNumbers, Sums, TextNumbers
 from selfreg.estimate.abstraction import ExactKey, Key, StateAbstraction
 
 Floats = npt.NDArray[np.float64]
@@ -21,12 +23,13 @@ Indices = npt.NDArray[np.intp]
 
 # Names the episode that another one branches from: that one does not begin where tasks do.
 BRANCH = "branch_of"
-# Steps that are kept as they are before they are summed up.
-STEPS_HELD = 1 << 17
-# A transition is one int64: state, action, next state plus 2.
-_STATE_BITS, _STATE_SHIFT, _LARGEST_ACTION = 28, 35, 127
+# Steps, and characters of their texts, that are kept as they are before they are summed up.
+STEPS_HELD, CHARACTERS_HELD = 1 << 17, 1 << 25
 
-_KEY, _INTERVENTION = attrgetter("key"), attrgetter("intervention")
+_KEY, _INTERVENTION, _STEPS = attrgetter("key"), attrgetter("intervention"), attrgetter("steps")
+_TASK, _OUTCOME, _FIELDS = attrgetter("task"), attrgetter("outcome"), attrgetter("fields")
+# Episodes that are added at a time.
+_EPISODES = 256
 
 # P(success) of a truncated episode, from its last state on.
 TerminalScore = Callable[[Trajectory], float]
@@ -137,7 +140,7 @@ def record(
         if BRANCH not in trajectory.fields:
             starts.append((task, int(trajectory.helped), path[0]))
         taken = [actions[step.intervention or NOHELP] for step in trajectory.steps]
-        success = _success(trajectory, terminal_score)
+        success = success_of(trajectory, terminal_score)
         moves += [(task, s, a, j, 1.0) for s, a, j in zip(path, taken, path[1:], strict=False)]
         ends = ((-2, success), (-1, 1.0 - success))
         moves += [(task, path[-1], taken[-1], end, weight) for end, weight in ends if weight]
@@ -168,8 +171,9 @@ def count(
         For a truncated episode without an outcome where there is no `terminal_score`.
     """
     counter, merger = Counter(abstraction, terminal_score), Merger()
-    for trajectory in trajectories:
-        counter.add(trajectory)
+    stream = iter(trajectories)
+    while some := list(islice(stream, _EPISODES)):
+        counter.add(some)
     merger.add(counter.take(), None)
     return merger.counts()
 
@@ -228,84 +232,144 @@ class Counter:
 
     def __init__(self, abstraction: StateAbstraction, terminal_score: TerminalScore | None = None) -> None:
         self._abstraction, self._terminal_score = abstraction, terminal_score
-        self._exact = abstraction if type(abstraction) is ExactKey else None
-        self._keys: list[Key] = []
-        self._index: dict[Any, int] = {}
-        self._of_task: dict[str, dict[Any, int]] = {}
-        self._actions = _Numbers([None])
-        self._sums = _Sums()
-        self._starts: dict[tuple[int, bool], int] = {}
-        self._known = 0
+        self._states: _ExactStates | _States
+        self._states = _ExactStates(abstraction) if type(abstraction) is ExactKey else _States(abstraction)
+        self._actions = Numbers([None])
+        self._sums = Sums()
+        self._starts: list[npt.NDArray[np.int64]] = []
         self._forget()
 
     def _forget(self) -> None:
-        """Steps not yet summed: states and actions one after another, lengths and outcomes of episodes."""
-        self._path: list[int] = []
-        self._taken: list[int] = []
-        self._lengths: list[int] = []
-        self._outcomes: list[float] = []
+        """Steps not yet summed: actions one after another; lengths, outcomes, and which episodes branch off."""
+        self._taken = array("b")
+        self._lengths = array("q")
+        self._outcomes = array("d")
+        self._begins = array("b")
 
-    def add(self, trajectory: Trajectory) -> None:
-        """Count one episode; ValueError, and nothing counted, where it has no outcome."""
-        success = _success(trajectory, self._terminal_score)
-        path = self._states(trajectory)
-        taken = list(map(self._actions.__getitem__, map(_INTERVENTION, trajectory.steps)))
-        start = (path[0], any(taken))
-        if BRANCH not in trajectory.fields:
-            self._starts[start] = self._starts.get(start, 0) + 1
-        self._path += path
-        self._taken += taken
-        self._lengths.append(len(path))
-        self._outcomes.append(success)
-        if len(self._path) >= STEPS_HELD:
+    def add(self, trajectories: Sequence[Trajectory]) -> None:
+        """Count some episodes; ValueError, and nothing counted, where one has no outcome."""
+        success = list(map(_OUTCOME, trajectories))
+        if self._terminal_score is not None or None in success:
+            success = [success_of(trajectory, self._terminal_score) for trajectory in trajectories]
+        steps = [*chain.from_iterable(map(_STEPS, trajectories))]
+        taken = [*map(self._actions.__getitem__, map(_INTERVENTION, steps))]
+        self._states.add(trajectories, steps)
+        self._taken.extend(taken)
+        self._lengths.extend(map(len, map(_STEPS, trajectories)))
+        self._outcomes.extend(success)
+        self._begins.extend([BRANCH not in fields for fields in map(_FIELDS, trajectories)])
+        if len(self._taken) >= STEPS_HELD or self._states.full:
             self._sum_up()
 
-    def _states(self, trajectory: Trajectory) -> list[int]:
-        if self._exact is None:
-            keys: list[Any] = [self._abstraction.encode(trajectory, t) for t in range(len(trajectory.steps))]
-            index = self._index
-        else:
-            # The keys of `ExactKey.encode` without its call a step, by task and then by what is left of the key.
-            keys = list(map(_KEY, trajectory.steps))
-            if None in keys:
-                keys = [step.state if step.key is None else step.key for step in trajectory.steps]
-            if self._exact.step:
-                keys = [(key, t) for t, key in enumerate(keys)]
-            index = self._of_task.setdefault(trajectory.task, {})
-        path: list[Any] = list(map(index.get, keys))  # loops in C: most of the work of counting is here
-        if None in path:
-            for t, key in enumerate(keys):
-                if path[t] is None:
-                    path[t] = index.setdefault(key, self._known + len(self._keys))
-                    if path[t] == self._known + len(self._keys):
-                        self._keys.append(key if self._exact is None else self._exact.encode(trajectory, t))
-        return path
-
     def _sum_up(self) -> None:
-        if not self._path:
+        if not self._taken:
             return
-        state, action = np.array(self._path, np.int64), np.array(self._taken, np.int64)
-        success = np.array(self._outcomes)
-        last = np.cumsum(self._lengths) - 1
+        lengths, success = np.array(self._lengths, np.int64), np.array(self._outcomes)
+        state, action = self._states.numbers(lengths), np.array(self._taken, np.int64)
+        last = np.cumsum(lengths) - 1
         inner = np.ones(len(state), np.bool_)
         inner[last] = False
         here = np.flatnonzero(inner)
-        steps = np.stack([state[here], action[here], state[here + 1]], axis=1)
-        ends = np.stack([state[last], action[last]], axis=1)
-        won, lost = (np.column_stack([ends, np.full(len(last), after)]) for after in (-2, -1))
-        self._sums.add(np.concatenate([steps, won, lost]), np.concatenate([np.ones(len(here)), success, 1 - success]))
+        self._sums.add(state[here], action[here], state[here + 1])
+        for after, weight in ((-2, success), (-1, 1 - success)):
+            at = np.flatnonzero(weight)
+            self._sums.add(state[last[at]], action[last[at]], np.full(len(at), after), weight[at])
+        first = last - lengths + 1
+        helped = np.logical_or.reduceat(action != 0, first)
+        begins = np.array(self._begins, np.bool_)
+        start, times = np.unique(2 * state[first[begins]] + helped[begins], return_counts=True)
+        self._starts.append(np.stack([start >> 1, start & 1, times], axis=1))
         self._forget()
 
     def take(self) -> Partial:
         """What was counted since the last call; states and actions keep their numbers."""
         self._sum_up()
-        starts = [(state, helped, times) for (state, helped), times in self._starts.items()]
+        known, keys = self._states.take()
         names = [name or NOHELP for name in self._actions]
         place, weight = self._sums.result()
-        part = Partial(self._known, self._keys, names, place, weight, np.array(starts, np.int64).reshape(-1, 3))
-        self._known += len(self._keys)
-        self._keys, self._sums, self._starts = [], _Sums(), {}
-        return part
+        starts = np.concatenate([np.empty((0, 3), np.int64), *self._starts])
+        self._sums, self._starts = Sums(), []
+        return Partial(known, keys, names, place, weight, starts)
+
+
+class _States:
+    """Numbers of the states of an abstraction, which says the key of every step."""
+
+    full = False
+
+    def __init__(self, abstraction: StateAbstraction) -> None:
+        self._abstraction = abstraction
+        self._index: dict[Key, int] = {}
+        self._taken = 0
+        self._path = array("q")
+
+    def add(self, trajectories: Sequence[Trajectory], steps: Sequence[Step]) -> None:
+        index, encode = self._index, self._abstraction.encode
+        keys = (encode(trajectory, t) for trajectory in trajectories for t in range(len(trajectory.steps)))
+        self._path.extend([index.setdefault(key, len(index)) for key in keys])
+
+    def numbers(self, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """States of the steps added since the last call."""
+        state, self._path = np.array(self._path, np.int64), array("q")
+        return state
+
+    def take(self) -> tuple[int, list[Key]]:
+        """How many states were named before, and the keys of those since."""
+        known, self._taken = self._taken, len(self._index)
+        return known, list(islice(self._index, known, None))
+
+
+class _ExactStates:
+    """The same for `ExactKey`, whose keys are texts: whole columns of them, without a call a step."""
+
+    def __init__(self, abstraction: ExactKey) -> None:
+        self._by_step = abstraction.step
+        self._tasks, self._texts = TextNumbers(), TextNumbers()
+        self._pairs, self._with_step = PairNumbers(), PairNumbers()
+        self._taken = 0
+        self._task: list[str] = []
+        self._text: list[str] = []
+        self._room = CHARACTERS_HELD
+
+    @property
+    def full(self) -> bool:
+        """Whether the texts that wait are too long to wait on."""
+        return self._room < 0
+
+    def add(self, trajectories: Sequence[Trajectory], steps: Sequence[Step]) -> None:
+        texts: list[Any] = [*map(_KEY, steps)]
+        if None in texts:
+            texts = [step.state if step.key is None else step.key for step in steps]
+            self._room -= sum(map(len, texts))
+        self._text += texts
+        self._task.extend(map(_TASK, trajectories))
+
+    def numbers(self, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """States of the steps added since the last call."""
+        task, text = np.repeat(self._tasks.of(self._task), lengths), self._texts.of(self._text)
+        self._task, self._text, self._room = [], [], CHARACTERS_HELD
+        state = self._pairs.of(task, text)
+        if not self._by_step:
+            return state
+        step = np.arange(len(state)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return self._with_step.of(state, step)
+
+    def take(self) -> tuple[int, list[Key]]:
+        """How many states were named before, and the keys of those since."""
+        numbered = self._with_step if self._by_step else self._pairs
+        known, self._taken = self._taken, len(numbered.pairs)
+        first, second = _parts(numbered.pairs[known:])
+        columns: list[list[Scalar]] = []
+        if self._by_step:
+            columns = [second.tolist()]
+            first, second = _parts(self._pairs.pairs[first])
+        tasks, texts = list(self._tasks), list(self._texts)
+        named = ([names[i] for i in at.tolist()] for names, at in ((tasks, first), (texts, second)))
+        return known, list(zip(*named, *columns, strict=True))
+
+
+def _parts(pairs: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    return pairs >> 31, pairs & ((1 << 31) - 1)
 
 
 class Merger:
@@ -318,22 +382,28 @@ class Merger:
     def __init__(self) -> None:
         self._index: dict[Key, int] = {}
         self._numbers: dict[Hashable, npt.NDArray[np.int64]] = {}
-        self._actions = _Numbers([NOHELP])
-        self._sums = _Sums()
+        self._actions = Numbers([NOHELP])
+        self._sums = Sums()
         self._starts: list[npt.NDArray[np.int64]] = []
 
     def add(self, part: Partial, source: Hashable) -> Partial:
-        """Add the part that comes next; returned in the numbers of the sum, which is a source like others."""
+        """Add the part that comes next; returned in the numbers of the sum, which is a source like others.
+
+        The source None has one part only, and is forgotten.
+        """
         index, known = self._index, len(self._index)
         named = np.array([index.setdefault(key, len(index)) for key in part.keys], np.int64)
         before = self._numbers.get(source, named[:0])
         if len(before) != part.known:
             raise ValueError(f"a part follows {part.known} states of its source; {len(before)} were added")
-        state = self._numbers[source] = np.concatenate([before, named])
+        state = np.concatenate([before, named])
+        if source is not None:
+            self._numbers[source] = state
         action = np.array([self._actions[name] for name in part.actions], np.int64)
         s, a, j = part.place.T
-        place = np.stack([state[s], action[a], np.where(j < 0, j, state[np.maximum(j, 0)])], axis=1)
-        self._sums.add(place, part.weight)
+        columns = (state[s], action[a], np.where(j < 0, j, state[np.maximum(j, 0)]))
+        self._sums.add(*columns, part.weight)
+        place = np.stack(columns, axis=1)
         starts = np.column_stack([state[part.starts[:, 0]], part.starts[:, 1:]])
         self._starts.append(starts)
         return Partial(known, list(islice(index, known, None)), list(self._actions), place, part.weight, starts)
@@ -353,51 +423,8 @@ class Merger:
         return Counts(tuple(self._index), transitions, starts)
 
 
-class _Numbers(dict[Any, int]):
-    """Numbers of names, given out when first asked for."""
-
-    def __init__(self, names: Iterable[Any]) -> None:
-        super().__init__((name, i) for i, name in enumerate(names))
-
-    def __missing__(self, name: Any) -> int:
-        if len(self) > _LARGEST_ACTION:
-            raise ValueError(f"there are more than {_LARGEST_ACTION} help types; {name!r} is one too many")
-        number = self[name] = len(self)
-        return number
-
-
-class _Sums:
-    """Weights by (state, action, next state); what repeats is added up whenever as much again has come."""
-
-    def __init__(self) -> None:
-        self._code, self._weight = np.empty(0, np.int64), np.empty(0)
-        self._codes: list[npt.NDArray[np.int64]] = []
-        self._weights: list[Floats] = []
-        self._waiting = 0
-
-    def add(self, place: npt.NDArray[np.int64], weight: Floats) -> None:
-        s, a, j = place[weight != 0].T
-        self._codes.append((s << _STATE_SHIFT) | (a << _STATE_BITS) | (j + 2))
-        self._weights.append(weight[weight != 0])
-        self._waiting += len(s)
-        if self._waiting > max(STEPS_HELD, len(self._code)):
-            self._add_up()
-
-    def _add_up(self) -> None:
-        weights = np.concatenate([self._weight, *self._weights])
-        self._code, number = np.unique(np.concatenate([self._code, *self._codes]), return_inverse=True)
-        self._weight = np.bincount(number, weights, len(self._code)).astype(np.float64)
-        self._codes, self._weights, self._waiting = [], [], 0
-
-    def result(self) -> tuple[npt.NDArray[np.int64], Floats]:
-        """Places int64 (entries, 3), sorted, and their weights."""
-        self._add_up()
-        mask = (1 << _STATE_BITS) - 1
-        action = (self._code >> _STATE_BITS) & _LARGEST_ACTION
-        return np.stack([self._code >> _STATE_SHIFT, action, (self._code & mask) - 2], axis=1), self._weight
-
-
-def _success(trajectory: Trajectory, terminal_score: TerminalScore | None) -> float:
+def success_of(trajectory: Trajectory, terminal_score: TerminalScore | None = None) -> float:
+    """What an episode was worth; ValueError where nothing says so."""
     if trajectory.truncated and terminal_score is not None:
         return terminal_score(trajectory)
     if trajectory.outcome is None:

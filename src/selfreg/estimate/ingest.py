@@ -4,36 +4,37 @@ from __future__ import annotations
 
 import gc
 import io
-import json
 import multiprocessing
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from itertools import count, islice
+from itertools import chain, islice
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any, Literal, NamedTuple
 
 from selfreg import _validate
-from selfreg._files import written_whole
 from selfreg._progress import progress
-from selfreg._resume import claim
+from selfreg.data.lean import lean_trajectories, read_lean_lines
 from selfreg.data.mapped import check_roles, read_mapped_lines
 from selfreg.data.read import FORMATS, read_trajectories
 from selfreg.data.store import LogError, open_bytes, read_jsonl_lines, read_row_groups, row_groups
-from selfreg.data.trajectory import Trajectory
-from selfreg.estimate.abstraction import Features, StateAbstraction
-from selfreg.estimate.counts import Counter, Counts, Merger, Partial
+from selfreg.estimate.abstraction import ExactKey, Features, StateAbstraction
+from selfreg.estimate.counts import Counter, Counts, Merger, Partial, success_of
+from selfreg.estimate.kept import KeptPieces
 from selfreg.estimate.score_bins import from_description
+from selfreg.executors import RayExecutor, ray_executor
 
-SETTINGS, SCHEMA = "ingest.json", "selfreg.ingest/1"
 # Bytes of JSONL and rows of Parquet in a piece: some tenths of a second of work.
 PIECE_BYTES, PIECE_ROWS = 1 << 25, 1 << 15
 AHEAD = 2
+# Episodes that are counted at a time.
+EPISODES = 256
 
-Records = Iterable[tuple[int, Trajectory | LogError]]
+_STEPS, _EPISODE = attrgetter("steps"), attrgetter("episode")
+
+Records = Iterable[tuple[int, Any]]  # trajectories, or what stands for them; or faults
 
 
 class Piece(NamedTuple):
@@ -68,7 +69,7 @@ class Counted(NamedTuple):
     """Counts of one piece, its episodes and its faults; records have numbers from 1 in the piece."""
 
     counts: Partial
-    source: int | str
+    source: int | str | None
     steps: int
     episodes: list[str]
     numbers: list[int]
@@ -100,6 +101,7 @@ def count_logs(
     roles: Mapping[str, str] | None = None,
     where: Mapping[str, Sequence[str]] | None = None,
     workers: int | None = None,
+    executor: RayExecutor | Literal["ray"] | None = None,
     out: str | os.PathLike[str] | None = None,
     skip_bad: bool = False,
 ) -> Ingested:
@@ -117,6 +119,8 @@ def count_logs(
         As for `selfreg.data.read_trajectories`.
     workers : int, optional
         Processes; all cores by default. 1 counts in this process.
+    executor : "ray" or RayExecutor, optional
+        A Ray cluster instead of processes. JSONL travels to it; Parquet files must be there under the same paths.
     out : path, optional
         Folder for the counts of every piece. Called again after a kill, only pieces that are missing are counted.
     skip_bad : bool
@@ -149,26 +153,50 @@ def count_logs(
     if roles and format != "jsonl":
         raise ValueError(f"a mapping of roles is for format 'jsonl'; format {format!r} has its own fields")
     check_roles(roles or {})
-    processes = _validate.threads(workers)
+    processes, cluster = _validate.threads(workers), ray_executor(executor)
     names = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
     for name in names:
         if not Path(name).is_file():
             raise LogError(f"{name}: no such file")
     ask = Ask(format, dict(roles or {}), dict(where or {}), abstraction, skip_bad)
-    kept = _Kept(Path(out), ask, names) if out is not None else None
+    kept = KeptPieces(Path(out), _settings(ask, names)) if out is not None else None
     total = _Total(skip_bad)
     done = 0
     with progress("count", None, "episodes") as advance:
-        for counted in kept.parts() if kept else ():
+        for part, header in kept.parts() if kept else ():
+            faults = [(0, text) for text in header["skipped"]]
+            counted = Counted(part, "kept", header["steps"], header["episodes"], [], faults)
             total.add(None, counted)
             done += 1
             advance(len(counted.episodes))
-        for number, piece, counted in _counted(_pieces(names, format), done, ask, processes):
+        todo = islice(enumerate(_pieces(names, format)), done, None)
+        for number, piece, counted in _on_ray(todo, ask, cluster) if cluster else _counted(todo, ask, processes):
             merged = total.add(piece, counted)
             if kept:
-                kept.put(number, merged)
+                kept.put(number, merged.counts, _told(merged))
             advance(len(counted.episodes))
     return Ingested(total.merger.counts(), len(total.seen), total.steps, total.skipped)
+
+
+def _settings(ask: Ask, names: Sequence[str]) -> dict[str, Any]:
+    """What makes two countings the same, as JSON values."""
+    described = ask.abstraction.describe()
+    from_description(described)
+    return {
+        "logs": [[os.path.abspath(name), os.path.getsize(name), os.stat(name).st_mtime_ns] for name in names],
+        "format": ask.format,
+        "roles": ask.roles,
+        "where": {field: list(values) for field, values in ask.where.items()},
+        "abstraction": described,
+        "skip_bad": ask.skip_bad,
+        "piece": [PIECE_BYTES, PIECE_ROWS],
+    }
+
+
+def _told(counted: Counted) -> dict[str, Any]:
+    """What is kept beside the counts of a piece."""
+    skipped = [text for _, text in counted.faults]
+    return {"steps": counted.steps, "episodes": counted.episodes, "skipped": skipped}
 
 
 class _Total:
@@ -282,44 +310,94 @@ def _records(piece: Piece, ask: Ask) -> Records:
     if is_parquet(piece.path) and ask.format == "selfreg":
         yield from read_row_groups(piece.path, piece.first, piece.last, ask.where)
         return
-    content = piece.content
-    if content is None:
-        with open(piece.path, "rb") as stream:
-            stream.seek(piece.first)
-            content = stream.read(piece.last - piece.first)
-    lines = ((number, line) for number, line in enumerate(io.BytesIO(content), 1) if line.strip())
+    lines = _not_blank(enumerate(chain.from_iterable(_lines(piece)), 1))
     if ask.format == "jsonl":
         # Lines have numbers in the piece only: where episodes have no names, its first byte makes them unique.
         yield from read_mapped_lines(lines, f"{os.path.basename(piece.path)}@{piece.first}", ask.roles, ask.where)
+    elif type(ask.abstraction) is ExactKey:
+        yield from read_lean_lines(lines, ask.where)
     else:
         yield from read_jsonl_lines(lines, ask.where)
+
+
+def _lines(piece: Piece) -> Iterator[list[bytes]]:
+    """Some lines at a time: fresh memory for all of a piece would cost as much as reading them."""
+    with open(piece.path, "rb") if piece.content is None else io.BytesIO(piece.content) as stream:
+        if piece.content is None:
+            stream.seek(piece.first)
+        left = piece.last - piece.first
+        while left > 0 and (some := list(islice(stream, EPISODES))):
+            left -= sum(map(len, some))
+            while left < 0:  # lines of the piece that follows
+                left += len(some.pop())
+            yield some
 
 
 # ---- counting -------------------------------------------------------------------------------------------------------
 
 
+class _Tally:
+    """What count_piece has counted so far."""
+
+    def __init__(self, ask: Ask, counter: Counter) -> None:
+        self.ask, self.counter = ask, counter
+        self.steps = 0
+        self.episodes: list[str] = []
+        self.numbers: list[int] = []
+        self.faults: list[tuple[int, str]] = []
+
+    def add(self, numbers: Iterable[int], records: Sequence[Any]) -> None:
+        """Count records that are right."""
+        self.counter.add(records)
+        self.steps += sum(map(len, map(_STEPS, records)))
+        self.episodes.extend(map(_EPISODE, records))
+        self.numbers.extend(numbers)
+
+    def check(self, records: Records) -> bool:
+        """Count those that are right; false where a fault ends it."""
+        fitted = isinstance(self.ask.abstraction, Features)
+        numbers, waiting = [], []
+        for number, record in records:
+            try:
+                if isinstance(record, LogError):
+                    raise record
+                if record.outcome is None:
+                    success_of(record)  # raises
+                if fitted:
+                    self.ask.abstraction.fit([record])  # checks that the fields are there
+            except ValueError as error:
+                self.faults.append((number, str(error)))
+                if not self.ask.skip_bad:
+                    return False
+                continue
+            numbers.append(number)
+            waiting.append(record)
+            if len(waiting) == EPISODES:
+                self.add(numbers, waiting)
+                numbers, waiting = [], []
+        self.add(numbers, waiting)
+        return True
+
+
 def count_piece(piece: Piece, ask: Ask, counter: Counter, source: int) -> Counted:
     """Counts of one piece; stops at the first fault unless bad records are skipped."""
-    fields = isinstance(ask.abstraction, Features)
-    steps, episodes, numbers = 0, [], []
-    faults: list[tuple[int, str]] = []
-    for number, record in _records(piece, ask):
-        fault: Exception | None = record if isinstance(record, LogError) else None
-        if isinstance(record, Trajectory):
-            try:
-                if fields:
-                    ask.abstraction.fit([record])  # checks that the fields are there
-                counter.add(record)
-                steps += len(record.steps)
-                episodes.append(record.episode)
-                numbers.append(number)
-            except ValueError as error:
-                fault = error
-        if fault is not None:
-            faults.append((number, str(fault)))
-            if not ask.skip_bad:
+    tally = _Tally(ask, counter)
+    lean = type(ask.abstraction) is ExactKey and ask.format == "selfreg" and not ask.where
+    if lean and not is_parquet(piece.path):
+        first = 1
+        for some in _lines(piece):
+            if (records := lean_trajectories(some)) is not None:
+                tally.add(range(first, first + len(some)), records)
+            elif not tally.check(read_lean_lines(_not_blank(enumerate(some, first)), {})):
                 break
-    return Counted(counter.take(), source, steps, episodes, numbers, faults)
+            first += len(some)
+    else:
+        tally.check(_records(piece, ask))
+    return Counted(counter.take(), source, tally.steps, tally.episodes, tally.numbers, tally.faults)
+
+
+def _not_blank(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    return ((number, line) for number, line in lines if line.strip())
 
 
 class _Worker:
@@ -334,12 +412,11 @@ class _Worker:
         return count_piece(piece, ask, cls.counter, os.getpid())
 
 
-def _counted(pieces: Iterator[Piece], done: int, ask: Ask, processes: int) -> Iterator[tuple[int, Piece, Counted]]:
-    """Pieces after the first `done`, in order, with their counts.
+def _counted(numbered: Iterator[tuple[int, Piece]], ask: Ask, processes: int) -> Iterator[tuple[int, Piece, Counted]]:
+    """Pieces in order, with their counts.
 
     Each process takes pieces in order too: what it knows was in pieces before, which `Merger` rests on.
     """
-    numbered = islice(enumerate(pieces), done, None)
     if processes == 1:
         counter = Counter(ask.abstraction)
         for number, piece in numbered:
@@ -361,57 +438,20 @@ def _counted(pieces: Iterator[Piece], done: int, ask: Ask, processes: int) -> It
         pool.shutdown(cancel_futures=True)
 
 
-class _Kept:
-    """Counts of pieces in a folder, in order and in the numbers of their sum: a second call goes on from there."""
+def _on_ray(
+    numbered: Iterator[tuple[int, Piece]], ask: Ask, cluster: RayExecutor
+) -> Iterator[tuple[int, Piece, Counted]]:
+    """The same on a cluster, where tasks know nothing of each other: each piece names all of its states."""
+    with_content = ((number, _with_content(piece, ask)) for number, piece in numbered)
+    for (number, piece), counted in cluster.in_order(_count_alone, ask, with_content):
+        yield number, piece._replace(content=None), counted._replace(source=None)
 
-    def __init__(self, path: Path, ask: Ask, names: Sequence[str]) -> None:
-        self.path = path
-        described = ask.abstraction.describe()
-        from_description(described)
-        logs = [[os.path.abspath(name), os.path.getsize(name), os.stat(name).st_mtime_ns] for name in names]
-        settings = {
-            "schema": SCHEMA,
-            "logs": logs,
-            "format": ask.format,
-            "roles": ask.roles,
-            "where": {field: list(values) for field, values in ask.where.items()},
-            "abstraction": described,
-            "skip_bad": ask.skip_bad,
-            "piece": [PIECE_BYTES, PIECE_ROWS],
-        }
-        claim(path, SETTINGS, settings, "counts")
 
-    def _file(self, number: int) -> Path:
-        return self.path / f"piece-{number:07d}.npz"
+def _with_content(piece: Piece, ask: Ask) -> Piece:
+    if piece.content is not None or ask.format == "tau_bench" or is_parquet(piece.path):
+        return piece
+    return piece._replace(content=b"".join(chain.from_iterable(_lines(piece))))
 
-    def put(self, number: int, counted: Counted) -> None:
-        counts = counted.counts
-        header = {
-            "known": counts.known,
-            "keys": counts.keys,
-            "actions": counts.actions,
-            "steps": counted.steps,
-            "episodes": counted.episodes,
-            "skipped": [text for _, text in counted.faults],
-        }
-        arrays: dict[str, Any] = {
-            "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
-            "place": counts.place,
-            "weight": counts.weight,
-            "starts": counts.starts,
-        }
-        with written_whole(self._file(number)) as temporary:
-            np.savez(temporary, **arrays)
 
-    def parts(self) -> Iterator[Counted]:
-        """Pieces from the first one on, as far as they are there."""
-        for number in count():
-            if not self._file(number).is_file():
-                return
-            with np.load(self._file(number), allow_pickle=False) as file:
-                header = json.loads(bytes(file["header"]))
-                keys = [tuple(key) for key in header["keys"]]
-                arrays = (file["place"], file["weight"], file["starts"])
-            part = Partial(header["known"], keys, header["actions"], *arrays)
-            faults = [(0, text) for text in header["skipped"]]
-            yield Counted(part, "kept", header["steps"], header["episodes"], [], faults)
+def _count_alone(ask: Ask, numbered: tuple[int, Piece]) -> Counted:
+    return count_piece(numbered[1], ask, Counter(ask.abstraction), 0)

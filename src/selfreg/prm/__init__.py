@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from selfreg.prm.compare import Contender, compare_prms, with_baselines
     from selfreg.prm.encoder import EncoderConfig
     from selfreg.prm.prm import PRM, PRMConfig, recalibrate, train_prm
+    from selfreg.prm.scoring import Scored, read_scores, score_logs
     from selfreg.prm.threshold import ThresholdRule, choose_threshold, measure_threshold
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "PRMConfig",
     "Reliability",
     "ReliabilityRow",
+    "Scored",
     "TextClassifier",
     "ThresholdRule",
     "auroc",
@@ -40,9 +42,11 @@ __all__ = [
     "difference_by_task",
     "expected_calibration_error",
     "measure_threshold",
+    "read_scores",
     "recalibrate",
     "reliability",
     "reliability_by_task",
+    "score_logs",
     "train_prm",
     "with_baselines",
 ]
@@ -50,6 +54,7 @@ __all__ = [
 _HOME = {"EncoderConfig": "encoder", "Examples": "classifier", "TextClassifier": "classifier"}
 _HOME |= dict.fromkeys(("PRM", "PRMConfig", "recalibrate", "train_prm"), "prm")
 _HOME |= dict.fromkeys(("Contender", "compare_prms", "with_baselines"), "compare")
+_HOME |= dict.fromkeys(("Scored", "read_scores", "score_logs"), "scoring")
 _HOME |= dict.fromkeys(("ThresholdRule", "choose_threshold", "measure_threshold"), "threshold")
 
 
