@@ -16,6 +16,8 @@ COMMANDS = (
     "ingest",
     "frontier",
     "household",
+    "evaluation",
+    "robustness",
 )
 
 if __name__ == "__main__":

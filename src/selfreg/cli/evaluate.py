@@ -184,15 +184,7 @@ def show(result: Evaluated) -> None:
     for d in result.comparison.differences:
         print(f"{d.words} by {d.difference.mean:+.3f} [{d.difference.low:+.3f}, {d.difference.high:+.3f}]")
     for one in result.forecasts:
-        words = [
-            f"{what} {planned:.3f}, came out {real.mean:.3f} [{real.low:.3f}, {real.high:.3f}]"
-            + ("" if inside else " (outside)")
-            for what, planned, real, inside in (
-                ("success", one.planned_success, one.success, one.success_inside),
-                ("help", one.planned_usage, one.usage, one.usage_inside),
-            )
-        ]
-        print(f"budget {one.budget}: the plan promised {'; '.join(words)}")
+        print(one.words)
 
 
 def command(

@@ -2,7 +2,7 @@
 
 from selfreg._bootstrap import Interval
 from selfreg.evaluate.baselines import EveryN, LastK, Tuned, tune_threshold, tune_thresholds
-from selfreg.evaluate.closed_loop import Contestant, Row, run_closed_loop, write_rows
+from selfreg.evaluate.closed_loop import Contestant, Row, read_rows, run_closed_loop, write_rows
 from selfreg.evaluate.compare import Comparison, Difference, Outcome, compare, paired
 from selfreg.evaluate.contest import Contest, score_quantiles, usual_length
 from selfreg.evaluate.forecast import ForecastOutcome, forecasts
@@ -41,6 +41,7 @@ __all__ = [
     "monitor",
     "ope",
     "paired",
+    "read_rows",
     "run_closed_loop",
     "score_quantiles",
     "tune_threshold",
