@@ -29,13 +29,14 @@ class Setting(NamedTuple):
 
     world: World
     actor: str = WEAK
+    tasks: int = 60
     episodes: int = 40
     budget: int = 4
     quick: bool = False
 
 
 class Size(NamedTuple):
-    """Numbers of tasks, and the most episodes of a task in Phase I."""
+    """The most training tasks and episodes of each in Phase I, and the number of test tasks."""
 
     tasks: int
     test_tasks: int
@@ -48,15 +49,16 @@ def babyai(level: str, help_steps: int = 1) -> World:
 
 
 SETTINGS = {
-    "household": Setting(World("household"), episodes=160),
-    "household-moved": Setting(World("household", "moved"), episodes=160, quick=True),
+    "household": Setting(World("household"), tasks=100, episodes=160),
+    "household-moved": Setting(World("household", "moved"), tasks=100, episodes=160, quick=True),
     "unlock-local": Setting(babyai("UnlockLocal")),
     "put-next": Setting(babyai("PutNextLocal"), quick=True),
     "unlock-pickup": Setting(babyai("UnlockPickup", help_steps=2)),
+    "go-to-seq": Setting(babyai("GoToSeqS5R2")),
     "key-corridor": Setting(babyai("KeyCorridorS3R2"), budget=5),
     "put-next-imitation": Setting(babyai("PutNextLocal"), actor=IMITATION),
 }
-FULL, QUICK = Size(60, 300, 10_000), Size(16, 30, 32)
+FULL, QUICK = Size(10_000, 300, 10_000), Size(16, 30, 32)
 
 
 def run_setting(name: str, size: Size, out: Path, seed: int = 0, workers: int | None = None) -> Result:
@@ -68,10 +70,10 @@ def run_setting(name: str, size: Size, out: Path, seed: int = 0, workers: int | 
         If the folder holds a run of other sizes.
     """
     setting, folder = SETTINGS[name], out / name
-    episodes = min(setting.episodes, size.episodes)
-    sizes = {"tasks": size.tasks, "test_tasks": size.test_tasks, "episodes": episodes, "seed": seed}
+    tasks, episodes = min(setting.tasks, size.tasks), min(setting.episodes, size.episodes)
+    sizes = {"tasks": tasks, "test_tasks": size.test_tasks, "episodes": episodes, "seed": seed}
     if not folder.exists():
-        phase = PhaseOne(setting.world, size.tasks, size.test_tasks, episodes, seed, workers, setting.actor)
+        phase = PhaseOne(setting.world, tasks, size.test_tasks, episodes, seed, workers, setting.actor)
         seconds: dict[str, float] = {}
         with folder_written_whole(folder, MARKER) as temporary:
             pipeline(RunFolder(temporary), phase, setting.budget, fallbacks=True, seconds=seconds)
