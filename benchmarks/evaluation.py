@@ -29,7 +29,7 @@ class Setting(NamedTuple):
 
     world: World
     actor: str = WEAK
-    tasks: int = 60
+    tasks: int = 200
     episodes: int = 40
     budget: int = 4
     quick: bool = False
@@ -49,8 +49,8 @@ def babyai(level: str, help_steps: int = 1) -> World:
 
 
 SETTINGS = {
-    "household": Setting(World("household"), tasks=100, episodes=160),
-    "household-moved": Setting(World("household", "moved"), tasks=100, episodes=160, quick=True),
+    "household": Setting(World("household"), tasks=150, episodes=120),
+    "household-moved": Setting(World("household", "moved"), tasks=150, episodes=120, quick=True),
     "unlock-local": Setting(babyai("UnlockLocal")),
     "put-next": Setting(babyai("PutNextLocal"), quick=True),
     "unlock-pickup": Setting(babyai("UnlockPickup", help_steps=2)),
