@@ -23,6 +23,8 @@ with needs("logs", "the report"):
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+# Whether the helper beats these is said in words.
+RIVALS = ("random at equal cost", "PRM threshold at equal cost")
 SHOWN_STATES = 12
 SHOWN_TEXT = 600
 SHOWN_STEPS = 40
@@ -151,6 +153,9 @@ def _evaluation(summary: dict[str, Any]) -> dict[str, Any] | None:
     if "evaluation" not in summary:
         return None
     found = summary["evaluation"]
+    gaps: dict[str, dict[int, Any]] = {}
+    for difference in found["differences"]:
+        gaps.setdefault(difference["other"], {})[difference["budget"]] = difference
     order = {name: i for i, name in enumerate(plots.STYLE)}
     return {
         "plot": plots.success_by_usage(found["outcomes"]),
@@ -160,6 +165,9 @@ def _evaluation(summary: dict[str, Any]) -> dict[str, Any] | None:
             key=lambda o: (np.inf if o["budget"] is None else o["budget"], order.get(o["policy"], len(order))),
         ),
         "differences": found["differences"],
+        "rivals": RIVALS,
+        "gaps": gaps,
+        "budgets": sorted({d["budget"] for d in found["differences"]}),
         "forecasts": found["forecasts"],
         "forecast_plot": plots.forecasts(found["forecasts"]),
     }
