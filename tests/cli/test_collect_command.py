@@ -22,7 +22,7 @@ def test_household_with_a_trained_actor_and_two_forms_of_help(tmp_path) -> None:
     actor = ["--actor", "imitation", "--demonstrations", "5", "--set", "step_limit=10"]
     run = collected(tmp_path, "--environment", "household", "--level", "moved", *helps, *actor)
     settings = run.settings()["collect"]
-    world = World(**settings["world"])
+    world = World.of(settings["world"])
     assert {step.intervention for t in run.trajectories() for step in t.steps} == {None, "owner", "child"}
     assert {step.charge for t in run.trajectories() for step in t.steps if step.intervention == "owner"} == {2}
     assert isinstance(world.make(run.path).policy, ImitationPolicy)

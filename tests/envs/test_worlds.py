@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 
@@ -10,6 +11,7 @@ import pytest
 
 from selfreg.envs import (
     BABYAI_LEVELS,
+    BabyAIConfig,
     ErringHelper,
     Expert,
     FixedAction,
@@ -25,7 +27,7 @@ def test_a_world_survives_json_and_pickle() -> None:
     world = World(
         "household", "moved,person", {"trust": 0.9, "step_limit": 9}, ("owner,steps=end,cost=2", "child,error=0.3")
     )
-    again = World(**json.loads(json.dumps(world.describe())))
+    again = World.of(json.loads(json.dumps(world.describe())))
     assert again.make().environment.step_limit == pickle.loads(pickle.dumps(world)).make().environment.step_limit == 9
     helps = again.make().interventions
     assert (helps["owner"].steps, helps["owner"].cost) == (None, 2)
@@ -38,6 +40,11 @@ def test_levels_have_their_own_limit_unless_it_is_set() -> None:
     assert World("babyai", level).config.step_limit == BABYAI_LEVELS[level]
     assert World("babyai", level, {"step_limit": 30}).config.step_limit == 30
     assert World().level == "BabyAI-UnlockPickup-v0"
+
+
+def test_run_folders_from_before_are_read() -> None:
+    config = BabyAIConfig(level="BabyAI-GoToLocal-v0", slip=0.3)
+    assert World.of(dataclasses.asdict(config)).config == config
 
 
 def test_more_tasks_are_others() -> None:

@@ -65,14 +65,14 @@ def evaluate(
     The plan on test tasks rests on a Phase I of its own (`plan_episodes` of each task): it knows the tasks, the helper
     does not. That makes it the helper's reference, and no fair competitor.
     """
-    from selfreg.cli.collect import collection, maker
+    from selfreg.cli.collect import N_VALIDATION, VALIDATION_SEED, collection, maker
 
     settings = run.settings().get("collect")
     if settings is None:
         raise ValueError(f"{run.path} was not collected in an environment; there is nothing to run policies in")
     run.need("helper", "train --part helper")
     prm, trajectories = run.prm(), run.trajectories()
-    world, tasks = World(**settings["world"]), list(settings["test_tasks"])
+    world, tasks = World.of(settings["world"]), list(settings["test_tasks"])
     make_world = maker(run, world)
     # Other seeds than Phase I of the training tasks and than the evaluation itself.
     rehearsal = list(collect(make_world, tasks, collection(plan_episodes, seed + 1, workers)))
@@ -81,7 +81,11 @@ def evaluate(
     solution = solve(model.mdp, budget)
     budgets, help_type = range(1, budget + 1), next(iter(make_world().interventions))
     thresholds = score_quantiles(prm, trajectories)
-    validation = settings["validation_tasks"]
+    validation = settings.get("validation_tasks")  # which run folders from before do not have
+    if validation is None:
+        validation = world.more_tasks(
+            N_VALIDATION, seed + VALIDATION_SEED, sorted({*tasks, *(t.task for t in trajectories)})
+        )
     tuned = tune_thresholds(make_world, prm, help_type, thresholds, validation, budgets, seed=seed + 3)
     contest = Contest(
         help_type,

@@ -123,6 +123,13 @@ class World:
         if len(set(helps)) < len(helps):
             raise ValueError(f"helps share a name: {helps}")
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> World:
+        """World of the values that `describe` gave, or of a `BabyAIConfig` (run folders had those before)."""
+        if "environment" in values:
+            return cls(**values)
+        return cls("babyai", values["level"], {name: value for name, value in values.items() if name != "level"})
+
     @property
     def family(self) -> Family:
         """The environment's entry in `ENVIRONMENTS`."""
@@ -154,7 +161,7 @@ class World:
         return [task for task in self.tasks(n + len(used), 0, seed)[0] if task not in used][:n]
 
     def describe(self) -> dict[str, Any]:
-        """As JSON values, of which `World(**values)` makes the same world."""
+        """As JSON values, of which `World.of` makes the same world."""
         return {
             "environment": self.environment,
             "level": self.level,

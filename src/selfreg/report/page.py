@@ -71,7 +71,7 @@ def _template() -> jinja2.Template:
 
 def _title(settings: dict[str, Any]) -> str:
     if "collect" in settings:
-        return World(**settings["collect"]["world"]).title
+        return World.of(settings["collect"]["world"]).title
     return ", ".join(settings.get("import", {}).get("logs", ["a run"]))
 
 
