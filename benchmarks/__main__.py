@@ -18,6 +18,8 @@ COMMANDS = (
     "shards",
     "frontier",
     "household",
+    "evaluation",
+    "robustness",
 )
 
 if __name__ == "__main__":

@@ -16,9 +16,11 @@ from selfreg.envs.protocol import (
     ExplicitPolicy,
     Intervention,
 )
+from selfreg.envs.worlds import ENVIRONMENTS, World, parse_help
 
 __all__ = [
     "BABYAI_LEVELS",
+    "ENVIRONMENTS",
     "AssistedEnvironment",
     "BabyAIConfig",
     "BabyAIEnvironment",
@@ -42,6 +44,7 @@ __all__ = [
     "Recurrence",
     "Situational",
     "StaleMapAgent",
+    "World",
     "branch_rollouts",
     "collect",
     "collect_into",
@@ -50,6 +53,7 @@ __all__ = [
     "household_tasks",
     "make_babyai",
     "make_household",
+    "parse_help",
     "run_episode",
     "split_tasks",
     "thin_states",
