@@ -16,6 +16,8 @@ COMMANDS = (
     "ingest",
     "frontier",
     "household",
+    "textworld",
+    "ppo",
 )
 
 if __name__ == "__main__":

@@ -16,13 +16,23 @@ from selfreg.envs.protocol import (
     ExplicitPolicy,
     Intervention,
 )
+from selfreg.envs.textworld import (
+    CarelessPlayer,
+    TextWorldConfig,
+    TextWorldEnvironment,
+    make_textworld,
+    textworld_tasks,
+)
+from selfreg.envs.textworld_games import TEXTWORLD_LEVELS
 
 __all__ = [
     "BABYAI_LEVELS",
+    "TEXTWORLD_LEVELS",
     "AssistedEnvironment",
     "BabyAIConfig",
     "BabyAIEnvironment",
     "BasePolicy",
+    "CarelessPlayer",
     "CollectConfig",
     "DegradedBot",
     "Demonstrations",
@@ -42,6 +52,8 @@ __all__ = [
     "Recurrence",
     "Situational",
     "StaleMapAgent",
+    "TextWorldConfig",
+    "TextWorldEnvironment",
     "branch_rollouts",
     "collect",
     "collect_into",
@@ -50,8 +62,10 @@ __all__ = [
     "household_tasks",
     "make_babyai",
     "make_household",
+    "make_textworld",
     "run_episode",
     "split_tasks",
+    "textworld_tasks",
     "thin_states",
     "train_imitation",
 ]
