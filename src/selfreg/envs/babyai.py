@@ -292,7 +292,9 @@ class BabyAIEnvironment:
 
 
 def told_left(left: int, clock: int, limit: int) -> str:
-    """Steps left in units of `clock`: "5 to 8", or "5" where that is exact."""
+    """Steps left in units of `clock`: "5 to 8", or "5" where that is exact; "0" once there are none."""
+    if left <= 0:
+        return "0"
     low = (left - 1) // clock * clock + 1
     high = min(low + clock - 1, limit)
     return str(low) if low == high else f"{low} to {high}"
