@@ -1,7 +1,8 @@
-"""`python -m benchmarks textworld [--tasks N]`: what the weak player and the expert do in TextWorld's games.
+"""`python -m benchmarks textworld [--tasks N]`: what weak players and the expert do in TextWorld's games.
 
-Never is the careless player alone, always the expert in every decision, on the same games with the same luck; one
-episode a game. Intervals are 95% bootstrap intervals over games.
+Never is the careless player alone, always the expert in every decision, imitation a small network alone that was
+trained on the expert's play in few other games; on the same games with the same luck, one episode a game. Intervals
+are 95% bootstrap intervals over games.
 """
 
 from __future__ import annotations
@@ -13,10 +14,25 @@ from collections.abc import Sequence
 from functools import partial
 
 from selfreg._bootstrap import Interval
-from selfreg.envs import TEXTWORLD_LEVELS, TextWorldConfig, make_textworld, textworld_tasks
+from selfreg.envs import (
+    TEXTWORLD_LEVELS,
+    ImitationPolicy,
+    TextWorldConfig,
+    TextWorldEnvironment,
+    demonstrate,
+    make_textworld,
+    textworld_tasks,
+    train_imitation,
+)
 from selfreg.evaluate import Always, Contestant, Never, compare, run_closed_loop
 
-TASKS = 300
+TASKS, SHOWN = 300, 40
+
+
+def trained(level: str, games: Sequence[str], cache: str) -> ImitationPolicy:
+    """A player trained by imitation."""
+    environment = TextWorldEnvironment(level, clock=TextWorldConfig().clock, cache=cache)
+    return train_imitation(demonstrate(environment, games), environment.action_names)
 
 
 def contestants() -> list[Contestant]:
@@ -37,13 +53,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     args = parser.parse_args(argv)
     begin = time.perf_counter()
-    print(f"TextWorld, {args.tasks} games a level: success alone and with help")
-    print("level | limit | never | always | interventions of always")
+    print(f"TextWorld, {args.tasks} games a level: success; imitation saw {SHOWN} others")
+    print("level | limit | imitation | never | always | interventions of always")
     for level, settings in TEXTWORLD_LEVELS.items():
-        tasks = textworld_tasks(0, args.tasks, 0, level)[1]
-        world = partial(make_textworld, TextWorldConfig(level, cache=args.cache))
-        rows = run_closed_loop(world, contestants, tasks, episodes_per_task=1, workers=args.workers)
-        never, always = sorted(compare(rows).outcomes, key=lambda outcome: outcome.policy != "never")
-        figures = f"{shown(never.success)} | {shown(always.success)} | {always.help.mean:.2f}"
+        tasks, others = textworld_tasks(args.tasks, SHOWN, 0, level)
+        config = TextWorldConfig(level, cache=args.cache)
+        policy = trained(level, others, args.cache)
+        worlds = partial(make_textworld, config), partial(make_textworld, config, None, policy)
+        careless, imitation = (
+            run_closed_loop(world, contestants, tasks, episodes_per_task=1, workers=args.workers) for world in worlds
+        )
+        never, always = sorted(compare(careless).outcomes, key=lambda outcome: outcome.policy != "never")
+        learned = next(one for one in compare(imitation).outcomes if one.policy == "never")
+        figures = " | ".join(shown(one.success) for one in (learned, never, always)) + f" | {always.help.mean:.2f}"
         print(f"{level} | {settings.step_limit} | {figures}")
     print(f"{time.perf_counter() - begin:.0f} s")

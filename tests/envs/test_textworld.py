@@ -149,6 +149,9 @@ def test_games_are_made_once_and_nothing_else_is_left(tmp_path: Path) -> None:
     assert [str(file) for file in files] == [path]
     assert os.stat(path).st_mtime_ns == before
     assert files[0].parent.name == "coin"
+    files[0].write_text("{}")
+    with pytest.raises(ValueError, match=r"3\.json is no game"):
+        world(str(tmp_path), "coin")
 
 
 def test_text_tells_what_was_seen_and_no_more(cache: str) -> None:

@@ -94,7 +94,8 @@ class WorldEnv(gymnasium.Env):  # type: ignore[misc]
 
     def observation(self) -> Any:
         """Observation of the moment that the world is at."""
-        text = self.world.environment.text()
+        world = self.world
+        text = world.environment.text() if world.done else world.state().state or ""
         if not self.features:
             return text[:MAX_TEXT]
         result = np.zeros(self.features, np.float32)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -210,8 +211,7 @@ class TextWorldEnvironment:
         if prefix != f"textworld-{self.level}" or not seed.isdecimal():
             raise ValueError(f"task is {task!r}; expected 'textworld-{self.level}/SEED' with a whole number as seed")
         if task != self._task:
-            wanted = self._textworld.EnvInfos(facts=True, policy_commands=True, admissible_commands=True)
-            self._game = self._textworld.start(str(game_file(self.level, int(seed), self.cache)), wanted)
+            self._game = self._load(int(seed))
         self._task, self._actions, self._outcome = task, [], None
         self._visited: set[str] = set()
         self._state = self._game.reset()
@@ -277,6 +277,14 @@ class TextWorldEnvironment:
             taken = 0
         for action in actions[taken:]:
             self.step(action)
+
+    def _load(self, seed: int) -> Any:
+        path = game_file(self.level, seed, self.cache)
+        wanted = self._textworld.EnvInfos(facts=True, policy_commands=True, admissible_commands=True)
+        try:
+            return self._textworld.start(str(path), wanted)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no game of TextWorld ({error!r}); delete it to have it made anew") from None
 
     def _look_round(self) -> None:
         """Read the facts and number what can be done."""
