@@ -18,6 +18,8 @@ COMMANDS = (
     "household",
     "textworld",
     "ppo",
+    "evaluation",
+    "robustness",
 )
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ def test_evaluation_is_on_held_out_tasks_and_within_budget(demo) -> None:
     rows = pq.read_table(demo.path / "evaluation.parquet").to_pylist()
     assert {row["task"] for row in rows}.isdisjoint({t.task for t in demo.trajectories()})
     assert {row["policy"] for row in rows} == {
-        "never", "always", "first-k", "random", "PRM threshold", "plan", "helper",
+        "never", "always", "first-k", "last-k", "every-n", "random", "PRM threshold", "tuned PRM threshold",
+        "plan", "helper",
     }  # fmt: skip
     assert all(row["help"] <= row["budget"] for row in rows if row["budget"] is not None)
     outcomes = demo.summary()["evaluation"]["outcomes"]
@@ -47,6 +48,7 @@ def test_report_shows_every_section(demo) -> None:
     page = (demo.path / "report.html").read_text()
     for heading in (
         "What happened on held-out tasks",
+        "Forecast against outcome",
         "What the plan promises",
         "What the plan rests on",
         "Where help is asked",
@@ -54,7 +56,7 @@ def test_report_shows_every_section(demo) -> None:
         "Settings",
     ):
         assert heading in page
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 6
 
 
 def test_a_trained_helper_decides_from_the_command_line(demo, monkeypatch, capsys) -> None:

@@ -119,11 +119,14 @@ def test_regret_falls_with_episodes_and_is_none_for_the_exact_plan() -> None:
     np.testing.assert_allclose(regrets.policy_value(exact, solution.policy), solution.value, atol=1e-12)
     config = CollectConfig(episodes_per_task=600, workers=1)
     episodes = list(collect(make_household, [TASK], config))
-    regret, optimism, optimum = regrets.curve(TASK, episodes, [40, 600])
-    np.testing.assert_allclose(optimum, solution.value[exact.start], atol=1e-12)
-    assert np.all(regret > -1e-12)
-    assert regret[1].mean() < regret[0].mean()
-    assert np.abs(regret[:, 0]).max() < 1e-12  # without budget there is nothing to decide
+    few, many = (regrets.regret(exact, TASK, episodes[:size]) for size in (40, 600))
+    for found in (few, many):
+        np.testing.assert_allclose(found.optimum, solution.value[exact.start], atol=1e-12)
+        np.testing.assert_allclose(found.unseen + found.untried + found.rows, found.regret, atol=1e-12)
+        for part in (found.regret, found.unseen, found.untried, found.rows):
+            assert np.all(part > -1e-12)
+        assert abs(found.regret[0]) < 1e-12  # without budget there is nothing to decide
+    assert many.regret.mean() < few.regret.mean()
     model = estimate_mdp(episodes, ExactKey())
     planned = model.success(selfreg.solve(model.mdp, regrets.BUDGET))
-    np.testing.assert_allclose(planned - (optimum - regret[1]), optimism[1], atol=1e-12)
+    np.testing.assert_allclose(planned - (many.optimum - many.regret), many.optimism, atol=1e-12)

@@ -1,43 +1,144 @@
-"""`selfreg collect`: Phase I in BabyAI, every training task many times with random interventions."""
+"""`selfreg collect`: Phase I, every training task many times with random interventions."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from selfreg._extras import needs
 from selfreg._files import folder_written_whole
 from selfreg.cli import options
-from selfreg.data import Trajectory
-from selfreg.envs import BabyAIConfig, CollectConfig, make_babyai, split_tasks
+from selfreg.data import Trajectory, read_trajectories
+from selfreg.envs import (
+    ENVIRONMENTS,
+    AssistedEnvironment,
+    CollectConfig,
+    World,
+    collect_into,
+    demonstrate,
+    train_imitation,
+)
 from selfreg.envs import collect as collect_episodes
+from selfreg.envs.collection import EPISODES
+from selfreg.envs.worlds import WEAK
 from selfreg.runs import MARKER, RunFolder
 
-Tasks = Annotated[int, typer.Option(help="Training tasks (level seeds).", min=3)]
+Tasks = Annotated[int, typer.Option(help="Training tasks.", min=3)]
 TestTasks = Annotated[int, typer.Option(help="Tasks held out for the evaluation.", min=2)]
 Episodes = Annotated[int, typer.Option(help="Episodes of each training task.", min=1)]
-Level = Annotated[str, typer.Option(help="BabyAI level.")]
+Environment = Annotated[str, typer.Option(help=f"{', '.join(ENVIRONMENTS)}.")]
+Level = Annotated[
+    str,
+    typer.Option(
+        help="BabyAI level, kinds of Household task with commas between (by default all), or coin, treasure, cooking."
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=NUMBER", help="Setting of the environment, such as step_limit. May repeat."),
+]
+Help = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--intervention",
+        metavar="NAME,steps=K,cost=C,...",
+        help="Form of help in place of the default one: steps=K or steps=end; error=CHANCE for a weaker helper; "
+        "wrong=ACTION and, as the last one, where=EXPRESSION for one that misleads there. May repeat.",
+    ),
+]
+Actor = Annotated[
+    str,
+    typer.Option(help="weak; imitation (trained here on --demonstrations); or the file of a saved imitation policy."),
+]
+Demonstrations = Annotated[int, typer.Option(help="Tasks that the expert shows an imitation actor.", min=1)]
+Log = Annotated[
+    Path | None,
+    typer.Option(help="Keep the episodes in this folder as they come; the same command goes on there after a kill."),
+]
 
-LEVEL = BabyAIConfig().level
 N_TRAIN, N_TEST, N_EPISODES = 60, 100, CollectConfig().episodes_per_task
+N_VALIDATION, N_DEMONSTRATIONS = 20, 100
+IMITATION, ACTOR_FILE = "imitation", "actor.safetensors"
+# Keep further draws of tasks apart from that of training and test tasks.
+VALIDATION_SEED, DEMONSTRATION_SEED = 1_000_003, 1_000_033
 
 
-def collect(
-    run: RunFolder, level: str, tasks: int, test_tasks: int, episodes: int, seed: int, workers: int | None
-) -> list[Trajectory]:
-    """Collect trajectories of the training tasks; the names of the test tasks are noted in run.toml."""
-    world = BabyAIConfig(level=level)
-    train, test = split_tasks(world, tasks, test_tasks, seed)
-    config = collection(episodes, seed, workers)
-    trajectories = list(collect_episodes(partial(make_babyai, world), train, config))
+@dataclass(frozen=True)
+class PhaseOne:
+    """What Phase I runs: the world, numbers of tasks and episodes, and the actor to train."""
+
+    world: World
+    tasks: int = N_TRAIN
+    test_tasks: int = N_TEST
+    episodes: int = N_EPISODES
+    seed: int = 0
+    workers: int | None = None
+    actor: str = WEAK
+    demonstrations: int = N_DEMONSTRATIONS
+    log: Path | None = None
+
+
+def world_of(environment: str, level: str, settings: list[str] | None, helps: list[str] | None) -> World:
+    """World of the options."""
+    numbers: dict[str, float] = {}
+    for name, text in options.mapping("--set", settings).items():
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(f"--set {name}={text}: expected a number") from None
+        numbers[name] = int(value) if value.is_integer() else value
+    return World(environment, level, numbers, tuple(helps or ()))
+
+
+def collect(run: RunFolder, phase: PhaseOne) -> list[Trajectory]:
+    """Collect trajectories of the training tasks; the names of the other tasks are noted in run.toml."""
+    train, test = phase.world.tasks(phase.tasks, phase.test_tasks, phase.seed)
+    validation = phase.world.more_tasks(N_VALIDATION, phase.seed + VALIDATION_SEED, [*train, *test])
+    world = _with_actor(run, phase, [*train, *test, *validation])
+    config = collection(phase.episodes, phase.seed, phase.workers)
+    trajectories = _episodes(maker(run, world), train, config, phase.log)
     run.write_trajectories(trajectories)
-    run.record(
-        "collect",
-        {"world": asdict(world), "episodes": episodes, "rates": list(config.rates), "seed": seed, "test_tasks": test},
-    )
+    noted = {"world": world.describe(), "episodes": phase.episodes, "rates": list(config.rates), "seed": phase.seed}
+    run.record("collect", {**noted, "test_tasks": test, "validation_tasks": validation})
     return trajectories
+
+
+def _episodes(
+    make_world: Callable[[], AssistedEnvironment], tasks: Sequence[str], config: CollectConfig, log: Path | None
+) -> list[Trajectory]:
+    if log is None:
+        return list(collect_episodes(make_world, tasks, config))
+    collect_into(log, make_world, tasks, config)
+    return list(read_trajectories(log / EPISODES))
+
+
+def _with_actor(run: RunFolder, phase: PhaseOne, taken: list[str]) -> World:
+    """The world with the actor asked for; a trained one is in the run folder."""
+    if phase.actor == WEAK:
+        return phase.world
+    path = run.path / ACTOR_FILE
+    if phase.actor == IMITATION:
+        with needs("ml", "training an actor"):
+            import torch  # noqa: F401
+        environment = phase.world.make().environment
+        shown = phase.world.more_tasks(phase.demonstrations, phase.seed + DEMONSTRATION_SEED, taken)
+        train_imitation(demonstrate(environment, shown), environment.action_names).save(path)
+    elif Path(phase.actor).is_file():
+        shutil.copyfile(phase.actor, path)
+    else:
+        raise ValueError(f"--actor {phase.actor}: expected {WEAK}, {IMITATION}, or the file of a policy")
+    return replace(phase.world, actor=ACTOR_FILE)
+
+
+def maker(run: RunFolder, world: World) -> Callable[[], AssistedEnvironment]:
+    """Picklable maker of the run's world."""
+    return partial(world.make, run.path)
 
 
 def collection(episodes: int, seed: int, workers: int | None) -> CollectConfig:
@@ -48,15 +149,23 @@ def collection(episodes: int, seed: int, workers: int | None) -> CollectConfig:
 
 def command(
     out: options.Out,
-    level: Level = LEVEL,
+    environment: Environment = "babyai",
+    level: Level = "",
+    settings: Set = None,
+    interventions: Help = None,
+    actor: Actor = WEAK,
+    demonstrations: Demonstrations = N_DEMONSTRATIONS,
     tasks: Tasks = N_TRAIN,
     test_tasks: TestTasks = N_TEST,
     episodes: Episodes = N_EPISODES,
     seed: options.Seed = 0,
     workers: options.Workers = None,
+    log: Log = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Run an agent in BabyAI with random interventions, into a new run folder."""
+    """Run an agent in an environment with random interventions, into a new run folder."""
+    world = world_of(environment, level, settings, interventions)
+    phase = PhaseOne(world, tasks, test_tasks, episodes, seed, workers, actor, demonstrations, log)
     with folder_written_whole(out, MARKER, overwrite) as folder:
-        trajectories = collect(RunFolder(folder), level, tasks, test_tasks, episodes, seed, workers)
+        trajectories = collect(RunFolder(folder), phase)
     print(f"{len(trajectories)} episodes of {tasks} tasks -> {out}")

@@ -10,13 +10,31 @@ import typer
 from selfreg._extras import needs
 from selfreg._files import folder_written_whole
 from selfreg.cli import options
-from selfreg.cli.collect import LEVEL, N_EPISODES, N_TEST, N_TRAIN, Episodes, Level, Tasks, TestTasks, collect
+from selfreg.cli.collect import (
+    N_DEMONSTRATIONS,
+    N_EPISODES,
+    N_TEST,
+    N_TRAIN,
+    Actor,
+    Demonstrations,
+    Environment,
+    Episodes,
+    Help,
+    Level,
+    PhaseOne,
+    Set,
+    Tasks,
+    TestTasks,
+    collect,
+    world_of,
+)
 from selfreg.cli.estimate import estimate
-from selfreg.cli.evaluate import evaluate, show
+from selfreg.cli.evaluate import Evaluated, Fallbacks, evaluate, show
 from selfreg.cli.label import label
 from selfreg.cli.solve import solve
 from selfreg.cli.terminal import stage
 from selfreg.cli.train import train_helper, train_prm
+from selfreg.envs.worlds import WEAK
 from selfreg.estimate import ExactKey
 from selfreg.helper import HelperConfig
 from selfreg.prm import PRMConfig
@@ -28,40 +46,61 @@ KAPPA = 0.1
 PLAIN = ("constant", "step")
 
 
+def pipeline(
+    run: RunFolder,
+    phase: PhaseOne,
+    budget: int,
+    kappa: float = KAPPA,
+    fallbacks: bool = False,
+    seconds: dict[str, float] | None = None,
+) -> Evaluated:
+    """Every stage from collecting to the report in a new run folder; `seconds` notes what each one takes."""
+    clock = {} if seconds is None else seconds
+    with stage("collect", clock):
+        trajectories = collect(run, phase)
+    with stage("train PRM", clock):
+        train_prm(run, trajectories, PRMConfig(seed=phase.seed), PLAIN)
+    with stage("estimate", clock):
+        model = estimate(run, trajectories, ExactKey(), kappa)
+    with stage("solve", clock):
+        solution = solve(run, trajectories, model, budget)
+    with stage("label", clock):
+        labels = label(run, trajectories, model, solution)
+    with stage("train helper", clock):
+        train_helper(run, labels, HelperConfig(seed=phase.seed))
+    with stage("evaluate", clock):
+        result = evaluate(run, budget, phase.episodes, phase.seed, phase.workers, fallbacks)
+    with stage("report", clock):
+        write_report(run)
+    return result
+
+
 def command(
     budget: Annotated[int, typer.Option(help="Largest budget.", min=1)] = 4,
     seed: options.Seed = 0,
     out: options.Out = Path("runs/demo"),
-    level: Level = LEVEL,
+    environment: Environment = "babyai",
+    level: Level = "",
+    settings: Set = None,
+    interventions: Help = None,
+    actor: Actor = WEAK,
+    demonstrations: Demonstrations = N_DEMONSTRATIONS,
     tasks: Tasks = N_TRAIN,
     test_tasks: TestTasks = N_TEST,
     episodes: Episodes = N_EPISODES,
     kappa: Annotated[float, typer.Option(help="Pseudo-counts of the PRM on each nohelp row.")] = KAPPA,
+    fallbacks: Fallbacks = False,
     workers: options.Workers = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Collect in BabyAI, train a PRM, estimate, solve, label, train a helper, evaluate, report."""
+    """Collect in an environment, train a PRM, estimate, solve, label, train a helper, evaluate, report."""
     with needs("ml", "selfreg demo"):
         import transformers  # noqa: F401  (said before a minute of collecting, not after)
     seconds: dict[str, float] = {}
+    world = world_of(environment, level, settings, interventions)
+    phase = PhaseOne(world, tasks, test_tasks, episodes, seed, workers, actor, demonstrations)
     with folder_written_whole(out, MARKER, overwrite) as folder:
-        run = RunFolder(folder)
-        with stage("collect", seconds):
-            trajectories = collect(run, level, tasks, test_tasks, episodes, seed, workers)
-        with stage("train PRM", seconds):
-            train_prm(run, trajectories, PRMConfig(seed=seed), PLAIN)
-        with stage("estimate", seconds):
-            model = estimate(run, trajectories, ExactKey(), kappa)
-        with stage("solve", seconds):
-            solution = solve(run, trajectories, model, budget)
-        with stage("label", seconds):
-            labels = label(run, trajectories, model, solution)
-        with stage("train helper", seconds):
-            train_helper(run, labels, HelperConfig(seed=seed))
-        with stage("evaluate", seconds):
-            comparison = evaluate(run, budget, episodes, seed, workers)
-        with stage("report", seconds):
-            write_report(run)
-    show(comparison)
+        result = pipeline(RunFolder(folder), phase, budget, kappa, fallbacks, seconds)
+    show(result)
     print(f"{sum(seconds.values()):.1f} s ({', '.join(f'{name} {s:.1f}' for name, s in seconds.items())})")
     print(f"report: {out / 'report.html'}")

@@ -1,7 +1,9 @@
-"""`selfreg evaluate`: never, always, first-k, random, PRM threshold, plan and helper on held-out tasks."""
+"""`selfreg evaluate`: baselines, plan and helper on held-out tasks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,106 +13,160 @@ import typer
 
 from selfreg.cli import options
 from selfreg.cli.terminal import table
-from selfreg.envs import BabyAIConfig, RandomHelp, collect, make_babyai
-from selfreg.estimate import ExactKey, estimate_mdp
+from selfreg.data import Trajectory
+from selfreg.envs import AssistedEnvironment, World, collect, enumerate_model
+from selfreg.estimate import EstimatedModel, ExactKey, estimate_mdp
 from selfreg.evaluate import (
-    Always,
     Comparison,
+    Contest,
     Contestant,
     FollowHelper,
-    Never,
+    ForecastOutcome,
+    NearestState,
     Plan,
-    Threshold,
     compare,
+    forecasts,
     run_closed_loop,
+    score_quantiles,
+    tune_thresholds,
+    usual_length,
     write_rows,
 )
+from selfreg.evaluate.contest import OPTIMUM, PLAN_NEAREST
+from selfreg.policy import expected_usage
 from selfreg.runs import RunFolder
-from selfreg.solve import solve
+from selfreg.solve import Solution, solve
 
-HELP = "help"
-# Members of the families that are compared at equal cost; never and always close each family on both sides.
-RATES = (0.03, 0.07, 0.12, 0.2, 0.35)
-THRESHOLD_QUANTILES = (0.05, 0.1, 0.2, 0.35, 0.6)
+Fallbacks = Annotated[
+    bool, typer.Option("--fallbacks", help="Also plans that ask the PRM, or the nearest state, where unseen.")
+]
 EPISODES = 2
 
 
-def evaluate(run: RunFolder, budget: int, plan_episodes: int, seed: int, workers: int | None) -> Comparison:
+@dataclass(frozen=True)
+class Evaluated:
+    """What the evaluation found, per policy and budget, and how the plan's forecasts came out."""
+
+    comparison: Comparison
+    forecasts: list[ForecastOutcome]
+
+
+def evaluate(
+    run: RunFolder,
+    budget: int,
+    plan_episodes: int,
+    seed: int,
+    workers: int | None,
+    fallbacks: bool = False,
+    episodes_per_task: int = EPISODES,
+) -> Evaluated:
     """Closed loop on the test tasks of the run; writes evaluation.parquet and adds the outcomes to summary.json.
 
     The plan on test tasks rests on a Phase I of its own (`plan_episodes` of each task): it knows the tasks, the helper
     does not. That makes it the helper's reference, and no fair competitor.
     """
-    from selfreg.cli.collect import collection
+    from selfreg.cli.collect import N_VALIDATION, VALIDATION_SEED, collection, maker
 
     settings = run.settings().get("collect")
     if settings is None:
         raise ValueError(f"{run.path} was not collected in an environment; there is nothing to run policies in")
     run.need("helper", "train --part helper")
-    run.need("prm", "train --part prm")
-    world = BabyAIConfig(**settings["world"])
-    tasks = list(settings["test_tasks"])
-    make_world = partial(make_babyai, world)
+    prm, trajectories = run.prm(), run.trajectories()
+    world, tasks = World.of(settings["world"]), list(settings["test_tasks"])
+    make_world = maker(run, world)
     # Other seeds than Phase I of the training tasks and than the evaluation itself.
     rehearsal = list(collect(make_world, tasks, collection(plan_episodes, seed + 1, workers)))
     abstraction = run.model().abstraction
     model = estimate_mdp(rehearsal, abstraction if isinstance(abstraction, ExactKey) else ExactKey())
-    plan = Plan.of(model, solve(model.mdp, budget))
-    make = partial(contestants, run.path, budget, plan)
-    rows = run_closed_loop(make_world, make, tasks, episodes_per_task=EPISODES, seed=seed + 2, workers=workers)
+    solution = solve(model.mdp, budget)
+    budgets, help_type = range(1, budget + 1), next(iter(make_world().interventions))
+    thresholds = score_quantiles(prm, trajectories)
+    validation = settings.get("validation_tasks")  # which run folders from before do not have
+    if validation is None:
+        validation = world.more_tasks(
+            N_VALIDATION, seed + VALIDATION_SEED, sorted({*tasks, *(t.task for t in trajectories)})
+        )
+    tuned = tune_thresholds(make_world, prm, help_type, thresholds, validation, budgets, seed=seed + 3)
+    contest = Contest(
+        help_type,
+        budgets,
+        usual_length(trajectories),
+        thresholds,
+        {b: one.policy.threshold for b, one in tuned.items()},
+        _plans(model, solution, rehearsal if fallbacks else None) | _optimum(world, make_world, tasks, budget),
+        Plan.of(model, solution) if fallbacks else None,
+    )
+    make = partial(contestants, run.path, contest)
+    rows = run_closed_loop(make_world, make, tasks, episodes_per_task=episodes_per_task, seed=seed + 2, workers=workers)
     write_rows(run.path / "evaluation.parquet", rows)
-    comparison = compare(rows)
-    run.write_summary(run.summary() | {"evaluation": as_json(comparison, len(tasks))})
-    run.record("evaluate", {"budget": budget, "tasks": len(tasks), "episodes_per_task": EPISODES, "seed": seed})
-    return comparison
+    usage = model.usage(expected_usage(solution)).ravel()
+    promised = {b: (float(model.success(solution)[b]), float(usage[b])) for b in budgets}
+    result = Evaluated(compare(rows), forecasts(promised, rows))
+    run.write_summary(run.summary() | {"evaluation": as_json(result, len(tasks))})
+    noted = {"budget": budget, "tasks": len(tasks), "episodes_per_task": episodes_per_task, "seed": seed}
+    run.record("evaluate", noted | {"plan_episodes": plan_episodes, "horizon": contest.horizon})
+    return result
 
 
-def contestants(folder: Path, budget: int, plan: Plan) -> list[Contestant]:
-    """Everyone who takes part, for every budget up to `budget`; called once in each worker."""
+def _plans(model: EstimatedModel, solution: Solution, rehearsal: list[Trajectory] | None) -> dict[str, Plan]:
+    """The plan, and the plan with the nearest state's decisions where `rehearsal` is given."""
+    plan = Plan.of(model, solution)
+    if rehearsal is None:
+        return {"plan": plan}
+    return {"plan": plan, PLAN_NEAREST: Plan(plan.abstraction, plan.decisions, NearestState(plan, rehearsal))}
+
+
+def _optimum(
+    world: World, make_world: Callable[[], AssistedEnvironment], tasks: list[str], budget: int
+) -> dict[str, Plan]:
+    """The true optimum, where exact models can be had."""
+    if not world.family.exact:
+        return {}
+    one = make_world()
+    return {OPTIMUM: Plan.exact({task: enumerate_model(one, task) for task in tasks}, budget)}
+
+
+def contestants(folder: Path, contest: Contest) -> list[Contestant]:
+    """Everyone who takes part; called once in each worker."""
     import torch
 
     from selfreg.helper import Helper
     from selfreg.prm import PRM
 
     torch.set_num_threads(1)  # the workers share the cores
-    prm, helper = PRM.load(folder / "prm"), FollowHelper(Helper.load(folder / "helper"))
-    thresholds = np.quantile(prm_scores(prm, RunFolder(folder)), THRESHOLD_QUANTILES)
-    known: dict[str, float] = {}  # the PRM's scores, shared by the thresholds
-    result = [Contestant("never", 0, Never()), Contestant("always", None, Always(HELP))]
-    result += [Contestant("random", None, RandomHelp(rate, [HELP]), rate) for rate in RATES]
-    result += [Contestant("PRM threshold", None, Threshold(prm, HELP, t, known=known), t) for t in thresholds.tolist()]
-    for b in range(1, budget + 1):
-        result += [Contestant("first-k", b, Always(HELP)), Contestant("plan", b, plan), Contestant("helper", b, helper)]
-    return result
+    return contest.contestants(PRM.load(folder / "prm"), FollowHelper(Helper.load(folder / "helper")))
 
 
-def prm_scores(prm: Any, run: RunFolder, sample: int = 2000) -> Any:
-    """PRM scores of a sample of the training states."""
-    texts = list(dict.fromkeys(prm.text(t.steps[: i + 1]) for t in run.trajectories() for i in range(len(t.steps))))
-    chosen = np.random.default_rng(0).permutation(len(texts))[:sample]
-    return prm.score([texts[i] for i in chosen])
-
-
-def as_json(comparison: Comparison, tasks: int) -> dict[str, Any]:
-    """Comparison as JSON values."""
+def as_json(result: Evaluated, tasks: int) -> dict[str, Any]:
+    """Comparison and forecasts as JSON values."""
     return {
         "tasks": tasks,
         "outcomes": [
             outcome._asdict() | {"success": outcome.success._asdict(), "help": outcome.help._asdict()}
-            for outcome in comparison.outcomes
+            for outcome in result.comparison.outcomes
         ],
         "differences": [
             {"budget": d.budget, "other": d.other, "words": d.words, **d.difference._asdict()}
-            for d in comparison.differences
+            for d in result.comparison.differences
+        ],
+        "forecasts": [
+            one._asdict() | {"success": one.success._asdict(), "usage": one.usage._asdict()} for one in result.forecasts
         ],
     }
 
 
-def show(comparison: Comparison) -> None:
-    """Print outcomes and differences."""
-    order = ["never", "first-k", "random", "PRM threshold", "helper", "plan", "always"]
+ORDER = ("never", "first-k", "last-k", "every-n", "random", "PRM threshold", "tuned PRM threshold", "helper", "plan")
+
+
+def rank(policy: str) -> int:
+    """Place of a policy in tables: baselines, helper, plans, optimum, always."""
+    return ORDER.index(policy) if policy in ORDER else len(ORDER) + (policy == OPTIMUM) + 2 * (policy == "always")
+
+
+def show(result: Evaluated) -> None:
+    """Print outcomes, differences and forecasts."""
     outcomes = sorted(
-        comparison.outcomes, key=lambda o: (np.inf if o.budget is None else o.budget, order.index(o.policy))
+        result.comparison.outcomes, key=lambda o: (np.inf if o.budget is None else o.budget, rank(o.policy))
     )
     rows = [
         [
@@ -129,16 +185,19 @@ def show(comparison: Comparison) -> None:
         ["policy", "limit", "success", "help used", "steps", "unseen states"],
         rows,
     )
-    for d in comparison.differences:
+    for d in result.comparison.differences:
         print(f"{d.words} by {d.difference.mean:+.3f} [{d.difference.low:+.3f}, {d.difference.high:+.3f}]")
+    for one in result.forecasts:
+        print(one.words)
 
 
 def command(
     run: options.RunArgument,
     budget: Annotated[int, typer.Option(help="Largest budget to compare under.", min=1)] = 4,
     plan_episodes: Annotated[int, typer.Option(help="Phase I episodes of each test task, for the plan.", min=8)] = 40,
+    fallbacks: Fallbacks = False,
     seed: options.Seed = 0,
     workers: options.Workers = None,
 ) -> None:
     """Compare help policies on the run's held-out tasks."""
-    show(evaluate(RunFolder.open(run), budget, plan_episodes, seed, workers))
+    show(evaluate(RunFolder.open(run), budget, plan_episodes, seed, workers, fallbacks))

@@ -24,9 +24,11 @@ from selfreg.envs.textworld import (
     textworld_tasks,
 )
 from selfreg.envs.textworld_games import TEXTWORLD_LEVELS
+from selfreg.envs.worlds import ENVIRONMENTS, World, parse_help
 
 __all__ = [
     "BABYAI_LEVELS",
+    "ENVIRONMENTS",
     "TEXTWORLD_LEVELS",
     "AssistedEnvironment",
     "BabyAIConfig",
@@ -54,6 +56,7 @@ __all__ = [
     "StaleMapAgent",
     "TextWorldConfig",
     "TextWorldEnvironment",
+    "World",
     "branch_rollouts",
     "collect",
     "collect_into",
@@ -63,6 +66,7 @@ __all__ = [
     "make_babyai",
     "make_household",
     "make_textworld",
+    "parse_help",
     "run_episode",
     "split_tasks",
     "textworld_tasks",

@@ -253,7 +253,8 @@ class BabyAIEnvironment:
             [(type(goal).__name__, _datum(goal.datum), str(goal.reason)) for goal in bot.stack],
         )
         digest = hashlib.blake2b(repr(facts).encode(), digest_size=8)
-        digest.update(world.grid.encode().tobytes())
+        # Cell by cell: minigrid's own encode() takes a third of a step's time.
+        digest.update(b"".join([_cell(cell) for cell in world.grid.grid]))
         digest.update(np.packbits(bot.vis_mask).tobytes())
         return digest.hexdigest()
 
@@ -310,6 +311,13 @@ def _load(level: str) -> tuple[Any, Any]:
     if any(name in level for name in _BOT_FAILS):
         raise ValueError(f"level {level!r} is one that minigrid's own bot fails in; expected one with an expert")
     return gymnasium.make(level).unwrapped, baby_ai_bot
+
+
+def _cell(thing: Any) -> bytes:
+    # 254 and 255 are no kinds of thing; walls are all alike.
+    if thing is None:
+        return b"\xff"
+    return b"\xfe" if thing.type == "wall" else bytes(thing.encode())
 
 
 def _named(thing: Any) -> str:

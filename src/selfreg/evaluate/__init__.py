@@ -1,18 +1,20 @@
 """Does it work? Closed-loop comparison of help policies with paired intervals; off-policy evaluation from logs."""
 
 from selfreg._bootstrap import Interval
-from selfreg.evaluate.baselines import EveryN, LastK, Tuned, tune_threshold
-from selfreg.evaluate.closed_loop import Contestant, Row, run_closed_loop, write_rows
-from selfreg.evaluate.compare import Comparison, Difference, Outcome, compare
+from selfreg.evaluate.baselines import EveryN, LastK, Tuned, tune_threshold, tune_thresholds
+from selfreg.evaluate.closed_loop import Contestant, Row, read_rows, run_closed_loop, write_rows
+from selfreg.evaluate.compare import Comparison, Difference, Outcome, compare, paired
+from selfreg.evaluate.contest import Contest, score_quantiles, usual_length
 from selfreg.evaluate.forecast import ForecastOutcome, forecasts
 from selfreg.evaluate.logged import Overlap
 from selfreg.evaluate.monitor import Forecast, Monitoring, Watch, monitor
 from selfreg.evaluate.ope import Estimate, OffPolicy, OverlapError, ope
-from selfreg.evaluate.policies import Always, FollowHelper, Never, Plan, Threshold
+from selfreg.evaluate.policies import Always, FollowHelper, NearestState, Never, Plan, Threshold
 
 __all__ = [
     "Always",
     "Comparison",
+    "Contest",
     "Contestant",
     "Difference",
     "Estimate",
@@ -23,6 +25,7 @@ __all__ = [
     "Interval",
     "LastK",
     "Monitoring",
+    "NearestState",
     "Never",
     "OffPolicy",
     "Outcome",
@@ -37,7 +40,12 @@ __all__ = [
     "forecasts",
     "monitor",
     "ope",
+    "paired",
+    "read_rows",
     "run_closed_loop",
+    "score_quantiles",
     "tune_threshold",
+    "tune_thresholds",
+    "usual_length",
     "write_rows",
 ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from selfreg.data import Step
 from selfreg.envs import AssistedEnvironment
-from selfreg.evaluate.closed_loop import Contestant, run_closed_loop
+from selfreg.evaluate.closed_loop import Contestant, Row, run_closed_loop
 from selfreg.evaluate.policies import Scorer, Threshold
 
 TUNED = "tuned PRM threshold"
@@ -100,7 +100,25 @@ def tune_threshold(
     episodes_per_task: int = 2,
     seed: int = 0,
 ) -> Tuned:
-    """Choose the PRM threshold that succeeds most under a budget on validation tasks.
+    """Choose the PRM threshold that succeeds most under a budget on validation tasks; see `tune_thresholds`."""
+    chosen = tune_thresholds(
+        make_world, prm, help, thresholds, tasks, [budget], episodes_per_task=episodes_per_task, seed=seed
+    )
+    return chosen[budget]
+
+
+def tune_thresholds(
+    make_world: Callable[[], AssistedEnvironment],
+    prm: Scorer,
+    help: str,
+    thresholds: Sequence[float],
+    tasks: Sequence[str],
+    budgets: Sequence[int],
+    *,
+    episodes_per_task: int = 2,
+    seed: int = 0,
+) -> dict[int, Tuned]:
+    """Choose the PRM threshold that succeeds most on validation tasks, for each of several budgets.
 
     Parameters
     ----------
@@ -112,14 +130,14 @@ def tune_threshold(
         Candidates, such as quantiles of the PRM's scores on training states.
     tasks : sequence of str
         Validation tasks: neither trained on nor reported on.
-    budget : int
+    budgets : sequence of int
         Budget units of an episode, never overspent.
     episodes_per_task, seed : int
 
     Returns
     -------
-    Tuned
-        Of equals the one that asks less, then the lower threshold.
+    dict of int to Tuned
+        By budget. Of equals the one that asks less, then the lower threshold.
 
     Raises
     ------
@@ -129,14 +147,19 @@ def tune_threshold(
     if not len(thresholds) or not len(tasks):
         raise ValueError("tune_threshold needs at least one threshold and one validation task")
     known: dict[str, float] = {}
-    candidates = [float(threshold) for threshold in thresholds]
-    contestants = [Contestant(TUNED, budget, Threshold(prm, help, t, TUNED, known), t) for t in candidates]
+    candidates = sorted({float(threshold) for threshold in thresholds})
+    policies = {t: Threshold(prm, help, t, TUNED, known) for t in candidates}
+    contestants = [Contestant(TUNED, b, policies[t], t) for b in budgets for t in candidates]
     rows = run_closed_loop(
         make_world, partial(list, contestants), tasks, episodes_per_task=episodes_per_task, seed=seed, workers=1
     )
+    return {b: _best([row for row in rows if row.budget == b], policies) for b in budgets}
+
+
+def _best(rows: Sequence[Row], policies: Mapping[float, Threshold]) -> Tuned:
     table = []
-    for t in candidates:
+    for t in policies:
         mine = [row for row in rows if row.setting == t]
         table.append((t, float(np.mean([r.success for r in mine])), float(np.mean([r.help for r in mine]))))
     best = min(table, key=lambda entry: (-entry[1], entry[2], entry[0]))
-    return Tuned(Threshold(prm, help, best[0], TUNED), table)
+    return Tuned(replace(policies[best[0]], known={}), table)

@@ -121,3 +121,8 @@ def write_rows(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:
     columns = {name: [getattr(row, name) for row in rows] for name in Row._fields}
     with written_whole(path) as temporary:
         pq.write_table(pa.table(columns), temporary, compression="zstd")
+
+
+def read_rows(path: str | os.PathLike[str]) -> list[Row]:
+    """Rows that `write_rows` wrote."""
+    return [Row(**row) for row in pq.read_table(path).to_pylist()]

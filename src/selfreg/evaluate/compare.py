@@ -108,6 +108,32 @@ def compare(rows: Sequence[Row], families: Sequence[str] = ("random", "PRM thres
     return Comparison(outcomes, differences)
 
 
+def paired(rows: Sequence[Row], first: tuple[str, int | None], second: tuple[str, int | None]) -> Interval:
+    """Success of one policy minus that of another, each as (name, budget): mean and 95% interval, paired by task.
+
+    Raises
+    ------
+    ValueError
+        If one of them has no episodes.
+
+    Examples
+    --------
+    >>> from selfreg.evaluate import Row, paired
+    >>> rows = [Row("plan", 0.0, 1, f"task {i}", 0, 1.0, 1, 5, 0) for i in range(40)]
+    >>> rows += [row._replace(policy="never", budget=0, success=float(i % 2)) for i, row in enumerate(rows)]
+    >>> round(paired(rows, ("plan", 1), ("never", 0)).mean, 3)
+    0.5
+    """
+    chosen = [row for row in rows if (row.policy, row.budget) in (first, second)]
+    tasks = list(dict.fromkeys(row.task for row in chosen))
+    entries = {key[:2]: entry for key, entry in _entries(chosen, tasks).items()}
+    for name in (first, second):
+        if name not in entries:
+            raise ValueError(f"{name[0]!r} has no episodes under budget {name[1]}")
+    gap = entries[first].success - entries[second].success
+    return interval(gap.mean(), gap[bootstrap(len(tasks))].mean(axis=1))
+
+
 def _entries(rows: Sequence[Row], tasks: Sequence[str]) -> dict[tuple[str, int | None, float], _Entry]:
     place = {task: i for i, task in enumerate(tasks)}
     groups: dict[tuple[str, int | None, float], list[Row]] = {}
@@ -130,7 +156,7 @@ def _entries(rows: Sequence[Row], tasks: Sequence[str]) -> dict[tuple[str, int |
 def _outcome(name: str, budget: int | None, entry: _Entry, samples: npt.NDArray[np.int64]) -> Outcome:
     success = interval(entry.success.mean(), entry.success[samples].mean(axis=1))
     used = interval(entry.help.mean(), entry.help[samples].mean(axis=1))
-    return Outcome(name, budget, success, used, entry.steps, entry.unseen if name == "plan" else None)
+    return Outcome(name, budget, success, used, entry.steps, entry.unseen if name.startswith("plan") else None)
 
 
 def _match(

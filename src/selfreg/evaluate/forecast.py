@@ -23,6 +23,19 @@ class ForecastOutcome(NamedTuple):
     usage: Interval
     usage_inside: bool
 
+    @property
+    def words(self) -> str:
+        """Promise and outcome in plain words."""
+        parts = [
+            f"{what} {planned:.3f}, came out {real.mean:.3f} [{real.low:.3f}, {real.high:.3f}]"
+            + ("" if inside else " (outside)")
+            for what, planned, real, inside in (
+                ("success", self.planned_success, self.success, self.success_inside),
+                ("help", self.planned_usage, self.usage, self.usage_inside),
+            )
+        ]
+        return f"budget {self.budget}: the plan promised {'; '.join(parts)}"
+
 
 def forecasts(
     planned: Mapping[int, tuple[float, float]], rows: Sequence[Row], policy: str = "plan"

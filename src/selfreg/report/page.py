@@ -12,6 +12,7 @@ from selfreg._bootstrap import as_texts
 from selfreg._extras import needs
 from selfreg._files import written_whole
 from selfreg.data import Trajectory
+from selfreg.envs import World
 from selfreg.estimate import EstimatedModel, coverage
 from selfreg.report import plots
 from selfreg.runs import RunFolder
@@ -22,6 +23,8 @@ with needs("logs", "the report"):
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+# Whether the helper beats these is said in words.
+RIVALS = ("random at equal cost", "PRM threshold at equal cost")
 SHOWN_STATES = 12
 SHOWN_TEXT = 600
 SHOWN_STEPS = 40
@@ -68,7 +71,7 @@ def _template() -> jinja2.Template:
 
 def _title(settings: dict[str, Any]) -> str:
     if "collect" in settings:
-        return str(settings["collect"]["world"]["level"])
+        return World.of(settings["collect"]["world"]).title
     return ", ".join(settings.get("import", {}).get("logs", ["a run"]))
 
 
@@ -149,15 +152,24 @@ def _prm(run: RunFolder) -> dict[str, Any] | None:
 def _evaluation(summary: dict[str, Any]) -> dict[str, Any] | None:
     if "evaluation" not in summary:
         return None
-    order = list(plots.STYLE)
-    outcomes = summary["evaluation"]["outcomes"]
+    found = summary["evaluation"]
+    gaps: dict[str, dict[int, Any]] = {}
+    for difference in found["differences"]:
+        gaps.setdefault(difference["other"], {})[difference["budget"]] = difference
+    order = {name: i for i, name in enumerate(plots.STYLE)}
     return {
-        "plot": plots.success_by_usage(outcomes),
-        "tasks": summary["evaluation"]["tasks"],
+        "plot": plots.success_by_usage(found["outcomes"]),
+        "tasks": found["tasks"],
         "outcomes": sorted(
-            outcomes, key=lambda o: (np.inf if o["budget"] is None else o["budget"], order.index(o["policy"]))
+            found["outcomes"],
+            key=lambda o: (np.inf if o["budget"] is None else o["budget"], order.get(o["policy"], len(order))),
         ),
-        "differences": summary["evaluation"]["differences"],
+        "differences": found["differences"],
+        "rivals": RIVALS,
+        "gaps": gaps,
+        "budgets": sorted({d["budget"] for d in found["differences"]}),
+        "forecasts": found["forecasts"],
+        "forecast_plot": plots.forecasts(found["forecasts"]),
     }
 
 

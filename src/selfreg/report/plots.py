@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 
 INK, MUTED, GRID = "#1f2430", "#6b7280", "#e5e7eb"
-# Colour and marker of every policy: told apart without colour too.
+# Colour and marker of every policy: told apart without colour too. Others are in the tables only.
 STYLE: dict[str, tuple[str, str]] = {
     "helper": ("#c2410c", "o"),
     "plan": ("#1d4ed8", "s"),
@@ -30,9 +30,13 @@ STYLE: dict[str, tuple[str, str]] = {
     "first-k": ("#a16207", "v"),
     "never": (INK, "X"),
     "always": (INK, "P"),
+    "optimum": ("#1d4ed8", "*"),
+    "tuned PRM threshold": ("#0f766e", "<"),
+    "last-k": ("#a16207", ">"),
+    "every-n": ("#be185d", "p"),
 }
 # Colours and markers of up to seven lines that have no names of their own.
-LINES = list(STYLE.values())
+LINES = list(STYLE.values())[:7]
 
 
 def value_by_budget(summary: Mapping[str, Any]) -> str:
@@ -85,6 +89,22 @@ def success_by_usage(outcomes: Sequence[Mapping[str, Any]]) -> str:
         )
     axes.set(xlabel="help used per episode (mean)", ylabel="success on held-out tasks")
     axes.legend(frameon=False, fontsize=9, loc="lower right")
+    return _svg(figure)
+
+
+def forecasts(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Success and help that the plan promised, and what came out with its interval, by budget."""
+    figure, pair = _figure(1, 2, (9.0, 3.2))
+    budgets = [row["budget"] for row in rows]
+    for axes, what, name in ((pair[0], "success", "success"), (pair[1], "usage", "help used")):
+        mean, low, high = (np.array([row[what][part] for row in rows]) for part in ("mean", "low", "high"))
+        errors = [(mean - low).clip(0), (high - mean).clip(0)]
+        axes.errorbar(budgets, mean, yerr=errors, color=STYLE["plan"][0], marker="o", capsize=3, label="came out")
+        promised = [row[f"planned_{what}"] for row in rows]
+        axes.plot(budgets, promised, color=STYLE["helper"][0], marker="v", linestyle="--", label="promised")
+        axes.set(xlabel="budget", ylabel=f"{name}, plan on its own tasks")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    pair[0].legend(frameon=False, fontsize=9, loc="lower right")
     return _svg(figure)
 
 

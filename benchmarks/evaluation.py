@@ -1,0 +1,111 @@
+"""`python -m benchmarks evaluation [--quick] [--out FOLDER] [--settings NAME ...]`: is help timing worth its budget?
+
+Each setting is an environment with a weak agent, and goes through the whole pipeline: Phase I on training tasks, PRM,
+estimate, plan, helper; then all policies run on the same test tasks with the same luck. A setting is a run folder
+(with a report of its own) that is there whole or not at all: a run that was killed goes on with the settings that are
+missing. Intervals are 95% bootstrap intervals over tasks, differences are paired by task.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.evaluation_tables import Result, print_setting, print_targets
+from selfreg._files import folder_written_whole
+from selfreg.cli.collect import IMITATION, PhaseOne
+from selfreg.cli.demo import pipeline
+from selfreg.envs import World
+from selfreg.envs.worlds import WEAK
+from selfreg.evaluate import read_rows
+from selfreg.runs import MARKER, RunFolder
+
+
+class Setting(NamedTuple):
+    """A world with its agent, and how much of Phase I it gets; `quick` ones are in the quick table."""
+
+    world: World
+    actor: str = WEAK
+    tasks: int = 200
+    episodes: int = 40
+    budget: int = 4
+    quick: bool = False
+
+
+class Size(NamedTuple):
+    """The most training tasks and episodes of each in Phase I, and the number of test tasks."""
+
+    tasks: int
+    test_tasks: int
+    episodes: int
+
+
+def babyai(level: str, help_steps: int = 1) -> World:
+    """A BabyAI level in which help takes a number of steps."""
+    return World("babyai", f"BabyAI-{level}-v0", {"help_steps": help_steps})
+
+
+SETTINGS = {
+    "household": Setting(World("household"), tasks=150, episodes=120),
+    "household-moved": Setting(World("household", "moved"), tasks=150, episodes=120, quick=True),
+    "unlock-local": Setting(babyai("UnlockLocal")),
+    "put-next": Setting(babyai("PutNextLocal"), quick=True),
+    "unlock-pickup": Setting(babyai("UnlockPickup", help_steps=2)),
+    "go-to-seq": Setting(babyai("GoToSeqS5R2")),
+    "key-corridor": Setting(babyai("KeyCorridorS3R2"), budget=5),
+    "put-next-imitation": Setting(babyai("PutNextLocal"), actor=IMITATION),
+    "coin": Setting(World("textworld", "coin"), tasks=60),
+    "treasure": Setting(World("textworld", "treasure"), tasks=60),
+    "cooking": Setting(World("textworld", "cooking"), tasks=60),
+}
+FULL, QUICK = Size(10_000, 300, 10_000), Size(16, 30, 32)
+
+
+def run_setting(name: str, size: Size, out: Path, seed: int = 0, workers: int | None = None) -> Result:
+    """Run a setting unless its folder is there, and read what it found.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a run of other sizes.
+    """
+    setting, folder = SETTINGS[name], out / name
+    tasks, episodes = min(setting.tasks, size.tasks), min(setting.episodes, size.episodes)
+    sizes = {"tasks": tasks, "test_tasks": size.test_tasks, "episodes": episodes, "seed": seed}
+    if not folder.exists():
+        phase = PhaseOne(setting.world, tasks, size.test_tasks, episodes, seed, workers, setting.actor)
+        seconds: dict[str, float] = {}
+        with folder_written_whole(folder, MARKER) as temporary:
+            pipeline(RunFolder(temporary), phase, setting.budget, fallbacks=True, seconds=seconds)
+            RunFolder(temporary).record("benchmark", {**sizes, "seconds": seconds})
+    run = RunFolder.open(folder)
+    noted = run.settings().get("benchmark", {})
+    if {key: noted.get(key) for key in sizes} != sizes:
+        raise ValueError(f"{folder} holds a run of other sizes ({noted}); choose another --out")
+    rows = read_rows(folder / "evaluation.parquet")
+    return Result(name, rows, run.summary()["evaluation"], noted["seconds"])
+
+
+def main(arguments: Sequence[str] = ()) -> None:
+    """Run what is missing and print tables and targets."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks evaluation", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two settings, few tasks: under 5 minutes on 2 cores")
+    parser.add_argument("--out", type=Path, help="folder of the run folders; default runs/evaluation[-quick]")
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, help="only these")
+    parser.add_argument("--test-tasks", type=int, help=f"test tasks of a setting; default {FULL.test_tasks}")
+    parser.add_argument("--workers", type=int, help="processes; all cores by default")
+    chosen = parser.parse_args(arguments)
+    size = QUICK if chosen.quick else FULL
+    if chosen.test_tasks:
+        size = size._replace(test_tasks=chosen.test_tasks)
+    names = chosen.settings or [name for name, one in SETTINGS.items() if one.quick or not chosen.quick]
+    out = chosen.out or Path("runs") / ("evaluation-quick" if chosen.quick else "evaluation")
+    begin, results = time.perf_counter(), []
+    for name in names:
+        results.append(run_setting(name, size, out, workers=chosen.workers))
+        print_setting(results[-1])
+    print_targets(results)
+    print(f"{time.perf_counter() - begin:.0f} s; a report for each setting is in {out}/SETTING/report.html")
