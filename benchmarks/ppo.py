@@ -55,7 +55,7 @@ class Sizes(NamedTuple):
     Attributes
     ----------
     tasks, episodes : int
-        Training tasks of the pipeline, episodes of each.
+        The most training tasks of the pipeline, and episodes of each.
     validation, test : int
         Tasks; two episodes of each.
     cap : int
@@ -75,15 +75,20 @@ class Sizes(NamedTuple):
     seeds: int
 
 
-FULL = Sizes(60, 40, 100, 300, 153_600, 5_120, 2)
+FULL = Sizes(10_000, 10_000, 100, 300, 153_600, 5_120, 2)
 QUICK = Sizes(24, 24, 30, 60, 16_384, 4_096, 1)
 
 
 class Setting(NamedTuple):
-    """A world, its budget, and how to draw tasks: `draw(n)` gives n different ones."""
+    """A world, its budget, training tasks and episodes of each as in `python -m benchmarks evaluation`.
+
+    `draw(n)` gives the names of n different tasks.
+    """
 
     name: str
     budget: int
+    tasks: int
+    episodes: int
     make_world: Callable[[], AssistedEnvironment]
     draw: Callable[[int], list[str]]
 
@@ -111,14 +116,14 @@ def settings() -> list[Setting]:
     """Household where somebody moved the thing (elsewhere help has less to win), and a BabyAI level."""
     config = BabyAIConfig(level=LEVEL)
     return [
-        Setting("household-moved", 2, make_household, lambda n: household_tasks(n, 0, 7, ["moved"])[0]),
-        Setting(LEVEL, 3, partial(make_babyai, config), lambda n: split_tasks(config, n, 0, 7)[0]),
+        Setting("household-moved", 2, 150, 120, make_household, lambda n: household_tasks(n, 0, 7, ["moved"])[0]),
+        Setting(LEVEL, 3, 200, 40, partial(make_babyai, config), lambda n: split_tasks(config, n, 0, 7)[0]),
     ]
 
 
 def draw(setting: Setting, sizes: Sizes) -> Tasks:
     """Tasks for every purpose."""
-    numbers = sizes.tasks, PPO_TASKS, sizes.validation, sizes.test
+    numbers = min(setting.tasks, sizes.tasks), PPO_TASKS, sizes.validation, sizes.test
     names, ends = setting.draw(sum(numbers)), np.cumsum(numbers).tolist()
     return Tasks(*(names[end - n : end] for n, end in zip(numbers, ends, strict=True)))
 
@@ -209,10 +214,11 @@ def success(rows: Sequence[Row]) -> float:
 def contest(setting: Setting, sizes: Sizes) -> None:
     """Print what both took on one setting, and how both do on the test tasks."""
     tasks, b = draw(setting, sizes), setting.budget
-    ours = pipeline(setting, tasks.pipeline, sizes.episodes)
+    ours = pipeline(setting, tasks.pipeline, min(setting.episodes, sizes.episodes))
     target = success(run(setting, [Contestant("helper", b, ours.policy)], tasks.validation))
     print(f"\n{setting.name}, budget {b}, {sizes.test} test tasks x 2; helper on validation tasks {target:.3f}")
-    print(f"helper: {ours.samples} samples, {ours.seconds:.0f} s", flush=True)
+    many = f"{len(tasks.pipeline)} tasks x {min(setting.episodes, sizes.episodes)} episodes"
+    print(f"helper: {ours.samples} samples ({many}), {ours.seconds:.0f} s", flush=True)
     alone = [Contestant("never", 0, Never()), Contestant("always", None, Always(HELP))]
     common = run(setting, [*alone, Contestant("helper", b, ours.policy)], tasks.test)
     for seed in range(sizes.seeds):
@@ -243,13 +249,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print both settings."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks ppo", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small numbers: shows that it runs, not who wins")
+    parser.add_argument("--tasks", type=int, help="the most training tasks of the pipeline")
+    parser.add_argument("--episodes", type=int, help="the most episodes of each of them")
     parser.add_argument("--only", choices=[one.name for one in settings()], help="one setting")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     logging.getLogger("transformers").setLevel(logging.ERROR)
     sizes, begin = QUICK if args.quick else FULL, time.perf_counter()
-    print(f"the helper learns from {sizes.tasks} tasks x {sizes.episodes} episodes, PPO from {PPO_TASKS} tasks", end="")
-    print(f" and at most {sizes.cap} samples")
+    sizes = sizes._replace(tasks=args.tasks or sizes.tasks, episodes=args.episodes or sizes.episodes)
+    print(f"PPO: {PPO_TASKS} training tasks, at most {sizes.cap} samples")
     for setting in settings():
         if args.only in (None, setting.name):
             contest(setting, sizes)

@@ -26,7 +26,7 @@ from selfreg.envs import (
 )
 from selfreg.evaluate import Always, Contestant, Never, compare, run_closed_loop
 
-TASKS, SHOWN = 300, 40
+TASKS, SHOWN = 300, 20
 
 
 def trained(level: str, games: Sequence[str], cache: str) -> ImitationPolicy:
@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"TextWorld, {args.tasks} games a level: success; imitation saw {SHOWN} others")
     print("level | limit | imitation | never | always | interventions of always")
     for level, settings in TEXTWORLD_LEVELS.items():
-        tasks, others = textworld_tasks(args.tasks, SHOWN, 0, level)
+        tasks = textworld_tasks(args.tasks, 0, 0, level)[0]
+        others = [game for game in textworld_tasks(2 * SHOWN, 0, 1, level)[0] if game not in tasks][:SHOWN]
         config = TextWorldConfig(level, cache=args.cache)
         policy = trained(level, others, args.cache)
         worlds = partial(make_textworld, config), partial(make_textworld, config, None, policy)
@@ -66,5 +67,5 @@ def main(argv: Sequence[str] | None = None) -> None:
         never, always = sorted(compare(careless).outcomes, key=lambda outcome: outcome.policy != "never")
         learned = next(one for one in compare(imitation).outcomes if one.policy == "never")
         figures = " | ".join(shown(one.success) for one in (learned, never, always)) + f" | {always.help.mean:.2f}"
-        print(f"{level} | {settings.step_limit} | {figures}")
+        print(f"{level} | {settings.step_limit} | {figures}", flush=True)
     print(f"{time.perf_counter() - begin:.0f} s")
