@@ -61,30 +61,40 @@ SETTINGS = {
     "treasure": Setting(World("textworld", "treasure"), tasks=60),
     "cooking": Setting(World("textworld", "cooking"), tasks=60),
 }
+# Its decisions carry over to new tasks best; see docs/evaluation.md.
+FORM = "words"
 FULL, QUICK = Size(10_000, 300, 10_000), Size(16, 30, 32)
 
 
-def run_setting(name: str, size: Size, out: Path, seed: int = 0, workers: int | None = None) -> Result:
+def run_setting(
+    name: str, size: Size, out: Path, form: str = FORM, seed: int = 0, workers: int | None = None
+) -> Result:
     """Run a setting unless its folder is there, and read what it found.
 
     Raises
     ------
     ValueError
-        If the folder holds a run of other sizes.
+        If the folder holds a run of other sizes or of another form of helper.
     """
     setting, folder = SETTINGS[name], out / name
     tasks, episodes = min(setting.tasks, size.tasks), min(setting.episodes, size.episodes)
-    sizes = {"tasks": tasks, "test_tasks": size.test_tasks, "episodes": episodes, "seed": seed}
+    sizes: dict[str, int | str] = {
+        "tasks": tasks,
+        "test_tasks": size.test_tasks,
+        "episodes": episodes,
+        "form": form,
+        "seed": seed,
+    }
     if not folder.exists():
         phase = PhaseOne(setting.world, tasks, size.test_tasks, episodes, seed, workers, setting.actor)
         seconds: dict[str, float] = {}
         with folder_written_whole(folder, MARKER) as temporary:
-            pipeline(RunFolder(temporary), phase, setting.budget, fallbacks=True, seconds=seconds)
+            pipeline(RunFolder(temporary), phase, setting.budget, fallbacks=True, form=form, seconds=seconds)
             RunFolder(temporary).record("benchmark", {**sizes, "seconds": seconds})
     run = RunFolder.open(folder)
     noted = run.settings().get("benchmark", {})
     if {key: noted.get(key) for key in sizes} != sizes:
-        raise ValueError(f"{folder} holds a run of other sizes ({noted}); choose another --out")
+        raise ValueError(f"{folder} holds a run of other sizes or form ({noted}); choose another --out")
     rows = read_rows(folder / "evaluation.parquet")
     return Result(name, rows, run.summary()["evaluation"], noted["seconds"])
 
@@ -96,6 +106,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("--out", type=Path, help="folder of the run folders; default runs/evaluation[-quick]")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, help="only these")
     parser.add_argument("--test-tasks", type=int, help=f"test tasks of a setting; default {FULL.test_tasks}")
+    parser.add_argument("--form", default=FORM, help=f"form of the helper; default {FORM}")
     parser.add_argument("--workers", type=int, help="processes; all cores by default")
     chosen = parser.parse_args(arguments)
     size = QUICK if chosen.quick else FULL
@@ -105,7 +116,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     out = chosen.out or Path("runs") / ("evaluation-quick" if chosen.quick else "evaluation")
     begin, results = time.perf_counter(), []
     for name in names:
-        results.append(run_setting(name, size, out, workers=chosen.workers))
+        results.append(run_setting(name, size, out, chosen.form, workers=chosen.workers))
         print_setting(results[-1])
     print_targets(results)
     print(f"{time.perf_counter() - begin:.0f} s; a report for each setting is in {out}/SETTING/report.html")

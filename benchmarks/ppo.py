@@ -43,7 +43,7 @@ from selfreg.evaluate.closed_loop import Row
 from selfreg.helper import HelperConfig, label, train_helper
 
 LEVEL = "BabyAI-UnlockPickup-v0"
-HELP = "help"
+HELP, FORM = "help", "words"
 FEATURES = 2048
 PPO_TASKS = 1000
 ENVIRONMENTS, STEPS, BATCH = 8, 128, 256  # samples of an update: 8 * 128
@@ -135,7 +135,7 @@ def pipeline(setting: Setting, tasks: Sequence[str], episodes: int, config: Help
     trajectories = list(collect(setting.make_world, tasks, collection))
     model = estimate_mdp(trajectories, ExactKey())
     labels = label(trajectories, model, selfreg.solve(model.mdp, setting.budget))
-    helper = FollowHelper(train_helper(labels, config or HelperConfig()))
+    helper = FollowHelper(train_helper(labels, config or HelperConfig(form=FORM)))
     seconds = time.perf_counter() - begin
     return Learned(helper, sum(len(one.steps) for one in trajectories), seconds, True, [])
 

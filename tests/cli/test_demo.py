@@ -9,13 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from selfreg.cli.main import main
+from selfreg.evaluate.contest import PLAN_NEAREST, PLAN_PRM
 from selfreg.runs import RunFolder
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "run"
-    size = ["--tasks", "8", "--test-tasks", "4", "--episodes", "16", "--budget", "2", "--workers", "1"]
+    size = ["--tasks", "8", "--test-tasks", "4", "--episodes", "16", "--budget", "2", "--workers", "1", "--fallbacks"]
     assert main(["demo", "--out", str(out), "--seed", "1", *size]) == 0
     return RunFolder(out)
 
@@ -34,7 +35,7 @@ def test_evaluation_is_on_held_out_tasks_and_within_budget(demo) -> None:
     assert {row["task"] for row in rows}.isdisjoint({t.task for t in demo.trajectories()})
     assert {row["policy"] for row in rows} == {
         "never", "always", "first-k", "last-k", "every-n", "random", "PRM threshold", "tuned PRM threshold",
-        "plan", "helper",
+        "plan", PLAN_PRM, PLAN_NEAREST, "helper",
     }  # fmt: skip
     assert all(row["help"] <= row["budget"] for row in rows if row["budget"] is not None)
     outcomes = demo.summary()["evaluation"]["outcomes"]

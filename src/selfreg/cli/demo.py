@@ -42,6 +42,8 @@ from selfreg.report import write_report
 from selfreg.runs import MARKER, RunFolder
 
 KAPPA = 0.1
+FORM = HelperConfig().form
+FORMS = ("features", "text", "sft", "tfidf", "words")
 # Plain models that cost no time beside the PRM.
 PLAIN = ("constant", "step")
 
@@ -52,6 +54,7 @@ def pipeline(
     budget: int,
     kappa: float = KAPPA,
     fallbacks: bool = False,
+    form: str = FORM,
     seconds: dict[str, float] | None = None,
 ) -> Evaluated:
     """Every stage from collecting to the report in a new run folder; `seconds` notes what each one takes."""
@@ -67,7 +70,7 @@ def pipeline(
     with stage("label", clock):
         labels = label(run, trajectories, model, solution)
     with stage("train helper", clock):
-        train_helper(run, labels, HelperConfig(seed=phase.seed))
+        train_helper(run, labels, HelperConfig(seed=phase.seed, form=form))
     with stage("evaluate", clock):
         result = evaluate(run, budget, phase.episodes, phase.seed, phase.workers, fallbacks)
     with stage("report", clock):
@@ -89,6 +92,7 @@ def command(
     test_tasks: TestTasks = N_TEST,
     episodes: Episodes = N_EPISODES,
     kappa: Annotated[float, typer.Option(help="Pseudo-counts of the PRM on each nohelp row.")] = KAPPA,
+    form: Annotated[str, typer.Option(help=f"Form of the helper: {', '.join(FORMS)}.")] = FORM,
     fallbacks: Fallbacks = False,
     workers: options.Workers = None,
     overwrite: options.Overwrite = False,
@@ -100,7 +104,7 @@ def command(
     world = world_of(environment, level, settings, interventions)
     phase = PhaseOne(world, tasks, test_tasks, episodes, seed, workers, actor, demonstrations)
     with folder_written_whole(out, MARKER, overwrite) as folder:
-        result = pipeline(RunFolder(folder), phase, budget, kappa, fallbacks, seconds)
+        result = pipeline(RunFolder(folder), phase, budget, kappa, fallbacks, form, seconds)
     show(result)
     print(f"{sum(seconds.values()):.1f} s ({', '.join(f'{name} {s:.1f}' for name, s in seconds.items())})")
     print(f"report: {out / 'report.html'}")

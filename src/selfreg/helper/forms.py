@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from selfreg.helper.models import BudgetInHead, BudgetInText, DecisionWriter
-from selfreg.helper.plain import TfidfDecider
+from selfreg.helper.plain import TfidfDecider, WordsDecider
 
 # Each with `made`, `examples`, `fit` and `loaded`, and the interface of `DecisionModel`.
-FORMS: dict[str, Any] = {one.form: one for one in (BudgetInHead, BudgetInText, DecisionWriter, TfidfDecider)}
+FORMS: dict[str, Any] = {
+    one.form: one for one in (BudgetInHead, BudgetInText, DecisionWriter, TfidfDecider, WordsDecider)
+}

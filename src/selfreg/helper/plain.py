@@ -1,4 +1,4 @@
-"""The plain model behind the helper's interface: TF-IDF and a logistic regression at each budget (scikit-learn)."""
+"""Plain models behind the helper's interface: words and a logistic regression at each budget (scikit-learn)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from selfreg._extras import needs
+from selfreg.envs.features import hashed_words
 from selfreg.helper.examples import Votes
 from selfreg.helper.memory import tfidf_vectorizer
 from selfreg.prm.baselines import MOST_FEATURES, STRENGTHS
@@ -20,30 +22,35 @@ from selfreg.prm.encoder import EncoderConfig, progress
 Floats = NDArray[np.float64]
 
 WEIGHTS = "weights.npz"
+HASHED = 2**15  # numbers that groups of words are hashed to
 # Log-odds of a budget's only decision.
 CERTAIN = 10.0
 
 
-class TfidfDecider:
-    """Log-odds linear in the TF-IDF of words, marks and pairs of them, with weights of their own at each budget."""
+class LinearDecider:
+    """Log-odds linear in features of the text, with weights of their own at each budget."""
 
-    form: ClassVar[str] = "tfidf"
+    form: ClassVar[str]
 
-    def __init__(self, actions: Sequence[str], limits: Sequence[int], vectorizer: Any) -> None:
-        self.actions, self.limits, self._vectorizer = tuple(actions), tuple(limits), vectorizer
+    def __init__(self, actions: Sequence[str], limits: Sequence[int], size: int) -> None:
+        self.actions, self.limits = tuple(actions), tuple(limits)
         shape = int(np.prod([top + 1 for top in limits])), len(self.actions)
-        self._weights, self._intercept = np.zeros((*shape, len(vectorizer.vocabulary_))), np.zeros(shape)
+        self._weights, self._intercept = np.zeros((*shape, size)), np.zeros(shape)
+
+    def features(self, texts: Sequence[str]) -> Any:
+        """Features of texts, sparse (n, size)."""
+        raise NotImplementedError
+
+    def words(self) -> tuple[dict[str, Any], dict[str, Floats]]:
+        """What `of_words` needs besides the weights: values of the record, and arrays."""
+        return {}, {}
 
     @classmethod
-    def made(
-        cls, actions: Sequence[str], limits: Sequence[int], texts: Sequence[str], config: EncoderConfig
-    ) -> TfidfDecider:
-        """Untrained, with the vocabulary of `texts`."""
-        vectorizer = tfidf_vectorizer(max_features=MOST_FEATURES)
-        try:
-            return cls(actions, limits, vectorizer.fit(texts))
-        except ValueError as error:
-            raise ValueError(f"the {len(texts)} training texts hold no words: {error}") from None
+    def of_words(
+        cls, actions: Sequence[str], limits: Sequence[int], record: dict[str, Any], arrays: Mapping[str, Floats]
+    ) -> LinearDecider:
+        """Untrained, with the words of a record."""
+        raise NotImplementedError
 
     def examples(self, votes: Votes) -> Examples:
         """One example for each text, the weight of each decision at each budget as target."""
@@ -59,7 +66,7 @@ class TfidfDecider:
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> dict[str, float]:
         """Learn weights budget by budget, the penalty of each by validation loss; too quick to need a checkpoint."""
-        known, held_out = (self._vectorizer.transform(part.texts) for part in (train, validation))
+        known, held_out = (self.features(part.texts) for part in (train, validation))
         losses = np.zeros(len(self._weights))
         with progress() as bar:
             for p in bar.track(range(len(self._weights)), description=title):
@@ -69,7 +76,7 @@ class TfidfDecider:
 
     def _fit_point(self, p: int, known: Any, votes: Floats, held_out: Any, checks: Floats) -> float:
         """Weights at a budget; their summed loss on validation."""
-        with needs("ml", "a helper of form 'tfidf'"):
+        with needs("ml", "a plain helper"):
             from sklearn.linear_model import LogisticRegression
         used = np.flatnonzero(votes.sum(axis=0))
         if len(used) < 2:  # nothing was decided here, or always the same
@@ -101,7 +108,7 @@ class TfidfDecider:
         """Log-odds of the actions, float64 (n, n_actions)."""
         point = np.ravel_multi_index(tuple(budgets.T), tuple(top + 1 for top in self.limits))
         place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        features = self._vectorizer.transform(list(place))
+        features = self.features(list(place))
         rows, result = np.array([place[text] for text in texts]), np.empty((len(texts), len(self.actions)))
         for p in np.unique(point):
             at = point == p
@@ -110,14 +117,13 @@ class TfidfDecider:
 
     def save(self, folder: str | os.PathLike[str], record: Mapping[str, object], card: str | None = None) -> None:
         """Write weights and vocabulary, nothing pickled, whole or not at all."""
-        vocabulary = self._vectorizer.vocabulary_
-        words = {"vocabulary": sorted(vocabulary, key=vocabulary.__getitem__)}
-        arrays = {"weights": self._weights, "intercept": self._intercept, "idf": self._vectorizer.idf_}
+        words, arrays = self.words()
+        made: dict[str, Any] = {"weights": self._weights, "intercept": self._intercept, **arrays}
         with saved_folder(folder, {**record, **words}, card) as new:
-            np.savez_compressed(new / WEIGHTS, **arrays)
+            np.savez_compressed(new / WEIGHTS, **made)
 
     @classmethod
-    def loaded(cls, folder: str | os.PathLike[str], schema: str, device: str) -> tuple[TfidfDecider, dict[str, Any]]:
+    def loaded(cls, folder: str | os.PathLike[str], schema: str, device: str) -> tuple[LinearDecider, dict[str, Any]]:
         """From a folder that `save` wrote, with its record.
 
         Raises
@@ -128,11 +134,8 @@ class TfidfDecider:
         record = read_record(folder, schema)
         try:
             with open(Path(folder) / WEIGHTS, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in ("weights", "intercept", "idf")}
-            vectorizer = tfidf_vectorizer(vocabulary=record.pop("vocabulary"))
-            vectorizer.idf_ = arrays["idf"]
-            vectorizer._validate_vocabulary()  # sets vocabulary_, which `transform` would do later
-            model = cls(record["actions"], record["limits"], vectorizer)
+                arrays = {name: file[name] for name in file.files}
+            model = cls.of_words(record["actions"], record["limits"], record, arrays)
         except Exception as error:  # zip, array and key errors of many kinds
             raise ValueError(
                 f"{str(folder)!r} cannot be loaded: {WEIGHTS} or its record is damaged: {error}"
@@ -141,3 +144,75 @@ class TfidfDecider:
             raise ValueError(f"{str(folder)!r} cannot be loaded: {WEIGHTS} does not fit its record")
         model._weights, model._intercept = arrays["weights"], arrays["intercept"]
         return model, record
+
+
+class TfidfDecider(LinearDecider):
+    """TF-IDF of words, marks and pairs of them."""
+
+    form = "tfidf"
+
+    def __init__(self, actions: Sequence[str], limits: Sequence[int], vectorizer: Any) -> None:
+        self._vectorizer = vectorizer
+        super().__init__(actions, limits, len(vectorizer.vocabulary_))
+
+    @classmethod
+    def made(
+        cls, actions: Sequence[str], limits: Sequence[int], texts: Sequence[str], config: EncoderConfig
+    ) -> TfidfDecider:
+        """Untrained, with the vocabulary of `texts`."""
+        vectorizer = tfidf_vectorizer(max_features=MOST_FEATURES)
+        try:
+            return cls(actions, limits, vectorizer.fit(texts))
+        except ValueError as error:
+            raise ValueError(f"the {len(texts)} training texts hold no words: {error}") from None
+
+    def features(self, texts: Sequence[str]) -> Any:
+        """TF-IDF vectors of length 1."""
+        return self._vectorizer.transform(texts)
+
+    def words(self) -> tuple[dict[str, Any], dict[str, Floats]]:
+        """Vocabulary, and inverse document frequencies."""
+        vocabulary = self._vectorizer.vocabulary_
+        return {"vocabulary": sorted(vocabulary, key=vocabulary.__getitem__)}, {"idf": self._vectorizer.idf_}
+
+    @classmethod
+    def of_words(
+        cls, actions: Sequence[str], limits: Sequence[int], record: dict[str, Any], arrays: Mapping[str, Floats]
+    ) -> TfidfDecider:
+        """Untrained, with the vocabulary of a record, which is taken out of it."""
+        vectorizer = tfidf_vectorizer(vocabulary=record.pop("vocabulary"))
+        vectorizer.idf_ = arrays["idf"]
+        vectorizer._validate_vocabulary()  # sets vocabulary_, which `transform` would do later
+        return cls(actions, limits, vectorizer)
+
+
+class WordsDecider(LinearDecider):
+    """Hashed groups of words, also with those of the first line (the task) blanked out: `hashed_words`.
+
+    "The thing that I am to find is in front of me" is then the same in every task, so that a decision that hangs on
+    it carries over to new tasks.
+    """
+
+    form = "words"
+
+    @classmethod
+    def made(
+        cls, actions: Sequence[str], limits: Sequence[int], texts: Sequence[str], config: EncoderConfig
+    ) -> WordsDecider:
+        """Untrained; hashing needs no vocabulary."""
+        return cls(actions, limits, HASHED)
+
+    def features(self, texts: Sequence[str]) -> Any:
+        """1 where a group of words hashed to that number is in the text, scaled to length 1."""
+        bags = [hashed_words(text, HASHED) for text in texts]
+        sizes = np.array([len(bag) for bag in bags])
+        values = np.repeat(1 / np.sqrt(np.maximum(sizes, 1)), sizes)
+        places = np.concatenate([np.zeros(0, np.int64), *bags])
+        return sp.csr_array((values, places, np.concatenate([[0], sizes.cumsum()])), shape=(len(bags), HASHED))
+
+    @classmethod
+    def of_words(
+        cls, actions: Sequence[str], limits: Sequence[int], record: dict[str, Any], arrays: Mapping[str, Floats]
+    ) -> WordsDecider:
+        """Untrained."""
+        return cls(actions, limits, HASHED)

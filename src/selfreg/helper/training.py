@@ -37,7 +37,8 @@ class HelperConfig(EncoderConfig):
         default=FEATURES,
         metadata={
             "help": "features: the budget enters the head, one pass for all budgets; text: the budget is written "
-            "before the state; sft: a causal model writes the decision; tfidf: no transformer, a linear model of words."
+            "before the state; sft: a causal model writes the decision; tfidf: no transformer, a linear model of "
+            "words; words: likewise, of groups of words, with those of the task blanked out."
         },
     )
     epochs: int = field(default=24, metadata={"help": "At most this many epochs, of 32 to 160 updates each."})
