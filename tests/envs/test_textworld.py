@@ -190,6 +190,15 @@ def test_cooking_tells_the_recipe_and_how_things_are(cache: str) -> None:
     assert {"take", "prepare", "eat"} < set(verbs)
 
 
+def test_documented_text(cache: str) -> None:
+    page = Path(__file__).parents[2] / "docs" / "environments.md"
+    assisted = make_textworld(TextWorldConfig("cooking", cache=cache))
+    assisted.reset("textworld-cooking/3", seed=0)
+    for _ in range(3):
+        assisted.step("help")
+    assert f"```\n{assisted.state().state}\n```" in page.read_text()
+
+
 def test_an_impossible_action_takes_a_step_and_does_nothing(cache: str) -> None:
     exact, coarse = world(cache, "treasure"), world(cache, "treasure", clock=100)
     for environment, same in ((exact, False), (coarse, True)):
