@@ -18,6 +18,8 @@ COMMANDS = (
     "shards",
     "frontier",
     "household",
+    "textworld",
+    "ppo",
     "evaluation",
     "robustness",
 )

@@ -25,7 +25,10 @@ from selfreg.runs import MARKER, RunFolder
 
 
 class Setting(NamedTuple):
-    """A world with its agent, and how much of Phase I it gets; `quick` ones are in the quick table."""
+    """A world with its agent, and how much of Phase I it gets.
+
+    `quick` ones are in the quick table; `named` ones run only if they are asked for.
+    """
 
     world: World
     actor: str = WEAK
@@ -33,6 +36,7 @@ class Setting(NamedTuple):
     episodes: int = 40
     budget: int = 4
     quick: bool = False
+    named: bool = False
 
 
 class Size(NamedTuple):
@@ -57,6 +61,9 @@ SETTINGS = {
     "go-to-seq": Setting(babyai("GoToSeqS5R2")),
     "key-corridor": Setting(babyai("KeyCorridorS3R2"), budget=5),
     "put-next-imitation": Setting(babyai("PutNextLocal"), actor=IMITATION),
+    "coin": Setting(World("textworld", "coin"), tasks=60, named=True),
+    "treasure": Setting(World("textworld", "treasure"), tasks=60, named=True),
+    "cooking": Setting(World("textworld", "cooking"), tasks=60, named=True),
 }
 # Its decisions carry over to new tasks best; see docs/evaluation.md.
 FORM = "words"
@@ -109,7 +116,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     size = QUICK if chosen.quick else FULL
     if chosen.test_tasks:
         size = size._replace(test_tasks=chosen.test_tasks)
-    names = chosen.settings or [name for name, one in SETTINGS.items() if one.quick or not chosen.quick]
+    names = chosen.settings or [name for name, one in SETTINGS.items() if one.quick or not (chosen.quick or one.named)]
     out = chosen.out or Path("runs") / ("evaluation-quick" if chosen.quick else "evaluation")
     begin, results = time.perf_counter(), []
     for name in names:

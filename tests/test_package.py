@@ -35,6 +35,7 @@ def test_every_public_name_is_there() -> None:
         ("transformers", "from selfreg.prm import *; TextClassifier.create(['a'], ['b'], EncoderConfig())", "ml"),
         ("ray", "import selfreg; selfreg.sweep([], 1, executor='ray')", "ray"),
         ("minigrid", "from selfreg.envs import *; make_babyai(BabyAIConfig())", "envs"),
+        ("textworld", "from selfreg.envs import *; make_textworld()", "textworld"),
     ],
 )
 def test_a_missing_extra_is_named(package, statement, extra) -> None:

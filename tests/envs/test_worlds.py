@@ -134,3 +134,12 @@ def test_misleading_help_misleads() -> None:
         world.take(Expert().act(world.environment, rng))
     wanted = world.environment.action_names[world.environment.expert_action()]
     assert world.step("liar").action == wanted != "wait"
+
+
+def test_textworld_is_a_world() -> None:
+    world = World("textworld", "coin", {"stray": 0.5})
+    assert (world.config.level, world.config.stray) == ("coin", 0.5)
+    train, test = world.tasks(3, 2, seed=0)
+    assert {task.split("/")[0] for task in (*train, *test)} == {"textworld-coin"}
+    with pytest.raises(ValueError, match=r"TextWorldConfig\.level is 'chess'"):
+        World("textworld", "chess")

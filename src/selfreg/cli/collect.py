@@ -32,9 +32,12 @@ from selfreg.runs import MARKER, RunFolder
 Tasks = Annotated[int, typer.Option(help="Training tasks.", min=3)]
 TestTasks = Annotated[int, typer.Option(help="Tasks held out for the evaluation.", min=2)]
 Episodes = Annotated[int, typer.Option(help="Episodes of each training task.", min=1)]
-Environment = Annotated[str, typer.Option(help=f"{' or '.join(ENVIRONMENTS)}.")]
+Environment = Annotated[str, typer.Option(help=f"{', '.join(ENVIRONMENTS)}.")]
 Level = Annotated[
-    str, typer.Option(help="BabyAI level, or kinds of Household task with commas between; by default the first or all.")
+    str,
+    typer.Option(
+        help="BabyAI level, kinds of Household task with commas between (by default all), or coin, treasure, cooking."
+    ),
 ]
 Set = Annotated[
     list[str] | None,

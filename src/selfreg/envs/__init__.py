@@ -16,15 +16,25 @@ from selfreg.envs.protocol import (
     ExplicitPolicy,
     Intervention,
 )
+from selfreg.envs.textworld import (
+    CarelessPlayer,
+    TextWorldConfig,
+    TextWorldEnvironment,
+    make_textworld,
+    textworld_tasks,
+)
+from selfreg.envs.textworld_games import TEXTWORLD_LEVELS
 from selfreg.envs.worlds import ENVIRONMENTS, World, parse_help
 
 __all__ = [
     "BABYAI_LEVELS",
     "ENVIRONMENTS",
+    "TEXTWORLD_LEVELS",
     "AssistedEnvironment",
     "BabyAIConfig",
     "BabyAIEnvironment",
     "BasePolicy",
+    "CarelessPlayer",
     "CollectConfig",
     "DegradedBot",
     "Demonstrations",
@@ -44,6 +54,8 @@ __all__ = [
     "Recurrence",
     "Situational",
     "StaleMapAgent",
+    "TextWorldConfig",
+    "TextWorldEnvironment",
     "World",
     "branch_rollouts",
     "collect",
@@ -53,9 +65,11 @@ __all__ = [
     "household_tasks",
     "make_babyai",
     "make_household",
+    "make_textworld",
     "parse_help",
     "run_episode",
     "split_tasks",
+    "textworld_tasks",
     "thin_states",
     "train_imitation",
 ]

@@ -276,10 +276,7 @@ class BabyAIEnvironment:
             self._advice, self._lost = DONE, True
 
     def _steps_left(self) -> str:
-        left = self.step_limit - self._world.step_count
-        low = (left - 1) // self.clock * self.clock + 1
-        high = min(low + self.clock - 1, self.step_limit)
-        return str(low) if low == high else f"{low} to {high}"
+        return told_left(self.step_limit - self._world.step_count, self.clock, self.step_limit)
 
     def _seen_objects(self) -> list[str]:
         world = self._world
@@ -293,6 +290,15 @@ class BabyAIEnvironment:
                 place = _place(int(offset @ world.dir_vec), int(offset @ world.right_vec))
                 found.append((int(np.abs(offset).sum()), f"{_named(cell)} {place}"))
         return [text for _, text in sorted(found)]
+
+
+def told_left(left: int, clock: int, limit: int) -> str:
+    """Steps left in units of `clock`: "5 to 8", or "5" where that is exact; "0" once there are none."""
+    if left <= 0:
+        return "0"
+    low = (left - 1) // clock * clock + 1
+    high = min(low + clock - 1, limit)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _load(level: str) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -27,19 +28,25 @@ def hashed_words(text: str, size: int) -> npt.NDArray[np.int64]:
     >>> len(first) == len(other) > len(set(first) & set(other)) > 0
     True
     """
-    return np.unique([zlib.crc32(group.encode()) % size for group in _groups(text)]).astype(np.int64)
+    first, *others = text.lower().split("\n")
+    task = frozenset(word for word in re.findall(r"\w+", first) if len(word) > 2 and word != "the")
+    lines = [_hashed_line(first, frozenset()), *(_hashed_line(line, task) for line in others)]
+    return np.unique(np.concatenate(lines) % size)
 
 
-def _groups(text: str) -> Iterator[str]:
-    lines = text.lower().split("\n")
-    task = {word for word in re.findall(r"\w+", lines[0]) if len(word) > 2 and word != "the"}
-    for i, line in enumerate(lines):
-        label, _, content = line.partition(":")
-        for item in re.split(r"[;,.]", content or label):
-            words = re.findall(r"\w+", item)
-            yield from _ngrams(label, words)
-            if i and not task.isdisjoint(words):
-                yield from _ngrams(label, ["*" if word in task else word for word in words])
+@lru_cache(maxsize=1 << 16)
+def _hashed_line(line: str, task: frozenset[str]) -> npt.NDArray[np.int64]:
+    """Hashes of the groups of a line; most lines of a state were in the state before."""
+    return np.array([zlib.crc32(group.encode()) for group in _groups(line, task)], np.int64)
+
+
+def _groups(line: str, task: frozenset[str]) -> Iterator[str]:
+    label, _, content = line.partition(":")
+    for item in re.split(r"[;,.]", content or label):
+        words = re.findall(r"\w+", item)
+        yield from _ngrams(label, words)
+        if not task.isdisjoint(words):
+            yield from _ngrams(label, ["*" if word in task else word for word in words])
 
 
 def _ngrams(label: str, words: list[str]) -> Iterator[str]:

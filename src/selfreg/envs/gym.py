@@ -1,6 +1,6 @@
 """Gymnasium environments, and help as an extra action, so that others' agents and algorithms fit.
 
-Importing this module registers "selfreg/Household-v0" and "selfreg/BabyAI-v0";
+Importing this module registers "selfreg/Household-v0", "selfreg/BabyAI-v0" and "selfreg/TextWorld-v0";
 ``gymnasium.make("selfreg.envs.gym:selfreg/Household-v0")`` imports it first.
 """
 
@@ -18,6 +18,7 @@ from selfreg.envs.babyai import BabyAIConfig, make_babyai, split_tasks
 from selfreg.envs.features import hashed_words
 from selfreg.envs.household import HouseholdConfig, household_tasks, make_household
 from selfreg.envs.protocol import AssistedEnvironment, Intervention
+from selfreg.envs.textworld import TextWorldConfig, make_textworld, textworld_tasks
 
 with needs("envs", "selfreg.envs.gym"):
     import gymnasium
@@ -93,7 +94,8 @@ class WorldEnv(gymnasium.Env):  # type: ignore[misc]
 
     def observation(self) -> Any:
         """Observation of the moment that the world is at."""
-        text = self.world.environment.text()
+        world = self.world
+        text = world.environment.text() if world.done else world.state().state or ""
         if not self.features:
             return text[:MAX_TEXT]
         result = np.zeros(self.features, np.float32)
@@ -214,6 +216,23 @@ def babyai_env(
     )
 
 
-for _name, _maker in (("Household", "household_env"), ("BabyAI", "babyai_env")):
+def textworld_env(
+    tasks: Sequence[str] | None = None,
+    interventions: Sequence[Intervention] | None = None,
+    features: int = 0,
+    render_mode: str | None = None,
+    **settings: Any,
+) -> WorldEnv:
+    """TextWorld: `tasks`, or a thousand of the level; `settings` are those of `TextWorldConfig`."""
+    config = TextWorldConfig(**settings)
+    return WorldEnv(
+        make_textworld(config, interventions),
+        tasks or textworld_tasks(N_TASKS, 0, 0, config.level)[0],
+        features,
+        render_mode,
+    )
+
+
+for _name, _maker in (("Household", "household_env"), ("BabyAI", "babyai_env"), ("TextWorld", "textworld_env")):
     if f"selfreg/{_name}-v0" not in gymnasium.registry:
         gymnasium.register(f"selfreg/{_name}-v0", f"selfreg.envs.gym:{_maker}")

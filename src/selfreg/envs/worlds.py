@@ -14,6 +14,7 @@ from selfreg.envs.house import KINDS
 from selfreg.envs.household import HouseholdConfig, household_tasks, make_household
 from selfreg.envs.imitation import ImitationPolicy
 from selfreg.envs.protocol import AssistedEnvironment, BasePolicy, Expert, Intervention
+from selfreg.envs.textworld import TextWorldConfig, make_textworld, textworld_tasks
 
 WEAK = "weak"  # the environment's own weak agent
 TO_THE_END = "end"
@@ -64,9 +65,18 @@ def _household_tasks(level: str, n_train: int, n_test: int, seed: int) -> tuple[
     return household_tasks(n_train, n_test, seed, level.split(","))
 
 
+def _textworld(level: str, settings: Mapping[str, Any]) -> TextWorldConfig:
+    return TextWorldConfig(**{"level": level, **settings})
+
+
+def _textworld_tasks(level: str, n_train: int, n_test: int, seed: int) -> tuple[list[str], list[str]]:
+    return textworld_tasks(n_train, n_test, seed, level)
+
+
 ENVIRONMENTS = {
     "babyai": Family(BabyAIConfig().level, BabyAIConfig, _babyai, make_babyai, _babyai_tasks),
     "household": Family(",".join(KINDS), HouseholdConfig, _household, make_household, _household_tasks, exact=True),
+    "textworld": Family(TextWorldConfig().level, TextWorldConfig, _textworld, make_textworld, _textworld_tasks),
 }
 
 
@@ -77,12 +87,12 @@ class World:
     Parameters
     ----------
     environment : str
-        "babyai" or "household".
+        "babyai", "household" or "textworld".
     level : str
-        A BabyAI level, or kinds of Household task with commas between; empty for the default.
+        A BabyAI level, kinds of Household task with commas between, or a TextWorld level; empty for the default.
     settings : mapping of str to number
-        Settings in place of the defaults, by field of `BabyAIConfig` or `HouseholdConfig`. The step limit of a level
-        in `BABYAI_LEVELS` is the one given there.
+        Settings in place of the defaults, by field of `BabyAIConfig`, `HouseholdConfig` or `TextWorldConfig`. The
+        step limit of a level in `BABYAI_LEVELS` is the one given there.
     helps : sequence of str
         Forms of help in place of the default one, as `parse_help` reads them.
     actor : str
