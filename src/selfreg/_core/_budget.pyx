@@ -128,11 +128,12 @@ cdef void lay_out(Model* m, Py_ssize_t n_lattice, const int64_t* offset, const i
     m.n_lattice, m.offset, m.runs, m.n_runs = n_lattice, offset, runs, n_runs
     m.head, m.alone = 0, True
     for r in range(n_runs):
-        m.head = max(m.head, runs[3 * r + 1] if runs[3 * r + 1] + runs[3 * r + 2] == n_lattice else n_lattice)
+        m.head = max(m.head, runs[3 * r + 1])
     for r in range(n_runs):
         m.alone = m.alone and runs[3 * r + 1] == m.head
-    if m.head > HEAD:
-        m.head = -1
+        if m.head > HEAD or runs[3 * r + 1] + runs[3 * r + 2] != n_lattice:  # several stretches
+            m.head = -1
+            return
 
 
 cdef void release_model(Model* m) noexcept nogil:
