@@ -15,13 +15,31 @@ import numpy.typing as npt
 
 import selfreg
 from selfreg.data import Step, Trajectory
-from selfreg.estimate import EstimatedModel, Features, Key, cross_fit, estimate_mdp, uncertainty
+from selfreg.estimate import (
+    Band,
+    EstimatedModel,
+    Features,
+    Key,
+    cross_fit,
+    estimate_mdp,
+    frontier_bands,
+    uncertainty,
+)
+from selfreg.estimate.resample import Method
 from selfreg.evaluate import Plan, ope
-from selfreg.policy import policy_value
+from selfreg.policy import success_and_usage
 
 Floats = npt.NDArray[np.float64]
 
 STEPS, KINDS, BUDGET = 4, 6, 3
+FRONTIER = np.array([0.5, 1.0, 1.5, 2.0])
+# Worlds from here on were not looked at when the intervals were made.
+FIRST_SEED = 10_000
+ROBUST: dict[str, selfreg.L1 | selfreg.Intervals] = {
+    "L1": selfreg.L1(confidence=0.9),
+    "L1 joint": selfreg.L1(confidence=0.9, joint=True),
+    "intervals": selfreg.Intervals(confidence=0.9),
+}
 FEATURES = Features(["step", "class"], {f"k{k}": f"^k{k}$" for k in range(KINDS)})
 
 
@@ -70,39 +88,71 @@ def sample_log(
     return result
 
 
-def in_world(world: World, model: EstimatedModel, policy: npt.NDArray[np.int8]) -> Floats:
-    """True success of a plan from the start, by budget; alone in states that it does not know."""
-    known = np.zeros((world.mdp.n_states, policy.shape[1]), np.int8)
+def in_world(world: World, model: EstimatedModel, policy: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    """A plan over the states of the world; alone in states that it does not know."""
+    known = np.zeros((world.mdp.n_states, *policy.shape[1:]), np.int8)
     for i, (step, kind) in enumerate(model.counts.keys):
         known[int(str(step)) * KINDS + int(str(kind)[1:])] = policy[i]
-    return np.asarray(world.start @ policy_value(world.mdp, known))
+    return known
+
+
+def attained(world: World, model: EstimatedModel, policy: npt.NDArray[np.int8]) -> tuple[Floats, Floats]:
+    """True success and usage of a plan from the start, by budget."""
+    success, usage = success_and_usage(world.mdp, in_world(world, model, policy))
+    return world.start @ success, world.start @ usage[..., 0]
+
+
+def mixed(world: World, model: EstimatedModel, allowed: Floats) -> tuple[Floats, Floats]:
+    """True success and usage of the frontier's mixtures under expected usages."""
+    front, found = selfreg.frontier(model.mdp, model.start), np.zeros((2, len(allowed)))
+    for k, point in enumerate(allowed):
+        mixture = front.at(float(point))
+        for weight, policy in zip(mixture.weights, mixture.policies, strict=True):
+            one = selfreg.evaluate_policy(world.mdp, in_world(world, model, policy), world.start)
+            found[:, k] += weight * np.array([one.success, one.usage[0]])
+    return found[0], found[1]
+
+
+def holds(band: Band, truth: Floats) -> Floats:
+    return np.asarray((band.low - 1e-9 <= truth) & (truth <= band.high + 1e-9)).astype(float)
 
 
 def one_repeat(episodes: int, samples: int, seed: int) -> dict[str, Floats]:
-    """Figures of one world and log, by budget."""
+    """Figures of one world and log, by budget (frontier: by expected usage 0.5, 1, 1.5, 2)."""
     generator = np.random.default_rng([seed, episodes])
     world = random_world(generator)
     log = sample_log(world, episodes, generator)
     model = estimate_mdp(log, FEATURES)
     plan = selfreg.solve(model.mdp, BUDGET)
-    optimum, kept = world.start @ selfreg.solve(world.mdp, BUDGET).value, in_world(world, model, plan.policy)
+    kept, spent = attained(world, model, plan.policy)
+    optimum = world.start @ selfreg.solve(world.mdp, BUDGET).value
     result = {"optimism": model.success(plan) - kept, "regret": optimum - kept}
-    for method in ("bootstrap", "dirichlet"):
-        band = uncertainty(log, FEATURES, BUDGET, method=method, samples=samples, seed=seed).success
-        result[f"{method} covers the optimum"] = ((band.low <= optimum) & (optimum <= band.high)).astype(float)
-        result[f"{method} covers the plan"] = ((band.low <= kept) & (kept <= band.high)).astype(float)
+    methods: tuple[Method, ...] = ("bootstrap", "dirichlet")
+    for method in methods:
+        bands = uncertainty(log, FEATURES, BUDGET, method=method, samples=samples, seed=seed)
+        result[f"{method}: success in its interval"] = holds(bands.success, kept)
+        result[f"{method}: usage in its interval"] = holds(bands.usage, spent)
+        result[f"{method}: optimum in success's"] = holds(bands.success, optimum)
+        result[f"{method}: width"] = bands.success.high - bands.success.low
+        result[f"{method}: corrected less kept"] = bands.corrected - kept
+    front = frontier_bands(log, FEATURES, FRONTIER.tolist(), samples=samples, seed=seed)
+    success, usage = mixed(world, model, FRONTIER)
+    result["frontier: success in its interval"] = holds(front.success, success)
+    result["frontier: usage in its interval"] = holds(front.spent, usage)
     crossed = cross_fit(log, FEATURES, BUDGET, splits=5, seed=seed)
     result["cross-fitted less kept"] = crossed.crossed - kept
-    for name, sets in (
-        ("L1", selfreg.L1(confidence=0.9)),
-        ("L1 joint", selfreg.L1(confidence=0.9, joint=True)),
-        ("intervals", selfreg.Intervals(confidence=0.9)),
-    ):
+    return result | against_robust(world, model, kept)
+
+
+def against_robust(world: World, model: EstimatedModel, kept: Floats) -> dict[str, Floats]:
+    """What robust plans promise and attain."""
+    result = {}
+    for name, sets in ROBUST.items():
         robust = selfreg.solve(model.mdp, BUDGET, robust=sets)
-        true = in_world(world, model, robust.policy)
+        true = attained(world, model, robust.policy)[0]
         result[f"{name}: value is a lower bound"] = (model.success(robust) <= true + 1e-9).astype(float)
-        result[f"{name}: kept less plain plan's"] = true - kept
-        result[f"{name}: promised"] = model.success(robust)
+        result[f"{name}: attained less plain plan's"] = true - kept
+        result[f"{name}: promised less attained"] = model.success(robust) - true
     return result
 
 
@@ -139,10 +189,10 @@ def main(arguments: list[str]) -> None:
             print(f"intervals at 90% hold the truth, propensities {'known' if propensity else 'estimated'}: {shares}")
         return
     for episodes in options.episodes:
-        repeats = [one_repeat(episodes, options.samples, seed) for seed in range(options.repeats)]
+        repeats = [one_repeat(episodes, options.samples, FIRST_SEED + seed) for seed in range(options.repeats)]
         print(f"\n{episodes} episodes, {options.repeats} repeats: mean by budget 0..{BUDGET} (standard error)")
         for name in repeats[0]:
             values = np.stack([one[name] for one in repeats])
             error = values.std(axis=0, ddof=1) / np.sqrt(len(values))
             shown = "  ".join(f"{m:+.3f} ({e:.3f})" for m, e in zip(values.mean(axis=0), error, strict=True))
-            print(f"{name:34} {shown}")
+            print(f"{name:36} {shown}", flush=True)

@@ -3,10 +3,11 @@
 from selfreg.estimate.abstraction import ExactKey, Features, Key, StateAbstraction, load_classes
 from selfreg.estimate.counts import Counts, count
 from selfreg.estimate.coverage import Coverage, coverage
+from selfreg.estimate.crossfit import CrossFit, cross_fit
 from selfreg.estimate.ingest import Ingested, count_logs
 from selfreg.estimate.model import EstimatedModel, estimate_mdp
 from selfreg.estimate.score_bins import ScoreBins, from_description
-from selfreg.estimate.uncertainty import Band, CrossFit, Uncertainty, cross_fit, uncertainty
+from selfreg.estimate.uncertainty import Band, FrontierBands, Uncertainty, frontier_bands, uncertainty
 
 __all__ = [
     "Band",
@@ -16,6 +17,7 @@ __all__ = [
     "EstimatedModel",
     "ExactKey",
     "Features",
+    "FrontierBands",
     "Ingested",
     "Key",
     "ScoreBins",
@@ -27,6 +29,7 @@ __all__ = [
     "cross_fit",
     "estimate_mdp",
     "from_description",
+    "frontier_bands",
     "load_classes",
     "uncertainty",
 ]

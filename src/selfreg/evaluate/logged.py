@@ -14,7 +14,7 @@ from selfreg._core.chains import solve_transient
 from selfreg.data import NOHELP, Trajectory
 from selfreg.envs import HelpPolicy, RandomHelp
 from selfreg.estimate import Key, StateAbstraction
-from selfreg.estimate.uncertainty import Fitted, Study
+from selfreg.estimate.study import Fitted, Study
 from selfreg.evaluate.policies import Plan
 
 Floats = npt.NDArray[np.float64]

@@ -14,7 +14,7 @@ from selfreg._bootstrap import Interval
 from selfreg.data import Trajectory
 from selfreg.envs import HelpPolicy
 from selfreg.estimate import StateAbstraction
-from selfreg.estimate.uncertainty import Study
+from selfreg.estimate.study import Study
 from selfreg.evaluate.logged import Logged, Overlap, Propensity, Table
 from selfreg.evaluate.policies import Plan
 
