@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from math import prod
 from typing import NamedTuple
 
@@ -251,16 +252,29 @@ def success_and_usage(mdp: InterventionMDP, policy: npt.ArrayLike) -> tuple[Floa
     flat, offset, costs = chosen.reshape(len(chosen), -1), mdp.cost_table @ strides(shape), mdp.cost_table
     found = np.zeros((*flat.shape, 1 + costs.shape[1]))
     found[mdp.terminal, :, 0] = mdp.terminal_value[mdp.terminal, None]
-    matrices = [mdp.transitions[name] for name in mdp.actions]
-    for begin, end in zip(structure.starts[:-1].tolist(), structure.starts[1:].tolist(), strict=True):
-        level = structure.members[begin:end]
-        level = level[~mdp.terminal[level]]
-        for a, matrix in enumerate(matrices):
-            row, point = np.nonzero(flat[level] == a)
+    members = structure.members[~mdp.terminal[structure.members]]
+    rows = [mdp.transitions[name][members] for name in mdp.actions]
+    level = structure.level[members]
+    for begin, end in pairwise(np.searchsorted(level, np.arange(level.max(initial=0) + 2))):
+        here = members[begin:end]
+        for a, matrix in enumerate(rows):
+            row, point = np.nonzero(flat[here] == a)
             if len(row):
-                after = (matrix[level] @ found.reshape(len(found), -1)).reshape(len(level), *found.shape[1:])
-                found[level[row], point] = after[row, point - offset[a]] + [0.0, *costs[a]]
+                after = _rows_times(matrix, begin, end, found)
+                found[here[row], point] = after[row, point - offset[a]] + [0.0, *costs[a]]
     return found[..., 0].reshape(chosen.shape), found[..., 1:].reshape(*chosen.shape, -1)
+
+
+def _rows_times(matrix: sp.csr_array, begin: int, end: int, values: Floats) -> Floats:
+    """Rows begin..end of `matrix` times `values` (n, ...), without the cost of making a matrix of them."""
+    starts = matrix.indptr[begin : end + 1]
+    entries = slice(starts[0], starts[-1])
+    weight = matrix.data[entries].reshape(-1, *[1] * (values.ndim - 1))
+    filled = np.flatnonzero(np.diff(starts))
+    result = np.zeros((end - begin, *values.shape[1:]))
+    if len(filled):
+        result[filled] = np.add.reduceat(weight * values[matrix.indices[entries]], (starts - starts[0])[filled])
+    return result
 
 
 class _Layer(NamedTuple):

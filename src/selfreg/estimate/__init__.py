@@ -1,6 +1,7 @@
 """From trajectories to an `InterventionMDP`: abstractions, counts, the model, and how far to trust it."""
 
 from selfreg.estimate.abstraction import ExactKey, Features, Key, StateAbstraction, load_classes
+from selfreg.estimate.advise import Advice, Sample, advise
 from selfreg.estimate.counts import Counts, count
 from selfreg.estimate.coverage import Coverage, coverage
 from selfreg.estimate.crossfit import CrossFit, cross_fit
@@ -10,6 +11,7 @@ from selfreg.estimate.score_bins import ScoreBins, from_description
 from selfreg.estimate.uncertainty import Band, FrontierBands, Uncertainty, frontier_bands, uncertainty
 
 __all__ = [
+    "Advice",
     "Band",
     "Counts",
     "Coverage",
@@ -20,9 +22,11 @@ __all__ = [
     "FrontierBands",
     "Ingested",
     "Key",
+    "Sample",
     "ScoreBins",
     "StateAbstraction",
     "Uncertainty",
+    "advise",
     "count",
     "count_logs",
     "coverage",

@@ -14,13 +14,11 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from selfreg.data import NOHELP, Trajectory
-from selfreg.estimate.abstraction import ExactKey, Key, StateAbstraction
+from selfreg.estimate.abstraction import BRANCH, ExactKey, Key, StateAbstraction
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
-# Names the episode that another one branches from: that one does not begin where tasks do.
-BRANCH = "branch_of"
 # Steps that are kept as they are before they are summed up.
 STEPS_HELD = 1 << 17
 # A transition is one int64: state, action, next state plus 2.

@@ -40,8 +40,7 @@ def prior_counts(counts: Counts, abstraction: StateAbstraction) -> dict[str, sp.
             result[name] = _ending(result[name], pooled, np.full(len(pooled), overall))
             alone = _alone(counts, result[name], abstraction)
         else:
-            tried = np.diff(matrix.indptr)[:-2] > 0  # elsewhere help stays unavailable
-            result[name] = _ending(result[name], pooled | ~tried, alone)
+            result[name] = _ending(result[name], pooled, alone)
     return result
 
 
