@@ -12,6 +12,7 @@ COMMANDS = (
     "prm",
     "helper",
     "honesty",
+    "advise",
     "sweep",
     "ingest",
     "frontier",

@@ -52,9 +52,11 @@ def policy_value(exact: ExactModel, policy: npt.NDArray[np.int8]) -> Floats:
     return value
 
 
-def decisions(exact: ExactModel, task: str, model: EstimatedModel, solution: selfreg.Solution) -> npt.NDArray[np.int8]:
+def decisions(
+    exact: ExactModel, task: str, model: EstimatedModel, solution: selfreg.Solution, budget: int = BUDGET
+) -> npt.NDArray[np.int8]:
     """The plan as a table over the states of the exact model; alone where a state was never logged."""
-    result = np.zeros((exact.mdp.n_states, BUDGET + 1), np.int8)
+    result = np.zeros((exact.mdp.n_states, budget + 1), np.int8)
     number = {name: exact.mdp.actions.index(name) for name in model.mdp.actions}
     renamed = np.array([number[name] for name in model.mdp.actions], np.int8)
     for i, key in enumerate(exact.keys):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,12 @@ from selfreg.estimate.model import mdp_of
 from selfreg.estimate.prior import prior_counts
 from selfreg.estimate.resample import draws
 from selfreg.estimate.study import Costs, Fitted, Study
+from selfreg.policy import success_and_usage
 from selfreg.policy_value import expected_visits
-from selfreg.solve import Solution, solve
+from selfreg.solve import solve
 
 Floats = npt.NDArray[np.float64]
+Aim = Literal["value", "decision"]
 
 # Rollouts are given out in so many parts, each to where it is worth most after those before.
 PARTS = 60
@@ -61,18 +63,22 @@ class Advice:
     ----------
     samples : tuple of Sample
         Largest gain first.
+    aim : {"value", "decision"}
     before, after : float
-        Standard deviation of the start value, by the rows' posterior: now, and expected after the rollouts.
+        Standard deviation of the start value (of the difference to other plans), by the rows' posterior: now, and
+        expected after the rollouts.
     """
 
     samples: tuple[Sample, ...]
+    aim: str
     before: float
     after: float
 
     def lines(self, most: int = 10) -> list[str]:
         """The plan in plain words."""
         total = sum(one.rollouts for one in self.samples)
-        head = f"{total} rollouts: standard deviation of the start value {self.before:.4f}, expected {self.after:.4f}"
+        what = "start value" if self.aim == "value" else "difference to other plans"
+        head = f"{total} rollouts: standard deviation of the {what} {self.before:.4f}, expected {self.after:.4f}"
         rows = [
             f"{one.rollouts} from {' '.join(map(str, one.key))}, first {one.action}: {100 * one.gain:.1f}% of the "
             "variance"
@@ -98,20 +104,23 @@ def advise(
     budget: int | tuple[int, ...],
     *,
     rollouts: int,
+    aim: Aim = "value",
     rate: float = 0.5,
     samples: int = 30,
     seed: int = 0,
     costs: Costs | None = None,
 ) -> Advice:
-    """Where rollouts would most narrow the start value's interval.
+    """Where rollouts would most narrow the start value's interval, or best tell plans apart.
 
     A row P of a state and an action that n visits speak for has posterior covariance (diag(p) - p p') / (n + 1)
     (Dirichlet). To first order (Mannor, Simester, Sun and Tsitsiklis 2007) the start value's variance is the sum over
     rows of c / (n + 1), where c = sum_j p_j u_j^2 - (sum_j p_j u_j)^2 and u_j = sum_b d(b) V(j, b - cost): the value
     after the row, weighted by how often the optimal plan takes it with b left. c is the mean over models drawn
-    from the posterior, each with its own optimal plan, so that actions count that may turn out to be optimal. A rollout
-    adds the visits that it is expected to pay to rows on its way. Rollouts are given out greedily (the steps of
-    Frank and Wolfe 1956 for a convex function). What the start distribution leaves open no rollout narrows.
+    from the posterior, each with its own optimal plan, so that actions count that may turn out to be optimal. For
+    aim="decision" u is that of a drawn model's optimal plan less that of the plan of all logs: the variance of how much
+    better another plan may be (as top-two sampling, Russo 2016, pits the leader against a drawn rival).
+    A rollout adds the visits that it is expected to pay to rows on its way. Rollouts are given out greedily (the steps
+    of Frank and Wolfe 1956 for a convex function). What the start distribution leaves open no rollout narrows.
 
     Parameters
     ----------
@@ -121,6 +130,8 @@ def advise(
         Whose start value is to be narrowed.
     rollouts : int
         To be given out.
+    aim : {"value", "decision"}
+        Whether to narrow what is known of the start value, or of the difference to plans that may be better.
     rate : float
         Chance of help in a rollout after its first step.
     samples : int
@@ -144,12 +155,14 @@ def advise(
     >>> advice.samples[0].action, advice.samples[0].rollouts, advice.after < 0.6 * advice.before
     ('person', 20, True)
     """
+    if aim not in ("value", "decision"):
+        raise ValueError(f'aim is {aim!r}; expected "value" or "decision"')
     rollouts = _validate.integer("rollouts", rollouts, 1)
     rate, samples = _validate.probability("rate", rate), _validate.integer("samples", samples, 1)
     episodes = list(trajectories)
     study = Study(episodes, abstraction, 0.0, None, costs, borrow_help=False)
     drawn = [draw.true for draw in draws(study, "dirichlet", samples, np.random.default_rng(seed))]
-    problem = _Problem(study, drawn, budget, rate)
+    problem = _Problem(study, drawn, budget, rate, aim)
     moments = _moments(episodes, abstraction, rollouts)
     places = np.array([key in moments for key in study.moves.keys])
     given, gains = problem.give_out(rollouts, np.flatnonzero(places))
@@ -160,18 +173,21 @@ def advise(
         for key in [study.moves.keys[s]]
     ]
     found.sort(key=lambda one: -one.gain)
-    return Advice(tuple(found), float(np.sqrt(total)), float(np.sqrt(max(total - gains.sum(), 0.0))))
+    return Advice(tuple(found), aim, float(np.sqrt(total)), float(np.sqrt(max(total - gains.sum(), 0.0))))
 
 
 class _Problem:
     """Rows with their spread and visits, and how rollouts go on; arrays are (actions, n - 2)."""
 
-    def __init__(self, study: Study, drawn: Sequence[Fitted], budget: int | tuple[int, ...], rate: float) -> None:
+    def __init__(
+        self, study: Study, drawn: Sequence[Fitted], budget: int | tuple[int, ...], rate: float, aim: Aim
+    ) -> None:
         counts = study.moves.counts()
         prior = prior_counts(counts, study.abstraction)
         rows = {name: sp.csr_array(matrix + prior[name]) for name, matrix in counts.transitions.items()}
         self.visits = np.stack([matrix.sum(axis=1)[:-2] for matrix in rows.values()])
-        self.spread = np.mean([_spread(one, solve(one.mdp, budget, n_threads=1), budget) for one in drawn], axis=0)
+        rival = None if aim == "value" else solve(study.fit().mdp, budget, n_threads=1).policy
+        self.spread = np.mean([_spread(one, budget, rival) for one in drawn], axis=0)
         self.rows = [matrix[:-2, :-2] for matrix in mdp_of(rows, None, study.costs).transitions.values()]
         self.chance = np.zeros_like(self.spread)
         tried = self.visits[1:] > 0
@@ -221,19 +237,36 @@ class _Problem:
         return given, gains
 
 
-def _spread(model: Fitted, plan: Solution, budget: int | tuple[int, ...]) -> Floats:
-    """c of every row in one model, float64 (actions, n - 2)."""
-    mdp, shape = plan.mdp, plan.value.shape[1:]
-    value = plan.value.reshape(mdp.n_states, -1)
-    taken = expected_visits(mdp, plan.policy, model.start, budget=budget).reshape(len(mdp.actions), mdp.n_states, -1)
+def _spread(model: Fitted, budget: int | tuple[int, ...], rival: npt.NDArray[np.int8] | None) -> Floats:
+    """c of every row in one model, float64 (actions, n - 2): of its optimal plan, or of what that has over a rival."""
+    mdp, plan = model.mdp, solve(model.mdp, budget, n_threads=1)
+    after = _afterwards(model, budget, plan.policy, plan.value)
+    if rival is not None:
+        other = _afterwards(model, budget, rival, success_and_usage(mdp, rival)[0])
+        after = [one - two for one, two in zip(after, other, strict=True)]
     result = np.zeros((len(mdp.actions), mdp.n_states))
+    for a, name in enumerate(mdp.actions):
+        matrix = mdp.transitions[name]
+        row = np.repeat(np.arange(mdp.n_states), np.diff(matrix.indptr))
+        mean, square = (np.bincount(row, matrix.data * after[a] ** k, mdp.n_states) for k in (1, 2))
+        result[a] = np.maximum(square - mean**2, 0.0)
+    return result[:, :-2]
+
+
+def _afterwards(
+    model: Fitted, budget: int | tuple[int, ...], policy: npt.NDArray[np.int8], value: Floats
+) -> list[Floats]:
+    """u of a plan with this value, of every entry of each action's matrix."""
+    mdp, shape = model.mdp, value.shape[1:]
+    flat = value.reshape(mdp.n_states, -1)
+    taken = expected_visits(mdp, policy, model.start, budget=budget).reshape(len(mdp.actions), mdp.n_states, -1)
+    result = []
     for a, (name, move) in enumerate(zip(mdp.actions, mdp.cost_table @ strides(shape), strict=True)):
         matrix = mdp.transitions[name]
         row = np.repeat(np.arange(mdp.n_states), np.diff(matrix.indptr))
-        after = (taken[a][row, move:] * value[matrix.indices, : value.shape[1] - move]).sum(axis=1)
-        mean, square = (np.bincount(row, matrix.data * after**k, mdp.n_states) for k in (1, 2))
-        result[a] = np.maximum(square - mean**2, 0.0)
-    return result[:, :-2]
+        left = flat[matrix.indices, : flat.shape[1] - move]
+        result.append((taken[a][row, move:] * left).sum(axis=1))
+    return result
 
 
 def _moments(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from selfreg.data import NOHELP, Trajectory
-from selfreg.estimate.abstraction import BRANCH, ExactKey, Key, StateAbstraction
+from selfreg.estimate.abstraction import BRANCH, ExactKey, Key, StateAbstraction, episode_step
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -268,7 +268,7 @@ class Counter:
             if None in keys:
                 keys = [step.state if step.key is None else step.key for step in trajectory.steps]
             if self._exact.step:
-                keys = [(key, t) for t, key in enumerate(keys)]
+                keys = [(key, t) for t, key in enumerate(keys, episode_step(trajectory, 0))]
             index = self._of_task.setdefault(trajectory.task, {})
         path: list[Any] = list(map(index.get, keys))  # loops in C: most of the work of counting is here
         if None in path:
