@@ -7,7 +7,7 @@ episodes a task. Means over the repeats, with standard errors.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,14 +20,16 @@ from selfreg.estimate import (
     EstimatedModel,
     Features,
     Key,
+    calibrated_l1,
     cross_fit,
     estimate_mdp,
     frontier_bands,
     uncertainty,
 )
 from selfreg.estimate.resample import Method
-from selfreg.evaluate import Plan, ope
+from selfreg.evaluate import Plan, fitted_propensity, ope
 from selfreg.policy import success_and_usage
+from selfreg.robust import UncertaintySet
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,7 +37,7 @@ STEPS, KINDS, BUDGET = 4, 6, 3
 FRONTIER = np.array([0.5, 1.0, 1.5, 2.0])
 # Worlds from here on were not looked at when the intervals were made.
 FIRST_SEED = 10_000
-ROBUST: dict[str, selfreg.L1 | selfreg.Intervals] = {
+ROBUST: dict[str, UncertaintySet] = {
     "L1": selfreg.L1(confidence=0.9),
     "L1 joint": selfreg.L1(confidence=0.9, joint=True),
     "intervals": selfreg.Intervals(confidence=0.9),
@@ -141,13 +143,16 @@ def one_repeat(episodes: int, samples: int, seed: int) -> dict[str, Floats]:
     result["frontier: usage in its interval"] = holds(front.spent, usage)
     crossed = cross_fit(log, FEATURES, BUDGET, splits=5, seed=seed)
     result["cross-fitted less kept"] = crossed.crossed - kept
-    return result | against_robust(world, model, kept)
+    calibrated = calibrated_l1(log, FEATURES, BUDGET, samples=samples, seed=seed).sets
+    return result | against_robust(world, model, kept, {**ROBUST, "L1 calibrated": calibrated})
 
 
-def against_robust(world: World, model: EstimatedModel, kept: Floats) -> dict[str, Floats]:
+def against_robust(
+    world: World, model: EstimatedModel, kept: Floats, chosen: Mapping[str, UncertaintySet]
+) -> dict[str, Floats]:
     """What robust plans promise and attain."""
     result = {}
-    for name, sets in ROBUST.items():
+    for name, sets in chosen.items():
         robust = selfreg.solve(model.mdp, BUDGET, robust=sets)
         true = attained(world, model, robust.policy)[0]
         result[f"{name}: value is a lower bound"] = (model.success(robust) <= true + 1e-9).astype(float)
@@ -167,12 +172,16 @@ def plan_of(world: World, budget: int) -> tuple[Plan, Floats, Floats]:
 
 
 def ope_covers(episodes: int, seed: int, budget: int, propensity: str | None) -> dict[str, bool]:
-    """Whether each estimator's interval holds the true success of the world's own plan; logs ask by a fair coin."""
+    """Whether each estimator's intervals hold the truth of the world's own plan; logs ask by a fair coin."""
     world = random_world(np.random.default_rng(7))
-    plan, success, _ = plan_of(world, budget)
+    plan, success, usage = plan_of(world, budget)
     log = sample_log(world, episodes, np.random.default_rng([8, seed]), rates=(0.5,))
-    found = ope(log, plan, budget=budget, propensity=propensity, refits=20, least_effective=0).estimates
-    return {name: one.success.low <= success[budget] <= one.success.high for name, one in found.items()}
+    how = fitted_propensity(log, FEATURES) if propensity == "classifier" else propensity
+    found = ope(log, plan, budget=budget, propensity=how, refits=20, least_effective=0).estimates
+    result = {name: one.success.low <= success[budget] <= one.success.high for name, one in found.items()}
+    for name, (_, spent) in found.items():
+        result[f"{name}, usage"] = spent is not None and spent.low <= usage[budget] <= spent.high
+    return result
 
 
 def main(arguments: list[str]) -> None:
@@ -183,10 +192,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--ope", type=int, default=0, help="only off-policy evaluation, so many repeats")
     options = parser.parse_args(arguments)
     if options.ope:
-        for propensity in ("rate", None):
+        for propensity in ("rate", None, "classifier"):
             covered = [ope_covers(1000, seed, 2, propensity) for seed in range(options.ope)]
             shares = {name: f"{np.mean([one[name] for one in covered]):.3f}" for name in covered[0]}
-            print(f"intervals at 90% hold the truth, propensities {'known' if propensity else 'estimated'}: {shares}")
+            how = {"rate": "known", None: "by frequencies"}.get(propensity, "by a calibrated classifier")
+            print(f"90% intervals hold the truth, {options.ope} logs, propensities {how}: {shares}", flush=True)
         return
     for episodes in options.episodes:
         repeats = [one_repeat(episodes, options.samples, FIRST_SEED + seed) for seed in range(options.repeats)]

@@ -2,6 +2,7 @@
 
 from selfreg.estimate.abstraction import ExactKey, Features, Key, StateAbstraction, load_classes
 from selfreg.estimate.advise import Advice, Sample, advise
+from selfreg.estimate.calibrated import CalibratedL1, calibrated_l1
 from selfreg.estimate.counts import Counts, count
 from selfreg.estimate.coverage import Coverage, coverage
 from selfreg.estimate.crossfit import CrossFit, cross_fit
@@ -13,6 +14,7 @@ from selfreg.estimate.uncertainty import Band, FrontierBands, Uncertainty, front
 __all__ = [
     "Advice",
     "Band",
+    "CalibratedL1",
     "Counts",
     "Coverage",
     "CrossFit",
@@ -27,6 +29,7 @@ __all__ = [
     "StateAbstraction",
     "Uncertainty",
     "advise",
+    "calibrated_l1",
     "count",
     "count_logs",
     "coverage",

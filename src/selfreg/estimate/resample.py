@@ -77,7 +77,7 @@ def _fitted(study: Study, rows: Rows, counts: Counts, start: Floats) -> Fitted:
 def _estimated(study: Study, rows: Rows, starts: Floats) -> Fitted:
     """What the estimator makes of a drawn log."""
     counts = Counts(study.moves.keys, rows, starts)
-    return Fitted(mdp_of(study.rows(counts), None, study.costs), start_of(counts))
+    return Fitted(mdp_of(study.rows(counts), counts.visits, study.costs), start_of(counts))
 
 
 def _gamma(matrix: sp.csr_array, generator: np.random.Generator) -> sp.csr_array:

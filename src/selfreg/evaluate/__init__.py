@@ -9,20 +9,28 @@ from selfreg.evaluate.logged import Overlap
 from selfreg.evaluate.monitor import Forecast, Monitoring, Watch, monitor
 from selfreg.evaluate.ope import Estimate, OffPolicy, OverlapError, ope
 from selfreg.evaluate.policies import Always, FollowHelper, Never, Plan, Threshold
+from selfreg.evaluate.propensity import fitted_propensity
+from selfreg.evaluate.unseen import Backoff, Decided, Extrapolating, Like, NearestScore, NearestText, unseen_share
 
 __all__ = [
     "Always",
+    "Backoff",
     "Comparison",
     "Contestant",
+    "Decided",
     "Difference",
     "Estimate",
     "EveryN",
+    "Extrapolating",
     "FollowHelper",
     "Forecast",
     "ForecastOutcome",
     "Interval",
     "LastK",
+    "Like",
     "Monitoring",
+    "NearestScore",
+    "NearestText",
     "Never",
     "OffPolicy",
     "Outcome",
@@ -34,10 +42,12 @@ __all__ = [
     "Tuned",
     "Watch",
     "compare",
+    "fitted_propensity",
     "forecasts",
     "monitor",
     "ope",
     "run_closed_loop",
     "tune_threshold",
+    "unseen_share",
     "write_rows",
 ]
