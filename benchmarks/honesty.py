@@ -7,13 +7,15 @@ episodes a task. Means over the repeats, with standard errors.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 import selfreg
+from selfreg import InterventionMDP
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import (
     Band,
@@ -184,13 +186,67 @@ def ope_covers(episodes: int, seed: int, budget: int, propensity: str | None) ->
     return result
 
 
+class ByKey:
+    """States by step and key, shared by tasks; the step is the coarser class."""
+
+    def fit(self, trajectories: Iterable[Trajectory]) -> None:
+        """Nothing to learn."""
+
+    def encode(self, trajectory: Trajectory, step: int) -> Key:
+        """(step, key)."""
+        return (step, trajectory.steps[step].key)
+
+    def coarser(self, key: Key) -> Key | None:
+        """The step alone."""
+        return None if key[1] is None else (key[0], None)
+
+    def describe(self) -> dict[str, Any]:
+        """Not kept."""
+        return {}
+
+
+def walks(steps: int, kinds: int, episodes: int) -> list[Trajectory]:
+    """Random walks over kinds of state, help moving up faster; two episodes a task."""
+    generator, result = np.random.default_rng(0), []
+    for i in range(episodes):
+        kind, taken = int(generator.integers(kinds)), []
+        for _ in range(steps):
+            helped = bool(generator.random() < 0.2)
+            taken.append(Step("", key=str(kind), intervention="help" if helped else None))
+            kind = min(kind + int(generator.integers(-2, 3)) + helped, kinds - 1) % kinds
+        result.append(Trajectory(f"t{i // 2}", str(i), float(generator.random() < kind / kinds), tuple(taken)))
+    return result
+
+
+def cost(samples: int) -> None:
+    """Seconds of `uncertainty` against one solve."""
+    for name, steps, kinds, episodes in (("MINT size", 5, 30, 1172), ("20,000 states", 40, 500, 10_000)):
+        log = walks(steps, kinds, episodes)
+        model = estimate_mdp(log, ByKey())
+        begin = time.perf_counter()
+        for _ in range(5):
+            selfreg.solve(InterventionMDP(model.mdp.transitions, model.mdp.terminal_value, model.mdp.costs), 5)
+        once, begin = (time.perf_counter() - begin) / 5, time.perf_counter()
+        uncertainty(log, ByKey(), 5, samples=samples)
+        taken = time.perf_counter() - begin
+        print(
+            f"{name}: {model.mdp.n_states} states, {episodes} episodes, budgets 0..5: {samples} samples {taken:.1f} s, "
+            f"one model made and solved {1000 * once:.2f} ms; a sample costs {taken / samples / once:.1f} times that",
+            flush=True,
+        )
+
+
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks honesty", description=__doc__)
     parser.add_argument("--episodes", type=int, nargs="+", default=[200, 1000, 5000])
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--ope", type=int, default=0, help="only off-policy evaluation, so many repeats")
+    parser.add_argument("--cost", type=int, default=0, help="only the cost of so many samples against one solve")
     options = parser.parse_args(arguments)
+    if options.cost:
+        cost(options.cost)
+        return
     if options.ope:
         for propensity in ("rate", None, "classifier"):
             covered = [ope_covers(1000, seed, 2, propensity) for seed in range(options.ope)]

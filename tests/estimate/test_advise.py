@@ -92,5 +92,5 @@ def test_bad_input_is_named() -> None:
         advise(logs, Features(["step"]), 1, rollouts=1, aim="fame")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="of one task"):
         advise(logs[:1], Features(["step"]), 0, rollouts=1)
-    with pytest.raises(ValueError, match="rate is 1.5"):
+    with pytest.raises(ValueError, match="rate is 1"):
         list(advised_rollouts(make_household(), [], rate=1.5))

@@ -20,6 +20,7 @@ Floats = npt.NDArray[np.float64]
 # Weights of a pool that are tried, in visits; and that of a state without a pool.
 CONCENTRATIONS = np.geomspace(0.5, 200.0, 25)
 UNIT = 1.0
+MOST_SUCCESSORS = 64
 
 
 def prior_counts(counts: Counts, abstraction: StateAbstraction) -> dict[str, sp.csr_array]:
@@ -33,8 +34,9 @@ def prior_counts(counts: Counts, abstraction: StateAbstraction) -> dict[str, sp.
     """
     result = {}
     for name, matrix in counts.transitions.items():
-        pools, pooled = _pools(matrix, counts.keys, abstraction)
-        result[name] = _concentration(matrix, pools, pooled) * pools
+        means, of = _pools(matrix, counts.keys, abstraction)
+        pooled = of >= 0
+        result[name] = _concentration(matrix, means, of) * _lent(_largest(means), of)
         if name == NOHELP:
             overall = _share(matrix)
             result[name] = _ending(result[name], pooled, np.full(len(pooled), overall))
@@ -46,8 +48,8 @@ def prior_counts(counts: Counts, abstraction: StateAbstraction) -> dict[str, sp.
 
 def _pools(
     matrix: sp.csr_array, keys: Sequence[Key], abstraction: StateAbstraction
-) -> tuple[sp.csr_array, npt.NDArray[np.bool_]]:
-    """Mean row of each state's nearest coarser class with two rows or more, and which states (n - 2,) have one."""
+) -> tuple[sp.csr_array, npt.NDArray[np.intp]]:
+    """Mean row of every class with two rows or more, (classes, n), and each state's nearest class (n - 2,) or -1."""
     n = matrix.shape[0]
     classes: dict[Key, list[int]] = {}
     for i in np.flatnonzero(np.diff(matrix.indptr)[:-2]).tolist():
@@ -56,7 +58,7 @@ def _pools(
             classes.setdefault(key, []).append(i)
             key = abstraction.coarser(key)
     wide = {key: c for c, key in enumerate(key for key, members in classes.items() if len(members) > 1)}
-    of = np.full(n, -1)
+    of = np.full(n - 2, -1, dtype=np.intp)
     for i, own in enumerate(keys):
         key = abstraction.coarser(own)
         while key is not None and key not in wide:
@@ -65,22 +67,39 @@ def _pools(
     members = [(c, i) for key, c in wide.items() for i in classes[key]]
     rows, columns = np.array(members, dtype=np.intp).reshape(-1, 2).T
     shape = (max(len(wide), 1), n)
-    sums = sp.csr_array(sp.coo_array((np.ones(len(rows)), (rows, columns)), shape=shape)) @ matrix
+    return _scaled(sp.csr_array(sp.coo_array((np.ones(len(rows)), (rows, columns)), shape=shape)) @ matrix), of
+
+
+def _scaled(sums: sp.csr_array) -> sp.csr_array:
+    """Rows scaled to 1."""
     totals = sums.sum(axis=1)
-    means = sp.diags_array(np.divide(1.0, totals, out=np.zeros(len(totals)), where=totals > 0)) @ sums
+    return sp.csr_array(sp.diags_array(np.divide(1.0, totals, out=np.zeros(len(totals)), where=totals > 0)) @ sums)
+
+
+def _largest(means: sp.csr_array) -> sp.csr_array:
+    """Rows with their likeliest successors only, so that a wide class does not make every row of it long."""
+    row = np.repeat(np.arange(means.shape[0]), np.diff(means.indptr))
+    order = np.lexsort([means.indices, -means.data, row])
+    rank = np.arange(len(order)) - means.indptr[row[order]]
+    kept = order[rank < MOST_SUCCESSORS]
+    return _scaled(sp.csr_array(sp.coo_array((means.data[kept], (row[kept], means.indices[kept])), shape=means.shape)))
+
+
+def _lent(means: sp.csr_array, of: npt.NDArray[np.intp]) -> sp.csr_array:
+    """Mean row of the class of every state, (n, n)."""
     states = np.flatnonzero(of >= 0)
-    lend = sp.csr_array(sp.coo_array((np.ones(len(states)), (states, of[states])), shape=(n, shape[0])))
-    return sp.csr_array(lend @ means), of[:-2] >= 0
+    shape = (means.shape[1], means.shape[0])
+    return sp.csr_array(sp.coo_array((np.ones(len(states)), (states, of[states])), shape=shape) @ means)
 
 
-def _concentration(matrix: sp.csr_array, pools: sp.csr_array, pooled: npt.NDArray[np.bool_]) -> float:
+def _concentration(matrix: sp.csr_array, means: sp.csr_array, of: npt.NDArray[np.intp]) -> float:
     """Weight of the pools under which the counts of their rows are likeliest."""
-    rows = np.flatnonzero(pooled & (np.diff(matrix.indptr)[:-2] > 0))
+    rows = np.flatnonzero((of >= 0) & (np.diff(matrix.indptr)[:-2] > 0))
     if not len(rows):
         return UNIT
     part = sp.csr_array(matrix[rows])
-    where = np.repeat(rows, np.diff(part.indptr))
-    mean, seen, visits = np.asarray(pools[where, part.indices]).ravel(), part.data, part.sum(axis=1)
+    where = np.repeat(of[rows], np.diff(part.indptr))
+    mean, seen, visits = np.asarray(means[where, part.indices]).ravel(), part.data, part.sum(axis=1)
     likelihood = [
         float(np.sum(gammaln(a) - gammaln(a + visits)) + np.sum(gammaln(a * mean + seen) - gammaln(a * mean)))
         for a in CONCENTRATIONS
