@@ -98,7 +98,7 @@ def test_optimism_is_found_where_help_is_worth_nothing() -> None:
 
 def test_the_interval_is_for_what_the_plan_attains_and_optimism_is_taken_off() -> None:
     promised, corrected, within = [], [], []
-    for seed in range(8):
+    for seed in range(10):
         generator = np.random.default_rng([seed, 8])
         world = random_world(generator)
         log = sample_log(world, 200, generator)
@@ -108,8 +108,9 @@ def test_the_interval_is_for_what_the_plan_attains_and_optimism_is_taken_off() -
         promised.append(result.success.estimate - true)
         corrected.append(result.corrected - true)
         within.append((result.success.low <= true) & (true <= result.success.high))
-    assert np.mean(promised, axis=0)[2] > 0.08  # thin rows: plans promise too much
-    assert abs(np.mean(corrected, axis=0)[2]) < 0.5 * np.mean(promised, axis=0)[2]
+    assert np.mean(promised, axis=0)[2] > 0.05  # thin rows: plans promise too much
+    assert np.mean(corrected, axis=0)[2] < np.mean(promised, axis=0)[2] - 0.05
+    assert abs(np.mean(corrected, axis=0)[2]) < 0.07  # over so few worlds
     assert np.mean(within) > 0.6
 
 

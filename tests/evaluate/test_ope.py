@@ -94,7 +94,7 @@ def test_a_classifier_stands_in_for_propensities() -> None:
     weighed = result.estimates["importance sampling"].usage
     assert spent.high - spent.low < weighed.high - weighed.low
     with pytest.raises(ValueError, match="is not one that propensities were fitted to"):
-        chance(episode(0, 1.0, 0), 0)
+        chance(episode(10_000, 1.0, 0), 0)
     with pytest.raises(ValueError, match="there are 5 tasks"):
         fitted_propensity([episode(i, 1.0, i % 2) for i in range(5)], STEP)
     with pytest.raises(ValueError, match="action 'help' was taken in too few tasks"):
