@@ -110,7 +110,7 @@ def _out_of_fold(
     for k in range(int(fold.max()) + 1):
         here, rest = fold[task] == k, fold[task] != k
         splits = list(GroupKFold(INNER).split(table[rest], action[rest], task[rest]))
-        for name in np.unique(action):
+        for name in np.unique(action).tolist():
             if any(name not in action[rest][part] for pair in splits for part in pair):
                 raise ValueError(f"action {name!r} was taken in too few tasks to be learned for others")
         model = CalibratedClassifierCV(LogisticRegression(max_iter=1000), method="sigmoid", cv=splits)
