@@ -239,8 +239,8 @@ def cost(samples: int) -> None:
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks honesty", description=__doc__)
     parser.add_argument("--episodes", type=int, nargs="+", default=[200, 1000, 5000])
-    parser.add_argument("--repeats", type=int, default=200)
-    parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--ope", type=int, default=0, help="only off-policy evaluation, so many repeats")
     parser.add_argument("--cost", type=int, default=0, help="only the cost of so many samples against one solve")
     options = parser.parse_args(arguments)
