@@ -13,6 +13,7 @@ COMMANDS = (
     "helper",
     "latency",
     "honesty",
+    "advise",
     "sweep",
     "ingest",
     "shards",

@@ -7,21 +7,43 @@ episodes a task. Means over the repeats, with standard errors.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import NamedTuple
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 import selfreg
+from selfreg import InterventionMDP
 from selfreg.data import Step, Trajectory
-from selfreg.estimate import EstimatedModel, Features, Key, cross_fit, estimate_mdp, uncertainty
-from selfreg.evaluate import Plan, ope
-from selfreg.policy import policy_value
+from selfreg.estimate import (
+    Band,
+    EstimatedModel,
+    Features,
+    Key,
+    calibrated_l1,
+    cross_fit,
+    estimate_mdp,
+    frontier_bands,
+    uncertainty,
+)
+from selfreg.estimate.resample import Method
+from selfreg.evaluate import Plan, fitted_propensity, ope
+from selfreg.policy import success_and_usage
+from selfreg.robust import UncertaintySet
 
 Floats = npt.NDArray[np.float64]
 
 STEPS, KINDS, BUDGET = 4, 6, 3
+FRONTIER = np.array([0.5, 1.0, 1.5, 2.0])
+# Worlds from here on were not looked at when the intervals were made.
+FIRST_SEED = 10_000
+ROBUST: dict[str, UncertaintySet] = {
+    "L1": selfreg.L1(confidence=0.9),
+    "L1 joint": selfreg.L1(confidence=0.9, joint=True),
+    "intervals": selfreg.Intervals(confidence=0.9),
+}
 FEATURES = Features(["step", "class"], {f"k{k}": f"^k{k}$" for k in range(KINDS)})
 
 
@@ -70,39 +92,74 @@ def sample_log(
     return result
 
 
-def in_world(world: World, model: EstimatedModel, policy: npt.NDArray[np.int8]) -> Floats:
-    """True success of a plan from the start, by budget; alone in states that it does not know."""
-    known = np.zeros((world.mdp.n_states, policy.shape[1]), np.int8)
+def in_world(world: World, model: EstimatedModel, policy: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    """A plan over the states of the world; alone in states that it does not know."""
+    known = np.zeros((world.mdp.n_states, *policy.shape[1:]), np.int8)
     for i, (step, kind) in enumerate(model.counts.keys):
         known[int(str(step)) * KINDS + int(str(kind)[1:])] = policy[i]
-    return np.asarray(world.start @ policy_value(world.mdp, known))
+    return known
+
+
+def attained(world: World, model: EstimatedModel, policy: npt.NDArray[np.int8]) -> tuple[Floats, Floats]:
+    """True success and usage of a plan from the start, by budget."""
+    success, usage = success_and_usage(world.mdp, in_world(world, model, policy))
+    return world.start @ success, world.start @ usage[..., 0]
+
+
+def mixed(world: World, model: EstimatedModel, allowed: Floats) -> tuple[Floats, Floats]:
+    """True success and usage of the frontier's mixtures under expected usages."""
+    front, found = selfreg.frontier(model.mdp, model.start), np.zeros((2, len(allowed)))
+    for k, point in enumerate(allowed):
+        mixture = front.at(float(point))
+        for weight, policy in zip(mixture.weights, mixture.policies, strict=True):
+            one = selfreg.evaluate_policy(world.mdp, in_world(world, model, policy), world.start)
+            found[:, k] += weight * np.array([one.success, one.usage[0]])
+    return found[0], found[1]
+
+
+def holds(band: Band, truth: Floats) -> Floats:
+    return np.asarray((band.low - 1e-9 <= truth) & (truth <= band.high + 1e-9)).astype(float)
 
 
 def one_repeat(episodes: int, samples: int, seed: int) -> dict[str, Floats]:
-    """Figures of one world and log, by budget."""
+    """Figures of one world and log, by budget (frontier: by expected usage 0.5, 1, 1.5, 2)."""
     generator = np.random.default_rng([seed, episodes])
     world = random_world(generator)
     log = sample_log(world, episodes, generator)
     model = estimate_mdp(log, FEATURES)
     plan = selfreg.solve(model.mdp, BUDGET)
-    optimum, kept = world.start @ selfreg.solve(world.mdp, BUDGET).value, in_world(world, model, plan.policy)
+    kept, spent = attained(world, model, plan.policy)
+    optimum = world.start @ selfreg.solve(world.mdp, BUDGET).value
     result = {"optimism": model.success(plan) - kept, "regret": optimum - kept}
-    for method in ("bootstrap", "dirichlet"):
-        band = uncertainty(log, FEATURES, BUDGET, method=method, samples=samples, seed=seed).success
-        result[f"{method} covers the optimum"] = ((band.low <= optimum) & (optimum <= band.high)).astype(float)
-        result[f"{method} covers the plan"] = ((band.low <= kept) & (kept <= band.high)).astype(float)
+    methods: tuple[Method, ...] = ("bootstrap", "dirichlet")
+    for method in methods:
+        bands = uncertainty(log, FEATURES, BUDGET, method=method, samples=samples, seed=seed)
+        result[f"{method}: success in its interval"] = holds(bands.success, kept)
+        result[f"{method}: usage in its interval"] = holds(bands.usage, spent)
+        result[f"{method}: optimum in success's"] = holds(bands.success, optimum)
+        result[f"{method}: width"] = bands.success.high - bands.success.low
+        result[f"{method}: corrected less kept"] = bands.corrected - kept
+    front = frontier_bands(log, FEATURES, FRONTIER.tolist(), samples=samples, seed=seed)
+    success, usage = mixed(world, model, FRONTIER)
+    result["frontier: success in its interval"] = holds(front.success, success)
+    result["frontier: usage in its interval"] = holds(front.spent, usage)
     crossed = cross_fit(log, FEATURES, BUDGET, splits=5, seed=seed)
     result["cross-fitted less kept"] = crossed.crossed - kept
-    for name, sets in (
-        ("L1", selfreg.L1(confidence=0.9)),
-        ("L1 joint", selfreg.L1(confidence=0.9, joint=True)),
-        ("intervals", selfreg.Intervals(confidence=0.9)),
-    ):
+    calibrated = calibrated_l1(log, FEATURES, BUDGET, samples=samples, seed=seed).sets
+    return result | against_robust(world, model, kept, {**ROBUST, "L1 calibrated": calibrated})
+
+
+def against_robust(
+    world: World, model: EstimatedModel, kept: Floats, chosen: Mapping[str, UncertaintySet]
+) -> dict[str, Floats]:
+    """What robust plans promise and attain."""
+    result = {}
+    for name, sets in chosen.items():
         robust = selfreg.solve(model.mdp, BUDGET, robust=sets)
-        true = in_world(world, model, robust.policy)
+        true = attained(world, model, robust.policy)[0]
         result[f"{name}: value is a lower bound"] = (model.success(robust) <= true + 1e-9).astype(float)
-        result[f"{name}: kept less plain plan's"] = true - kept
-        result[f"{name}: promised"] = model.success(robust)
+        result[f"{name}: attained less plain plan's"] = true - kept
+        result[f"{name}: promised less attained"] = model.success(robust) - true
     return result
 
 
@@ -117,32 +174,91 @@ def plan_of(world: World, budget: int) -> tuple[Plan, Floats, Floats]:
 
 
 def ope_covers(episodes: int, seed: int, budget: int, propensity: str | None) -> dict[str, bool]:
-    """Whether each estimator's interval holds the true success of the world's own plan; logs ask by a fair coin."""
+    """Whether each estimator's intervals hold the truth of the world's own plan; logs ask by a fair coin."""
     world = random_world(np.random.default_rng(7))
-    plan, success, _ = plan_of(world, budget)
+    plan, success, usage = plan_of(world, budget)
     log = sample_log(world, episodes, np.random.default_rng([8, seed]), rates=(0.5,))
-    found = ope(log, plan, budget=budget, propensity=propensity, refits=20, least_effective=0).estimates
-    return {name: one.success.low <= success[budget] <= one.success.high for name, one in found.items()}
+    how = fitted_propensity(log, FEATURES) if propensity == "classifier" else propensity
+    found = ope(log, plan, budget=budget, propensity=how, refits=20, least_effective=0).estimates
+    result = {name: one.success.low <= success[budget] <= one.success.high for name, one in found.items()}
+    for name, (_, spent) in found.items():
+        result[f"{name}, usage"] = spent is not None and spent.low <= usage[budget] <= spent.high
+    return result
+
+
+class ByKey:
+    """States by step and key, shared by tasks; the step is the coarser class."""
+
+    def fit(self, trajectories: Iterable[Trajectory]) -> None:
+        """Nothing to learn."""
+
+    def encode(self, trajectory: Trajectory, step: int) -> Key:
+        """(step, key)."""
+        return (step, trajectory.steps[step].key)
+
+    def coarser(self, key: Key) -> Key | None:
+        """The step alone."""
+        return None if key[1] is None else (key[0], None)
+
+    def describe(self) -> dict[str, Any]:
+        """Not kept."""
+        return {}
+
+
+def walks(steps: int, kinds: int, episodes: int) -> list[Trajectory]:
+    """Random walks over kinds of state, help moving up faster; two episodes a task."""
+    generator, result = np.random.default_rng(0), []
+    for i in range(episodes):
+        kind, taken = int(generator.integers(kinds)), []
+        for _ in range(steps):
+            helped = bool(generator.random() < 0.2)
+            taken.append(Step("", key=str(kind), intervention="help" if helped else None))
+            kind = min(kind + int(generator.integers(-2, 3)) + helped, kinds - 1) % kinds
+        result.append(Trajectory(f"t{i // 2}", str(i), float(generator.random() < kind / kinds), tuple(taken)))
+    return result
+
+
+def cost(samples: int) -> None:
+    """Seconds of `uncertainty` against one solve."""
+    for name, steps, kinds, episodes in (("MINT size", 5, 30, 1172), ("20,000 states", 40, 500, 10_000)):
+        log = walks(steps, kinds, episodes)
+        model = estimate_mdp(log, ByKey())
+        begin = time.perf_counter()
+        for _ in range(5):
+            selfreg.solve(InterventionMDP(model.mdp.transitions, model.mdp.terminal_value, model.mdp.costs), 5)
+        once, begin = (time.perf_counter() - begin) / 5, time.perf_counter()
+        uncertainty(log, ByKey(), 5, samples=samples)
+        taken = time.perf_counter() - begin
+        print(
+            f"{name}: {model.mdp.n_states} states, {episodes} episodes, budgets 0..5: {samples} samples {taken:.1f} s, "
+            f"one model made and solved {1000 * once:.2f} ms; a sample costs {taken / samples / once:.1f} times that",
+            flush=True,
+        )
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks honesty", description=__doc__)
     parser.add_argument("--episodes", type=int, nargs="+", default=[200, 1000, 5000])
-    parser.add_argument("--repeats", type=int, default=200)
-    parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--ope", type=int, default=0, help="only off-policy evaluation, so many repeats")
+    parser.add_argument("--cost", type=int, default=0, help="only the cost of so many samples against one solve")
     options = parser.parse_args(arguments)
+    if options.cost:
+        cost(options.cost)
+        return
     if options.ope:
-        for propensity in ("rate", None):
+        for propensity in ("rate", None, "classifier"):
             covered = [ope_covers(1000, seed, 2, propensity) for seed in range(options.ope)]
             shares = {name: f"{np.mean([one[name] for one in covered]):.3f}" for name in covered[0]}
-            print(f"intervals at 90% hold the truth, propensities {'known' if propensity else 'estimated'}: {shares}")
+            how = {"rate": "known", None: "by frequencies"}.get(propensity, "by a calibrated classifier")
+            print(f"90% intervals hold the truth, {options.ope} logs, propensities {how}: {shares}", flush=True)
         return
     for episodes in options.episodes:
-        repeats = [one_repeat(episodes, options.samples, seed) for seed in range(options.repeats)]
+        repeats = [one_repeat(episodes, options.samples, FIRST_SEED + seed) for seed in range(options.repeats)]
         print(f"\n{episodes} episodes, {options.repeats} repeats: mean by budget 0..{BUDGET} (standard error)")
         for name in repeats[0]:
             values = np.stack([one[name] for one in repeats])
             error = values.std(axis=0, ddof=1) / np.sqrt(len(values))
             shown = "  ".join(f"{m:+.3f} ({e:.3f})" for m, e in zip(values.mean(axis=0), error, strict=True))
-            print(f"{name:34} {shown}")
+            print(f"{name:36} {shown}", flush=True)

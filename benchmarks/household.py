@@ -71,10 +71,12 @@ class Followed(NamedTuple):
     tried: npt.NDArray[np.bool_]
 
 
-def follow(exact: ExactModel, task: str, model: EstimatedModel, solution: selfreg.Solution) -> Followed:
+def follow(
+    exact: ExactModel, task: str, model: EstimatedModel, solution: selfreg.Solution, budget: int = BUDGET
+) -> Followed:
     """The plan in the exact model."""
     n = exact.mdp.n_states
-    policy, seen, tried = np.zeros((n, BUDGET + 1), np.int8), np.zeros(n, bool), np.zeros(n, bool)
+    policy, seen, tried = np.zeros((n, budget + 1), np.int8), np.zeros(n, bool), np.zeros(n, bool)
     renamed = np.array([exact.mdp.actions.index(name) for name in model.mdp.actions], np.int8)
     least = np.min([model.counts.visits.get(name, np.zeros(model.mdp.n_states)) for name in exact.mdp.actions], axis=0)
     for i, key in enumerate(exact.keys):

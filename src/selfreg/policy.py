@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from math import prod
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from scipy.sparse.linalg import SuperLU
 
 from selfreg import _validate
 from selfreg._core.chains import Krylov, Powers, solve_transient, transient_system
-from selfreg._core.structure import strides
+from selfreg._core.structure import Levels, prepared, strides
 from selfreg.mdp import InterventionMDP
 from selfreg.solve import Solution
 
@@ -210,6 +211,70 @@ def policy_value(mdp: InterventionMDP, policy: npt.ArrayLike) -> Floats:
             states, rows = waiting[kept], _without_self_loops(waiting[kept], onward[kept])
             value[states, point] = solve_transient(rows[:, states], (rows @ value[:, point])[:, None])[:, 0]
     return value.reshape(chosen.shape)
+
+
+def success_and_usage(mdp: InterventionMDP, policy: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Success and expected usage of any hard-budget policy, from every state and every remaining budget.
+
+    Parameters
+    ----------
+    mdp, policy
+        As for `policy_value`.
+
+    Returns
+    -------
+    float64, shape of `policy`, and float64 (*shape of `policy`, budgets)
+        Probability of success, and units taken from each budget. Exact up to rounding.
+
+    Raises
+    ------
+    ValueError
+        As `policy_value`.
+
+    Examples
+    --------
+    >>> import numpy as np, selfreg
+    >>> from selfreg.policy import success_and_usage
+    >>> alone = np.array([[0, .5, .5], [0, 0, 0], [0, 0, 0]])
+    >>> helped = np.array([[0, .9, .1], [0, 0, 0], [0, 0, 0]])
+    >>> mdp = selfreg.InterventionMDP({"nohelp": alone, "help": helped}, [np.nan, 1, 0], {"help": 1})
+    >>> success, usage = success_and_usage(mdp, [[0, 1], [0, 0], [0, 0]])
+    >>> success[0].tolist(), usage[0, :, 0].tolist()
+    ([0.5, 0.9], [0.0, 1.0])
+    """
+    structure = prepared(mdp, None)[1]
+    if not isinstance(structure, Levels):
+        value = policy_value(mdp, policy)
+        plan = Solution(mdp, tuple(most - 1 for most in value.shape[1:]), value, np.asarray(policy, np.int8), 0.0)
+        return value, expected_usage(plan)
+    chosen = _validate.policy(mdp, policy)
+    shape = chosen.shape[1:]
+    flat, offset, costs = chosen.reshape(len(chosen), -1), mdp.cost_table @ strides(shape), mdp.cost_table
+    found = np.zeros((*flat.shape, 1 + costs.shape[1]))
+    found[mdp.terminal, :, 0] = mdp.terminal_value[mdp.terminal, None]
+    members = structure.members[~mdp.terminal[structure.members]]
+    rows = [mdp.transitions[name][members] for name in mdp.actions]
+    level = structure.level[members]
+    for begin, end in pairwise(np.searchsorted(level, np.arange(level.max(initial=0) + 2))):
+        here = members[begin:end]
+        for a, matrix in enumerate(rows):
+            row, point = np.nonzero(flat[here] == a)
+            if len(row):
+                after = _rows_times(matrix, begin, end, found)
+                found[here[row], point] = after[row, point - offset[a]] + [0.0, *costs[a]]
+    return found[..., 0].reshape(chosen.shape), found[..., 1:].reshape(*chosen.shape, -1)
+
+
+def _rows_times(matrix: sp.csr_array, begin: int, end: int, values: Floats) -> Floats:
+    """Rows begin..end of `matrix` times `values` (n, ...), without the cost of making a matrix of them."""
+    starts = matrix.indptr[begin : end + 1]
+    entries = slice(starts[0], starts[-1])
+    weight = matrix.data[entries].reshape(-1, *[1] * (values.ndim - 1))
+    filled = np.flatnonzero(np.diff(starts))
+    result = np.zeros((end - begin, *values.shape[1:]))
+    if len(filled):
+        result[filled] = np.add.reduceat(weight * values[matrix.indices[entries]], (starts - starts[0])[filled])
+    return result
 
 
 class _Layer(NamedTuple):

@@ -57,6 +57,8 @@ class _Visit(NamedTuple):
         Expected times that each action is taken.
     moved : list of float64 (n,), or None
         For every action that leads to another stage, the mass that arrives there.
+    taken : float64 (actions, n)
+        Expected times that each action is taken in each state, but where an episode goes on for ever.
     error, steps : float
         Mass that the solution of the linear system lost or invented; most steps that a state can still take.
     """
@@ -64,6 +66,7 @@ class _Visit(NamedTuple):
     success: float
     requests: Floats
     moved: list[Floats | None]
+    taken: Floats
     error: float
     steps: float
 
@@ -119,19 +122,66 @@ def evaluate_policy(
     _validate.model(mdp)
     weight = _validate.start(start, mdp.n_states)
     stages = _stages(mdp, policy, budget)
-    success, requests, error, steps, after = 0.0, np.zeros(len(mdp.actions)), 0.0, 0.0, {stages.first: weight}
+    success, requests, error, steps = 0.0, np.zeros(len(mdp.actions)), 0.0, 0.0
+    for _, visit in _visited(mdp, stages, weight):
+        success, requests = success + visit.success, requests + visit.requests
+        error, steps = error + visit.error, max(steps, visit.steps)
+    return _value(mdp, stages, success, requests, error, steps)
+
+
+def expected_visits(
+    mdp: InterventionMDP, policy: npt.ArrayLike, start: int | npt.ArrayLike, *, budget: int | tuple[int, ...]
+) -> Floats:
+    """How often a hard-budget policy takes each action in each state, by the budget left there.
+
+    Parameters
+    ----------
+    mdp, policy, start, budget
+        As for `evaluate_policy` with a budget.
+
+    Returns
+    -------
+    float64 (actions, n, B1 + 1, B2 + 1, ...)
+        Expected times in an episode. States in which an episode goes on for ever count none.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `evaluate_policy`.
+
+    Examples
+    --------
+    >>> import numpy as np, selfreg
+    >>> from selfreg.policy_value import expected_visits
+    >>> alone = np.array([[0, .5, .5, 0], [0, 0, .5, .5], [0, 0, 0, 0], [0, 0, 0, 0]])
+    >>> helped = np.array([[0, 1., 0, 0], [0, 0, .9, .1], [0, 0, 0, 0], [0, 0, 0, 0]])
+    >>> mdp = selfreg.InterventionMDP({"nohelp": alone, "help": helped}, [np.nan, np.nan, 1, 0], {"help": 1})
+    >>> visits = expected_visits(mdp, selfreg.solve(mdp, 1).policy, 0, budget=1)
+    >>> visits[0, 0].tolist(), visits[1, 1].tolist()
+    ([0.0, 1.0], [0.0, 0.5])
+    """
+    _validate.model(mdp)
+    weight = _validate.start(start, mdp.n_states)
+    stages = _stages(mdp, policy, budget)
+    result = np.zeros((len(mdp.actions), mdp.n_states, prod(stages.shape)))
+    for stage, visit in _visited(mdp, stages, weight):
+        result[:, :, stage] = visit.taken
+    return result.reshape(*result.shape[:2], *stages.shape)
+
+
+def _visited(mdp: InterventionMDP, stages: _Stages, weight: Floats) -> Iterator[tuple[int, _Visit]]:
+    """Stages that an episode comes to, in order, and what happens there."""
+    after = {stages.first: weight}
     for stage in stages.order():
         arrived = after.pop(stage, None)
         if arrived is None or not arrived.any():
             continue
         visit = _pass_through(mdp, stages.probabilities(stage), stages.leads_on(stage), arrived, stages.name(stage))
-        success, requests = success + visit.success, requests + visit.requests
-        error, steps = error + visit.error, max(steps, visit.steps)
+        yield stage, visit
         for a, mass in enumerate(visit.moved):
             if mass is not None:
                 target = stages.target(stage, a)
                 after[target] = after[target] + mass if target in after else mass
-    return _value(mdp, stages, success, requests, error, steps)
 
 
 def _value(
@@ -255,6 +305,7 @@ def _pass_through(mdp: InterventionMDP, chosen: Floats, leads_on: Mask, arrived:
         float(ended[~live] @ mdp.terminal_value[~live]),
         requests,
         [part if part is not None and part.any() else None for part in moved],
+        mass * chosen,
         error,
         steps,
     )

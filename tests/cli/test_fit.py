@@ -229,3 +229,37 @@ def test_mint_in_under_a_minute(shared_data, tmp_path) -> None:
     assert summary["success"][0] == pytest.approx(212 / 586, abs=1e-9)
     assert np.all(np.diff(summary["success"]) >= 0)
     assert summary["episodes"] == 2 * 586
+
+
+def test_monitor_says_whether_the_forecast_holds(log, tmp_path, capsys) -> None:
+    out = tmp_path / "run"
+    state = ["--state", "step,class", "--classes", str(CLASSES), "--budget", "1"]
+    assert main(options(log, out, *state)) == 0
+    capsys.readouterr()
+    lost = [Trajectory(f"n{i}", str(i), 0.0, (Step("task"), Step("fine"))) for i in range(60)]
+    write_trajectories(tmp_path / "lost.jsonl", lost)
+    assert main(["monitor", str(out), str(tmp_path / "lost.jsonl"), "--budget", "1"]) == 3
+    assert "success: forecast" in (printed := capsys.readouterr().out)
+    assert "ALARM" in printed
+    assert "below the forecast" in printed
+    assert main(["monitor", str(out), str(tmp_path / "lost.jsonl"), "--budget", "1", "--point"]) == 3
+    assert main(["monitor", str(out), str(log), "--budget", "9"]) == 2
+    assert main(["monitor", str(out), str(tmp_path / "none.jsonl"), "--budget", "1"]) == 2
+    assert "no such file" in capsys.readouterr().err
+
+
+def test_a_helper_s_own_runs_are_help_only_where_asked(log, tmp_path, capsys) -> None:
+    out = tmp_path / "run"
+    agent = ["--where", "agent=a", "--where", "who=null", "--budget", "1"]
+    assert main(options(log, out, *agent, "--assume-takeover", "expert:agent=b")) == 0
+    assert (
+        "assume_takeover: what 'expert' does when it takes over was copied from 20 episodes" in capsys.readouterr().err
+    )
+    assert "assume_takeover: what" in (out / "report.html").read_text().split("<h2>")[0]
+    assert RunFolder.open(out).model().mdp.actions == ("nohelp", "expert")
+    assert main(options(log, tmp_path / "x", *agent, "--assume-takeover", "expert:agent=c")) == 2
+    assert "no episode without help has agent=c" in capsys.readouterr().err
+    assert main(options(log, tmp_path / "x", *agent, "--assume-takeover", "expert")) == 2
+    assert "expected HELP:FIELD=VALUE" in capsys.readouterr().err
+    assert main(options(log, tmp_path / "x", *agent, "--assume-takeover", "expert:agent=a")) == 2
+    assert "is among the agent's" in capsys.readouterr().err

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from selfreg.data import Step, Trajectory
+import pytest
+
+from selfreg.data import Step, Trajectory, assume_takeover
 from selfreg.estimate import Features, estimate_mdp
 from selfreg.estimate.handoff import handoff_notes
 
@@ -41,3 +43,21 @@ def test_the_model_carries_them() -> None:
     model = estimate_mdp(runs("aa") + runs("hh", prefix="u"), Features(["step"]))
     assert any(NEVER_SINGLE in note for note in model.notes)
     assert any("never run without help" in note for note in model.notes)
+
+
+def test_runs_that_a_helper_did_alone_are_help_only_where_somebody_says_so() -> None:
+    expert = runs("aa", prefix="u")
+    assert estimate_mdp(runs("aa") + expert, Features(["step"])).mdp.actions == ("nohelp",)
+    assumed = list(assume_takeover(expert, "expert", cost=2))
+    model = estimate_mdp(runs("aa") + assumed, Features(["step"]))
+    assert model.mdp.costs == {"expert": (2,)}
+    assert model.notes == (
+        "assume_takeover: what 'expert' does when it takes over was copied from 10 episodes that it did alone, from "
+        "the start; that it does as well in the middle of the agent's runs is assumed.",
+    )
+    with pytest.raises(ValueError, match="has help in it"):
+        list(assume_takeover(assumed, "expert"))
+    with pytest.raises(ValueError, match="help_type is 'nohelp'"):
+        list(assume_takeover(expert, "nohelp"))
+    with pytest.raises(ValueError, match="cost is -1"):
+        list(assume_takeover(expert, "expert", cost=-1))

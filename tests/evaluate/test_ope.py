@@ -9,7 +9,7 @@ from benchmarks.honesty import FEATURES, ope_covers, plan_of, random_world, samp
 from selfreg.data import Step, Trajectory
 from selfreg.envs import RandomHelp
 from selfreg.estimate import Features
-from selfreg.evaluate import Always, Never, OverlapError, ope
+from selfreg.evaluate import Always, Never, OverlapError, fitted_propensity, ope
 
 STEP = Features(["step"])
 BUDGET = 2
@@ -34,7 +34,7 @@ def test_weights_by_hand() -> None:
     assert result.overlap.effective == pytest.approx(30.0)
     assert result.estimates["importance sampling"].success.mean == pytest.approx(1.0)
     assert result.estimates["weighted importance sampling"].success.mean == pytest.approx(1.0)
-    for name in ("importance sampling", "weighted importance sampling", "model-based"):
+    for name in ("importance sampling", "weighted importance sampling", "doubly robust", "model-based"):
         assert result.estimates[name].usage.mean == pytest.approx(1.0), name
     assert "25% of the episodes could be the policy's" in result.lines()[0]
     assert len(result.lines()) == 6
@@ -77,6 +77,35 @@ def test_doubly_robust_needs_no_good_model_and_spreads_less() -> None:
     robust, weighed = fine.estimates["doubly robust"].success, fine.estimates["importance sampling"].success
     assert abs(coarse.estimates["doubly robust"].success.mean - success[BUDGET]) < 0.06
     assert robust.high - robust.low < weighed.high - weighed.low
+
+
+def test_a_classifier_stands_in_for_propensities() -> None:
+    world = random_world(np.random.default_rng(3))
+    plan, success, usage = plan_of(world, BUDGET)
+    logs = sample_log(world, 1500, np.random.default_rng(4), rates=(0.5,))
+    chance = fitted_propensity(logs, FEATURES)
+    chances = np.array([chance(one, t) for one in logs for t in range(len(one.steps))])
+    assert abs(chances.mean() - 0.5) < 0.02
+    assert chances.std() < 0.1
+    result = ope(logs, plan, budget=BUDGET, propensity=chance, confidence=0.999, refits=5)
+    found, spent = result.estimates["doubly robust"]
+    assert found.low <= success[BUDGET] <= found.high
+    assert spent.low <= usage[BUDGET] <= spent.high
+    weighed = result.estimates["importance sampling"].usage
+    assert spent.high - spent.low < weighed.high - weighed.low
+    with pytest.raises(ValueError, match="is not one that propensities were fitted to"):
+        chance(episode(10_000, 1.0, 0), 0)
+    with pytest.raises(ValueError, match="there are 5 tasks"):
+        fitted_propensity([episode(i, 1.0, i % 2) for i in range(5)], STEP)
+    with pytest.raises(ValueError, match="action 'help' was taken in too few tasks"):
+        fitted_propensity([episode(i, 1.0, int(i == 0)) for i in range(40)], STEP)
+
+
+def test_rollouts_that_branch_are_refused() -> None:
+    logs = [episode(i, 1.0, i % 2) for i in range(10)]
+    logs.append(Trajectory("t0", "b", 1.0, (Step("go"),), fields={"branch_of": "0", "branch_step": 1, "rate": 0.5}))
+    with pytest.raises(ValueError, match="episode 'b' branches from another"):
+        ope(logs, Never(), propensity="rate", abstraction=STEP)
 
 
 @pytest.mark.long

@@ -19,6 +19,7 @@ from selfreg.cli import (
     fit,
     import_,
     label,
+    monitor,
     recalibrate,
     report,
     score,
@@ -63,6 +64,7 @@ app.command("recalibrate")(recalibrate.command)
 app.command("threshold")(threshold.command)
 app.command("score")(score.command)
 app.command("evaluate")(evaluate.command)
+app.command("monitor")(monitor.command)
 app.command("report")(report.command)
 app.command("sweep")(sweep.command)
 app.command("decide")(decide.command)

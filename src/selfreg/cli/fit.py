@@ -28,6 +28,7 @@ def command(
     map: options.Map = None,
     where: options.Where = None,
     skip_bad: options.SkipBad = False,
+    assume_takeover: options.AssumeTakeover = None,
     state: options.State = None,
     classes: options.Classes = None,
     budget: options.Budget = "5",
@@ -45,12 +46,13 @@ def command(
 ) -> None:
     """Read logs, estimate, solve, label, report: the whole way from logs to a plan."""
     roles, kept = options.mapping("--map", map), options.filters(where)
+    lone = options.takeovers(assume_takeover)
     limit, charges = options.integers("--budget", budget), options.costs(cost)
     seconds: dict[str, float] = {}
     with folder_written_whole(out, MARKER, overwrite) as folder:
         run = RunFolder(folder)
         with stage("import", seconds):
-            trajectories = import_logs(run, logs, format, roles, kept, skip_bad)
+            trajectories = import_logs(run, logs, format, roles, kept, skip_bad, lone)
         if kappa or prm or by_score(state):
             with stage("train PRM", seconds):
                 config = PRMConfig(kind=prm or PRMConfig.kind, model=model, history=history, seed=seed)

@@ -11,7 +11,7 @@ import typer
 from selfreg._files import folder_written_whole
 from selfreg.cli import options
 from selfreg.cli.terminal import remark
-from selfreg.data import LogError, Trajectory, read_trajectories
+from selfreg.data import LogError, Trajectory, assume_takeover, read_trajectories
 from selfreg.runs import MARKER, RunFolder
 
 
@@ -22,10 +22,16 @@ def import_logs(
     roles: Mapping[str, str],
     where: Mapping[str, Sequence[str]],
     skip_bad: bool,
+    takeover: Sequence[options.Takeover] = (),
 ) -> list[Trajectory]:
-    """Read logs into the run folder; what cannot be read raises, or is listed on the error stream if asked."""
+    """Read logs into the run folder; what cannot be read raises, or is listed on the error stream if asked.
+
+    `takeover` names runs that a helper did alone, to be read as help beside the others.
+    """
     skipped: list[LogError] | None = [] if skip_bad else None
     trajectories = list(read_trajectories(logs, format, roles=roles, where=where, skipped=skipped))
+    for one in takeover:
+        trajectories += _lone_runs(one, logs, format, roles, where, trajectories)
     for error in skipped or ():
         remark(f"skipped: {error}")
     if skipped:
@@ -36,9 +42,29 @@ def import_logs(
         raise ValueError(f"{names}: no episode{rest}")
     run.write_trajectories(trajectories)
     settings = {"logs": [log.name for log in logs], "format": format, "map": dict(roles), "where": dict(where)}
+    settings["assume_takeover"] = [str(one) for one in takeover]
     left_out = {"episodes": len(trajectories), "skipped": [str(error) for error in skipped or ()]}
     run.record("import", settings | left_out)
     return trajectories
+
+
+def _lone_runs(
+    takeover: options.Takeover,
+    logs: Sequence[Path],
+    format: str,
+    roles: Mapping[str, str],
+    where: Mapping[str, Sequence[str]],
+    others: Sequence[Trajectory],
+) -> list[Trajectory]:
+    """Runs that the helper did alone, as help; those without help whose field has the value."""
+    chosen = {**where, takeover.field: [takeover.value]}
+    found = [t for t in read_trajectories(logs, format, roles=roles, where=chosen) if not t.helped]
+    if not found:
+        raise ValueError(f"--assume-takeover {takeover}: no episode without help has {takeover.field}={takeover.value}")
+    known = {t.episode for t in others}
+    if twice := next((t.episode for t in found if t.episode in known), None):
+        raise ValueError(f"--assume-takeover {takeover}: episode {twice!r} is among the agent's; use --where")
+    return list(assume_takeover(found, takeover.name))
 
 
 def command(
@@ -48,10 +74,12 @@ def command(
     map: options.Map = None,
     where: options.Where = None,
     skip_bad: options.SkipBad = False,
+    assume_takeover: options.AssumeTakeover = None,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Read logs into a new run folder."""
     roles, kept = options.mapping("--map", map), options.filters(where)
+    lone = options.takeovers(assume_takeover)
     with folder_written_whole(out, MARKER, overwrite) as folder:
-        trajectories = import_logs(RunFolder(folder), logs, format, roles, kept, skip_bad)
+        trajectories = import_logs(RunFolder(folder), logs, format, roles, kept, skip_bad, lone)
     print(f"{len(trajectories)} episodes -> {out}")

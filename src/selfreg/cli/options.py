@@ -7,7 +7,7 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 
@@ -35,6 +35,14 @@ Where = Annotated[
     ),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out records that cannot be read, and list them.")]
+AssumeTakeover = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="HELP:FIELD=VALUE",
+        help="Take unhelped episodes whose field has the value (a stronger agent's own runs) for steps of HELP: an "
+        "assumption, noted in the model and the report. Only --where of other fields applies to them. May repeat.",
+    ),
+]
 State = Annotated[
     str | None,
     typer.Option(
@@ -98,6 +106,29 @@ def filters(texts: Sequence[str] | None) -> dict[str, list[str]]:
     result: dict[str, list[str]] = {}
     for field, value in pairs("--where", texts):
         result.setdefault(field, []).append(value)
+    return result
+
+
+class Takeover(NamedTuple):
+    """Episodes that a helper did alone, and what to call its help."""
+
+    name: str
+    field: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.field}={self.value}"
+
+
+def takeovers(texts: Sequence[str] | None) -> list[Takeover]:
+    """--assume-takeover texts."""
+    result = []
+    for text in texts or ():
+        name, colon, rest = text.partition(":")
+        field, equals, value = rest.partition("=")
+        if not (name and colon and field and equals):
+            raise ValueError(f"--assume-takeover {text!r}: expected HELP:FIELD=VALUE")
+        result.append(Takeover(name, field, value))
     return result
 
 

@@ -3,6 +3,7 @@
 from selfreg.data.read import FORMATS, read_trajectories
 from selfreg.data.stepwise import write_stepwise
 from selfreg.data.store import LogError, write_trajectories
+from selfreg.data.takeover import assume_takeover
 from selfreg.data.trajectory import NOHELP, Scalar, Step, Trajectory, state_text
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Scalar",
     "Step",
     "Trajectory",
+    "assume_takeover",
     "read_trajectories",
     "state_text",
     "write_stepwise",

@@ -2,7 +2,7 @@
 
 from selfreg.envs.babyai import BABYAI_LEVELS, BabyAIConfig, BabyAIEnvironment, DegradedBot, make_babyai, split_tasks
 from selfreg.envs.collect import CollectConfig, RandomHelp, collect
-from selfreg.envs.collection import Recurrence, branch_rollouts, collect_into, thin_states
+from selfreg.envs.collection import Recurrence, advised_rollouts, branch_rollouts, collect_into, thin_states
 from selfreg.envs.episode import HelpPolicy, run_episode
 from selfreg.envs.exact import ExactModel, enumerate_model
 from selfreg.envs.helpers import ErringHelper, FixedAction, Situational
@@ -57,6 +57,7 @@ __all__ = [
     "TextWorldConfig",
     "TextWorldEnvironment",
     "World",
+    "advised_rollouts",
     "branch_rollouts",
     "collect",
     "collect_into",

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from selfreg._extras import needs
 from selfreg._files import written_whole
-from selfreg.data import NOHELP, Trajectory
+from selfreg.data import NOHELP, Step, Trajectory
 from selfreg.envs.collect import CollectConfig, RandomHelp, check_tasks, episode_seed, run_one
-from selfreg.envs.episode import run_on
+from selfreg.envs.episode import HelpPolicy, run_on
 from selfreg.envs.protocol import AssistedEnvironment
 
 with needs("logs", "selfreg.envs"):
@@ -274,15 +274,110 @@ def branch_rollouts(
     if not rates or not all(0 <= rate <= 1 for rate in rates):
         raise ValueError(f"rates is {tuple(rates)}; expected one or more chances in [0, 1]")
     for trajectory, step in branches:
-        origin = f"{trajectory.episode}@{step}"
         saved = _replayed(world, trajectory, step)
         for i in range(episodes):
-            luck, rate = episode_seed(seed, origin, i), rates[i % len(rates)]
-            world.resume(saved, luck)
+            rate = rates[i % len(rates)]
             policy = RandomHelp(rate, list(world.interventions))
-            rollout = run_on(world, trajectory.task, luck, policy, None, f"{origin}#{i}")
-            noted = {"rate": rate, "branch_of": trajectory.episode, "branch_step": step}
-            yield msgspec.structs.replace(rollout, fields={**rollout.fields, **noted})
+            yield _rollout(world, Branch(trajectory, step), saved, policy, "", i, seed, {"rate": rate})
+
+
+class Wanted(Protocol):
+    """What `advised_rollouts` is told: so many rollouts from these moments, with this action first."""
+
+    @property
+    def moments(self) -> Sequence[tuple[Trajectory, int]]:
+        """Moments of one abstract state; rollouts go through them in a cycle."""
+
+    @property
+    def action(self) -> str:
+        """ "nohelp", or a help type."""
+
+    @property
+    def rollouts(self) -> int:
+        """How many."""
+
+
+def advised_rollouts(
+    world: AssistedEnvironment, samples: Iterable[Wanted], rate: float = 0.5, seed: int = 0
+) -> Iterator[Trajectory]:
+    """Run the rollouts that `selfreg.estimate.advise` asks for: the given action first, then help at random.
+
+    Parameters
+    ----------
+    world : AssistedEnvironment
+    samples : iterable
+        The `samples` of an `Advice`.
+    rate : float
+        Chance of help after the first step.
+    seed : int
+
+    Yields
+    ------
+    Trajectory
+        As those of `branch_rollouts`; `first` in the fields is the first action.
+
+    Raises
+    ------
+    ValueError
+        If a moment cannot be replayed, the rate is no chance, or an action is no help type of the world.
+
+    Examples
+    --------
+    >>> from selfreg.envs import CollectConfig, advised_rollouts, collect, make_household
+    >>> from selfreg.estimate import ExactKey, advise
+    >>> config = CollectConfig(episodes_per_task=40, workers=1)
+    >>> logs = list(collect(make_household, ["household-moved/0", "household-moved/2"], config))
+    >>> advice = advise(logs, ExactKey(), 2, rollouts=20, samples=5)
+    >>> more = list(advised_rollouts(make_household(), advice.samples))
+    >>> len(more), more[0].steps[0].key == advice.samples[0].key[1]
+    (20, True)
+    """
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate is {rate}; expected a chance in [0, 1]")
+    for sample in samples:
+        if sample.action not in (NOHELP, *world.interventions):
+            raise ValueError(f"action {sample.action!r} is no help type of the world: {list(world.interventions)}")
+        policy = _FirstThen(sample.action, RandomHelp(rate, list(world.interventions)))
+        saved = [_replayed(world, *moment) for moment in sample.moments[: sample.rollouts]]
+        for i in range(sample.rollouts):
+            branch, where = Branch(*sample.moments[i % len(saved)]), saved[i % len(saved)]
+            noted: dict[str, Any] = {"rate": rate, "first": sample.action}
+            yield _rollout(world, branch, where, policy, f":{sample.action}", i, seed, noted)
+
+
+class _FirstThen:
+    """One given action, then another policy."""
+
+    name = "first, then random"
+
+    def __init__(self, action: str, then: RandomHelp) -> None:
+        self.action, self.then = None if action == NOHELP else action, then
+
+    def start(self, task: str, seed: int) -> None:
+        self.then.start(task, seed)
+
+    def decide(self, steps: Sequence[Step], budget_left: int | None) -> str | None:
+        return self.action if len(steps) == 1 else self.then.decide(steps, budget_left)
+
+
+def _rollout(
+    world: AssistedEnvironment,
+    branch: Branch,
+    saved: Any,
+    policy: HelpPolicy,
+    name: str,
+    number: int,
+    seed: int,
+    noted: dict[str, Any],
+) -> Trajectory:
+    """One rollout from a moment, with `noted` and the moment in its fields."""
+    trajectory, step = branch
+    origin = f"{trajectory.episode}@{step}{name}"
+    luck = episode_seed(seed, origin, number)
+    world.resume(saved, luck)
+    rollout = run_on(world, trajectory.task, luck, policy, None, f"{origin}#{number}")
+    where = {"branch_of": trajectory.episode, "branch_step": step}
+    return msgspec.structs.replace(rollout, fields={**rollout.fields, **noted, **where})
 
 
 def _replayed(world: AssistedEnvironment, trajectory: Trajectory, step: int) -> Any:

@@ -23,6 +23,15 @@ STEP, CLASS, TASK, OTHER = "step", "class", "task", "other"
 GIVEN_UP = "\x00any"
 
 
+# Fields of an episode that branches from another one: that one's name, and the step that it begins at.
+BRANCH, BRANCH_STEP = "branch_of", "branch_step"
+
+
+def episode_step(trajectory: Trajectory, step: int) -> int:
+    """Step of the episode; where it branches from another one, counted from that one's beginning."""
+    return step + int(trajectory.fields.get(BRANCH_STEP) or 0)
+
+
 class StateAbstraction(Protocol):
     """Maps every step of a trajectory to the key of an abstract state."""
 
@@ -60,7 +69,7 @@ class ExactKey:
         """(task, key) or (task, key, step)."""
         state = trajectory.steps[step]
         key = (trajectory.task, state.state if state.key is None else state.key)
-        return (*key, step) if self.step else key
+        return (*key, episode_step(trajectory, step)) if self.step else key
 
     def coarser(self, key: Key) -> Key | None:
         """There is none: keys say nothing of likeness."""
@@ -127,7 +136,7 @@ class Features:
 
     def _value(self, name: str, trajectory: Trajectory, step: int) -> Scalar:
         if name == STEP:
-            return step
+            return episode_step(trajectory, step)
         if name == CLASS:
             return self.class_of(trajectory.steps[step].state)
         return trajectory.task if name == TASK else trajectory.fields[name]

@@ -16,13 +16,11 @@ import scipy.sparse as sp
 
 from selfreg.data import NOHELP, Scalar, Step, Trajectory
 from selfreg.estimate._tally import Numbers, PairNumbers, Sums, TextNumbers
-from selfreg.estimate.abstraction import ExactKey, Key, StateAbstraction
+from selfreg.estimate.abstraction import BRANCH, ExactKey, Key, StateAbstraction, episode_step
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
-# Names the episode that another one branches from: that one does not begin where tasks do.
-BRANCH = "branch_of"
 # Steps, and characters of their texts, that are kept as they are before they are summed up.
 STEPS_HELD, CHARACTERS_HELD = 1 << 17, 1 << 25
 
@@ -329,6 +327,7 @@ class _ExactStates:
         self._taken = 0
         self._task: list[str] = []
         self._text: list[str] = []
+        self._first: list[int] = []
         self._room = CHARACTERS_HELD
 
     @property
@@ -343,6 +342,8 @@ class _ExactStates:
             self._room -= sum(map(len, texts))
         self._text += texts
         self._task.extend(map(_TASK, trajectories))
+        if self._by_step:
+            self._first.extend(episode_step(trajectory, 0) for trajectory in trajectories)
 
     def numbers(self, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """States of the steps added since the last call."""
@@ -351,7 +352,8 @@ class _ExactStates:
         state = self._pairs.of(task, text)
         if not self._by_step:
             return state
-        step = np.arange(len(state)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        first, self._first = np.array(self._first, np.int64), []
+        step = np.arange(len(state)) - np.repeat(np.cumsum(lengths) - lengths - first, lengths)
         return self._with_step.of(state, step)
 
     def take(self) -> tuple[int, list[Key]]:

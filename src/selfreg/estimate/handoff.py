@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
 from selfreg.data import Trajectory
+from selfreg.data.takeover import ASSUMED
 
 # Share of tasks from which on a difference between helped and unhelped episodes is worth a note.
 NOTABLE = 0.1
 
 
 def handoff_notes(episodes: Sequence[Trajectory]) -> list[str]:
-    """Notes on hand-offs never seen, and on helped episodes with other tasks or other beginnings.
+    """Notes on hand-offs assumed or never seen, and on helped episodes with other tasks or other beginnings.
 
     Examples
     --------
@@ -25,10 +27,11 @@ def handoff_notes(episodes: Sequence[Trajectory]) -> list[str]:
     Help never came after a step taken alone: that it can take over a run from the agent is an assumption.
     1 of 1 tasks with helped episodes were never run without help: what help seems worth may be what its tasks are.
     """
-    helped, alone = [t for t in episodes if t.helped], [t for t in episodes if not t.helped]
+    notes = _assumed(episodes)
+    helped = [t for t in episodes if t.helped and ASSUMED not in t.fields]
+    alone = [t for t in episodes if not t.helped]
     if not helped:
-        return []
-    notes = []
+        return notes
     kinds = [[step.intervention is not None for step in t.steps] for t in helped]
     if all(all(one) for one in kinds):
         notes.append(
@@ -40,6 +43,16 @@ def handoff_notes(episodes: Sequence[Trajectory]) -> list[str]:
             "Help never came after a step taken alone: that it can take over a run from the agent is an assumption."
         )
     return notes + (_differences(helped, alone) if alone else [])
+
+
+def _assumed(episodes: Sequence[Trajectory]) -> list[str]:
+    """A note for every helper whose lone runs were taken for help."""
+    runs = Counter(str(t.fields[ASSUMED]) for t in episodes if ASSUMED in t.fields)
+    return [
+        f"assume_takeover: what {name!r} does when it takes over was copied from {n} episodes that it did alone, from "
+        "the start; that it does as well in the middle of the agent's runs is assumed."
+        for name, n in sorted(runs.items())
+    ]
 
 
 def _differences(helped: Sequence[Trajectory], alone: Sequence[Trajectory]) -> list[str]:

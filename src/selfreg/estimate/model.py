@@ -159,7 +159,8 @@ def mdp_of(
 def _stochastic(counts: sp.csr_array) -> sp.csr_array:
     totals = np.asarray(counts.sum(axis=1)).ravel()
     scale = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0)
-    return sp.csr_array(sp.diags_array(scale) @ counts)
+    data = counts.data * np.repeat(scale, np.diff(counts.indptr))
+    return sp.csr_array((data, counts.indices, counts.indptr), shape=counts.shape)
 
 
 def last_score(episodes: Sequence[Trajectory], prm: Scorer) -> Any:

@@ -1,34 +1,32 @@
-"""How far to trust a plan: bands from resampled tasks or posterior models, and its optimism by cross-fitting."""
+"""How far to trust a plan: intervals for what it will attain, from logs that could as well have come."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 
 from selfreg import _validate
-from selfreg.data import NOHELP, Trajectory
+from selfreg.data import Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
-from selfreg.estimate.counts import Counts, Moves, record
-from selfreg.estimate.model import charges, last_score, mdp_of, mean_scores, row_counts
+from selfreg.estimate.resample import Draw, Method, draws
 from selfreg.estimate.score_bins import Scorer
-from selfreg.mdp import InterventionMDP
-from selfreg.policy import expected_usage, policy_value
-from selfreg.solve import Solution, solve
+from selfreg.estimate.study import Costs, Fitted, Study
+from selfreg.frontier import Frontier, frontier
+from selfreg.policy import success_and_usage
+from selfreg.policy_value import evaluate_policy
+from selfreg.solve import solve
 
 Floats = npt.NDArray[np.float64]
-Method = Literal["bootstrap", "dirichlet"]
-Costs = Mapping[str, int | tuple[int, ...]]
 
 SAMPLES = 200
 
 
 class Band(NamedTuple):
-    """A number of the plan, and an interval around it; float64 (B1 + 1, ...) each."""
+    """A number that the plan promises, and an interval for what it will attain; float64 (B1 + 1, ...) each."""
 
     estimate: Floats
     low: Floats
@@ -37,7 +35,7 @@ class Band(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Uncertainty:
-    """What the plan would have been had the logs come out differently.
+    """What the plan will attain, as far as the logs can tell.
 
     Attributes
     ----------
@@ -45,7 +43,10 @@ class Uncertainty:
     confidence : float
     samples, tasks : int
     success, usage : Band
-        Planned success, and planned help used (the first budget's units), from the start distribution.
+        Planned success, and planned help used (the first budget's units), from the start distribution, with intervals
+        for what the plan really attains. An interval may lie below what the plan promises: plans promise too much.
+    corrected : float64 (B1 + 1, ...)
+        Planned success less its mean optimism.
     asks : float64 (n-2, B1 + 1, ...)
         Share of the samples whose plan asks for help in an abstract state, in the order of the model's keys.
     """
@@ -56,101 +57,29 @@ class Uncertainty:
     tasks: int
     success: Band
     usage: Band
+    corrected: Floats
     asks: Floats
 
 
 @dataclass(frozen=True, eq=False)
-class CrossFit:
-    """In-sample optimism: plans made from half of the tasks, valued by a model of the other half.
+class FrontierBands:
+    """Success against expected usage as planned, and what the plans of the frontier will attain and spend.
 
     Attributes
     ----------
-    naive : float64 (B1 + 1, ...)
-        Planned success of the plan made from all tasks, by its own model.
-    naive_half, crossed : float64 (B1 + 1, ...)
-        Mean over the splits and both directions: planned success of a plan made from half of the tasks by its own
-        model, and by the model of the other half.
-    low, high : float64 (B1 + 1, ...)
-        5% and 95% quantiles of `crossed` over the splits: how much the split matters, not an interval for the truth.
-    splits : int
+    usage : float64 (k,)
+        Expected usage that is allowed, as asked for.
+    success, spent : Band
+        Success of the best mixture under that usage, and what it spends; float64 (k,) each.
+    confidence : float
+    samples : int
     """
 
-    naive: Floats
-    naive_half: Floats
-    crossed: Floats
-    low: Floats
-    high: Floats
-    splits: int
-
-    @property
-    def optimism(self) -> Floats:
-        """How much more a plan promises than the other half of the tasks lets it keep."""
-        return self.naive_half - self.crossed
-
-
-class Fitted(NamedTuple):
-    """A model with its start distribution, over the abstract states of all tasks."""
-
-    mdp: InterventionMDP
-    start: Floats
-
-    def at_start(self, value: Floats) -> Floats:
-        return np.asarray(np.tensordot(self.start, value, axes=1))
-
-
-class Study:
-    """Logs read once, to be modelled many times."""
-
-    def __init__(
-        self,
-        trajectories: Iterable[Trajectory],
-        abstraction: StateAbstraction,
-        kappa: float,
-        prm: Scorer | None,
-        costs: Costs | None,
-        borrow_help: bool,
-    ) -> None:
-        episodes = list(trajectories)
-        if kappa and prm is None:
-            raise ValueError(f"kappa={kappa:g} needs a PRM to lean on")
-        abstraction.fit(episodes)
-        self.moves: Moves = record(episodes, abstraction, None if prm is None else last_score(episodes, prm))
-        if len(self.moves.tasks) < 2:
-            names = ", ".join(map(repr, self.moves.tasks)) or "none"
-            raise ValueError(f"the episodes are of one task ({names}); what varies between tasks takes at least two")
-        self.abstraction, self.kappa, self.borrow_help = abstraction, kappa, borrow_help
-        self.prior = None if not kappa or prm is None else mean_scores(episodes, abstraction, self.moves.keys, prm)
-        self.costs = charges(episodes, dict.fromkeys(self.moves.actions), costs)
-        self.n_tasks = len(self.moves.tasks)
-
-    def rows(self, counts: Counts, borrow_help: bool | None = None) -> dict[str, sp.csr_array]:
-        lend = self.borrow_help if borrow_help is None else borrow_help
-        return row_counts(counts, self.abstraction, self.prior, self.kappa, lend)
-
-    def fit(self, times: Floats | None = None, borrow_help: bool | None = None) -> Fitted:
-        """Model of the tasks, each taken `times` (tasks,) times."""
-        counts = self.moves.counts(times)
-        return Fitted(mdp_of(self.rows(counts, borrow_help), counts.visits, self.costs), _start(counts))
-
-    def bootstrapped(self, samples: int, generator: np.random.Generator) -> Iterator[Fitted]:
-        """Models of tasks drawn with replacement; draws in which no step was taken alone are drawn again."""
-        for _ in range(samples):
-            while True:
-                drawn = generator.integers(self.n_tasks, size=self.n_tasks)
-                times = np.bincount(drawn, minlength=self.n_tasks).astype(np.float64)
-                alone = self.moves.action == self.moves.actions.index(NOHELP)
-                if times[self.moves.task[alone]].any():
-                    break
-            yield self.fit(times)
-
-    def posterior(self, samples: int, generator: np.random.Generator) -> Iterator[Fitted]:
-        """Models drawn row by row from Dirichlet distributions whose parameters are the counts."""
-        counts = self.moves.counts()
-        rows, start = self.rows(counts), _start_counts(counts)
-        for _ in range(samples):
-            drawn = {name: _gamma(matrix, generator) for name, matrix in rows.items()}
-            weight = generator.gamma(np.where(start > 0, start, 1.0)) * (start > 0)
-            yield Fitted(mdp_of(drawn, None, self.costs), weight / weight.sum())
+    usage: Floats
+    success: Band
+    spent: Band
+    confidence: float
+    samples: int
 
 
 def uncertainty(
@@ -167,7 +96,13 @@ def uncertainty(
     costs: Costs | None = None,
     borrow_help: bool = False,
 ) -> Uncertainty:
-    """Bands on planned success, usage and decisions, from many models that the logs could as well have given.
+    """Intervals for the success and usage that a plan will really attain, and how settled its decisions are.
+
+    Every sample is a model that may be the true one and a log drawn from it. A plan is made from that log as it was
+    made from the real one, and valued in the model that the log came from: what it promised too much is one draw of
+    the error of the real plan. The interval is the planned value less the quantiles of that error (a basic interval,
+    Davison and Hinkley 1997, section 5.2), so that the optimism of choosing by noisy rows is taken off. Rows
+    hardly seen lean on those of like states (`selfreg.estimate.prior`). The combination is ours.
 
     Parameters
     ----------
@@ -175,11 +110,8 @@ def uncertainty(
         As for `estimate_mdp`. The PRM's scores are taken as given.
     budget : int or tuple of int
     method : {"bootstrap", "dirichlet"}
-        "bootstrap" draws tasks with replacement, so that steps of one task stay together; the interval is the basic
-        one, estimate - (quantiles of sample - estimate): taking the best action by noisy rows makes every
-        sample optimistic as it made the estimate, and this reflects the bias away. "dirichlet" draws each row from the
-        Dirichlet distribution with its counts as parameters (a prior that adds nothing; pseudo-counts of the PRM add
-        what they say) and shows quantiles; it takes steps as independent.
+        "bootstrap" draws tasks, so that steps of one task stay together; "dirichlet" takes steps as
+        independent, row by row (for logs of a task run many times, where all chance is within the model).
     samples : int
         Models, each solved.
     confidence : float
@@ -203,123 +135,119 @@ def uncertainty(
     >>> bool(result.success.low[0] < 0.5 < result.success.high[0]), result.asks[0].tolist()
     (True, [0.0, 1.0])
     """
-    if method not in ("bootstrap", "dirichlet"):
-        raise ValueError(f'method is {method!r}; expected "bootstrap" or "dirichlet"')
-    samples = _validate.integer("samples", samples, 2)
-    confidence = _validate.confidence("confidence", confidence)
-    study = Study(trajectories, abstraction, kappa, prm, costs, borrow_help)
-    generator = np.random.default_rng(seed)
-    [(fitted, plan)] = _plans([study.fit()], budget)
-    estimate = _figures(fitted, plan)
-    drawn = study.bootstrapped if method == "bootstrap" else study.posterior
-    figures, asks = [], np.zeros(plan.policy[:-2].shape)
-    for one, solution in _plans(drawn(samples, generator), budget):
-        figures.append(_figures(one, solution))
-        asks += solution.policy[:-2] > 0
+    study, drawn = _drawn(trajectories, abstraction, method, samples, confidence, seed, kappa, prm, costs, borrow_help)
+    fitted = study.fit()
+    plan = solve(fitted.mdp, budget, n_threads=1)
+    estimate = _figures(fitted, plan.policy)
+    errors: list[tuple[Floats, Floats]] = []
+    asks = np.zeros(plan.policy[:-2].shape)
+    for true, estimated in drawn:
+        policy = solve(estimated.mdp, budget, n_threads=1).policy
+        promised, attained = _figures(estimated, policy), _figures(true, policy)
+        errors.append((promised[0] - attained[0], promised[1] - attained[1]))
+        asks += policy[:-2] > 0
     success, usage = (
-        _band(estimate[i], np.stack([f[i] for f in figures]), confidence, method, most)
+        _band(estimate[i], np.stack([error[i] for error in errors]), confidence, most)
         for i, most in enumerate((1.0, np.inf))
     )
-    return Uncertainty(method, confidence, samples, study.n_tasks, success, usage, asks / samples)
+    corrected = np.clip(estimate[0] - np.mean([error[0] for error in errors], axis=0), 0.0, 1.0)
+    return Uncertainty(method, confidence, samples, study.n_tasks, success, usage, corrected, asks / samples)
 
 
-def cross_fit(
+def frontier_bands(
     trajectories: Iterable[Trajectory],
     abstraction: StateAbstraction,
-    budget: int | tuple[int, ...],
+    usage: Sequence[float],
     *,
-    splits: int = 20,
+    method: Method = "bootstrap",
+    samples: int = SAMPLES,
+    confidence: float = 0.9,
     seed: int = 0,
     kappa: float = 0.0,
     prm: Scorer | None = None,
     costs: Costs | None = None,
     borrow_help: bool = False,
-) -> CrossFit:
-    """Make plans from half of the tasks and value them by a model of the other half.
+) -> FrontierBands:
+    """Intervals for what the mixtures of the frontier will attain, and spend, under expected usages.
 
-    Where a plan asks in a state in which the other half has no helped step, it gets the helped row of the nearest
-    coarser class of states in that half; where there is none it goes on alone. States that the plan does not know are
-    gone through alone.
+    As `uncertainty`, for `selfreg.frontier(...).at(usage)`.
 
     Parameters
     ----------
-    trajectories, abstraction, budget, kappa, prm, costs, borrow_help
-        As for `uncertainty`.
-    splits : int
-        Random splits, each used in both directions.
-    seed : int
+    trajectories, abstraction, method, samples, confidence, seed, kappa, prm, costs, borrow_help
+        As for `uncertainty`; one kind of budget.
+    usage : sequence of float
+        Expected units of help an episode, >= 0.
 
     Raises
     ------
-    ValueError
-        For less than two tasks, or states that no two tasks share (exact keys): then halves say nothing of each other.
+    ValueError, TypeError
+        As `uncertainty`, and for a usage that is no number >= 0.
 
     Examples
     --------
     >>> from selfreg.data import Step, Trajectory
-    >>> from selfreg.estimate import Features, cross_fit
-    >>> logs = [Trajectory(f"t{i}", str(i), float(i % 2), (Step("go"),)) for i in range(40)]
-    >>> cross_fit(logs, Features(["step"]), 0).naive.tolist()
-    [0.5]
+    >>> from selfreg.estimate import Features, frontier_bands
+    >>> alone = [Trajectory(f"t{i}", f"a{i}", float(i % 2), (Step("go"),)) for i in range(50)]
+    >>> helped = [Trajectory(f"t{i}", f"h{i}", 1.0, (Step("go", intervention="person"),)) for i in range(50)]
+    >>> bands = frontier_bands(alone + helped, Features(["step"]), [0.0, 0.5], samples=50)
+    >>> bands.success.estimate.tolist(), bands.spent.estimate.tolist()
+    ([0.5, 0.75], [0.0, 0.5])
     """
-    splits = _validate.integer("splits", splits, 1)
+    points = np.array([_validate.amount("usage", one) for one in usage])
+    study, drawn = _drawn(trajectories, abstraction, method, samples, confidence, seed, kappa, prm, costs, borrow_help)
+    fitted = study.fit()
+    front = frontier(fitted.mdp, fitted.start, n_threads=1)
+    estimate = _mixed(fitted, front, points)
+    errors = []
+    for true, estimated in drawn:
+        front = frontier(estimated.mdp, estimated.start, n_threads=1)
+        errors.append(_mixed(estimated, front, points) - _mixed(true, front, points))
+    table = np.stack(errors)
+    success, spent = (_band(estimate[i], table[:, i], confidence, most) for i, most in enumerate((1.0, np.inf)))
+    return FrontierBands(points, success, spent, confidence, samples)
+
+
+def _drawn(
+    trajectories: Iterable[Trajectory],
+    abstraction: StateAbstraction,
+    method: Method,
+    samples: int,
+    confidence: float,
+    seed: int,
+    kappa: float,
+    prm: Scorer | None,
+    costs: Costs | None,
+    borrow_help: bool,
+) -> tuple[Study, Iterable[Draw]]:
+    """The logs as a study, and samples of them; arguments checked."""
+    if method not in ("bootstrap", "dirichlet"):
+        raise ValueError(f'method is {method!r}; expected "bootstrap" or "dirichlet"')
+    samples = _validate.integer("samples", samples, 2)
+    _validate.confidence("confidence", confidence)
     study = Study(trajectories, abstraction, kappa, prm, costs, borrow_help)
-    visited = np.unique(np.stack([study.moves.task, study.moves.state]), axis=1)[1]
-    if np.bincount(visited).max() < 2:
-        raise ValueError("no two tasks share a state; plans cannot be carried from one half of the tasks to the other")
-    [(fitted, plan)] = _plans([study.fit()], budget)
-    generator = np.random.default_rng(seed)
-    own, crossed = [], []
-    for _ in range(splits):
-        half = np.zeros(study.n_tasks)
-        half[generator.permutation(study.n_tasks)[: study.n_tasks // 2]] = 1.0
-        pair = [(_crossed(study, times, 1.0 - times, budget)) for times in (half, 1.0 - half)]
-        own.append(np.mean([one[0] for one in pair], axis=0))
-        crossed.append(np.mean([one[1] for one in pair], axis=0))
-    low, high = np.quantile(crossed, [0.05, 0.95], axis=0)
-    return CrossFit(fitted.at_start(plan.value), np.mean(own, axis=0), np.mean(crossed, axis=0), low, high, splits)
+    return study, draws(study, method, samples, np.random.default_rng(seed))
 
 
-def _crossed(study: Study, mine: Floats, other: Floats, budget: int | tuple[int, ...]) -> tuple[Floats, Floats]:
-    """Planned success of the plan of some tasks, by their model and by that of the others."""
-    [(fitted, plan)] = _plans([study.fit(mine)], budget)
-    judge = study.fit(other, borrow_help=True)
-    policy = plan.policy.copy()
-    for a, name in enumerate(judge.mdp.actions):
-        policy[(policy == a) & ~judge.mdp.available(name).reshape(-1, *[1] * (policy.ndim - 1))] = 0
-    return fitted.at_start(plan.value), judge.at_start(policy_value(judge.mdp, policy))
+def _figures(model: Fitted, policy: npt.NDArray[np.int8]) -> tuple[Floats, Floats]:
+    """Success and usage of a policy from the start of a model."""
+    success, usage = success_and_usage(model.mdp, policy)
+    return model.at_start(success), model.at_start(usage[..., 0])
 
 
-def _plans(models: Iterable[Fitted], budget: int | tuple[int, ...]) -> Iterator[tuple[Fitted, Solution]]:
-    """Every model with its solution."""
-    for model in models:
-        yield model, solve(model.mdp, budget, n_threads=1)
+def _mixed(model: Fitted, front: Frontier, points: Floats) -> Floats:
+    """Success and usage in a model of the mixtures of a frontier, float64 (2, points)."""
+    result, known = np.zeros((2, len(points))), {}
+    for k, point in enumerate(points):
+        mixture = front.at(point)
+        for weight, penalty, policy in zip(mixture.weights, mixture.penalties, mixture.policies, strict=True):
+            if penalty not in known:
+                found = evaluate_policy(model.mdp, policy, model.start)
+                known[penalty] = np.array([found.success, found.usage[0]])
+            result[:, k] += weight * known[penalty]
+    return result
 
 
-def _figures(model: Fitted, plan: Solution) -> tuple[Floats, Floats]:
-    """Planned success and usage from the start."""
-    return model.at_start(plan.value), model.at_start(expected_usage(plan)[..., 0])
-
-
-def _band(estimate: Floats, drawn: Floats, confidence: float, method: str, most: float) -> Band:
-    low, high = np.quantile(drawn, [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0)
-    if method == "bootstrap":
-        low, high = 2 * estimate - high, 2 * estimate - low
-    return Band(estimate, np.clip(low, 0.0, most), np.clip(high, 0.0, most))
-
-
-def _start_counts(counts: Counts) -> Floats:
-    alone: Floats = counts.starts[0]
-    helped: Floats = counts.starts[1]
-    return alone if alone.any() else helped
-
-
-def _start(counts: Counts) -> Floats:
-    start = _start_counts(counts)
-    return np.asarray(start / start.sum())
-
-
-def _gamma(matrix: sp.csr_array, generator: np.random.Generator) -> sp.csr_array:
-    """Gamma variates with the entries as shapes: rows scaled to 1 are Dirichlet."""
-    drawn = np.maximum(generator.gamma(matrix.data), 1e-300)  # smaller ones cannot be scaled
-    return sp.csr_array((drawn, matrix.indices, matrix.indptr), shape=matrix.shape)
+def _band(estimate: Floats, error: Floats, confidence: float, most: float) -> Band:
+    low, high = np.quantile(error, [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0)
+    return Band(estimate, np.clip(estimate - high, 0.0, most), np.clip(estimate - low, 0.0, most))

@@ -10,22 +10,30 @@ from selfreg.evaluate.logged import Overlap
 from selfreg.evaluate.monitor import Forecast, Monitoring, Watch, monitor
 from selfreg.evaluate.ope import Estimate, OffPolicy, OverlapError, ope
 from selfreg.evaluate.policies import Always, FollowHelper, NearestState, Never, Plan, Threshold
+from selfreg.evaluate.propensity import fitted_propensity
+from selfreg.evaluate.unseen import Backoff, Decided, Extrapolating, Like, NearestScore, NearestText, unseen_share
 
 __all__ = [
     "Always",
+    "Backoff",
     "Comparison",
     "Contest",
     "Contestant",
+    "Decided",
     "Difference",
     "Estimate",
     "EveryN",
+    "Extrapolating",
     "FollowHelper",
     "Forecast",
     "ForecastOutcome",
     "Interval",
     "LastK",
+    "Like",
     "Monitoring",
+    "NearestScore",
     "NearestState",
+    "NearestText",
     "Never",
     "OffPolicy",
     "Outcome",
@@ -37,6 +45,7 @@ __all__ = [
     "Tuned",
     "Watch",
     "compare",
+    "fitted_propensity",
     "forecasts",
     "monitor",
     "ope",
@@ -46,6 +55,7 @@ __all__ = [
     "score_quantiles",
     "tune_threshold",
     "tune_thresholds",
+    "unseen_share",
     "usual_length",
     "write_rows",
 ]

@@ -14,7 +14,7 @@ from selfreg._core.chains import solve_transient
 from selfreg.data import NOHELP, Trajectory
 from selfreg.envs import HelpPolicy, RandomHelp
 from selfreg.estimate import Key, StateAbstraction
-from selfreg.estimate.uncertainty import Fitted, Study
+from selfreg.estimate.study import Fitted, Study
 from selfreg.evaluate.policies import Plan
 
 Floats = npt.NDArray[np.float64]
@@ -253,22 +253,26 @@ class Logged:
         sums = sp.csr_array(sp.coo_array((np.ones(len(number)), (self.task, number)), shape=shape))
         return Table(sums @ spent, sums @ held)
 
-    def doubly_robust(self, weight: Floats, generator: np.random.Generator) -> Floats:
-        """Per episode: value of the model at the start, and its weighted errors along the log."""
+    def doubly_robust(self, weight: Floats, generator: np.random.Generator) -> tuple[Floats, Floats]:
+        """Per episode, success and usage: value of the model at the start, and its weighted errors along the log."""
         fold = generator.permutation(self.study.n_tasks) % min(FOLDS, self.study.n_tasks)
-        result = np.zeros(len(self.episodes))
+        result = np.zeros((2, len(self.episodes)))
         step_fold = fold[self.task][self.steps.episode]
         for k in range(fold.max() + 1):
             rows = np.flatnonzero(step_fold == k)
-            q = self._q(self.study.fit((fold != k).astype(np.float64)))[self.steps.state[rows], self.steps.left[rows]]
-            value = (self.steps.target[rows] * q).sum(axis=1)
-            taken = np.take_along_axis(q, self.steps.action[rows][:, None], axis=1)[:, 0]
-            ends = np.isin(rows, self.final)
-            after = np.where(ends, self.outcome[self.steps.episode[rows]], np.append(value[1:], 0.0))
-            np.add.at(result, self.steps.episode[rows], weight[rows] * (after - taken))
+            ends, episode = np.isin(rows, self.final), self.steps.episode[rows]
+            earned = np.where(ends, self.outcome[episode], 0.0), self.steps.charge[rows]
             begins = self.steps.time[rows] == 0
-            result[self.steps.episode[rows[begins]]] += value[begins]
-        return result
+            for i, table in enumerate(self._q(self.study.fit((fold != k).astype(np.float64)))):
+                q = table[self.steps.state[rows], self.steps.left[rows]]
+                # What the policy never does counts nothing, were it infinite.
+                value = np.where(self.steps.target[rows] > 0, self.steps.target[rows] * q, 0.0).sum(axis=1)
+                taken = np.take_along_axis(q, self.steps.action[rows][:, None], axis=1)[:, 0]
+                after = earned[i] + np.where(ends, 0.0, np.append(value[1:], 0.0))
+                error = np.where(weight[rows] > 0, weight[rows] * (after - taken), 0.0)
+                np.add.at(result[i], episode, error)
+                result[i, episode[begins]] += value[begins]
+        return result[0], result[1]
 
     def model_based(self, times: Floats) -> Floats:
         """Success and usage by a model of all tasks, then by models of resampled ones (1 + resamples, 2)."""
@@ -320,14 +324,15 @@ class Logged:
             result[stuck, point, 1] = np.inf  # asks for ever
         return result[..., 0], result[..., 1]
 
-    def _q(self, fitted: Fitted) -> Floats:
-        """Success of an action and the policy afterwards, (n - 2, lattice, actions); 0 where there is no row."""
-        success, _ = self._values(fitted)
-        result = np.zeros(self.table.shape)
-        for a, (name, move) in enumerate(zip(self.actions, self._moves(), strict=True)):
-            expected = fitted.mdp.transitions[name][:-2] @ success
-            result[:, move:, a] = expected[:, : len(self.lattice) - move]
-        return result
+    def _q(self, fitted: Fitted) -> tuple[Floats, Floats]:
+        """Success and usage of an action and the policy afterwards, (n - 2, lattice, actions); 0 without a row."""
+        result = np.zeros((2, *self.table.shape))
+        for i, values in enumerate(self._values(fitted)):
+            for a, (name, move) in enumerate(zip(self.actions, self._moves(), strict=True)):
+                expected = fitted.mdp.transitions[name][:-2] @ values
+                result[i, :, move:, a] = expected[:, : len(self.lattice) - move]
+                result[1, :, move:, a] += self.cost[name] if i and a else 0.0
+        return result[0], result[1]
 
 
 def _leaving(rows: sp.csr_array) -> npt.NDArray[np.bool_]:

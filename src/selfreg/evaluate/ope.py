@@ -14,7 +14,8 @@ from selfreg._bootstrap import Interval
 from selfreg.data import Trajectory
 from selfreg.envs import HelpPolicy
 from selfreg.estimate import StateAbstraction
-from selfreg.estimate.uncertainty import Study
+from selfreg.estimate.abstraction import BRANCH
+from selfreg.estimate.study import Study
 from selfreg.evaluate.logged import Logged, Overlap, Propensity, Table
 from selfreg.evaluate.policies import Plan
 
@@ -34,7 +35,7 @@ class OverlapError(ValueError):
 
 
 class Estimate(NamedTuple):
-    """Success and help used by one estimator; usage is None where it has none."""
+    """Success and help used by one estimator; usage is None where a model lets the policy ask for ever."""
 
     success: Interval
     usage: Interval | None
@@ -113,8 +114,9 @@ def ope(
     propensity : str or callable, optional
         How likely the logged action was: the name of an episode field that holds the chance of help in each of its
         steps, shared equally by the help types ("rate" where `selfreg.envs.collect` made the log; several rates are
-        taken as one mixture); or a function of a trajectory and a step number. Without it, frequencies of the actions
-        by abstract state, and by whether none, some or all of the earlier steps were helped, are taken.
+        taken as one mixture); or a function of a trajectory and a step number, such as `fitted_propensity` makes of
+        the log by a calibrated classifier. Without it, frequencies of the actions by abstract state, and by whether
+        none, some or all of the earlier steps were helped, are taken.
     abstraction : StateAbstraction, optional
         States of the model and of estimated propensities; that of the plan by default.
     costs : mapping, optional
@@ -159,6 +161,8 @@ def ope(
         raise ValueError("give an abstraction: the policy has none, and a model needs states")
     episodes = list(trajectories)
     for trajectory in episodes:
+        if BRANCH in trajectory.fields:
+            raise ValueError(f"episode {trajectory.episode!r} branches from another; what led there was not by chance")
         if trajectory.outcome is None:
             raise ValueError(f"episode {trajectory.episode!r} has no outcome; what it was worth cannot be weighed")
     study = Study(episodes, states, 0.0, None, costs, borrow_help=True)
@@ -173,6 +177,8 @@ def ope(
     times = generator.multinomial(study.n_tasks, np.full(study.n_tasks, 1 / study.n_tasks), size=RESAMPLES).astype(
         float
     )
+    with np.errstate(invalid="ignore"):  # a model in which the policy may ask for ever has no finite usage
+        success, spent = problem.doubly_robust(weight, generator)
     estimates = {
         "importance sampling": Estimate(
             _interval(problem.mean(problem.outcome * problem.last(weight)), times, confidence),
@@ -183,7 +189,8 @@ def ope(
             _interval(problem.ratio_by_time(weight), times, confidence),
         ),
         "doubly robust": Estimate(
-            _interval(problem.mean(problem.doubly_robust(weight, generator)), times, confidence), None
+            _interval(problem.mean(success), times, confidence),
+            _interval(problem.mean(spent), times, confidence) if np.isfinite(spent).all() else None,
         ),
         "model-based": _modelled(problem.model_based(times[:refits]), confidence),
     }

@@ -1,0 +1,288 @@
+"""What to sample next: rollouts from chosen states that would most narrow what is known of the start value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from selfreg import _validate
+from selfreg._core.chains import transient_system
+from selfreg._core.structure import strides
+from selfreg.data import Trajectory
+from selfreg.estimate.abstraction import BRANCH, Key, StateAbstraction
+from selfreg.estimate.model import mdp_of
+from selfreg.estimate.prior import prior_counts
+from selfreg.estimate.resample import draws
+from selfreg.estimate.study import Costs, Fitted, Study
+from selfreg.policy import success_and_usage
+from selfreg.policy_value import expected_visits
+from selfreg.solve import solve
+
+Floats = npt.NDArray[np.float64]
+Aim = Literal["value", "decision"]
+
+# Rollouts are given out in so many parts, each to where it is worth most after those before.
+PARTS = 60
+# Mass of a rollout that goes on after each step: rollouts end, models estimated from few episodes may not.
+GOES_ON = 1.0 - 1e-3
+
+
+class Sample(NamedTuple):
+    """Rollouts to run from one state.
+
+    Attributes
+    ----------
+    key : Key
+        Of the abstract state.
+    action : str
+        To be taken first.
+    rollouts : int
+    gain : float
+        Share of the start value's variance that these rollouts are expected to take away.
+    moments : tuple of (Trajectory, int)
+        Logged moments (episode and step) that were in the state, of different tasks where there are some.
+    """
+
+    key: Key
+    action: str
+    rollouts: int
+    gain: float
+    moments: tuple[tuple[Trajectory, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Advice:
+    """A ranked plan of rollouts; `selfreg.envs.advised_rollouts` runs it.
+
+    Attributes
+    ----------
+    samples : tuple of Sample
+        Largest gain first.
+    aim : {"value", "decision"}
+    before, after : float
+        Standard deviation of the start value (of the difference to other plans), by the rows' posterior: now, and
+        expected after the rollouts.
+    """
+
+    samples: tuple[Sample, ...]
+    aim: str
+    before: float
+    after: float
+
+    def lines(self, most: int = 10) -> list[str]:
+        """The plan in plain words."""
+        total = sum(one.rollouts for one in self.samples)
+        what = "start value" if self.aim == "value" else "difference to other plans"
+        head = f"{total} rollouts: standard deviation of the {what} {self.before:.4f}, expected {self.after:.4f}"
+        rows = [
+            f"{one.rollouts} from {' '.join(map(str, one.key))}, first {one.action}: {100 * one.gain:.1f}% of the "
+            "variance"
+            for one in self.samples[:most]
+        ]
+        return [head, *rows]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The plan as JSON values; moments by the names of their episodes."""
+        return [
+            {
+                **one._asdict(),
+                "key": list(one.key),
+                "moments": [{"episode": trajectory.episode, "step": step} for trajectory, step in one.moments],
+            }
+            for one in self.samples
+        ]
+
+
+def advise(
+    trajectories: Iterable[Trajectory],
+    abstraction: StateAbstraction,
+    budget: int | tuple[int, ...],
+    *,
+    rollouts: int,
+    aim: Aim = "value",
+    rate: float = 0.5,
+    samples: int = 30,
+    seed: int = 0,
+    costs: Costs | None = None,
+) -> Advice:
+    """Where rollouts would most narrow the start value's interval, or best tell plans apart.
+
+    A row P of a state and an action that n visits speak for has posterior covariance (diag(p) - p p') / (n + 1)
+    (Dirichlet). To first order (Mannor, Simester, Sun and Tsitsiklis 2007) the start value's variance is the sum over
+    rows of c / (n + 1), where c = sum_j p_j u_j^2 - (sum_j p_j u_j)^2 and u_j = sum_b d(b) V(j, b - cost): the value
+    after the row, weighted by how often the optimal plan takes it with b left. c is the mean over models drawn
+    from the posterior, each with its own optimal plan, so that actions count that may turn out to be optimal. For
+    aim="decision" u is that of a drawn model's optimal plan less that of the plan of all logs: the variance of how much
+    better another plan may be (as top-two sampling, Russo 2016, pits the leader against a drawn rival).
+    A rollout adds the visits that it is expected to pay to rows on its way. Rollouts are given out greedily (the steps
+    of Frank and Wolfe 1956 for a convex function). What the start distribution leaves open no rollout narrows.
+
+    Parameters
+    ----------
+    trajectories, abstraction, costs
+        As for `estimate_mdp`, of two tasks or more.
+    budget : int or tuple of int
+        Whose start value is to be narrowed.
+    rollouts : int
+        To be given out.
+    aim : {"value", "decision"}
+        Whether to narrow what is known of the start value, or of the difference to plans that may be better.
+    rate : float
+        Chance of help in a rollout after its first step.
+    samples : int
+        Models drawn.
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        For numbers out of range, and as `uncertainty`.
+
+    Examples
+    --------
+    Help was tried twice only: that is what to sample.
+
+    >>> from selfreg.data import Step, Trajectory
+    >>> from selfreg.estimate import Features, advise
+    >>> logs = [Trajectory(f"t{i}", f"a{i}", float(i % 2), (Step("go"),)) for i in range(50)]
+    >>> logs += [Trajectory(f"t{i}", f"h{i}", float(i), (Step("go", intervention="person"),)) for i in range(2)]
+    >>> advice = advise(logs, Features(["step"]), 1, rollouts=20)
+    >>> advice.samples[0].action, advice.samples[0].rollouts, advice.after < 0.6 * advice.before
+    ('person', 20, True)
+    """
+    if aim not in ("value", "decision"):
+        raise ValueError(f'aim is {aim!r}; expected "value" or "decision"')
+    rollouts = _validate.integer("rollouts", rollouts, 1)
+    rate, samples = _validate.probability("rate", rate), _validate.integer("samples", samples, 1)
+    episodes = list(trajectories)
+    study = Study(episodes, abstraction, 0.0, None, costs, borrow_help=False)
+    drawn = [draw.true for draw in draws(study, "dirichlet", samples, np.random.default_rng(seed))]
+    problem = _Problem(study, drawn, budget, rate, aim)
+    moments = _moments(episodes, abstraction, rollouts)
+    places = np.array([key in moments for key in study.moves.keys])
+    given, gains = problem.give_out(rollouts, np.flatnonzero(places))
+    total = problem.variance(np.zeros_like(problem.spread))
+    found = [
+        Sample(study.moves.keys[s], study.moves.actions[a], n, gains[a, s] / total if total else 0.0, moments[key])
+        for (a, s), n in given.items()
+        for key in [study.moves.keys[s]]
+    ]
+    found.sort(key=lambda one: -one.gain)
+    return Advice(tuple(found), aim, float(np.sqrt(total)), float(np.sqrt(max(total - gains.sum(), 0.0))))
+
+
+class _Problem:
+    """Rows with their spread and visits, and how rollouts go on; arrays are (actions, n - 2)."""
+
+    def __init__(
+        self, study: Study, drawn: Sequence[Fitted], budget: int | tuple[int, ...], rate: float, aim: Aim
+    ) -> None:
+        counts = study.moves.counts()
+        prior = prior_counts(counts, study.abstraction)
+        rows = {name: sp.csr_array(matrix + prior[name]) for name, matrix in counts.transitions.items()}
+        self.visits = np.stack([matrix.sum(axis=1)[:-2] for matrix in rows.values()])
+        rival = None if aim == "value" else solve(study.fit().mdp, budget, n_threads=1).policy
+        self.spread = np.mean([_spread(one, budget, rival) for one in drawn], axis=0)
+        self.rows = [matrix[:-2, :-2] for matrix in mdp_of(rows, None, study.costs).transitions.values()]
+        self.chance = np.zeros_like(self.spread)
+        tried = self.visits[1:] > 0
+        kinds = np.maximum(tried.sum(axis=0), 1)
+        self.chance[1:] = np.where(tried, rate / kinds, 0.0)
+        self.chance[0] = 1.0 - self.chance[1:].sum(axis=0)
+        onward = sum(
+            (sp.diags_array(c) @ p for c, p in zip(self.chance, self.rows, strict=True)), start=0.0 * self.rows[0]
+        )
+        self.system, self.order = transient_system(sp.csr_array(GOES_ON * onward))
+
+    def variance(self, more: Floats) -> float:
+        """Of the start value after `more` visits."""
+        return float((self.spread / (self.visits + 1.0 + more)).sum())
+
+    def _solve(self, right: Floats, trans: str = "N") -> Floats:
+        result = np.empty_like(right)
+        result[self.order] = self.system.solve(right[self.order], trans=trans)
+        return result
+
+    def worth(self, more: Floats) -> Floats:
+        """What one rollout would take from the variance, by the action and state that it begins with."""
+        here = self.spread / (self.visits + 1.0 + more) ** 2
+        after = self._solve((self.chance * here).sum(axis=0))
+        return np.stack([w + GOES_ON * (p @ after) for w, p in zip(here, self.rows, strict=True)])
+
+    def path(self, action: int, state: int) -> Floats:
+        """Visits that a rollout is expected to pay."""
+        first = self.rows[action][[state]].toarray()[0]
+        result = self.chance * self._solve(GOES_ON * first, "T")
+        result[action, state] += 1.0
+        return np.asarray(result)
+
+    def give_out(self, rollouts: int, places: npt.NDArray[np.intp]) -> tuple[dict[tuple[int, int], int], Floats]:
+        """Rollouts by action and state, and what each takes from the variance."""
+        more, gains = np.zeros_like(self.spread), np.zeros_like(self.spread)
+        given: dict[tuple[int, int], int] = {}
+        allowed = np.full(self.spread.shape, -np.inf)
+        allowed[:, places] = 0.0
+        allowed[self.visits == 0] = -np.inf
+        for part in np.diff(np.linspace(0, rollouts, min(PARTS, rollouts) + 1).round()).astype(int).tolist():
+            a, s = map(int, np.unravel_index(int(np.argmax(self.worth(more) + allowed)), more.shape))
+            then = more + part * self.path(a, s)
+            gains[a, s] += self.variance(more) - self.variance(then)
+            given[a, s] = given.get((a, s), 0) + part
+            more = then
+        return given, gains
+
+
+def _spread(model: Fitted, budget: int | tuple[int, ...], rival: npt.NDArray[np.int8] | None) -> Floats:
+    """c of every row in one model, float64 (actions, n - 2): of its optimal plan, or of what that has over a rival."""
+    mdp, plan = model.mdp, solve(model.mdp, budget, n_threads=1)
+    after = _afterwards(model, budget, plan.policy, plan.value)
+    if rival is not None:
+        other = _afterwards(model, budget, rival, success_and_usage(mdp, rival)[0])
+        after = [one - two for one, two in zip(after, other, strict=True)]
+    result = np.zeros((len(mdp.actions), mdp.n_states))
+    for a, name in enumerate(mdp.actions):
+        matrix = mdp.transitions[name]
+        row = np.repeat(np.arange(mdp.n_states), np.diff(matrix.indptr))
+        mean, square = (np.bincount(row, matrix.data * after[a] ** k, mdp.n_states) for k in (1, 2))
+        result[a] = np.maximum(square - mean**2, 0.0)
+    return result[:, :-2]
+
+
+def _afterwards(
+    model: Fitted, budget: int | tuple[int, ...], policy: npt.NDArray[np.int8], value: Floats
+) -> list[Floats]:
+    """u of a plan with this value, of every entry of each action's matrix."""
+    mdp, shape = model.mdp, value.shape[1:]
+    flat = value.reshape(mdp.n_states, -1)
+    taken = expected_visits(mdp, policy, model.start, budget=budget).reshape(len(mdp.actions), mdp.n_states, -1)
+    result = []
+    for a, (name, move) in enumerate(zip(mdp.actions, mdp.cost_table @ strides(shape), strict=True)):
+        matrix = mdp.transitions[name]
+        row = np.repeat(np.arange(mdp.n_states), np.diff(matrix.indptr))
+        left = flat[matrix.indices, : flat.shape[1] - move]
+        result.append((taken[a][row, move:] * left).sum(axis=1))
+    return result
+
+
+def _moments(
+    episodes: Sequence[Trajectory], abstraction: StateAbstraction, most: int
+) -> dict[Key, tuple[tuple[Trajectory, int], ...]]:
+    """Up to `most` moments of every state, one of each task first; episodes that branch cannot be replayed."""
+    found: dict[Key, dict[str, list[tuple[Trajectory, int]]]] = {}
+    for trajectory in episodes:
+        if BRANCH in trajectory.fields:
+            continue
+        for step in range(len(trajectory.steps)):
+            by_task = found.setdefault(abstraction.encode(trajectory, step), {})
+            by_task.setdefault(trajectory.task, []).append((trajectory, step))
+    result = {}
+    for key, by_task in found.items():
+        rounds = max(map(len, by_task.values()))
+        ordered = [group[i] for i in range(rounds) for group in by_task.values() if i < len(group)]
+        result[key] = tuple(ordered[:most])
+    return result

@@ -1,0 +1,119 @@
+"""Robust plans that are only as cautious as the logs ask for: the radius of the sets, calibrated by resampled logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from selfreg import _validate
+from selfreg.data import Trajectory
+from selfreg.estimate.abstraction import StateAbstraction
+from selfreg.estimate.resample import Draw, Method, draws
+from selfreg.estimate.study import Costs, Fitted, Study
+from selfreg.mdp import InterventionMDP
+from selfreg.policy import success_and_usage
+from selfreg.robust import L1
+from selfreg.solve import solve
+
+# Radius of a row in units of 1 / sqrt(visits) that are tried.
+SCALES = (0.0, 0.1, 0.2, 0.3, 0.45, 0.65, 0.9, 1.2, 1.6, 2.2, 3.0)
+
+
+class CalibratedL1(NamedTuple):
+    """Sets for `solve(..., robust=...)`, and how they were chosen.
+
+    Attributes
+    ----------
+    sets : L1
+        For the model estimated from the same logs.
+    scale : float
+        Radius of a row in units of 1 / sqrt(visits).
+    share : float
+        Share of the samples in which the robust plan attained at least what it promised.
+    """
+
+    sets: L1
+    scale: float
+    share: float
+
+
+def calibrated_l1(
+    trajectories: Iterable[Trajectory],
+    abstraction: StateAbstraction,
+    budget: int | tuple[int, ...],
+    *,
+    confidence: float = 0.9,
+    method: Method = "bootstrap",
+    samples: int = 100,
+    seed: int = 0,
+    costs: Costs | None = None,
+    borrow_help: bool = False,
+) -> CalibratedL1:
+    """The smallest L1 sets under which the robust start value is a lower bound with the confidence asked for.
+
+    `L1(confidence=...)` lets every row be as bad as it may be, all at once: a bound that holds, but far below. Here
+    the radius is scale / sqrt(visits), and the scale the smallest of a grid for which the robust plan of a resampled
+    log attains, in the model that the log came from (as in `uncertainty`), at least its robust value at the largest
+    budget, in a share of `confidence` of the samples. The bound is of the start value only; no row is promised
+    anything.
+
+    Parameters
+    ----------
+    trajectories, abstraction, budget, method, seed, costs, borrow_help
+        As for `uncertainty`.
+    confidence : float
+        In (0, 1).
+    samples : int
+        At least 2.
+
+    Raises
+    ------
+    ValueError
+        As `uncertainty`.
+
+    Examples
+    --------
+    >>> import selfreg
+    >>> from selfreg.data import Step, Trajectory
+    >>> from selfreg.estimate import Features, calibrated_l1, estimate_mdp
+    >>> logs = [Trajectory(f"t{i}", f"a{i}", float(i % 2), (Step("go"),)) for i in range(50)]
+    >>> sets = calibrated_l1(logs, Features(["step"]), 0, samples=40).sets
+    >>> model = estimate_mdp(logs, Features(["step"]))
+    >>> bool(0.3 < model.success(selfreg.solve(model.mdp, 0, robust=sets))[0] < 0.5)
+    True
+    """
+    confidence = _validate.confidence("confidence", confidence)
+    samples = _validate.integer("samples", samples, 2)
+    if method not in ("bootstrap", "dirichlet"):
+        raise ValueError(f'method is {method!r}; expected "bootstrap" or "dirichlet"')
+    study = Study(trajectories, abstraction, 0.0, None, costs, borrow_help)
+    drawn = list(draws(study, method, samples, np.random.default_rng(seed)))
+    kept = np.array([True])
+    for scale in SCALES:
+        kept = np.array([_holds(draw, budget, scale) for draw in drawn])
+        if kept.mean() >= confidence:
+            break
+    return CalibratedL1(sets_of(study.fit().mdp, scale), scale, float(kept.mean()))
+
+
+def sets_of(mdp: InterventionMDP, scale: float) -> L1:
+    """L1 sets of radius scale / sqrt(visits), at most 2; of 2 where a row was never seen, unless the scale is 0."""
+    assert mdp.visits is not None
+    radius: dict[str, npt.NDArray[np.float64]] = {
+        name: np.minimum(scale / np.sqrt(np.maximum(visits, 1e-12)), 2.0) for name, visits in mdp.visits.items()
+    }
+    return L1(radius=radius)
+
+
+def _holds(draw: Draw, budget: int | tuple[int, ...], scale: float) -> bool:
+    """Whether the robust plan of the drawn log attains what it promises at the largest budget."""
+    robust = solve(draw.estimated.mdp, budget, robust=sets_of(draw.estimated.mdp, scale))
+    attained = success_and_usage(draw.true.mdp, robust.policy)[0]
+    return _last(draw.true, attained) >= _last(draw.estimated, robust.value) - 1e-12
+
+
+def _last(model: Fitted, value: npt.NDArray[np.float64]) -> float:
+    return float(model.at_start(value).ravel()[-1])
