@@ -48,7 +48,7 @@ cdef enum:
     WORTH_THREADS = 1 << 16
     PIECE = 1 << 19
     HEAD = 4                              # points that some help is too dear for and that may be done one by one
-    PAUSE = 8                             # levels on one thread after the first on which several were slower
+    PAUSE = 8                             # levels on one thread after the second on which several were slower
 
 
 def backup_levels(
@@ -79,7 +79,7 @@ def backup_levels(
     m.slot = &slot[0] if slot.shape[0] else NULL
     job.members, job.terminal, job.terminal_value = &members[0], &terminal[0], &terminal_value[0]
     job.policy = &policy[0, 0] if policy.shape[0] else NULL
-    job.n_threads, job.alone, job.pause, job.next_pause = n_threads, 0.0, 0, PAUSE
+    job.n_threads, job.alone, job.pause, job.next_pause = n_threads, 0.0, 0, 1
     try:
         point_at(&m, indptr, indices, data)
         piece = max(1, PIECE // m.n_lattice)
@@ -148,16 +148,17 @@ cdef struct Job:
     const double* terminal_value
     int8_t* policy
     int n_threads
-    double alone                          # least seconds a state on one thread so far, 0 at first
+    double alone                          # seconds a state of the last level on one thread, 0 at first
     int pause                             # levels to come on one thread
-    int next_pause                        # doubled every time
+    int next_pause
 
 
 cdef void backup_piece(const Model* m, Job* job, int64_t start, int64_t stop, value_t* value) noexcept nogil:
     """Solve members[start:stop], all of one level.
 
     Threads wait for each other at the end of a level, and where other programs use the cores that takes many times as
-    long as the work: then one thread goes on for a while.
+    long as the work: then one thread goes on for a while. The first time that is for one level, since levels differ in
+    how many successors their states have and the level on one thread may have been a light one.
     """
     cdef double begin
     if job.n_threads == 1 or (stop - start) * m.n_lattice < WORTH_THREADS:
@@ -166,13 +167,12 @@ cdef void backup_piece(const Model* m, Job* job, int64_t start, int64_t stop, va
         job.pause = max(0, job.pause - 1)
         begin = seconds()
         solve_states(m, job, start, stop, value, 1)
-        begin = (seconds() - begin) / (stop - start)
-        job.alone = begin if job.alone == 0.0 else min(job.alone, begin)
+        job.alone = (seconds() - begin) / (stop - start)
     else:
         begin = seconds()
         solve_states(m, job, start, stop, value, job.n_threads)
         if seconds() - begin > 1.5 * job.alone * (stop - start):
-            job.pause, job.next_pause = job.next_pause, 2 * job.next_pause
+            job.pause, job.next_pause = job.next_pause, max(PAUSE, 2 * job.next_pause)
 
 
 cdef inline double seconds() noexcept nogil:
