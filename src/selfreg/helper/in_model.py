@@ -1,0 +1,165 @@
+"""What a helper does in the estimated model behind its labels: a policy there, its success and what it spends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from selfreg.data import NOHELP
+from selfreg.helper.labels import Labels
+from selfreg.helper.models import lattice
+from selfreg.helper.runtime import Helper
+from selfreg.mdp import InterventionMDP
+from selfreg.policy import expected_usage, policy_value
+
+Floats = NDArray[np.float64]
+
+TEXTS_A_STATE = 3
+
+
+class HelperInModel(NamedTuple):
+    """The states that can be reached from parts of the tasks, with what the helper thinks there."""
+
+    labels: Labels
+    mdp: InterventionMDP
+    start: Floats
+    reached: NDArray[np.int64]
+    probability: Floats  # (reached, points of the helper, actions)
+    inside: NDArray[np.int64]  # point of the helper for each point of the labels
+
+    @classmethod
+    def of(cls, helper: Helper, labels: Labels, *parts: str) -> HelperInModel:
+        """What the helper thinks in states that can be reached from the first ones of some parts of its split.
+
+        Raises
+        ------
+        ValueError
+            The labels hold no task of these parts, or are of other actions, costs or budgets.
+        """
+        _check(helper, labels)
+        wanted = [task for part in parts for task in helper.split.get(part, [])]
+        start = first_states(labels, wanted)
+        if start is None:
+            raise ValueError(f"the labels hold no {' or '.join(parts)} task of the helper")
+        n = labels.model.mdp.n_states
+        reached = _reached(labels.model.mdp.transitions, np.flatnonzero(start))
+        tasks = np.isin(labels.tasks, wanted)
+        texts, states = _texts(labels, helper.history, np.argsort(~tasks, kind="stable"), reached)
+        points = lattice(helper.limits)
+        every = helper.request_probabilities(np.repeat(texts, len(points)).tolist(), np.tile(points, (len(texts), 1)))
+        total = np.zeros((n, len(points), len(helper.actions)))
+        np.add.at(total, states, every.reshape(len(texts), len(points), -1))
+        count = np.bincount(states, minlength=n)
+        live = reached[count[reached] > 0]
+        inside = np.ravel_multi_index(
+            tuple(np.minimum(labels.budgets, helper.limits).T), tuple(top + 1 for top in helper.limits)
+        )
+        return cls(
+            labels,
+            _with_all_help(labels.model.mdp),
+            start,
+            live,
+            total[live] / count[live, None, None],
+            np.asarray(inside),
+        )
+
+    def candidates(self, point: int) -> Floats:
+        """Thresholds that tell any two states apart, float64 (at most states + 1,), rising."""
+        request = np.unique(self.probability[:, point, 1:].sum(axis=1))
+        return np.concatenate([[0.0], (request[1:] + request[:-1]) / 2, [1.0]])
+
+    def policy(self, thresholds: Floats | None) -> NDArray[np.int8]:
+        """Actions, int8 (n_states, points of the labels): nohelp where nothing is known."""
+        policy = np.zeros((self.labels.model.mdp.n_states, len(self.labels.budgets)), dtype=np.int8)
+        help_types = self.probability[..., 1:]
+        if thresholds is None:
+            chosen = self.probability.argmax(axis=2)
+        else:
+            asks = (help_types.sum(axis=2) > thresholds) & (help_types > 0).any(axis=2)
+            chosen = np.where(asks, help_types.argmax(axis=2) + 1, 0)
+        policy[self.reached] = chosen[:, self.inside]
+        return policy
+
+    def usage(self, policy: NDArray[np.int8]) -> Floats:
+        """Expected usage from the start, (points of the labels, budgets)."""
+        solution = self.labels.solution
+        played = replace(solution, mdp=self.mdp, policy=policy.reshape(solution.policy.shape))
+        used = expected_usage(played)
+        return np.asarray(self.start @ used.reshape(len(self.start), -1)).reshape(len(self.labels.budgets), -1)
+
+    def value(self, policy: NDArray[np.int8]) -> Floats:
+        """P(success) from every state, (n_states, points of the labels)."""
+        value = policy_value(self.mdp, policy.reshape(self.labels.solution.policy.shape))
+        return value.reshape(policy.shape)
+
+    def point(self, budget: NDArray[np.int64]) -> int:
+        """Place of a budget in the lattice of the labels."""
+        return int(np.flatnonzero((self.labels.budgets == budget).all(axis=1))[0])
+
+
+def first_states(labels: Labels, tasks: Sequence[str]) -> Floats | None:
+    """Share of the episodes of some tasks that begin in each state, (n_states,); None where there are no episodes.
+
+    Episodes without help count alone where there are any, as for the start of the model itself.
+    """
+    first = np.isin(labels.tasks, tasks) & (labels.step == 0)
+    alone = first & np.array([not labels.trajectories[int(e)].helped for e in labels.episode])
+    first = alone if alone.any() else first
+    if not first.any():
+        return None
+    return np.asarray(np.bincount(labels.state[first], minlength=labels.model.mdp.n_states) / first.sum())
+
+
+def _with_all_help(mdp: InterventionMDP) -> InterventionMDP:
+    """The model with help everywhere: where it was never tried it costs, and changes nothing.
+
+    A helper asks in such states too, and what it pays there counts.
+    """
+    alone = mdp.transitions[NOHELP]
+    rows = {NOHELP: alone}
+    for name, matrix in mdp.transitions.items():
+        if name != NOHELP:
+            untried = sp.diags_array((np.diff(matrix.indptr) == 0).astype(np.float64))
+            rows[name] = sp.csr_array(matrix + untried @ alone)
+    return InterventionMDP(rows, mdp.terminal_value, mdp.costs)
+
+
+def _check(helper: Helper, labels: Labels) -> None:
+    costs = dict(labels.model.mdp.costs)
+    if labels.actions != helper.actions or costs != helper.costs:
+        raise ValueError(f"the labels have costs {costs}; the helper has {helper.costs}")
+    largest = tuple(labels.budgets.max(axis=0).tolist())
+    if any(have < need for have, need in zip(largest, helper.limits, strict=True)):
+        raise ValueError(f"the labels have budgets up to {largest}; the helper needs {helper.limits}")
+
+
+def _reached(transitions: Mapping[str, sp.csr_array], start: NDArray[np.intp]) -> NDArray[np.int64]:
+    """States that can be reached from `start`, itself included."""
+    matrices = list(transitions.values())
+    seen = np.zeros(matrices[0].shape[0], dtype=bool)
+    edge = start
+    while len(edge):
+        seen[edge] = True
+        following = np.unique(np.concatenate([matrix[edge].indices for matrix in matrices]))
+        edge = following[~seen[following]]
+    return np.flatnonzero(seen)
+
+
+def _texts(
+    labels: Labels, history: int, order: NDArray[np.intp], states: NDArray[np.int64]
+) -> tuple[list[str], NDArray[np.int64]]:
+    """A few texts of each of some states, the first in `order`, and the states that they belong to."""
+    wanted, every = set(states.tolist()), labels.texts(history)
+    found: dict[int, list[str]] = {}
+    for i in order:
+        state = int(labels.state[i])
+        known = found.setdefault(state, [])
+        if state in wanted and len(known) < TEXTS_A_STATE and every[i] not in known:
+            known.append(every[i])
+    pairs = [(text, state) for state, texts in found.items() for text in texts]
+    return [text for text, _ in pairs], np.array([state for _, state in pairs], dtype=np.int64)
