@@ -61,7 +61,7 @@ class HelperInModel(NamedTuple):
         )
         return cls(
             labels,
-            _with_all_help(labels.model.mdp),
+            with_all_help(labels.model.mdp),
             start,
             live,
             total[live] / count[live, None, None],
@@ -102,6 +102,16 @@ class HelperInModel(NamedTuple):
         return int(np.flatnonzero((self.labels.budgets == budget).all(axis=1))[0])
 
 
+def success_in_model(helper: Helper, labels: Labels, part: str = "test") -> dict[str, float]:
+    """Success of helper and plan from the first states of a part of the tasks, mean over the budgets above 0."""
+    states, paid = HelperInModel.of(helper, labels, part), labels.budgets.any(axis=1)
+    helped = states.start @ states.value(states.policy(None))
+    planned = states.start @ labels.solution.value.reshape(len(states.start), -1)
+    if not paid.any():
+        return {}
+    return {"success": float(helped[paid].mean()), "success_plan": float(planned[paid].mean())}
+
+
 def first_states(labels: Labels, tasks: Sequence[str]) -> Floats | None:
     """Share of the episodes of some tasks that begin in each state, (n_states,); None where there are no episodes.
 
@@ -115,7 +125,7 @@ def first_states(labels: Labels, tasks: Sequence[str]) -> Floats | None:
     return np.asarray(np.bincount(labels.state[first], minlength=labels.model.mdp.n_states) / first.sum())
 
 
-def _with_all_help(mdp: InterventionMDP) -> InterventionMDP:
+def with_all_help(mdp: InterventionMDP) -> InterventionMDP:
     """The model with help everywhere: where it was never tried it costs, and changes nothing.
 
     A helper asks in such states too, and what it pays there counts.

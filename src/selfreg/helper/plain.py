@@ -70,12 +70,25 @@ class LinearDecider:
         losses = np.zeros(len(self._weights))
         with progress() as bar:
             for p in bar.track(range(len(self._weights)), description=title):
-                losses[p] = self._fit_point(p, known, train.targets[:, p], held_out, validation.targets[:, p])
+                losses[p] = self.fit_point(p, known, train.targets[:, p], held_out, validation.targets[:, p])
         total = validation.weights.sum()
         return {"epochs": 0.0, "validation_loss": float(losses.sum() / total) if total else 0.0}
 
-    def _fit_point(self, p: int, known: Any, votes: Floats, held_out: Any, checks: Floats) -> float:
-        """Weights at a budget; their summed loss on validation."""
+    def fit_point(
+        self, p: int, known: Any, votes: Floats, held_out: Any, checks: Floats, strengths: Sequence[float] = STRENGTHS
+    ) -> float:
+        """Learn the weights at one point of the budget lattice; their summed loss on validation.
+
+        Parameters
+        ----------
+        p : int
+        known, held_out : sparse (n, size)
+            Features of training and validation texts.
+        votes, checks : float64 (n, n_actions)
+            Weights of their decisions.
+        strengths : sequence of float
+            Inverse weights of the penalty to choose from, by the loss on validation.
+        """
         with needs("ml", "a plain helper"):
             from sklearn.linear_model import LogisticRegression
         used = np.flatnonzero(votes.sum(axis=0))
@@ -85,7 +98,7 @@ class LinearDecider:
         rows, decisions = np.nonzero(votes)
         weight = votes[rows, decisions]
         best: tuple[float, Floats, Floats] | None = None
-        for strength in STRENGTHS:
+        for strength in strengths:
             model = LogisticRegression(C=strength, max_iter=1000)
             model.fit(known[rows], decisions, sample_weight=weight / weight.mean())
             self._weights[p], self._intercept[p] = 0.0, -CERTAIN
@@ -101,8 +114,12 @@ class LinearDecider:
         return best[0]
 
     def _loss(self, p: int, features: Any, votes: Floats) -> float:
-        logits = features @ self._weights[p].T + self._intercept[p]
+        logits = self.logits_at(p, features)
         return float((votes * (np.logaddexp.reduce(logits, axis=1, keepdims=True) - logits)).sum())
+
+    def logits_at(self, p: int, features: Any) -> Floats:
+        """Log-odds of the actions at a point of the budget lattice, float64 (n, n_actions)."""
+        return np.asarray(features @ self._weights[p].T + self._intercept[p])
 
     def decision_logits(self, texts: Sequence[str], budgets: NDArray[np.int64]) -> Floats:
         """Log-odds of the actions, float64 (n, n_actions)."""
@@ -111,7 +128,7 @@ class LinearDecider:
         features, result = self.features(different), np.empty((len(texts), len(self.actions)))
         for p in np.unique(point):
             at = point == p
-            result[at] = features[rows[at]] @ self._weights[p].T + self._intercept[p]
+            result[at] = self.logits_at(p, features[rows[at]])
         return result
 
     def save(self, folder: str | os.PathLike[str], record: Mapping[str, object], card: str | None = None) -> None:

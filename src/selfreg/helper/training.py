@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from selfreg.helper.attainable import attainable
 from selfreg.helper.examples import HelperExamples
 from selfreg.helper.forms import FORMS
+from selfreg.helper.in_model import success_in_model
 from selfreg.helper.labels import Labels
 from selfreg.helper.memory import Memory
 from selfreg.helper.models import FEATURES, lattice
@@ -60,6 +62,13 @@ class HelperConfig(EncoderConfig):
             "help": "0 weighs a decision by what it is worth; 1 gives all actions the same weight in all; or between."
         },
     )
+    rounds: int = field(
+        default=3,
+        metadata={
+            "help": "Rounds, at most, that improve the plan's labels for what can be read off the text; 0 imitates the "
+            "plan as it is."
+        },
+    )
     memory: int = field(
         default=10_000, metadata={"help": "Logged states kept for the reasons of decisions; 0 keeps none."}
     )
@@ -70,7 +79,7 @@ class HelperConfig(EncoderConfig):
             raise ValueError(f"form is {self.form!r}; expected one of {', '.join(FORMS)}")
         if self.few not in (DROP, DOWN_WEIGHT):
             raise ValueError(f"few is {self.few!r}; expected {DROP!r} or {DOWN_WEIGHT!r}")
-        for name, low in (("restarts", 1), ("min_count", 1), ("memory", 0)):
+        for name, low in (("restarts", 1), ("min_count", 1), ("rounds", 0), ("memory", 0)):
             if not getattr(self, name) >= low:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least {low}")
         if not 0 <= self.balance <= 1:
@@ -87,7 +96,14 @@ def train_helper(
     """Train one helper for every budget of the lattice.
 
     Each decision of the plan weighs by |advantage|, once a visit of its state. Tasks are split into training,
-    validation (early stopping, choice among restarts) and test (figures).
+    validation (early stopping, choice among restarts and rounds) and test (figures).
+
+    The plan of a task knows all that the logs of the task tell, the helper only what its text says. With labels
+    decisions are therefore first improved for a policy that reads texts, `rounds` times: a linear model of words learns
+    them, is valued in the estimated model, and every decision is labelled anew with the value of going on as it does.
+    The round that does best on validation tasks is learnt from; a helper of a linear form is the model of that round
+    (approximate policy iteration with a classifier: Lagoudakis & Parr, 2003; errors weighed by cost: Ross & Bagnell,
+    2014).
 
     Parameters
     ----------
@@ -106,8 +122,10 @@ def train_helper(
     Helper
         Its `figures`, on held-out test tasks where nothing else is said:
 
-        - `agreement` with the optimal decisions, `agreement_weighted` by how much they matter, the same for always
+        - `agreement` with the plan's decisions, `agreement_weighted` by how much they matter, the same for always
           taking the training majority (`majority`, `majority_weighted`);
+        - `success` in the estimated model from the first states of test tasks, mean over the budgets above 0, and
+          `success_plan`, that of the plan, which knows these tasks; `rounds`, how often the labels were improved;
         - `recall_ACTION`, the weighted share of the decisions for an action that are met, and `share_ACTION`, the
           share that these have of the weight in training, as it was labelled;
         - `falls`, how often P(request) falls by over 0.01 where one unit of budget is added, and `falls_plan`, how
@@ -145,20 +163,62 @@ def train_helper(
     charges = _charges(examples.actions, costs, examples.budgets.shape[1])
     _check_paid(examples, charges)
     split = split_tasks(examples.tasks, config)
-    train, validation, test = (examples.of(split[name]) for name in ("train", "validation", "test"))
-    limits = tuple(int(top) for top in examples.budgets.max(axis=0))
+    if isinstance(labels, Labels) and config.rounds:
+        helper, labels = _improved(labels, split, charges, config, checkpoint)
+    else:
+        helper = _fitted(examples, charges, split, config, checkpoint)
+    helper = replace(helper, memory=_memory(labels, split["train"], config))
+    train, test = (examples.of(split[name]) for name in ("train", "test"))
+    figures = helper.figures | {"test_examples": float(len(test.texts))}
+    figures |= {"constant_decision": float(np.ptp(examples.decisions) == 0)}
+    figures |= _agreement(helper, train, test) | _falls(helper, test) | _few(train, config.min_count)
+    if isinstance(labels, Labels):
+        figures |= success_in_model(helper, labels)
+        if helper.memory is not None:
+            figures |= _value_error(helper.memory, labels, split, config.history)
+    return replace(helper, figures=figures)
+
+
+def _improved(
+    labels: Labels,
+    split: dict[str, list[str]],
+    charges: Mapping[str, tuple[int, ...]],
+    config: HelperConfig,
+    checkpoint: str | os.PathLike[str] | None,
+) -> tuple[Helper, Labels]:
+    """A helper that has learnt improved labels, and these labels."""
+    values, labels, reader = attainable(labels, split, config)
+    found = {"rounds": float(np.argmax(values))}
+    examples = labels.examples(config.history)
+    if not isinstance(reader, FORMS[config.form]):
+        helper = _fitted(examples, charges, split, config, checkpoint)
+        return replace(helper, figures=helper.figures | found), labels
+    _used(examples.of(split["train"]), config)
+    found |= {"epochs": 0.0, "train_examples": float(len(examples.texts))}
+    return Helper(reader, labels.actions, dict(charges), reader.limits, config.history, found, split), labels
+
+
+def _used(train: HelperExamples, config: HelperConfig) -> HelperExamples:
     used = train.counted(config.min_count, config.few, config.balance)
     if not used.weights.any():
         raise ValueError(f"no training label rests on {config.min_count} visits; lower min_count, or down-weight")
+    return used
+
+
+def _fitted(
+    examples: HelperExamples,
+    charges: Mapping[str, tuple[int, ...]],
+    split: dict[str, list[str]],
+    config: HelperConfig,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> Helper:
+    """A helper without memory, with the figures of its training alone."""
+    train, validation = (examples.of(split[name]) for name in ("train", "validation"))
+    limits = tuple(int(top) for top in examples.budgets.max(axis=0))
+    used = _used(train, config)
     checks = validation.counted(config.min_count, DOWN_WEIGHT, config.balance)
     classifier, figures = _best(used, checks, limits, config, checkpoint)
-    memory = _memory(labels, split["train"], config)
-    helper = Helper(classifier, examples.actions, charges, limits, config.history, figures, split, None, memory)
-    figures |= {"test_examples": float(len(test.texts)), "constant_decision": float(np.ptp(examples.decisions) == 0)}
-    figures |= _agreement(helper, train, test) | _falls(helper, test) | _few(train, config.min_count)
-    if isinstance(labels, Labels) and memory is not None:
-        figures |= _value_error(memory, labels, split, config.history)
-    return helper
+    return Helper(classifier, examples.actions, dict(charges), limits, config.history, figures, split)
 
 
 def _examples(labels: Labels | HelperExamples, config: HelperConfig, costs: Any) -> tuple[HelperExamples, Any]:

@@ -1,0 +1,143 @@
+"""Labels for what can be read off the text: the plan's decisions, improved for a policy that knows no more than that.
+
+The plan of a task knows all that the logs of this task tell: where the thing turned out to be, say, although no text
+says so before it is found. Its advantages suppose that all later decisions will know that too. Here they are replaced,
+round by round, by those of a policy that reads texts only: a linear model of words learns the labels, its decisions
+are valued in the estimated model, and every decision is labelled anew with
+Q(s, b, a) = sum_j P_a[s,j] V(j, b - c_a), where V is the value of going on as that policy does. This is approximate
+policy iteration with a classifier (Lagoudakis & Parr, 2003) that weighs errors by what they cost (Ross & Bagnell,
+2014), on the tables over (state, remaining budget) of this library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from selfreg.helper.forms import FORMS
+from selfreg.helper.in_model import first_states, with_all_help
+from selfreg.helper.labels import Labels
+from selfreg.helper.models import distinct
+from selfreg.helper.plain import LinearDecider, WordsDecider
+from selfreg.helper.runtime import affordable
+from selfreg.policy import policy_value
+
+if TYPE_CHECKING:
+    from selfreg.helper.training import HelperConfig
+
+Floats = NDArray[np.float64]
+
+TIE = 1e-12
+
+
+# Inverse weights of the penalty; stronger penalties than the first make the policy of a round too blunt to improve on.
+STRENGTHS = (1.0, 10.0)
+
+
+class Attainable(NamedTuple):
+    """What `attainable` found.
+
+    Attributes
+    ----------
+    values : list of float
+        Success of the policy of every round in the estimated model, mean over validation tasks and the budgets above 0;
+        the first is that of the one which imitates the plan.
+    labels : Labels
+        What the best of them had learnt from: the plan's own where no round was better.
+    model : LinearDecider
+        The best of them.
+    """
+
+    values: list[float]
+    labels: Labels
+    model: LinearDecider
+
+
+def attainable(labels: Labels, split: Mapping[str, Sequence[str]], config: HelperConfig) -> Attainable:
+    """Improve labels for a policy that reads texts only.
+
+    Parameters
+    ----------
+    labels : Labels
+        The plan's.
+    split : mapping of str to sequence of str
+        Tasks for "train" and "validation".
+    config : HelperConfig
+        Of `rounds` improvements the one that does best on validation tasks counts. The model is of the form asked for
+        where that is linear, else of the form "words". Labels that rest on few visits count as it says.
+    """
+    reader, start = _Reader(labels, split, config), first_states(labels, split["validation"])
+    mdp = with_all_help(labels.model.mdp)
+    paid, shape = labels.budgets.any(axis=1), labels.solution.policy.shape
+    values, current, best = list[float](), labels, (labels, reader.model)
+    for _ in range(config.rounds + 1):
+        value = policy_value(mdp, reader.learn(current).reshape(shape)).reshape(len(mdp.terminal), -1)
+        values.append(float((start @ value)[paid].mean()) if start is not None else 0.0)
+        if values[-1] >= max(values):
+            best = current, reader.model
+        current = _valued(labels, value)
+    return Attainable(values, *best)
+
+
+def _valued(labels: Labels, value: Floats) -> Labels:
+    """The labels where later decisions are those of a policy with this value, float64 (n_states, points)."""
+    mdp, shape = labels.model.mdp, labels.solution.policy.shape[1:]
+    q = np.full_like(labels.q, np.nan)
+    for a, name in enumerate(labels.actions):
+        paid = np.flatnonzero((labels.budgets >= mdp.cost_table[a]).all(axis=1))
+        left = np.ravel_multi_index(tuple((labels.budgets[paid] - mdp.cost_table[a]).T), shape)
+        q[:, paid, a] = (mdp.transitions[name] @ value)[labels.state][:, left]
+    q[np.isnan(labels.q)] = np.nan
+    return replace(labels, q=q, decision=_decisions(q))
+
+
+def _decisions(q: Floats) -> NDArray[np.int8]:
+    """The best action, the first of those that tie."""
+    known = np.where(np.isnan(q), -np.inf, q)
+    return np.asarray((known >= known.max(axis=-1, keepdims=True) - TIE).argmax(axis=-1), np.int8)
+
+
+class _Reader:
+    """Learns labels by the words of the text, and says what it decides in every state of the estimated model."""
+
+    def __init__(self, labels: Labels, split: Mapping[str, Sequence[str]], config: HelperConfig) -> None:
+        self.texts, self.place = distinct(labels.texts(config.history))
+        self.limits = tuple(int(top) for top in labels.budgets.max(axis=0))
+        form = FORMS[config.form]
+        self.form, self.config = form if issubclass(form, LinearDecider) else WordsDecider, config
+        self.parts = [np.isin(labels.tasks, split[name]) for name in ("train", "validation")]
+        self.known = [self.texts[i] for i in np.unique(self.place[self.parts[0]])]
+        self.model = self._made(labels)
+        self.features = self.model.features(self.texts)
+        counted = np.minimum(labels.support / config.min_count, 1.0)
+        self.counted = np.floor(counted) if config.few == "drop" else counted
+        size = labels.model.mdp.n_states, len(self.texts)
+        self.seen = sp.csr_array((np.ones(len(self.place)), (labels.state, self.place)), shape=size)
+
+    def _made(self, labels: Labels) -> LinearDecider:
+        made: LinearDecider = self.form.made(labels.actions, self.limits, self.known, self.config)
+        return made
+
+    def learn(self, labels: Labels) -> NDArray[np.int8]:
+        """Learn labels; the action in every state and point, int8 (n_states, points).
+
+        It is the most probable over the texts of a state, and nohelp in a state without text.
+        """
+        self.model = self._made(labels)
+        worth = np.where(self.counted > 0, np.nan_to_num(np.abs(labels.advantage)) * self.counted, 0.0)
+        paid = affordable(labels.actions, labels.model.mdp.costs, labels.budgets)
+        policy = np.zeros((self.seen.shape[0], len(labels.budgets)), dtype=np.int8)
+        for p in range(len(labels.budgets)):
+            votes = [np.zeros((len(self.texts), len(labels.actions))) for _ in self.parts]
+            for mine, part in zip(votes, self.parts, strict=True):
+                np.add.at(mine, (self.place[part], labels.decision[part, p]), worth[part, p])
+            self.model.fit_point(p, self.features, votes[0], self.features, votes[1], STRENGTHS)
+            logits = np.where(paid[p], self.model.logits_at(p, self.features), -np.inf)
+            odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+            policy[:, p] = (self.seen @ (odds / odds.sum(axis=1, keepdims=True))).argmax(axis=1)
+        return policy
