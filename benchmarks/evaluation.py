@@ -17,7 +17,7 @@ from typing import NamedTuple
 from benchmarks.evaluation_tables import Result, print_setting, print_targets
 from selfreg._files import folder_written_whole
 from selfreg.cli.collect import IMITATION, PhaseOne
-from selfreg.cli.demo import pipeline
+from selfreg.cli.demo import FORM, pipeline
 from selfreg.envs import World
 from selfreg.envs.worlds import WEAK
 from selfreg.evaluate import read_rows
@@ -47,9 +47,9 @@ class Size(NamedTuple):
     episodes: int
 
 
-def babyai(level: str, help_steps: int = 1) -> World:
-    """A BabyAI level in which help takes a number of steps."""
-    return World("babyai", f"BabyAI-{level}-v0", {"help_steps": help_steps})
+def babyai(level: str, **settings: float) -> World:
+    """A BabyAI level with settings of its `BabyAIConfig`."""
+    return World("babyai", f"BabyAI-{level}-v0", settings)
 
 
 SETTINGS = {
@@ -61,12 +61,13 @@ SETTINGS = {
     "go-to-seq": Setting(babyai("GoToSeqS5R2")),
     "key-corridor": Setting(babyai("KeyCorridorS3R2"), budget=5),
     "put-next-imitation": Setting(babyai("PutNextLocal"), actor=IMITATION),
+    # Long ways between few moments that need hands, and worse hands.
+    "one-room": Setting(babyai("OneRoomS12", fumble=0.85, step_limit=24)),
+    "put-next-far": Setting(babyai("PutNextS7N4", fumble=0.85)),
     "coin": Setting(World("textworld", "coin"), tasks=60, named=True),
     "treasure": Setting(World("textworld", "treasure"), tasks=60, named=True),
     "cooking": Setting(World("textworld", "cooking"), tasks=60, named=True),
 }
-# Its decisions carry over to new tasks best; see docs/evaluation.md.
-FORM = "words"
 FULL, QUICK = Size(10_000, 300, 10_000), Size(16, 30, 32)
 
 
