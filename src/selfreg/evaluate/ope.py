@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg import _validate
-from selfreg._bootstrap import Interval
+from selfreg._bootstrap import Interval, central
 from selfreg.data import Trajectory
 from selfreg.envs import HelpPolicy
 from selfreg.estimate import StateAbstraction
@@ -125,7 +125,8 @@ def ope(
         Of the intervals (percentile bootstrap over tasks).
     seed : int
     refits : int
-        Resamples in which the model is fitted anew, for the interval of the model-based estimate.
+        Resamples in which the model is fitted anew, for the interval of the model-based estimate; 2 / (1 - confidence)
+        or more, or the interval is their range, which is too narrow.
     least_effective : float
         With fewer effective tasks there is no estimate, nor where the mean weight is off 1 by more than chance: then
         part of what the policy does was never tried, or the propensities are wrong. 0 asks for estimates whatever
@@ -199,12 +200,12 @@ def ope(
 
 def _interval(table: Table, times: Floats, confidence: float) -> Interval:
     mean = float(table.value(np.ones((1, times.shape[1])))[0])
-    low, high = np.quantile(table.value(times), [0.5 - confidence / 2, 0.5 + confidence / 2])
+    low, high = central(table.value(times), confidence)
     return Interval(mean, float(low), float(high))
 
 
 def _modelled(found: Floats, confidence: float) -> Estimate:
-    low, high = np.quantile(found[1:], [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0)
+    low, high = central(found[1:], confidence)
     success, usage = (Interval(float(found[0, i]), float(low[i]), float(high[i])) for i in range(2))
     return Estimate(success, usage)
 
