@@ -154,6 +154,19 @@ def test_episodes_of_rate_nothing_are_part_of_the_mixture() -> None:
     assert result.estimates["importance sampling"].success.mean == pytest.approx(0.5)
 
 
+def test_frequencies_of_a_resample_are_its_own() -> None:
+    logs = [episode(i, float(i % 3 > 0), int(i % 5 < 2)) for i in range(200)]
+    known = ope(logs, Always("help"), propensity=lambda *_: 0.5, abstraction=STEP, least_effective=0)
+    guessed = ope(logs, Always("help"), abstraction=STEP)
+    # Weights are one over the share that was helped: whichever tasks are drawn, they sum to the number of episodes.
+    assert guessed.estimates["importance sampling"].usage == pytest.approx((1.0, 1.0, 1.0))
+    spent = known.estimates["importance sampling"].usage
+    assert spent.high - spent.low > 0.2
+    success = guessed.estimates["importance sampling"].success
+    assert success.mean == pytest.approx(np.mean([t.outcome for t in logs if t.helped]))
+    assert success.low < success.mean < success.high
+
+
 @pytest.mark.parametrize("value", [0.0, 1.5, -0.1, float("nan")])
 def test_propensities_lie_above_nothing_and_up_to_one(value) -> None:
     logs = [episode(i, 1.0, i % 2) for i in range(10)]
