@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,7 +39,9 @@ Floats = npt.NDArray[np.float64]
 STEPS, KINDS, BUDGET = 4, 6, 3
 FRONTIER = np.array([0.5, 1.0, 1.5, 2.0])
 # Worlds from here on were not looked at when the intervals were made.
-FIRST_SEED = 10_000
+FIRST_SEED = 70_000
+OPE_WORLDS = 5
+PROPENSITIES = {"known": "rate", "frequencies": None, "classifier": "classifier"}
 ROBUST: dict[str, UncertaintySet] = {
     "L1": selfreg.L1(confidence=0.9),
     "L1 joint": selfreg.L1(confidence=0.9, joint=True),
@@ -173,17 +176,34 @@ def plan_of(world: World, budget: int) -> tuple[Plan, Floats, Floats]:
     return Plan(FEATURES, table), world.start @ solution.value, usage
 
 
-def ope_covers(episodes: int, seed: int, budget: int, propensity: str | None) -> dict[str, bool]:
+def ope_covers(
+    episodes: int, seed: int, budget: int, propensity: str | None, world: int = 7, refits: int = 100
+) -> dict[str, bool]:
     """Whether each estimator's intervals hold the truth of the world's own plan; logs ask by a fair coin."""
-    world = random_world(np.random.default_rng(7))
-    plan, success, usage = plan_of(world, budget)
-    log = sample_log(world, episodes, np.random.default_rng([8, seed]), rates=(0.5,))
+    made = random_world(np.random.default_rng(world))
+    plan, success, usage = plan_of(made, budget)
+    log = sample_log(made, episodes, np.random.default_rng([world + 1, seed]), rates=(0.5,))
     how = fitted_propensity(log, FEATURES) if propensity == "classifier" else propensity
-    found = ope(log, plan, budget=budget, propensity=how, refits=20, least_effective=0).estimates
+    found = ope(log, plan, budget=budget, propensity=how, refits=refits, least_effective=0).estimates
     result = {name: one.success.low <= success[budget] <= one.success.high for name, one in found.items()}
     for name, (_, spent) in found.items():
         result[f"{name}, usage"] = spent is not None and spent.low <= usage[budget] <= spent.high
     return result
+
+
+def show_ope(repeats: int, episodes: int, seed: int, chosen: Sequence[str]) -> None:
+    """How often intervals of each estimator hold the truth; the model's do not depend on propensities."""
+    worlds = f"{repeats} logs of {episodes} episodes in {OPE_WORLDS} worlds in turn"
+    print(f"90% intervals hold the truth of success and usage, {worlds}")
+    for how in chosen:
+        propensity = PROPENSITIES[how]
+        refits = 2 if propensity == "classifier" else 100  # of the model and of frequencies
+        covered = [ope_covers(episodes, i, 2, propensity, seed + i % OPE_WORLDS, refits) for i in range(repeats)]
+        print(f"propensities: {how}")
+        for name in covered[0]:
+            if not name.endswith(", usage") and (refits > 2 or name != "model-based"):
+                shares = [np.mean([one[what] for one in covered]) for what in (name, f"{name}, usage")]
+                print(f"  {name:28} {shares[0]:.3f}  {shares[1]:.3f}", flush=True)
 
 
 class ByKey:
@@ -242,20 +262,24 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--repeats", type=int, default=100)
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--ope", type=int, default=0, help="only off-policy evaluation, so many repeats")
+    parser.add_argument("--propensities", nargs="+", choices=PROPENSITIES, default=list(PROPENSITIES), help="of --ope")
+    parser.add_argument("--mint", type=Path, help="only MINT's logs: a folder with mint/mint_core.jsonl.gz")
+    parser.add_argument("--seed", type=int, default=FIRST_SEED, help="of the first world")
     parser.add_argument("--cost", type=int, default=0, help="only the cost of so many samples against one solve")
     options = parser.parse_args(arguments)
     if options.cost:
         cost(options.cost)
         return
+    if options.mint:
+        from benchmarks.honesty_mint import show  # reads logs by way of benchmarks that need torch
+
+        show(options.mint, options.samples)
+        return
     if options.ope:
-        for propensity in ("rate", None, "classifier"):
-            covered = [ope_covers(1000, seed, 2, propensity) for seed in range(options.ope)]
-            shares = {name: f"{np.mean([one[name] for one in covered]):.3f}" for name in covered[0]}
-            how = {"rate": "known", None: "by frequencies"}.get(propensity, "by a calibrated classifier")
-            print(f"90% intervals hold the truth, {options.ope} logs, propensities {how}: {shares}", flush=True)
+        show_ope(options.ope, 1000, options.seed, options.propensities)
         return
     for episodes in options.episodes:
-        repeats = [one_repeat(episodes, options.samples, FIRST_SEED + seed) for seed in range(options.repeats)]
+        repeats = [one_repeat(episodes, options.samples, options.seed + seed) for seed in range(options.repeats)]
         print(f"\n{episodes} episodes, {options.repeats} repeats: mean by budget 0..{BUDGET} (standard error)")
         for name in repeats[0]:
             values = np.stack([one[name] for one in repeats])

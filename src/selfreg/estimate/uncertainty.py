@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg import _validate
+from selfreg._bootstrap import central
 from selfreg.data import Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.resample import Draw, Method, draws
@@ -113,7 +114,7 @@ def uncertainty(
         "bootstrap" draws tasks, so that steps of one task stay together; "dirichlet" takes steps as
         independent, row by row (for logs of a task run many times, where all chance is within the model).
     samples : int
-        Models, each solved.
+        Models, each solved; 2 / (1 - confidence) or more, or intervals are too narrow.
     confidence : float
         Of the intervals, in (0, 1).
     seed : int
@@ -249,5 +250,5 @@ def _mixed(model: Fitted, front: Frontier, points: Floats) -> Floats:
 
 
 def _band(estimate: Floats, error: Floats, confidence: float, most: float) -> Band:
-    low, high = np.quantile(error, [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0)
+    low, high = central(error, confidence)
     return Band(estimate, np.clip(estimate - high, 0.0, most), np.clip(estimate - low, 0.0, most))

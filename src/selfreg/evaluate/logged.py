@@ -75,6 +75,13 @@ class Table(NamedTuple):
         return np.asarray(np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0).sum(axis=-1))
 
 
+class Corrected(NamedTuple):
+    """Values of a model at the starts of episodes, and its errors along the log; success and usage in front."""
+
+    start: Floats  # (2, episodes)
+    error: Floats  # (2, steps)
+
+
 class Logged:
     """Logs seen from a policy: every step with its state, its budget left, and what the policy would do."""
 
@@ -159,12 +166,14 @@ class Logged:
             result[here] *= result[here - 1]
         return result
 
-    def logged(self, propensity: str | Propensity | None) -> Floats:
-        """P(logged actions up to each step) under the policies that made the log."""
+    def weight(self, propensity: str | Propensity | None, times: Floats | None = None) -> Floats:
+        """P(actions up to each step) under the policy over that under the log; frequencies are of tasks `times`."""
+        logged = self.along(self._frequencies(times)) if propensity is None else self._logged(propensity)
+        return np.divide(self.along(self.chosen()), logged, out=np.zeros(len(logged)), where=logged > 0)
+
+    def _logged(self, propensity: str | Propensity) -> Floats:
         if isinstance(propensity, str):
             return self._mixture(propensity)
-        if propensity is None:
-            return self.along(self._frequencies())
         if not callable(propensity):
             raise TypeError(f"propensity is {propensity!r}; expected the name of a field or a function")
         chance = np.empty(len(self.steps.time))
@@ -196,14 +205,19 @@ class Logged:
             raise ValueError(f"{where} took an action whose propensity by field {field!r} is 0")
         return result
 
-    def _frequencies(self) -> Floats:
-        """Share of each logged action in its state, by whether none, some or all of the earlier steps were helped."""
+    def _frequencies(self, times: Floats | None) -> Floats:
+        """Share of each logged action in its state, by whether none, some or all of the earlier steps were helped.
+
+        With every task taken `times` (tasks,) times; 0 where it is taken never.
+        """
         helped = (self.steps.action > 0).astype(np.int64)
         before = np.concatenate([np.cumsum(helped[a : b + 1]) - helped[a : b + 1] for a, b in self._spans()])
         past = np.where(before == 0, 0, np.where(before == self.steps.time, 2, 1))
         place = self.steps.state * 3 + past
         pair = place * len(self.actions) + self.steps.action
-        return np.asarray(np.bincount(pair)[pair] / np.bincount(place)[place])
+        taken = None if times is None else times[self.task][self.steps.episode]
+        logged, visits = (np.bincount(group, taken)[group].astype(np.float64) for group in (pair, place))
+        return np.divide(logged, visits, out=np.zeros_like(visits), where=visits > 0)
 
     def _spans(self) -> list[tuple[int, int]]:
         return list(zip(self.first.tolist(), self.final.tolist(), strict=True))
@@ -253,10 +267,10 @@ class Logged:
         sums = sp.csr_array(sp.coo_array((np.ones(len(number)), (self.task, number)), shape=shape))
         return Table(sums @ spent, sums @ held)
 
-    def doubly_robust(self, weight: Floats, generator: np.random.Generator) -> tuple[Floats, Floats]:
-        """Per episode, success and usage: value of the model at the start, and its weighted errors along the log."""
+    def corrected(self, generator: np.random.Generator) -> Corrected:
+        """By models of other tasks: value at the start of each episode, and error of each step."""
         fold = generator.permutation(self.study.n_tasks) % min(FOLDS, self.study.n_tasks)
-        result = np.zeros((2, len(self.episodes)))
+        start, error = np.zeros((2, len(self.episodes))), np.zeros((2, len(self.steps.time)))
         step_fold = fold[self.task][self.steps.episode]
         for k in range(fold.max() + 1):
             rows = np.flatnonzero(step_fold == k)
@@ -269,10 +283,17 @@ class Logged:
                 value = np.where(self.steps.target[rows] > 0, self.steps.target[rows] * q, 0.0).sum(axis=1)
                 taken = np.take_along_axis(q, self.steps.action[rows][:, None], axis=1)[:, 0]
                 after = earned[i] + np.where(ends, 0.0, np.append(value[1:], 0.0))
-                error = np.where(weight[rows] > 0, weight[rows] * (after - taken), 0.0)
-                np.add.at(result[i], episode, error)
-                result[i, episode[begins]] += value[begins]
-        return result[0], result[1]
+                error[i, rows] = after - taken
+                start[i, episode[begins]] = value[begins]
+        return Corrected(start, error)
+
+    def doubly_robust(self, weight: Floats, models: Corrected) -> tuple[Floats, Floats]:
+        """Per episode, success and usage: value of the model at the start, and its weighted errors along the log."""
+        success, usage = (
+            start + self.summed(np.where(weight > 0, weight * error, 0.0))
+            for start, error in zip(models.start, models.error, strict=True)
+        )
+        return success, usage
 
     def model_based(self, times: Floats) -> Floats:
         """Success and usage by a model of all tasks, then by models of resampled ones (1 + resamples, 2)."""

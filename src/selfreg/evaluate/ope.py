@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg import _validate
-from selfreg._bootstrap import Interval
+from selfreg._bootstrap import Interval, central
 from selfreg.data import Trajectory
 from selfreg.envs import HelpPolicy
 from selfreg.estimate import StateAbstraction
 from selfreg.estimate.abstraction import BRANCH
 from selfreg.estimate.study import Study
-from selfreg.evaluate.logged import Logged, Overlap, Propensity, Table
+from selfreg.evaluate.logged import Corrected, Logged, Overlap, Propensity, Table
 from selfreg.evaluate.policies import Plan
 
 Floats = npt.NDArray[np.float64]
@@ -116,7 +116,8 @@ def ope(
         steps, shared equally by the help types ("rate" where `selfreg.envs.collect` made the log; several rates are
         taken as one mixture); or a function of a trajectory and a step number, such as `fitted_propensity` makes of
         the log by a calibrated classifier. Without it, frequencies of the actions by abstract state, and by whether
-        none, some or all of the earlier steps were helped, are taken.
+        none, some or all of the earlier steps were helped, are taken, of every resample its own. What a function says
+        is taken as given: where it was fitted to the same log, intervals are rather too wide.
     abstraction : StateAbstraction, optional
         States of the model and of estimated propensities; that of the plan by default.
     costs : mapping, optional
@@ -125,7 +126,8 @@ def ope(
         Of the intervals (percentile bootstrap over tasks).
     seed : int
     refits : int
-        Resamples in which the model is fitted anew, for the interval of the model-based estimate.
+        Resamples in which the model, and frequencies, are fitted anew, for their intervals; 2 / (1 - confidence) or
+        more, or the interval is their range, which is too narrow.
     least_effective : float
         With fewer effective tasks there is no estimate, nor where the mean weight is off 1 by more than chance: then
         part of what the policy does was never tried, or the propensities are wrong. 0 asks for estimates whatever
@@ -167,8 +169,7 @@ def ope(
             raise ValueError(f"episode {trajectory.episode!r} has no outcome; what it was worth cannot be weighed")
     study = Study(episodes, states, 0.0, None, costs, borrow_help=True)
     problem = Logged(episodes, policy, limit, states, study)
-    logged = problem.logged(propensity)
-    weight = np.divide(problem.along(problem.chosen()), logged, out=np.zeros(len(logged)), where=logged > 0)
+    weight = problem.weight(propensity)
     overlap = problem.overlap(weight)
     gap = abs(overlap.mean_weight - 1.0) - 3.0 * overlap.mean_weight_error
     if overlap.effective < least_effective or (least_effective > 0 and gap > WEIGHT_GAP):
@@ -178,35 +179,48 @@ def ope(
         float
     )
     with np.errstate(invalid="ignore"):  # a model in which the policy may ask for ever has no finite usage
-        success, spent = problem.doubly_robust(weight, generator)
-    estimates = {
-        "importance sampling": Estimate(
-            _interval(problem.mean(problem.outcome * problem.last(weight)), times, confidence),
-            _interval(problem.mean(problem.summed(weight * problem.steps.charge)), times, confidence),
-        ),
-        "weighted importance sampling": Estimate(
-            _interval(problem.ratio(problem.outcome, problem.last(weight)), times, confidence),
-            _interval(problem.ratio_by_time(weight), times, confidence),
-        ),
-        "doubly robust": Estimate(
-            _interval(problem.mean(success), times, confidence),
-            _interval(problem.mean(spent), times, confidence) if np.isfinite(spent).all() else None,
-        ),
-        "model-based": _modelled(problem.model_based(times[:refits]), confidence),
-    }
+        models = problem.corrected(generator)
+        tables = _tables(problem, weight, models)
+        if propensity is None:
+            # Frequencies are estimates too: those of every resample are its own.
+            again = [_values(_tables(problem, problem.weight(None, one), models), one[None]) for one in times[:refits]]
+            drawn = np.concatenate(again, axis=-1)
+        else:
+            drawn = _values(tables, times)
+        means = _values(tables, np.ones((1, study.n_tasks)))[..., 0]
+    estimates = {name: _estimate(means[i], drawn[i], confidence) for i, name in enumerate(tables)}
+    found = problem.model_based(times[:refits])
+    estimates["model-based"] = _estimate(found[0], found[1:].T, confidence)
     return OffPolicy(estimates, overlap, "estimated" if propensity is None else "known", confidence)
 
 
-def _interval(table: Table, times: Floats, confidence: float) -> Interval:
-    mean = float(table.value(np.ones((1, times.shape[1])))[0])
-    low, high = np.quantile(table.value(times), [0.5 - confidence / 2, 0.5 + confidence / 2])
-    return Interval(mean, float(low), float(high))
+def _tables(problem: Logged, weight: Floats, models: Corrected) -> dict[str, tuple[Table, Table]]:
+    """Success and usage by each estimator that weighs the log."""
+    success, spent = problem.doubly_robust(weight, models)
+    last = problem.last(weight)
+    return {
+        "importance sampling": (
+            problem.mean(problem.outcome * last),
+            problem.mean(problem.summed(weight * problem.steps.charge)),
+        ),
+        "weighted importance sampling": (problem.ratio(problem.outcome, last), problem.ratio_by_time(weight)),
+        "doubly robust": (problem.mean(success), problem.mean(spent)),
+    }
 
 
-def _modelled(found: Floats, confidence: float) -> Estimate:
-    low, high = np.quantile(found[1:], [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0)
-    success, usage = (Interval(float(found[0, i]), float(low[i]), float(high[i])) for i in range(2))
-    return Estimate(success, usage)
+def _values(tables: Mapping[str, tuple[Table, Table]], times: Floats) -> Floats:
+    """Estimates with every task taken `times` (samples, tasks) times, float64 (estimators, 2, samples)."""
+    return np.array([[table.value(times) for table in pair] for pair in tables.values()])
+
+
+def _estimate(mean: Floats, drawn: Floats, confidence: float) -> Estimate:
+    """Of a mean (2,) and its resamples (2, n)."""
+    intervals = [
+        Interval(float(m), *map(float, central(one, confidence))) if np.isfinite(one).all() else None
+        for m, one in zip(mean, drawn, strict=True)
+    ]
+    assert intervals[0] is not None  # success is never more than certain
+    return Estimate(intervals[0], intervals[1])
 
 
 def _refusal(problem: Logged, overlap: Overlap, weight: Floats, least: float) -> str:
