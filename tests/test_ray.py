@@ -15,7 +15,7 @@ import pytest
 import selfreg
 from selfreg.data import Step, Trajectory, write_trajectories
 from selfreg.data.store import LogError
-from selfreg.estimate import ExactKey, count_logs, ingest
+from selfreg.estimate import ExactKey, _pieces, count_logs
 from selfreg.sweep import ModelError
 from test_sweep import chain, many, tiny
 
@@ -133,7 +133,7 @@ def test_a_node_killed_in_mid_sweep_changes_nothing(cluster, tmp_path, monkeypat
 
 
 def test_logs_are_counted_on_nodes_that_know_nothing_of_each_other(cluster, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(ingest, "PIECE_BYTES", 3000)
+    monkeypatch.setattr(_pieces, "PIECE_BYTES", 3000)
     episodes = [
         Trajectory(f"t{i % 3}", f"e{i}", float(i % 2), (Step(f"s{i % 7}"), Step(f"s{i % 5}"))) for i in range(300)
     ]

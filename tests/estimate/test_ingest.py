@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from selfreg.data import Step, Trajectory, read_trajectories, write_trajectories
 from selfreg.data.store import LogError
-from selfreg.estimate import Counts, ExactKey, Features, StateAbstraction, count, count_logs
-from selfreg.estimate import ingest as ingest_module
+from selfreg.estimate import Counts, ExactKey, Features, StateAbstraction, _piecework, count, count_logs
+from selfreg.estimate._pieces import pieces
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,11 +52,11 @@ def same(one: Counts, other: Counts) -> None:
 
 @pytest.fixture
 def small_pieces(monkeypatch):
-    monkeypatch.setattr(ingest_module, "PIECE_BYTES", 3000)
-    monkeypatch.setattr(ingest_module, "PIECE_ROWS", 50)
+    monkeypatch.setattr("selfreg.estimate._pieces.PIECE_BYTES", 3000)
+    monkeypatch.setattr("selfreg.estimate._pieces.PIECE_ROWS", 50)
     monkeypatch.setattr("selfreg.data.store.BATCH", 20)
-    monkeypatch.setattr("selfreg.estimate.counts.STEPS_HELD", 100)
-    monkeypatch.setattr("selfreg.estimate.counts.CHARACTERS_HELD", 300)
+    monkeypatch.setattr("selfreg.estimate._counter.STEPS_HELD", 100)
+    monkeypatch.setattr("selfreg.estimate._counter.CHARACTERS_HELD", 300)
     monkeypatch.setattr("selfreg.estimate._tally.ROWS_HELD", 100)
 
 
@@ -112,7 +112,7 @@ def test_files_give_the_counts_of_their_episodes(tmp_path, small_pieces, name, k
     found = count_logs(tmp_path / name, ABSTRACTIONS[kind], workers=1)
     same(found.counts, count(episodes, ABSTRACTIONS[kind]))
     assert (found.episodes, found.steps) == (400, sum(len(t.steps) for t in episodes))
-    assert len(list(ingest_module._pieces([str(tmp_path / name)], "selfreg"))) >= 5
+    assert len(list(pieces([str(tmp_path / name)], "selfreg"))) >= 5
     assert list(read_trajectories(tmp_path / name)) == episodes
 
 
@@ -232,8 +232,8 @@ def test_a_second_call_counts_only_what_is_missing(tmp_path, small_pieces, monke
     pieces = sorted((tmp_path / "out").glob("piece-*"))
     for path in pieces[5:]:
         path.unlink()
-    counted, real = [], ingest_module.count_piece
-    monkeypatch.setattr(ingest_module, "count_piece", lambda piece, *rest: counted.append(piece) or real(piece, *rest))
+    counted, real = [], _piecework.count_piece
+    monkeypatch.setattr(_piecework, "count_piece", lambda piece, *rest: counted.append(piece) or real(piece, *rest))
     again = count_logs(log, ExactKey(), workers=1, out=tmp_path / "out")
     same(again.counts, whole.counts)
     assert len(counted) == len(pieces) - 5
@@ -255,8 +255,8 @@ def test_other_counts_are_refused(tmp_path) -> None:
 
 KILLED = """
 import sys, time
-from selfreg.estimate import ExactKey, count_logs, ingest, kept
-ingest.PIECE_BYTES, ingest.PIECE_ROWS = 3000, 50
+from selfreg.estimate import ExactKey, _pieces, count_logs, kept
+_pieces.PIECE_BYTES, _pieces.PIECE_ROWS = 3000, 50
 real = kept.KeptPieces.put
 def slow(self, *what):
     time.sleep(0.01)
