@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from selfreg.data.lean import read_lean_lines
 from selfreg.data.mapped import read_mapped_lines
@@ -17,8 +18,8 @@ from selfreg.estimate.abstraction import ExactKey, StateAbstraction
 
 # Bytes of JSONL and rows of Parquet in a piece: some tenths of a second of work.
 PIECE_BYTES, PIECE_ROWS = 1 << 25, 1 << 15
-# Episodes that are counted at a time.
-EPISODES = 256
+# Episodes, and bytes of lines, that are looked at a time.
+EPISODES, BLOCK_BYTES = 256, 1 << 20
 
 Records = Iterable[tuple[int, Any]]  # trajectories, or what stands for them; or faults
 
@@ -116,15 +117,35 @@ def read_records(piece: Piece, ask: Ask) -> Records:
 
 def read_lines(piece: Piece) -> Iterator[list[bytes]]:
     """Some lines at a time: fresh memory for all of a piece would cost as much as reading them."""
-    with open(piece.path, "rb") if piece.content is None else io.BytesIO(piece.content) as stream:
-        if piece.content is None:
-            stream.seek(piece.first)
+    with _opened(piece) as stream:
         left = piece.last - piece.first
         while left > 0 and (some := list(islice(stream, EPISODES))):
             left -= sum(map(len, some))
             while left < 0:  # lines of the piece that follows
                 left += len(some.pop())
             yield some
+
+
+def read_blocks(piece: Piece) -> Iterator[bytes]:
+    """Whole lines, about as much at a time as a cache holds."""
+    with _opened(piece) as stream:
+        left = piece.last - piece.first
+        while left > 0 and (block := stream.read(min(left, BLOCK_BYTES))):
+            if len(block) < left:
+                block += stream.readline()
+            left -= len(block)
+            yield block
+
+
+@contextmanager
+def _opened(piece: Piece) -> Iterator[IO[bytes]]:
+    """A stream that stands where the piece begins."""
+    if piece.content is not None:
+        yield io.BytesIO(piece.content)
+        return
+    with open(piece.path, "rb") as stream:
+        stream.seek(piece.first)
+        yield stream
 
 
 def not_blank(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:

@@ -1,18 +1,25 @@
-"""Counting pieces of logs: in this process, in several, or on Ray."""
+"""Counting pieces of logs: in this process, in threads, in several processes, or on Ray."""
 
 from __future__ import annotations
 
 import gc
 import multiprocessing
 import os
+import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+import msgspec
+import pyarrow as pa
+
+from selfreg.data.columns import Wanted, jsonl_columns, parquet_columns
 from selfreg.data.lean import lean_trajectories, read_lean_lines
 from selfreg.data.store import LogError
+from selfreg.data.trajectory import Step, Trajectory
 from selfreg.estimate._counter import Counter, success_of
 from selfreg.estimate._parts import Partial
 from selfreg.estimate._pieces import (
@@ -22,14 +29,18 @@ from selfreg.estimate._pieces import (
     Records,
     is_parquet,
     not_blank,
+    read_blocks,
     read_lines,
     read_records,
     with_content,
 )
+from selfreg.estimate._states import wanted_text
 from selfreg.estimate.abstraction import ExactKey, Features
 from selfreg.executors import RayExecutor
 
 AHEAD = 2
+# Source of the first piece's counts.
+FIRST = 0
 
 _STEPS, _EPISODE = attrgetter("steps"), attrgetter("episode")
 
@@ -41,8 +52,13 @@ class Counted(NamedTuple):
     source: int | str | None
     steps: int
     episodes: list[str]
-    numbers: list[int]
+    numbers: Sequence[int]
     faults: list[tuple[int, str]]
+    by_column: bool = False
+
+
+class _Ended(Exception):
+    """A fault, and none is to be skipped."""
 
 
 class _Tally:
@@ -64,18 +80,9 @@ class _Tally:
 
     def check(self, records: Records) -> bool:
         """Count those that are right; false where a fault ends it."""
-        fitted = isinstance(self.ask.abstraction, Features)
         numbers, waiting = [], []
         for number, record in records:
-            try:
-                if isinstance(record, LogError):
-                    raise record
-                if record.outcome is None:
-                    success_of(record)  # raises
-                if fitted:
-                    self.ask.abstraction.fit([record])  # checks that the fields are there
-            except ValueError as error:
-                self.faults.append((number, str(error)))
+            if not self.right(number, record):
                 if not self.ask.skip_bad:
                     return False
                 continue
@@ -87,12 +94,45 @@ class _Tally:
         self.add(numbers, waiting)
         return True
 
+    def right(self, number: int, record: Any) -> bool:
+        """Whether a record can be counted; its fault is noted where it cannot."""
+        try:
+            if isinstance(record, LogError):
+                raise record
+            if record.outcome is None:
+                success_of(record)  # raises
+            if isinstance(self.ask.abstraction, Features):
+                self.ask.abstraction.fit([record])  # checks that the fields are there
+        except ValueError as error:
+            self.faults.append((number, str(error)))
+            return False
+        return True
+
+    def mend(self, number: int, line: bytes) -> tuple[bytes, float] | None:
+        """A line that is not plain, as `jsonl_columns` wants it: less what does not count."""
+        for _, record in read_lean_lines([(number, line)], {}):
+            if self.right(number, record):
+                assert not isinstance(record, LogError)
+                assert record.outcome is not None
+                steps = tuple(Step(step.state, None, step.key, step.intervention) for step in record.steps)
+                plain = Trajectory(record.task, record.episode, 0, steps, fields=record.fields)
+                return msgspec.json.encode(plain), record.outcome
+            if not self.ask.skip_bad:
+                raise _Ended
+        return None
+
+    def result(self, source: int, by_column: bool) -> Counted:
+        return Counted(self.counter.take(), source, self.steps, self.episodes, self.numbers, self.faults, by_column)
+
 
 def count_piece(piece: Piece, ask: Ask, counter: Counter, source: int) -> Counted:
     """Counts of one piece; stops at the first fault unless bad records are skipped."""
+    canonical = ask.format == "selfreg" and not ask.where
+    wanted = wanted_text(ask.abstraction) if canonical else None
+    if wanted is not None and (counted := _count_columns(piece, _Tally(ask, counter), wanted, source)) is not None:
+        return counted
     tally = _Tally(ask, counter)
-    lean = type(ask.abstraction) is ExactKey and ask.format == "selfreg" and not ask.where
-    if lean and not is_parquet(piece.path):
+    if canonical and type(ask.abstraction) is ExactKey and not is_parquet(piece.path):
         first = 1
         for some in read_lines(piece):
             if (records := lean_trajectories(some)) is not None:
@@ -102,7 +142,25 @@ def count_piece(piece: Piece, ask: Ask, counter: Counter, source: int) -> Counte
             first += len(some)
     else:
         tally.check(read_records(piece, ask))
-    return Counted(counter.take(), source, tally.steps, tally.episodes, tally.numbers, tally.faults)
+    return tally.result(source, by_column=False)
+
+
+def _count_columns(piece: Piece, tally: _Tally, wanted: Wanted, source: int) -> Counted | None:
+    """The same by column; None, and nothing counted, where trajectories have to tell what is wrong."""
+    try:
+        if is_parquet(piece.path):
+            columns = parquet_columns(piece.path, piece.first, piece.last, wanted)
+        else:
+            columns = jsonl_columns(read_blocks(piece), piece.last - piece.first, wanted, tally.mend)
+    except _Ended:
+        return tally.result(source, by_column=True)
+    except pa.ArrowException:
+        return None
+    if columns is None or not tally.counter.add_columns(columns):
+        return None
+    tally.steps = int(columns.length.sum())
+    tally.episodes, tally.numbers = columns.episode.to_pylist(), columns.numbers.tolist()
+    return tally.result(source, by_column=True)
 
 
 class _Worker:
@@ -117,25 +175,56 @@ class _Worker:
         return count_piece(piece, ask, cls.counter, os.getpid())
 
 
-def count_pieces(
-    numbered: Iterator[tuple[int, Piece]], ask: Ask, processes: int
-) -> Iterator[tuple[int, Piece, Counted]]:
+class _Threads(threading.local):
+    """The same of threads; one of them goes on with what is known already."""
+
+    def __init__(self, known: list[Counter]) -> None:
+        self._known = known
+        self._mine: tuple[Counter, int] | None = None
+
+    def count(self, piece: Piece, ask: Ask) -> Counted:
+        if self._mine is None:
+            try:
+                self._mine = self._known.pop(), FIRST
+            except IndexError:
+                self._mine = Counter(ask.abstraction), threading.get_ident()
+        return count_piece(piece, ask, *self._mine)
+
+
+def count_pieces(numbered: Iterator[tuple[int, Piece]], ask: Ask, workers: int) -> Iterator[tuple[int, Piece, Counted]]:
     """Pieces in order, with their counts.
 
-    Each process takes pieces in order too: what it knows was in pieces before, which `Merger` rests on.
+    The first one shows who counts the others: threads where it went by column, else processes, which take a second to
+    start. Each takes pieces in order too: what it knows was in pieces before, which `Merger` rests on.
     """
-    if processes == 1:
-        counter = Counter(ask.abstraction)
-        for number, piece in numbered:
-            yield number, piece, count_piece(piece, ask, counter, 0)
-        return
+    counter, by_column = Counter(ask.abstraction), False
+    for number, piece in numbered:
+        counted = count_piece(piece, ask, counter, FIRST)
+        yield number, piece, counted
+        if workers > 1:
+            by_column = counted.by_column
+            break
+    if by_column:
+        with ThreadPoolExecutor(workers) as threads:
+            yield from _in_order(numbered, ask, threads, _Threads([counter]).count, AHEAD * workers)
+    elif (following := next(numbered, None)) is not None:
+        # Records have no cycles: looking for some again and again would take a third of the time.
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=gc.disable) as processes:
+            yield from _in_order(chain([following], numbered), ask, processes, _Worker.count, AHEAD * workers)
+
+
+def _in_order(
+    numbered: Iterator[tuple[int, Piece]],
+    ask: Ask,
+    pool: Executor,
+    count: Callable[[Piece, Ask], Counted],
+    ahead: int,
+) -> Iterator[tuple[int, Piece, Counted]]:
     waiting: deque[tuple[int, Piece, Future[Counted]]] = deque()
-    # Records have no cycles: looking for some again and again would take a third of the time.
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=gc.disable)
     try:
         for number, piece in numbered:
-            waiting.append((number, piece._replace(content=None), pool.submit(_Worker.count, piece, ask)))
-            if len(waiting) >= AHEAD * processes:
+            waiting.append((number, piece._replace(content=None), pool.submit(count, piece, ask)))
+            if len(waiting) >= ahead:
                 number, piece, future = waiting.popleft()
                 yield number, piece, future.result()
         while waiting:
@@ -155,4 +244,4 @@ def count_on_ray(
 
 
 def _count_alone(ask: Ask, numbered: tuple[int, Piece]) -> Counted:
-    return count_piece(numbered[1], ask, Counter(ask.abstraction), 0)
+    return count_piece(numbered[1], ask, Counter(ask.abstraction), FIRST)
