@@ -23,6 +23,9 @@ STEPS_HELD = 1 << 17
 _INTERVENTION, _STEPS = attrgetter("intervention"), attrgetter("steps")
 _OUTCOME, _FIELDS = attrgetter("outcome"), attrgetter("fields")
 
+# No places, weights and starts.
+NOTHING = np.empty((0, 3), np.int64), np.empty(0), np.empty((0, 3), np.int64)
+
 # P(success) of a truncated episode, from its last state on.
 TerminalScore = Callable[[Trajectory], float]
 
@@ -113,12 +116,17 @@ class Counter:
         start, times = np.unique(2 * state[first[begins]] + helped[begins], return_counts=True)
         self._starts.append(np.stack([start >> 1, start & 1, times], axis=1))
 
-    def take(self) -> Partial:
-        """What was counted since the last call; states and actions keep their numbers."""
+    def take(self, sums: bool = True) -> Partial:
+        """What was counted since the last call; states and actions keep their numbers.
+
+        Without `sums` states are named only, and what was counted stays for a later call.
+        """
         self._sum_up()
         known, keys = self._states.take()
         names = [name or NOHELP for name in self._actions]
+        if not sums:
+            return Partial(known, keys, names, *NOTHING)
         place, weight = self._sums.result()
-        starts = np.concatenate([np.empty((0, 3), np.int64), *self._starts])
+        starts = np.concatenate([NOTHING[2], *self._starts])
         self._sums, self._starts = Sums(), []
         return Partial(known, keys, names, place, weight, starts)

@@ -43,13 +43,14 @@ class Piece(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """What is asked of every piece."""
+    """What is asked of every piece; with `apart`, that its counts come with it, and not at the end."""
 
     format: str
     roles: Mapping[str, str]
     where: Mapping[str, Sequence[str]]
     abstraction: StateAbstraction
     skip_bad: bool
+    apart: bool = True
 
 
 def is_parquet(path: str) -> bool:

@@ -39,8 +39,6 @@ from selfreg.estimate.abstraction import ExactKey, Features
 from selfreg.executors import RayExecutor
 
 AHEAD = 2
-# Source of the first piece's counts.
-FIRST = 0
 
 _STEPS, _EPISODE = attrgetter("steps"), attrgetter("episode")
 
@@ -122,7 +120,8 @@ class _Tally:
         return None
 
     def result(self, source: int, by_column: bool) -> Counted:
-        return Counted(self.counter.take(), source, self.steps, self.episodes, self.numbers, self.faults, by_column)
+        counts = self.counter.take(self.ask.apart)
+        return Counted(counts, source, self.steps, self.episodes, self.numbers, self.faults, by_column)
 
 
 def count_piece(piece: Piece, ask: Ask, counter: Counter, source: int) -> Counted:
@@ -176,41 +175,45 @@ class _Worker:
 
 
 class _Threads(threading.local):
-    """The same of threads; one of them goes on with what is known already."""
+    """The same of threads, as many as there are counters."""
 
-    def __init__(self, known: list[Counter]) -> None:
-        self._known = known
-        self._mine: tuple[Counter, int] | None = None
+    def __init__(self, counters: Sequence[Counter], free: list[int]) -> None:
+        self._counters, self._free = counters, free
+        self._mine: int | None = None
 
     def count(self, piece: Piece, ask: Ask) -> Counted:
         if self._mine is None:
-            try:
-                self._mine = self._known.pop(), FIRST
-            except IndexError:
-                self._mine = Counter(ask.abstraction), threading.get_ident()
-        return count_piece(piece, ask, *self._mine)
+            self._mine = self._free.pop()
+        return count_piece(piece, ask, self._counters[self._mine], self._mine)
 
 
-def count_pieces(numbered: Iterator[tuple[int, Piece]], ask: Ask, workers: int) -> Iterator[tuple[int, Piece, Counted]]:
-    """Pieces in order, with their counts.
+def count_pieces(
+    numbered: Iterator[tuple[int, Piece]], ask: Ask, workers: int
+) -> Iterator[tuple[int, Piece | None, Counted]]:
+    """Pieces in order, with their counts; where `ask` lets these stay behind, they come in the end, of no piece.
 
     The first one shows who counts the others: threads where it went by column, else processes, which take a second to
     start. Each takes pieces in order too: what it knows was in pieces before, which `Merger` rests on.
     """
-    counter, by_column = Counter(ask.abstraction), False
+    counters, by_column = [Counter(ask.abstraction) for _ in range(workers)], True
     for number, piece in numbered:
-        counted = count_piece(piece, ask, counter, FIRST)
+        counted = count_piece(piece, ask, counters[0], 0)
         yield number, piece, counted
+        by_column = counted.by_column
         if workers > 1:
-            by_column = counted.by_column
             break
-    if by_column:
+    if by_column and workers > 1:
         with ThreadPoolExecutor(workers) as threads:
-            yield from _in_order(numbered, ask, threads, _Threads([counter]).count, AHEAD * workers)
+            count = _Threads(counters, [*range(workers)]).count
+            yield from _in_order(numbered, ask, threads, count, AHEAD * workers)
     elif (following := next(numbered, None)) is not None:
         # Records have no cycles: looking for some again and again would take a third of the time.
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=gc.disable) as processes:
-            yield from _in_order(chain([following], numbered), ask, processes, _Worker.count, AHEAD * workers)
+            rest, apart = chain([following], numbered), ask._replace(apart=True)
+            yield from _in_order(rest, apart, processes, _Worker.count, AHEAD * workers)
+    if not ask.apart:
+        for source, counter in enumerate(counters):
+            yield -1, None, Counted(counter.take(), source, 0, [], [], [])
 
 
 def _in_order(
@@ -238,10 +241,10 @@ def count_on_ray(
     numbered: Iterator[tuple[int, Piece]], ask: Ask, cluster: RayExecutor
 ) -> Iterator[tuple[int, Piece, Counted]]:
     """The same on a cluster, where tasks know nothing of each other: each piece names all of its states."""
-    with_content = ((number, with_content(piece, ask)) for number, piece in numbered)
-    for (number, piece), counted in cluster.in_order(_count_alone, ask, with_content):
+    filled = ((number, with_content(piece, ask)) for number, piece in numbered)
+    for (number, piece), counted in cluster.in_order(_count_alone, ask._replace(apart=True), filled):
         yield number, piece._replace(content=None), counted._replace(source=None)
 
 
 def _count_alone(ask: Ask, numbered: tuple[int, Piece]) -> Counted:
-    return count_piece(numbered[1], ask, Counter(ask.abstraction), FIRST)
+    return count_piece(numbered[1], ask, Counter(ask.abstraction), 0)

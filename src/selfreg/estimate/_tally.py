@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
 
 # Rows that wait before they are summed up.
-ROWS_HELD = 1 << 21
+ROWS_HELD = 1 << 22
 # Pairs that a table of their numbers is made for, four bytes each.
 LARGEST_TABLE = 1 << 22
 # A transition is one int64: state, action, next state plus 2.

@@ -66,7 +66,8 @@ def count_logs(
     format, roles, where
         As for `selfreg.data.read_trajectories`.
     workers : int, optional
-        Processes; all cores by default. 1 counts in this process.
+        Threads where records can be counted by column (canonical logs without a filter, `ExactKey` or `Features`), else
+        processes; all cores by default. 1 counts in this process.
     executor : "ray" or RayExecutor, optional
         A Ray cluster instead of processes. JSONL travels to it; Parquet files must be there under the same paths.
     out : path, optional
@@ -101,12 +102,12 @@ def count_logs(
     if roles and format != "jsonl":
         raise ValueError(f"a mapping of roles is for format 'jsonl'; format {format!r} has its own fields")
     check_roles(roles or {})
-    processes, cluster = _validate.threads(workers), ray_executor(executor)
+    n_workers, cluster = _validate.threads(workers), ray_executor(executor)
     names = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
     for name in names:
         if not Path(name).is_file():
             raise LogError(f"{name}: no such file")
-    ask = Ask(format, dict(roles or {}), dict(where or {}), abstraction, skip_bad)
+    ask = Ask(format, dict(roles or {}), dict(where or {}), abstraction, skip_bad, out is not None)
     kept = KeptPieces(Path(out), _settings(ask, names)) if out is not None else None
     total = _Total(skip_bad)
     done = 0
@@ -118,9 +119,8 @@ def count_logs(
             done += 1
             advance(len(counted.episodes))
         todo = islice(enumerate(pieces(names, format)), done, None)
-        for number, piece, counted in (
-            count_on_ray(todo, ask, cluster) if cluster else count_pieces(todo, ask, processes)
-        ):
+        found = count_on_ray(todo, ask, cluster) if cluster else count_pieces(todo, ask, n_workers)
+        for number, piece, counted in found:
             merged = total.add(piece, counted)
             if kept:
                 kept.put(number, merged.counts, _told(merged))
@@ -161,7 +161,7 @@ class _Total:
         self.skipped: list[str] = []
 
     def add(self, piece: Piece | None, counted: Counted) -> Counted:
-        """Add a piece, and give it back in the numbers of the sum; None for one that was merged before."""
+        """Add a piece, and give it back in the numbers of the sum; None for sums of no piece in particular."""
         before = len(self.seen)
         self.seen.update(map(hash, counted.episodes))
         faults = counted.faults
