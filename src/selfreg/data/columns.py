@@ -133,7 +133,7 @@ class _Room:
         known, fields_of = _fields(fields)
         if known is None:
             return None
-        rates = outcome.cast(pa.float64()).to_numpy().copy()
+        rates = np.array(np.from_dlpack(outcome.cast(pa.float64())), np.float64)
         rates[list(outcomes)] = list(outcomes.values())
         text = _strings(self.step_ends[0, : steps + 1], self.step_texts[0])
         given = pa.py_buffer(np.packbits(self.helped[:steps], bitorder="little"))
@@ -159,7 +159,7 @@ def _fields(texts: Any) -> tuple[list[dict[str, Scalar]] | None, Ints]:
     of = encoded.indices
     if of.null_count:
         known, of = [*known, {}], of.fill_null(len(known))
-    return known, of.to_numpy().astype(np.int64)
+    return known, np.from_dlpack(of).astype(np.int64)
 
 
 # ---- Parquet --------------------------------------------------------------------------------------------------------
@@ -184,9 +184,8 @@ def parquet_columns(path: str | os.PathLike[str], first: int, last: int, wanted:
     if known is None:
         return None
     state, key, help = (steps.field(name) for name in ("state", "key", "intervention"))
-    text = {Wanted.NOTHING: pa.nulls(len(steps), pa.string()), Wanted.STATE: state}.get(wanted)
-    length = pc.list_value_length(lists).to_numpy().astype(np.int64)
-    outcome = episodes["outcome"].to_numpy()
+    length = np.from_dlpack(pc.list_value_length(lists)).astype(np.int64)
+    outcome = np.asarray(np.from_dlpack(episodes["outcome"]), np.float64)
     return Columns(
         np.arange(1, len(lists) + 1),
         episodes["task"],
@@ -195,7 +194,7 @@ def parquet_columns(path: str | os.PathLike[str], first: int, last: int, wanted:
         length,
         known,
         fields_of,
-        pc.coalesce(key, state) if text is None else text,
+        pc.coalesce(key, state) if wanted == Wanted.KEY else state,
         help,
     )
 

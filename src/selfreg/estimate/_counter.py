@@ -90,7 +90,7 @@ class Counter:
         texts = columns.intervention.dictionary_encode(null_encoding="encode")
         named = np.array([self._actions[name] for name in texts.dictionary.to_pylist()], np.int64)
         begins = np.array([BRANCH not in fields for fields in columns.fields], np.bool_)[columns.fields_of]
-        state, action = self._states.of(columns), named[texts.indices.to_numpy()]
+        state, action = self._states.of(columns), named[np.from_dlpack(texts.indices)]
         self._sum(state, action, columns.length, columns.outcome, begins)
         return True
 

@@ -46,14 +46,18 @@ class TextNumbers(dict[str, int]):
         except (pa.ArrowException, TypeError, UnicodeError):  # no text, or not for UTF-8: keys that a program made
             return np.fromiter((self.setdefault(text, len(self)) for text in texts), np.int64, len(texts))
         named = [self.setdefault(text, len(self)) for text in encoded.dictionary.to_pylist()]
-        return np.asarray(np.array(named, np.int64)[encoded.indices.to_numpy()])
+        return np.asarray(np.array(named, np.int64)[np.from_dlpack(encoded.indices)])
 
 
 def encoded(codes: Codes) -> tuple[Codes, Codes]:
     """Codes that differ, by first appearance, and which of them is where: int64 (distinct,), int64 (codes,)."""
-    # Not pa.array, whose first call looks for pandas.
-    found = pa.Array.from_buffers(pa.int64(), len(codes), [None, pa.py_buffer(codes)]).dictionary_encode()
-    return np.asarray(found.dictionary.to_numpy()), found.indices.to_numpy().astype(np.int64)
+    found = _arrow(codes).dictionary_encode()
+    return np.asarray(np.from_dlpack(found.dictionary), np.int64), np.from_dlpack(found.indices).astype(np.int64)
+
+
+def _arrow(codes: Codes) -> Any:
+    """Without pa.array (and, back, without to_numpy): their first call imports pandas, a quarter of a second."""
+    return pa.Array.from_buffers(pa.int64(), len(codes), [None, pa.py_buffer(codes)])
 
 
 class PairNumbers:
@@ -98,8 +102,8 @@ class PairNumbers:
 
     def _hashed(self, codes: Codes) -> Codes:
         here, of = encoded(codes)
-        known = pc.index_in(pa.array(here), value_set=pa.array(self.pairs))
-        named = known.fill_null(-1).to_numpy().astype(np.int64)
+        known = pc.index_in(_arrow(here), value_set=_arrow(self.pairs))
+        named = np.from_dlpack(known.fill_null(-1)).astype(np.int64)
         new = named < 0
         named[new] = len(self.pairs) + np.arange(np.count_nonzero(new))
         self.pairs = np.concatenate([self.pairs, here[new]])
