@@ -268,6 +268,14 @@ def test_parquet_by_column_finds_the_same(tmp_path, monkeypatch, kind, change) -
     assert found == again
 
 
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"{}\n", b"[]\n\n{}"])
+def test_logs_without_episodes(tmp_path, content) -> None:
+    (tmp_path / "a.jsonl").write_bytes(content)
+    for abstraction in ABSTRACTIONS.values():
+        found = count_logs(tmp_path / "a.jsonl", abstraction, workers=2, skip_bad=True)
+        assert (found.episodes, found.counts.keys, len(found.skipped)) == (0, (), len(content.split()))
+
+
 def test_a_branch_begins_at_a_step_that_can_be(tmp_path) -> None:
     branch = Trajectory("t", "e", 1.0, (Step("a"),), fields={"branch_of": "x", "branch_step": -1})
     write_trajectories(tmp_path / "a.jsonl", [branch])
