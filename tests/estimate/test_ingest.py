@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfreg.data import Step, Trajectory, read_trajectories, write_trajectories
+from selfreg.data import Step, Trajectory, columns, read_trajectories, write_trajectories
 from selfreg.data.store import LogError
 from selfreg.estimate import Counts, ExactKey, Features, StateAbstraction, _piecework, count, count_logs
 from selfreg.estimate._pieces import pieces
@@ -266,6 +266,18 @@ def test_parquet_by_column_finds_the_same(tmp_path, monkeypatch, kind, change) -
     as_trajectories(monkeypatch)
     again = [told(tmp_path / "a.parquet", ABSTRACTIONS[kind], workers=1, skip_bad=skip) for skip in (True, False)]
     assert found == again
+
+
+def test_states_of_parquet_are_read_where_keys_do_not_stand_for_them(tmp_path, monkeypatch) -> None:
+    keyed = [Trajectory("t", str(i), 1.0, (Step(f"s{i}", key=f"k{i % 3}"),)) for i in range(9)]
+    some = [*keyed[:8], Trajectory("t", "8", 1.0, (Step("s8"),))]
+    reads: list[list[str]] = []
+    real = columns._leaves
+    monkeypatch.setattr(columns, "_leaves", lambda *arguments: reads.append(real(*arguments)) or reads[-1])
+    for episodes in (keyed, some):
+        write_trajectories(tmp_path / "a.parquet", episodes)
+        same(count_logs(tmp_path / "a.parquet", ExactKey(), workers=1).counts, count(episodes, ExactKey()))
+    assert [any(path.endswith(".state") for path in read) for read in reads] == [False, True]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"{}\n", b"[]\n\n{}"])

@@ -172,9 +172,7 @@ def parquet_columns(path: str | os.PathLike[str], first: int, last: int, wanted:
         found = file.schema_arrow
         if any(name not in found.names or found.field(name).type != SCHEMA.field(name).type for name in SCHEMA.names):
             return None
-        leaves = [file.schema.column(i).path for i in range(len(file.schema))]
-        columns = [leaf for leaf in leaves if leaf in names or (leaf[:6] == "steps." and leaf[-7:] != ".action")]
-        table = file.read_row_groups(range(first, last), columns=columns, use_threads=False)
+        table = file.read_row_groups(range(first, last), columns=_leaves(file, first, last, wanted), use_threads=False)
     episodes = {name: table[name].combine_chunks() for name in names}
     lists = table["steps"].combine_chunks()
     steps = lists.flatten()
@@ -183,7 +181,8 @@ def parquet_columns(path: str | os.PathLike[str], first: int, last: int, wanted:
     known, fields_of = _fields(episodes["fields"])
     if known is None:
         return None
-    state, key, help = (steps.field(name) for name in ("state", "key", "intervention"))
+    key, help = steps.field("key"), steps.field("intervention")
+    state = steps.field("state") if "state" in steps.type.names else key  # not read where keys stand for it
     length = np.from_dlpack(pc.list_value_length(lists)).astype(np.int64)
     outcome = np.asarray(np.from_dlpack(episodes["outcome"]), np.float64)
     return Columns(
@@ -199,6 +198,23 @@ def parquet_columns(path: str | os.PathLike[str], first: int, last: int, wanted:
     )
 
 
+def _leaves(file: Any, first: int, last: int, wanted: Wanted) -> list[str]:
+    """Columns to read: no actions; no states, the bulk of most logs, where none is missing and keys are all there."""
+    places = {file.schema.column(i).path: i for i in range(len(file.schema))}
+    steps = {path.split(".")[-1]: path for path in places if path.startswith("steps.")}
+    left_out = {steps["action"]}
+    told = ["state"] if wanted is Wanted.NOTHING else ["state", "key"]
+    if wanted is not Wanted.STATE and all(_no_nulls(file.metadata, first, last, places[steps[name]]) for name in told):
+        left_out.add(steps["state"])
+    return [path for path in places if path.split(".")[0] in SCHEMA.names and path not in left_out]
+
+
+def _no_nulls(metadata: Any, first: int, last: int, place: int) -> bool:
+    """Whether the file says that no value of a column is missing in row groups first..last-1."""
+    found = [metadata.row_group(group).column(place).statistics for group in range(first, last)]
+    return all(each is not None and each.has_null_count and each.null_count == 0 for each in found)
+
+
 def _right_episodes(columns: dict[str, Any], steps: Any) -> bool:
     if any(columns[name].null_count for name in columns if name != "fields") or steps.null_count:
         return False
@@ -206,7 +222,7 @@ def _right_episodes(columns: dict[str, Any], steps: Any) -> bool:
 
 
 def _right_steps(steps: Any) -> bool:
-    if steps.null_count or steps.field("state").null_count:
+    if steps.null_count or ("state" in steps.type.names and steps.field("state").null_count):
         return False
     return _in_range(steps.field("cost"), 0, None) and _in_range(steps.field("label"), 0, 1)
 
