@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from selfreg._core.chooser import kernel
 from selfreg.data import Scalar
-from selfreg.data.columns import Wanted
+from selfreg.data.columns import Wanted, jsonl_columns
 from selfreg.data.lean import LeanTrajectory
 
 texts = st.text(st.sampled_from('ab"\\/\n\t\x00\u00e9\u2028\ud7ff\U0001f600'), max_size=12)
@@ -169,3 +169,11 @@ def test_odd_lines_are_left_to_the_decoder(implementation, line) -> None:
     assert scanned(implementation, line.encode(), Wanted.STATE) == (0, [], [])
     end, found, _ = scanned(implementation, f"{GOOD}\n\n{GOOD}\n{line}\n{GOOD}".encode(), Wanted.STATE)
     assert (end, [number for number, *_ in found]) == (2 * len(GOOD) + 3, [1, 3])
+
+
+def test_more_than_there_is_room_for_is_not_scanned() -> None:
+    block = (GOOD + "\n").encode()
+    found = jsonl_columns([block, block], 2 * len(block), Wanted.STATE, lambda number, line: None)
+    assert found is not None
+    assert found.text.to_pylist() == ["s", "s"]
+    assert jsonl_columns([block, block], 2 * len(block) - 1, Wanted.STATE, lambda number, line: None) is None

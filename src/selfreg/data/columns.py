@@ -75,9 +75,10 @@ def jsonl_columns(blocks: Iterable[bytes], size: int, wanted: Wanted, mend: Mend
     """Columns of canonical JSONL, whole lines in blocks of `size` bytes in all; None where trajectories do better."""
     room, scan = _Room(size), kernel("scan").scan
     outcomes: dict[int, float] = {}
-    unusual = 0
+    unusual, left = 0, size
     for block in blocks:
-        if not _is_utf8(block):
+        left -= len(block)
+        if left < 0 or not _is_utf8(block):  # a file that was changed meanwhile would need more room
             return None
         begin = 0
         while (begin := scan(block, begin, wanted, *room.arrays)) < len(block):
