@@ -141,10 +141,10 @@ def main(argv: Sequence[str] = ()) -> None:
             for workers in (1, options.workers) if kind == "jsonl" else (options.workers,):
                 seconds, used, peak, found = counted(file, workers)
                 rate = f"{megabytes / seconds:.0f} MB/s of JSONL, {right[1] / seconds / 1e6:.2f} million steps/s"
-                check = f"{seconds:.1f} against {theirs:.1f} s; {rate}; {workers} processes"
-                name = "json + dict" if workers == options.workers else "json + dict, 1 process each"
+                check = f"{seconds:.1f} against {theirs:.1f} s; {rate}; {workers} workers"
+                name = "json + dict" if workers == options.workers else "json + dict, 1 worker"
                 lines.append(Figure(kind, name, theirs / seconds, check, found == right))
-                check = f"{used:.1f} against {used_theirs:.1f} s, imports included; {workers} processes"
+                check = f"{used:.1f} against {used_theirs:.1f} s, imports included; {workers} workers"
                 lines.append(Figure(kind, f"{name}, CPU seconds of all", used_theirs / used, check))
             lines.append(Figure(kind, "peak memory, GiB", peak, f"{file.stat().st_size / 1e6:.0f} MB on disk"))
     print(table(lines, TARGETS))

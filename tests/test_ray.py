@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import made
 import selfreg
 from selfreg.data import Step, Trajectory, write_trajectories
 from selfreg.data.store import LogError
-from selfreg.estimate import ExactKey, count_logs, ingest
+from selfreg.estimate import ExactKey, _pieces, count_logs
+from selfreg.prm import PRMConfig, read_scores, score_logs, scoring, train_prm
 from selfreg.sweep import ModelError
 from test_sweep import chain, many, tiny
 
@@ -133,7 +135,7 @@ def test_a_node_killed_in_mid_sweep_changes_nothing(cluster, tmp_path, monkeypat
 
 
 def test_logs_are_counted_on_nodes_that_know_nothing_of_each_other(cluster, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(ingest, "PIECE_BYTES", 3000)
+    monkeypatch.setattr(_pieces, "PIECE_BYTES", 3000)
     episodes = [
         Trajectory(f"t{i % 3}", f"e{i}", float(i % 2), (Step(f"s{i % 7}"), Step(f"s{i % 5}"))) for i in range(300)
     ]
@@ -152,6 +154,51 @@ def test_logs_are_counted_on_nodes_that_know_nothing_of_each_other(cluster, tmp_
         count_logs(tmp_path / "bad.jsonl", ExactKey(), executor="ray")
     with pytest.raises(ValueError, match="executor is 'local'"):
         count_logs(tmp_path / "log.jsonl", ExactKey(), executor="local")
+
+
+@pytest.fixture(scope="module")
+def prm(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("prm") / "prm"
+    train_prm(made.colours(), PRMConfig(kind="tfidf", history=1)).save(folder)
+    return folder
+
+
+def test_logs_are_scored_on_nodes_that_have_no_files(cluster, prm, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(scoring, "PIECE_STEPS", 50)
+    write_trajectories(tmp_path / "log.jsonl.zst", made.colours())
+    local = score_logs(prm, tmp_path / "log.jsonl.zst", tmp_path / "local", workers=1)
+    found = score_logs(prm, tmp_path / "log.jsonl.zst", tmp_path / "ray", executor="ray")
+    assert found == local
+    assert read_scores(tmp_path / "ray").equals(read_scores(tmp_path / "local"))
+    parts = sorted((tmp_path / "ray").glob("part-*.parquet"))
+    assert len(parts) == 8
+    # Half of the parts gone, and what was scored with them: made again, by one worker.
+    for path in [*parts[4:], *(tmp_path / "ray").glob("*.sqlite*")]:
+        path.unlink()
+    one = selfreg.RayExecutor(n_workers=1)
+    again = score_logs(prm, tmp_path / "log.jsonl.zst", tmp_path / "ray", executor=one)
+    assert (again.episodes, again.steps) == (local.episodes, local.steps)
+    assert read_scores(tmp_path / "ray").equals(read_scores(tmp_path / "local"))
+
+
+@pytest.mark.long
+def test_a_node_killed_while_it_scores_changes_nothing(cluster, prm, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(scoring, "PIECE_STEPS", 2)
+    write_trajectories(tmp_path / "log.jsonl", made.colours())
+    score_logs(prm, tmp_path / "log.jsonl", tmp_path / "local", workers=1)
+    node = cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
+
+    def kill() -> None:
+        while len(list((tmp_path / "ray").glob("part-*.parquet"))) < 20:
+            time.sleep(0.01)
+        cluster.remove_node(node, allow_graceful=False)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    found = score_logs(prm, tmp_path / "log.jsonl", tmp_path / "ray", executor="ray")
+    killer.join()
+    assert (found.episodes, found.steps) == (200, 400)
+    assert read_scores(tmp_path / "ray").equals(read_scores(tmp_path / "local"))
 
 
 def test_bad_settings_are_named() -> None:

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfreg.data import Step, Trajectory, read_trajectories, write_trajectories
+from selfreg.data import Step, Trajectory, columns, read_trajectories, write_trajectories
 from selfreg.data.store import LogError
-from selfreg.estimate import Counts, ExactKey, Features, StateAbstraction, count, count_logs
-from selfreg.estimate import ingest as ingest_module
+from selfreg.estimate import Counts, ExactKey, Features, StateAbstraction, _piecework, count, count_logs
+from selfreg.estimate._pieces import pieces
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,11 +52,11 @@ def same(one: Counts, other: Counts) -> None:
 
 @pytest.fixture
 def small_pieces(monkeypatch):
-    monkeypatch.setattr(ingest_module, "PIECE_BYTES", 3000)
-    monkeypatch.setattr(ingest_module, "PIECE_ROWS", 50)
+    monkeypatch.setattr("selfreg.estimate._pieces.PIECE_BYTES", 3000)
+    monkeypatch.setattr("selfreg.estimate._pieces.PIECE_ROWS", 50)
     monkeypatch.setattr("selfreg.data.store.BATCH", 20)
-    monkeypatch.setattr("selfreg.estimate.counts.STEPS_HELD", 100)
-    monkeypatch.setattr("selfreg.estimate.counts.CHARACTERS_HELD", 300)
+    monkeypatch.setattr("selfreg.estimate._counter.STEPS_HELD", 100)
+    monkeypatch.setattr("selfreg.estimate._states.CHARACTERS_HELD", 300)
     monkeypatch.setattr("selfreg.estimate._tally.ROWS_HELD", 100)
 
 
@@ -112,7 +112,7 @@ def test_files_give_the_counts_of_their_episodes(tmp_path, small_pieces, name, k
     found = count_logs(tmp_path / name, ABSTRACTIONS[kind], workers=1)
     same(found.counts, count(episodes, ABSTRACTIONS[kind]))
     assert (found.episodes, found.steps) == (400, sum(len(t.steps) for t in episodes))
-    assert len(list(ingest_module._pieces([str(tmp_path / name)], "selfreg"))) >= 5
+    assert len(list(pieces([str(tmp_path / name)], "selfreg"))) >= 5
     assert list(read_trajectories(tmp_path / name)) == episodes
 
 
@@ -125,6 +125,12 @@ def test_processes_change_nothing(tmp_path, small_pieces) -> None:
     again = count_logs([tmp_path / "a.jsonl", tmp_path / "b.jsonl.zst"], ExactKey(), workers=1, out=tmp_path / "out")
     same(again.counts, found.counts)
     assert again[1:] == found[1:]
+
+
+def test_records_that_do_not_come_by_column_go_to_processes(tmp_path, small_pieces) -> None:
+    write_trajectories(tmp_path / "a.jsonl.zst", walks())
+    kept = count_logs(tmp_path / "a.jsonl.zst", ExactKey(), where={"kind": ["x", "y"]}, workers=2)
+    same(kept.counts, count(walks(), ExactKey()))
 
 
 def test_mapped_logs_and_filters(tmp_path, small_pieces) -> None:
@@ -143,6 +149,150 @@ def test_mapped_logs_and_filters(tmp_path, small_pieces) -> None:
     write_trajectories(tmp_path / "c.parquet", walks())
     kept = count_logs(tmp_path / "c.parquet", ExactKey(), where={"kind": ["x"]}, workers=1)
     same(kept.counts, count([t for t in walks() if t.fields["kind"] == "x"], ExactKey()))
+
+
+# ---- columns --------------------------------------------------------------------------------------------------------
+
+ODD = [
+    b"",
+    b" \r",
+    b"{",
+    b'{"task": 3}',
+    b'{"task":"t","episode":"x1","outcome":1,"steps":[]}',
+    b'{"task":"t","episode":"x2","outcome":1.5,"steps":[{"state":"at 1"}]}',
+    b'{"task":"t","episode":"x3","outcome":null,"truncated":true,"steps":[{"state":"at 1"}]}',
+    b'{"task":"t","episode":"x4","outcome":1,"steps":[{"state":"at \xff"}]}',
+    b'{"task":"t4","episode":"x5","outcome":1e-1,"steps":[{"state":"at 9","key":"\\ud83d\\ude00"},{"state":"at 1"}]}',
+    b'{"task":"t1","episode":"x6","outcome":-0.0,"steps":[{"state":"a","state":"b","cost":1.0}],"fields":{"kind":1}}',
+    b'{"task":"t2","episode":"x7","outcome":1,"steps":[{"state":"at 4"}],"fields":{}}',
+    b'{"task":"t2","episode":"x8","outcome":1,"steps":[{"state":"at 4"}],"fields":{"kind":"x","branch_of":"e1"}}',
+    b'{"task":"t2","episode":"x9","outcome":1,"steps":[{"state":"at 4"}],"fields":{"kind":"x","branch_step":2}}',
+    b'{"task":"t2","episode":"y1","outcome":1,"steps":[{"state":"at 4"}],"fields":{"kind":"x","branch_step":2.0}}',
+    b'{"task":"t2","episode":"y2","outcome":1,"steps":[{"state":"at 4"}],"fields":{"kind":[]}}',
+    b'{"task":"t2","episode":"y3","outcome":1,"steps":[{"state":"at 4","intervention":""}],"fields":{"kind":true}}',
+    b'{"task":"t2","episode":"y4","outcome":1,"steps":[{"state":"at 4","intervention":"new"}],"fields":{"kind":1.0}}',
+]
+
+
+def told(path: Path, abstraction: StateAbstraction, **arguments) -> tuple:
+    """All that counting gives, or the error."""
+    try:
+        found = count_logs(path, abstraction, **arguments)
+    except LogError as error:
+        return (str(error),)
+    entries = {
+        name: [part.tolist() for part in (m.indptr, m.indices, m.data)] for name, m in found.counts.transitions.items()
+    }
+    types = [[type(value) for value in key] for key in found.counts.keys]
+    return found[1:], found.counts.keys, types, list(entries), entries, found.counts.starts.tolist()
+
+
+def as_trajectories(context: pytest.MonkeyPatch) -> None:
+    context.setattr(_piecework, "wanted_text", lambda abstraction: None)
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.sampled_from(ODD)), max_size=4, unique_by=lambda odd: odd[1]),
+    st.sampled_from(sorted(ABSTRACTIONS)),
+    st.sampled_from([True, True, False]),
+    st.sampled_from(["cython", "cython", "python"]),
+)
+def test_columns_count_what_trajectories_count(tmp_path_factory, odd, kind, skip_bad, implementation) -> None:
+    folder = tmp_path_factory.mktemp("columns")
+    write_trajectories(folder / "good.jsonl", walks(60))
+    lines = (folder / "good.jsonl").read_bytes().splitlines()
+    for place, line in odd:
+        lines.insert(place, line)
+    log = folder / "a.jsonl"
+    log.write_bytes(b"\n".join(lines))
+    with pytest.MonkeyPatch.context() as context:
+        context.setenv("SELFREG_IMPLEMENTATION", implementation)
+        context.setattr("selfreg.estimate._pieces.PIECE_BYTES", 3000)
+        context.setattr("selfreg.estimate._pieces.BLOCK_BYTES", 700)
+        context.setattr("selfreg.estimate._tally.LARGEST_TABLE", 40)
+        found = told(log, ABSTRACTIONS[kind], skip_bad=skip_bad, workers=1)
+        as_trajectories(context)
+        assert found == told(log, ABSTRACTIONS[kind], skip_bad=skip_bad, workers=1)
+
+
+@pytest.mark.parametrize("kind", ABSTRACTIONS)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_lines_are_counted_by_column(tmp_path, small_pieces, monkeypatch, kind, workers) -> None:
+    write_trajectories(tmp_path / "a.jsonl", walks())
+    write_trajectories(tmp_path / "a.parquet", walks())
+    expected = count(walks(), ABSTRACTIONS[kind])
+    monkeypatch.setattr(_piecework, "read_records", None)
+    monkeypatch.setattr(_piecework, "read_lines", None)
+    for name in ("a.jsonl", "a.parquet"):
+        same(count_logs(tmp_path / name, ABSTRACTIONS[kind], workers=workers).counts, expected)
+
+
+CHANGES = {
+    "no state": ("steps", 0, "state", None),
+    "a cost below 0": ("steps", 1, "cost", -1),
+    "a label above 1": ("steps", 1, "label", 1.5),
+    "no label number": ("steps", 0, "label", float("nan")),
+    "no outcome": ("outcome", None),
+    "an outcome above 1": ("outcome", 1.5),
+    "no steps": ("steps", []),
+    "null steps": ("steps", None),
+    "a null step": ("steps", [None]),
+    "no task": ("task", None),
+    "no fields": ("fields", None),
+    "empty fields": ("fields", ""),
+    "broken fields": ("fields", "{"),
+    "nested fields": ("fields", '{"kind":[]}'),
+    "null truncated": ("truncated", None),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("kind", ABSTRACTIONS)
+def test_parquet_by_column_finds_the_same(tmp_path, monkeypatch, kind, change) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from selfreg.data.store import SCHEMA, _row
+
+    rows = [_row(t) for t in walks(9) if len(t.steps) > 1]
+    *place, last, value = CHANGES[change]
+    at = rows[3]
+    for name in place:
+        at = at[name]
+    at[last] = value
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), tmp_path / "a.parquet", row_group_size=2)
+    found = [told(tmp_path / "a.parquet", ABSTRACTIONS[kind], workers=1, skip_bad=skip) for skip in (True, False)]
+    as_trajectories(monkeypatch)
+    again = [told(tmp_path / "a.parquet", ABSTRACTIONS[kind], workers=1, skip_bad=skip) for skip in (True, False)]
+    assert found == again
+
+
+def test_states_of_parquet_are_read_where_keys_do_not_stand_for_them(tmp_path, monkeypatch) -> None:
+    keyed = [Trajectory("t", str(i), 1.0, (Step(f"s{i}", key=f"k{i % 3}"),)) for i in range(9)]
+    some = [*keyed[:8], Trajectory("t", "8", 1.0, (Step("s8"),))]
+    reads: list[list[str]] = []
+    real = columns._leaves
+    monkeypatch.setattr(columns, "_leaves", lambda *arguments: reads.append(real(*arguments)) or reads[-1])
+    for episodes in (keyed, some):
+        write_trajectories(tmp_path / "a.parquet", episodes)
+        same(count_logs(tmp_path / "a.parquet", ExactKey(), workers=1).counts, count(episodes, ExactKey()))
+    assert [any(path.endswith(".state") for path in read) for read in reads] == [False, True]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"{}\n", b"[]\n\n{}"])
+def test_logs_without_episodes(tmp_path, content) -> None:
+    (tmp_path / "a.jsonl").write_bytes(content)
+    for abstraction in ABSTRACTIONS.values():
+        found = count_logs(tmp_path / "a.jsonl", abstraction, workers=2, skip_bad=True)
+        assert (found.episodes, found.counts.keys, len(found.skipped)) == (0, (), len(content.split()))
+
+
+def test_a_branch_begins_at_a_step_that_can_be(tmp_path) -> None:
+    branch = Trajectory("t", "e", 1.0, (Step("a"),), fields={"branch_of": "x", "branch_step": -1})
+    write_trajectories(tmp_path / "a.jsonl", [branch])
+    with pytest.raises(ValueError, match="'branch_step' is -1; expected an integer from 0"):
+        count_logs(tmp_path / "a.jsonl", ExactKey(step=True), workers=1)
 
 
 # ---- bad records ----------------------------------------------------------------------------------------------------
@@ -232,8 +382,8 @@ def test_a_second_call_counts_only_what_is_missing(tmp_path, small_pieces, monke
     pieces = sorted((tmp_path / "out").glob("piece-*"))
     for path in pieces[5:]:
         path.unlink()
-    counted, real = [], ingest_module.count_piece
-    monkeypatch.setattr(ingest_module, "count_piece", lambda piece, *rest: counted.append(piece) or real(piece, *rest))
+    counted, real = [], _piecework.count_piece
+    monkeypatch.setattr(_piecework, "count_piece", lambda piece, *rest: counted.append(piece) or real(piece, *rest))
     again = count_logs(log, ExactKey(), workers=1, out=tmp_path / "out")
     same(again.counts, whole.counts)
     assert len(counted) == len(pieces) - 5
@@ -255,8 +405,8 @@ def test_other_counts_are_refused(tmp_path) -> None:
 
 KILLED = """
 import sys, time
-from selfreg.estimate import ExactKey, count_logs, ingest, kept
-ingest.PIECE_BYTES, ingest.PIECE_ROWS = 3000, 50
+from selfreg.estimate import ExactKey, _pieces, count_logs, kept
+_pieces.PIECE_BYTES, _pieces.PIECE_ROWS = 3000, 50
 real = kept.KeptPieces.put
 def slow(self, *what):
     time.sleep(0.01)

@@ -43,7 +43,7 @@ def lean_trajectories(lines: Sequence[bytes]) -> list[LeanTrajectory] | None:
     """Trajectories of some lines; None where one is blank, wrong or without an outcome (`read_lean_lines` tells)."""
     try:
         records = [*map(_DECODE, lines)]
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     return None if None in map(_OUTCOME, records) else records
 
@@ -62,6 +62,6 @@ def read_lean_lines(
         except LogError as error:
             yield number, error
             continue
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             pass
         yield from read_jsonl_lines([(number, line)], where)

@@ -77,7 +77,7 @@ def read_mapped_lines(
     for number, line in numbered:
         try:
             record = msgspec.json.decode(line)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             yield number, LogError(f"not JSON: {error}")
             continue
         try:

@@ -104,6 +104,8 @@ def read_jsonl_lines(
             yield number, error
         except msgspec.DecodeError as error:
             yield number, LogError(str(error))
+        except UnicodeDecodeError as error:
+            yield number, LogError(f"not UTF-8: {error}")
 
 
 def write_jsonl(path: str | os.PathLike[str], trajectories: Iterable[Trajectory]) -> None:

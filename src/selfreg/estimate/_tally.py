@@ -14,7 +14,9 @@ Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
 
 # Rows that wait before they are summed up.
-ROWS_HELD = 1 << 17
+ROWS_HELD = 1 << 22
+# Pairs that a table of their numbers is made for, four bytes each.
+LARGEST_TABLE = 1 << 22
 # A transition is one int64: state, action, next state plus 2.
 _STATE_BITS, _STATE_SHIFT = 28, 35
 LARGEST_ACTION = 127
@@ -36,14 +38,26 @@ class Numbers(dict[Any, int]):
 class TextNumbers(dict[str, int]):
     """Numbers of texts."""
 
-    def of(self, texts: list[str]) -> Codes:
-        """Numbers of many texts, int64 (texts,)."""
+    def of(self, texts: Any) -> Codes:
+        """Numbers of many texts, a list or an Arrow array, int64 (texts,)."""
         try:
-            encoded = pa.array(texts, pa.large_string()).dictionary_encode()
+            column = pa.array(texts, pa.large_string()) if isinstance(texts, list) else texts
+            encoded = column.dictionary_encode()
         except (pa.ArrowException, TypeError, UnicodeError):  # no text, or not for UTF-8: keys that a program made
             return np.fromiter((self.setdefault(text, len(self)) for text in texts), np.int64, len(texts))
         named = [self.setdefault(text, len(self)) for text in encoded.dictionary.to_pylist()]
-        return np.asarray(np.array(named, np.int64)[encoded.indices.to_numpy()])
+        return np.asarray(np.array(named, np.int64)[np.from_dlpack(encoded.indices)])
+
+
+def encoded(codes: Codes) -> tuple[Codes, Codes]:
+    """Codes that differ, by first appearance, and which of them is where: int64 (distinct,), int64 (codes,)."""
+    found = _arrow(codes).dictionary_encode()
+    return np.asarray(np.from_dlpack(found.dictionary), np.int64), np.from_dlpack(found.indices).astype(np.int64)
+
+
+def _arrow(codes: Codes) -> Any:
+    """Without pa.array (and, back, without to_numpy): their first call imports pandas, a quarter of a second."""
+    return pa.Array.from_buffers(pa.int64(), len(codes), [None, pa.py_buffer(codes)])
 
 
 class PairNumbers:
@@ -56,22 +70,44 @@ class PairNumbers:
     """
 
     def __init__(self) -> None:
-        self._pairs = pa.array([], pa.int64())
-
-    @property
-    def pairs(self) -> Codes:
-        return np.asarray(self._pairs.to_numpy())
+        self.pairs = np.empty(0, np.int64)
+        # Number of every pair that there could be, -1 for those not seen; none where there could be too many.
+        self._table: npt.NDArray[np.int32] | None = np.empty((1, 1), np.int32)
+        self._table[:] = -1
 
     def of(self, first: Codes, second: Codes) -> Codes:
         """Numbers of many pairs, int64 (pairs,)."""
-        encoded = pa.array((first << 31) | second).dictionary_encode()
-        here = encoded.dictionary
-        known = pc.index_in(here, value_set=self._pairs)
-        named = known.fill_null(-1).to_numpy().astype(np.int64)
+        table = self._table_for(first.max(initial=0) + 1, second.max(initial=0) + 1)
+        if table is None:
+            return self._hashed((first << 31) | second)
+        at = first * table.shape[1] + second
+        numbers = table.ravel()[at]
+        if len(unseen := at[numbers < 0]):
+            new, _ = encoded(unseen)
+            row, column = np.divmod(new, table.shape[1])
+            table[row, column] = len(self.pairs) + np.arange(len(new))
+            self.pairs = np.concatenate([self.pairs, (row << 31) | column])
+            numbers = table.ravel()[at]
+        return np.asarray(numbers, np.int64)
+
+    def _table_for(self, rows: int, columns: int) -> npt.NDArray[np.int32] | None:
+        """The table, made larger where it has to be."""
+        table = self._table
+        if table is not None and (rows > table.shape[0] or columns > table.shape[1]):
+            shape = [1 << (int(n) - 1).bit_length() for n in np.maximum((rows, columns), table.shape)]
+            self._table = table = None if shape[0] * shape[1] > LARGEST_TABLE else np.full(shape, -1, np.int32)
+            if table is not None:
+                table[self.pairs >> 31, self.pairs & ((1 << 31) - 1)] = np.arange(len(self.pairs))
+        return table
+
+    def _hashed(self, codes: Codes) -> Codes:
+        here, of = encoded(codes)
+        known = pc.index_in(_arrow(here), value_set=_arrow(self.pairs))
+        named = np.from_dlpack(known.fill_null(-1)).astype(np.int64)
         new = named < 0
-        named[new] = len(self._pairs) + np.arange(np.count_nonzero(new))
-        self._pairs = pa.concat_arrays([self._pairs, here.filter(pa.array(new))])
-        return np.asarray(named[encoded.indices.to_numpy()])
+        named[new] = len(self.pairs) + np.arange(np.count_nonzero(new))
+        self.pairs = np.concatenate([self.pairs, here[new]])
+        return np.asarray(named[of])
 
 
 class Sums:
@@ -79,6 +115,7 @@ class Sums:
 
     def __init__(self) -> None:
         self._code, self._weight = np.empty(0, np.int64), np.empty(0)
+        self._ones: list[Codes] = []
         self._codes: list[Codes] = []
         self._weights: list[Floats] = []
         self._waiting = 0
@@ -86,19 +123,23 @@ class Sums:
     def add(self, state: Codes, action: Codes, after: Codes, weight: Floats | None = None) -> None:
         """Add transitions, each of weight 1 by default; -2 is success and -1 failure."""
         code = (state << _STATE_SHIFT) | (action << _STATE_BITS) | (after + 2)
-        self._codes.append(code)
-        self._weights.append(np.ones(len(code)) if weight is None else weight)
+        if weight is None:
+            self._ones.append(code)
+        elif len(code):
+            self._codes.append(code)
+            self._weights.append(weight)
         self._waiting += len(code)
         if self._waiting > max(ROWS_HELD, len(self._code)):
             self._add_up()
 
     def _add_up(self) -> None:
-        code, weight = np.concatenate([self._code, *self._codes]), np.concatenate([self._weight, *self._weights])
-        # On one thread: sums in the order of their rows.
-        groups = pa.table({"code": code, "weight": weight}).group_by("code", use_threads=False)
-        summed = groups.aggregate([("weight", "sum")])
-        self._code, self._weight = summed["code"].to_numpy(), summed["weight_sum"].to_numpy()
-        self._codes, self._weights, self._waiting = [], [], 0
+        code, times = _runs(np.concatenate([*self._ones, self._code[:0]]))
+        code, weight = np.concatenate([self._code, code, *self._codes]), [self._weight, times, *self._weights]
+        self._code, self._weight = code, np.concatenate(weight)
+        if self._codes or len(weight[0]):
+            self._code, of = encoded(code)
+            self._weight = np.bincount(of, self._weight, len(self._code)).astype(np.float64, copy=False)
+        self._ones, self._codes, self._weights, self._waiting = [], [], [], 0
 
     def result(self) -> tuple[npt.NDArray[np.int64], Floats]:
         """Places int64 (entries, 3), sorted, and their weights."""
@@ -108,3 +149,10 @@ class Sums:
         mask = (1 << _STATE_BITS) - 1
         action = (code >> _STATE_BITS) & LARGEST_ACTION
         return np.stack([code >> _STATE_SHIFT, action, (code & mask) - 2], axis=1), weight
+
+
+def _runs(codes: Codes) -> tuple[Codes, Floats]:
+    """Codes that differ, sorted, and how often each is there: sorting is several times as fast as hashing."""
+    codes.sort()
+    begins = np.flatnonzero(np.diff(codes, prepend=-1))
+    return codes[begins], np.diff(begins, append=len(codes)).astype(np.float64)

@@ -25,11 +25,20 @@ GIVEN_UP = "\x00any"
 
 # Fields of an episode that branches from another one: that one's name, and the step that it begins at.
 BRANCH, BRANCH_STEP = "branch_of", "branch_step"
+LAST_STEP = (1 << 31) - 1
+
+
+def first_step(fields: Mapping[str, Scalar]) -> int:
+    """Step that an episode with these fields begins at: above 0 where it branches from another one."""
+    step = int(fields.get(BRANCH_STEP) or 0)
+    if not 0 <= step <= LAST_STEP:
+        raise ValueError(f"field {BRANCH_STEP!r} is {step}; expected an integer from 0 to {LAST_STEP}")
+    return step
 
 
 def episode_step(trajectory: Trajectory, step: int) -> int:
     """Step of the episode; where it branches from another one, counted from that one's beginning."""
-    return step + int(trajectory.fields.get(BRANCH_STEP) or 0)
+    return step + first_step(trajectory.fields)
 
 
 class StateAbstraction(Protocol):

@@ -12,7 +12,7 @@ import numpy as np
 
 from selfreg._files import written_whole
 from selfreg._resume import claim
-from selfreg.estimate.counts import Partial
+from selfreg.estimate._parts import Partial
 
 SETTINGS, SCHEMA = "ingest.json", "selfreg.ingest/1"
 

@@ -205,10 +205,11 @@ class _Work:
     def finish(self, scores: Sequence[float]) -> int:
         """Keep the scores of the piece that comes next; how many steps it has."""
         piece = self._waiting.popleft()
-        self.cache.put(zip(piece.new, scores, strict=True))
+        found = dict(zip(piece.new, scores, strict=True))
+        self.cache.put(sorted(found.items()))  # neighbours in the tree one after another
         self._under_way.difference_update(piece.new)
         self.scored += len(piece.new)
-        found = self.cache.get(piece.texts)
+        found |= self.cache.get(text for text in piece.texts if text not in found)
         columns = [piece.tasks, piece.episodes, piece.steps, piece.texts, [found[text] for text in piece.texts]]
         with written_whole(piece.part) as temporary:
             pq.write_table(pa.table(columns, schema=COLUMNS), temporary, compression="zstd")
