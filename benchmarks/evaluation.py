@@ -48,8 +48,8 @@ class Size(NamedTuple):
 
 
 def babyai(level: str, **settings: float) -> World:
-    """A BabyAI level with settings of its `BabyAIConfig`."""
-    return World("babyai", f"BabyAI-{level}-v0", settings)
+    """A BabyAI level with settings of its `BabyAIConfig`; help takes one step where nothing else is said."""
+    return World("babyai", f"BabyAI-{level}-v0", {"help_steps": 1} | settings)
 
 
 SETTINGS = {

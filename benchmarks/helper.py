@@ -91,7 +91,7 @@ def babyai(folder: Path, seed: int) -> Case:
     run = RunFolder.open(folder)
     model = run.model()
     labels = label(run.trajectories(), model, run.solution(model))
-    return Case(labels, PRM.load(folder / "prm"), HelperConfig(seed=seed, rounds=0))
+    return Case(labels, PRM.load(folder / "prm"), HelperConfig(seed=seed, rounds=0, price=0.0))
 
 
 def mint(folder: Path, seed: int) -> Case:
@@ -101,7 +101,7 @@ def mint(folder: Path, seed: int) -> Case:
     model = estimate_mdp(logs, Features(["domain", "step", "class"], load_classes(CLASSES)))
     labels = label(logs, model, selfreg.solve(model.mdp, MINT_BUDGET))
     prm = train_prm(logs, PRMConfig(kind="tfidf", history=MINT_HISTORY, seed=seed))
-    return Case(labels, prm, HelperConfig(history=MINT_HISTORY, seed=seed, rounds=0, epochs=6, patience=2))
+    return Case(labels, prm, HelperConfig(history=MINT_HISTORY, seed=seed, rounds=0, price=0.0, epochs=6, patience=2))
 
 
 SETS: dict[str, Callable[[Path, int], Case]] = {"BabyAI": babyai, "MINT": mint}

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from selfreg.helper.forms import FORMS
 from selfreg.helper.in_model import first_states, with_all_help
-from selfreg.helper.labels import Labels
+from selfreg.helper.labels import Labels, best_actions
 from selfreg.helper.models import distinct
 from selfreg.helper.plain import LinearDecider, WordsDecider
 from selfreg.helper.runtime import affordable
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from selfreg.helper.training import HelperConfig
 
 Floats = NDArray[np.float64]
-
-TIE = 1e-12
 
 
 # Inverse weights of the penalty; stronger penalties than the first make the policy of a round too blunt to improve on.
@@ -93,13 +91,7 @@ def _valued(labels: Labels, value: Floats) -> Labels:
         left = np.ravel_multi_index(tuple((labels.budgets[paid] - mdp.cost_table[a]).T), shape)
         q[:, paid, a] = (mdp.transitions[name] @ value)[labels.state][:, left]
     q[np.isnan(labels.q)] = np.nan
-    return replace(labels, q=q, decision=_decisions(q))
-
-
-def _decisions(q: Floats) -> NDArray[np.int8]:
-    """The best action, the first of those that tie."""
-    known = np.where(np.isnan(q), -np.inf, q)
-    return np.asarray((known >= known.max(axis=-1, keepdims=True) - TIE).argmax(axis=-1), np.int8)
+    return replace(labels, q=q, decision=best_actions(q))
 
 
 class _Reader:
@@ -128,7 +120,7 @@ class _Reader:
 
         It is the most probable over the texts of a state, and nohelp in a state without text.
         """
-        self.model = self._made(labels)
+        self.model, labels = self._made(labels), labels.priced(self.config.price)
         worth = np.where(self.counted > 0, np.nan_to_num(np.abs(labels.advantage)) * self.counted, 0.0)
         paid = affordable(labels.actions, labels.model.mdp.costs, labels.budgets)
         policy = np.zeros((self.seen.shape[0], len(labels.budgets)), dtype=np.int8)

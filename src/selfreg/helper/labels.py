@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from selfreg.helper.examples import HelperExamples
     from selfreg.solve import Solution
 
+TIE = 1e-12
 # Labels that rest on fewer visits than this are marked in what `write` writes.
 FEW = 3
 
@@ -86,6 +87,14 @@ class Labels:
             return np.zeros(self.q.shape[:2], dtype=np.int64), np.full(self.q.shape[:2], -np.inf)
         help_types = np.where(np.isnan(self.q[..., 1:]), -np.inf, self.q[..., 1:])
         return help_types.argmax(axis=2), help_types.max(axis=2)
+
+    def priced(self, price: float) -> Labels:
+        """The same labels where every unit of help costs `price` of success: help that gains less is not asked for."""
+        if not price:
+            return self
+        units = np.array([0.0, *(np.sum(self.model.mdp.costs[name]) for name in self.actions[1:])])
+        q = self.q - price * units
+        return replace(self, q=q, decision=best_actions(q))
 
     def examples(self, history: int = 0) -> HelperExamples:
         """What `train_helper` learns from, weighed by |advantage|; every visit of a state counts.
@@ -157,6 +166,12 @@ class Labels:
             columns[f"visits_{name}"] = pa.array(self.visits[place, a])
         with written_whole(path) as temporary:
             pq.write_table(pa.table(columns), temporary, compression="zstd")
+
+
+def best_actions(q: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
+    """Index of the best action along the last axis, the first of those that tie; NaN is none."""
+    known = np.where(np.isnan(q), -np.inf, q)
+    return np.asarray((known >= known.max(axis=-1, keepdims=True) - TIE).argmax(axis=-1), np.int8)
 
 
 def label(trajectories: Sequence[Trajectory], model: EstimatedModel, solution: Solution) -> Labels:

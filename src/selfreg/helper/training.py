@@ -69,6 +69,10 @@ class HelperConfig(EncoderConfig):
             "plan as it is."
         },
     )
+    price: float = field(
+        default=0.01,
+        metadata={"help": "Success that a unit of help has to gain at least to be asked for, beside what it costs."},
+    )
     memory: int = field(
         default=10_000, metadata={"help": "Logged states kept for the reasons of decisions; 0 keeps none."}
     )
@@ -82,6 +86,8 @@ class HelperConfig(EncoderConfig):
         for name, low in (("restarts", 1), ("min_count", 1), ("rounds", 0), ("memory", 0)):
             if not getattr(self, name) >= low:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least {low}")
+        if not 0 <= self.price < 1:
+            raise ValueError(f"price is {self.price}; expected a number from 0 to below 1")
         if not 0 <= self.balance <= 1:
             raise ValueError(f"balance is {self.balance}; expected a number from 0 to 1")
 
@@ -95,7 +101,8 @@ def train_helper(
 ) -> Helper:
     """Train one helper for every budget of the lattice.
 
-    Each decision of the plan weighs by |advantage|, once a visit of its state. Tasks are split into training,
+    Each decision of the plan weighs by |advantage|, once a visit of its state; from labels, help that gains less than
+    `price` a unit is not asked for, so that a budget is no reason to spend it. Tasks are split into training,
     validation (early stopping, choice among restarts and rounds) and test (figures).
 
     The plan of a task knows all that the logs of the task tell, the helper only what its text says. With labels
@@ -166,7 +173,8 @@ def train_helper(
     if isinstance(labels, Labels) and config.rounds:
         helper, labels = _improved(labels, split, charges, config, checkpoint)
     else:
-        helper = _fitted(examples, charges, split, config, checkpoint)
+        taught = labels.priced(config.price).examples(config.history) if isinstance(labels, Labels) else examples
+        helper = _fitted(taught, charges, split, config, checkpoint)
     helper = replace(helper, memory=_memory(labels, split["train"], config))
     train, test = (examples.of(split[name]) for name in ("train", "test"))
     figures = helper.figures | {"test_examples": float(len(test.texts))}
@@ -189,7 +197,7 @@ def _improved(
     """A helper that has learnt improved labels, and these labels."""
     values, labels, reader = attainable(labels, split, config)
     found = {"rounds": float(np.argmax(values))}
-    examples = labels.examples(config.history)
+    examples = labels.priced(config.price).examples(config.history)
     if not isinstance(reader, FORMS[config.form]):
         helper = _fitted(examples, charges, split, config, checkpoint)
         return replace(helper, figures=helper.figures | found), labels
