@@ -1,5 +1,7 @@
 """Labels for what the text tells, where the plan of a task knows more."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -98,3 +100,31 @@ def test_a_plan_that_the_text_tells_is_left_as_it_is() -> None:
 def test_rounds_below_zero_are_refused() -> None:
     with pytest.raises(ValueError, match="rounds is -1; expected at least 0"):
         HelperConfig(rounds=-1)
+
+
+def test_help_that_gains_less_than_its_price_is_not_asked_for() -> None:
+    rows = [(None, k != 0) for k in range(10)] + [("help", True)] * 10  # 0.9 alone, 1.0 with help
+    trajectories = [
+        Trajectory(f"task {i}", f"{i}/{k}", float(won), (Step("a light", key=f"{i}", intervention=who),))
+        for i in range(12)
+        for k, (who, won) in enumerate(rows)
+    ]
+    model = estimate_mdp(trajectories, ExactKey())
+    labels = label(trajectories, model, selfreg.solve(model.mdp, 1))
+    priced = labels.priced(0.25)
+    np.testing.assert_allclose(priced.advantage[:, 1], 0.1 - 0.25)
+    np.testing.assert_array_equal(priced.q[..., 0], labels.q[..., 0])
+    assert labels.decision[:, 1].all()
+    assert not priced.decision.any()
+    for form in ("words", "features"):
+        for rounds in (0, 1):
+            config = HelperConfig(form=form, rounds=rounds, epochs=2, hidden_size=16, layers=1, heads=2)
+            asks = [
+                train_helper(labels, replace(config, price=price)).choices(["a light"], [[1]]) for price in (0.01, 0.25)
+            ]
+            assert [one.tolist() for one in asks] == [[1], [0]]
+
+
+def test_prices_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"price is 1\.0; expected a number from 0 to below 1"):
+        HelperConfig(price=1.0)
