@@ -24,9 +24,10 @@ def demo(tmp_path_factory):
 def test_everything_is_there(demo) -> None:
     files = {"run.toml", "trajectories.parquet", "model.npz", "solution.npz", "labels.parquet", "evaluation.parquet"}
     assert {p.name for p in demo.path.iterdir()} == files | {"summary.json", "report.html", "prm", "helper"}
-    for part in ("prm", "helper"):
+    needed = {"prm": {"model.safetensors", "config.json", "tokenizer.json"}, "helper": {"weights.npz", "memory.npz"}}
+    for part, kept in needed.items():
         names = {p.name for p in (demo.path / part).iterdir()}
-        assert {"model.safetensors", "config.json", "tokenizer.json", "selfreg.json"} <= names
+        assert kept | {"selfreg.json", "README.md"} <= names
         assert not any(name.endswith((".bin", ".pkl", ".pt")) for name in names)
 
 
