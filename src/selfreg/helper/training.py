@@ -70,7 +70,7 @@ class HelperConfig(EncoderConfig):
         },
     )
     price: float = field(
-        default=0.01,
+        default=0.02,
         metadata={"help": "Success that a unit of help has to gain at least to be asked for, beside what it costs."},
     )
     memory: int = field(
