@@ -7,7 +7,7 @@ import json
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import made
@@ -46,6 +46,7 @@ def test_calibrated_probabilities_come_true(kind: str) -> None:
 
 
 @given(Rows, st.sampled_from(CALIBRATIONS))
+@example([(1.0, 0.75, 1.0), (3.91620569547122e-126, 0.96875, 1.5), (-0.375, 0.0, 1.0)], "isotonic")
 def test_probabilities_keep_the_order_and_survive_json(rows: list[tuple[float, float, float]], kind: str) -> None:
     logits, outcomes, weights = (np.array(column) for column in zip(*rows, strict=True))
     fitted = calibrate(kind, logits, outcomes, weights)
