@@ -55,7 +55,7 @@ class Isotonic:
         curve = np.asarray(self.probabilities)
         place = np.clip(np.searchsorted(self.logits, logits, side="right"), 1, len(curve) - 1)
         # rounding may carry a value past the next point
-        return np.clip(np.interp(logits, self.logits, curve), curve[place - 1], curve[place])
+        return np.asarray(np.clip(np.interp(logits, self.logits, curve), curve[place - 1], curve[place]))
 
     def describe(self) -> dict[str, Any]:
         """Settings as JSON values."""
