@@ -61,7 +61,8 @@ def scan(
     if begin >= size:
         return size
     out.episodes, out.steps = reached[1], reached[2]
-    out.lengths, out.helped = &lengths[0], &helped[0]
+    out.lengths = &lengths[0]
+    out.helped = &helped[0] if helped.shape[0] else NULL  # a block without a brace has no step
     for i in range(4):
         out.episode_ends[i], out.episode_texts[i] = &episode_ends[i, 0], &episode_texts[i, 0]
     for i in range(2):
