@@ -112,6 +112,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, help="only these")
     parser.add_argument("--test-tasks", type=int, help=f"test tasks of a setting; default {FULL.test_tasks}")
     parser.add_argument("--form", default=FORM, help=f"form of the helper; default {FORM}")
+    parser.add_argument("--seed", type=int, default=0, help="draws the tasks; default 0")
     parser.add_argument("--workers", type=int, help="processes; all cores by default")
     chosen = parser.parse_args(arguments)
     size = QUICK if chosen.quick else FULL
@@ -121,7 +122,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     out = chosen.out or Path("runs") / ("evaluation-quick" if chosen.quick else "evaluation")
     begin, results = time.perf_counter(), []
     for name in names:
-        results.append(run_setting(name, size, out, chosen.form, workers=chosen.workers))
+        results.append(run_setting(name, size, out, chosen.form, chosen.seed, chosen.workers))
         print_setting(results[-1])
     print_targets(results)
     print(f"{time.perf_counter() - begin:.0f} s; a report for each setting is in {out}/SETTING/report.html")
