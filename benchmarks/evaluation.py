@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.evaluation_tables import Result, print_setting, print_targets
+from benchmarks.evaluation_tables import Result, print_setting, print_summary, print_targets
 from selfreg._files import folder_written_whole
 from selfreg.cli.collect import IMITATION, PhaseOne
 from selfreg.cli.demo import FORM, pipeline
@@ -53,8 +53,8 @@ def babyai(level: str, **settings: float) -> World:
 
 
 SETTINGS = {
-    "household": Setting(World("household"), tasks=150, episodes=120),
-    "household-moved": Setting(World("household", "moved"), tasks=150, episodes=120, quick=True),
+    "household": Setting(World("household"), tasks=400, episodes=120),
+    "household-moved": Setting(World("household", "moved"), tasks=400, episodes=120, quick=True),
     "unlock-local": Setting(babyai("UnlockLocal")),
     "put-next": Setting(babyai("PutNextLocal"), quick=True),
     "unlock-pickup": Setting(babyai("UnlockPickup", help_steps=2)),
@@ -124,5 +124,6 @@ def main(arguments: Sequence[str] = ()) -> None:
     for name in names:
         results.append(run_setting(name, size, out, chosen.form, chosen.seed, chosen.workers))
         print_setting(results[-1])
+    print_summary(results)
     print_targets(results)
     print(f"{time.perf_counter() - begin:.0f} s; a report for each setting is in {out}/SETTING/report.html")

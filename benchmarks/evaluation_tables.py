@@ -145,6 +145,43 @@ def on_seen(rows: Sequence[Row], budget: int) -> tuple[Interval | None, float]:
     return (paired(mine, ("plan", budget), ("helper", budget)) if known else None), len(known) / total
 
 
+def _mark(lower: Interval) -> str:
+    return "" if lower.low > 0 else "(-)" if lower.high < 0 else "(=)"
+
+
+def print_summary(results: Sequence[Result]) -> None:
+    """A row for each setting, in Markdown: the table of docs/evaluation.md."""
+    print("\n== summary; of differences no mark: interval above zero, (=): it holds zero, (-): below\n")
+    head = (
+        "setting",
+        "never",
+        "always (requests)",
+        "helper",
+        "requests",
+        *(f"helper less {other}" for other in OPPONENTS),
+        "plan of the test task",
+        "plan less helper where the plan knew all states",
+    )
+    print(f"| {' | '.join(head)} |\n|{' --- |' * len(head)}")
+    for result in results:
+        budgets = [b for b in result.budgets if b in BUDGETS]
+        never, always = (result.outcome(*key)["success"]["mean"] for key in (("never", 0), ("always", None)))
+        helper, plan = ([result.outcome(name, b) for b in budgets] for name in ("helper", "plan"))
+        against = ([result.difference(other, b) for b in budgets] for other in OPPONENTS)
+        seen = [on_seen(result.rows, b)[0] for b in budgets]
+        cells = (
+            result.name,
+            f"{never:.3f}",
+            f"{always:.3f} ({result.unlimited[1]:.1f})",
+            " ".join(f"{one['success']['mean']:.3f}" for one in helper),
+            " ".join(f"{one['help']['mean']:.2f}" for one in helper),
+            *(" ".join(f"{one.mean:+.2f}{_mark(one)}" for one in some) for some in against),
+            " ".join(f"{one['success']['mean']:.3f}" for one in plan),
+            " ".join("none" if one is None else f"{one.mean:+.2f}" for one in seen),
+        )
+        print(f"| {' | '.join(cells)} |")
+
+
 def print_targets(results: Sequence[Result]) -> None:
     """Each target with its figures, met or missed."""
     print("\n== targets")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import evaluation, evaluation_tables
-from benchmarks.evaluation_tables import Result, headline, on_seen, print_setting, print_targets, stages
+from benchmarks.evaluation_tables import Result, headline, on_seen, print_setting, print_summary, print_targets, stages
 from selfreg.cli.evaluate import Evaluated, as_json
 from selfreg.evaluate import Row, compare, forecasts
 from selfreg.evaluate.contest import OPTIMUM
@@ -72,12 +72,14 @@ def test_seen_states_only(result: Result) -> None:
 
 def test_tables_are_printed(result: Result, capsys) -> None:
     print_setting(result)
+    print_summary([result])
     print_targets([result])
     said = capsys.readouterr().out
     assert "always minus never +0.800" in said
     assert "lost on the way, budget 1: the budget +0.300" in said
     assert "budget 1: the plan promised success 0.300, came out 0.600" in said
     assert "(outside)" in said
+    assert "| made | 0.200 | 1.000 (" in said
     assert "headline, made, plan: within 1 point of always at budget 2 with 12.5% of its requests" in said
     assert "headline target (helper, 2 settings or more): missed (0 of 1)" in said
     assert "helper above equal-cost baselines, made: all clear" in said
