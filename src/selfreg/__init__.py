@@ -7,7 +7,8 @@ from selfreg.allocate import Allocation, allocate
 from selfreg.constrained import ConstrainedMixture, constrained
 from selfreg.frontier import Frontier, RewardSearch, StationaryMixture, frontier, reward_search
 from selfreg.mdp import InterventionMDP
-from selfreg.solve import ConvergenceError, Solution, StartSolution, solve, solve_memory
+from selfreg.solution import ConvergenceError, Solution, StartSolution
+from selfreg.solve import solve, solve_memory
 from selfreg.sweep import LocalExecutor, ModelGrid, RayExecutor, Sweep, read_sweep, sweep
 
 if TYPE_CHECKING:

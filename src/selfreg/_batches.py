@@ -13,8 +13,10 @@ import scipy.sparse as sp
 from selfreg import _validate
 from selfreg._core import chooser
 from selfreg._core._batch_py import arrays_in
+from selfreg._core.lattice import lattice_moves
 from selfreg.mdp import InterventionMDP
-from selfreg.solve import ConvergenceError, Solution, _lattice, solve
+from selfreg.solution import ConvergenceError, Solution
+from selfreg.solve import solve
 
 Floats = npt.NDArray[np.float64]
 
@@ -285,7 +287,7 @@ def _run_kernel(
     """Value and usage from the start of every model without a cycle into `results`; values and policies, and which."""
     shape = tuple(b + 1 for b in job.budget)
     costs = np.array([(0,) * len(shape), *group.kind[1]], np.int64)
-    offset, _, runs = _lattice(costs, shape)
+    offset, _, runs = lattice_moves(costs, shape)
     n_lattice, count = prod(shape), len(sizes)
     states = np.zeros(count, np.int64)
     weights = {k: start for k, start in starts.items() if not isinstance(start, int)}

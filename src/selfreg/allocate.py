@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from selfreg import _validate
 from selfreg.frontier import Frontier
-from selfreg.solve import Solution, StartSolution
+from selfreg.solution import Solution, StartSolution
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

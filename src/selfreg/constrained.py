@@ -18,7 +18,7 @@ import numpy.typing as npt
 from selfreg import _validate
 from selfreg.mdp import InterventionMDP
 from selfreg.penalized import penalized_points, solve_penalized
-from selfreg.solve import ConvergenceError
+from selfreg.solution import ConvergenceError
 
 Floats = npt.NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from selfreg._core import chooser
 from selfreg._core.priced import TIE, TIE_USAGE, Lanes, PricedGroups
 from selfreg._core.structure import EMPTY, Arrays, Levels, places, prepared
 from selfreg.mdp import InterventionMDP
-from selfreg.solve import ConvergenceError
+from selfreg.solution import ConvergenceError
 
 Floats = npt.NDArray[np.float64]
 

@@ -17,7 +17,7 @@ from selfreg import _validate
 from selfreg._core.chains import Krylov, Powers, solve_transient, transient_system
 from selfreg._core.structure import Levels, prepared, strides
 from selfreg.mdp import InterventionMDP
-from selfreg.solve import Solution
+from selfreg.solution import Solution
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]

@@ -12,9 +12,11 @@ import numpy.typing as npt
 
 from selfreg import _validate
 from selfreg._core import chooser
+from selfreg._core.lattice import budget_lattice
 from selfreg._core.structure import Components, Levels
 from selfreg.mdp import InterventionMDP
-from selfreg.solve import MAX_SWEEPS, ConvergenceError, Solution, budget_lattice, moved_down, solve
+from selfreg.solution import ConvergenceError, Solution, moved_down
+from selfreg.solve import MAX_SWEEPS, solve
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]

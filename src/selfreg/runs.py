@@ -21,7 +21,7 @@ from selfreg._files import written_whole
 from selfreg.data import Trajectory, read_trajectories, write_trajectories
 from selfreg.estimate import Counts, EstimatedModel, from_description
 from selfreg.mdp import InterventionMDP
-from selfreg.solve import Solution
+from selfreg.solution import Solution
 
 if TYPE_CHECKING:
     from selfreg.prm import PRM

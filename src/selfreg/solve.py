@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,128 +12,21 @@ import numpy.typing as npt
 from selfreg import _validate
 from selfreg._core import chooser
 from selfreg._core._components_py import solve_directly
-from selfreg._core.structure import EMPTY, Arrays, Components, Levels, places, prepared, strides
+from selfreg._core.lattice import Problem, budget_lattice
+from selfreg._core.structure import EMPTY, Components, Levels, places
 from selfreg.mdp import InterventionMDP
+from selfreg.solution import ConvergenceError, Solution, StartSolution
 
 if TYPE_CHECKING:
     from selfreg.robust import RobustSolution, UncertaintySet
+
+__all__ = ["ConvergenceError", "Solution", "StartSolution", "solve", "solve_memory"]
 
 # Sweeps over one budget layer of one component; a sweep costs as much as a backup of the component.
 MAX_SWEEPS = 100_000
 # States of a component that is still solved with a dense matrix where sweeps fail.
 DIRECT = 4000
 NO_WEIGHT = np.empty(0)
-
-
-class ConvergenceError(RuntimeError):
-    """The bounds could not be brought within the tolerance asked for; `bound` is what was reached."""
-
-    def __init__(self, message: str, bound: float) -> None:
-        super().__init__(message)
-        self.bound = bound
-
-
-@dataclass(frozen=True, eq=False)
-class Solution:
-    """Optimal values and decisions for every state and every remaining budget.
-
-    Attributes
-    ----------
-    mdp : InterventionMDP
-    budget : tuple of int
-        Largest budget of every kind.
-    value : float64 or float32 (n, B1 + 1, B2 + 1, ...)
-        Probability of success under at most that much help, within `bound` of the optimum.
-    policy : int8, same shape
-        Index into `mdp.actions`. Ties go to `nohelp`, then to the lowest index; where all is worth 0, `nohelp`.
-    bound : float
-        Largest distance of the proven upper bound from the lower one; 0.0 where the pass is exact (up to rounding).
-        The value of `policy` lies between them too.
-    """
-
-    mdp: InterventionMDP
-    budget: tuple[int, ...]
-    value: npt.NDArray[Any]
-    policy: npt.NDArray[np.int8]
-    bound: float
-
-    def q(self, action: str) -> npt.NDArray[np.float64]:
-        """Value of taking `action` now and acting optimally afterwards.
-
-        Returns
-        -------
-        float64, shape of `value`
-            NaN where the action is unavailable, not affordable, or the state is terminal.
-
-        Raises
-        ------
-        ValueError
-            If the model has no such action.
-        """
-        index = self._index(action)
-        value = self.value.reshape(self.mdp.n_states, -1)
-        expected = (self.mdp.transitions[action] @ value).reshape(self.value.shape)
-        return moved_down(self.mdp, index, expected)
-
-    def _index(self, action: str) -> int:
-        if action not in self.mdp.actions:
-            raise ValueError(f"action {action!r} is not in the model; choose from {self.mdp.actions!r}")
-        return self.mdp.actions.index(action)
-
-    def usage_distribution(self, state: int, budget: int | tuple[int, ...]) -> npt.NDArray[np.float64]:
-        """P(exactly u spent) from one state and budget under `policy`; see `selfreg.usage_distribution` for all.
-
-        Returns
-        -------
-        float64 (budget + 1, ...)
-            One axis a budget.
-        """
-        from selfreg.policy import usage_distribution_from
-
-        return usage_distribution_from(self, state, budget)
-
-
-@dataclass(frozen=True, eq=False)
-class StartSolution:
-    """What `solve(..., keep="start")` keeps.
-
-    Attributes
-    ----------
-    mdp : InterventionMDP
-    budget : tuple of int
-    value : float64 (B1 + 1, B2 + 1, ...)
-        Probability of success from the start distribution.
-    bound : float
-        As in `Solution`.
-    """
-
-    mdp: InterventionMDP
-    budget: tuple[int, ...]
-    value: npt.NDArray[np.float64]
-    bound: float
-
-
-class Problem(NamedTuple):
-    """A model and a lattice of budgets as the kernels take them; kept with the model for the next call."""
-
-    arrays: Arrays
-    structure: Levels | Components
-    offset: npt.NDArray[np.int64]
-    affordable: npt.NDArray[np.uint8]
-    runs: npt.NDArray[np.int64]
-    shape: tuple[int, ...]
-
-
-def moved_down(mdp: InterventionMDP, action: int, expected: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """expected[s, b - c] for every b that pays for the action and every state that has it; NaN elsewhere."""
-    shape, cost = expected.shape[1:], mdp.cost_table[action]
-    result = np.full(expected.shape, np.nan)
-    moves = [min(size, int(c)) for size, c in zip(shape, cost, strict=True)]
-    paid = (slice(None), *(slice(move, None) for move in moves))
-    left = (slice(None), *(slice(0, size - move) for size, move in zip(shape, moves, strict=True)))
-    result[paid] = expected[left]
-    result[~mdp.available(mdp.actions[action])] = np.nan
-    return result
 
 
 @overload
@@ -315,19 +207,6 @@ def solve_memory(
     return _memory(mdp, problem, _validate.float_dtype(dtype), keep == "start", implementation)
 
 
-def budget_lattice(mdp: InterventionMDP, budgets: tuple[int, ...], implementation: str | None) -> Problem:
-    """Model and budgets as the kernels take them."""
-    known: dict[Any, Any] = mdp.derived
-    key = (budgets, implementation or os.environ.get("SELFREG_IMPLEMENTATION"))
-    if key not in known:
-        shape = tuple(b + 1 for b in budgets)
-        offset, affordable, runs = _lattice(mdp.cost_table, shape)
-        arrays, structure = prepared(mdp, implementation)
-        known[key] = Problem(arrays, structure, offset, affordable, runs, shape)
-    problem: Problem = known[key]
-    return problem
-
-
 def _pass(
     mdp: InterventionMDP,
     problem: Problem,
@@ -438,26 +317,3 @@ def _memory(
         return order + n * n_lattice * (dtype.itemsize + 1)
     slot, kept = places(mdp, problem.structure, implementation)
     return order + slot.nbytes + max(kept * n_lattice * dtype.itemsize, 12 * n)  # 12 n while places are found
-
-
-def _lattice(
-    costs: npt.NDArray[np.int64], shape: tuple[int, ...]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """The budget lattice, flattened in C order.
-
-    Returns
-    -------
-    offset : int64 (actions,)
-        How far each action moves a point down.
-    affordable : uint8 (actions, lattice)
-        Whether the action can be paid for at a point.
-    runs : int64 (runs, 3)
-        Action (help types only), start and length of every affordable stretch.
-    """
-    points = np.indices(shape).reshape(len(shape), -1)
-    affordable = np.all(points[None] >= costs[:, :, None], axis=1).astype(np.uint8)
-    runs: list[tuple[int, int, int]] = []
-    for a in range(1, len(costs)):
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], affordable[a], [0]]).astype(np.int8)))
-        runs += [(a, int(start), int(stop - start)) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
-    return costs @ strides(shape), affordable, np.array(runs, dtype=np.int64).reshape(-1, 3)

@@ -15,7 +15,7 @@ from selfreg.data import NOHELP, Trajectory
 from selfreg.estimate.model import EstimatedModel
 from selfreg.mdp import InterventionMDP
 from selfreg.policy import policy_value
-from selfreg.solve import Solution
+from selfreg.solution import Solution
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -17,7 +17,7 @@ from selfreg.estimate.counts import Counts, count
 from selfreg.estimate.handoff import handoff_notes
 from selfreg.estimate.score_bins import Scorer
 from selfreg.mdp import InterventionMDP
-from selfreg.solve import Solution
+from selfreg.solution import Solution
 
 Floats = npt.NDArray[np.float64]
 

@@ -17,7 +17,7 @@ from selfreg.data import NOHELP, Trajectory, state_text
 if TYPE_CHECKING:
     from selfreg.estimate import EstimatedModel
     from selfreg.helper.examples import HelperExamples
-    from selfreg.solve import Solution
+    from selfreg.solution import Solution
 
 TIE = 1e-12
 # Labels that rest on fewer visits than this are marked in what `write` writes.

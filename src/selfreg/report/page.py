@@ -16,7 +16,7 @@ from selfreg.envs import World
 from selfreg.estimate import EstimatedModel, coverage
 from selfreg.report import plots
 from selfreg.runs import RunFolder
-from selfreg.solve import Solution
+from selfreg.solution import Solution
 
 with needs("logs", "the report"):
     import jinja2
