@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg import _storage, _validate
+from selfreg import _storage, _validate, _validate_model
 
 
 class Bare(NamedTuple):
@@ -94,14 +94,14 @@ class InterventionMDP:
         *,
         visits: Mapping[str, Any] | None = None,
     ) -> None:
-        matrices = _validate.transitions(transitions)
-        help_types = [name for name in matrices if name != _validate.NOHELP]
-        n = matrices[_validate.NOHELP].shape[0]
-        value = _validate.terminal_value(terminal_value, n)
-        _validate.nohelp_everywhere(matrices[_validate.NOHELP], ~np.isnan(value))
+        matrices = _validate_model.transitions(transitions)
+        help_types = [name for name in matrices if name != _validate_model.NOHELP]
+        n = matrices[_validate_model.NOHELP].shape[0]
+        value = _validate_model.terminal_value(terminal_value, n)
+        _validate_model.nohelp_everywhere(matrices[_validate_model.NOHELP], ~np.isnan(value))
         value = value.view()
         value.flags.writeable = False
-        self._hold(matrices, value, _validate.costs(costs, help_types))
+        self._hold(matrices, value, _validate_model.costs(costs, help_types))
         by_row = None if visits is None else _validate.by_row("visits", visits, list(matrices), n)
         object.__setattr__(self, "visits", None if by_row is None else MappingProxyType(by_row))
 
