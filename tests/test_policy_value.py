@@ -11,6 +11,7 @@ import oracles
 import selfreg
 import strategies
 from model_shapes import cyclic_model, layered_model, ring_model
+from selfreg.policy import policy_value, success_and_usage
 
 
 def close(actual, expected, tolerance: float = 1e-9) -> None:
@@ -83,6 +84,21 @@ def test_policy_that_changes_with_time(case) -> None:
     indices, probabilities = (selfreg.evaluate_policy(mdp, form, weight) for form in (chosen, certain))
     close(indices.success, probabilities.success, 1e-12)
     np.testing.assert_array_equal(indices.usage, probabilities.usage)
+
+
+@given(strategies.models(), st.data())
+def test_one_start_forward_is_all_starts_backward(case, data) -> None:
+    mdp, budget = case
+    policy = np.zeros((mdp.n_states, *(most + 1 for most in budget)), np.int64)
+    for s, *left in np.ndindex(policy.shape):
+        allowed = [a for a, name in enumerate(mdp.actions) if mdp.available(name)[s] and all(mdp.cost_table[a] <= left)]
+        policy[(s, *left)] = data.draw(st.sampled_from(allowed or [0]))
+    start, left = data.draw(st.integers(0, mdp.n_states - 1)), tuple(data.draw(st.integers(0, b)) for b in budget)
+    result, point = selfreg.evaluate_policy(mdp, policy, start, budget=left), (start, *left)
+    success, usage = success_and_usage(mdp, policy)
+    close(result.success, policy_value(mdp, policy)[point])
+    close(result.success, success[point])
+    close(result.usage, usage[point])
 
 
 @given(strategies.models())

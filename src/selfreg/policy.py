@@ -1,11 +1,15 @@
-"""What a policy does, exactly: the help it spends, in the mean and as a distribution."""
+"""What a hard-budget policy does, exactly, from every state and budget at once: success, and the help it spends.
+
+All systems are solved backwards. From one start, and for policies of other forms, `selfreg.evaluate_policy` goes
+forward by the expected number of visits.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +25,7 @@ from selfreg.solution import Solution
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
+Asking: TypeAlias = tuple[int, Indices, sp.csr_array]  # action, states, their rows
 
 
 def expected_usage(solution: Solution) -> Floats:
@@ -161,7 +166,8 @@ def policy_value(mdp: InterventionMDP, policy: npt.ArrayLike) -> Floats:
     """Probability of success under any hard-budget policy, from every state and every remaining budget.
 
     The least solution of V(s, b) = sum_j P_a[s,j] V(j, b - c_a) with a = policy(s, b), one linear system a budget
-    layer, exact up to rounding.
+    layer, exact up to rounding. For one start, and for other forms of policies, see `selfreg.evaluate_policy`; with the
+    usage too, and faster in models without cycles, `success_and_usage`.
 
     Parameters
     ----------
@@ -196,16 +202,11 @@ def policy_value(mdp: InterventionMDP, policy: npt.ArrayLike) -> Floats:
     value = np.zeros(flat.shape)
     value[mdp.terminal] = mdp.terminal_value[mdp.terminal, None]
     for point in range(flat.shape[1]):
-        known = mdp.terminal.copy()
-        for a in np.flatnonzero(offset):
-            states = np.flatnonzero(~mdp.terminal & (flat[:, point] == a))
-            value[states, point] = matrices[a][states] @ value[:, point - offset[a]]
-            known[states] = True
-        free = [(a, np.flatnonzero(~known & (flat[:, point] == a))) for a in np.flatnonzero(offset == 0)]
-        waiting = np.concatenate([states for _, states in free])
-        onward = sp.vstack([matrices[a][states] for a, states in free], format="csr")
+        asking, waiting, onward = _parted(matrices, ~mdp.terminal, flat[:, point], offset)
+        for a, states, rows in asking:
+            value[states, point] = rows @ value[:, point - offset[a]]
         ending = np.zeros(len(flat), np.bool_)
-        ending[_reaching(np.flatnonzero(known & (value[:, point] > 0)), waiting, onward)] = True
+        ending[_reaching(np.flatnonzero(value[:, point] > 0), waiting, onward)] = True
         kept = np.flatnonzero(ending[waiting])
         if len(kept):
             states, rows = waiting[kept], _without_self_loops(waiting[kept], onward[kept])
@@ -280,7 +281,7 @@ def _rows_times(matrix: sp.csr_array, begin: int, end: int, values: Floats) -> F
 class _Layer(NamedTuple):
     """One budget layer of a policy: every state asks for help there, waits until it may, or never will."""
 
-    asking: list[tuple[int, Indices, sp.csr_array]]  # action, states, their rows
+    asking: list[Asking]
     ended: npt.NDArray[np.bool_]
     waiting: Indices
     onward: sp.csr_array  # (waiting, n) rows of those that wait, self-loops eliminated
@@ -310,11 +311,7 @@ def _split(
     offset: npt.NDArray[np.int64],
 ) -> _Layer:
     """The layer of a policy (n,); help that moves by `offset` leaves it."""
-    chosen = [np.flatnonzero(live & (policy == a)) for a in range(len(matrices))]
-    asking = [(a, states, matrices[a][states]) for a, states in enumerate(chosen) if offset[a] and len(states)]
-    free = [a for a in range(len(chosen)) if offset[a] == 0]
-    waiting = np.concatenate([chosen[a] for a in free])
-    onward = sp.vstack([matrices[a][chosen[a]] for a in free], format="csr")
+    asking, waiting, onward = _parted(matrices, live, policy, offset)
     ended = np.ones(len(policy), np.bool_)
     if not asking:
         return _Layer(asking, ended, waiting[:0], onward[:0], None)
@@ -326,6 +323,19 @@ def _split(
         waiting, onward = waiting[kept], _without_self_loops(waiting[kept], onward[kept])
         system, order = transient_system(onward[:, waiting])
     return _Layer(asking, ended, waiting[order], onward[order], system)
+
+
+def _parted(
+    matrices: list[sp.csr_array],
+    live: npt.NDArray[np.bool_],
+    policy: npt.NDArray[np.integer[Any]],
+    offset: npt.NDArray[np.int64],
+) -> tuple[list[Asking], Indices, sp.csr_array]:
+    """Live states of a layer that ask for help that moves by `offset`; those that do not, and their rows."""
+    chosen = [np.flatnonzero(live & (policy == a)) for a in range(len(matrices))]
+    asking = [(a, states, matrices[a][states]) for a, states in enumerate(chosen) if offset[a] and len(states)]
+    free = [a for a in range(len(chosen)) if offset[a] == 0]
+    return asking, np.concatenate([chosen[a] for a in free]), sp.vstack([matrices[a][chosen[a]] for a in free], "csr")
 
 
 def _by_layers(solution: Solution, never: Floats, paid: Callable[[int, Floats], Floats]) -> Floats:

@@ -1,4 +1,8 @@
-"""What any policy attains and spends, exactly: stationary, randomised, with a hard budget, or changing with time."""
+"""What any policy attains and spends from a start, exactly: stationary, randomised, by budget left, or by time.
+
+The work is one linear system for each stage that an episode comes to. For a hard-budget policy from every state and
+budget at once see `selfreg.policy.policy_value`, which solves backwards.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +82,9 @@ def evaluate_policy(
     *,
     budget: int | tuple[int, ...] | None = None,
 ) -> PolicyValue:
-    """Success and usage of a policy, from the expected number of visits to every state.
+    """Success and usage of a policy from a start, by the expected number of visits to every state.
+
+    `selfreg.policy.success_and_usage` has both for all states and budgets at once, of hard-budget policies only.
 
     Parameters
     ----------
