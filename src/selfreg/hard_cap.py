@@ -12,6 +12,7 @@ import numpy.typing as npt
 from selfreg import _validate
 from selfreg.frontier import Points, StationaryMixture, new_axes
 from selfreg.mdp import InterventionMDP
+from selfreg.solution import Solution
 from selfreg.solve import solve
 
 if TYPE_CHECKING:
@@ -113,14 +114,7 @@ def hard_cap_price(
     points = Points(mdp, start, n_threads, implementation)
     found, weight = [points.at(float(amount), tol) for amount in amounts], points.weight
     solution = solve(mdp, max(amounts), n_threads=n_threads, implementation=implementation)
-    from selfreg.policy import start_usage_distribution, stationary_usage_distribution
-
-    size = max(amounts) + 1
-    hard_usage, expected_usage = np.zeros((len(amounts), size)), np.zeros((len(amounts), size))
-    for row, (amount, point) in enumerate(zip(amounts, found, strict=True)):
-        hard_usage[row, : amount + 1] = start_usage_distribution(solution, weight, amount)
-        for share, policy in zip(point.mixture.weights, point.mixture.policies, strict=True):
-            expected_usage[row] += share * stationary_usage_distribution(mdp, policy, weight, size - 1)
+    hard_usage, expected_usage = _usages(solution, [point.mixture for point in found], weight, amounts)
     hard = weight @ solution.value[:, amounts].astype(np.float64)
     expected = np.array([point.mixture.success for point in found])
     within = np.array([expected_usage[row, : amount + 1].sum() for row, amount in enumerate(amounts)])
@@ -135,3 +129,18 @@ def hard_cap_price(
         tuple(point.mixture for point in found),
         max(solution.bound, *(point.gap for point in found)),
     )
+
+
+def _usages(
+    solution: Solution, mixtures: Sequence[StationaryMixture], weight: Floats, amounts: Sequence[int]
+) -> tuple[Floats, Floats]:
+    """P(exactly u spent), float64 (budgets, largest + 1), under the hard cap and by the mixture for each budget."""
+    from selfreg.policy import start_usage_distribution, stationary_usage_distribution
+
+    most = max(amounts)
+    hard, expected = np.zeros((2, len(amounts), most + 1))
+    for row, (amount, mixture) in enumerate(zip(amounts, mixtures, strict=True)):
+        hard[row, : amount + 1] = start_usage_distribution(solution, weight, amount)
+        for share, policy in zip(mixture.weights, mixture.policies, strict=True):
+            expected[row] += share * stationary_usage_distribution(solution.mdp, policy, weight, most)
+    return hard, expected

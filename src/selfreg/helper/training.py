@@ -176,15 +176,25 @@ def train_helper(
         taught = labels.priced(config.price).examples(config.history) if isinstance(labels, Labels) else examples
         helper = _fitted(taught, charges, split, config, checkpoint)
     helper = replace(helper, memory=_memory(labels, split["train"], config))
+    return replace(helper, figures=helper.figures | _figures(helper, examples, labels, split, config))
+
+
+def _figures(
+    helper: Helper,
+    examples: HelperExamples,
+    labels: Labels | HelperExamples,
+    split: Mapping[str, list[str]],
+    config: HelperConfig,
+) -> dict[str, float]:
+    """What a trained helper does on held-out tasks; `labels` are those that it learnt from, `examples` the plan's."""
     train, test = (examples.of(split[name]) for name in ("train", "test"))
-    figures = helper.figures | {"test_examples": float(len(test.texts))}
-    figures |= {"constant_decision": float(np.ptp(examples.decisions) == 0)}
+    figures = {"test_examples": float(len(test.texts)), "constant_decision": float(np.ptp(examples.decisions) == 0)}
     figures |= _agreement(helper, train, test) | _falls(helper, test) | _few(train, config.min_count)
     if isinstance(labels, Labels):
         figures |= success_in_model(helper, labels)
         if helper.memory is not None:
             figures |= _value_error(helper.memory, labels, split, config.history)
-    return replace(helper, figures=figures)
+    return figures
 
 
 def _improved(

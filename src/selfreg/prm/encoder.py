@@ -106,9 +106,32 @@ def progress() -> Iterator[Progress]:
 
 
 def scratch(n_labels: int, texts: Sequence[str], config: EncoderConfig) -> tuple[Any, Any]:
-    """A small BERT and a byte-level BPE tokenizer, which sees the words, digits and marks of `texts` and no spacing."""
+    """A small BERT with new weights, and a tokenizer made for `texts`."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    tokenizer = _tokenizer(texts, config)
+    model = BertForSequenceClassification(
+        BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.hidden_size,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            intermediate_size=2 * config.hidden_size,
+            max_position_embeddings=config.max_tokens,
+            num_labels=n_labels,
+            pad_token_id=0,
+            # early stopping regularises enough, and dropout doubles the time on a CPU
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+    )
+    return model, tokenizer
+
+
+def _tokenizer(texts: Sequence[str], config: EncoderConfig) -> Any:
+    """A byte-level BPE tokenizer, which sees the words, digits and marks of `texts` and no spacing."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     backend, special = Tokenizer(models.BPE()), ["[PAD]", "[CLS]", "[SEP]"]
     split = [pre_tokenizers.Whitespace(), pre_tokenizers.Digits(individual_digits=True)]
@@ -124,25 +147,9 @@ def scratch(n_labels: int, texts: Sequence[str], config: EncoderConfig) -> tuple
     )
     names = dict(zip(("pad_token", "cls_token", "sep_token"), special, strict=True))
     inputs = ["input_ids", "token_type_ids", "attention_mask"]
-    tokenizer = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=backend, model_max_length=config.max_tokens, model_input_names=inputs, **names
     )
-    model = BertForSequenceClassification(
-        BertConfig(
-            vocab_size=backend.get_vocab_size(),
-            hidden_size=config.hidden_size,
-            num_hidden_layers=config.layers,
-            num_attention_heads=config.heads,
-            intermediate_size=2 * config.hidden_size,
-            max_position_embeddings=config.max_tokens,
-            num_labels=n_labels,
-            pad_token_id=0,
-            # early stopping regularises enough, and dropout doubles the time on a CPU
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-        )
-    )
-    return model, tokenizer
 
 
 def pretrained(name: str, new_head: bool = False, **options: Any) -> tuple[Any, Any]:
