@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from selfreg import _validate
 from selfreg._core import chooser
-from selfreg._core._components_py import solve_directly
 from selfreg._core.lattice import Problem, budget_lattice
 from selfreg._core.structure import EMPTY, Components, Levels, places
 from selfreg.mdp import InterventionMDP
@@ -295,6 +294,9 @@ def _directly(
     states = components.members[components.starts[c] : components.starts[c + 1]]
     if len(states) > DIRECT:
         raise ConvergenceError(f"a component of {len(states)} states did not converge in {MAX_SWEEPS} sweeps", 1.0)
+    # Hardly ever needed, and slow to import (scipy.linalg).
+    from selfreg._core._components_py import solve_directly
+
     arrays, labels = problem.arrays, (components.component, components.group)
     solve_directly(*arrays, problem.offset, problem.affordable, states, *labels, c, error, value, policy)
 
