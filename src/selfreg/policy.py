@@ -14,11 +14,10 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
-from scipy.sparse.csgraph import breadth_first_order
 from scipy.sparse.linalg import SuperLU
 
 from selfreg import _validate
-from selfreg._core.chains import Krylov, Powers, solve_transient, transient_system
+from selfreg._core.chains import Krylov, Powers, reached, solve_transient, transient_system
 from selfreg._core.structure import Levels, prepared, strides
 from selfreg.mdp import InterventionMDP
 from selfreg.solution import Solution
@@ -205,9 +204,7 @@ def policy_value(mdp: InterventionMDP, policy: npt.ArrayLike) -> Floats:
         asking, waiting, onward = _parted(matrices, ~mdp.terminal, flat[:, point], offset)
         for a, states, rows in asking:
             value[states, point] = rows @ value[:, point - offset[a]]
-        ending = np.zeros(len(flat), np.bool_)
-        ending[_reaching(np.flatnonzero(value[:, point] > 0), waiting, onward)] = True
-        kept = np.flatnonzero(ending[waiting])
+        kept = np.flatnonzero(_reaching(np.flatnonzero(value[:, point] > 0), waiting, onward)[waiting])
         if len(kept):
             states, rows = waiting[kept], _without_self_loops(waiting[kept], onward[kept])
             value[states, point] = solve_transient(rows[:, states], (rows @ value[:, point])[:, None])[:, 0]
@@ -312,11 +309,10 @@ def _split(
 ) -> _Layer:
     """The layer of a policy (n,); help that moves by `offset` leaves it."""
     asking, waiting, onward = _parted(matrices, live, policy, offset)
-    ended = np.ones(len(policy), np.bool_)
     if not asking:
-        return _Layer(asking, ended, waiting[:0], onward[:0], None)
+        return _Layer(asking, np.ones(len(policy), np.bool_), waiting[:0], onward[:0], None)
     helped = np.concatenate([states for _, states, _ in asking])
-    ended[_reaching(helped, waiting, onward)] = False
+    ended = ~_reaching(helped, waiting, onward)
     kept = np.flatnonzero(~ended[waiting])
     system, order = None, kept
     if len(kept):
@@ -357,15 +353,10 @@ def _by_layers(solution: Solution, never: Floats, paid: Callable[[int, Floats], 
     return result.reshape(n, *layers.shape, len(never))
 
 
-def _reaching(targets: Indices, sources: Indices, rows: sp.csr_array) -> Indices:
-    """States that lead to one of `targets` by the `rows` of `sources`, the targets included."""
-    n = rows.shape[1]
+def _reaching(targets: Indices, sources: Indices, rows: sp.csr_array) -> npt.NDArray[np.bool_]:
+    """bool (n,): states that lead to one of `targets` by the `rows` of `sources`, the targets included."""
     row, column = rows.nonzero()
-    # Backwards from one more state that all targets lead to.
-    tails, heads = np.concatenate([column, np.full(len(targets), n)]), np.concatenate([sources[row], targets])
-    graph = sp.csr_array((np.ones(len(tails)), (tails, heads)), shape=(n + 1, n + 1))
-    found: Indices = breadth_first_order(graph, n, return_predecessors=False)
-    return found[1:]
+    return reached(column, sources[row], targets, rows.shape[1])
 
 
 def _without_self_loops(states: Indices, rows: sp.csr_array) -> sp.csr_array:

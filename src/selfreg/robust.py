@@ -13,7 +13,7 @@ import numpy.typing as npt
 from selfreg import _validate
 from selfreg._core import chooser
 from selfreg._core.lattice import budget_lattice
-from selfreg._core.structure import Components, Levels
+from selfreg._core.structure import Components, Levels, row_of_entry
 from selfreg.mdp import InterventionMDP
 from selfreg.solution import ConvergenceError, Solution, moved_down
 from selfreg.solve import MAX_SWEEPS, solve
@@ -143,7 +143,7 @@ class Intervals:
         result = RowSets([], [], [])
         for name, (below, above, unseen) in zip(mdp.actions, self._bounds(mdp), strict=True):
             matrix = mdp.transitions[name]
-            sums = np.bincount(_row_of_entry(matrix), below, mdp.n_states)
+            sums = np.bincount(row_of_entry(matrix.indptr), below, mdp.n_states)
             result.low.append(below)
             result.room.append(above - below)
             result.rest.append(np.maximum(1.0 - sums - unseen, 0.0))
@@ -154,7 +154,7 @@ class Intervals:
         widths = None if self.confidence is not None else _by_row("width", self.width, mdp, 1.0)
         result = []
         for a, name in enumerate(mdp.actions):
-            probability, row = mdp.transitions[name].data, _row_of_entry(mdp.transitions[name])
+            probability, row = mdp.transitions[name].data, row_of_entry(mdp.transitions[name].indptr)
             if widths is None:
                 result.append(self._clopper_pearson(mdp, name, probability, row))
             else:
@@ -298,8 +298,7 @@ def _iterate(
 def _certain(indptr: list[npt.NDArray[np.int64]], rows: RowSets) -> bool:
     """Whether every set holds its row alone: the plain problem, whose solver knows what waiting for ever is worth."""
     for pointer, room, rest in zip(indptr, rows.room, rows.rest, strict=True):
-        row = np.repeat(np.arange(len(rest)), np.diff(pointer))
-        if np.any(np.bincount(row, room, len(rest)) - rest > 1e-15):
+        if np.any(np.bincount(row_of_entry(pointer), room, len(rest)) - rest > 1e-15):
             return False
     return True
 
@@ -354,7 +353,3 @@ def _by_row(label: str, value: ByRow | None, mdp: InterventionMDP, most: float) 
         if array.max(initial=0.0) > most:
             raise ValueError(f'{label}["{name}"][{array.argmax()}] is {array.max():g}; expected at most {most:g}')
     return list(result.values())
-
-
-def _row_of_entry(matrix: Any) -> Ints:
-    return np.repeat(np.arange(matrix.shape[0], dtype=np.int32), np.diff(matrix.indptr))

@@ -132,12 +132,16 @@ def solve_transient(matrix: sp.csr_array, right: Floats) -> Floats:
 
 def led_to(matrix: sp.csr_array, sources: Mask) -> Mask:
     """bool (n,): states that `sources` lead to by the entries of `matrix`, the sources included."""
+    entry = matrix.tocoo()
+    return reached(entry.row, entry.col, np.flatnonzero(sources), matrix.shape[0])
+
+
+def reached(tails: npt.ArrayLike, heads: npt.ArrayLike, first: Indices, n: int) -> Mask:
+    """bool (n,): states that those in `first` lead to by edges from `tails` to `heads`, `first` included."""
     from scipy.sparse.csgraph import breadth_first_order
 
-    n, entry = matrix.shape[0], matrix.tocoo()
-    first = np.flatnonzero(sources)
-    # From one more state that leads to all sources.
-    tails, heads = np.concatenate([entry.row, np.full(len(first), n)]), np.concatenate([entry.col, first])
+    # From one more state that leads to all of `first`.
+    tails, heads = np.append(tails, np.full(len(first), n)), np.append(heads, first)
     graph = sp.csr_array((np.ones(len(tails)), (tails, heads)), shape=(n + 1, n + 1))
     result = np.zeros(n + 1, np.bool_)
     result[breadth_first_order(graph, n, return_predecessors=False)] = True

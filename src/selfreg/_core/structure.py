@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +73,11 @@ class Components(NamedTuple):
 def strides(shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
     """Distance of neighbours along every axis of a lattice flattened in C order."""
     return np.array([prod(shape[i + 1 :]) for i in range(len(shape))], dtype=np.int64)
+
+
+def row_of_entry(indptr: npt.NDArray[np.integer[Any]]) -> Ints:
+    """int32 (nnz,): row of each entry of a CSR matrix."""
+    return np.repeat(np.arange(len(indptr) - 1, dtype=np.int32), np.diff(indptr))
 
 
 def kernel_arrays(matrices: Sequence[sp.csr_array]) -> Arrays:
@@ -192,15 +197,10 @@ def _groups(arrays: Arrays, terminal: Mask, free: Sequence[int], on_cycle: Mask,
 
 
 def _self_loops(arrays: Arrays, a: int) -> Mask:
-    rows = _row_of_entry(arrays, a)
+    rows = row_of_entry(arrays.indptr[a])
     result = np.zeros(len(arrays.indptr[a]) - 1, dtype=np.bool_)
     result[rows[rows == arrays.indices[a]]] = True
     return result
-
-
-def _row_of_entry(arrays: Arrays, a: int) -> Ints:
-    indptr = arrays.indptr[a]
-    return np.repeat(np.arange(len(indptr) - 1, dtype=np.int32), np.diff(indptr))
 
 
 def _alive_components(
@@ -219,7 +219,7 @@ def _alive_components(
 
 
 def _leaves(arrays: Arrays, a: int, alive: Mask, label: Ints) -> Mask:
-    rows = _row_of_entry(arrays, a)
+    rows = row_of_entry(arrays.indptr[a])
     result = np.zeros(len(alive), dtype=np.bool_)
     result[rows[label[rows] != label[arrays.indices[a]]]] = True
     return result & alive

@@ -55,17 +55,26 @@ def read_trajectories(
     >>> [episode.outcome for episode in read_trajectories(log, "jsonl", roles=roles)]
     [1.0]
     """
+    check_format(format, roles or {})
+    return _read(names_of(paths), format, roles or {}, where or {}, skipped)
+
+
+def check_format(format: str, roles: Mapping[str, str]) -> None:
+    """Raise ValueError for a format or role that is not known, and for roles where there are none to name."""
     if format not in FORMATS:
         raise ValueError(f"format {format!r} is not known; choose from {', '.join(FORMATS)}")
     if roles and format != "jsonl":
         raise ValueError(f"a mapping of roles is for format 'jsonl'; format {format!r} has its own fields")
-    check_roles(roles or {})
-    names = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    return _read(names, format, roles or {}, where or {}, skipped)
+    check_roles(roles)
+
+
+def names_of(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
+    """One path or several as a list."""
+    return [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
 
 
 def _read(
-    paths: Sequence[str | os.PathLike[str]],
+    paths: Sequence[str],
     format: str,
     roles: Mapping[str, str],
     where: Mapping[str, Sequence[str]],

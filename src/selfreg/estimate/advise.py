@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from selfreg import _validate
 from selfreg._core.chains import transient_system
-from selfreg._core.structure import strides
+from selfreg._core.structure import row_of_entry, strides
 from selfreg.data import Trajectory
 from selfreg.estimate.abstraction import BRANCH, Key, StateAbstraction
 from selfreg.estimate.model import mdp_of
@@ -247,7 +247,7 @@ def _spread(model: Fitted, budget: int | tuple[int, ...], rival: npt.NDArray[np.
     result = np.zeros((len(mdp.actions), mdp.n_states))
     for a, name in enumerate(mdp.actions):
         matrix = mdp.transitions[name]
-        row = np.repeat(np.arange(mdp.n_states), np.diff(matrix.indptr))
+        row = row_of_entry(matrix.indptr)
         mean, square = (np.bincount(row, matrix.data * after[a] ** k, mdp.n_states) for k in (1, 2))
         result[a] = np.maximum(square - mean**2, 0.0)
     return result[:, :-2]
@@ -263,7 +263,7 @@ def _afterwards(
     result = []
     for a, (name, move) in enumerate(zip(mdp.actions, mdp.cost_table @ strides(shape), strict=True)):
         matrix = mdp.transitions[name]
-        row = np.repeat(np.arange(mdp.n_states), np.diff(matrix.indptr))
+        row = row_of_entry(matrix.indptr)
         left = flat[matrix.indices, : flat.shape[1] - move]
         result.append((taken[a][row, move:] * left).sum(axis=1))
     return result

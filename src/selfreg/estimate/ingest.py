@@ -10,8 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from selfreg import _validate
 from selfreg._progress import progress
-from selfreg.data.mapped import check_roles
-from selfreg.data.read import FORMATS
+from selfreg.data.read import check_format, names_of
 from selfreg.data.store import LogError
 from selfreg.estimate import _pieces
 from selfreg.estimate._parts import Merger
@@ -97,13 +96,9 @@ def count_logs(
     >>> found.episodes, found.steps, found.counts.visits["nohelp"].tolist()
     (100, 200, [100.0, 100.0, 0.0, 0.0])
     """
-    if format not in FORMATS:
-        raise ValueError(f"format {format!r} is not known; choose from {', '.join(FORMATS)}")
-    if roles and format != "jsonl":
-        raise ValueError(f"a mapping of roles is for format 'jsonl'; format {format!r} has its own fields")
-    check_roles(roles or {})
+    check_format(format, roles or {})
     n_workers, cluster = _validate.threads(workers), ray_executor(executor)
-    names = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    names = names_of(paths)
     for name in names:
         if not Path(name).is_file():
             raise LogError(f"{name}: no such file")

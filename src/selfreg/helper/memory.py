@@ -17,9 +17,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from selfreg._extras import needs
 from selfreg.helper.labels import Labels
-from selfreg.prm.baselines import MOST_FEATURES, TOKEN, read_arrays
+from selfreg.prm.baselines import MOST_FEATURES, read_arrays, words_vectorizer
 
 Floats = NDArray[np.float64]
 
@@ -175,7 +174,5 @@ class Memory:
 
 
 def tfidf_vectorizer(**settings: Any) -> Any:
-    """Words, marks and pairs of them; with `vocabulary` and `idf_` set it needs no fitting."""
-    with needs("ml", "a helper's words"):
-        from sklearn.feature_extraction.text import TfidfVectorizer
-    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=TOKEN, dtype=np.float32, **settings)
+    """Of the words of a plain PRM, in float32."""
+    return words_vectorizer("a helper's words", dtype=np.float32, **settings)

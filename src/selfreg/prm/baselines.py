@@ -154,10 +154,8 @@ class TfidfLogistic(Baseline):
     @classmethod
     def fit(cls, train: Examples, validation: Examples, config: EncoderConfig) -> TfidfLogistic:
         """Learn vocabulary and weights."""
-        with needs("ml", "the PRM 'tfidf'"):
-            from sklearn.feature_extraction.text import TfidfVectorizer
-        settings = {"ngram_range": (1, 2), "sublinear_tf": True, "token_pattern": TOKEN, "max_features": MOST_FEATURES}
-        vectorizer = TfidfVectorizer(min_df=2 if len(train.texts) > 100 else 1, **settings)
+        few = 2 if len(train.texts) > 100 else 1
+        vectorizer = words_vectorizer("the PRM 'tfidf'", min_df=few, max_features=MOST_FEATURES)
         try:
             features = vectorizer.fit_transform(train.texts)
         except ValueError as error:
@@ -179,13 +177,16 @@ class TfidfLogistic(Baseline):
     @classmethod
     def load(cls, folder: Path, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> TfidfLogistic:
         """From what `_parts` returned."""
-        with needs("ml", "the PRM 'tfidf'"):
-            from sklearn.feature_extraction.text import TfidfVectorizer
-        vectorizer = TfidfVectorizer(
-            vocabulary=values["vocabulary"], ngram_range=(1, 2), sublinear_tf=True, token_pattern=TOKEN
-        )
+        vectorizer = words_vectorizer("the PRM 'tfidf'", vocabulary=values["vocabulary"])
         vectorizer.idf_ = arrays["idf"]
         return cls(vectorizer, arrays["weights"], float(arrays["intercept"]))
+
+
+def words_vectorizer(purpose: str, **settings: Any) -> Any:
+    """Words, marks and pairs of them; with `vocabulary` and `idf_` set it needs no fitting."""
+    with needs("ml", purpose):
+        from sklearn.feature_extraction.text import TfidfVectorizer
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=TOKEN, **settings)
 
 
 @dataclass(frozen=True)

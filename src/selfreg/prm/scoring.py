@@ -21,6 +21,7 @@ from selfreg._files import written_whole
 from selfreg._progress import progress
 from selfreg._resume import claim
 from selfreg.data import Trajectory, read_trajectories
+from selfreg.data.read import names_of
 from selfreg.data.store import LogError
 from selfreg.executors import RayExecutor, in_processes, ray_executor
 
@@ -144,7 +145,7 @@ def score_logs(
     ['task', 'episode', 'step', 'text', 'score']
     """
     processes, cluster = _validate.threads(workers), ray_executor(executor)
-    names = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    names = names_of(paths)
     faults: list[LogError] | None = [] if skip_bad else None
     episodes = read_trajectories(names, format, roles=roles, where=where, skipped=faults)
     model = _model_files(Path(prm), device, cluster is not None)
