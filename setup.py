@@ -13,7 +13,19 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-KERNELS = ("_batch", "_budget", "_components", "_graph", "_lanes", "_penalty", "_robust", "_scan", "_sweeps")
+KERNELS = (
+    "_batch",
+    "_budget",
+    "_components",
+    "_graph",
+    "_groups",
+    "_lanes",
+    "_mixing",
+    "_penalty",
+    "_robust",
+    "_scan",
+    "_sweeps",
+)
 MODULES = [f"selfreg._core.{name}" for name in KERNELS]
 
 DEBUG = os.environ.get("SELFREG_DEBUG") == "1"

@@ -2,45 +2,29 @@
 #
 # A state on no cycle takes the backup of `_budget`. A component with a cycle is solved budget layer by budget layer,
 # each an optimal stopping problem: "free" actions (nohelp, zero-cost help) stay in the layer, costly help stops it at
-# values that are known already. States of one end component (closed under some free actions) can reach each other for
-# nothing and for ever: they form a group with one value, that of the best way out. Rows that stay partly in their group
-# are divided by the mass that leaves, which also eliminates self-loops. A component of one group needs no iteration.
-#
-# Otherwise Gauss-Seidel sweeps x <- G(x), accelerated by Anderson mixing. Without end components every policy leaves,
-# so that there is w >= 1 + P_a w for all free a (the expected number of steps, at worst). If a sweep changes nothing by
-# more than delta, then x + delta w does not grow under G and x - delta w does not shrink: the solution lies within
-# delta max(w). `w` is computed once per component and checked, so this is a proof, in which rounding is counted. Where
-# w is so large that double precision could not prove the tolerance, the component is solved in long double.
+# values that are known already. States that can reach each other for nothing and for ever form a group with one value
+# (`_groups`). A component of one group needs no iteration; others are swept (`_mixing`), all layers together (`_lanes`)
+# where that is fast. Where double precision could not prove the tolerance, the component is solved in long double.
 #
 # Errors of what a component rests on add to its own; `error` keeps the sum per component and layer.
 
 cimport cython
-from cpython.exc cimport PyErr_CheckSignals
-from libc.math cimport fabs
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 
 from selfreg._core._budget cimport Model, backup, lay_out, point_at, release_model
+from selfreg._core._groups cimport Local, Scratch, Task, build, release
 from selfreg._core._lanes cimport Together, forget, sweep_together
+from selfreg._core._mixing cimport even_steps, expected_steps, iterate, real_t, sweep
 
-
-cdef extern from "_rows.h" nogil:
-    double selfreg_dot(const double* a, const double* b, int64_t n) noexcept
 
 cdef extern from "<float.h>" nogil:
     const double DBL_EPSILON
     const long double LDBL_EPSILON
 
-ctypedef fused real_t:
-    double
-    cython.longdouble
-
 cdef enum:
-    WINDOW = 3                            # earlier sweeps that Anderson mixing combines
-    RESET = 1000                          # times the best change: mixing went astray
     SMALL = 1500                          # groups; so few are better solved directly than swept for long
     SMALL_SWEEPS = 2000
-    SIGNALS = 1 << 22                     # entries looked at between two looks for Ctrl-C
 
 
 def solve_components(
@@ -161,272 +145,6 @@ cdef int solve_component(const Model* m, const Task* task, const Scratch* scratc
         return solve_layers[double](m, task, scratch, &local, c, steps, max_sweeps, DBL_EPSILON)
     finally:
         release(&local)
-
-
-cdef int build(const Model* m, const Task* task, const Scratch* scratch, const int32_t* members, Py_ssize_t size,
-               Py_ssize_t c, Local* out) except -1 nogil:
-    """Rows of the component over its groups, entries outside of it apart."""
-    cdef Py_ssize_t i, a, g, n_entries = 0, n_rows = 0
-    out.members, out.n_groups, out.n_rows, out.longest = members, 0, 0, 0
-    for i in range(size):
-        if i == 0 or task.group[members[i]] != task.group[members[i - 1]]:
-            out.n_groups += 1
-        scratch.local[members[i]] = <int32_t> (out.n_groups - 1)
-        for a in range(m.n_actions):
-            n_entries += m.rows[a][members[i] + 1] - m.rows[a][members[i]]
-            n_rows += 1
-    out.bounds = <int64_t*> malloc((out.n_groups + 1) * sizeof(int64_t))
-    out.group_rows = <int64_t*> malloc((out.n_groups + 1) * sizeof(int64_t))
-    out.row_action = <int32_t*> malloc(n_rows * sizeof(int32_t))
-    out.row_state = <int32_t*> malloc(n_rows * sizeof(int32_t))
-    out.row_offset = <int64_t*> malloc(n_rows * sizeof(int64_t))
-    out.inside = <int64_t*> malloc((n_rows + 1) * sizeof(int64_t))
-    out.outside = <int64_t*> malloc((n_rows + 1) * sizeof(int64_t))
-    out.inner_group = <int32_t*> malloc((n_entries + 1) * sizeof(int32_t))
-    out.inner_probability = <double*> malloc((n_entries + 1) * sizeof(double))
-    out.outer_state = <int32_t*> malloc((n_entries + 1) * sizeof(int32_t))
-    out.outer_probability = <double*> malloc((n_entries + 1) * sizeof(double))
-    out.known = <double*> malloc((n_rows + 1) * sizeof(double))
-    out.stop = <double*> malloc(out.n_groups * sizeof(double))
-    out.history = <double*> malloc((2 * WINDOW + 1) * out.n_groups * sizeof(double))
-    out.step = <double*> malloc(out.n_groups * sizeof(double))
-    if not (out.bounds and out.group_rows and out.row_action and out.row_state and out.row_offset and out.inside
-            and out.outside and out.inner_group and out.inner_probability and out.outer_state and out.outer_probability
-            and out.known and out.stop and out.history and out.step):
-        with gil:
-            raise MemoryError(f"backward induction over a component of {size} states")
-    g = -1
-    for i in range(size):
-        if i == 0 or scratch.local[members[i]] != g:
-            g += 1
-            out.bounds[g] = i
-    out.bounds[out.n_groups] = size
-    out.inside[0] = out.outside[0] = 0
-    for g in range(out.n_groups):
-        out.group_rows[g] = out.n_rows
-        for a in range(m.n_actions):
-            for i in range(out.bounds[g], out.bounds[g + 1]):
-                if m.rows[a][members[i]] < m.rows[a][members[i] + 1]:
-                    add_row(m, task, scratch, a, members[i], c, out)
-    out.group_rows[out.n_groups] = out.n_rows
-    return 0
-
-
-cdef void add_row(const Model* m, const Task* task, const Scratch* scratch, Py_ssize_t a, int32_t s, Py_ssize_t c,
-                  Local* out) noexcept nogil:
-    cdef int64_t e, inner = out.inside[out.n_rows], outer = out.outside[out.n_rows]
-    cdef int32_t j
-    cdef double leaving = 0.0
-    cdef bint stays = False
-    for e in range(m.rows[a][s], m.rows[a][s + 1]):
-        j = m.columns[a][e]
-        if m.offset[a] == 0 and task.group[j] == task.group[s]:
-            stays = True
-            continue
-        leaving += m.probabilities[a][e]
-        if task.component[j] == c:
-            out.inner_group[inner] = scratch.local[j]
-            out.inner_probability[inner] = m.probabilities[a][e]
-            inner += 1
-        else:
-            out.outer_state[outer] = j
-            out.outer_probability[outer] = m.probabilities[a][e]
-            outer += 1
-    if leaving == 0.0:
-        return
-    if stays:
-        for e in range(out.inside[out.n_rows], inner):
-            out.inner_probability[e] /= leaving
-        for e in range(out.outside[out.n_rows], outer):
-            out.outer_probability[e] /= leaving
-    out.longest = max(out.longest, m.rows[a][s + 1] - m.rows[a][s])
-    out.row_action[out.n_rows], out.row_state[out.n_rows], out.row_offset[out.n_rows] = <int32_t> a, s, m.offset[a]
-    out.n_rows += 1
-    out.inside[out.n_rows], out.outside[out.n_rows] = inner, outer
-
-
-cdef void release(Local* local) noexcept nogil:
-    free(local.bounds)
-    free(local.group_rows)
-    free(local.row_action)
-    free(local.row_state)
-    free(local.row_offset)
-    free(local.inside)
-    free(local.outside)
-    free(local.inner_group)
-    free(local.inner_probability)
-    free(local.outer_state)
-    free(local.outer_probability)
-    free(local.known)
-    free(local.stop)
-    free(local.history)
-    free(local.step)
-
-
-# ---- sweeps -------------------------------------------------------------------------------------------------------
-
-cdef double sweep(const Local* local, real_t* x) noexcept nogil:
-    """One Gauss-Seidel sweep x <- G(x); `local.step` takes the changes, the largest is returned."""
-    cdef Py_ssize_t g
-    cdef int64_t r, e
-    cdef real_t best, total
-    cdef double largest = 0.0
-    for g in range(local.n_groups):
-        best = local.stop[g]
-        for r in range(local.group_rows[g], local.group_rows[g + 1]):
-            if local.row_offset[r]:
-                continue
-            total = local.known[r]
-            for e in range(local.inside[r], local.inside[r + 1]):
-                total += local.inner_probability[e] * x[local.inner_group[e]]
-            best = max(best, total)
-        local.step[g] = <double> (best - x[g])
-        largest = max(largest, fabs(local.step[g]))
-        x[g] = best
-    return largest
-
-
-cdef double iterate(const Local* local, real_t* x, real_t* last_image, double target, int64_t max_sweeps,
-                    ) except -1.0 nogil:
-    """Sweep with Anderson mixing until nothing changes by more than `target`; the largest change of the last sweep.
-
-    Mixing moves to the point where earlier changes, combined, cancel best. A sweep that changes much more than the
-    best one so far drops the history; plain sweeps always converge. `last_image` is scratch, (groups,).
-    """
-    cdef Py_ssize_t n = local.n_groups, i, k, kept = 0
-    cdef int64_t count = 0, looked = 0
-    cdef double largest = 0.0, best = -1.0
-    cdef double[WINDOW][WINDOW] gram
-    cdef double[WINDOW] weight
-    cdef double* changed                  # differences of f = G(x) - x
-    cdef double* moved                    # differences of G(x)
-    cdef double* last_step = local.history + 2 * WINDOW * n
-    while count < max_sweeps:
-        largest = sweep(local, x)
-        count += 1
-        if largest <= target:
-            return largest
-        if best >= 0.0 and largest > RESET * best:
-            kept, best = 0, largest
-        else:
-            if best >= 0.0:
-                k = kept % WINDOW
-                changed, moved = local.history + 2 * k * n, local.history + (2 * k + 1) * n
-                for i in range(n):
-                    changed[i] = local.step[i] - last_step[i]
-                    moved[i] = <double> (x[i] - last_image[i])
-                kept += 1
-                update_gram(local, gram, k, min(kept, WINDOW))
-            best = largest if best < 0.0 else min(best, largest)
-        for i in range(n):
-            last_step[i], last_image[i] = local.step[i], x[i]
-        if kept and mixing_weights(local, gram, weight, min(kept, WINDOW)):
-            for k in range(min(kept, WINDOW)):
-                moved = local.history + (2 * k + 1) * n
-                for i in range(n):
-                    x[i] -= weight[k] * moved[i]
-        looked += local.inside[local.n_rows]
-        if looked > SIGNALS:
-            looked = 0
-            with gil:
-                PyErr_CheckSignals()
-    return largest
-
-
-cdef void update_gram(const Local* local, double[WINDOW][WINDOW] gram, Py_ssize_t k, Py_ssize_t size) noexcept nogil:
-    cdef Py_ssize_t n = local.n_groups, j
-    for j in range(size):
-        gram[k][j] = gram[j][k] = selfreg_dot(local.history + 2 * k * n, local.history + 2 * j * n, n)
-
-
-cdef bint mixing_weights(const Local* local, double[WINDOW][WINDOW] gram, double[WINDOW] weight, Py_ssize_t size,
-                         ) noexcept nogil:
-    """Least-squares combination of earlier changes that cancels `local.step`: normal equations by Cholesky.
-
-    Changes are scaled to length 1: the late, small ones hold the slow modes.
-    """
-    cdef Py_ssize_t n = local.n_groups, i, j, k
-    cdef double[WINDOW][WINDOW] root
-    cdef double[WINDOW] length
-    cdef double total
-    for k in range(size):
-        if not gram[k][k] > 0.0:
-            return False
-        length[k] = gram[k][k] ** 0.5
-        weight[k] = selfreg_dot(local.history + 2 * k * n, local.step, n) / length[k]
-    for j in range(size):
-        for k in range(j + 1):
-            total = gram[j][k] / (length[j] * length[k])
-            for i in range(k):
-                total -= root[j][i] * root[k][i]
-            if k < j:
-                root[j][k] = total / root[k][k]
-            else:
-                total += 1e-14
-                if not total > 0.0:
-                    return False
-                root[j][j] = total ** 0.5
-    for j in range(size):
-        for k in range(j):
-            weight[j] -= root[j][k] * weight[k]
-        weight[j] /= root[j][j]
-    for j in range(size - 1, -1, -1):
-        for k in range(j + 1, size):
-            weight[j] -= root[k][j] * weight[k]
-        weight[j] /= root[j][j]
-    for k in range(size):
-        weight[k] /= length[k]
-    return True
-
-
-cdef double even_steps(const Local* local, bint costly) noexcept nogil:
-    """Largest entry of a constant w >= 1 + P_a w for all free rows a, or for all rows; -1 where it is far too large.
-
-    That is 1 over the least mass that leaves the component, no more than 4 times what some row needs anyway.
-    """
-    cdef int64_t r, e
-    cdef double left, least = 1.0, most = 0.0
-    for r in range(local.n_rows):
-        if local.row_offset[r] and not costly:
-            continue
-        left = 1.0
-        for e in range(local.inside[r], local.inside[r + 1]):
-            left -= local.inner_probability[e]
-        least, most = min(least, left), max(most, left)
-    least -= (local.longest + 3) * DBL_EPSILON
-    return 1.0 / least if least > 0.25 * most else -1.0
-
-
-cdef double expected_steps(const Local* local, int64_t max_sweeps) except -2.0 nogil:
-    """Largest entry of some w >= 1 + P_a w for all free rows a, checked; -1 where none was found."""
-    cdef Py_ssize_t g
-    cdef int64_t r, e
-    cdef double total, short = 0.0, largest = 1.0
-    cdef double* w = <double*> malloc(2 * local.n_groups * sizeof(double))
-    try:
-        if w == NULL:
-            with gil:
-                raise MemoryError(f"backward induction over a component of {local.n_groups} groups")
-        for r in range(local.n_rows):
-            local.known[r] = 1.0
-        for g in range(local.n_groups):
-            local.stop[g] = w[g] = 1.0
-        if iterate(local, w, w + local.n_groups, 1e-2, max_sweeps) > 1e-2:
-            return -1.0
-        for g in range(local.n_groups):
-            for r in range(local.group_rows[g], local.group_rows[g + 1]):
-                if local.row_offset[r]:
-                    continue
-                total = 1.0
-                for e in range(local.inside[r], local.inside[r + 1]):
-                    total += local.inner_probability[e] * w[local.inner_group[e]]
-                short = max(short, total - w[g])
-            if not 1.0 <= w[g] < 1e300:
-                return -1.0
-            largest = max(largest, w[g])
-        return largest / (1.0 - short) if short < 0.5 else -1.0
-    finally:
-        free(w)
 
 
 # ---- all layers together --------------------------------------------------------------------------------------------

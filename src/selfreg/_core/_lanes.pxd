@@ -1,7 +1,7 @@
 from libc.stdint cimport int32_t, int64_t
 
 from selfreg._core._budget cimport Model
-from selfreg._core._components cimport Local, Task
+from selfreg._core._groups cimport Local, Task
 
 
 # Values of all groups of a component at all points of the lattice.

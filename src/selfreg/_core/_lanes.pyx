@@ -18,7 +18,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
 from selfreg._core._budget cimport Model
-from selfreg._core._components cimport Local, Task
+from selfreg._core._groups cimport Local, Task
 
 
 cdef extern from "_lanes.h" nogil:

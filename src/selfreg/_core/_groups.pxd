@@ -2,6 +2,12 @@
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
+from selfreg._core._budget cimport Model
+
+
+cdef enum:
+    WINDOW = 3                            # earlier sweeps that Anderson mixing combines
+
 
 # Rows of a component with its groups as unknowns. A row is an action in a state that can leave the group.
 cdef struct Local:
@@ -43,3 +49,8 @@ cdef struct Task:
     float* error                          # NULL where all components are exact
     double* value
     int8_t* policy
+
+
+cdef int build(const Model* m, const Task* task, const Scratch* scratch, const int32_t* members, Py_ssize_t size,
+               Py_ssize_t c, Local* out) except -1 nogil
+cdef void release(Local* local) noexcept nogil

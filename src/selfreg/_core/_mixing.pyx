@@ -1,0 +1,188 @@
+# One layer of a component with a cycle: its fixed point by sweeps, and the expected number of steps that proves it.
+#
+# Gauss-Seidel sweeps x <- G(x), accelerated by Anderson mixing. Without end components every policy leaves, so that
+# there is w >= 1 + P_a w for all free a (the expected number of steps, at worst). If a sweep changes nothing by more
+# than delta, then x + delta w does not grow under G and x - delta w does not shrink: the solution lies within
+# delta max(w). `w` is computed once per component and checked, so this is a proof, in which rounding is counted.
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.math cimport fabs
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
+
+from selfreg._core._groups cimport WINDOW, Local
+
+
+cdef extern from "_rows.h" nogil:
+    double selfreg_dot(const double* a, const double* b, int64_t n) noexcept
+
+cdef extern from "<float.h>" nogil:
+    const double DBL_EPSILON
+
+cdef enum:
+    RESET = 1000                          # times the best change: mixing went astray
+    SIGNALS = 1 << 22                     # entries looked at between two looks for Ctrl-C
+
+
+cdef double sweep(const Local* local, real_t* x) noexcept nogil:
+    """One Gauss-Seidel sweep x <- G(x); `local.step` takes the changes, the largest is returned."""
+    cdef Py_ssize_t g
+    cdef int64_t r, e
+    cdef real_t best, total
+    cdef double largest = 0.0
+    for g in range(local.n_groups):
+        best = local.stop[g]
+        for r in range(local.group_rows[g], local.group_rows[g + 1]):
+            if local.row_offset[r]:
+                continue
+            total = local.known[r]
+            for e in range(local.inside[r], local.inside[r + 1]):
+                total += local.inner_probability[e] * x[local.inner_group[e]]
+            best = max(best, total)
+        local.step[g] = <double> (best - x[g])
+        largest = max(largest, fabs(local.step[g]))
+        x[g] = best
+    return largest
+
+
+cdef double iterate(const Local* local, real_t* x, real_t* last_image, double target, int64_t max_sweeps,
+                    ) except -1.0 nogil:
+    """Sweep with Anderson mixing until nothing changes by more than `target`; the largest change of the last sweep.
+
+    Mixing moves to the point where earlier changes, combined, cancel best. A sweep that changes much more than the
+    best one so far drops the history; plain sweeps always converge. `last_image` is scratch, (groups,).
+    """
+    cdef Py_ssize_t n = local.n_groups, i, k, kept = 0
+    cdef int64_t count = 0, looked = 0
+    cdef double largest = 0.0, best = -1.0
+    cdef double[WINDOW][WINDOW] gram
+    cdef double[WINDOW] weight
+    cdef double* changed                  # differences of f = G(x) - x
+    cdef double* moved                    # differences of G(x)
+    cdef double* last_step = local.history + 2 * WINDOW * n
+    while count < max_sweeps:
+        largest = sweep(local, x)
+        count += 1
+        if largest <= target:
+            return largest
+        if best >= 0.0 and largest > RESET * best:
+            kept, best = 0, largest
+        else:
+            if best >= 0.0:
+                k = kept % WINDOW
+                changed, moved = local.history + 2 * k * n, local.history + (2 * k + 1) * n
+                for i in range(n):
+                    changed[i] = local.step[i] - last_step[i]
+                    moved[i] = <double> (x[i] - last_image[i])
+                kept += 1
+                update_gram(local, gram, k, min(kept, WINDOW))
+            best = largest if best < 0.0 else min(best, largest)
+        for i in range(n):
+            last_step[i], last_image[i] = local.step[i], x[i]
+        if kept and mixing_weights(local, gram, weight, min(kept, WINDOW)):
+            for k in range(min(kept, WINDOW)):
+                moved = local.history + (2 * k + 1) * n
+                for i in range(n):
+                    x[i] -= weight[k] * moved[i]
+        looked += local.inside[local.n_rows]
+        if looked > SIGNALS:
+            looked = 0
+            with gil:
+                PyErr_CheckSignals()
+    return largest
+
+
+cdef void update_gram(const Local* local, double[WINDOW][WINDOW] gram, Py_ssize_t k, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t n = local.n_groups, j
+    for j in range(size):
+        gram[k][j] = gram[j][k] = selfreg_dot(local.history + 2 * k * n, local.history + 2 * j * n, n)
+
+
+cdef bint mixing_weights(const Local* local, double[WINDOW][WINDOW] gram, double[WINDOW] weight, Py_ssize_t size,
+                         ) noexcept nogil:
+    """Least-squares combination of earlier changes that cancels `local.step`: normal equations by Cholesky.
+
+    Changes are scaled to length 1: the late, small ones hold the slow modes.
+    """
+    cdef Py_ssize_t n = local.n_groups, i, j, k
+    cdef double[WINDOW][WINDOW] root
+    cdef double[WINDOW] length
+    cdef double total
+    for k in range(size):
+        if not gram[k][k] > 0.0:
+            return False
+        length[k] = gram[k][k] ** 0.5
+        weight[k] = selfreg_dot(local.history + 2 * k * n, local.step, n) / length[k]
+    for j in range(size):
+        for k in range(j + 1):
+            total = gram[j][k] / (length[j] * length[k])
+            for i in range(k):
+                total -= root[j][i] * root[k][i]
+            if k < j:
+                root[j][k] = total / root[k][k]
+            else:
+                total += 1e-14
+                if not total > 0.0:
+                    return False
+                root[j][j] = total ** 0.5
+    for j in range(size):
+        for k in range(j):
+            weight[j] -= root[j][k] * weight[k]
+        weight[j] /= root[j][j]
+    for j in range(size - 1, -1, -1):
+        for k in range(j + 1, size):
+            weight[j] -= root[k][j] * weight[k]
+        weight[j] /= root[j][j]
+    for k in range(size):
+        weight[k] /= length[k]
+    return True
+
+
+cdef double even_steps(const Local* local, bint costly) noexcept nogil:
+    """Largest entry of a constant w >= 1 + P_a w for all free rows a, or for all rows; -1 where it is far too large.
+
+    That is 1 over the least mass that leaves the component, no more than 4 times what some row needs anyway.
+    """
+    cdef int64_t r, e
+    cdef double left, least = 1.0, most = 0.0
+    for r in range(local.n_rows):
+        if local.row_offset[r] and not costly:
+            continue
+        left = 1.0
+        for e in range(local.inside[r], local.inside[r + 1]):
+            left -= local.inner_probability[e]
+        least, most = min(least, left), max(most, left)
+    least -= (local.longest + 3) * DBL_EPSILON
+    return 1.0 / least if least > 0.25 * most else -1.0
+
+
+cdef double expected_steps(const Local* local, int64_t max_sweeps) except -2.0 nogil:
+    """Largest entry of some w >= 1 + P_a w for all free rows a, checked; -1 where none was found."""
+    cdef Py_ssize_t g
+    cdef int64_t r, e
+    cdef double total, short = 0.0, largest = 1.0
+    cdef double* w = <double*> malloc(2 * local.n_groups * sizeof(double))
+    try:
+        if w == NULL:
+            with gil:
+                raise MemoryError(f"backward induction over a component of {local.n_groups} groups")
+        for r in range(local.n_rows):
+            local.known[r] = 1.0
+        for g in range(local.n_groups):
+            local.stop[g] = w[g] = 1.0
+        if iterate(local, w, w + local.n_groups, 1e-2, max_sweeps) > 1e-2:
+            return -1.0
+        for g in range(local.n_groups):
+            for r in range(local.group_rows[g], local.group_rows[g + 1]):
+                if local.row_offset[r]:
+                    continue
+                total = 1.0
+                for e in range(local.inside[r], local.inside[r + 1]):
+                    total += local.inner_probability[e] * w[local.inner_group[e]]
+                short = max(short, total - w[g])
+            if not 1.0 <= w[g] < 1e300:
+                return -1.0
+            largest = max(largest, w[g])
+        return largest / (1.0 - short) if short < 0.5 else -1.0
+    finally:
+        free(w)
