@@ -17,7 +17,7 @@ from transformers import (
 
 from selfreg.data import Step, Trajectory
 from selfreg.prm import EncoderConfig
-from selfreg.prm.encoder import scratch
+from selfreg.prm.encoder import scratch, seeded
 
 WORDS = ["north", "south", "east", "west", "door", "key", "lamp", "table", "open", "closed", "near", "far"]
 
@@ -45,7 +45,7 @@ def pretrained_folder(kind: str, folder: Path) -> Path:
     if kind != "bert":
         tokenizer.pad_token = None  # as those of most causal models
     size = len(tokenizer)
-    model = {
+    make = {
         "bert": lambda: BertModel(
             BertConfig(
                 vocab_size=size,
@@ -73,7 +73,9 @@ def pretrained_folder(kind: str, folder: Path) -> Path:
                 tie_word_embeddings=False,
             )
         ),
-    }[kind]()
+    }[kind]
+    with seeded(0, "cpu"):  # as it comes out in any order of the tests
+        model = make()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     assert AutoTokenizer.from_pretrained(folder).eos_token == "[SEP]"
