@@ -274,9 +274,11 @@ def probability(label: str, value: Any) -> float:
 
 def _number(label: str, value: Any) -> float:
     try:
-        return float(value)
+        if not isinstance(value, str):
+            return float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{label} is {value!r}; expected a number") from None
+        pass
+    raise TypeError(f"{label} is {value!r}; expected a number")
 
 
 def penalties(value: Any, mdp: Any) -> tuple[Floats, bool]:

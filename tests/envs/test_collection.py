@@ -94,6 +94,15 @@ def test_another_collection_is_not_mixed_in(tmp_path: Path) -> None:
         collect_into(tmp_path, make_household, TASKS[:1], CONFIG)
 
 
+def test_another_world_is_not_mixed_in(tmp_path: Path) -> None:
+    collect_into(tmp_path / "a", make_household, TASKS[:1], CONFIG, world={"trust": 0.6, "helps": ("help",)})
+    collect_into(tmp_path / "a", make_household, TASKS[:1], CONFIG, world={"trust": 0.6, "helps": ("help",)})
+    with pytest.raises(ValueError, match="begun with other world"):
+        collect_into(tmp_path / "a", make_household, TASKS[:1], CONFIG, world={"trust": 0.7, "helps": ("help",)})
+    collect_into(tmp_path / "b", make_household, TASKS[:1], CONFIG)
+    collect_into(tmp_path / "b", make_household, TASKS[:1], CONFIG, world={"trust": 0.6})  # nobody noted which
+
+
 def test_two_at_a_time_are_refused(tmp_path: Path) -> None:
     fcntl = pytest.importorskip("fcntl")
     with open(tmp_path / "episodes.jsonl", "ab") as log:
@@ -137,3 +146,6 @@ def test_episodes_of_another_world_are_not_replayed() -> None:
         list(branch_rollouts(other, [(long, 5)], 1, (0.0,)))  # type: ignore[list-item]
     with pytest.raises(ValueError, match="rates is"):
         list(branch_rollouts(make_household(), [], 1, ()))
+    for step in (-1, len(long.steps)):
+        with pytest.raises(ValueError, match=f"there is no step {step}"):
+            list(branch_rollouts(make_household(), [(long, step)], 1, (0.0,)))  # type: ignore[list-item]

@@ -6,7 +6,7 @@ import json
 import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -74,6 +74,7 @@ def collect_into(
     tasks: Sequence[str],
     config: CollectConfig,
     report: Callable[[Recurrence], None] | None = None,
+    world: Mapping[str, Any] | None = None,
 ) -> Recurrence:
     """Run every task `config.episodes_per_task` times into a log, or go on where an earlier call was stopped.
 
@@ -92,6 +93,9 @@ def collect_into(
     config : CollectConfig
     report : callable, optional
         Called with the recurrence of states so far after each few episodes; on a terminal, progress is shown anyway.
+    world : mapping, optional
+        What `make_world` makes, as JSON values, such as `World.describe` gives: noted among the settings, so that a log
+        is not continued in another world. A log begun without it is taken for one of any world.
 
     Returns
     -------
@@ -101,8 +105,8 @@ def collect_into(
     Raises
     ------
     ValueError
-        If the folder's log was begun with other tasks or settings (`workers` may change), if a line of it cannot be
-        read, or if another process is collecting into it.
+        If the folder's log was begun with other tasks or settings (`workers` may change) or in another `world`, if a
+        line of it cannot be read, or if another process is collecting into it.
 
     Examples
     --------
@@ -116,10 +120,11 @@ def collect_into(
     (16, True)
     """
     check_tasks(tasks)
+    asked = {"tasks": list(tasks), **_settings(config)} | ({} if world is None else {"world": dict(world)})
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     with open(path / EPISODES, "ab") as log, _alone(log, path):
-        _same_settings(path / SETTINGS, {"tasks": list(tasks), **_settings(config)}, empty=log.tell() == 0)
+        _same_settings(path / SETTINGS, json.loads(json.dumps(asked)), empty=log.tell() == 0)
         counter, done = _Counter(), set()
         for trajectory in _kept(path / EPISODES, log):
             counter.add(trajectory)
@@ -136,7 +141,7 @@ def collect_into(
 
 
 def _settings(config: CollectConfig) -> dict[str, Any]:
-    return {name: value for name, value in json.loads(json.dumps(asdict(config))).items() if name != "workers"}
+    return {name: value for name, value in asdict(config).items() if name != "workers"}
 
 
 def _same_settings(path: Path, settings: dict[str, Any], empty: bool) -> None:
@@ -147,6 +152,7 @@ def _same_settings(path: Path, settings: dict[str, Any], empty: bool) -> None:
             temporary.write_text(json.dumps(settings, indent=1) + "\n")
         return
     before = json.loads(path.read_text())
+    before.setdefault("world", settings.get("world"))
     for name, value in settings.items():
         if before.get(name) != value:
             shown = "" if name == "tasks" else f" {before.get(name)!r}, not {value!r}"
@@ -269,7 +275,8 @@ def branch_rollouts(
     Raises
     ------
     ValueError
-        If the recorded actions do not lead to the recorded state, or `rates` are no chances.
+        If an episode has no such step, the recorded actions do not lead to the recorded state, or `rates` are no
+        chances.
     """
     if not rates or not all(0 <= rate <= 1 for rate in rates):
         raise ValueError(f"rates is {tuple(rates)}; expected one or more chances in [0, 1]")
@@ -382,6 +389,8 @@ def _rollout(
 
 def _replayed(world: AssistedEnvironment, trajectory: Trajectory, step: int) -> Any:
     environment = world.environment
+    if not 0 <= step < len(trajectory.steps):
+        raise ValueError(f"episode {trajectory.episode!r} has {len(trajectory.steps)} steps; there is no step {step}")
     environment.reset(trajectory.task)
     names = list(environment.action_names)
     for before in trajectory.steps[:step]:

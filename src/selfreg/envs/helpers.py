@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -65,12 +66,15 @@ class FixedAction:
     def __init__(self, name: str) -> None:
         self.name = name
 
+    def action(self, names: Sequence[str]) -> int:
+        """Place of the action among all; ValueError where it is not one of them."""
+        if self.name not in names:
+            raise ValueError(f"action {self.name!r} is unknown here; expected one of {list(names)}")
+        return list(names).index(self.name)
+
     def act(self, environment: Environment, generator: np.random.Generator) -> int:
         """Return the action."""
-        names = list(environment.action_names)
-        if self.name not in names:
-            raise ValueError(f"action {self.name!r} is unknown here; expected one of {names}")
-        return names.index(self.name)
+        return self.action(environment.action_names)
 
     def distribution(self, environment: Environment) -> npt.NDArray[np.float64]:
         """Return 1 for the action."""
