@@ -187,6 +187,11 @@ def integer(label: str, value: Any, least: int, most: int = MAX_AMOUNT) -> int:
     return number
 
 
+def seed(label: str, value: Any) -> int:
+    """An int that is no less than 0."""
+    return integer(label, value, 0, 2**63 - 1)
+
+
 def model(mdp: Any) -> None:
     """Raise TypeError where `mdp` is no InterventionMDP."""
     from selfreg.mdp import InterventionMDP

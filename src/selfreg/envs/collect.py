@@ -46,8 +46,9 @@ class CollectConfig:
     workers: int = field(default=os.cpu_count() or 1, metadata={"help": "processes; the result does not depend on it"})
 
     def __post_init__(self) -> None:
-        for name, low in (("episodes_per_task", 1), ("workers", 1), ("seed", 0)):
-            _validate.integer(f"CollectConfig.{name}", getattr(self, name), low)
+        for name in ("episodes_per_task", "workers"):
+            _validate.integer(f"CollectConfig.{name}", getattr(self, name), 1)
+        _validate.seed("CollectConfig.seed", self.seed)
         if not self.rates or not all(0 <= rate <= 1 for rate in self.rates):
             raise ValueError(f"CollectConfig.rates is {self.rates}; expected one or more chances in [0, 1]")
         if self.episodes_per_task < len(self.rates):

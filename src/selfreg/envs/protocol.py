@@ -94,8 +94,9 @@ def draw_tasks(name: Callable[[int, int], str], n_train: int, n_test: int, seed:
     ValueError
         For a negative number, or more tasks than there are.
     """
-    for label, value in (("n_train", n_train), ("n_test", n_test), ("seed", seed)):
+    for label, value in (("n_train", n_train), ("n_test", n_test)):
         _validate.integer(label, value, 0)
+    _validate.seed("seed", seed)
     if n_train + n_test > TASKS:
         raise ValueError(f"{n_train + n_test} tasks are wanted; expected at most {TASKS}")
     numbers = np.random.default_rng(seed).choice(TASKS, n_train + n_test, replace=False)
