@@ -84,7 +84,7 @@ def test_a_level_brings_its_step_limit(tmp_path) -> None:
         (["--set", "step_limit=2.5"], "--set: BabyAIConfig.step_limit is 2.5; expected an int"),
         (["--set", "step_limit=inf"], "--set: BabyAIConfig.step_limit is inf; expected an int"),
         (["--intervention", "help,wrong=jump"], "action 'jump' is unknown"),
-        (["--seed", "-1"], "seed is -1"),
+        (["--seed", "-1"], "--seed"),
         (["--intervention", "help,steps=none"], "steps=none"),
         (["--environment", "household", "--actor", "nobody"], "--actor nobody"),
     ],
