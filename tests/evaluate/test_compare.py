@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,6 +16,7 @@ from selfreg.estimate import ExactKey, estimate_mdp
 from selfreg.evaluate import (
     Always,
     Contestant,
+    FollowHelper,
     Never,
     Plan,
     Row,
@@ -26,6 +28,7 @@ from selfreg.evaluate import (
     write_rows,
 )
 from selfreg.evaluate.compare import at_cost
+from selfreg.helper import HelperConfig, HelperExamples, train_helper
 
 WORLD = BabyAIConfig(level="BabyAI-GoToLocalS5N2-v0", step_limit=12)
 
@@ -72,6 +75,17 @@ def test_a_family_is_compared_at_the_helpers_cost() -> None:
     assert words["random at equal cost"] == "budget 1: the helper beats random at equal cost"
     assert words["plan"] == "budget 1: the helper is not told apart from plan"
     assert next(d for d in comparison.differences if d.other == "first-k").difference == (1.0, 1.0, 1.0)
+
+
+def test_a_family_never_costs_more_than_its_dearest_member() -> None:
+    """Here help to the end, at cost 3, succeeds at once, and the helper asks somebody else before."""
+    rows = []
+    for i in range(40):
+        rows += [row("never", 0, f"t{i}", 0.0, 0), row("always", None, f"t{i}", 1.0, 3)]
+        rows += [row("random", None, f"t{i}", 0.5, 1, 0.1), row("helper", 4, f"t{i}", 1.0, 4)]
+    outcome = next(o for o in compare(rows, families=["random"]).outcomes if o.policy == "random")
+    assert outcome.help == (3.0, 3.0, 3.0)
+    assert outcome.success == (1.0, 1.0, 1.0)
 
 
 def test_a_helper_that_is_no_better_is_said_to_be_so() -> None:
@@ -175,6 +189,24 @@ def test_threshold_asks_where_the_score_is_low_and_scores_once() -> None:
     assert [policy.decide([Step(text)], 1) for text in ("0.4", "0.6", "0.4")] == ["help", None, "help"]
     assert policy.decide([Step("0.1")], 0) is None
     assert prm.calls == 2
+
+
+def test_help_for_nothing_is_asked_for_when_the_budget_is_spent() -> None:
+    examples = HelperExamples(
+        ["red light", "green light"] * 20,
+        np.tile([[0], [0], [1], [1]], (10, 1)),
+        np.array([1, 0] * 20),
+        np.ones(40),
+        [f"task {i // 2}" for i in range(40)],
+        ("nohelp", "friend"),
+    )
+    for cost, asks in ((0, "friend"), (1, None)):
+        chosen = replace(examples, decisions=examples.decisions * (examples.budgets[:, 0] >= cost))
+        policy = FollowHelper(train_helper(chosen, HelperConfig(form="words"), costs={"friend": cost}))
+        policy.start("task", 0)
+        assert policy.decide([Step("red light")], 0) == asks
+        assert policy.decide([Step("red light")], 1) == "friend"
+        assert policy.decide([Step("green light")], 1) is None
 
 
 def test_plan_follows_the_solution_and_goes_on_alone_at_unknown_states() -> None:

@@ -75,7 +75,8 @@ def compare(rows: Sequence[Row], families: Sequence[str] = ("random", "PRM thres
     families : sequence of str
         Policies with a setting; shown at the mean cost of the helper under each budget, as the mixture of two
         neighbouring members, `never` and `always` among them. They only meet the helper's cost on average and have no
-        limit, which is more than the helper may do.
+        limit, which is more than the helper may do. Where the helper costs more than any of them, the dearest is shown
+        at its own cost.
 
     Returns
     -------
@@ -190,9 +191,13 @@ def _match(
     drawn = np.array(
         [at_cost(costs[:, s].mean(axis=1), successes[:, s].mean(axis=1), helper.help[s].mean()) for s in samples]
     )
-    spent = helper.help[samples].mean(axis=1)
-    steps = float(np.interp(helper.help.mean(), *_sorted([m.help.mean() for m in members], [m.steps for m in members])))
-    outcome = Outcome(family, budget, interval(mean, drawn), interval(helper.help.mean(), spent), steps, None)
+    # Where the helper costs more than any member, the family spends what the dearest does.
+    means = costs.mean(axis=1)
+    target = float(np.clip(helper.help.mean(), means.min(), means.max()))
+    ranges = costs[:, samples].mean(axis=2)
+    spent = np.clip(helper.help[samples].mean(axis=1), ranges.min(axis=0), ranges.max(axis=0))
+    steps = float(np.interp(target, *_sorted(means.tolist(), [m.steps for m in members])))
+    outcome = Outcome(family, budget, interval(mean, drawn), interval(target, spent), steps, None)
     gap = helper.success[samples].mean(axis=1) - drawn
     other = f"{family} at equal cost"
     return outcome, Difference(budget, other, interval(helper.success.mean() - mean, gap))
