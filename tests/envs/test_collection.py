@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,6 +81,27 @@ def test_killed_again_and_again_nothing_is_lost_or_doubled(tmp_path: Path, whole
             break
     collect_into(tmp_path / "out", make_household, TASKS, CONFIG)
     assert log.read_bytes() == whole
+
+
+def test_workers_end_with_a_killed_process(tmp_path: Path) -> None:
+    ps = shutil.which("ps")
+    if ps is None:
+        pytest.skip("no ps")
+    script, log = tmp_path / "script.py", tmp_path / "out" / "episodes.jsonl"
+    script.write_text(SCRIPT.replace("episodes_per_task=24", "episodes_per_task=4000"))
+    process = subprocess.Popen([sys.executable, script, tmp_path / "out", "2"], start_new_session=True)
+    try:
+        while process.poll() is None and (not log.exists() or not log.stat().st_size):
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 20
+        while left := subprocess.run([ps, "-o", "pid=", "-s", str(process.pid)], capture_output=True, text=True).stdout:
+            assert time.monotonic() < deadline, left
+            time.sleep(0.05)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_another_collection_is_not_mixed_in(tmp_path: Path) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,6 +13,7 @@ import numpy as np
 
 from selfreg import _validate
 from selfreg._extras import needs
+from selfreg._workers import spawned
 from selfreg.data import Step, Trajectory
 from selfreg.envs.episode import run_episode
 from selfreg.envs.protocol import AssistedEnvironment
@@ -142,7 +141,7 @@ def _flat(run: Callable[[str], list[Trajectory]], tasks: Sequence[str], workers:
         for episodes in shown(map(run, tasks)):
             yield from episodes
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with spawned(workers) as pool:
         for episodes in shown(pool.map(run, tasks)):
             yield from episodes
 

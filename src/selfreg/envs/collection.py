@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -16,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from selfreg._extras import needs
 from selfreg._files import written_whole
+from selfreg._workers import spawned
 from selfreg.data import NOHELP, Step, Trajectory
 from selfreg.envs.collect import CollectConfig, RandomHelp, check_tasks, episode_seed, run_one
 from selfreg.envs.episode import HelpPolicy, run_on
@@ -185,7 +184,7 @@ def _remaining(
     if config.workers == 1 or not chunks:
         yield from map(run, chunks)
         return
-    with ProcessPoolExecutor(config.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with spawned(config.workers) as pool:
         yield from pool.map(run, chunks)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
@@ -15,6 +13,7 @@ import numpy as np
 from selfreg import _validate
 from selfreg._extras import needs
 from selfreg._files import written_whole
+from selfreg._workers import spawned
 from selfreg.envs import AssistedEnvironment, HelpPolicy, run_episode
 from selfreg.envs.collect import check_tasks
 
@@ -90,8 +89,7 @@ def run_closed_loop(
     if n == 1:
         _begin(*settings)
         return [row for rows in shown(map(_run_task, tasks)) for row in rows]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(n, mp_context=context, initializer=_begin, initargs=settings) as pool:
+    with spawned(n, _begin, settings) as pool:
         return [row for rows in shown(pool.map(_run_task, tasks)) for row in rows]
 
 
