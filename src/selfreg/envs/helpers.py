@@ -96,6 +96,8 @@ class Situational:
     ------
     ValueError
         If `where` is no regular expression.
+    TypeError
+        If one of the policies cannot act.
 
     Examples
     --------
@@ -111,6 +113,9 @@ class Situational:
             self.where = re.compile(where, re.MULTILINE)
         except re.error as error:
             raise ValueError(f"where is {where!r}, which is no regular expression: {error}") from None
+        for name, policy in (("there", there), ("elsewhere", elsewhere)):
+            if isinstance(policy, type) or not isinstance(policy, BasePolicy):
+                raise TypeError(f"{name} is {policy!r}; expected a policy with act()")
         self.there, self.elsewhere = there, elsewhere
 
     def _policy(self, environment: Environment) -> BasePolicy:
