@@ -143,6 +143,14 @@ def test_a_helper_of_two_budgets_is_not_compared_under_one(tmp_path, capsys, dem
     assert "the helper spends 2 budgets" in capsys.readouterr().err
 
 
+def test_a_helper_for_no_budget_is_not_trained(tmp_path, capsys, demo) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(demo.path, run)
+    assert main(["solve", str(run), "--budget", "0"]) == 0
+    assert main(["train", str(run), "--form", "words"]) == 2
+    assert "budget 0 only" in capsys.readouterr().err
+
+
 def test_a_run_from_logs_cannot_be_evaluated_in_an_environment(tmp_path, capsys, demo) -> None:
     log = str(demo.path / "trajectories.parquet")
     assert main(["import", log, "--out", str(tmp_path / "run")]) == 0

@@ -93,8 +93,8 @@ def collect_into(
     report : callable, optional
         Called with the recurrence of states so far after each few episodes; on a terminal, progress is shown anyway.
     world : mapping, optional
-        What `make_world` makes, as JSON values, such as `World.describe` gives: noted among the settings, so that a log
-        is not continued in another world. A log begun without it is taken for one of any world.
+        What `make_world` makes, such as `World.describe` gives: a log is not continued in another one. A log begun
+        without it is taken for one of any world.
 
     Returns
     -------
@@ -119,7 +119,8 @@ def collect_into(
     (16, True)
     """
     check_tasks(tasks)
-    asked = {"tasks": list(tasks), **_settings(config)} | ({} if world is None else {"world": dict(world)})
+    asked = {"tasks": list(tasks), **asdict(config)} | ({} if world is None else {"world": dict(world)})
+    del asked["workers"]
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     with open(path / EPISODES, "ab") as log, _alone(log, path):
@@ -137,10 +138,6 @@ def collect_into(
             if report is not None:
                 report(counter.read())
     return counter.read()
-
-
-def _settings(config: CollectConfig) -> dict[str, Any]:
-    return {name: value for name, value in asdict(config).items() if name != "workers"}
 
 
 def _same_settings(path: Path, settings: dict[str, Any], empty: bool) -> None:
@@ -274,8 +271,7 @@ def branch_rollouts(
     Raises
     ------
     ValueError
-        If an episode has no such step, the recorded actions do not lead to the recorded state, or `rates` are no
-        chances.
+        If there is no such step, recorded actions do not lead to the recorded state, or `rates` are no chances.
     """
     if not rates or not all(0 <= rate <= 1 for rate in rates):
         raise ValueError(f"rates is {tuple(rates)}; expected one or more chances in [0, 1]")
