@@ -138,11 +138,12 @@ def headline(result: Result, policy: str) -> Headline:
 
 
 def on_seen(rows: Sequence[Row], budget: int) -> tuple[Interval | None, float]:
-    """Plan minus helper on episodes in which the plan met no unseen state, and their share."""
+    """Plan minus helper on episodes in which the plan met no unseen state (of two tasks or more), and their share."""
     known = {(row.task, row.seed) for row in rows if (row.policy, row.budget) == ("plan", budget) and not row.unseen}
     total = sum((row.policy, row.budget) == ("plan", budget) for row in rows)
     mine = [row for row in rows if (row.task, row.seed) in known]
-    return (paired(mine, ("plan", budget), ("helper", budget)) if known else None), len(known) / total
+    several = len({task for task, _ in known}) > 1
+    return (paired(mine, ("plan", budget), ("helper", budget)) if several else None), len(known) / total
 
 
 def _mark(lower: Interval) -> str:

@@ -57,6 +57,11 @@ def integer(label: str, value: Any, least: int, most: int = MAX_AMOUNT) -> int:
     return number
 
 
+def seed(label: str, value: Any) -> int:
+    """An int that is no less than 0."""
+    return integer(label, value, 0, 2**63 - 1)
+
+
 def model(mdp: Any) -> None:
     """Raise TypeError where `mdp` is no InterventionMDP."""
     from selfreg.mdp import InterventionMDP
@@ -144,9 +149,11 @@ def probability(label: str, value: Any) -> float:
 
 def _number(label: str, value: Any) -> float:
     try:
-        return float(value)
+        if not isinstance(value, str):
+            return float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{label} is {value!r}; expected a number") from None
+        pass
+    raise TypeError(f"{label} is {value!r}; expected a number")
 
 
 def penalties(value: Any, mdp: Any) -> tuple[Floats, bool]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -15,6 +14,7 @@ from selfreg import _validate
 from selfreg._batches import Case, Job, Label, Results, solve_batch
 from selfreg._extras import needs
 from selfreg._packing import Packed, Packer
+from selfreg._workers import spawned
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -208,8 +208,7 @@ def in_processes(
             yield task, function(shared, task)
         return
     waiting: deque[tuple[T, Future[R]]] = deque()
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, context, initializer=_Shared.set, initargs=(shared,))
+    pool = spawned(processes, _Shared.set, (shared,))
     try:
         for task in tasks:
             waiting.append((task, pool.submit(_Shared.call, function, task)))

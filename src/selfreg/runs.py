@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +78,10 @@ class RunFolder:
         if not self.has(MARKER):
             return {}
         with open(self.path / MARKER, "rb") as stream:
-            return tomllib.load(stream)
+            try:
+                return tomllib.load(stream)
+            except tomllib.TOMLDecodeError as error:
+                raise ValueError(f"{self.path / MARKER} is damaged: {error}") from None
 
     def record(self, stage: str, settings: Mapping[str, Any]) -> None:
         """Note the settings of a stage, and the versions it ran with, in run.toml; None is left out."""
@@ -118,7 +125,7 @@ class RunFolder:
 
     def model(self) -> EstimatedModel:
         """Read model.npz."""
-        with np.load(self.need("model.npz", "estimate"), allow_pickle=False) as file:
+        with _arrays(self.need("model.npz", "estimate"), "estimate") as file:
             header = json.loads(bytes(file["header"]))
             actions = header["actions"]
             counts = Counts(
@@ -149,7 +156,7 @@ class RunFolder:
         return PRM.load(self.need("prm", "train --part prm"))
 
     def write_solution(self, solution: Solution) -> None:
-        """Write solution.npz."""
+        """Write solution.npz, which notes what model.npz it is of."""
         _write_npz(
             self.path / "solution.npz",
             {
@@ -157,16 +164,22 @@ class RunFolder:
                 "value": solution.value,
                 "policy": solution.policy,
                 "bound": np.array(solution.bound),
+                "model": np.array(self._model_digest()),
             },
         )
 
     def solution(self, model: EstimatedModel) -> Solution:
         """Read solution.npz; `model` is that of the same run."""
-        with np.load(self.need("solution.npz", "solve"), allow_pickle=False) as file:
+        with _arrays(self.need("solution.npz", "solve"), "solve") as file:
             budget = tuple(int(b) for b in file["budget"])
-            if file["value"].shape[0] != model.mdp.n_states:
+            of = str(file["model"]) if "model" in file else self._model_digest()  # run folders from before lack it
+            if file["value"].shape[0] != model.mdp.n_states or of != self._model_digest():
                 raise ValueError(f"{self.path}: solution.npz is of another model; run `selfreg solve` again")
             return Solution(model.mdp, budget, file["value"], file["policy"], float(file["bound"]))
+
+    def _model_digest(self) -> str:
+        path = self.path / "model.npz"
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
     def write_asks(self, asks: npt.NDArray[np.float64]) -> None:
         """Write uncertainty.npz: the share of resampled plans that ask, by abstract state and budget."""
@@ -189,7 +202,11 @@ class RunFolder:
 
     def summary(self) -> dict[str, Any]:
         """Read summary.json."""
-        content: dict[str, Any] = json.loads(self.need("summary.json", "solve").read_text())
+        path = self.need("summary.json", "solve")
+        try:
+            content: dict[str, Any] = json.loads(path.read_text())
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged ({error}); run `selfreg solve` again") from None
         return content
 
 
@@ -206,6 +223,21 @@ def _versions() -> dict[str, str]:
 def _write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     with written_whole(path) as temporary:
         np.savez_compressed(temporary, **arrays)
+
+
+@contextmanager
+def _arrays(path: Path, command: str) -> Iterator[Any]:
+    """Arrays of a file; ValueError naming the command that writes it anew where it is damaged."""
+    with open(path, "rb") as stream:
+        try:
+            file = np.load(stream, allow_pickle=False)
+        except (zipfile.BadZipFile, EOFError, ValueError) as error:
+            raise ValueError(f"{path} is damaged ({error}); run `selfreg {command}` again") from None
+        with file:
+            try:
+                yield file
+            except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
+                raise ValueError(f"{path} is damaged ({error}); run `selfreg {command}` again") from None
 
 
 def _parts(name: str, matrix: sp.csr_array) -> dict[str, Any]:

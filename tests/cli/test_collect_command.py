@@ -46,6 +46,29 @@ def test_a_log_is_gone_on_with(tmp_path) -> None:
     assert (log / "episodes.jsonl").read_bytes() == b"".join(lines)
 
 
+def test_a_log_of_another_world_is_not_gone_on_with(tmp_path, capsys) -> None:
+    options = ["collect", *SMALL, "--environment", "household", "--log", str(tmp_path / "log")]
+    trained = [*options, "--actor", "imitation", "--demonstrations", "3"]
+    assert main([*trained, "--out", str(tmp_path / "a")]) == 0
+    assert main([*trained, "--out", str(tmp_path / "b")]) == 0
+    others = (
+        [*options],
+        [*trained[:-1], "2"],
+        [*trained, "--set", "help_steps=2"],
+        [*trained, "--intervention", "help,error=0.5"],
+    )
+    for other in others:
+        assert main([*other, "--out", str(tmp_path / "c")]) == 2
+        assert "begun with other world" in capsys.readouterr().err
+
+
+def test_an_actor_of_another_world_is_refused(tmp_path, capsys) -> None:
+    run = collected(tmp_path / "a", "--environment", "household", "--actor", "imitation", "--demonstrations", "2")
+    actor = str(run.path / "actor.safetensors")
+    assert main(["collect", "--out", str(tmp_path / "b"), *SMALL, "--actor", actor]) == 2
+    assert "trained for the actions" in capsys.readouterr().err
+
+
 def test_a_level_brings_its_step_limit(tmp_path) -> None:
     run = collected(tmp_path, "--level", "BabyAI-GoToLocalS5N2-v0")
     assert max(len(t.steps) for t in run.trajectories()) <= 8
@@ -58,6 +81,10 @@ def test_a_level_brings_its_step_limit(tmp_path) -> None:
         (["--environment", "household", "--level", "cook"], "cook"),
         (["--set", "speed=2"], "no setting 'speed'"),
         (["--set", "slip=much"], "--set slip=much: expected a number"),
+        (["--set", "step_limit=2.5"], "--set: BabyAIConfig.step_limit is 2.5; expected an int"),
+        (["--set", "step_limit=inf"], "--set: BabyAIConfig.step_limit is inf; expected an int"),
+        (["--intervention", "help,wrong=jump"], "action 'jump' is unknown"),
+        (["--seed", "-1"], "--seed"),
         (["--intervention", "help,steps=none"], "steps=none"),
         (["--environment", "household", "--actor", "nobody"], "--actor nobody"),
     ],

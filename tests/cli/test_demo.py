@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -78,6 +79,78 @@ def test_a_trained_helper_decides_from_the_command_line(demo, monkeypatch, capsy
     assert "budgets" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--form", "word"], "form is 'word'"),
+        (["--kappa", "-1"], "expected a finite number"),
+        (["--kappa", "nan"], "expected a finite number"),
+        (["--episodes", "3"], "episodes_per_task is 3"),
+        (["--seed", "-1"], "--seed"),
+    ],
+)
+def test_impossible_settings_are_said_before_collecting(tmp_path, capsys, monkeypatch, arguments, message) -> None:
+    monkeypatch.setattr("selfreg.cli.demo.pipeline", lambda *_: pytest.fail("ran"))
+    assert main(["demo", "--out", str(tmp_path / "run"), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("broken", "command", "message"),
+    [
+        ("summary.json", "evaluate", "no summary.json; run `selfreg solve`"),
+        ("model.npz", "evaluate", "no model.npz; run `selfreg estimate`"),
+        ("model.npz", "solve", "no model.npz; run `selfreg estimate`"),
+        ("solution.npz", "label", "no solution.npz; run `selfreg solve`"),
+        ("run.toml", "evaluate", "no run folder"),
+    ],
+)
+def test_missing_and_damaged_files_are_named(
+    tmp_path, capsys, monkeypatch, demo, broken: str, command: str, message: str
+) -> None:
+    """And before anything runs."""
+    monkeypatch.setattr("selfreg.cli.evaluate.collect", lambda *_: pytest.fail("collected"))
+    run = tmp_path / "run"
+    shutil.copytree(demo.path, run)
+    for content, said in ((b"[[ no", f"{broken} is damaged"), (None, message)):
+        (run / broken).unlink() if content is None else (run / broken).write_bytes(content)
+        assert main([command, str(run)]) == 2
+        assert said in capsys.readouterr().err
+    (run / broken).write_bytes((demo.path / broken).read_bytes()[:300])
+    if broken.endswith("npz"):
+        assert main([command, str(run)]) == 2
+        assert f"{broken} is damaged" in capsys.readouterr().err
+
+
+def test_a_plan_of_another_model_labels_nothing(tmp_path, capsys, demo) -> None:
+    """A model that was estimated anew, even one of as many states, is to be solved anew."""
+    run = tmp_path / "run"
+    shutil.copytree(demo.path, run)
+    assert main(["label", str(run)]) == 0
+    assert main(["estimate", str(run), "--kappa", "3"]) == 0
+    assert main(["label", str(run)]) == 2
+    assert "solution.npz is of another model; run `selfreg solve` again" in capsys.readouterr().err
+    assert main(["solve", str(run), "--budget", "2"]) == 0
+    assert main(["label", str(run)]) == 0
+
+
+def test_a_helper_of_two_budgets_is_not_compared_under_one(tmp_path, capsys, demo) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(demo.path, run)
+    for stage in (["estimate", "--cost", "help=1,0"], ["solve", "--budget", "1,1"], ["train", "--form", "tfidf"]):
+        assert main([stage[0], str(run), *stage[1:]]) == 0
+    assert main(["evaluate", str(run)]) == 2
+    assert "the helper spends 2 budgets" in capsys.readouterr().err
+
+
+def test_a_helper_for_no_budget_is_not_trained(tmp_path, capsys, demo) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(demo.path, run)
+    assert main(["solve", str(run), "--budget", "0"]) == 0
+    assert main(["train", str(run), "--form", "words"]) == 2
+    assert "budget 0 only" in capsys.readouterr().err
+
+
 def test_a_run_from_logs_cannot_be_evaluated_in_an_environment(tmp_path, capsys, demo) -> None:
     log = str(demo.path / "trajectories.parquet")
     assert main(["import", log, "--out", str(tmp_path / "run")]) == 0
@@ -101,7 +174,6 @@ def test_helper_and_prm_from_logs(tmp_path, demo) -> None:
         (["--level", "BabyAI-Nowhere-v0"], "BabyAI-Nowhere-v0"),
         (["--level", "BabyAI-KeyInBox-v0"], "BabyAI-KeyInBox-v0"),
         (["--episodes", "3"], "episodes_per_task is 3"),
-        (["--kappa", "-1", "--tasks", "4", "--test-tasks", "2", "--episodes", "8"], "kappa is -1"),
     ],
 )
 def test_bad_settings_leave_nothing(tmp_path, capsys, more, message) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from selfreg.envs import BabyAIConfig, CollectConfig, collect, make_babyai
+from selfreg.envs import BabyAIConfig, CollectConfig, RandomHelp, collect, make_babyai, make_household
 
 MAKE = partial(make_babyai, BabyAIConfig())
 TASKS = [f"BabyAI-UnlockPickup-v0/{number}" for number in (11, 5, 8)]
@@ -42,6 +42,25 @@ def test_states_come_back_when_a_task_is_repeated() -> None:
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(ValueError, match=r"UnlockPickup-v0/5' more than once"):
         collect(MAKE, [*TASKS, TASKS[1]], SMALL)
-    for wrong in ({"rates": (0.0, 1.2)}, {"rates": ()}, {"episodes_per_task": 2}, {"workers": 0}, {"seed": -1}):
-        with pytest.raises(ValueError, match=rf"CollectConfig\.{next(iter(wrong))}"):
+    for wrong in (
+        {"rates": (0.0, 1.2)},
+        {"rates": ()},
+        {"episodes_per_task": 2},
+        {"episodes_per_task": 8.5},
+        {"workers": 0},
+        {"seed": -1},
+    ):
+        with pytest.raises((ValueError, TypeError), match=rf"CollectConfig\.{next(iter(wrong))}"):
             CollectConfig(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="rate is 2"):
+        RandomHelp(2.0, ["help"])
+
+
+def test_a_world_without_help_is_collected_alone() -> None:
+    alone = partial(make_household, None, ())
+    tasks = ["household-place/3"]
+    episodes = list(collect(alone, tasks, CollectConfig(episodes_per_task=2, rates=(0.0,), workers=1)))
+    unhelped = list(collect(make_household, tasks, CollectConfig(episodes_per_task=2, rates=(0.0,), workers=1)))
+    assert episodes == unhelped
+    with pytest.raises(ValueError, match="no help to ask for"):
+        list(collect(alone, tasks, SMALL))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,6 +83,27 @@ def test_killed_again_and_again_nothing_is_lost_or_doubled(tmp_path: Path, whole
     assert log.read_bytes() == whole
 
 
+def test_workers_end_with_a_killed_process(tmp_path: Path) -> None:
+    ps = shutil.which("ps")
+    if ps is None:
+        pytest.skip("no ps")
+    script, log = tmp_path / "script.py", tmp_path / "out" / "episodes.jsonl"
+    script.write_text(SCRIPT.replace("episodes_per_task=24", "episodes_per_task=4000"))
+    process = subprocess.Popen([sys.executable, script, tmp_path / "out", "2"], start_new_session=True)
+    try:
+        while process.poll() is None and (not log.exists() or not log.stat().st_size):
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 20
+        while left := subprocess.run([ps, "-o", "pid=", "-s", str(process.pid)], capture_output=True, text=True).stdout:
+            assert time.monotonic() < deadline, left
+            time.sleep(0.05)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def test_another_collection_is_not_mixed_in(tmp_path: Path) -> None:
     collect_into(tmp_path, make_household, TASKS[:1], CONFIG)
     with pytest.raises(ValueError, match="begun with other tasks"):
@@ -92,6 +115,15 @@ def test_another_collection_is_not_mixed_in(tmp_path: Path) -> None:
     (tmp_path / "episodes.jsonl").write_text("\n".join([lines[0], "{}", *lines[2:]]) + "\n")
     with pytest.raises(ValueError, match=r"episodes\.jsonl:2: "):
         collect_into(tmp_path, make_household, TASKS[:1], CONFIG)
+
+
+def test_another_world_is_not_mixed_in(tmp_path: Path) -> None:
+    collect_into(tmp_path / "a", make_household, TASKS[:1], CONFIG, world={"trust": 0.6, "helps": ("help",)})
+    collect_into(tmp_path / "a", make_household, TASKS[:1], CONFIG, world={"trust": 0.6, "helps": ("help",)})
+    with pytest.raises(ValueError, match="begun with other world"):
+        collect_into(tmp_path / "a", make_household, TASKS[:1], CONFIG, world={"trust": 0.7, "helps": ("help",)})
+    collect_into(tmp_path / "b", make_household, TASKS[:1], CONFIG)
+    collect_into(tmp_path / "b", make_household, TASKS[:1], CONFIG, world={"trust": 0.6})  # nobody noted which
 
 
 def test_two_at_a_time_are_refused(tmp_path: Path) -> None:
@@ -137,3 +169,6 @@ def test_episodes_of_another_world_are_not_replayed() -> None:
         list(branch_rollouts(other, [(long, 5)], 1, (0.0,)))  # type: ignore[list-item]
     with pytest.raises(ValueError, match="rates is"):
         list(branch_rollouts(make_household(), [], 1, ()))
+    for step in (-1, len(long.steps)):
+        with pytest.raises(ValueError, match=f"there is no step {step}"):
+            list(branch_rollouts(make_household(), [(long, step)], 1, (0.0,)))  # type: ignore[list-item]

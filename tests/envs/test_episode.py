@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
+import msgspec
+import numpy as np
 import pytest
 
 from selfreg.data import Step, Trajectory
@@ -12,9 +15,12 @@ from selfreg.envs import (
     BabyAIConfig,
     BabyAIEnvironment,
     DegradedBot,
+    Environment,
+    Expert,
     Intervention,
     RandomHelp,
     make_babyai,
+    make_household,
     run_episode,
 )
 
@@ -125,7 +131,35 @@ def test_wrong_calls_are_refused(world: AssistedEnvironment) -> None:
         AssistedEnvironment(world.environment, world.policy, [Intervention(), Intervention(steps=2)])
 
 
-@pytest.mark.parametrize("wrong", [{"name": "nohelp"}, {"name": ""}, {"steps": 0}, {"cost": -1}])
+class Beyond:
+    def __init__(self, action: int) -> None:
+        self.action = action
+
+    def act(self, environment: Environment, generator: np.random.Generator) -> int:
+        return self.action
+
+
+@pytest.mark.parametrize("action", [-1, 12])
+def test_actions_that_there_are_not_are_refused(action: int) -> None:
+    world = make_household(interventions=[Intervention(helper=Beyond(action))], policy=Beyond(action))
+    world.reset("household-place/3", 0)
+    before = world.environment.key()
+    for take in (world.step, lambda: world.step("help"), lambda: world.take(action)):
+        with pytest.raises(ValueError, match=f"action is {action}; expected 0 to 11"):
+            take()
+    assert world.environment.key() == before
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"name": "nohelp"}, {"name": ""}, {"steps": 0}, {"cost": -1}, {"steps": 1.5}, {"cost": 0.5}, {"helper": Expert}],
+)
 def test_impossible_help_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="Intervention"):
+    with pytest.raises((ValueError, TypeError), match="Intervention"):
         Intervention(**wrong)  # type: ignore[arg-type]
+
+
+def test_costs_of_numpy_can_be_logged() -> None:
+    world = make_household(interventions=[Intervention(cost=np.int64(2))])
+    episode = run_episode(world, "household-place/3", 0, Ask("help"), 4)
+    assert json.loads(msgspec.json.encode(episode))["steps"][0]["cost"] == 2

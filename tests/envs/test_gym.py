@@ -86,6 +86,44 @@ def test_refused_requests_change_nothing_and_end_some_time() -> None:
         assert (done, truncated) == (False, i == REFUSALS - 1)
 
 
+def test_the_wrapper_of_a_registered_environment_passes_the_checker() -> None:
+    env = HelpWrapper(gymnasium.make("selfreg/Household-v0", features=64, render_mode="ansi"), budget=3)
+    with pytest.warns(UserWarning, match="unwrapped version"):
+        check_env(env)
+    assert env.spec.make().action_space == env.action_space
+
+
+def test_every_step_passes_through_the_wrappers_inside() -> None:
+    """What they make of observations, and the steps that they count, are those of help and refusals too."""
+    inside = gymnasium.wrappers.TransformObservation(
+        gymnasium.wrappers.TimeLimit(household_env([TASK], features=8), 4),
+        lambda observation: observation * 2,
+        gymnasium.spaces.Box(0.0, 2.0, (8,), np.float32),
+    )
+    env = HelpWrapper(inside, budget=1, base_policy=True)
+    env.reset(seed=0)
+    for i, action in enumerate((0, 1, 1, 0)):  # the third is refused
+        observation, _, _, truncated, info = env.step(action)
+        assert set(np.unique(observation["state"])) <= {0.0, 2.0}
+        assert (truncated, info["refused"], info["charge"]) == (i == 3, i == 2, int(i == 1))
+    observation, _ = env.reset(seed=0)
+    assert observation["state"].max() == 2.0
+
+
+@pytest.mark.parametrize("base_policy", [False, True])
+def test_impossible_steps_are_refused(base_policy: bool) -> None:
+    env = HelpWrapper(household_env([TASK], interventions=[Intervention(steps=None)]), 1, base_policy)
+    env.reset(seed=0)
+    last = int(env.action_space.n) - 1
+    for action in (-1, last + 1):
+        with pytest.raises(ValueError, match=f"action is {action}; expected 0 to {last}"):
+            env.step(action)
+    assert env.step(last)[2]
+    for action in (0, last):
+        with pytest.raises(ValueError, match="episode is over"):
+            env.step(action)
+
+
 def test_features_are_shared_by_tasks() -> None:
     env = babyai_env(features=1024, level="BabyAI-GoToLocalS5N2-v0", step_limit=12)
     observation, _ = env.reset(seed=0)

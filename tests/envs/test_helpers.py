@@ -122,6 +122,8 @@ def test_impossible_helpers_are_refused() -> None:
         ErringHelper(1.2)
     with pytest.raises(ValueError, match=r"where is '\('"):
         Situational("(", Expert(), Expert())
+    with pytest.raises(TypeError, match="elsewhere is 3"):
+        Situational("x", Expert(), 3)  # type: ignore[arg-type]
     world = make_household(interventions=[Intervention(helper=FixedAction("toggle"))])
     world.reset(HOUSEHOLD, 0)
     with pytest.raises(ValueError, match="'toggle' is unknown"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from selfreg.envs import (
     BABYAI_LEVELS,
@@ -22,6 +22,7 @@ from selfreg.envs import (
     household_tasks,
     train_imitation,
 )
+from selfreg.envs.imitation import KIND
 
 LEVEL = "BabyAI-GoToLocalS5N2-v0"
 TRAIN, TEST = ([f"{LEVEL}/{i}" for i in range(*span)] for span in ((120,), (1000, 1040)))
@@ -109,7 +110,16 @@ def test_wrong_input_is_refused(policy: ImitationPolicy, tmp_path: Path, monkeyp
             ImitationConfig(**{name: value})  # type: ignore[arg-type]
     (tmp_path / "text").write_text("no weights")
     save_file({"x": np.zeros(1, np.float32)}, tmp_path / "other")
-    for wrong, message in (("text", "no safetensors file"), ("other", "no imitation policy")):
+    policy.save(tmp_path / "good")
+    tensors, header = load_file(tmp_path / "good"), {"kind": KIND, "action_names": "[]"}
+    save_file(tensors, tmp_path / "nameless", header)
+    save_file(tensors, tmp_path / "unnamed", {"kind": KIND})
+    for wrong, message in (
+        ("text", "no safetensors file"),
+        ("other", "no imitation policy"),
+        ("nameless", "do not fit 0 action names"),
+        ("unnamed", "do not fit 0 action names"),
+    ):
         with pytest.raises(ValueError, match=message):
             ImitationPolicy.load(tmp_path / wrong)
     monkeypatch.setitem(sys.modules, "torch", None)

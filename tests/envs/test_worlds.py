@@ -55,6 +55,23 @@ def test_more_tasks_are_others() -> None:
     assert set(more).isdisjoint([*train, *test])
 
 
+def test_tasks_that_cannot_be_drawn_are_refused() -> None:
+    for numbers, message in (
+        ((2**20, 1, 0), "1048577 tasks are wanted"),
+        ((-1, 1, 0), "n_train is -1"),
+        ((1, 1, -1), "seed is -1"),
+    ):
+        for name in ("babyai", "household", "textworld"):
+            with pytest.raises(ValueError, match=message):
+                World(name).tasks(*numbers)
+
+
+def test_the_actions_of_a_family_are_those_of_its_worlds() -> None:
+    for name in ("babyai", "household"):
+        world = World(name)
+        assert tuple(world.family.actions(world.level)) == tuple(world.make().environment.action_names)
+
+
 def test_a_trained_actor_acts(tmp_path) -> None:
     world = World("household")
     environment = world.make().environment
@@ -94,11 +111,14 @@ def test_where_takes_the_rest() -> None:
     [
         ("", "name"),
         ("nohelp", "name"),
-        ("help,steps=0", "steps=0"),
-        ("help,steps=two", "steps=two; expected a number"),
+        ("help,steps=0", "steps is 0"),
+        ("help,steps=two", "steps=two; expected a whole number"),
         ("help,speed=2", "cannot read 'speed=2'"),
         ("help,steps=1,steps=2", "cannot read 'steps=2'"),
         ("help,error=2", "error is 2"),
+        ("help,error=nan", "error is nan"),
+        ("help,cost=1.5", r"cost=1\.5; expected a whole number"),
+        ("steps=2,cost=1", "expected its name first"),
         ("help,error=0.1,wrong=wait", "exclude"),
         ("help,where=x", r"expected error= or wrong="),
         ("help,error=0.1,where=(", "no regular expression"),
@@ -117,10 +137,16 @@ def test_help_that_cannot_be_read(text: str, message: str) -> None:
         ({"settings": {"speed": 2}}, "no setting 'speed'"),
         ({"settings": {"help_steps": 0}}, "help_steps is 0"),
         ({"helps": ("a", "a")}, "share a name"),
+        ({"helps": ("a,wrong=wait",)}, "action 'wait' is unknown"),
+        ({"helps": ("a,wrong=jump,where=x",)}, "action 'jump' is unknown"),
+        ({"environment": "household", "settings": {"step_limit": float("nan")}}, "step_limit is nan; expected an int"),
+        ({"settings": {"help_steps": 2.5}}, r"help_steps is 2\.5; expected an int"),
+        ({"settings": {"slip": "0.1"}}, "slip is '0.1'; expected a number"),
+        ({"environment": "textworld", "settings": {"cache": 3}}, "cache is 3"),
     ],
 )
 def test_worlds_that_are_none(settings: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         World(**settings)
 
 

@@ -9,7 +9,7 @@ from benchmarks.honesty import FEATURES, ope_covers, plan_of, random_world, samp
 from selfreg.data import Step, Trajectory
 from selfreg.envs import RandomHelp
 from selfreg.estimate import Features
-from selfreg.evaluate import Always, Never, OverlapError, fitted_propensity, ope
+from selfreg.evaluate import Always, Never, OverlapError, Plan, fitted_propensity, ope
 
 STEP = Features(["step"])
 BUDGET = 2
@@ -38,6 +38,15 @@ def test_weights_by_hand() -> None:
         assert result.estimates[name].usage.mean == pytest.approx(1.0), name
     assert "25% of the episodes could be the policy's" in result.lines()[0]
     assert len(result.lines()) == 6
+
+
+@pytest.mark.parametrize("fallback", [Always("help"), RandomHelp(0.3, ["help"])])
+def test_a_plan_s_fallback_decides_where_it_knows_nothing(fallback) -> None:
+    logs = [episode(i, float(i % 3 == 0), i % 2, (i // 2) % 2) for i in range(120)]
+    lost = Plan(STEP, {}, fallback)
+    found, expected = (ope(logs, one, budget=1, propensity="rate", abstraction=STEP) for one in (lost, fallback))
+    assert found.estimates == expected.estimates
+    assert found.overlap == expected.overlap
 
 
 def test_the_policy_that_made_the_log_is_valued_at_the_log_s_mean() -> None:

@@ -19,6 +19,7 @@ from selfreg.envs import (
     ENVIRONMENTS,
     AssistedEnvironment,
     CollectConfig,
+    ImitationPolicy,
     World,
     collect_into,
     demonstrate,
@@ -93,7 +94,10 @@ def world_of(environment: str, level: str, settings: list[str] | None, helps: li
         except ValueError:
             raise ValueError(f"--set {name}={text}: expected a number") from None
         numbers[name] = int(value) if value.is_integer() else value
-    return World(environment, level, numbers, tuple(helps or ()))
+    try:
+        return World(environment, level, numbers, tuple(helps or ()))
+    except TypeError as error:
+        raise ValueError(f"--set: {error}") from None
 
 
 def collect(run: RunFolder, phase: PhaseOne) -> list[Trajectory]:
@@ -102,7 +106,7 @@ def collect(run: RunFolder, phase: PhaseOne) -> list[Trajectory]:
     validation = phase.world.more_tasks(N_VALIDATION, phase.seed + VALIDATION_SEED, [*train, *test])
     world = _with_actor(run, phase, [*train, *test, *validation])
     config = collection(phase.episodes, phase.seed, phase.workers)
-    trajectories = _episodes(maker(run, world), train, config, phase.log)
+    trajectories = _episodes(run, world, train, config, phase.log)
     run.write_trajectories(trajectories)
     noted = {"world": world.describe(), "episodes": phase.episodes, "rates": list(config.rates), "seed": phase.seed}
     run.record("collect", {**noted, "test_tasks": test, "validation_tasks": validation})
@@ -110,11 +114,15 @@ def collect(run: RunFolder, phase: PhaseOne) -> list[Trajectory]:
 
 
 def _episodes(
-    make_world: Callable[[], AssistedEnvironment], tasks: Sequence[str], config: CollectConfig, log: Path | None
+    run: RunFolder, world: World, tasks: Sequence[str], config: CollectConfig, log: Path | None
 ) -> list[Trajectory]:
+    make_world = maker(run, world)
     if log is None:
         return list(collect_episodes(make_world, tasks, config))
-    collect_into(log, make_world, tasks, config)
+    described = world.describe()
+    if world.actor != WEAK:  # another agent may have been saved under this name
+        described["actor"] = ImitationPolicy.load(run.path / world.actor).digest()
+    collect_into(log, make_world, tasks, config, world=described)
     return list(read_trajectories(log / EPISODES))
 
 
@@ -130,6 +138,7 @@ def _with_actor(run: RunFolder, phase: PhaseOne, taken: list[str]) -> World:
         shown = phase.world.more_tasks(phase.demonstrations, phase.seed + DEMONSTRATION_SEED, taken)
         train_imitation(demonstrate(environment, shown), environment.action_names).save(path)
     elif Path(phase.actor).is_file():
+        ImitationPolicy.load(phase.actor).check(phase.world.make().environment)
         shutil.copyfile(phase.actor, path)
     else:
         raise ValueError(f"--actor {phase.actor}: expected {WEAK}, {IMITATION}, or the file of a policy")

@@ -26,6 +26,7 @@ from selfreg.cli.collect import (
     Tasks,
     TestTasks,
     collect,
+    collection,
     world_of,
 )
 from selfreg.cli.estimate import estimate
@@ -92,7 +93,9 @@ def command(
     tasks: Tasks = N_TRAIN,
     test_tasks: TestTasks = N_TEST,
     episodes: Episodes = N_EPISODES,
-    kappa: Annotated[float, typer.Option(help="Pseudo-counts of the PRM on each nohelp row.")] = KAPPA,
+    kappa: Annotated[
+        float, typer.Option(help="Pseudo-counts of the PRM on each nohelp row.", callback=options.pseudo_counts)
+    ] = KAPPA,
     form: Annotated[str, typer.Option(help=f"Form of the helper: {', '.join(FORMS)}.")] = FORM,
     fallbacks: Fallbacks = False,
     workers: options.Workers = None,
@@ -101,6 +104,8 @@ def command(
     """Collect in an environment, train a PRM, estimate, solve, label, train a helper, evaluate, report."""
     with needs("ml", "selfreg demo"):
         import transformers  # noqa: F401  (said before a minute of collecting, not after)
+    HelperConfig(form=form)  # its errors are said before anything runs
+    collection(episodes, seed, workers)
     seconds: dict[str, float] = {}
     world = world_of(environment, level, settings, interventions)
     phase = PhaseOne(world, tasks, test_tasks, episodes, seed, workers, actor, demonstrations)

@@ -97,7 +97,10 @@ def command(
     classes: options.Classes = None,
     with_step: Annotated[bool, typer.Option("--with-step", help="With exact keys: the step is part of it.")] = False,
     bins: options.Bins = 5,
-    kappa: Annotated[float, typer.Option(help="Pseudo-counts of the run's PRM on each nohelp row.")] = 0.0,
+    kappa: Annotated[
+        float,
+        typer.Option(help="Pseudo-counts of the run's PRM on each nohelp row.", callback=options.pseudo_counts),
+    ] = 0.0,
     cost: options.Cost = None,
     borrow_help: options.BorrowHelp = False,
     fewer_than: Annotated[int, typer.Option(help="Rows with fewer visits are called thin.")] = FEWER_THAN,

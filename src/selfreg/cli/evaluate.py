@@ -16,7 +16,7 @@ from selfreg.cli.terminal import table
 from selfreg.data import Trajectory
 from selfreg.envs import AssistedEnvironment, World, collect, enumerate_model
 from selfreg.envs.worlds import WEAK
-from selfreg.estimate import EstimatedModel, ExactKey, estimate_mdp
+from selfreg.estimate import EstimatedModel, ExactKey, StateAbstraction, estimate_mdp
 from selfreg.evaluate import (
     Comparison,
     Contest,
@@ -71,13 +71,12 @@ def evaluate(
     settings = run.settings().get("collect")
     if settings is None:
         raise ValueError(f"{run.path} was not collected in an environment; there is nothing to run policies in")
-    run.need("helper", "train --part helper")
+    abstraction = _checked(run)
     prm, trajectories = run.prm(), run.trajectories()
     world, tasks = World.of(settings["world"]), list(settings["test_tasks"])
     make_world = maker(run, world)
     # Other seeds than Phase I of the training tasks and than the evaluation itself.
     rehearsal = list(collect(make_world, tasks, collection(plan_episodes, seed + 1, workers)))
-    abstraction = run.model().abstraction
     model = estimate_mdp(rehearsal, abstraction if isinstance(abstraction, ExactKey) else ExactKey())
     solution = solve(model.mdp, budget)
     budgets, help_type = range(1, budget + 1), next(iter(make_world().interventions))
@@ -107,6 +106,17 @@ def evaluate(
     noted = {"budget": budget, "tasks": len(tasks), "episodes_per_task": episodes_per_task, "seed": seed}
     run.record("evaluate", noted | {"plan_episodes": plan_episodes, "horizon": contest.horizon})
     return result
+
+
+def _checked(run: RunFolder) -> StateAbstraction:
+    """The abstraction of the run's model; what is missing is said before anything runs, not after."""
+    from selfreg.helper import Helper
+
+    run.summary()
+    helper = Helper.load(run.need("helper", "train --part helper"))
+    if len(helper.limits) != 1:
+        raise ValueError(f"the helper spends {len(helper.limits)} budgets; policies are compared under one")
+    return run.model().abstraction
 
 
 def _plans(model: EstimatedModel, solution: Solution, rehearsal: list[Trajectory] | None) -> dict[str, Plan]:

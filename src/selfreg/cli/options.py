@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
@@ -14,7 +15,7 @@ import typer
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of an earlier stage.")]
 Out = Annotated[Path, typer.Option(help="Run folder to make.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in that folder.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
 Workers = Annotated[int | None, typer.Option(help="Processes; all cores by default.")]
 Budget = Annotated[str, typer.Option(help="Largest budget; one number for each budget where there are several (2,1).")]
 Format = Annotated[str, typer.Option(help="Format of the logs: selfreg, jsonl, tau_bench or stepwise.")]
@@ -63,7 +64,19 @@ Prm = Annotated[
         help="Train a PRM: transformer, constant, step, tfidf or embedding. Default with kappa.",
     ),
 ]
-Kappa = Annotated[float, typer.Option(help="Pseudo-counts of the PRM on each nohelp row; above 0 trains a PRM.")]
+
+
+def pseudo_counts(value: float) -> float:
+    """--kappa, before anything runs."""
+    if not 0.0 <= value < math.inf:
+        raise typer.BadParameter(f"{value:g}; expected a finite number >= 0")
+    return value
+
+
+Kappa = Annotated[
+    float,
+    typer.Option(help="Pseudo-counts of the PRM on each nohelp row; above 0 trains a PRM.", callback=pseudo_counts),
+]
 Cost = Annotated[
     list[str] | None,
     typer.Option(metavar="HELP=UNITS", help="Cost of a help type (1, or 1,0 for two budgets); default: as logged."),

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from selfreg import _validate
 from selfreg._extras import needs
-from selfreg.envs.protocol import AssistedEnvironment, BasePolicy, Environment, Intervention, certain
+from selfreg.envs.protocol import AssistedEnvironment, BasePolicy, Environment, Intervention, certain, draw_tasks
 
 LEFT, RIGHT, FORWARD, PICKUP, DROP, TOGGLE, DONE = range(7)
 ACTION_NAMES = ("left", "right", "forward", "pickup", "drop", "toggle", "done")
@@ -51,6 +52,8 @@ class BabyAIConfig:
     ------
     ValueError
         If a number is out of its range.
+    TypeError
+        If a setting is of another type.
     """
 
     level: str = field(default="BabyAI-UnlockPickup-v0", metadata={"help": "name of the BabyAI level"})
@@ -64,11 +67,9 @@ class BabyAIConfig:
 
     def __post_init__(self) -> None:
         for name in ("step_limit", "help_steps", "clock"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"BabyAIConfig.{name} is {getattr(self, name)}; expected at least 1")
+            _validate.integer(f"BabyAIConfig.{name}", getattr(self, name), 1)
         for name in ("fumble", "slip"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"BabyAIConfig.{name} is {getattr(self, name)}; expected a chance in [0, 1]")
+            _validate.probability(f"BabyAIConfig.{name}", getattr(self, name))
 
 
 def make_babyai(
@@ -108,9 +109,7 @@ def split_tasks(config: BabyAIConfig, n_train: int, n_test: int, seed: int) -> t
     >>> len(train), len(test), len({*train, *test})
     (60, 100, 160)
     """
-    numbers = np.random.default_rng(seed).choice(2**20, n_train + n_test, replace=False)
-    tasks = [f"{config.level}/{number}" for number in numbers]
-    return tasks[:n_train], tasks[n_train:]
+    return draw_tasks(lambda i, number: f"{config.level}/{number}", n_train, n_test, seed)
 
 
 class DegradedBot:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
+from selfreg import _validate
 from selfreg._extras import needs
+from selfreg._workers import spawned
 from selfreg.data import Step, Trajectory
 from selfreg.envs.episode import run_episode
 from selfreg.envs.protocol import AssistedEnvironment
@@ -45,6 +45,9 @@ class CollectConfig:
     workers: int = field(default=os.cpu_count() or 1, metadata={"help": "processes; the result does not depend on it"})
 
     def __post_init__(self) -> None:
+        for name in ("episodes_per_task", "workers"):
+            _validate.integer(f"CollectConfig.{name}", getattr(self, name), 1)
+        _validate.seed("CollectConfig.seed", self.seed)
         if not self.rates or not all(0 <= rate <= 1 for rate in self.rates):
             raise ValueError(f"CollectConfig.rates is {self.rates}; expected one or more chances in [0, 1]")
         if self.episodes_per_task < len(self.rates):
@@ -52,20 +55,24 @@ class CollectConfig:
                 f"CollectConfig.episodes_per_task is {self.episodes_per_task}; expected at least one episode for each"
                 f" of the {len(self.rates)} rates"
             )
-        if self.workers < 1:
-            raise ValueError(f"CollectConfig.workers is {self.workers}; expected at least 1")
-        if self.seed < 0:
-            raise ValueError(f"CollectConfig.seed is {self.seed}; expected 0 or more")
 
 
 class RandomHelp:
-    """Asks with chance `rate` in every decision step, for each of `names` equally often."""
+    """Asks with chance `rate` in every decision step, for each of `names` equally often.
+
+    Raises
+    ------
+    ValueError
+        If `rate` is no chance, or there is nothing to ask for at a rate above 0.
+    """
 
     name = "random"
 
     def __init__(self, rate: float, names: Sequence[str]) -> None:
-        self.rate = rate
+        self.rate = _validate.probability("rate", rate)
         self.names = tuple(names)
+        if rate and not self.names:
+            raise ValueError(f"rate is {rate:g}, but there is no help to ask for; expected 0, or a form of help")
         self._generator = np.random.default_rng(0)
 
     def start(self, task: str, seed: int) -> None:
@@ -74,6 +81,8 @@ class RandomHelp:
 
     def decide(self, steps: Sequence[Step], budget_left: int | None) -> str | None:
         """Ask, or not; draws twice in every step."""
+        if not self.names:
+            return None
         luck, index = self._generator.random(), int(self._generator.integers(len(self.names)))
         return self.names[index] if luck < self.rate else None
 
@@ -103,7 +112,7 @@ def collect(
     Raises
     ------
     ValueError
-        If a task is listed twice.
+        If a task is listed twice, or help is to be triggered in a world that offers none.
 
     Examples
     --------
@@ -132,7 +141,7 @@ def _flat(run: Callable[[str], list[Trajectory]], tasks: Sequence[str], workers:
         for episodes in shown(map(run, tasks)):
             yield from episodes
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with spawned(workers) as pool:
         for episodes in shown(pool.map(run, tasks)):
             yield from episodes
 

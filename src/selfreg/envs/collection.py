@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -16,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from selfreg._extras import needs
 from selfreg._files import written_whole
+from selfreg._workers import spawned
 from selfreg.data import NOHELP, Step, Trajectory
 from selfreg.envs.collect import CollectConfig, RandomHelp, check_tasks, episode_seed, run_one
 from selfreg.envs.episode import HelpPolicy, run_on
@@ -74,6 +73,7 @@ def collect_into(
     tasks: Sequence[str],
     config: CollectConfig,
     report: Callable[[Recurrence], None] | None = None,
+    world: Mapping[str, Any] | None = None,
 ) -> Recurrence:
     """Run every task `config.episodes_per_task` times into a log, or go on where an earlier call was stopped.
 
@@ -92,6 +92,9 @@ def collect_into(
     config : CollectConfig
     report : callable, optional
         Called with the recurrence of states so far after each few episodes; on a terminal, progress is shown anyway.
+    world : mapping, optional
+        What `make_world` makes, such as `World.describe` gives: a log is not continued in another one. A log begun
+        without it is taken for one of any world.
 
     Returns
     -------
@@ -101,8 +104,8 @@ def collect_into(
     Raises
     ------
     ValueError
-        If the folder's log was begun with other tasks or settings (`workers` may change), if a line of it cannot be
-        read, or if another process is collecting into it.
+        If the folder's log was begun with other tasks or settings (`workers` may change) or in another `world`, if a
+        line of it cannot be read, or if another process is collecting into it.
 
     Examples
     --------
@@ -116,10 +119,12 @@ def collect_into(
     (16, True)
     """
     check_tasks(tasks)
+    asked = {"tasks": list(tasks), **asdict(config)} | ({} if world is None else {"world": dict(world)})
+    del asked["workers"]
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     with open(path / EPISODES, "ab") as log, _alone(log, path):
-        _same_settings(path / SETTINGS, {"tasks": list(tasks), **_settings(config)}, empty=log.tell() == 0)
+        _same_settings(path / SETTINGS, json.loads(json.dumps(asked)), empty=log.tell() == 0)
         counter, done = _Counter(), set()
         for trajectory in _kept(path / EPISODES, log):
             counter.add(trajectory)
@@ -135,10 +140,6 @@ def collect_into(
     return counter.read()
 
 
-def _settings(config: CollectConfig) -> dict[str, Any]:
-    return {name: value for name, value in json.loads(json.dumps(asdict(config))).items() if name != "workers"}
-
-
 def _same_settings(path: Path, settings: dict[str, Any], empty: bool) -> None:
     if empty or not path.exists():
         if not empty:
@@ -147,6 +148,7 @@ def _same_settings(path: Path, settings: dict[str, Any], empty: bool) -> None:
             temporary.write_text(json.dumps(settings, indent=1) + "\n")
         return
     before = json.loads(path.read_text())
+    before.setdefault("world", settings.get("world"))
     for name, value in settings.items():
         if before.get(name) != value:
             shown = "" if name == "tasks" else f" {before.get(name)!r}, not {value!r}"
@@ -179,7 +181,7 @@ def _remaining(
     if config.workers == 1 or not chunks:
         yield from map(run, chunks)
         return
-    with ProcessPoolExecutor(config.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with spawned(config.workers) as pool:
         yield from pool.map(run, chunks)
 
 
@@ -269,7 +271,7 @@ def branch_rollouts(
     Raises
     ------
     ValueError
-        If the recorded actions do not lead to the recorded state, or `rates` are no chances.
+        If there is no such step, recorded actions do not lead to the recorded state, or `rates` are no chances.
     """
     if not rates or not all(0 <= rate <= 1 for rate in rates):
         raise ValueError(f"rates is {tuple(rates)}; expected one or more chances in [0, 1]")
@@ -382,6 +384,8 @@ def _rollout(
 
 def _replayed(world: AssistedEnvironment, trajectory: Trajectory, step: int) -> Any:
     environment = world.environment
+    if not 0 <= step < len(trajectory.steps):
+        raise ValueError(f"episode {trajectory.episode!r} has {len(trajectory.steps)} steps; there is no step {step}")
     environment.reset(trajectory.task)
     names = list(environment.action_names)
     for before in trajectory.steps[:step]:

@@ -7,13 +7,15 @@ Importing this module registers "selfreg/Household-v0", "selfreg/BabyAI-v0" and 
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from selfreg import _validate
 from selfreg._extras import needs
+from selfreg.data import Step
 from selfreg.envs.babyai import BabyAIConfig, make_babyai, split_tasks
 from selfreg.envs.features import hashed_words
 from selfreg.envs.household import HouseholdConfig, household_tasks, make_household
@@ -69,6 +71,8 @@ class WorldEnv(gymnasium.Env):  # type: ignore[misc]
             raise ValueError("tasks is empty; expected at least one")
         self.world, self.tasks, self.render_mode = world, list(tasks), render_mode
         self.features = _validate.integer("features", features, 0)
+        self.instead: Callable[[], Step] | None = None  # what the next step does, whatever its action: see HelpWrapper
+        self.charge = 0
         self.action_space = spaces.Discrete(len(world.environment.action_names))
         self.observation_space = spaces.Text(MAX_TEXT, charset=string.printable)
         if features:
@@ -77,17 +81,15 @@ class WorldEnv(gymnasium.Env):  # type: ignore[misc]
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin a task, drawn or named by ``options["task"]``."""
         super().reset(seed=seed)
+        self.instead, self.charge = None, 0
         task = (options or {}).get("task", self.tasks[int(self.np_random.integers(len(self.tasks)))])
         self.world.reset(task, int(self.np_random.integers(2**31)))
         return self.observation(), {"task": task, "key": self.world.state().key}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take one action."""
-        self.world.take(int(action))
-        return self.after()
-
-    def after(self) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """What a step returns, of the moment that the world is at."""
+        instead, self.instead = self.instead, None
+        self.charge = (self.world.take(int(action)) if instead is None else instead()).charge
         world = self.world
         info = {"outcome": world.outcome} if world.done else {"key": world.state().key}
         return self.observation(), float(world.outcome or 0.0), world.done, False, info
@@ -107,13 +109,13 @@ class WorldEnv(gymnasium.Env):  # type: ignore[misc]
         return self.world.environment.text() if self.render_mode == "ansi" else None
 
 
-class HelpWrapper(gymnasium.Wrapper):  # type: ignore[misc]
+class HelpWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):  # type: ignore[misc]
     """Help as extra actions, and the remaining budget in the observation.
 
     The world's help types follow the environment's own actions. With `base_policy`, its own actions give way to one,
     0: let the world's agent act; what is learned is then when to ask. A request that the budget cannot pay does
     nothing and is told as ``info["refused"]``; ``info["action_mask"]``, int8, says which actions can be taken. An
-    episode is truncated after 100 refusals.
+    episode is truncated after 100 refusals. Every step, asked for or refused, passes through the wrappers inside.
 
     Parameters
     ----------
@@ -128,7 +130,8 @@ class HelpWrapper(gymnasium.Wrapper):  # type: ignore[misc]
     TypeError
         If there is no `WorldEnv` inside.
     ValueError
-        If the budget is negative, or the world offers no help.
+        If the budget is negative, or the world offers no help; in a step, if there is no such action or the episode is
+        over.
 
     Examples
     --------
@@ -144,7 +147,8 @@ class HelpWrapper(gymnasium.Wrapper):  # type: ignore[misc]
     """
 
     def __init__(self, env: Any, budget: int, base_policy: bool = False) -> None:
-        super().__init__(env)
+        gymnasium.utils.RecordConstructorArgs.__init__(self, budget=budget, base_policy=base_policy)
+        gymnasium.Wrapper.__init__(self, env)
         if not isinstance(self.unwrapped, WorldEnv):
             raise TypeError(f"HelpWrapper needs a WorldEnv inside; got {type(self.unwrapped).__name__}")
         self.world = self.unwrapped.world
@@ -166,18 +170,22 @@ class HelpWrapper(gymnasium.Wrapper):  # type: ignore[misc]
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Act, or ask for help."""
-        help_type = self.helps[int(action) - self.own] if action >= self.own else None
+        if not 0 <= (action := int(action)) < self.action_space.n:
+            raise ValueError(f"action is {action}; expected 0 to {self.action_space.n - 1}")
+        if self.world.done:
+            raise ValueError("the episode is over; expected reset() before the next step()")
+        help_type = self.helps[action - self.own] if action >= self.own else None
         refused = help_type is not None and help_type.cost > self.left
+        self.refused += refused
         if refused:
-            self.refused += 1
-            charge, result = 0, self.unwrapped.after()
+            self.unwrapped.instead = self.world.state
         elif help_type is not None or self.base_policy:
-            charge = self.world.step(None if help_type is None else help_type.name).charge
-            result = self.unwrapped.after()
-        else:
-            charge, result = 0, self.env.step(action)
+            self.unwrapped.instead = partial(self.world.step, None if help_type is None else help_type.name)
+        observation, reward, terminated, truncated, info = self.env.step(
+            action if self.unwrapped.instead is None else 0
+        )
+        charge = self.unwrapped.charge
         self.left -= charge
-        observation, reward, terminated, truncated, info = result
         info |= {"refused": refused, "charge": charge, "action_mask": self.action_mask()}
         return self._with_budget(observation), reward, terminated, truncated or self.refused >= REFUSALS, info
 

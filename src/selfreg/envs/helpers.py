@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -65,12 +66,15 @@ class FixedAction:
     def __init__(self, name: str) -> None:
         self.name = name
 
+    def action(self, names: Sequence[str]) -> int:
+        """Place of the action among all; ValueError where it is not one of them."""
+        if self.name not in names:
+            raise ValueError(f"action {self.name!r} is unknown here; expected one of {list(names)}")
+        return list(names).index(self.name)
+
     def act(self, environment: Environment, generator: np.random.Generator) -> int:
         """Return the action."""
-        names = list(environment.action_names)
-        if self.name not in names:
-            raise ValueError(f"action {self.name!r} is unknown here; expected one of {names}")
-        return names.index(self.name)
+        return self.action(environment.action_names)
 
     def distribution(self, environment: Environment) -> npt.NDArray[np.float64]:
         """Return 1 for the action."""
@@ -92,6 +96,8 @@ class Situational:
     ------
     ValueError
         If `where` is no regular expression.
+    TypeError
+        If one of the policies cannot act.
 
     Examples
     --------
@@ -107,6 +113,9 @@ class Situational:
             self.where = re.compile(where, re.MULTILINE)
         except re.error as error:
             raise ValueError(f"where is {where!r}, which is no regular expression: {error}") from None
+        for name, policy in (("there", there), ("elsewhere", elsewhere)):
+            if isinstance(policy, type) or not isinstance(policy, BasePolicy):
+                raise TypeError(f"{name} is {policy!r}; expected a policy with act()")
         self.there, self.elsewhere = there, elsewhere
 
     def _policy(self, environment: Environment) -> BasePolicy:

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from selfreg import _validate
 from selfreg.envs.exact import ExactModel, enumerate_model
 from selfreg.envs.house import KINDS, PLACES, ROOMS, House, Ways, build
-from selfreg.envs.protocol import AssistedEnvironment, BasePolicy, Environment, Intervention
+from selfreg.envs.protocol import AssistedEnvironment, BasePolicy, Environment, Intervention, draw_tasks
 
 GO, SEARCH, PUT = 0, len(ROOMS), len(ROOMS) + 2  # first action of each group: a room, or a side
 GIVE, WAIT = len(ROOMS) + 4, len(ROOMS) + 5
@@ -40,6 +41,8 @@ class HouseholdConfig:
     ------
     ValueError
         If a number is out of its range.
+    TypeError
+        If a setting is of another type.
     """
 
     step_limit: int = field(default=12, metadata={"help": "actions after which the task has failed"})
@@ -49,11 +52,9 @@ class HouseholdConfig:
 
     def __post_init__(self) -> None:
         for name in ("step_limit", "help_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"HouseholdConfig.{name} is {getattr(self, name)}; expected at least 1")
+            _validate.integer(f"HouseholdConfig.{name}", getattr(self, name), 1)
         for name in ("trust", "heed"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"HouseholdConfig.{name} is {getattr(self, name)}; expected a chance in [0, 1]")
+            _validate.probability(f"HouseholdConfig.{name}", getattr(self, name))
 
 
 def make_household(
@@ -110,9 +111,7 @@ def household_tasks(n_train: int, n_test: int, seed: int, kinds: Sequence[str] =
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
         raise ValueError(f"kinds is {list(kinds)}; expected one or more of {list(KINDS)}")
-    numbers = np.random.default_rng(seed).choice(2**20, n_train + n_test, replace=False)
-    tasks = [f"household-{kinds[i % len(kinds)]}/{number}" for i, number in enumerate(numbers)]
-    return tasks[:n_train], tasks[n_train:]
+    return draw_tasks(lambda i, number: f"household-{kinds[i % len(kinds)]}/{number}", n_train, n_test, seed)
 
 
 def exact_model(
@@ -299,7 +298,8 @@ class StaleMapAgent:
 
     def act(self, environment: Environment, generator: np.random.Generator) -> int:
         """Choose the next action; draws once in every step."""
-        return int(np.searchsorted(np.cumsum(self.distribution(environment)), generator.random(), side="right"))
+        # The last chance is left out: with rounding the sum may end just below 1.
+        return int(np.searchsorted(np.cumsum(self.distribution(environment))[:-1], generator.random(), side="right"))
 
     def distribution(self, environment: Environment) -> npt.NDArray[np.float64]:
         """Return the probability of each action, float64 (12,)."""

@@ -5,6 +5,7 @@ Two layers over hashed groups of words of the state's text. Training takes torch
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -100,10 +101,14 @@ class ImitationPolicy:
         """Choose the next action; draws once in every step."""
         return int(np.searchsorted(np.cumsum(self.distribution(environment))[:-1], generator.random(), side="right"))
 
-    def distribution(self, environment: Environment) -> npt.NDArray[np.float64]:
-        """Return the probability of each action, float64 (actions,)."""
+    def check(self, environment: Environment) -> None:
+        """Raise ValueError where the environment has other actions than the one that the policy was trained in."""
         if tuple(environment.action_names) != self.action_names:
             raise ValueError(f"the policy was trained for the actions {self.action_names}; expected them here")
+
+    def distribution(self, environment: Environment) -> npt.NDArray[np.float64]:
+        """Return the probability of each action, float64 (actions,)."""
+        self.check(environment)
         return self.probabilities(environment.text())
 
     def probabilities(self, text: str) -> npt.NDArray[np.float64]:
@@ -119,6 +124,13 @@ class ImitationPolicy:
         logits = (hidden @ second + second_bias).astype(np.float64)
         shares = np.exp(logits - logits.max())
         return np.asarray(shares / shares.sum())
+
+    def digest(self) -> str:
+        """Hash of weights and action names: what tells one policy from another, unlike the bytes of its file."""
+        found = hashlib.sha256(json.dumps(self.action_names).encode())
+        for name in WEIGHTS:
+            found.update(np.ascontiguousarray(self.weights[name]).tobytes())
+        return found.hexdigest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file: weights, and the action names as metadata."""
@@ -141,7 +153,12 @@ class ImitationPolicy:
             raise ValueError(f"{path} is no safetensors file: {error}") from None
         if header.get("kind") != KIND or set(weights) != set(WEIGHTS):
             raise ValueError(f"{path} holds no imitation policy; expected kind {KIND!r} and weights {WEIGHTS}")
-        return cls(weights, json.loads(header["action_names"]))
+        names = json.loads(header.get("action_names", "[]"))
+        hidden = weights["hidden.bias"].size
+        shapes = [weights[name].shape for name in WEIGHTS]
+        if shapes != [(shapes[0][0], hidden), (hidden,), (hidden, len(names)), (len(names),)]:
+            raise ValueError(f"{path} is damaged: weights of shapes {shapes} do not fit {len(names)} action names")
+        return cls(weights, names)
 
 
 def train_imitation(

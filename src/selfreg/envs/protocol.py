@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from selfreg import _validate
 from selfreg.data import NOHELP, Step
 
+TASKS = 2**20
 HELPER_STREAM = 2  # keeps chance in the helpers apart from that in the base policy and in the asking
 
 
@@ -84,6 +86,24 @@ class Expert:
         return certain(environment, environment.expert_action())
 
 
+def draw_tasks(name: Callable[[int, int], str], n_train: int, n_test: int, seed: int) -> tuple[list[str], list[str]]:
+    """Different tasks for training and for testing, by the name of the i-th with a number below `TASKS`.
+
+    Raises
+    ------
+    ValueError
+        For a negative number, or more tasks than there are.
+    """
+    for label, value in (("n_train", n_train), ("n_test", n_test)):
+        _validate.integer(label, value, 0)
+    _validate.seed("seed", seed)
+    if n_train + n_test > TASKS:
+        raise ValueError(f"{n_train + n_test} tasks are wanted; expected at most {TASKS}")
+    numbers = np.random.default_rng(seed).choice(TASKS, n_train + n_test, replace=False)
+    tasks = [name(i, int(number)) for i, number in enumerate(numbers)]
+    return tasks[:n_train], tasks[n_train:]
+
+
 def certain(environment: Environment, action: int) -> npt.NDArray[np.float64]:
     """Return the distribution of a policy that takes `action`, float64 (actions,)."""
     result = np.zeros(len(environment.action_names))
@@ -100,7 +120,7 @@ class Intervention:
     ValueError
         If the name is empty or "nohelp", `steps` is below 1 or `cost` is negative.
     TypeError
-        If `helper` cannot act.
+        If `helper` cannot act, or a number is no whole one.
     """
 
     name: str = field(default="help", metadata={"help": "name of the help type"})
@@ -111,14 +131,14 @@ class Intervention:
     helper: BasePolicy = field(default_factory=Expert, metadata={"help": "who takes over; by default the expert"})
 
     def __post_init__(self) -> None:
-        if not self.name or self.name == NOHELP:
+        if not isinstance(self.name, str) or not self.name or self.name == NOHELP:
             raise ValueError(f"Intervention.name is {self.name!r}; expected a name other than {NOHELP!r}")
-        if not isinstance(self.helper, BasePolicy):
+        if isinstance(self.helper, type) or not isinstance(self.helper, BasePolicy):
             raise TypeError(f"Intervention {self.name!r} has helper={self.helper!r}; expected a policy with act()")
-        if self.steps is not None and self.steps < 1:
-            raise ValueError(f"Intervention {self.name!r} has steps={self.steps}; expected at least 1, or None")
-        if self.cost < 0:
-            raise ValueError(f"Intervention {self.name!r} has cost={self.cost}; expected 0 or more")
+        if self.steps is not None:
+            _validate.integer(f"Intervention {self.name!r}: steps", self.steps, 1)
+        # An int of NumPy's could not be written to a log.
+        object.__setattr__(self, "cost", _validate.integer(f"Intervention {self.name!r}: cost", self.cost, 0))
 
 
 class AssistedEnvironment:
@@ -200,7 +220,7 @@ class AssistedEnvironment:
         Raises
         ------
         ValueError
-            If the episode is over or no intervention has this name.
+            If the episode is over, no intervention has this name, or whoever acts chooses an action that there is not.
         """
         if self.done:
             raise ValueError("the episode is over; expected reset() before the next step()")
@@ -214,15 +234,18 @@ class AssistedEnvironment:
         return Step(before.state, ", ".join(actions), before.key, intervention, cost)
 
     def take(self, action: int) -> Step:
-        """Take one step with a given action, in place of the agent's; ValueError as for `step`."""
+        """Take one step with a given action, in place of the agent's; ValueError as for `step`, or for no action."""
         if self.done:
             raise ValueError("the episode is over; expected reset() before the next take()")
         before, self._state = self.state(), None
         return Step(before.state, self._act(action), before.key)
 
     def _act(self, action: int) -> str:
+        names = self.environment.action_names
+        if not 0 <= action < len(names):
+            raise ValueError(f"action is {action}; expected 0 to {len(names) - 1}")
         self.environment.step(action)
-        return self.environment.action_names[action]
+        return names[action]
 
     def _take_over(self, help_type: Intervention) -> list[str]:
         actions: list[str] = []

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from selfreg import _validate
 from selfreg.envs.babyai import told_left
-from selfreg.envs.protocol import AssistedEnvironment, BasePolicy, Environment, Intervention, certain
+from selfreg.envs.protocol import AssistedEnvironment, BasePolicy, Environment, Intervention, certain, draw_tasks
 from selfreg.envs.textworld_games import DIRECTIONS, IDLE, TEXTWORLD_LEVELS, game_file, goal, load_textworld
 from selfreg.envs.textworld_scene import Scene
 
@@ -30,6 +31,8 @@ class TextWorldConfig:
     ------
     ValueError
         If there is no such level, or a number is out of its range.
+    TypeError
+        If a setting is of another type.
     """
 
     level: str = field(default="cooking", metadata={"help": "family of games: coin, treasure or cooking"})
@@ -44,11 +47,11 @@ class TextWorldConfig:
         if self.level not in TEXTWORLD_LEVELS:
             raise ValueError(f"TextWorldConfig.level is {self.level!r}; expected one of {', '.join(TEXTWORLD_LEVELS)}")
         for name, low in (("step_limit", 0), ("help_steps", 1), ("clock", 1)):
-            if getattr(self, name) < low:
-                raise ValueError(f"TextWorldConfig.{name} is {getattr(self, name)}; expected at least {low}")
+            _validate.integer(f"TextWorldConfig.{name}", getattr(self, name), low)
         for name in ("stray", "careless"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"TextWorldConfig.{name} is {getattr(self, name)}; expected a chance in [0, 1]")
+            _validate.probability(f"TextWorldConfig.{name}", getattr(self, name))
+        if not isinstance(self.cache, str):
+            raise TypeError(f"TextWorldConfig.cache is {self.cache!r}; expected the path of a folder as str")
 
 
 def make_textworld(
@@ -108,9 +111,7 @@ def textworld_tasks(n_train: int, n_test: int, seed: int, level: str = "cooking"
     (3, 'textworld-coin')
     """
     level = TextWorldConfig(level).level
-    numbers = np.random.default_rng(seed).choice(2**20, n_train + n_test, replace=False)
-    tasks = [f"textworld-{level}/{number}" for number in numbers]
-    return tasks[:n_train], tasks[n_train:]
+    return draw_tasks(lambda i, number: f"textworld-{level}/{number}", n_train, n_test, seed)
 
 
 class CarelessPlayer:

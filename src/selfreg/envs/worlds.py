@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from selfreg.envs.babyai import BABYAI_LEVELS, BabyAIConfig, make_babyai, split_tasks
+from selfreg.envs.babyai import BABYAI_LEVELS, BabyAIConfig, BabyAIEnvironment, make_babyai, split_tasks
 from selfreg.envs.helpers import ErringHelper, FixedAction, Situational
 from selfreg.envs.house import KINDS
-from selfreg.envs.household import HouseholdConfig, household_tasks, make_household
+from selfreg.envs.household import HouseholdConfig, HouseholdEnvironment, household_tasks, make_household
 from selfreg.envs.imitation import ImitationPolicy
 from selfreg.envs.protocol import AssistedEnvironment, BasePolicy, Expert, Intervention
 from selfreg.envs.textworld import TextWorldConfig, make_textworld, textworld_tasks
+from selfreg.envs.textworld_games import TEXTWORLD_LEVELS
 
 WEAK = "weak"  # the environment's own weak agent
 TO_THE_END = "end"
@@ -35,6 +36,8 @@ class Family(NamedTuple):
         Configuration, interventions (or None) and agent (or None) to a world.
     tasks : callable
         Level, number of training and test tasks, and seed to their names.
+    actions : callable
+        Level to the names of the actions, without a world.
     exact : bool
         Whether keys are exact and tasks small, so that `enumerate_model` tells the true optimum.
     """
@@ -44,6 +47,7 @@ class Family(NamedTuple):
     configure: Callable[[str, Mapping[str, Any]], Any]
     make: Callable[..., AssistedEnvironment]
     tasks: Callable[[str, int, int, int], tuple[list[str], list[str]]]
+    actions: Callable[[str], Sequence[str]]
     exact: bool = False
 
 
@@ -74,9 +78,31 @@ def _textworld_tasks(level: str, n_train: int, n_test: int, seed: int) -> tuple[
 
 
 ENVIRONMENTS = {
-    "babyai": Family(BabyAIConfig().level, BabyAIConfig, _babyai, make_babyai, _babyai_tasks),
-    "household": Family(",".join(KINDS), HouseholdConfig, _household, make_household, _household_tasks, exact=True),
-    "textworld": Family(TextWorldConfig().level, TextWorldConfig, _textworld, make_textworld, _textworld_tasks),
+    "babyai": Family(
+        BabyAIConfig().level,
+        BabyAIConfig,
+        _babyai,
+        make_babyai,
+        _babyai_tasks,
+        lambda level: BabyAIEnvironment.action_names,
+    ),
+    "household": Family(
+        ",".join(KINDS),
+        HouseholdConfig,
+        _household,
+        make_household,
+        _household_tasks,
+        lambda level: HouseholdEnvironment.action_names,
+        exact=True,
+    ),
+    "textworld": Family(
+        TextWorldConfig().level,
+        TextWorldConfig,
+        _textworld,
+        make_textworld,
+        _textworld_tasks,
+        lambda level: TEXTWORLD_LEVELS[level].action_names(),
+    ),
 }
 
 
@@ -101,7 +127,9 @@ class World:
     Raises
     ------
     ValueError
-        For an unknown environment, level or setting, and help that cannot be read.
+        For an unknown environment, level or setting, help that cannot be read, and a wrong action that there is not.
+    TypeError
+        For a setting of another type.
 
     Examples
     --------
@@ -129,9 +157,14 @@ class World:
             if name not in numbers:
                 raise ValueError(f"{self.environment} has no setting {name!r}; expected one of {sorted(numbers)}")
         self.config  # noqa: B018  (its errors are said here, not in a worker)
-        helps = [parse_help(text).name for text in self.helps]
-        if len(set(helps)) < len(helps):
-            raise ValueError(f"helps share a name: {helps}")
+        helps = [parse_help(text) for text in self.helps]
+        names = [one.name for one in helps]
+        if len(set(names)) < len(names):
+            raise ValueError(f"helps share a name: {names}")
+        for one in helps:
+            bad = one.helper.there if isinstance(one.helper, Situational) else one.helper
+            if isinstance(bad, FixedAction):
+                bad.action(self.family.actions(self.level))
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> World:
@@ -207,6 +240,8 @@ def parse_help(text: str) -> Intervention:
     """
     head, found, where = text.partition(",where=")
     name, *parts = head.split(",")
+    if "=" in name:
+        raise ValueError(f"help {text!r}: begins with {name!r}; expected its name first")
     values = {}
     for part in parts:
         key, equals, value = part.partition("=")
@@ -228,4 +263,4 @@ def _number(text: str, key: str, value: str, kind: Callable[[str], Any]) -> Any:
     try:
         return kind(value)
     except ValueError:
-        raise ValueError(f"help {text!r}: {key}={value}; expected a number") from None
+        raise ValueError(f"help {text!r}: {key}={value}; expected a {'whole ' * (kind is int)}number") from None

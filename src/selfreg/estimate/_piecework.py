@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pyarrow as pa
 
+from selfreg._workers import spawned
 from selfreg.data.columns import Wanted, jsonl_columns, parquet_columns
 from selfreg.data.lean import lean_trajectories, read_lean_lines
 from selfreg.data.store import LogError
@@ -208,7 +208,7 @@ def count_pieces(
             yield from _in_order(numbered, ask, threads, count, AHEAD * workers)
     elif (following := next(numbered, None)) is not None:
         # Records have no cycles: looking for some again and again would take a third of the time.
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=gc.disable) as processes:
+        with spawned(workers, gc.disable) as processes:
             rest, apart = chain([following], numbered), ask._replace(apart=True)
             yield from _in_order(rest, apart, processes, _Worker.count, AHEAD * workers)
     if not ask.apart:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
+from selfreg import _validate
 from selfreg._extras import needs
 from selfreg._files import written_whole
+from selfreg._workers import spawned
 from selfreg.envs import AssistedEnvironment, HelpPolicy, run_episode
+from selfreg.envs.collect import check_tasks
 
 with needs("logs", "selfreg.evaluate"):
     import pyarrow as pa
@@ -71,17 +73,24 @@ def run_closed_loop(
     -------
     list of Row
         Task by task.
+
+    Raises
+    ------
+    ValueError
+        If a task is listed twice, there are no episodes, or a number is out of its range.
     """
-    n = workers or os.cpu_count() or 1
+    check_tasks(tasks)
+    _validate.integer("episodes_per_task", episodes_per_task, 1)
+    _validate.seed("seed", seed)
+    n = os.cpu_count() or 1 if workers is None else _validate.integer("workers", workers, 1)
     settings = (make_world, make_contestants, episodes_per_task, seed)
-    show = Console(stderr=True).is_terminal
+    console = Console(stderr=True)
+    shown = partial(track, description="evaluate", total=len(tasks), console=console, disable=not console.is_terminal)
     if n == 1:
         _begin(*settings)
-        return [row for task in track(tasks, "evaluate", disable=not show) for row in _run_task(task)]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(n, mp_context=context, initializer=_begin, initargs=settings) as pool:
-        done = track(pool.map(_run_task, tasks), "evaluate", total=len(tasks), disable=not show)
-        return [row for rows in done for row in rows]
+        return [row for rows in shown(map(_run_task, tasks)) for row in rows]
+    with spawned(n, _begin, settings) as pool:
+        return [row for rows in shown(pool.map(_run_task, tasks)) for row in rows]
 
 
 class _Bench(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -75,15 +75,25 @@ def compare(rows: Sequence[Row], families: Sequence[str] = ("random", "PRM thres
     families : sequence of str
         Policies with a setting; shown at the mean cost of the helper under each budget, as the mixture of two
         neighbouring members, `never` and `always` among them. They only meet the helper's cost on average and have no
-        limit, which is more than the helper may do.
+        limit, which is more than the helper may do. Where the helper costs more than any of them, the dearest is shown
+        at its own cost.
 
     Returns
     -------
     Comparison
         Intervals are 95% percentile bootstrap intervals over tasks; the mixtures are fitted anew in each resample.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two tasks, a policy was not run on all of them, or `never` or `always` is missing beside
+        a family.
     """
-    tasks = list(dict.fromkeys(row.task for row in rows))
+    tasks = several_tasks(row.task for row in rows)
     entries = _entries(rows, tasks)
+    for end in (("never", 0, 0.0), ("always", None, 0.0)):
+        if end not in entries and any(name in families for name, _, _ in entries):
+            raise ValueError(f"{end[0]!r} has no episodes under budget {end[1]}; families are compared with it")
     samples = bootstrap(len(tasks))
     outcomes = [
         _outcome(name, budget, entry, samples)
@@ -114,7 +124,7 @@ def paired(rows: Sequence[Row], first: tuple[str, int | None], second: tuple[str
     Raises
     ------
     ValueError
-        If one of them has no episodes.
+        If one of them has no episodes, or several settings, or lacks a task of the other; for a single task.
 
     Examples
     --------
@@ -125,13 +135,23 @@ def paired(rows: Sequence[Row], first: tuple[str, int | None], second: tuple[str
     0.5
     """
     chosen = [row for row in rows if (row.policy, row.budget) in (first, second)]
-    tasks = list(dict.fromkeys(row.task for row in chosen))
-    entries = {key[:2]: entry for key, entry in _entries(chosen, tasks).items()}
     for name in (first, second):
-        if name not in entries:
-            raise ValueError(f"{name[0]!r} has no episodes under budget {name[1]}")
+        settings = {row.setting for row in chosen if (row.policy, row.budget) == name}
+        if len(settings) != 1:
+            found = "several settings" if settings else "no episodes"
+            raise ValueError(f"{name[0]!r} has {found} under budget {name[1]}")
+    tasks = several_tasks(row.task for row in chosen)
+    entries = {key[:2]: entry for key, entry in _entries(chosen, tasks).items()}
     gap = entries[first].success - entries[second].success
     return interval(gap.mean(), gap[bootstrap(len(tasks))].mean(axis=1))
+
+
+def several_tasks(names: Iterable[str]) -> list[str]:
+    """Distinct tasks in order of appearance; ValueError for fewer than two, over which no interval can be had."""
+    tasks = list(dict.fromkeys(names))
+    if len(tasks) < 2:
+        raise ValueError(f"the rows are of {len(tasks)} task(s); intervals over tasks take at least two")
+    return tasks
 
 
 def _entries(rows: Sequence[Row], tasks: Sequence[str]) -> dict[tuple[str, int | None, float], _Entry]:
@@ -143,6 +163,9 @@ def _entries(rows: Sequence[Row], tasks: Sequence[str]) -> dict[tuple[str, int |
     for key, group in groups.items():
         index = np.array([place[row.task] for row in group])
         episodes = np.bincount(index, minlength=len(tasks))
+        if not episodes.all():
+            without = tasks[int(np.argmin(episodes))]
+            raise ValueError(f"{key[0]!r} under budget {key[1]} was not run on task {without!r}, as others were")
         steps = sum(row.steps for row in group)
         result[key] = _Entry(
             np.bincount(index, [row.success for row in group], len(tasks)) / episodes,
@@ -168,9 +191,13 @@ def _match(
     drawn = np.array(
         [at_cost(costs[:, s].mean(axis=1), successes[:, s].mean(axis=1), helper.help[s].mean()) for s in samples]
     )
-    spent = helper.help[samples].mean(axis=1)
-    steps = float(np.interp(helper.help.mean(), *_sorted([m.help.mean() for m in members], [m.steps for m in members])))
-    outcome = Outcome(family, budget, interval(mean, drawn), interval(helper.help.mean(), spent), steps, None)
+    # Where the helper costs more than any member, the family spends what the dearest does.
+    means = costs.mean(axis=1)
+    target = float(np.clip(helper.help.mean(), means.min(), means.max()))
+    ranges = costs[:, samples].mean(axis=2)
+    spent = np.clip(helper.help[samples].mean(axis=1), ranges.min(axis=0), ranges.max(axis=0))
+    steps = float(np.interp(target, *_sorted(means.tolist(), [m.steps for m in members])))
+    outcome = Outcome(family, budget, interval(mean, drawn), interval(target, spent), steps, None)
     gap = helper.success[samples].mean(axis=1) - drawn
     other = f"{family} at equal cost"
     return outcome, Difference(budget, other, interval(helper.success.mean() - mean, gap))

@@ -9,7 +9,7 @@ import numpy as np
 
 from selfreg._bootstrap import Interval, bootstrap, interval
 from selfreg.evaluate.closed_loop import Row
-from selfreg.evaluate.compare import Floats
+from selfreg.evaluate.compare import Floats, several_tasks
 
 
 class ForecastOutcome(NamedTuple):
@@ -60,7 +60,7 @@ def forecasts(
     Raises
     ------
     ValueError
-        If the policy has no episodes under one of the budgets.
+        If the policy has no episodes under one of the budgets, or those of a single task.
 
     Examples
     --------
@@ -88,6 +88,7 @@ def _by_task(values: Sequence[tuple[str, float]]) -> Floats:
     groups: dict[str, list[float]] = {}
     for task, value in values:
         groups.setdefault(task, []).append(value)
+    several_tasks(groups)
     return np.array([np.mean(group) for group in groups.values()])
 
 

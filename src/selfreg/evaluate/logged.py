@@ -15,7 +15,7 @@ from selfreg.data import NOHELP, Trajectory
 from selfreg.envs import HelpPolicy, RandomHelp
 from selfreg.estimate import Key, StateAbstraction
 from selfreg.estimate.study import Fitted, Study
-from selfreg.evaluate.policies import Plan
+from selfreg.evaluate.policies import Plan, at_budget
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -82,6 +82,22 @@ class Corrected(NamedTuple):
     error: Floats  # (2, steps)
 
 
+def _chances(policy: HelpPolicy, trajectory: Trajectory, t: int, left: int | None) -> Mapping[str, float]:
+    """P(action) by a policy at a logged step, whether or not the budget can pay for it."""
+    if isinstance(policy, Plan):
+        row = policy.decisions.get(policy.abstraction.encode(trajectory, t))
+        if row is None:
+            return _chances(policy.fallback, trajectory, t, left)
+        return {at_budget(row, left) or NOHELP: 1.0}
+    if isinstance(policy, RandomHelp):
+        share = policy.rate / max(len(policy.names), 1)
+        return {NOHELP: 1.0 - policy.rate, **dict.fromkeys(policy.names, share)}
+    if hasattr(policy, "probabilities"):
+        chances: Mapping[str, float] = policy.probabilities(trajectory.steps[: t + 1], left)
+        return chances
+    return {policy.decide(trajectory.steps[: t + 1], left) or NOHELP: 1.0}
+
+
 class Logged:
     """Logs seen from a policy: every step with its state, its budget left, and what the policy would do."""
 
@@ -129,19 +145,8 @@ class Logged:
 
     def _decision(self, trajectory: Trajectory, t: int, left: int | None) -> Floats:
         """P(action) under the policy at a logged step, with so much budget left."""
-        chances: Mapping[str, float]
-        if isinstance(self.policy, Plan):
-            row = self.policy.decisions.get(self.policy.abstraction.encode(trajectory, t), [None])
-            chances = {row[-1 if left is None else min(left, len(row) - 1)] or NOHELP: 1.0}
-        elif isinstance(self.policy, RandomHelp):
-            share = self.policy.rate / max(len(self.policy.names), 1)
-            chances = {NOHELP: 1.0 - self.policy.rate, **dict.fromkeys(self.policy.names, share)}
-        elif hasattr(self.policy, "probabilities"):
-            chances = self.policy.probabilities(trajectory.steps[: t + 1], left)
-        else:
-            chances = {self.policy.decide(trajectory.steps[: t + 1], left) or NOHELP: 1.0}
         result = np.zeros(len(self.actions))
-        for name, chance in chances.items():
+        for name, chance in _chances(self.policy, trajectory, t, left).items():
             if name not in self.actions:
                 raise ValueError(f"the policy asks for {name!r}, which no step of these logs used")
             payable = name == NOHELP or left is None or self.cost[name] <= left

@@ -201,6 +201,7 @@ class FollowHelper:
 
     def __init__(self, helper: Helper) -> None:
         self.helper = helper
+        self.cheapest = min(cost[0] for cost in helper.costs.values())
         self.known: dict[tuple[str, int], str | None] = {}
 
     def start(self, task: str, seed: int) -> None:
@@ -209,7 +210,7 @@ class FollowHelper:
     def decide(self, steps: Sequence[Step], budget_left: int | None) -> str | None:
         """The most probable action that can be paid."""
         left = self.helper.limits[0] if budget_left is None else budget_left
-        if not left:
+        if left < self.cheapest:
             return None
         place = (state_text(steps, self.helper.history), left)
         if place not in self.known:

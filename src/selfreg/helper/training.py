@@ -244,6 +244,8 @@ def _examples(labels: Labels | HelperExamples, config: HelperConfig, costs: Any)
         return labels, costs
     if len(labels.actions) == 1:
         raise ValueError("the labels know no help type: there is nothing that a helper could ask for")
+    if not labels.support.any() and not labels.budgets.any():
+        raise ValueError("the labels are for budget 0 only, which pays for no help; solve for a larger one")
     if not labels.support.any():
         raise ValueError("in no labelled state were both going on alone and help tried: there is nothing to learn from")
     return labels.examples(config.history), costs or labels.model.mdp.costs
