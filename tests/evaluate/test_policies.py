@@ -113,6 +113,16 @@ def test_everyone_takes_part_and_keeps_to_the_budget() -> None:
     assert all(row.help <= row.budget for row in rows if row.budget is not None)
 
 
+def test_dear_requests_are_placed_as_if_there_were_few() -> None:
+    under = {}
+    for cost, b in ((1, 2), (3, 6), (3, 8), (3, 1)):
+        everyone = Contest("help", (b,), 12, (), cost=cost).contestants(Searching(), Never())
+        under[cost, b] = {one.policy.name: one.policy for one in everyone if one.budget == b}
+    assert under[1, 2]["last-k"].k == under[3, 6]["last-k"].k == under[3, 8]["last-k"].k == 2
+    assert under[1, 2]["every-n"].n == under[3, 6]["every-n"].n == 4
+    assert under[3, 1]["last-k"].k == 1  # which cannot be paid
+
+
 def test_paired_differences_need_both() -> None:
     rows = [Row("a", 0.0, 1, f"t{i}", 0, float(i % 3 > 0), 1, 5, 0) for i in range(30)]
     rows += [row._replace(policy="b", success=0.0) for row in rows]

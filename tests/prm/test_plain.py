@@ -123,6 +123,8 @@ def test_paired_gaps_are_differences_of_brier_scores() -> None:
         assert row.gap.low <= row.gap.mean <= row.gap.high
     assert "nothing to compare" in words(rows[:1])
     assert "wins on these data: tfidf" in words(rows)
+    single = rows[1]._replace(gap=rows[1].gap._replace(low=rows[1].gap.mean, high=rows[1].gap.mean))
+    assert "one test task" in words([rows[0], single])
     assert "not told apart" in words([rows[2], rows[2]._replace(gap=rows[2].gap._replace(low=-0.1, high=0.1))])
 
 

@@ -79,22 +79,23 @@ def evaluate(
     rehearsal = list(collect(make_world, tasks, collection(plan_episodes, seed + 1, workers)))
     model = estimate_mdp(rehearsal, abstraction if isinstance(abstraction, ExactKey) else ExactKey())
     solution = solve(model.mdp, budget)
-    budgets, help_type = range(1, budget + 1), next(iter(make_world().interventions))
+    budgets, help_type = range(1, budget + 1), next(iter(make_world().interventions.values()))
     thresholds = score_quantiles(prm, trajectories)
     validation = settings.get("validation_tasks")  # which run folders from before do not have
     if validation is None:
         validation = world.more_tasks(
             N_VALIDATION, seed + VALIDATION_SEED, sorted({*tasks, *(t.task for t in trajectories)})
         )
-    tuned = tune_thresholds(make_world, prm, help_type, thresholds, validation, budgets, seed=seed + 3)
+    tuned = tune_thresholds(make_world, prm, help_type.name, thresholds, validation, budgets, seed=seed + 3)
     contest = Contest(
-        help_type,
+        help_type.name,
         budgets,
         usual_length(trajectories),
         thresholds,
         {b: one.policy.threshold for b, one in tuned.items()},
         _plans(model, solution, rehearsal if fallbacks else None) | _optimum(world, make_world, tasks, budget),
         Plan.of(model, solution) if fallbacks else None,
+        help_type.cost,
     )
     make = partial(contestants, run.path, contest)
     rows = run_closed_loop(make_world, make, tasks, episodes_per_task=episodes_per_task, seed=seed + 2, workers=workers)

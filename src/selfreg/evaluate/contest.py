@@ -39,6 +39,8 @@ class Contest:
         Plans by name.
     fallback : Plan, optional
         Plan that also takes part as `PLAN_PRM`: with the tuned threshold deciding where it knows nothing.
+    cost : int
+        Budget units of a request for `help`: last-k and every-n place as many requests as a budget pays.
     """
 
     help: str
@@ -48,6 +50,7 @@ class Contest:
     tuned: Mapping[int, float] = field(default_factory=dict)
     plans: Mapping[str, Plan] = field(default_factory=dict)
     fallback: Plan | None = None
+    cost: int = 1
 
     def contestants(self, prm: Scorer, helper: HelpPolicy) -> list[Contestant]:
         """Everyone: never, always, random and PRM threshold without a limit, and the others for every budget."""
@@ -60,10 +63,11 @@ class Contest:
         return alone + [one for b in self.budgets for one in self._under(b, prm, helper, known)]
 
     def _under(self, b: int, prm: Scorer, helper: HelpPolicy, known: dict[str, float]) -> list[Contestant]:
+        requests = max(1, b // max(1, self.cost))
         policies: dict[str, HelpPolicy] = {
             "first-k": Always(self.help),
-            "last-k": LastK(self.help, b, self.horizon),
-            "every-n": EveryN(self.help, max(1, self.horizon // (b + 1))),
+            "last-k": LastK(self.help, requests, self.horizon),
+            "every-n": EveryN(self.help, max(1, self.horizon // (requests + 1))),
             **self.plans,
         }
         if b in self.tuned:

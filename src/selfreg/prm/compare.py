@@ -109,6 +109,8 @@ def words(rows: Sequence[Contender]) -> str:
         return "There is nothing to compare with."
     best = max(others, key=lambda row: row.gap.mean)  # type: ignore[union-attr]
     assert best.gap is not None
+    if best.gap.low == best.gap.high != 0:
+        return "There is one test task only, too few to tell models apart."
     gap = f"{abs(best.gap.mean):.3f} (the difference lies in [{best.gap.low:+.3f}, {best.gap.high:+.3f}])"
     if best.gap.low > 0:
         return (
