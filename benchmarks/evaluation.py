@@ -9,6 +9,7 @@ missing. Intervals are 95% bootstrap intervals over tasks, differences are paire
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -126,4 +127,6 @@ def main(arguments: Sequence[str] = ()) -> None:
         print_setting(results[-1])
     print_summary(results)
     print_targets(results)
-    print(f"{time.perf_counter() - begin:.0f} s; a report for each setting is in {out}/SETTING/report.html")
+    here, workers = sum(os.times()[:2]), sum(os.times()[2:4])
+    processor = f"of the processor {here:.0f} s, and {workers:.0f} s in workers"
+    print(f"{time.perf_counter() - begin:.0f} s ({processor}); a report for each setting: {out}/SETTING/report.html")
