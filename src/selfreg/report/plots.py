@@ -35,6 +35,8 @@ STYLE: dict[str, tuple[str, str]] = {
     "last-k": ("#a16207", ">"),
     "every-n": ("#be185d", "p"),
 }
+# Always-help that uses this many times the help of all others would press them to the margin.
+FAR = 2.0
 # Colours and markers of up to seven lines that have no names of their own.
 LINES = list(STYLE.values())[:7]
 
@@ -75,21 +77,32 @@ def value_by_budget(summary: Mapping[str, Any]) -> str:
 
 
 def success_by_usage(outcomes: Sequence[Mapping[str, Any]]) -> str:
-    """Success against help used, with intervals, one line a policy."""
-    figure, axes = _figure(1, 1, (8.0, 4.6))
+    """Success against help used, with intervals, one line a policy; always-help is a level where it is far off."""
+    figure, axes = _figure(1, 1, (9.0, 4.4))
+    used = {policy: max(o["help"]["mean"] for o in outcomes if o["policy"] == policy) for policy in _policies(outcomes)}
+    others = max((most for policy, most in used.items() if policy != "always"), default=0.0)
     for policy, (color, marker) in STYLE.items():
         points = sorted((o for o in outcomes if o["policy"] == policy), key=lambda o: o["help"]["mean"])
         if not points:
             continue
         x, y = ([o[what]["mean"] for o in points] for what in ("help", "success"))
+        if policy == "always" and 0 < FAR * others < x[0]:
+            label = f"always (help {x[0]:.1f})"
+            axes.axhspan(points[0]["success"]["low"], points[0]["success"]["high"], color=color, alpha=0.08, lw=0)
+            axes.axhline(y[0], color=color, linestyle="--", linewidth=1, label=label)
+            continue
         low, high = ([o["success"][bound] for o in points] for bound in ("low", "high"))
         errors = [np.subtract(y, low).clip(0), np.subtract(high, y).clip(0)]
         axes.errorbar(
             x, y, yerr=errors, color=color, marker=marker, markersize=6, linewidth=1.5, elinewidth=0.8, label=policy
         )
     axes.set(xlabel="help used per episode (mean)", ylabel="success on held-out tasks")
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return _svg(figure)
+
+
+def _policies(outcomes: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {o["policy"] for o in outcomes if o["policy"] in STYLE}
 
 
 def forecasts(rows: Sequence[Mapping[str, Any]]) -> str:
