@@ -320,7 +320,8 @@ def test_the_gil_is_released() -> None:
 
 
 INTERRUPTED = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests in the background may ignore it
 sys.path.insert(0, sys.argv[1])
 import numpy as np, selfreg
 from test_solve_forms import layered, leaky
