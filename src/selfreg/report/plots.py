@@ -79,8 +79,7 @@ def value_by_budget(summary: Mapping[str, Any]) -> str:
 def success_by_usage(outcomes: Sequence[Mapping[str, Any]]) -> str:
     """Success against help used, with intervals, one line a policy; always-help is a level where it is far off."""
     figure, axes = _figure(1, 1, (9.0, 4.4))
-    used = {policy: max(o["help"]["mean"] for o in outcomes if o["policy"] == policy) for policy in _policies(outcomes)}
-    others = max((most for policy, most in used.items() if policy != "always"), default=0.0)
+    others = max((o["help"]["mean"] for o in outcomes if o["policy"] in STYLE and o["policy"] != "always"), default=0.0)
     for policy, (color, marker) in STYLE.items():
         points = sorted((o for o in outcomes if o["policy"] == policy), key=lambda o: o["help"]["mean"])
         if not points:
@@ -99,10 +98,6 @@ def success_by_usage(outcomes: Sequence[Mapping[str, Any]]) -> str:
     axes.set(xlabel="help used per episode (mean)", ylabel="success on held-out tasks")
     axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return _svg(figure)
-
-
-def _policies(outcomes: Sequence[Mapping[str, Any]]) -> set[str]:
-    return {o["policy"] for o in outcomes if o["policy"] in STYLE}
 
 
 def forecasts(rows: Sequence[Mapping[str, Any]]) -> str:
