@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_info, threadpool_limits
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -45,6 +48,23 @@ def test_each_form_learns_a_rule_that_depends_on_the_budget(helper: Helper) -> N
         for budget in range(4):
             asked = [helper.decide([state(word, rng)], Ledger(budget)).action == "help" for _ in range(10)]
             assert np.mean(asked) == pytest.approx(float(budget >= needed), abs=0.11), (word, budget)
+
+
+def test_a_linear_form_learns_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    class Watched(LogisticRegression):
+        def fit(self, *args: Any, **kwargs: Any) -> Watched:
+            seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+            super().fit(*args, **kwargs)
+            return self
+
+    monkeypatch.setattr("sklearn.linear_model.LogisticRegression", Watched)
+    with threadpool_limits(2, "blas"):
+        train_helper(rule_examples(30), replace(QUICK, form="words"))
+        if all(pool["num_threads"] == 1 for pool in threadpool_info() if pool["user_api"] == "blas"):
+            pytest.skip("no BLAS here that takes more than one thread")
+    assert set(seen) == {1}
 
 
 def test_each_form_comes_back_from_its_folder(helper: Helper, tmp_path: Path) -> None:

@@ -105,6 +105,7 @@ def _out_of_fold(
         from sklearn.feature_extraction import DictVectorizer
         from sklearn.linear_model import LogisticRegression
         from sklearn.model_selection import GroupKFold
+        from threadpoolctl import threadpool_limits
     table = DictVectorizer().fit_transform(features)
     result = np.zeros(len(action))
     for k in range(int(fold.max()) + 1):
@@ -114,7 +115,8 @@ def _out_of_fold(
             if any(name not in action[rest][part] for pair in splits for part in pair):
                 raise ValueError(f"action {name!r} was taken in too few tasks to be learned for others")
         model = CalibratedClassifierCV(LogisticRegression(max_iter=1000), method="sigmoid", cv=splits)
-        model.fit(table[rest], action[rest])
+        with threadpool_limits(1, "blas"):  # its vectors are short: threads would wait for each other
+            model.fit(table[rest], action[rest])
         column = np.searchsorted(model.classes_, action[here])
         result[here] = np.take_along_axis(model.predict_proba(table[here]), column[:, None], axis=1)[:, 0]
     return result

@@ -91,6 +91,7 @@ class LinearDecider:
         """
         with needs("ml", "a plain helper"):
             from sklearn.linear_model import LogisticRegression
+            from threadpoolctl import threadpool_limits
         used = np.flatnonzero(votes.sum(axis=0))
         if len(used) < 2:  # nothing was decided here, or always the same
             self._intercept[p, used] = CERTAIN
@@ -100,7 +101,8 @@ class LinearDecider:
         best: tuple[float, Floats, Floats] | None = None
         for strength in strengths:
             model = LogisticRegression(C=strength, max_iter=1000)
-            model.fit(known[rows], decisions, sample_weight=weight / weight.mean())
+            with threadpool_limits(1, "blas"):  # its vectors are short: threads would wait for each other
+                model.fit(known[rows], decisions, sample_weight=weight / weight.mean())
             self._weights[p], self._intercept[p] = 0.0, -CERTAIN
             # of two classes scikit-learn gives the weights of the second alone
             chosen = used[1:] if len(used) == 2 else used

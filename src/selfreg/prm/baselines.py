@@ -274,6 +274,7 @@ def _logistic(features: Any, train: Examples, held_out: Any, validation: Example
     """Ridge logistic regression on soft targets; the penalty with the least Brier score on validation."""
     with needs("ml", "a linear PRM"):
         from sklearn.linear_model import LogisticRegression
+        from threadpoolctl import threadpool_limits
     stack = sp.vstack if sp.issparse(features) else np.concatenate
     both = stack([features, features])
     target = train.targets[:, 0]
@@ -281,7 +282,8 @@ def _logistic(features: Any, train: Examples, held_out: Any, validation: Example
     share = train.weights / train.weights.mean()
     weight = np.concatenate([share * target, share * (1 - target)])
     best: tuple[float, Vector, float] | None = None
-    with progress() as bar:
+    # The vectors of a fit are short: threads would wait for each other.
+    with progress() as bar, threadpool_limits(1, "blas"):
         for strength in bar.track(STRENGTHS, description="logistic regression"):
             model = LogisticRegression(C=strength, max_iter=1000).fit(both, outcome, sample_weight=weight)
             weights, intercept = model.coef_[0], float(model.intercept_[0])
