@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BUILD_INPUTS := pyproject.toml setup.py constraints.txt $(wildcard src/selfreg/_core/*.pyx src/selfreg/_core/*.pxd \
 	src/selfreg/_core/*.h)
-KERNEL_TESTS := tests/test_solve.py tests/test_solve_forms.py tests/test_lattices.py tests/test_mdp.py tests/test_robust.py tests/test_batch.py tests/test_penalized.py tests/test_scan.py
+KERNEL_TESTS := tests/planning/test_hard.py tests/planning/test_structure.py tests/planning/test_lattice.py tests/test_mdp.py \
+	tests/planning/test_robust.py tests/planning/test_penalized.py tests/_core
 
 # $(call instrumented,NAME,SWITCH): kernels built with SWITCH=1 in a copy of the sources, so that the build in use stays as it is.
 define instrumented

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.evaluation_tables import Result, print_setting, print_summary, print_targets
-from selfreg._files import folder_written_whole
+from selfreg._util.files import folder_written_whole
 from selfreg.cli.collect import IMITATION, PhaseOne
 from selfreg.cli.demo import FORM, pipeline
 from selfreg.envs import World

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from selfreg._bootstrap import Interval
+from selfreg._util.bootstrap import Interval
 from selfreg.cli.evaluate import rank
 from selfreg.evaluate import ForecastOutcome, Row, paired
-from selfreg.evaluate.contest import OPTIMUM, PLAN_NEAREST, PLAN_PRM
+from selfreg.evaluate.policy_comparison import OPTIMUM, PLAN_NEAREST, PLAN_PRM
 
 BUDGETS = (1, 2, 3, 4)  # those that the targets name
 SHARE, NEAR, MARGIN = 1 / 8, 0.01, 0.15

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 import selfreg
 from benchmarks import latency
-from selfreg._bootstrap import Interval, bootstrap, interval
+from selfreg._util.bootstrap import Interval, bootstrap, interval
 from selfreg.data import read_trajectories
 from selfreg.estimate import Features, estimate_mdp, load_classes
 from selfreg.helper import (
@@ -35,9 +35,9 @@ from selfreg.helper import (
     spending,
     train_helper,
 )
-from selfreg.helper.forms import FORMS
+from selfreg.helper.models.registry import FORMS
 from selfreg.prm import PRM, PRMConfig, train_prm
-from selfreg.prm.classifier import split_tasks
+from selfreg.prm.transformer import split_tasks
 from selfreg.runs import RunFolder
 
 MINT = "mint/mint_core.jsonl.gz"

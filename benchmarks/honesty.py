@@ -31,8 +31,8 @@ from selfreg.estimate import (
 )
 from selfreg.estimate.resample import Method
 from selfreg.evaluate import Plan, fitted_propensity, ope
-from selfreg.policy import success_and_usage
-from selfreg.robust import UncertaintySet
+from selfreg.planning.robust import UncertaintySet
+from selfreg.planning.usage import success_and_usage
 
 Floats = npt.NDArray[np.float64]
 

@@ -19,9 +19,10 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 import selfreg
-from selfreg._bootstrap import bootstrap, interval
+from selfreg._util.bootstrap import bootstrap, interval
 from selfreg.data import Trajectory
-from selfreg.envs import CollectConfig, ExactModel, collect, household, household_tasks, make_household
+from selfreg.envs import CollectConfig, ExactModel, collect, household_tasks, make_household
+from selfreg.envs.household.environment import environment as household
 from selfreg.estimate import EstimatedModel, ExactKey, estimate_mdp
 
 Floats = npt.NDArray[np.float64]

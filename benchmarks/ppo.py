@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 import selfreg
+from selfreg._util.text_features import hashed_words
 from selfreg.data import Step
 from selfreg.envs import (
     AssistedEnvironment,
@@ -36,12 +37,11 @@ from selfreg.envs import (
     make_household,
     split_tasks,
 )
-from selfreg.envs.features import hashed_words
-from selfreg.envs.gym import HelpWrapper, WorldEnv
 from selfreg.estimate import ExactKey, estimate_mdp
 from selfreg.evaluate import Always, Contestant, FollowHelper, Never, compare, run_closed_loop
 from selfreg.evaluate.closed_loop import Row
 from selfreg.helper import HelperConfig, label, train_helper
+from selfreg.integrations.gymnasium import HelpWrapper, WorldEnv
 
 LEVEL = "BabyAI-UnlockPickup-v0"
 HELP, FORM = "help", "words"

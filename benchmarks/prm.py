@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from selfreg._bootstrap import Interval, bootstrap, interval
+from selfreg._util.bootstrap import Interval, bootstrap, interval
 from selfreg.data import Trajectory, read_trajectories
 from selfreg.prm import PRMConfig, auroc, brier, expected_calibration_error, train_prm
-from selfreg.prm.baselines import EmbeddingLogistic
+from selfreg.prm.linear import EmbeddingLogistic
 from selfreg.prm.prm import scores, visits_of
 from selfreg.prm.visits import Visits
 

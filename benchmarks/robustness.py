@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from benchmarks.household import BUDGET, Floats, Regret, regret, stacked
-from selfreg._bootstrap import bootstrap, interval
+from selfreg._util.bootstrap import bootstrap, interval
 from selfreg.data import Step, Trajectory
 from selfreg.envs import (
     AssistedEnvironment,
@@ -26,7 +26,7 @@ from selfreg.envs import (
     make_household,
     run_episode,
 )
-from selfreg.envs.collect import episode_seed
+from selfreg.envs.rollouts import episode_seed
 
 RATES: Mapping[str, tuple[float, ...]] = {
     "mixed": CollectConfig().rates,

@@ -21,8 +21,8 @@ import selfreg
 from benchmarks import instances
 from benchmarks.instances import Floats
 from benchmarks.solver import Figure, progress, table
-from selfreg._core.structure import Levels, prepared
 from selfreg.mdp import InterventionMDP
+from selfreg.planning._structure import Levels, prepared
 
 Ints = npt.NDArray[np.int64]
 WORKERS = (2, 8, 32)

@@ -11,8 +11,8 @@ import numpy as np
 
 import selfreg
 from benchmarks.instances import instance_a
-from selfreg.policy import expected_usage
-from selfreg.simulation import Simulation, simulate
+from selfreg.planning.simulation import Simulation, simulate
+from selfreg.planning.usage import expected_usage
 
 START, BUDGET = 250, 16  # the middle of the first layer
 EPISODES, EPISODES_PYTHON, RUNS = 200_000, 2_000, 7

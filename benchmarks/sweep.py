@@ -21,7 +21,7 @@ import selfreg
 from benchmarks import instances, peers
 from benchmarks.instances import Floats, Instance
 from benchmarks.solver import AT_LEAST, AT_MOST, Calls, Figure, Target, interleaved, milliseconds, ratio, table
-from selfreg.executors import Executor
+from selfreg.sweeps.executors import Executor
 
 MODELS, RAY_MODELS, BUDGET = 10_000, 100_000, 8
 HUGE_STATES, HUGE_BUDGET, HUGE_LAYERS, LIMIT_GIB = 10_000_000, 16, 40, 4.0

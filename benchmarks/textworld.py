@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from selfreg._bootstrap import Interval
+from selfreg._util.bootstrap import Interval
 from selfreg.envs import (
     TEXTWORLD_LEVELS,
     ImitationPolicy,

@@ -65,7 +65,7 @@ def test_the_example_log_is_what_its_script_writes() -> None:
 
 def test_documented_ledger(tmp_path) -> None:
     page = (README.parent / "docs" / "helper.md").read_text()
-    code, printed = re.search(r"```python\n(from selfreg.ledger.*?)```\n\n```\n(.*?)```", page, re.DOTALL).groups()
+    code, printed = re.search(r"```python\n(from selfreg.runtime.*?)```\n\n```\n(.*?)```", page, re.DOTALL).groups()
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout == printed
 

@@ -3,45 +3,45 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from selfreg.allocate import Allocation, allocate
-from selfreg.constrained import ConstrainedMixture, constrained
-from selfreg.frontier import Frontier, RewardSearch, StationaryMixture, frontier, reward_search
 from selfreg.mdp import InterventionMDP
-from selfreg.solution import ConvergenceError, Solution, StartSolution
-from selfreg.solve import solve, solve_memory
-from selfreg.sweep import LocalExecutor, ModelGrid, RayExecutor, Sweep, read_sweep, sweep
+from selfreg.planning.allocation import Allocation, allocate
+from selfreg.planning.constraints import ConstrainedMixture, constrained
+from selfreg.planning.frontiers import Frontier, RewardSearch, StationaryMixture, frontier, reward_search
+from selfreg.planning.hard import solve, solve_memory
+from selfreg.planning.solution import ConvergenceError, Solution, StartSolution
+from selfreg.sweeps.runner import LocalExecutor, ModelGrid, RayExecutor, Sweep, read_sweep, sweep
 
 if TYPE_CHECKING:
-    from selfreg.hard_cap import HardCapPrice, hard_cap_price
     from selfreg.helper import Decision, Helper
-    from selfreg.ledger import Ledger, SQLiteLedger
-    from selfreg.penalized import PenalizedSolution, solve_penalized
-    from selfreg.policy import expected_usage, usage_distribution
-    from selfreg.policy_value import PolicyValue, evaluate_policy
-    from selfreg.robust import L1, Intervals, RobustSolution
-    from selfreg.simulation import Simulation, simulate
+    from selfreg.planning.evaluation import PolicyValue, evaluate_policy
+    from selfreg.planning.hard_cap import HardCapPrice, hard_cap_price
+    from selfreg.planning.penalized import PenalizedSolution, solve_penalized
+    from selfreg.planning.robust import L1, Intervals, RobustSolution
+    from selfreg.planning.simulation import Simulation, simulate
+    from selfreg.planning.usage import expected_usage, usage_distribution
+    from selfreg.runtime.ledger import Ledger, SQLiteLedger
 
-__version__ = "0.1.0.dev0"
+from selfreg._version import __version__
 
 # Public name -> module, imported when first used: torch, pyarrow and the like stay out of `import selfreg`.
 _LAZY = {
     "Decision": "selfreg.helper",
-    "HardCapPrice": "selfreg.hard_cap",
+    "HardCapPrice": "selfreg.planning.hard_cap",
     "Helper": "selfreg.helper",
-    "Ledger": "selfreg.ledger",
-    "Intervals": "selfreg.robust",
-    "L1": "selfreg.robust",
-    "PenalizedSolution": "selfreg.penalized",
-    "PolicyValue": "selfreg.policy_value",
-    "RobustSolution": "selfreg.robust",
-    "SQLiteLedger": "selfreg.ledger",
-    "Simulation": "selfreg.simulation",
-    "evaluate_policy": "selfreg.policy_value",
-    "expected_usage": "selfreg.policy",
-    "hard_cap_price": "selfreg.hard_cap",
-    "simulate": "selfreg.simulation",
-    "solve_penalized": "selfreg.penalized",
-    "usage_distribution": "selfreg.policy",
+    "Ledger": "selfreg.runtime.ledger",
+    "Intervals": "selfreg.planning.robust",
+    "L1": "selfreg.planning.robust",
+    "PenalizedSolution": "selfreg.planning.penalized",
+    "PolicyValue": "selfreg.planning.evaluation",
+    "RobustSolution": "selfreg.planning.robust",
+    "SQLiteLedger": "selfreg.runtime.ledger",
+    "Simulation": "selfreg.planning.simulation",
+    "evaluate_policy": "selfreg.planning.evaluation",
+    "expected_usage": "selfreg.planning.usage",
+    "hard_cap_price": "selfreg.planning.hard_cap",
+    "simulate": "selfreg.planning.simulation",
+    "solve_penalized": "selfreg.planning.penalized",
+    "usage_distribution": "selfreg.planning.usage",
 }
 
 __all__ = [
@@ -69,6 +69,7 @@ __all__ = [
     "StartSolution",
     "StationaryMixture",
     "Sweep",
+    "__version__",
     "allocate",
     "constrained",
     "evaluate_policy",

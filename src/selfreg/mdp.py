@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg import _storage, _validate, _validate_model
+from selfreg._util import model_files, validate, validate_model
 
 
 class Bare(NamedTuple):
@@ -94,15 +94,15 @@ class InterventionMDP:
         *,
         visits: Mapping[str, Any] | None = None,
     ) -> None:
-        matrices = _validate_model.transitions(transitions)
-        help_types = [name for name in matrices if name != _validate_model.NOHELP]
-        n = matrices[_validate_model.NOHELP].shape[0]
-        value = _validate_model.terminal_value(terminal_value, n)
-        _validate_model.nohelp_everywhere(matrices[_validate_model.NOHELP], ~np.isnan(value))
+        matrices = validate_model.transitions(transitions)
+        help_types = [name for name in matrices if name != validate_model.NOHELP]
+        n = matrices[validate_model.NOHELP].shape[0]
+        value = validate_model.terminal_value(terminal_value, n)
+        validate_model.nohelp_everywhere(matrices[validate_model.NOHELP], ~np.isnan(value))
         value = value.view()
         value.flags.writeable = False
-        self._hold(matrices, value, _validate_model.costs(costs, help_types))
-        by_row = None if visits is None else _validate.by_row("visits", visits, list(matrices), n)
+        self._hold(matrices, value, validate_model.costs(costs, help_types))
+        by_row = None if visits is None else validate.by_row("visits", visits, list(matrices), n)
         object.__setattr__(self, "visits", None if by_row is None else MappingProxyType(by_row))
 
     @classmethod
@@ -138,7 +138,7 @@ class InterventionMDP:
         FileExistsError
             If `path` is there and may not be replaced.
         """
-        _storage.save(path, self.transitions, self.terminal_value, self.costs, overwrite)
+        model_files.save(path, self.transitions, self.terminal_value, self.costs, overwrite)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, mmap: bool = True, validate: bool = True) -> InterventionMDP:
@@ -168,7 +168,7 @@ class InterventionMDP:
         >>> selfreg.InterventionMDP.open(folder)
         InterventionMDP(3 states, 1 live, actions nohelp)
         """
-        return cls._trusted(*_storage.load(path, mmap, validate))
+        return cls._trusted(*model_files.load(path, mmap, validate))
 
     @cached_property
     def actions(self) -> tuple[str, ...]:

@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg import __version__
-from selfreg._extras import needs
-from selfreg._files import written_whole
+from selfreg._util.extras import needs
+from selfreg._util.files import written_whole
+from selfreg._version import __version__
 from selfreg.data import Trajectory, read_trajectories, write_trajectories
 from selfreg.estimate import Counts, EstimatedModel, from_description
 from selfreg.mdp import InterventionMDP
-from selfreg.solution import Solution
+from selfreg.planning.solution import Solution
 
 if TYPE_CHECKING:
     from selfreg.prm import PRM

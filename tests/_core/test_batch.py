@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import selfreg
 import strategies
-from selfreg._batches import Case, Job, Label, solve_batch
+from selfreg.sweeps.batches import Case, Job, Label, solve_batch
 
 ALL = ("value", "usage", "state_value", "policy")
 

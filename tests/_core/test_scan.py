@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from selfreg._core.chooser import kernel
 from selfreg.data import Scalar
 from selfreg.data.columns import Wanted, jsonl_columns
-from selfreg.data.lean import LeanTrajectory
+from selfreg.data.decoded import LeanTrajectory
 
 texts = st.text(st.sampled_from('ab"\\/\n\t\x00\u00e9\u2028\ud7ff\U0001f600'), max_size=12)
 rates = st.sampled_from([0, 1, 0.0, 0.25, 1.0, 1 / 3, 1e-7])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from selfreg._bootstrap import central
+from selfreg._util.bootstrap import central
 
 
 @pytest.mark.parametrize("n", [19, 20, 40, 200])

@@ -9,7 +9,7 @@ from benchmarks import evaluation, evaluation_tables
 from benchmarks.evaluation_tables import Result, headline, on_seen, print_setting, print_summary, print_targets, stages
 from selfreg.cli.evaluate import Evaluated, as_json
 from selfreg.evaluate import Row, compare, forecasts
-from selfreg.evaluate.contest import OPTIMUM
+from selfreg.evaluate.policy_comparison import OPTIMUM
 from selfreg.runs import RunFolder
 
 TASKS = 60

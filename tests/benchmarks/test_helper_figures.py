@@ -12,7 +12,7 @@ from benchmarks import helper as benchmark
 from benchmarks import latency
 from helper_cases import QUICK, rule_examples
 from selfreg.helper import Helper, HelperConfig, Labels
-from selfreg.prm.classifier import split_tasks
+from selfreg.prm.transformer import split_tasks
 
 WORDS = HelperConfig(form="tfidf")
 

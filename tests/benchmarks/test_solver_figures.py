@@ -14,7 +14,7 @@ import selfreg
 from benchmarks import expected_peers, frontier, helper, instances, peers, pools, solver
 from selfreg.helper import HelperExamples
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = {
     "layered": instances.instance_a(n_states=800, budget=5),
     "cyclic": instances.instance_b(n_states=60, budget=3),

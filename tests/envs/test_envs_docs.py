@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import selfreg
-from selfreg.envs import BABYAI_LEVELS, household
+from selfreg.envs import BABYAI_LEVELS
+from selfreg.envs.household.environment import environment as household
 
 PAGE = (Path(__file__).parents[2] / "docs" / "environments.md").read_text()
 

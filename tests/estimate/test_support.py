@@ -10,7 +10,7 @@ import pytest
 import selfreg
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import Features, coverage, estimate_mdp
-from selfreg.policy import policy_value
+from selfreg.planning.usage import policy_value
 
 CLASSES = {"good": "good", "bad": "bad"}
 

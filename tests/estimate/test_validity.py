@@ -6,7 +6,7 @@ import pytest
 
 from selfreg.data import Step, Trajectory, assume_takeover
 from selfreg.estimate import Features, estimate_mdp
-from selfreg.estimate.handoff import handoff_notes
+from selfreg.estimate.validity import handoff_notes
 
 NEVER_SINGLE, NO_TAKEOVER = "helped at every step or at none", "Help never came after a step taken alone"
 

@@ -27,7 +27,7 @@ from selfreg.evaluate import (
     run_closed_loop,
     write_rows,
 )
-from selfreg.evaluate.compare import at_cost
+from selfreg.evaluate.comparison import at_cost
 from selfreg.helper import HelperConfig, HelperExamples, train_helper
 
 WORLD = BabyAIConfig(level="BabyAI-GoToLocalS5N2-v0", step_limit=12)

@@ -9,7 +9,7 @@ import selfreg
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import Features, estimate_mdp, uncertainty
 from selfreg.evaluate import Forecast, monitor
-from selfreg.evaluate.monitor import capital
+from selfreg.evaluate.monitoring import capital
 
 
 def log(won: np.ndarray, helps: np.ndarray | None = None, per_task: int = 1) -> list[Trajectory]:

@@ -8,7 +8,8 @@ import pytest
 import selfreg
 from benchmarks import robustness
 from selfreg.data import Step, Trajectory
-from selfreg.envs import CollectConfig, collect, household, household_tasks, make_household
+from selfreg.envs import CollectConfig, collect, household_tasks, make_household
+from selfreg.envs.household.environment import environment as household
 from selfreg.estimate import ExactKey, estimate_mdp
 from selfreg.evaluate import (
     Always,
@@ -25,7 +26,7 @@ from selfreg.evaluate import (
     tune_thresholds,
     usual_length,
 )
-from selfreg.evaluate.contest import PLAN_PRM
+from selfreg.evaluate.policy_comparison import PLAN_PRM
 
 TASK = "household-moved/3"
 

@@ -8,7 +8,8 @@ import pytest
 import selfreg
 from benchmarks import household as regrets
 from selfreg.data import Step
-from selfreg.envs import CollectConfig, collect, household, household_tasks, make_household, run_episode
+from selfreg.envs import CollectConfig, collect, household_tasks, make_household, run_episode
+from selfreg.envs.household.environment import environment as household
 from selfreg.estimate import ExactKey, estimate_mdp
 from selfreg.evaluate import Contestant, EveryN, LastK, Plan, Row, forecasts, run_closed_loop, tune_threshold
 

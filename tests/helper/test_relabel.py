@@ -9,8 +9,8 @@ import selfreg
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import ExactKey, estimate_mdp
 from selfreg.helper import HelperConfig, Labels, label, train_helper
-from selfreg.helper.attainable import attainable
-from selfreg.prm.classifier import split_tasks
+from selfreg.helper.relabel import attainable
+from selfreg.prm.transformer import split_tasks
 
 TASKS = 20
 EARLY = 0.8  # chance of success with help at the beginning

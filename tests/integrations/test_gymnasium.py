@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from selfreg._util.text_features import hashed_words
 from selfreg.envs import Intervention, run_episode
-from selfreg.envs.features import hashed_words
-from selfreg.envs.gym import REFUSALS, HelpWrapper, babyai_env, household_env
 from selfreg.evaluate import Always
+from selfreg.integrations.gymnasium import REFUSALS, HelpWrapper, babyai_env, household_env
 
 TASK = "household-moved/3"
 

@@ -11,7 +11,7 @@ import oracles
 import selfreg
 import strategies
 from model_shapes import cyclic_model, layered_model, ring_model
-from selfreg.policy import policy_value, success_and_usage
+from selfreg.planning.usage import policy_value, success_and_usage
 
 
 def close(actual, expected, tolerance: float = 1e-9) -> None:

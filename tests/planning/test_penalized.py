@@ -12,9 +12,10 @@ import selfreg
 import strategies
 from benchmarks import instances
 from model_shapes import cyclic_model, ring_model
-from selfreg._core import chooser, priced
-from selfreg._core.priced import PricedGroups
-from selfreg.penalized import LANES, penalized_points
+from selfreg._core import chooser
+from selfreg.planning import _priced as priced
+from selfreg.planning._priced import PricedGroups
+from selfreg.planning.penalized import LANES, penalized_points
 
 # Round numbers, so that ties are common; free help and no help among them.
 PRICE = st.sampled_from([0.0, 0.0625, 0.125, 0.25, 1 / 3, 0.5, 1.0, np.inf])

@@ -10,7 +10,7 @@ from scipy.optimize import linprog
 
 import selfreg
 import strategies
-from selfreg.policy import policy_value
+from selfreg.planning.usage import policy_value
 
 FEW = settings(max_examples=40)
 radii = st.sampled_from([0.05, 0.3, 1.0, 2.0])

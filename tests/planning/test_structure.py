@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 import oracles
 import selfreg
 import strategies
-from selfreg._core import chooser, structure
+from selfreg._core import chooser
+from selfreg.planning import _structure as structure
 
 
 def layered(n_layers: int, width: int, shuffled: bool = False, seed: int = 0) -> selfreg.InterventionMDP:
@@ -340,7 +341,7 @@ except KeyboardInterrupt:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of another process")
 @pytest.mark.parametrize("kind", ["levels", "components"])
 def test_ctrl_c_is_heard_within_a_fifth_of_a_second(kind) -> None:
-    here = os.path.dirname(__file__)
+    here = os.path.dirname(os.path.dirname(__file__))
     process = subprocess.Popen([sys.executable, "-c", INTERRUPTED, here, kind], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline().strip() == "ready"

@@ -15,9 +15,9 @@ import selfreg
 import strategies
 from model_shapes import cyclic_model, layered_model, ring_model
 from selfreg._core import chooser
-from selfreg._core.chains import Krylov, transient_system
-from selfreg.policy import expected_usage, usage_distribution, usage_distribution_from
-from selfreg.simulation import CHUNK, Simulation, simulate
+from selfreg.planning._chains import Krylov, transient_system
+from selfreg.planning.simulation import CHUNK, Simulation, simulate
+from selfreg.planning.usage import expected_usage, usage_distribution, usage_distribution_from
 
 
 @pytest.fixture(params=["numba", "python"])

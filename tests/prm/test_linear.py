@@ -11,7 +11,7 @@ import pytest
 import made
 from selfreg.data import Step, Trajectory
 from selfreg.prm import PRM, PRMConfig, compare_prms, train_prm, with_baselines
-from selfreg.prm.compare import words
+from selfreg.prm.comparison import words
 
 KINDS = ["constant", "step", "tfidf", "embedding"]
 SEEN = [log.steps for log in made.colours(seed=5)]

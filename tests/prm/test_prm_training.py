@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 
 import made
 from selfreg.prm import PRM, PRMConfig, TextClassifier, auroc, train_prm
-from selfreg.prm.classifier import Examples
 from selfreg.prm.training import Training
+from selfreg.prm.transformer import Examples
 
 QUICK = PRMConfig(hidden_size=32, layers=1, epochs=3, max_tokens=32)
 
@@ -30,7 +30,7 @@ RUN = """
 import sys
 import made, torch
 from selfreg.prm import train_prm
-from test_training import LONGER
+from test_prm_training import LONGER
 torch.set_num_threads(1)
 train_prm(made.colours(), LONGER, checkpoint=sys.argv[1]).save(sys.argv[2])
 """
@@ -226,7 +226,7 @@ def test_a_real_sentence_encoder(tmp_path: Path) -> None:
         kinds[wanted] = [f"the {a} {wanted} {b}" for a in ("old", "small", "grey") for b in ("sleeps", "stops", "runs")]
     texts = kinds["kitten"] + kinds["engine"]
     data = Examples(texts, np.repeat([[1.0], [0.0]], 9, axis=0), np.ones(18))
-    from selfreg.prm.baselines import EmbeddingLogistic
+    from selfreg.prm.linear import EmbeddingLogistic
 
     model = EmbeddingLogistic.fit(data, data, PRMConfig(kind="embedding", model=encoder))
     held_out = ["a cat purrs on the sofa", "two puppies play", "a diesel motor hums", "the truck needs new brakes"]

@@ -14,9 +14,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, GPT2
 
 import made
 from selfreg.prm import EncoderConfig, TextClassifier, auroc
-from selfreg.prm.classifier import Examples, split_tasks
 from selfreg.prm.tokens import Tokens
 from selfreg.prm.training import batches_by_length
+from selfreg.prm.transformer import Examples, split_tasks
 
 _WORDS = ["north", "south", "east", "west", "door", "key", "lamp", "table", "open", "closed", "near", "far"]
 _QUICK = EncoderConfig(hidden_size=32, layers=1, epochs=3, max_tokens=32)

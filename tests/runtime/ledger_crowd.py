@@ -14,7 +14,7 @@ import sys
 import time
 import zlib
 
-from selfreg.ledger import SQLiteLedger
+from selfreg.runtime.ledger import SQLiteLedger
 
 STEPS, SHARED, REFUNDED_SHARE = 150, 30, 5
 

@@ -11,14 +11,14 @@ import tempfile
 import threading
 from pathlib import Path
 
+import ledger_crowd
 import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-import ledger_crowd
-from selfreg.ledger import Entry, Ledger, SQLiteLedger
+from selfreg.runtime.ledger import Entry, Ledger, SQLiteLedger
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -347,7 +347,7 @@ def test_a_lock_that_is_never_released(tmp_path) -> None:
 
 FULL = """
 import resource, signal, sys
-from selfreg.ledger import SQLiteLedger
+from selfreg.runtime.ledger import SQLiteLedger
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 ledger = SQLiteLedger(sys.argv[1], 100_000)
 resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))

@@ -11,15 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_sweep import chain, many, tiny
 
 import made
 import selfreg
 from selfreg.data import Step, Trajectory, write_trajectories
-from selfreg.data.store import LogError
-from selfreg.estimate import ExactKey, _pieces, count_logs
+from selfreg.data.formats.canonical import LogError
+from selfreg.estimate import ExactKey, count_logs
+from selfreg.estimate.ingest import pieces as _pieces
 from selfreg.prm import PRMConfig, read_scores, score_logs, scoring, train_prm
-from selfreg.sweep import ModelError
-from test_sweep import chain, many, tiny
+from selfreg.sweeps.runner import ModelError
 
 ray = pytest.importorskip("ray", reason="needs the extra 'ray'")
 pytestmark = pytest.mark.filterwarnings("default")  # what Ray warns of is Ray's
@@ -33,7 +34,7 @@ def cluster():
     store = 100 << 20
     before = dict(os.environ)
     # Workers find what they are to run where this process does.
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), before.get("PYTHONPATH")]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), before.get("PYTHONPATH")]))
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     made = Cluster(
         initialize_head=True,
@@ -76,7 +77,7 @@ def same(found: selfreg.Sweep, local: selfreg.Sweep) -> None:
 
 
 def test_answers_are_those_of_threads(cluster, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("selfreg._batches.BATCH_MODELS", 16)
+    monkeypatch.setattr("selfreg.sweeps.batches.BATCH_MODELS", 16)
     mdps = [*many(100), tiny, (chain(4, 2), 3), "nothing"]
     local = selfreg.sweep(mdps, 3, on_error="record")
     same(selfreg.sweep(mdps, 3, executor="ray", on_error="record"), local)
@@ -92,7 +93,7 @@ def test_a_grid_runs_in_the_workers(cluster) -> None:
 
 
 def test_a_killed_worker_costs_its_batch_only(cluster, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("selfreg._batches.BATCH_UNMADE", 8)
+    monkeypatch.setattr("selfreg.sweeps.batches.BATCH_UNMADE", 8)
     grid = selfreg.ModelGrid(partial(fatal, str(tmp_path / "flag")), {"place": list(range(80))})
     found = selfreg.sweep(grid, 2, executor="ray")
     assert (tmp_path / "flag").exists()
@@ -100,7 +101,7 @@ def test_a_killed_worker_costs_its_batch_only(cluster, tmp_path, monkeypatch) ->
 
 
 def test_a_batch_that_kills_every_worker_is_given_up_and_the_rest_stays(cluster, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("selfreg._batches.BATCH_UNMADE", 8)
+    monkeypatch.setattr("selfreg.sweeps.batches.BATCH_UNMADE", 8)
     grid = selfreg.ModelGrid(partial(fatal, ""), {"place": list(range(40))})
     with pytest.raises(ConnectionError, match="Ray gave up"):
         selfreg.sweep(grid, 2, executor=selfreg.RayExecutor(retries=1), out=tmp_path / "o")
@@ -114,7 +115,7 @@ def test_a_batch_that_kills_every_worker_is_given_up_and_the_rest_stays(cluster,
 
 @pytest.mark.long
 def test_a_node_killed_in_mid_sweep_changes_nothing(cluster, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("selfreg._batches.BATCH_UNMADE", 10)
+    monkeypatch.setattr("selfreg.sweeps.batches.BATCH_UNMADE", 10)
     (tmp_path / "notes").mkdir()
     grid = selfreg.ModelGrid(partial(noted, str(tmp_path / "notes")), {"place": list(range(400))})
 

@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import selfreg
-from selfreg._batches import Case, Job, Label, batches, solve_batch
-from selfreg._packing import Packer
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import Features, estimate_mdp
 from selfreg.runs import RunFolder
-from selfreg.sweep import ModelError
+from selfreg.sweeps.batches import Case, Job, Label, batches, solve_batch
+from selfreg.sweeps.packing import Packer
+from selfreg.sweeps.runner import ModelError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ALL = ("value", "usage", "state_value", "policy")
 
 
@@ -57,7 +57,7 @@ def many(count: int = 300) -> list[selfreg.InterventionMDP]:
 
 
 def test_threads_order_and_disk_change_nothing(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("selfreg._batches.BATCH_MODELS", 16)
+    monkeypatch.setattr("selfreg.sweeps.batches.BATCH_MODELS", 16)
     mdps = many()
     one = selfreg.sweep(mdps, 3, executor=selfreg.LocalExecutor(1), keep=ALL)
     for found in (
@@ -76,7 +76,7 @@ def test_threads_order_and_disk_change_nothing(tmp_path, monkeypatch) -> None:
 
 
 def test_cuts_do_not_depend_on_what_is_done(monkeypatch) -> None:
-    monkeypatch.setattr("selfreg._batches.BATCH_MODELS", 16)
+    monkeypatch.setattr("selfreg.sweeps.batches.BATCH_MODELS", 16)
     cases = [Case(Label(i), tiny()) for i in range(100)]
     cuts = [[case.label.place for case in batch] for batch in batches(cases, 9, lambda case: False)]
     again = [[c.label.place for c in batch] for batch in batches(cases, 9, lambda case: case.label.place in cuts[2])]
@@ -242,7 +242,7 @@ def test_what_was_not_kept_is_said(tmp_path) -> None:
 
 
 def test_a_sweep_that_stopped_goes_on(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("selfreg._batches.BATCH_MODELS", 16)
+    monkeypatch.setattr("selfreg.sweeps.batches.BATCH_MODELS", 16)
     mdps = many(100)
     made = []
 
@@ -256,7 +256,7 @@ def test_a_sweep_that_stopped_goes_on(tmp_path, monkeypatch) -> None:
     (tmp_path / "o" / ".x.partial.parquet").write_bytes(b"cut off")
     assert selfreg.read_sweep(tmp_path / "o").places.tolist() == list(range(48))
     functions = [partial(counted, mdp, i) for i, mdp in enumerate(mdps)]
-    monkeypatch.setattr("selfreg._batches.BATCH_UNMADE", 16)
+    monkeypatch.setattr("selfreg.sweeps.batches.BATCH_UNMADE", 16)
     found = selfreg.sweep(functions, 3, out=tmp_path / "o")
     assert sorted(made) == list(range(48, 100))
     np.testing.assert_array_equal(found.value, selfreg.sweep(mdps, 3).value)
@@ -292,7 +292,7 @@ def test_a_full_disk_leaves_what_can_be_resumed(tmp_path) -> None:
     """A limit on the size of files stands for the disk."""
     code = (
         "import resource, signal, sys; sys.path.insert(0, 'tests')\n"
-        "import selfreg, selfreg._batches as b; from test_sweep import many\n"
+        "import selfreg, selfreg.sweeps.batches as b; from test_sweep import many\n"
         "b.BATCH_MODELS = 16\n"
         "selfreg.sweep(many(64), 3, out=sys.argv[1], executor=selfreg.LocalExecutor(1), keep=('value',))\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -313,7 +313,7 @@ def test_a_full_disk_leaves_what_can_be_resumed(tmp_path) -> None:
 KILLED = """
 import sys, time
 sys.path.insert(0, "tests")
-import selfreg, selfreg._batches as b
+import selfreg, selfreg.sweeps.batches as b
 from test_sweep import many
 b.BATCH_MODELS = 4
 mdps = many(200)
@@ -342,7 +342,7 @@ def kill_and_resume(out: Path, kills: int, seed: int) -> int:
 
 @pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.long)])
 def test_kills_lose_nothing_and_repeat_nothing(tmp_path, kills, monkeypatch) -> None:
-    monkeypatch.setattr("selfreg._batches.BATCH_MODELS", 4)
+    monkeypatch.setattr("selfreg.sweeps.batches.BATCH_MODELS", 4)
     assert kill_and_resume(tmp_path / "killed", kills, seed=kills) >= min(kills, 3) - 1
     whole = selfreg.sweep(iter(many(200)), 3, out=tmp_path / "whole")
     found = selfreg.read_sweep(tmp_path / "killed")

@@ -1,1 +1,1 @@
-"""Compiled kernels and their pure-Python twins. Nothing here validates; see `selfreg._validate`."""
+"""Compiled kernels and their pure-Python twins. Nothing here validates; see `selfreg._util.validate`."""

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg import _validate, _validate_model
-from selfreg._files import folder_written_whole
+from selfreg._util import validate, validate_model
+from selfreg._util.files import folder_written_whole
 
 HEADER, SCHEMA = "model.json", "selfreg.model/1"
 # Rows looked at together: some tens of MB at a time, however large the model.
@@ -59,11 +59,11 @@ def load(
         indices = _array(folder, f"indices.{k}", entries, (np.int32, np.int64), mmap)
         data = _array(folder, f"data.{k}", entries, (np.float64,), mmap)
         if validate:
-            _check(f'{folder}: transitions["{name}"]', indptr, indices, data, value, name == _validate_model.NOHELP)
+            _check(f'{folder}: transitions["{name}"]', indptr, indices, data, value, name == validate_model.NOHELP)
         matrices[name] = sp.csr_array((data, indices, indptr), shape=(n, n), copy=False)
     if validate:
-        _validate_model.terminal_value(value, n)
-    costs = _validate_model.costs(header["costs"], actions[1:])
+        validate_model.terminal_value(value, n)
+    costs = validate_model.costs(header["costs"], actions[1:])
     return matrices, value, costs
 
 
@@ -80,8 +80,8 @@ def _header(folder: Path) -> dict[str, Any]:
     if missing:
         raise ValueError(f"{folder / HEADER} lacks {missing[0]!r}")
     actions = header["actions"]
-    if not actions or actions[0] != _validate_model.NOHELP or len(header["entries"]) != len(actions):
-        raise ValueError(f'{folder / HEADER} must list "{_validate_model.NOHELP}" first and one entry count per action')
+    if not actions or actions[0] != validate_model.NOHELP or len(header["entries"]) != len(actions):
+        raise ValueError(f'{folder / HEADER} must list "{validate_model.NOHELP}" first and one entry count per action')
     return header
 
 
@@ -127,7 +127,7 @@ def _check(
             row = first + int(owner[np.argmax(bad)])
             raise ValueError(f"{label} row {row} is broken; expected sorted states 0..{n - 1} and probabilities > 0")
         sums = np.bincount(owner, entries, len(length))
-        off = (length > 0) & (np.abs(sums - 1.0) > _validate.ROW_TOLERANCE)
+        off = (length > 0) & (np.abs(sums - 1.0) > validate.ROW_TOLERANCE)
         if off.any():
             row = int(np.argmax(off))
             raise ValueError(f"{label} row {first + row} sums to {sums[row]:.12g}; expected 1 or no entries")

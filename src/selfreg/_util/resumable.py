@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from selfreg._files import written_whole
+from selfreg._util.files import written_whole
 
 
 def claim(folder: Path, name: str, settings: Mapping[str, Any], what: str) -> None:

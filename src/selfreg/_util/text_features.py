@@ -25,7 +25,7 @@ def hashed_words(text: str, size: int) -> npt.NDArray[np.int64]:
 
     Examples
     --------
-    >>> from selfreg.envs.features import hashed_words
+    >>> from selfreg._util.text_features import hashed_words
     >>> first = hashed_words("Task: find the mug.\\nHere: mug ahead.", 2**20)
     >>> other = hashed_words("Task: find the pen.\\nHere: pen ahead.", 2**20)
     >>> len(first) == len(other) > len(set(first) & set(other)) > 0

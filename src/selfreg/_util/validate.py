@@ -1,4 +1,4 @@
-"""Every check and conversion of user input to the solver; the parts of a model are in `_validate_model.py`.
+"""Every check and conversion of user input to the solver; the parts of a model are in `validate_model.py`.
 
 Messages name the culprit and the rule it broke.
 """

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg._validate import ROW_TOLERANCE, amounts
+from selfreg._util.validate import ROW_TOLERANCE, amounts
 
 # float32 cannot hold a row sum to 1e-9; such rows are accepted within 1e-6 and rescaled in float64.
 ROW_TOLERANCE_SINGLE = 1e-6

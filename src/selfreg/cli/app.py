@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from selfreg import __version__
-from selfreg._extras import needs
+from selfreg._util.extras import needs
+from selfreg._version import __version__
 
 with needs("logs", "the selfreg command"):
     import typer

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from selfreg._extras import needs
-from selfreg._files import folder_written_whole
+from selfreg._util.extras import needs
+from selfreg._util.files import folder_written_whole
 from selfreg.cli import options
 from selfreg.data import Trajectory, read_trajectories
 from selfreg.envs import (

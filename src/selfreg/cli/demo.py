@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from selfreg._extras import needs
-from selfreg._files import folder_written_whole
+from selfreg._util.extras import needs
+from selfreg._util.files import folder_written_whole
 from selfreg.cli import options
 from selfreg.cli.collect import (
     N_DEMONSTRATIONS,

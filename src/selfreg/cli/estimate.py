@@ -22,8 +22,8 @@ from selfreg.estimate import (
     estimate_mdp,
     load_classes,
 )
-from selfreg.estimate.coverage import FEWER_THAN
 from selfreg.estimate.score_bins import SCORE
+from selfreg.estimate.support import FEWER_THAN
 from selfreg.runs import RunFolder
 
 

@@ -33,10 +33,10 @@ from selfreg.evaluate import (
     usual_length,
     write_rows,
 )
-from selfreg.evaluate.contest import OPTIMUM, PLAN_NEAREST
-from selfreg.policy import expected_usage
+from selfreg.evaluate.policy_comparison import OPTIMUM, PLAN_NEAREST
+from selfreg.planning.hard import Solution, solve
+from selfreg.planning.usage import expected_usage
 from selfreg.runs import RunFolder
-from selfreg.solve import Solution, solve
 
 Fallbacks = Annotated[
     bool, typer.Option("--fallbacks", help="Also plans that ask the PRM, or the nearest state, where unseen.")

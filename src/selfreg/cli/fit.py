@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from selfreg._files import folder_written_whole
+from selfreg._util.files import folder_written_whole
 from selfreg.cli import options
 from selfreg.cli.estimate import abstraction, by_score, estimate
 from selfreg.cli.import_ import import_logs

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from selfreg._files import folder_written_whole
+from selfreg._util.files import folder_written_whole
 from selfreg.cli import options
 from selfreg.cli.terminal import remark
 from selfreg.data import LogError, Trajectory, assume_takeover, read_trajectories

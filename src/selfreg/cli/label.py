@@ -9,8 +9,8 @@ from selfreg.data import Trajectory
 from selfreg.estimate import EstimatedModel
 from selfreg.helper import Labels
 from selfreg.helper import label as label_steps
+from selfreg.planning.hard import Solution
 from selfreg.runs import RunFolder
-from selfreg.solve import Solution
 
 
 def label(run: RunFolder, trajectories: Sequence[Trajectory], model: EstimatedModel, solution: Solution) -> Labels:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 where all went well, 2 for an error that the user can mend."""
-    from selfreg.solve import ConvergenceError
+    from selfreg.planning.hard import ConvergenceError
 
     try:
         from selfreg.cli.app import app

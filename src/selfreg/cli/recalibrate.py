@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from selfreg._bootstrap import as_texts
-from selfreg._extras import needs
+from selfreg._util.bootstrap import as_texts
+from selfreg._util.extras import needs
 from selfreg.cli import options
 from selfreg.cli.terminal import remark
 from selfreg.data import read_trajectories

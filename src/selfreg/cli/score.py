@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from selfreg._extras import needs
+from selfreg._util.extras import needs
 from selfreg.cli import options
 from selfreg.cli.terminal import remark
-from selfreg.executors import RayExecutor
 from selfreg.runs import RunFolder
+from selfreg.sweeps.executors import RayExecutor
 
 
 def command(

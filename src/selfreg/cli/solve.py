@@ -11,10 +11,10 @@ from selfreg.cli import options
 from selfreg.cli.terminal import table
 from selfreg.data import Trajectory
 from selfreg.estimate import EstimatedModel, ExactKey, cross_fit, uncertainty
-from selfreg.policy import expected_usage
+from selfreg.planning.hard import Solution
+from selfreg.planning.hard import solve as solve_mdp
+from selfreg.planning.usage import expected_usage
 from selfreg.runs import RunFolder
-from selfreg.solve import Solution
-from selfreg.solve import solve as solve_mdp
 
 SCHEMA = "selfreg.summary/1"
 # Models resampled where nothing else is asked for, and states up to which that takes seconds.

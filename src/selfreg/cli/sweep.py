@@ -12,13 +12,13 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from selfreg._files import written_whole
+from selfreg._util.files import written_whole
 from selfreg.cli.estimate import abstraction
 from selfreg.cli.terminal import remark, table
 from selfreg.data import Trajectory
 from selfreg.estimate import EstimatedModel, StateAbstraction, estimate_mdp, from_description
 from selfreg.runs import RunFolder
-from selfreg.sweep import LocalExecutor, ModelGrid, RayExecutor, Sweep, sweep
+from selfreg.sweeps.runner import LocalExecutor, ModelGrid, RayExecutor, Sweep, sweep
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from selfreg._extras import needs
+from selfreg._util.extras import needs
 from selfreg.cli import options
 from selfreg.runs import RunFolder
 

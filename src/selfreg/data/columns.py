@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from selfreg._core.chooser import kernel
-from selfreg.data.store import SCHEMA
+from selfreg.data.formats.canonical import SCHEMA
 from selfreg.data.trajectory import Scalar
 
 Ints: TypeAlias = npt.NDArray[np.int64]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from selfreg.data.store import LogError, keeps_record, read_jsonl_lines
+from selfreg.data.formats.canonical import LogError, keeps_record, read_jsonl_lines
 from selfreg.data.trajectory import Scalar, Trajectory
 
 Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]

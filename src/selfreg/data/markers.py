@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from selfreg._extras import needs
+from selfreg._util.extras import needs
 from selfreg.data.trajectory import NOHELP, Trajectory
 
 with needs("logs", "selfreg.data"):

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from selfreg.data.mapped import check_roles, read_mapped
-from selfreg.data.stepwise import read_stepwise
-from selfreg.data.store import LogError, keeps_record, read_jsonl, read_parquet
-from selfreg.data.tau_bench import read_tau_bench
+from selfreg.data.formats.canonical import LogError, keeps_record, read_jsonl, read_parquet
+from selfreg.data.formats.mapped import check_roles, read_mapped
+from selfreg.data.formats.stepwise import read_stepwise
+from selfreg.data.formats.tau_bench import read_tau_bench
 from selfreg.data.trajectory import Trajectory
 
 FORMATS = ("selfreg", "jsonl", "tau_bench", "stepwise")
@@ -32,7 +32,7 @@ def read_trajectories(
         "selfreg" is the canonical format (JSONL, or Parquet by name); "jsonl" any JSONL, with `roles`; "stepwise"
         judged steps as `prompt`, `completions`, `labels`.
     roles : mapping of role to field, for "jsonl"
-        See `selfreg.data.mapped.read_mapped`.
+        See `selfreg.data.formats.mapped.read_mapped`.
     where : mapping of field to values
         Records kept: each field named has one of its values.
     skipped : list, optional

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from selfreg._extras import needs
+from selfreg._util.extras import needs
 
 with needs("logs", "selfreg.data"):
     import msgspec

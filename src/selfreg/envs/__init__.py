@@ -1,12 +1,24 @@
 """Environments with an expert, help under a budget, and Phase I collection."""
 
-from selfreg.envs.babyai import BABYAI_LEVELS, BabyAIConfig, BabyAIEnvironment, DegradedBot, make_babyai, split_tasks
-from selfreg.envs.collect import CollectConfig, RandomHelp, collect
+from selfreg.envs.babyai.environment import (
+    BABYAI_LEVELS,
+    BabyAIConfig,
+    BabyAIEnvironment,
+    DegradedBot,
+    make_babyai,
+    split_tasks,
+)
 from selfreg.envs.collection import Recurrence, advised_rollouts, branch_rollouts, collect_into, thin_states
 from selfreg.envs.episode import HelpPolicy, run_episode
 from selfreg.envs.exact import ExactModel, enumerate_model
 from selfreg.envs.helpers import ErringHelper, FixedAction, Situational
-from selfreg.envs.household import HouseholdConfig, HouseholdEnvironment, StaleMapAgent, household_tasks, make_household
+from selfreg.envs.household.environment import (
+    HouseholdConfig,
+    HouseholdEnvironment,
+    StaleMapAgent,
+    household_tasks,
+    make_household,
+)
 from selfreg.envs.imitation import Demonstrations, ImitationConfig, ImitationPolicy, demonstrate, train_imitation
 from selfreg.envs.protocol import (
     AssistedEnvironment,
@@ -16,14 +28,15 @@ from selfreg.envs.protocol import (
     ExplicitPolicy,
     Intervention,
 )
-from selfreg.envs.textworld import (
+from selfreg.envs.rollouts import CollectConfig, RandomHelp, collect
+from selfreg.envs.textworld.environment import (
     CarelessPlayer,
     TextWorldConfig,
     TextWorldEnvironment,
     make_textworld,
     textworld_tasks,
 )
-from selfreg.envs.textworld_games import TEXTWORLD_LEVELS
+from selfreg.envs.textworld.games import TEXTWORLD_LEVELS
 from selfreg.envs.worlds import ENVIRONMENTS, World, parse_help
 
 __all__ = [

@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from selfreg._extras import needs
-from selfreg._files import written_whole
-from selfreg._workers import spawned
+from selfreg._util.extras import needs
+from selfreg._util.files import written_whole
+from selfreg._util.parallel import spawned
 from selfreg.data import NOHELP, Step, Trajectory
-from selfreg.envs.collect import CollectConfig, RandomHelp, check_tasks, episode_seed, run_one
 from selfreg.envs.episode import HelpPolicy, run_on
 from selfreg.envs.protocol import AssistedEnvironment
+from selfreg.envs.rollouts import CollectConfig, RandomHelp, check_tasks, episode_seed, run_one
 
 with needs("logs", "selfreg.envs"):
     import msgspec

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from selfreg import _validate
-from selfreg._extras import needs
-from selfreg._files import written_whole
-from selfreg.envs.features import hashed_words
+from selfreg._util import validate
+from selfreg._util.extras import needs
+from selfreg._util.files import written_whole
+from selfreg._util.text_features import hashed_words
 from selfreg.envs.protocol import Environment
 
 Floats = npt.NDArray[np.float32]
@@ -47,8 +47,8 @@ class ImitationConfig:
 
     def __post_init__(self) -> None:
         for name in ("features", "hidden", "epochs", "batch_size"):
-            _validate.integer(f"ImitationConfig.{name}", getattr(self, name), 1)
-        _validate.integer("ImitationConfig.seed", self.seed, 0)
+            validate.integer(f"ImitationConfig.{name}", getattr(self, name), 1)
+        validate.integer("ImitationConfig.seed", self.seed, 0)
         if not self.learning_rate > 0 or not self.weight_decay >= 0:
             rates = self.learning_rate, self.weight_decay
             raise ValueError(f"ImitationConfig.learning_rate, weight_decay are {rates}; expected > 0 and >= 0")

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from selfreg import _validate
+from selfreg._util import validate
 from selfreg.data import NOHELP, Step
 
 TASKS = 2**20
@@ -95,8 +95,8 @@ def draw_tasks(name: Callable[[int, int], str], n_train: int, n_test: int, seed:
         For a negative number, or more tasks than there are.
     """
     for label, value in (("n_train", n_train), ("n_test", n_test)):
-        _validate.integer(label, value, 0)
-    _validate.seed("seed", seed)
+        validate.integer(label, value, 0)
+    validate.seed("seed", seed)
     if n_train + n_test > TASKS:
         raise ValueError(f"{n_train + n_test} tasks are wanted; expected at most {TASKS}")
     numbers = np.random.default_rng(seed).choice(TASKS, n_train + n_test, replace=False)
@@ -136,9 +136,9 @@ class Intervention:
         if isinstance(self.helper, type) or not isinstance(self.helper, BasePolicy):
             raise TypeError(f"Intervention {self.name!r} has helper={self.helper!r}; expected a policy with act()")
         if self.steps is not None:
-            _validate.integer(f"Intervention {self.name!r}: steps", self.steps, 1)
+            validate.integer(f"Intervention {self.name!r}: steps", self.steps, 1)
         # An int of NumPy's could not be written to a log.
-        object.__setattr__(self, "cost", _validate.integer(f"Intervention {self.name!r}: cost", self.cost, 0))
+        object.__setattr__(self, "cost", validate.integer(f"Intervention {self.name!r}: cost", self.cost, 0))
 
 
 class AssistedEnvironment:

@@ -11,9 +11,9 @@ from functools import partial
 
 import numpy as np
 
-from selfreg import _validate
-from selfreg._extras import needs
-from selfreg._workers import spawned
+from selfreg._util import validate
+from selfreg._util.extras import needs
+from selfreg._util.parallel import spawned
 from selfreg.data import Step, Trajectory
 from selfreg.envs.episode import run_episode
 from selfreg.envs.protocol import AssistedEnvironment
@@ -46,8 +46,8 @@ class CollectConfig:
 
     def __post_init__(self) -> None:
         for name in ("episodes_per_task", "workers"):
-            _validate.integer(f"CollectConfig.{name}", getattr(self, name), 1)
-        _validate.seed("CollectConfig.seed", self.seed)
+            validate.integer(f"CollectConfig.{name}", getattr(self, name), 1)
+        validate.seed("CollectConfig.seed", self.seed)
         if not self.rates or not all(0 <= rate <= 1 for rate in self.rates):
             raise ValueError(f"CollectConfig.rates is {self.rates}; expected one or more chances in [0, 1]")
         if self.episodes_per_task < len(self.rates):
@@ -69,7 +69,7 @@ class RandomHelp:
     name = "random"
 
     def __init__(self, rate: float, names: Sequence[str]) -> None:
-        self.rate = _validate.probability("rate", rate)
+        self.rate = validate.probability("rate", rate)
         self.names = tuple(names)
         if rate and not self.names:
             raise ValueError(f"rate is {rate:g}, but there is no help to ask for; expected 0, or a form of help")

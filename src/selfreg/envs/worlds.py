@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from selfreg.envs.babyai import BABYAI_LEVELS, BabyAIConfig, BabyAIEnvironment, make_babyai, split_tasks
+from selfreg.envs.babyai.environment import BABYAI_LEVELS, BabyAIConfig, BabyAIEnvironment, make_babyai, split_tasks
 from selfreg.envs.helpers import ErringHelper, FixedAction, Situational
-from selfreg.envs.house import KINDS
-from selfreg.envs.household import HouseholdConfig, HouseholdEnvironment, household_tasks, make_household
+from selfreg.envs.household.environment import HouseholdConfig, HouseholdEnvironment, household_tasks, make_household
+from selfreg.envs.household.house import KINDS
 from selfreg.envs.imitation import ImitationPolicy
 from selfreg.envs.protocol import AssistedEnvironment, BasePolicy, Expert, Intervention
-from selfreg.envs.textworld import TextWorldConfig, make_textworld, textworld_tasks
-from selfreg.envs.textworld_games import TEXTWORLD_LEVELS
+from selfreg.envs.textworld.environment import TextWorldConfig, make_textworld, textworld_tasks
+from selfreg.envs.textworld.games import TEXTWORLD_LEVELS
 
 WEAK = "weak"  # the environment's own weak agent
 TO_THE_END = "end"

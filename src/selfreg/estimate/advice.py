@@ -10,18 +10,18 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg import _validate
-from selfreg._core.chains import transient_system
-from selfreg._core.structure import row_of_entry, strides
+from selfreg._util import validate
 from selfreg.data import Trajectory
 from selfreg.estimate.abstraction import BRANCH, Key, StateAbstraction
+from selfreg.estimate.dataset import Costs, Fitted, Study
 from selfreg.estimate.model import mdp_of
-from selfreg.estimate.prior import prior_counts
 from selfreg.estimate.resample import draws
-from selfreg.estimate.study import Costs, Fitted, Study
-from selfreg.policy import success_and_usage
-from selfreg.policy_value import expected_visits
-from selfreg.solve import solve
+from selfreg.estimate.shrinkage import prior_counts
+from selfreg.planning._chains import transient_system
+from selfreg.planning._structure import row_of_entry, strides
+from selfreg.planning.evaluation import expected_visits
+from selfreg.planning.hard import solve
+from selfreg.planning.usage import success_and_usage
 
 Floats = npt.NDArray[np.float64]
 Aim = Literal["value", "decision"]
@@ -157,8 +157,8 @@ def advise(
     """
     if aim not in ("value", "decision"):
         raise ValueError(f'aim is {aim!r}; expected "value" or "decision"')
-    rollouts = _validate.integer("rollouts", rollouts, 1)
-    rate, samples = _validate.probability("rate", rate), _validate.integer("samples", samples, 1)
+    rollouts = validate.integer("rollouts", rollouts, 1)
+    rate, samples = validate.probability("rate", rate), validate.integer("samples", samples, 1)
     episodes = list(trajectories)
     study = Study(episodes, abstraction, 0.0, None, costs, borrow_help=False)
     drawn = [draw.true for draw in draws(study, "dirichlet", samples, np.random.default_rng(seed))]

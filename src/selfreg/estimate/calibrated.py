@@ -8,15 +8,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from selfreg import _validate
+from selfreg._util import validate
 from selfreg.data import Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
+from selfreg.estimate.dataset import Costs, Fitted, Study
 from selfreg.estimate.resample import Draw, Method, draws
-from selfreg.estimate.study import Costs, Fitted, Study
 from selfreg.mdp import InterventionMDP
-from selfreg.policy import success_and_usage
-from selfreg.robust import L1
-from selfreg.solve import solve
+from selfreg.planning.hard import solve
+from selfreg.planning.robust import L1
+from selfreg.planning.usage import success_and_usage
 
 # Radius of a row in units of 1 / sqrt(visits) that are tried.
 SCALES = (0.0, 0.1, 0.2, 0.3, 0.45, 0.65, 0.9, 1.2, 1.6, 2.2, 3.0)
@@ -85,8 +85,8 @@ def calibrated_l1(
     >>> bool(0.3 < model.success(selfreg.solve(model.mdp, 0, robust=sets))[0] < 0.5)
     True
     """
-    confidence = _validate.confidence("confidence", confidence)
-    samples = _validate.integer("samples", samples, 2)
+    confidence = validate.confidence("confidence", confidence)
+    samples = validate.integer("samples", samples, 2)
     if method not in ("bootstrap", "dirichlet"):
         raise ValueError(f'method is {method!r}; expected "bootstrap" or "dirichlet"')
     study = Study(trajectories, abstraction, 0.0, None, costs, borrow_help)

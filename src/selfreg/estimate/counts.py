@@ -13,10 +13,10 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from selfreg.data import NOHELP, Trajectory
-from selfreg.estimate._counter import Counter, TerminalScore, success_of
-from selfreg.estimate._parts import Merger, Partial
-from selfreg.estimate._tally import Floats
 from selfreg.estimate.abstraction import BRANCH, Key, StateAbstraction
+from selfreg.estimate.ingest.counter import Counter, TerminalScore, success_of
+from selfreg.estimate.ingest.partial import Merger, Partial
+from selfreg.estimate.ingest.tally import Floats
 
 Indices = npt.NDArray[np.intp]
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from selfreg import _validate
+from selfreg._util import validate
 from selfreg.data import Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
+from selfreg.estimate.dataset import Costs, Study
 from selfreg.estimate.score_bins import Scorer
-from selfreg.estimate.study import Costs, Study
-from selfreg.policy import policy_value
-from selfreg.solve import solve
+from selfreg.planning.hard import solve
+from selfreg.planning.usage import policy_value
 
 Floats = npt.NDArray[np.float64]
 
@@ -87,7 +87,7 @@ def cross_fit(
     >>> cross_fit(logs, Features(["step"]), 0).naive.tolist()
     [0.5]
     """
-    splits = _validate.integer("splits", splits, 1)
+    splits = validate.integer("splits", splits, 1)
     study = Study(trajectories, abstraction, kappa, prm, costs, borrow_help)
     visited = np.unique(np.stack([study.moves.task, study.moves.state]), axis=1)[1]
     if np.bincount(visited).max() < 2:

@@ -14,10 +14,10 @@ import scipy.sparse as sp
 from selfreg.data import NOHELP, Trajectory
 from selfreg.estimate.abstraction import Key, StateAbstraction
 from selfreg.estimate.counts import Counts, count
-from selfreg.estimate.handoff import handoff_notes
 from selfreg.estimate.score_bins import Scorer
+from selfreg.estimate.validity import handoff_notes
 from selfreg.mdp import InterventionMDP
-from selfreg.solution import Solution
+from selfreg.planning.solution import Solution
 
 Floats = npt.NDArray[np.float64]
 

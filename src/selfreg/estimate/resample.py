@@ -10,9 +10,9 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from selfreg.estimate.counts import Counts
+from selfreg.estimate.dataset import Fitted, Study, start_counts, start_of
 from selfreg.estimate.model import mdp_of, row_counts
-from selfreg.estimate.prior import prior_counts
-from selfreg.estimate.study import Fitted, Study, start_counts, start_of
+from selfreg.estimate.shrinkage import prior_counts
 
 Floats = npt.NDArray[np.float64]
 Method = Literal["bootstrap", "dirichlet"]

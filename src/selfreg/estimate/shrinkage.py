@@ -13,7 +13,7 @@ from selfreg.data import NOHELP
 from selfreg.estimate.abstraction import Key, StateAbstraction
 from selfreg.estimate.counts import Counts
 from selfreg.estimate.model import mdp_of, row_counts
-from selfreg.solve import solve
+from selfreg.planning.hard import solve
 
 Floats = npt.NDArray[np.float64]
 

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg import _validate
+from selfreg._util import validate
 from selfreg.data import NOHELP, Trajectory
 from selfreg.estimate.model import EstimatedModel
 from selfreg.mdp import InterventionMDP
-from selfreg.policy import policy_value
-from selfreg.solution import Solution
+from selfreg.planning.solution import Solution
+from selfreg.planning.usage import policy_value
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -157,7 +157,7 @@ def coverage(
     help: 1 visits of 1 of 1 states; 1 of these rows have fewer than 3 visits and hold 100.0% of the visits; \
 median row: 1 visits, 1 successors, 1.0 effective tasks.
     """
-    fewer_than = _validate.integer("fewer_than", fewer_than, 1)
+    fewer_than = validate.integer("fewer_than", fewer_than, 1)
     if solution is not None and solution.mdp is not model.mdp:
         raise ValueError("solution is of another model")
     visits = {name: values[:-2] for name, values in model.counts.visits.items()}

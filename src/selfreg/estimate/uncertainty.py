@@ -9,17 +9,17 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from selfreg import _validate
-from selfreg._bootstrap import central
+from selfreg._util import validate
+from selfreg._util.bootstrap import central
 from selfreg.data import Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
+from selfreg.estimate.dataset import Costs, Fitted, Study
 from selfreg.estimate.resample import Draw, Method, draws
 from selfreg.estimate.score_bins import Scorer
-from selfreg.estimate.study import Costs, Fitted, Study
-from selfreg.frontier import Frontier, frontier
-from selfreg.policy import success_and_usage
-from selfreg.policy_value import evaluate_policy
-from selfreg.solve import solve
+from selfreg.planning.evaluation import evaluate_policy
+from selfreg.planning.frontiers import Frontier, frontier
+from selfreg.planning.hard import solve
+from selfreg.planning.usage import success_and_usage
 
 Floats = npt.NDArray[np.float64]
 
@@ -103,7 +103,7 @@ def uncertainty(
     made from the real one, and valued in the model that the log came from: what it promised too much is one draw of
     the error of the real plan. The interval is the planned value less the quantiles of that error (a basic interval,
     Davison and Hinkley 1997, section 5.2), so that the optimism of choosing by noisy rows is taken off. Rows
-    hardly seen lean on those of like states (`selfreg.estimate.prior`). The combination is ours.
+    hardly seen lean on those of like states (`selfreg.estimate.shrinkage`). The combination is ours.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def frontier_bands(
     >>> bands.success.estimate.tolist(), bands.spent.estimate.tolist()
     ([0.5, 0.75], [0.0, 0.5])
     """
-    points = np.array([_validate.amount("usage", one) for one in usage])
+    points = np.array([validate.amount("usage", one) for one in usage])
     study, drawn = _drawn(trajectories, abstraction, method, samples, confidence, seed, kappa, prm, costs, borrow_help)
     fitted = study.fit()
     front = frontier(fitted.mdp, fitted.start, n_threads=1)
@@ -224,8 +224,8 @@ def _drawn(
     """The logs as a study, and samples of them; arguments checked."""
     if method not in ("bootstrap", "dirichlet"):
         raise ValueError(f'method is {method!r}; expected "bootstrap" or "dirichlet"')
-    samples = _validate.integer("samples", samples, 2)
-    _validate.confidence("confidence", confidence)
+    samples = validate.integer("samples", samples, 2)
+    validate.confidence("confidence", confidence)
     study = Study(trajectories, abstraction, kappa, prm, costs, borrow_help)
     return study, draws(study, method, samples, np.random.default_rng(seed))
 

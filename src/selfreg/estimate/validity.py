@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from selfreg.data import Trajectory
-from selfreg.data.takeover import ASSUMED
+from selfreg.data.markers import ASSUMED
 
 # Share of tasks from which on a difference between helped and unhelped episodes is worth a note.
 NOTABLE = 0.1
@@ -19,7 +19,7 @@ def handoff_notes(episodes: Sequence[Trajectory]) -> list[str]:
     Examples
     --------
     >>> from selfreg.data import Step, Trajectory
-    >>> from selfreg.estimate.handoff import handoff_notes
+    >>> from selfreg.estimate.validity import handoff_notes
     >>> alone = Trajectory("a", "0", 0.0, (Step("go"),))
     >>> helped = Trajectory("b", "1", 1.0, (Step("go", intervention="person"), Step("on")))
     >>> for note in handoff_notes([alone, helped]):

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from selfreg import _validate
-from selfreg._extras import needs
-from selfreg._files import written_whole
-from selfreg._workers import spawned
+from selfreg._util import validate
+from selfreg._util.extras import needs
+from selfreg._util.files import written_whole
+from selfreg._util.parallel import spawned
 from selfreg.envs import AssistedEnvironment, HelpPolicy, run_episode
-from selfreg.envs.collect import check_tasks
+from selfreg.envs.rollouts import check_tasks
 
 with needs("logs", "selfreg.evaluate"):
     import pyarrow as pa
@@ -80,9 +80,9 @@ def run_closed_loop(
         If a task is listed twice, there are no episodes, or a number is out of its range.
     """
     check_tasks(tasks)
-    _validate.integer("episodes_per_task", episodes_per_task, 1)
-    _validate.seed("seed", seed)
-    n = os.cpu_count() or 1 if workers is None else _validate.integer("workers", workers, 1)
+    validate.integer("episodes_per_task", episodes_per_task, 1)
+    validate.seed("seed", seed)
+    n = os.cpu_count() or 1 if workers is None else validate.integer("workers", workers, 1)
     settings = (make_world, make_contestants, episodes_per_task, seed)
     console = Console(stderr=True)
     shown = partial(track, description="evaluate", total=len(tasks), console=console, disable=not console.is_terminal)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from selfreg._bootstrap import Interval, bootstrap, interval
+from selfreg._util.bootstrap import Interval, bootstrap, interval
 from selfreg.evaluate.closed_loop import Row
 
 Floats = npt.NDArray[np.float64]

@@ -9,12 +9,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from selfreg import _validate
+from selfreg._util import validate
 from selfreg.data import NOHELP, Step, Trajectory
 from selfreg.estimate import EstimatedModel, Key
 from selfreg.estimate.model import mean_scores
 from selfreg.estimate.score_bins import Scorer
-from selfreg.solve import Solution
+from selfreg.planning.hard import Solution
 
 # A text less like any known one than this has no neighbour.
 LEAST_SIMILARITY = 0.3
@@ -67,7 +67,7 @@ class NearestText:
     ) -> None:
         from selfreg.helper.memory import tfidf_vectorizer  # needs scikit-learn
 
-        self.least = _validate.probability("least", least)
+        self.least = validate.probability("least", least)
         known: dict[str, int] = {}
         for trajectory in trajectories:
             for t, step in enumerate(trajectory.steps):
@@ -104,7 +104,7 @@ class NearestScore:
     def __init__(
         self, model: EstimatedModel, trajectories: Sequence[Trajectory], prm: Scorer, *, least: float = 0.9
     ) -> None:
-        self.prm, self.least = prm, _validate.probability("least", least)
+        self.prm, self.least = prm, validate.probability("least", least)
         self.score = mean_scores(trajectories, model.abstraction, model.counts.keys, prm)
 
     def like(self, steps: Sequence[Step]) -> tuple[int, float] | None:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from selfreg._bootstrap import Interval, bootstrap, interval
+from selfreg._util.bootstrap import Interval, bootstrap, interval
 from selfreg.evaluate.closed_loop import Row
-from selfreg.evaluate.compare import Floats, several_tasks
+from selfreg.evaluate.comparison import Floats, several_tasks
 
 
 class ForecastOutcome(NamedTuple):

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg import _validate
-from selfreg._core.chains import solve_transient
+from selfreg._util import validate
 from selfreg.data import NOHELP, Trajectory
 from selfreg.envs import HelpPolicy, RandomHelp
 from selfreg.estimate import Key, StateAbstraction
-from selfreg.estimate.study import Fitted, Study
+from selfreg.estimate.dataset import Fitted, Study
 from selfreg.evaluate.policies import Plan, at_budget
+from selfreg.planning._chains import solve_transient
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -150,7 +150,7 @@ class Logged:
             if name not in self.actions:
                 raise ValueError(f"the policy asks for {name!r}, which no step of these logs used")
             payable = name == NOHELP or left is None or self.cost[name] <= left
-            result[self.actions.index(name) if payable else 0] += _validate.probability(f"P({name})", chance)
+            result[self.actions.index(name) if payable else 0] += validate.probability(f"P({name})", chance)
         if abs(result.sum() - 1.0) > 1e-9:
             raise ValueError(
                 f"the policy's probabilities sum to {result.sum():.12g} in {trajectory.episode!r} step {t}"
@@ -373,7 +373,7 @@ def _leaving(rows: sp.csr_array) -> npt.NDArray[np.bool_]:
 
 
 def _one_cost(name: str, cost: int | tuple[int, ...]) -> int:
-    amounts = _validate.amounts(f'costs["{name}"]', cost)
+    amounts = validate.amounts(f'costs["{name}"]', cost)
     if len(amounts) != 1:
         raise ValueError(f"help type {name!r} takes from {len(amounts)} budgets; off-policy evaluation knows one")
     return amounts[0]

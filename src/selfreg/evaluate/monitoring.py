@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from selfreg import _validate
+from selfreg._util import validate
 from selfreg.data import Trajectory
 from selfreg.estimate import EstimatedModel, Uncertainty
-from selfreg.policy import expected_usage
-from selfreg.solve import Solution
+from selfreg.planning.hard import Solution
+from selfreg.planning.usage import expected_usage
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,7 +43,7 @@ class Forecast(NamedTuple):
         cls, model: EstimatedModel, solution: Solution, budget: int, uncertainty: Uncertainty | None = None
     ) -> Forecast:
         """Forecast of a solved model with one budget; with `uncertainty`, of the same budgets, its intervals."""
-        at = _validate.budget_within(solution.mdp, budget, solution.value.shape[1:])
+        at = validate.budget_within(solution.mdp, budget, solution.value.shape[1:])
         if len(at) != 1:
             raise ValueError(f"a forecast is of one budget; the solution has {len(at)}")
         if uncertainty is not None:
@@ -138,7 +138,7 @@ def monitor(forecast: Forecast, recent: Iterable[Trajectory], *, false_alarm: fl
     success: forecast 0.600, realised 0.200 over 60 tasks; ALARM after 15 tasks: below the forecast \
 (evidence 6.15e+07, alarm at 20)
     """
-    false_alarm = _validate.confidence("false_alarm", false_alarm)
+    false_alarm = validate.confidence("false_alarm", false_alarm)
     outcomes: dict[str, list[float]] = {}
     spent: dict[str, list[float]] = {}
     for trajectory in recent:

@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from selfreg import _validate
-from selfreg._bootstrap import Interval, central
+from selfreg._util import validate
+from selfreg._util.bootstrap import Interval, central
 from selfreg.data import Trajectory
 from selfreg.envs import HelpPolicy
 from selfreg.estimate import StateAbstraction
 from selfreg.estimate.abstraction import BRANCH
-from selfreg.estimate.study import Study
+from selfreg.estimate.dataset import Study
 from selfreg.evaluate.logged import Corrected, Logged, Overlap, Propensity, Table
 from selfreg.evaluate.policies import Plan
 
@@ -155,9 +155,9 @@ def ope(
     >>> {name: estimate.success.mean for name, estimate in result.estimates.items()}
     {'importance sampling': 1.0, 'weighted importance sampling': 1.0, 'doubly robust': 1.0, 'model-based': 1.0}
     """
-    confidence = _validate.confidence("confidence", confidence)
-    refits = _validate.integer("refits", refits, 2, RESAMPLES)
-    limit = None if budget is None else _validate.integer("budget", budget, 0)
+    confidence = validate.confidence("confidence", confidence)
+    refits = validate.integer("refits", refits, 2, RESAMPLES)
+    limit = None if budget is None else validate.integer("budget", budget, 0)
     states = abstraction or (policy.abstraction if isinstance(policy, Plan) else None)
     if states is None:
         raise ValueError("give an abstraction: the policy has none, and a model needs states")

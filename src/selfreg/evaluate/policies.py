@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from selfreg._util.text_features import hashed_words
 from selfreg.data import Step, Trajectory, state_text
 from selfreg.envs import ExactModel, HelpPolicy
-from selfreg.envs.features import hashed_words
 from selfreg.estimate import EstimatedModel, ExactKey, Key, StateAbstraction
-from selfreg.solve import Solution, solve
+from selfreg.planning.hard import Solution, solve
 
 if TYPE_CHECKING:
     from selfreg.helper import Helper
@@ -153,8 +153,9 @@ def at_budget(row: Sequence[str | None], budget_left: int | None) -> str | None:
 class NearestState:
     """Decides as a plan does in the most similar state of the same task that the plan knows.
 
-    Likeness is the cosine of the sets of word groups in the states' texts (`selfreg.envs.features.hashed_words`), the
-    first one of equals counts. Where the plan knows no state of the task the agent goes on alone.
+    Likeness is the cosine of the sets of word groups in the states' texts
+    (`selfreg._util.text_features.hashed_words`), the first one of equals counts. Where the plan knows no state of the
+    task the agent goes on alone.
 
     Parameters
     ----------

@@ -10,9 +10,9 @@ import numpy as np
 
 from selfreg.data import Trajectory
 from selfreg.envs import HelpPolicy, RandomHelp
-from selfreg.evaluate.baselines import TUNED, EveryN, LastK
 from selfreg.evaluate.closed_loop import Contestant
 from selfreg.evaluate.policies import Always, Never, Plan, Scorer, Threshold
+from selfreg.evaluate.schedules import TUNED, EveryN, LastK
 
 # Members of the families that are compared at equal cost; never and always close each family on both sides.
 RATES = (0.03, 0.07, 0.12, 0.2, 0.35)

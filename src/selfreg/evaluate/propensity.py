@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from selfreg import _validate
-from selfreg._extras import needs
+from selfreg._util import validate
+from selfreg._util.extras import needs
 from selfreg.data import NOHELP, Trajectory
 from selfreg.estimate import StateAbstraction
 from selfreg.evaluate.logged import Propensity
@@ -56,7 +56,7 @@ def fitted_propensity(
     >>> round(chance(logs[0], 0), 1), round(chance(logs[1], 0), 1)
     (0.2, 0.8)
     """
-    folds = _validate.integer("folds", folds, 2)
+    folds = validate.integer("folds", folds, 2)
     episodes = list(trajectories)
     abstraction.fit(episodes)
     features = [_features(one, t, abstraction) for one in episodes for t in range(len(one.steps))]

@@ -3,20 +3,20 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from selfreg.ledger import Ledger
+from selfreg.runtime.ledger import Ledger
 
 if TYPE_CHECKING:
     from selfreg.helper.calibration import Spending, calibrate, spending
     from selfreg.helper.examples import HelperExamples
+    from selfreg.helper.helper import Decision, Helper
     from selfreg.helper.labels import Labels, label
     from selfreg.helper.memory import Memory, Neighbour
-    from selfreg.helper.runtime import Decision, Helper
-    from selfreg.helper.training import HelperConfig, train_helper
+    from selfreg.helper.train import HelperConfig, train_helper
 
 _HOME = {
-    "Decision": "runtime",
-    "Helper": "runtime",
-    "HelperConfig": "training",
+    "Decision": "helper",
+    "Helper": "helper",
+    "HelperConfig": "train",
     "HelperExamples": "examples",
     "Spending": "calibration",
     "calibrate": "calibration",
@@ -25,7 +25,7 @@ _HOME = {
     "Memory": "memory",
     "Neighbour": "memory",
     "label": "labels",
-    "train_helper": "training",
+    "train_helper": "train",
 }
 
 __all__ = [

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from selfreg.helper.in_model import HelperInModel
+from selfreg.helper.helper import Helper
 from selfreg.helper.labels import Labels
-from selfreg.helper.models import lattice
-from selfreg.helper.runtime import Helper
+from selfreg.helper.model_rollout import HelperInModel
+from selfreg.helper.models.transformer import lattice
 
 Floats = NDArray[np.float64]
 

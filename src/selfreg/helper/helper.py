@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from selfreg._bootstrap import as_texts
-from selfreg._files import folder_written_whole
+from selfreg._util.bootstrap import as_texts
+from selfreg._util.files import folder_written_whole
 from selfreg.data import NOHELP, Step, state_text
-from selfreg.helper.forms import FORMS
 from selfreg.helper.memory import Memory, Neighbour
-from selfreg.helper.models import FEATURES, DecisionModel
-from selfreg.ledger import Ledger
-from selfreg.prm.classifier import RECORD, read_record
+from selfreg.helper.models.registry import FORMS
+from selfreg.helper.models.transformer import FEATURES, DecisionModel
 from selfreg.prm.prm import PRM
+from selfreg.prm.transformer import RECORD, read_record
+from selfreg.runtime.ledger import Ledger
 
 SCHEMA = "selfreg.helper/1"
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from selfreg._extras import needs
-from selfreg._files import written_whole
+from selfreg._util.extras import needs
+from selfreg._util.files import written_whole
 from selfreg.data import NOHELP, Trajectory, state_text
 
 if TYPE_CHECKING:
     from selfreg.estimate import EstimatedModel
     from selfreg.helper.examples import HelperExamples
-    from selfreg.solution import Solution
+    from selfreg.planning.solution import Solution
 
 TIE = 1e-12
 # Labels that rest on fewer visits than this are marked in what `write` writes.

@@ -18,7 +18,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from selfreg.helper.labels import Labels
-from selfreg.prm.baselines import MOST_FEATURES, read_arrays, words_vectorizer
+from selfreg.prm.linear import MOST_FEATURES, read_arrays, words_vectorizer
 
 Floats = NDArray[np.float64]
 

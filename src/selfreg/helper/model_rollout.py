@@ -11,11 +11,11 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from selfreg.data import NOHELP
+from selfreg.helper.helper import Helper
 from selfreg.helper.labels import Labels
-from selfreg.helper.models import lattice
-from selfreg.helper.runtime import Helper
+from selfreg.helper.models.transformer import lattice
 from selfreg.mdp import InterventionMDP
-from selfreg.policy import expected_usage, policy_value
+from selfreg.planning.usage import expected_usage, policy_value
 
 Floats = NDArray[np.float64]
 

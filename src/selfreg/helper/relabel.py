@@ -19,16 +19,16 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from selfreg.helper.forms import FORMS
-from selfreg.helper.in_model import first_states, with_all_help
+from selfreg.helper.helper import affordable
 from selfreg.helper.labels import Labels, best_actions
-from selfreg.helper.models import distinct
-from selfreg.helper.plain import LinearDecider, WordsDecider
-from selfreg.helper.runtime import affordable
-from selfreg.policy import policy_value
+from selfreg.helper.model_rollout import first_states, with_all_help
+from selfreg.helper.models.linear import LinearDecider, WordsDecider
+from selfreg.helper.models.registry import FORMS
+from selfreg.helper.models.transformer import distinct
+from selfreg.planning.usage import policy_value
 
 if TYPE_CHECKING:
-    from selfreg.helper.training import HelperConfig
+    from selfreg.helper.train import HelperConfig
 
 Floats = NDArray[np.float64]
 

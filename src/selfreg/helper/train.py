@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from selfreg.helper.attainable import attainable
 from selfreg.helper.examples import HelperExamples
-from selfreg.helper.forms import FORMS
-from selfreg.helper.in_model import success_in_model
+from selfreg.helper.helper import Helper, affordable, check_costs
 from selfreg.helper.labels import Labels
 from selfreg.helper.memory import Memory
-from selfreg.helper.models import FEATURES, lattice
-from selfreg.helper.runtime import Helper, affordable, check_costs
-from selfreg.ledger import units
-from selfreg.prm.classifier import split_tasks
+from selfreg.helper.model_rollout import success_in_model
+from selfreg.helper.models.registry import FORMS
+from selfreg.helper.models.transformer import FEATURES, lattice
+from selfreg.helper.relabel import attainable
 from selfreg.prm.encoder import EncoderConfig
+from selfreg.prm.transformer import split_tasks
+from selfreg.runtime.ledger import units
 
 DROP, DOWN_WEIGHT = "drop", "down-weight"
 FALL = 0.01

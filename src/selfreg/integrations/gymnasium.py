@@ -1,7 +1,7 @@
 """Gymnasium environments, and help as an extra action, so that others' agents and algorithms fit.
 
 Importing this module registers "selfreg/Household-v0", "selfreg/BabyAI-v0" and "selfreg/TextWorld-v0";
-``gymnasium.make("selfreg.envs.gym:selfreg/Household-v0")`` imports it first.
+``gymnasium.make("selfreg.integrations.gymnasium:selfreg/Household-v0")`` imports it first.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from selfreg import _validate
-from selfreg._extras import needs
+from selfreg._util import validate
+from selfreg._util.extras import needs
+from selfreg._util.text_features import hashed_words
 from selfreg.data import Step
-from selfreg.envs.babyai import BabyAIConfig, make_babyai, split_tasks
-from selfreg.envs.features import hashed_words
-from selfreg.envs.household import HouseholdConfig, household_tasks, make_household
+from selfreg.envs.babyai.environment import BabyAIConfig, make_babyai, split_tasks
+from selfreg.envs.household.environment import HouseholdConfig, household_tasks, make_household
 from selfreg.envs.protocol import AssistedEnvironment, Intervention
-from selfreg.envs.textworld import TextWorldConfig, make_textworld, textworld_tasks
+from selfreg.envs.textworld.environment import TextWorldConfig, make_textworld, textworld_tasks
 
-with needs("envs", "selfreg.envs.gym"):
+with needs("envs", "selfreg.integrations.gymnasium"):
     import gymnasium
     from gymnasium import spaces
 
@@ -56,7 +56,7 @@ class WorldEnv(gymnasium.Env):  # type: ignore[misc]
     Examples
     --------
     >>> import gymnasium
-    >>> env = gymnasium.make("selfreg.envs.gym:selfreg/Household-v0", kinds=("moved",))
+    >>> env = gymnasium.make("selfreg.integrations.gymnasium:selfreg/Household-v0", kinds=("moved",))
     >>> text, info = env.reset(seed=0)
     >>> text.split()[0], env.action_space
     ('Task:', Discrete(12))
@@ -70,7 +70,7 @@ class WorldEnv(gymnasium.Env):  # type: ignore[misc]
         if not tasks:
             raise ValueError("tasks is empty; expected at least one")
         self.world, self.tasks, self.render_mode = world, list(tasks), render_mode
-        self.features = _validate.integer("features", features, 0)
+        self.features = validate.integer("features", features, 0)
         self.instead: Callable[[], Step] | None = None  # what the next step does, whatever its action: see HelpWrapper
         self.charge = 0
         self.action_space = spaces.Discrete(len(world.environment.action_names))
@@ -136,7 +136,7 @@ class HelpWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):  # 
     Examples
     --------
     >>> import gymnasium
-    >>> from selfreg.envs.gym import HelpWrapper
+    >>> from selfreg.integrations.gymnasium import HelpWrapper
     >>> env = HelpWrapper(gymnasium.make("selfreg/Household-v0"), budget=3, base_policy=True)
     >>> env.action_space, env.observation_space["budget_left"]
     (Discrete(2), Discrete(4))
@@ -155,7 +155,7 @@ class HelpWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):  # 
         self.helps: list[Intervention] = list(self.world.interventions.values())
         if not self.helps:
             raise ValueError("the world offers no help; expected at least one intervention")
-        self.budget, self.base_policy = _validate.integer("budget", budget, 0), base_policy
+        self.budget, self.base_policy = validate.integer("budget", budget, 0), base_policy
         self.own = 1 if base_policy else int(env.action_space.n)
         self.action_space = spaces.Discrete(self.own + len(self.helps))
         left = spaces.Discrete(self.budget + 1)
@@ -243,4 +243,4 @@ def textworld_env(
 
 for _name, _maker in (("Household", "household_env"), ("BabyAI", "babyai_env"), ("TextWorld", "textworld_env")):
     if f"selfreg/{_name}-v0" not in gymnasium.registry:
-        gymnasium.register(f"selfreg/{_name}-v0", f"selfreg.envs.gym:{_maker}")
+        gymnasium.register(f"selfreg/{_name}-v0", f"selfreg.integrations.gymnasium:{_maker}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from selfreg._core.structure import Arrays, Components, Levels, prepared, strides
+from selfreg.planning._structure import Arrays, Components, Levels, prepared, strides
 
 if TYPE_CHECKING:
     from selfreg.mdp import InterventionMDP

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._core import chooser
-from selfreg._core.quotient import (
+from selfreg.mdp import InterventionMDP
+from selfreg.planning._quotient import (
     EPSILON,
     STAY,
     Ints,
@@ -26,8 +27,7 @@ from selfreg._core.quotient import (
     quotient,
     rounding_of,
 )
-from selfreg._core.structure import Components, prepared
-from selfreg.mdp import InterventionMDP
+from selfreg.planning._structure import Components, prepared
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg._core.chains import solve_transient
-from selfreg._core.structure import Components, kernel_arrays
+from selfreg.planning._chains import solve_transient
+from selfreg.planning._structure import Components, kernel_arrays
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

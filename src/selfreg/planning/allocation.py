@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from selfreg import _validate
-from selfreg.frontier import Frontier
-from selfreg.solution import Solution, StartSolution
+from selfreg._util import validate
+from selfreg.planning.frontiers import Frontier
+from selfreg.planning.solution import Solution, StartSolution
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -114,11 +114,11 @@ def allocate(items: Iterable[Any], total: float) -> Allocation:
     entries = list(items)
     if not entries:
         raise ValueError("items is empty; expected at least one task")
-    pool = _validate.amount("total", total)
+    pool = validate.amount("total", total)
     frontiers = [isinstance(item, Frontier) for item in entries]
     if not any(frontiers):
         curves = [_curve(f"items[{i}]", item) for i, item in enumerate(entries)]
-        return _in_units(curves, _validate.amounts("total", total)[0])
+        return _in_units(curves, validate.amounts("total", total)[0])
     if not all(frontiers):
         raise TypeError(
             f"items[{frontiers.index(not frontiers[0])}] and items[0] are of different kinds: "
@@ -135,7 +135,7 @@ def _curve(label: str, item: Any) -> Floats:
         if len(item) != 2:
             raise TypeError(f"{label} is a tuple of {len(item)}; expected (solution, start)")
         solution, start = item
-        curve = np.tensordot(_validate.start(start, solution.mdp.n_states), solution.value, axes=1)
+        curve = np.tensordot(validate.start(start, solution.mdp.n_states), solution.value, axes=1)
     elif isinstance(item, StartSolution):
         curve = item.value
     else:

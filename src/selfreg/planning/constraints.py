@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from selfreg import _validate
+from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
-from selfreg.penalized import penalized_points, solve_penalized
-from selfreg.solution import ConvergenceError
+from selfreg.planning.penalized import penalized_points, solve_penalized
+from selfreg.planning.solution import ConvergenceError
 
 Floats = npt.NDArray[np.float64]
 
@@ -152,11 +152,11 @@ def constrained(
     >>> round(best.success, 9), best.usage.round(9).tolist(), best.penalty.round(9).tolist()
     (0.775, [0.25, 0.5], [0.5, 0.3])
     """
-    _validate.model(mdp)
-    weight = _validate.start(start, mdp.n_states)
-    limits = _validate.limits("budgets", budgets, mdp.n_budgets)
-    tol = _validate.positive("tol", tol)
-    threads = _validate.threads(n_threads)
+    validate.model(mdp)
+    weight = validate.start(start, mdp.n_states)
+    limits = validate.limits("budgets", budgets, mdp.n_budgets)
+    tol = validate.positive("tol", tol)
+    threads = validate.threads(n_threads)
 
     def best_under(penalty: Floats) -> _Columns:
         points = penalized_points(mdp, weight, penalty, n_threads=threads, tol=tol / 4, implementation=implementation)

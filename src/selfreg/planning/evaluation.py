@@ -1,7 +1,7 @@
 """What any policy attains and spends from a start, exactly: stationary, randomised, by budget left, or by time.
 
 The work is one linear system for each stage that an episode comes to. For a hard-budget policy from every state and
-budget at once see `selfreg.policy.policy_value`, which solves backwards.
+budget at once see `selfreg.planning.usage.policy_value`, which solves backwards.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg import _validate
-from selfreg._core.chains import closed_classes, leading_to, led_to, transient_system
-from selfreg._core.structure import Levels, prepared, strides
+from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
+from selfreg.planning._chains import closed_classes, leading_to, led_to, transient_system
+from selfreg.planning._structure import Levels, prepared, strides
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -84,7 +84,8 @@ def evaluate_policy(
 ) -> PolicyValue:
     """Success and usage of a policy from a start, by the expected number of visits to every state.
 
-    `selfreg.policy.success_and_usage` has both for all states and budgets at once, of hard-budget policies only.
+    `selfreg.planning.usage.success_and_usage` has both for all states and budgets at once, of
+    hard-budget policies only.
 
     Parameters
     ----------
@@ -125,8 +126,8 @@ def evaluate_policy(
     >>> round(result.success, 6), result.usage.tolist(), result.requests
     (0.6, [0.25], {'help': 0.25})
     """
-    _validate.model(mdp)
-    weight = _validate.start(start, mdp.n_states)
+    validate.model(mdp)
+    weight = validate.start(start, mdp.n_states)
     stages = _stages(mdp, policy, budget)
     success, requests, error, steps = 0.0, np.zeros(len(mdp.actions)), 0.0, 0.0
     for _, visit in _visited(mdp, stages, weight):
@@ -158,7 +159,7 @@ def expected_visits(
     Examples
     --------
     >>> import numpy as np, selfreg
-    >>> from selfreg.policy_value import expected_visits
+    >>> from selfreg.planning.evaluation import expected_visits
     >>> alone = np.array([[0, .5, .5, 0], [0, 0, .5, .5], [0, 0, 0, 0], [0, 0, 0, 0]])
     >>> helped = np.array([[0, 1., 0, 0], [0, 0, .9, .1], [0, 0, 0, 0], [0, 0, 0, 0]])
     >>> mdp = selfreg.InterventionMDP({"nohelp": alone, "help": helped}, [np.nan, np.nan, 1, 0], {"help": 1})
@@ -166,8 +167,8 @@ def expected_visits(
     >>> visits[0, 0].tolist(), visits[1, 1].tolist()
     ([0.0, 1.0], [0.0, 0.5])
     """
-    _validate.model(mdp)
-    weight = _validate.start(start, mdp.n_states)
+    validate.model(mdp)
+    weight = validate.start(start, mdp.n_states)
     stages = _stages(mdp, policy, budget)
     result = np.zeros((len(mdp.actions), mdp.n_states, prod(stages.shape)))
     for stage, visit in _visited(mdp, stages, weight):
@@ -265,7 +266,7 @@ def _stages(mdp: InterventionMDP, policy: npt.ArrayLike, budget: Any) -> _Stages
     rows = array[None] if array.ndim == len(one) else array
     if rows.ndim != len(one) + 1 or rows.shape[1:] != one or not len(rows):
         raise ValueError(f"policy has shape {array.shape}; expected {one} or {many} without budget=")
-    (_validate.action_probabilities if random else _validate.action_indices)(rows, mdp.terminal, actions)
+    (validate.action_probabilities if random else validate.action_indices)(rows, mdp.terminal, actions)
     return _Stages(mdp, rows, "time", 0, (1,))
 
 
@@ -275,9 +276,9 @@ def _budget_stages(mdp: InterventionMDP, array: npt.NDArray[Any], budget: Any) -
     if array.ndim != 1 + mdp.n_budgets or array.shape[0] != mdp.n_states or 0 in array.shape[1:]:
         raise ValueError(f"policy has shape {array.shape}; expected (n, budget + 1, ...) with n={mdp.n_states}")
     shape = array.shape[1:]
-    first = int(np.ravel_multi_index(_validate.budget_within(mdp, budget, shape), shape))
+    first = int(np.ravel_multi_index(validate.budget_within(mdp, budget, shape), shape))
     rows = np.ascontiguousarray(array.reshape(mdp.n_states, prod(shape)).T)
-    _validate.action_indices(rows, mdp.terminal, len(mdp.actions))
+    validate.action_indices(rows, mdp.terminal, len(mdp.actions))
     return _Stages(mdp, rows, "budget", first, shape)
 
 

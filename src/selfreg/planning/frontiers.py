@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from selfreg import _validate
-from selfreg._core.envelope import PASS, SEARCH, Envelope
-from selfreg._extras import needs
+from selfreg._util import validate
+from selfreg._util.extras import needs
 from selfreg.mdp import InterventionMDP
-from selfreg.penalized import Pricing
+from selfreg.planning._envelope import PASS, SEARCH, Envelope
+from selfreg.planning.penalized import Pricing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,7 +96,7 @@ class Frontier:
         ValueError, TypeError
             If `budget` is not a number >= 0.
         """
-        budget = _validate.amount("budget", budget)
+        budget = validate.amount("budget", budget)
         return _mixture(self._pricing, self.usage, self.success, self.penalty, budget, self.gap)
 
     def penalty_for(self, budget: float) -> float:
@@ -109,7 +109,7 @@ class Frontier:
         ValueError, TypeError
             If `budget` is not a number >= 0.
         """
-        i = int(np.searchsorted(self.usage, _validate.amount("budget", budget), side="right")) - 1
+        i = int(np.searchsorted(self.usage, validate.amount("budget", budget), side="right")) - 1
         return _slope(self.usage, self.success, i)
 
     def budget_for(self, success: float) -> float:
@@ -120,7 +120,7 @@ class Frontier:
         ValueError, TypeError
             If `success` is no probability, or more than any amount of help reaches.
         """
-        target = _validate.probability("success", success)
+        target = validate.probability("success", success)
         if target > self.success[-1]:
             raise ValueError(f"success is {target:g}; the most that help reaches is {self.success[-1]:g}")
         return float(np.interp(target, self.success, self.usage))
@@ -230,7 +230,7 @@ def frontier(
     >>> mixture.weights.tolist(), mixture.policies[:, 0].tolist(), round(mixture.success, 3)
     ([0.75, 0.25], [0, 1], 0.6)
     """
-    tol = _validate.amount("tol", tol)
+    tol = validate.amount("tol", tol)
     points = Points(mdp, start, n_threads, implementation, PASS)
     known = points.envelope
     known.refine(tol)
@@ -279,7 +279,7 @@ def reward_search(
     >>> round(found.penalty, 6), found.policy.tolist(), found.usage, round(found.mixture.success, 6)
     (0.4, [0, 0, 0], 0.0, 0.6)
     """
-    budget, tol = _validate.amount("budget", budget), _validate.amount("tol", tol)
+    budget, tol = validate.amount("budget", budget), validate.amount("tol", tol)
     return Points(mdp, start, n_threads, implementation).at(budget, tol)
 
 
@@ -295,10 +295,10 @@ class Points:
         first: int = SEARCH,
     ) -> None:
         """Check the arguments and ask for `first` prices."""
-        _validate.model(mdp)
-        _validate.one_budget(mdp)
-        self.weight = _validate.start(start, mdp.n_states)
-        self.pricing = Pricing(mdp, False, _validate.threads(n_threads), POINT_TOLERANCE, implementation)
+        validate.model(mdp)
+        validate.one_budget(mdp)
+        self.weight = validate.start(start, mdp.n_states)
+        self.pricing = Pricing(mdp, False, validate.threads(n_threads), POINT_TOLERANCE, implementation)
         costs = mdp.cost_table[mdp.cost_table > 0]
         self.envelope = Envelope(self._ask, 1.0 / float(costs.min()) if len(costs) else 1.0, first)
 

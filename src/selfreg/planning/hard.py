@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from selfreg import _validate
 from selfreg._core import chooser
-from selfreg._core.lattice import Problem, budget_lattice
-from selfreg._core.structure import EMPTY, Components, Levels, places
+from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
-from selfreg.solution import ConvergenceError, Solution, StartSolution
+from selfreg.planning._lattice import Problem, budget_lattice
+from selfreg.planning._structure import EMPTY, Components, Levels, places
+from selfreg.planning.solution import ConvergenceError, Solution, StartSolution
 
 if TYPE_CHECKING:
-    from selfreg.robust import RobustSolution, UncertaintySet
+    from selfreg.planning.robust import RobustSolution, UncertaintySet
 
 __all__ = ["ConvergenceError", "Solution", "StartSolution", "solve", "solve_memory"]
 
@@ -141,16 +141,16 @@ def solve(
     >>> selfreg.solve(mdp, budget=2, keep="start", start=0).value.tolist()
     [0.5, 0.9, 0.9]
     """
-    budgets = _validate.solve_model(mdp, budget)
-    tol = _validate.positive("tol", tol)
-    kind = _validate.float_dtype(dtype)
-    weight = _validate.kept(keep, start, mdp.n_states)
-    threads = _validate.threads(n_threads)
+    budgets = validate.solve_model(mdp, budget)
+    tol = validate.positive("tol", tol)
+    kind = validate.float_dtype(dtype)
+    weight = validate.kept(keep, start, mdp.n_states)
+    threads = validate.threads(n_threads)
     if robust is not None:
         return _robustly(mdp, budgets, robust, tol, kind, weight, max_memory, implementation)
     problem = budget_lattice(mdp, budgets, implementation)
     if max_memory is not None:
-        _validate.memory(_memory(mdp, problem, kind, weight is not None, implementation), max_memory)
+        validate.memory(_memory(mdp, problem, kind, weight is not None, implementation), max_memory)
     if isinstance(problem.structure, Levels):
         value, policy = _pass(mdp, problem, problem.structure, kind, weight, threads, implementation)
         bound = 0.0
@@ -173,12 +173,12 @@ def _robustly(
     max_memory: int | None,
     implementation: str | None,
 ) -> Solution | StartSolution:
-    from selfreg.robust import L1, Intervals, memory, solve_robust
+    from selfreg.planning.robust import L1, Intervals, memory, solve_robust
 
     if not isinstance(robust, L1 | Intervals):
         raise TypeError(f"robust must be a selfreg.L1 or a selfreg.Intervals; got {type(robust).__name__}")
     if max_memory is not None:
-        _validate.memory(memory(mdp, budgets, implementation), max_memory)
+        validate.memory(memory(mdp, budgets, implementation), max_memory)
     solution = solve_robust(mdp, budgets, robust, tol, implementation)
     if weight is not None:
         return StartSolution(mdp, budgets, np.tensordot(weight, solution.value, axes=1), solution.bound)
@@ -202,8 +202,8 @@ def solve_memory(
     >>> selfreg.solve_memory(mdp, 9) > 2 * 10 * 9
     True
     """
-    problem = budget_lattice(mdp, _validate.solve_model(mdp, budget), implementation)
-    return _memory(mdp, problem, _validate.float_dtype(dtype), keep == "start", implementation)
+    problem = budget_lattice(mdp, validate.solve_model(mdp, budget), implementation)
+    return _memory(mdp, problem, validate.float_dtype(dtype), keep == "start", implementation)
 
 
 def _pass(

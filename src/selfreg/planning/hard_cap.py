@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from selfreg import _validate
-from selfreg.frontier import Points, StationaryMixture, new_axes
+from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
-from selfreg.solution import Solution
-from selfreg.solve import solve
+from selfreg.planning.frontiers import Points, StationaryMixture, new_axes
+from selfreg.planning.hard import solve
+from selfreg.planning.solution import Solution
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -110,7 +110,7 @@ def hard_cap_price(
     >>> both.hard.tolist(), both.expected.round(6).tolist(), both.overspends.round(6).tolist()
     ([0.75], [1.0], [0.25])
     """
-    amounts, tol = _validate.amounts("budgets", budgets), _validate.amount("tol", tol)
+    amounts, tol = validate.amounts("budgets", budgets), validate.amount("tol", tol)
     points = Points(mdp, start, n_threads, implementation)
     found, weight = [points.at(float(amount), tol) for amount in amounts], points.weight
     solution = solve(mdp, max(amounts), n_threads=n_threads, implementation=implementation)
@@ -135,7 +135,7 @@ def _usages(
     solution: Solution, mixtures: Sequence[StationaryMixture], weight: Floats, amounts: Sequence[int]
 ) -> tuple[Floats, Floats]:
     """P(exactly u spent), float64 (budgets, largest + 1), under the hard cap and by the mixture for each budget."""
-    from selfreg.policy import start_usage_distribution, stationary_usage_distribution
+    from selfreg.planning.usage import start_usage_distribution, stationary_usage_distribution
 
     most = max(amounts)
     hard, expected = np.zeros((2, len(amounts), most + 1))

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from selfreg import _validate
 from selfreg._core import chooser
-from selfreg._core.priced import TIE, TIE_USAGE, Lanes, PricedGroups
-from selfreg._core.structure import EMPTY, Arrays, Levels, places, prepared
+from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
-from selfreg.solution import ConvergenceError
+from selfreg.planning._priced import TIE, TIE_USAGE, Lanes, PricedGroups
+from selfreg.planning._structure import EMPTY, Arrays, Levels, places, prepared
+from selfreg.planning.solution import ConvergenceError
 
 Floats = npt.NDArray[np.float64]
 
@@ -127,9 +127,9 @@ def solve_penalized(
     >>> solution.value[0].tolist(), solution.policy[0].tolist(), solution.usage[0, :, 0].tolist()
     ([0.9, 0.65, 0.5], [1, 1, 0], [1.0, 1.0, 0.0])
     """
-    _validate.model(mdp)
-    prices, by_type = _validate.penalties(penalties, mdp)
-    pricing = Pricing(mdp, by_type, _validate.threads(n_threads), _validate.positive("tol", tol), implementation)
+    validate.model(mdp)
+    prices, by_type = validate.penalties(penalties, mdp)
+    pricing = Pricing(mdp, by_type, validate.threads(n_threads), validate.positive("tol", tol), implementation)
     n, count, dims = mdp.n_states, len(prices), pricing.cost.shape[1]
     success, usage = np.empty((n, count)), np.empty((n, count, dims))
     policy, bound = np.empty((n, count), np.int8), 0.0

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from selfreg import _validate
 from selfreg._core import chooser
-from selfreg._core.lattice import budget_lattice
-from selfreg._core.structure import Components, Levels, row_of_entry
+from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
-from selfreg.solution import ConvergenceError, Solution, moved_down
-from selfreg.solve import MAX_SWEEPS, solve
+from selfreg.planning._lattice import budget_lattice
+from selfreg.planning._structure import Components, Levels, row_of_entry
+from selfreg.planning.hard import MAX_SWEEPS, solve
+from selfreg.planning.solution import ConvergenceError, Solution, moved_down
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
@@ -313,7 +313,7 @@ def _either(confidence: Any, name: str, other: Any) -> None:
     if (confidence is None) == (other is None):
         raise ValueError(f"expected a confidence or a {name}, and not both")
     if confidence is not None:
-        _validate.confidence("confidence", confidence)
+        validate.confidence("confidence", confidence)
 
 
 def _visits(mdp: InterventionMDP) -> Mapping[str, Floats]:
@@ -348,7 +348,7 @@ def _by_row(label: str, value: ByRow | None, mdp: InterventionMDP, most: float) 
     n, actions = mdp.n_states, list(mdp.actions)
     given: dict[str, Any] = dict(value) if isinstance(value, Mapping) else dict.fromkeys(actions, value)
     spread = {name: np.full(n, entry) if np.ndim(entry) == 0 else entry for name, entry in given.items()}
-    result = _validate.by_row(label, spread, actions, n)
+    result = validate.by_row(label, spread, actions, n)
     for name, array in result.items():
         if array.max(initial=0.0) > most:
             raise ValueError(f'{label}["{name}"][{array.argmax()}] is {array.max():g}; expected at most {most:g}')

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from selfreg import _validate
 from selfreg._core import chooser
-from selfreg._core.structure import strides
+from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
+from selfreg.planning._structure import strides
 
 Floats = npt.NDArray[np.float64]
 
@@ -94,7 +94,7 @@ def simulate(
     Examples
     --------
     >>> import numpy as np, selfreg
-    >>> from selfreg.simulation import simulate
+    >>> from selfreg.planning.simulation import simulate
     >>> alone = np.array([[0, .5, .5], [0, 0, 0], [0, 0, 0]])
     >>> helped = np.array([[0, 1., 0], [0, 0, 0], [0, 0, 0]])
     >>> mdp = selfreg.InterventionMDP({"nohelp": alone, "help": helped}, [np.nan, 1, 0], {"help": 1})
@@ -103,15 +103,15 @@ def simulate(
     >>> outcome.success.mean().item(), outcome.usage.mean().item()
     (1.0, 1.0)
     """
-    _validate.model(mdp)
+    validate.model(mdp)
     flat, offset, limit, top = _flat_policy(mdp, policy, budget)
-    probability = _validate.start(start, mdp.n_states)
+    probability = validate.start(start, mdp.n_states)
     start_states = np.flatnonzero(probability).astype(np.int64)
     start_cumulative = np.cumsum(probability[start_states])
-    n = _validate.integer("episodes", episodes, 0)
-    most = _validate.integer("max_steps", max_steps, 0)
-    seed64 = np.uint64(_validate.integer("seed", seed, 0, 2**64 - 1))
-    threads = _validate.threads(n_threads)
+    n = validate.integer("episodes", episodes, 0)
+    most = validate.integer("max_steps", max_steps, 0)
+    seed64 = np.uint64(validate.integer("seed", seed, 0, 2**64 - 1))
+    threads = validate.threads(n_threads)
     kernel = chooser.kernel("simulate", implementation)
     indptr, indices, data = _flat_model(mdp)
     cumulative = np.empty_like(data)
@@ -161,7 +161,7 @@ def _flat_policy(
     flat = np.ascontiguousarray(array.reshape(n, prod(array.shape[1:])), dtype=np.int8)
     if budget is None:
         return flat, np.zeros(len(mdp.actions), np.int64), np.full(mdp.n_budgets, np.iinfo(np.int64).max), 0
-    limit = _validate.budget_within(mdp, budget, array.shape[1:])
+    limit = validate.budget_within(mdp, budget, array.shape[1:])
     top = int(np.ravel_multi_index(limit, array.shape[1:]))
     return flat, mdp.cost_table @ strides(array.shape[1:]), np.array(limit, np.int64), top
 

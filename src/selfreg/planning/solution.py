@@ -74,7 +74,7 @@ class Solution:
         float64 (budget + 1, ...)
             One axis a budget.
         """
-        from selfreg.policy import usage_distribution_from
+        from selfreg.planning.usage import usage_distribution_from
 
         return usage_distribution_from(self, state, budget)
 

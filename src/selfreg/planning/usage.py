@@ -16,11 +16,11 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.sparse.linalg import SuperLU
 
-from selfreg import _validate
-from selfreg._core.chains import Krylov, Powers, reached, solve_transient, transient_system
-from selfreg._core.structure import Levels, prepared, strides
+from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
-from selfreg.solution import Solution
+from selfreg.planning._chains import Krylov, Powers, reached, solve_transient, transient_system
+from selfreg.planning._structure import Levels, prepared, strides
+from selfreg.planning.solution import Solution
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -79,7 +79,7 @@ def usage_distribution(solution: Solution) -> Floats:
     Half of the episodes come to a state where help is worth asking for; the others succeed without.
 
     >>> import numpy as np, selfreg
-    >>> from selfreg.policy import usage_distribution
+    >>> from selfreg.planning.usage import usage_distribution
     >>> alone = np.array([[0, .5, .5, 0], [0, 0, 0, 1.], [0, 0, 0, 0], [0, 0, 0, 0]])
     >>> helped = np.array([[0, 0, 0, 0], [0, 0, .9, .1], [0, 0, 0, 0], [0, 0, 0, 0]])
     >>> mdp = selfreg.InterventionMDP({"nohelp": alone, "help": helped}, [np.nan, np.nan, 1, 0], {"help": 1})
@@ -115,14 +115,14 @@ def usage_distribution_from(solution: Solution, state: int, budget: int | tuple[
         If the model has no such state, or the budget is beyond that of the solution.
     """
     weight = np.zeros(solution.mdp.n_states)
-    weight[_validate.integer("state", state, 0, len(weight) - 1)] = 1.0
+    weight[validate.integer("state", state, 0, len(weight) - 1)] = 1.0
     return start_usage_distribution(solution, weight, budget)
 
 
 def start_usage_distribution(solution: Solution, weight: Floats, budget: int | tuple[int, ...]) -> Floats:
     """The same from a start distribution (n,), checked by the caller."""
     layers = _Layers(solution)
-    spendable = _validate.budget_within(solution.mdp, budget, layers.shape)
+    spendable = validate.budget_within(solution.mdp, budget, layers.shape)
     top = int(np.ravel_multi_index(spendable, layers.shape))
     mass = np.zeros((top + 1, len(weight)))
     mass[top] = weight
@@ -187,14 +187,14 @@ def policy_value(mdp: InterventionMDP, policy: npt.ArrayLike) -> Floats:
     Examples
     --------
     >>> import numpy as np, selfreg
-    >>> from selfreg.policy import policy_value
+    >>> from selfreg.planning.usage import policy_value
     >>> alone = np.array([[0, .5, .5], [0, 0, 0], [0, 0, 0]])
     >>> helped = np.array([[0, .9, .1], [0, 0, 0], [0, 0, 0]])
     >>> mdp = selfreg.InterventionMDP({"nohelp": alone, "help": helped}, [np.nan, 1, 0], {"help": 1})
     >>> policy_value(mdp, [[0, 0, 1], [0, 0, 0], [0, 0, 0]])[0].tolist()
     [0.5, 0.5, 0.9]
     """
-    chosen = _validate.policy(mdp, policy)
+    chosen = validate.policy(mdp, policy)
     shape = chosen.shape[1:]
     flat, offset = chosen.reshape(len(chosen), -1), mdp.cost_table @ strides(shape)
     matrices = [mdp.transitions[name] for name in mdp.actions]
@@ -232,7 +232,7 @@ def success_and_usage(mdp: InterventionMDP, policy: npt.ArrayLike) -> tuple[Floa
     Examples
     --------
     >>> import numpy as np, selfreg
-    >>> from selfreg.policy import success_and_usage
+    >>> from selfreg.planning.usage import success_and_usage
     >>> alone = np.array([[0, .5, .5], [0, 0, 0], [0, 0, 0]])
     >>> helped = np.array([[0, .9, .1], [0, 0, 0], [0, 0, 0]])
     >>> mdp = selfreg.InterventionMDP({"nohelp": alone, "help": helped}, [np.nan, 1, 0], {"help": 1})
@@ -245,7 +245,7 @@ def success_and_usage(mdp: InterventionMDP, policy: npt.ArrayLike) -> tuple[Floa
         value = policy_value(mdp, policy)
         plan = Solution(mdp, tuple(most - 1 for most in value.shape[1:]), value, np.asarray(policy, np.int8), 0.0)
         return value, expected_usage(plan)
-    chosen = _validate.policy(mdp, policy)
+    chosen = validate.policy(mdp, policy)
     shape = chosen.shape[1:]
     flat, offset, costs = chosen.reshape(len(chosen), -1), mdp.cost_table @ strides(shape), mdp.cost_table
     found = np.zeros((*flat.shape, 1 + costs.shape[1]))

@@ -16,12 +16,12 @@ from selfreg.prm.metrics import (
 )
 
 if TYPE_CHECKING:
-    from selfreg.prm.classifier import Examples, TextClassifier
-    from selfreg.prm.compare import Contender, compare_prms, with_baselines
+    from selfreg.prm.comparison import Contender, compare_prms, with_baselines
     from selfreg.prm.encoder import EncoderConfig
     from selfreg.prm.prm import PRM, PRMConfig, recalibrate, train_prm
     from selfreg.prm.scoring import Scored, read_scores, score_logs
     from selfreg.prm.threshold import ThresholdRule, choose_threshold, measure_threshold
+    from selfreg.prm.transformer import Examples, TextClassifier
 
 __all__ = [
     "PRM",
@@ -51,9 +51,9 @@ __all__ = [
     "with_baselines",
 ]
 
-_HOME = {"EncoderConfig": "encoder", "Examples": "classifier", "TextClassifier": "classifier"}
+_HOME = {"EncoderConfig": "encoder", "Examples": "transformer", "TextClassifier": "transformer"}
 _HOME |= dict.fromkeys(("PRM", "PRMConfig", "recalibrate", "train_prm"), "prm")
-_HOME |= dict.fromkeys(("Contender", "compare_prms", "with_baselines"), "compare")
+_HOME |= dict.fromkeys(("Contender", "compare_prms", "with_baselines"), "comparison")
 _HOME |= dict.fromkeys(("Scored", "read_scores", "score_logs"), "scoring")
 _HOME |= dict.fromkeys(("ThresholdRule", "choose_threshold", "measure_threshold"), "threshold")
 

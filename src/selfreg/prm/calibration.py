@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from selfreg._extras import needs
+from selfreg._util.extras import needs
 
 Vector = NDArray[np.float64]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selfreg._bootstrap import as_texts
+from selfreg._util.bootstrap import as_texts
 
 HEADER = """---
 library_name: {library}

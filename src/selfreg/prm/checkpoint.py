@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreg._files import written_whole
+from selfreg._util.files import written_whole
 
 if TYPE_CHECKING:
     import torch

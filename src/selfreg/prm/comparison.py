@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from selfreg._bootstrap import Interval
+from selfreg._util.bootstrap import Interval
 from selfreg.data import Trajectory
-from selfreg.prm.baselines import BASELINES
+from selfreg.prm.linear import BASELINES
 from selfreg.prm.metrics import by_task, difference_by_task
 from selfreg.prm.prm import PRM, PRMConfig, scores, train_prm, visits_of
 

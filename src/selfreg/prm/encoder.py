@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreg._extras import needs
+from selfreg._util.extras import needs
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -19,11 +19,11 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from selfreg._extras import needs
+from selfreg._util.extras import needs
 from selfreg.prm.calibration import sigmoid
-from selfreg.prm.classifier import Examples, by_length, saved_folder
 from selfreg.prm.encoder import EncoderConfig, chosen_device, model_and_tokenizer, progress, quiet, require_ml
 from selfreg.prm.tokens import Tokens
+from selfreg.prm.transformer import Examples, by_length, saved_folder
 
 Vector = NDArray[np.float64]
 

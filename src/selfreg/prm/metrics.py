@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from selfreg._bootstrap import Interval, bootstrap, interval
+from selfreg._util.bootstrap import Interval, bootstrap, interval
 
 Vector = NDArray[np.float64]
 

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data import Step, Trajectory, state_text
-from selfreg.prm.baselines import BASELINES, StepRates, read_arrays
 from selfreg.prm.calibration import CALIBRATIONS, Calibration, Temperature, calibrate, calibration_from
 from selfreg.prm.card import model_card
-from selfreg.prm.classifier import TextClassifier, read_record, split_tasks
 from selfreg.prm.encoder import EncoderConfig
+from selfreg.prm.linear import BASELINES, StepRates, read_arrays
 from selfreg.prm.metrics import brier, by_task, expected_calibration_error, reliability_by_task
+from selfreg.prm.transformer import TextClassifier, read_record, split_tasks
 from selfreg.prm.visits import Visits, joined, labelled, unhelped
 
 SCHEMA = "selfreg.prm/1"

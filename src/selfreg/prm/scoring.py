@@ -16,14 +16,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from selfreg import _validate
-from selfreg._files import written_whole
-from selfreg._progress import progress
-from selfreg._resume import claim
+from selfreg._util import validate
+from selfreg._util.files import written_whole
+from selfreg._util.progress import progress
+from selfreg._util.resumable import claim
 from selfreg.data import Trajectory, read_trajectories
+from selfreg.data.formats.canonical import LogError
 from selfreg.data.read import names_of
-from selfreg.data.store import LogError
-from selfreg.executors import RayExecutor, in_processes, ray_executor
+from selfreg.sweeps.executors import RayExecutor, in_processes, ray_executor
 
 SETTINGS, CACHE, SCHEMA = "scores.json", "cache.sqlite", "selfreg.scores/1"
 # Steps in a piece: with the smallest models about a second of work, with large ones minutes.
@@ -144,7 +144,7 @@ def score_logs(
     >>> read_scores(folder / "scores").column_names
     ['task', 'episode', 'step', 'text', 'score']
     """
-    processes, cluster = _validate.threads(workers), ray_executor(executor)
+    processes, cluster = validate.threads(workers), ray_executor(executor)
     names = names_of(paths)
     faults: list[LogError] | None = [] if skip_bad else None
     episodes = read_trajectories(names, format, roles=roles, where=where, skipped=faults)
@@ -328,9 +328,9 @@ def _text_of(prm: Path) -> Any:
     """What the PRM reads of an episode so far, without its weights."""
     from functools import partial
 
-    from selfreg.prm.classifier import read_record
     from selfreg.prm.prm import SCHEMA as PRM_SCHEMA
     from selfreg.prm.prm import read_state
+    from selfreg.prm.transformer import read_record
 
     record = read_record(prm, PRM_SCHEMA)
     return partial(read_state, kind=record["kind"], history=record["history"], show_step=record["show_step"])

@@ -20,11 +20,11 @@ from rich.progress import Progress
 from torch.nn import functional
 
 from selfreg.prm.checkpoint import read_checkpoint, write_checkpoint
-from selfreg.prm.classifier import Examples, by_length
 from selfreg.prm.encoder import EncoderConfig, progress, seeded
+from selfreg.prm.transformer import Examples, by_length
 
 if TYPE_CHECKING:
-    from selfreg.prm.classifier import TextClassifier
+    from selfreg.prm.transformer import TextClassifier
 
 # An epoch of few examples repeats them and one of many stops early: validation comes at sensible times, training ends.
 EPOCH_UPDATES = (32, 160)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfreg._files import folder_written_whole
+from selfreg._util.files import folder_written_whole
 from selfreg.prm.encoder import EncoderConfig, chosen_device, pretrained, progress, quiet, require_ml, scratch, seeded
 from selfreg.prm.tokens import Encoded, Tokens
 
@@ -224,7 +224,7 @@ def adapted(classifier: TextClassifier, config: EncoderConfig) -> Iterator[None]
         return
     import warnings
 
-    from selfreg._extras import needs
+    from selfreg._util.extras import needs
 
     with needs("lora", "lora_rank > 0"):
         from peft import LoraConfig, TaskType, get_peft_model

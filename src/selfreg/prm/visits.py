@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data import Step, Trajectory
-from selfreg.prm.classifier import Examples
+from selfreg.prm.transformer import Examples
 
 # Text of the state that the last of the steps is in.
 StateTextOf: TypeAlias = Callable[[Sequence[Step]], str]

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from selfreg._bootstrap import as_texts
-from selfreg._extras import needs
-from selfreg._files import written_whole
+from selfreg._util.bootstrap import as_texts
+from selfreg._util.extras import needs
+from selfreg._util.files import written_whole
 from selfreg.data import Trajectory
 from selfreg.envs import World
 from selfreg.estimate import EstimatedModel, coverage
+from selfreg.planning.solution import Solution
 from selfreg.report import plots
 from selfreg.runs import RunFolder
-from selfreg.solution import Solution
 
 with needs("logs", "the report"):
     import jinja2

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from selfreg._extras import needs
+from selfreg._util.extras import needs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg import _validate
 from selfreg._core import chooser
 from selfreg._core._batch_py import arrays_in
-from selfreg._core.lattice import lattice_moves
+from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
-from selfreg.solution import ConvergenceError, Solution
-from selfreg.solve import solve
+from selfreg.planning._lattice import lattice_moves
+from selfreg.planning.hard import solve
+from selfreg.planning.solution import ConvergenceError, Solution
 
 Floats = npt.NDArray[np.float64]
 
@@ -228,7 +228,7 @@ def _starts(group: Group, sizes: Sequence[int], job: Job, results: Results) -> t
             if type(start) is int and 0 <= start < sizes[k]:
                 starts[k] = start
                 continue
-            weight = _validate.start(start, sizes[k])
+            weight = validate.start(start, sizes[k])
             starts[k] = int(np.argmax(weight)) if np.ndim(start) == 0 else weight
         except Exception as error:
             bad.add(k)
@@ -271,7 +271,7 @@ def _solve_group(group: Group, job: Job, results: Results, implementation: str |
 
 def _fits(job: Job, n_budgets: int) -> None:
     if job.budget:
-        _validate.budgets_fit(job.budget, n_budgets)
+        validate.budgets_fit(job.budget, n_budgets)
     elif job.n_budgets != n_budgets:
         raise ValueError(f"penalties has {job.n_budgets} columns; the model has {n_budgets} budgets")
 
@@ -315,7 +315,7 @@ def _solve_alone(
     _forget(i, results)
     solution = solve(mdp, job.budget, n_threads=1, implementation=implementation)
     n = len(solution.value)
-    weight = _validate.start(start, n)
+    weight = validate.start(start, n)
     results.value[i] = weight @ solution.value.reshape(n, -1)
     results.bound[i] = solution.bound
     if len(results.usage):
@@ -329,9 +329,9 @@ def _solve_alone(
 def _solve_penalized(
     i: int, mdp: InterventionMDP, start: Floats | int, job: Job, results: Results, implementation: str | None
 ) -> None:
-    from selfreg.penalized import penalized_points
+    from selfreg.planning.penalized import penalized_points
 
-    weight = _validate.start(start, mdp.n_states)
+    weight = validate.start(start, mdp.n_states)
     points = penalized_points(mdp, weight, job.penalties, implementation=implementation)
     results.value[i], results.usage[i], results.bound[i] = points.success, points.usage.T, points.bound
 
@@ -349,7 +349,7 @@ def _forget(i: int, results: Results) -> None:
 
 
 def _usage(solution: Solution, weight: Floats) -> Floats:
-    from selfreg.policy import expected_usage
+    from selfreg.planning.usage import expected_usage
 
     usage = expected_usage(solution)
     return np.tensordot(weight, usage.reshape(len(weight), -1, usage.shape[-1]), axes=1).T

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from selfreg import _validate
-from selfreg._batches import Case, Job, Label, Results, solve_batch
-from selfreg._extras import needs
-from selfreg._packing import Packed, Packer
-from selfreg._workers import spawned
+from selfreg._util import validate
+from selfreg._util.extras import needs
+from selfreg._util.parallel import spawned
+from selfreg.sweeps.batches import Case, Job, Label, Results, solve_batch
+from selfreg.sweeps.packing import Packed, Packer
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -46,11 +46,11 @@ class LocalExecutor:
     n_threads: int | None = None
 
     def __post_init__(self) -> None:
-        _validate.threads(self.n_threads)
+        validate.threads(self.n_threads)
 
     def run(self, batches: Iterable[list[Case]], job: Job) -> Iterator[Results]:
         """Results of every batch, as they are ready."""
-        workers = _validate.threads(self.n_threads)
+        workers = validate.threads(self.n_threads)
         if workers == 1:
             yield from (solve_batch(batch, job) for batch in batches)
             return
@@ -101,7 +101,7 @@ class RayExecutor:
 
     def __post_init__(self) -> None:
         if self.n_workers is not None:
-            _validate.threads(self.n_workers)
+            validate.threads(self.n_workers)
         if self.retries < 0:
             raise ValueError(f"retries is {self.retries}; expected an int >= 0")
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from selfreg._batches import Case, Group, Job, Label, Results, grouped, solve_batch, work
 from selfreg._core import chooser
 from selfreg.mdp import InterventionMDP
+from selfreg.sweeps.batches import Case, Group, Job, Label, Results, grouped, solve_batch, work
 
 
 class Packed(NamedTuple):

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from selfreg._batches import Results
-from selfreg._extras import needs
-from selfreg._files import written_whole
-from selfreg._resume import claim
+from selfreg._util.extras import needs
+from selfreg._util.files import written_whole
+from selfreg._util.resumable import claim
+from selfreg.sweeps.batches import Results
 
 with needs("logs", "sweep(out=...)"):
     import pyarrow as pa

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from selfreg import _validate
-from selfreg._batches import Case, Job, ModelError, Results, batches
-from selfreg._progress import progress
-from selfreg._sources import ModelGrid, cases_of
-from selfreg.executors import Executor, LocalExecutor, RayExecutor, executor_of
-from selfreg.penalized import HUGE
+from selfreg._util import validate
+from selfreg._util.progress import progress
+from selfreg.planning.penalized import HUGE
+from selfreg.sweeps.batches import Case, Job, ModelError, Results, batches
+from selfreg.sweeps.executors import Executor, LocalExecutor, RayExecutor, executor_of
+from selfreg.sweeps.sources import ModelGrid, cases_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from selfreg._parts import PartFolder
+    from selfreg.sweeps.parts import PartFolder
 
 __all__ = ["LocalExecutor", "ModelError", "ModelGrid", "RayExecutor", "Sweep", "read_sweep", "sweep"]
 
@@ -78,7 +78,7 @@ class Sweep:
 
     def table(self) -> pa.Table:
         """All results as a table: one row a model (`docs/scale.md` lists the columns); needs the extra `logs`."""
-        from selfreg._parts import _schema, table_of
+        from selfreg.sweeps.parts import _schema, table_of
 
         if self._folder is not None:
             return self._folder.table()
@@ -280,7 +280,7 @@ def read_sweep(out: str | os.PathLike[str]) -> Sweep:
     ValueError
         If the folder holds no sweep.
     """
-    from selfreg._parts import PartFolder
+    from selfreg.sweeps.parts import PartFolder
 
     folder = PartFolder(out)
     return Sweep(folder.settings, [], folder)
@@ -294,10 +294,10 @@ def _job(budgets: Any, penalties: Any, keep: Any, start: Any, record_errors: boo
     if (budgets is None) == (penalties is None):
         raise TypeError("expected budgets or penalties, and not both")
     if penalties is None:
-        return Job(_validate.amounts("budgets", budgets), _keep(keep), start, record_errors)
+        return Job(validate.amounts("budgets", budgets), _keep(keep), start, record_errors)
     if more := set(_keep(keep)) - {"value", "usage"}:
         raise ValueError(f"keep has {min(more)!r}, which is there for budgets only")
-    return Job((), PRICED, start, record_errors, _validate.price_table(penalties))
+    return Job((), PRICED, start, record_errors, validate.price_table(penalties))
 
 
 def _keep(keep: Any) -> tuple[str, ...]:
@@ -318,7 +318,7 @@ def _settings(job: Job, total: int | None, parameters: Any) -> dict[str, Any]:
     """What makes two sweeps the same, as JSON values."""
     kinds = {}
     if parameters:
-        from selfreg._parts import COLUMNS, parameter_kind
+        from selfreg.sweeps.parts import COLUMNS, parameter_kind
 
         if clash := [name for name in parameters if name in COLUMNS]:
             raise ValueError(f"parameter {clash[0]!r} has the name of a column of the results; rename it")
@@ -337,7 +337,7 @@ def _settings(job: Job, total: int | None, parameters: Any) -> dict[str, Any]:
 def _folder(out: str | os.PathLike[str] | None, settings: dict[str, Any]) -> tuple[PartFolder | None, dict[int, int]]:
     if out is None:
         return None, {}
-    from selfreg._parts import PartFolder
+    from selfreg.sweeps.parts import PartFolder
 
     folder = PartFolder(out, settings)
     return folder, folder.done()

@@ -11,8 +11,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from selfreg._batches import Case, Label
 from selfreg.mdp import InterventionMDP
+from selfreg.sweeps.batches import Case, Label
 
 RUN_FILE, MODEL_FILE = "model.npz", "model.json"
 

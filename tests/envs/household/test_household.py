@@ -26,7 +26,7 @@ from selfreg.envs import (
     make_babyai,
     make_household,
 )
-from selfreg.envs.house import KINDS, ROOMS
+from selfreg.envs.household.house import KINDS, ROOMS
 
 TASKS = household_tasks(60, 0, seed=1)[0]
 

@@ -31,8 +31,8 @@ from selfreg.envs import (
     textworld_tasks,
     train_imitation,
 )
-from selfreg.envs.gym import HelpWrapper
 from selfreg.estimate import ExactKey, estimate_mdp
+from selfreg.integrations.gymnasium import HelpWrapper
 
 pytest.importorskip("textworld", reason="textworld is not installed (extra 'textworld')")
 SEEDS = {"coin": (3, 4), "treasure": (3, 4), "cooking": (3, 5)}
@@ -191,7 +191,7 @@ def test_cooking_tells_the_recipe_and_how_things_are(cache: str) -> None:
 
 
 def test_documented_text(cache: str) -> None:
-    page = Path(__file__).parents[2] / "docs" / "environments.md"
+    page = Path(__file__).parents[3] / "docs" / "environments.md"
     assisted = make_textworld(TextWorldConfig("cooking", cache=cache))
     assisted.reset("textworld-cooking/3", seed=0)
     for _ in range(3):
@@ -281,7 +281,11 @@ def test_imitation_learns_from_its_texts(cache: str) -> None:
 def test_gymnasium_and_the_help_wrapper(cache: str, features: int) -> None:
     tasks = [f"textworld-treasure/{seed}" for seed in SEEDS["treasure"]]
     env = gymnasium.make(
-        "selfreg.envs.gym:selfreg/TextWorld-v0", tasks=tasks, features=features, level="treasure", cache=cache
+        "selfreg.integrations.gymnasium:selfreg/TextWorld-v0",
+        tasks=tasks,
+        features=features,
+        level="treasure",
+        cache=cache,
     )
     check_env(env.unwrapped, skip_render_check=True)
     env = HelpWrapper(env, budget=3, base_policy=True)

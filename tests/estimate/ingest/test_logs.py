@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfreg.data import Step, Trajectory, columns, read_trajectories, write_trajectories
-from selfreg.data.store import LogError
-from selfreg.estimate import Counts, ExactKey, Features, StateAbstraction, _piecework, count, count_logs
-from selfreg.estimate._pieces import pieces
+from selfreg.data.formats.canonical import LogError
+from selfreg.estimate import Counts, ExactKey, Features, StateAbstraction, count, count_logs
+from selfreg.estimate.ingest import piecework as _piecework
+from selfreg.estimate.ingest.pieces import pieces
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def walks(n: int = 400, seed: int = 0) -> list[Trajectory]:
@@ -52,12 +53,12 @@ def same(one: Counts, other: Counts) -> None:
 
 @pytest.fixture
 def small_pieces(monkeypatch):
-    monkeypatch.setattr("selfreg.estimate._pieces.PIECE_BYTES", 3000)
-    monkeypatch.setattr("selfreg.estimate._pieces.PIECE_ROWS", 50)
-    monkeypatch.setattr("selfreg.data.store.BATCH", 20)
-    monkeypatch.setattr("selfreg.estimate._counter.STEPS_HELD", 100)
-    monkeypatch.setattr("selfreg.estimate._states.CHARACTERS_HELD", 300)
-    monkeypatch.setattr("selfreg.estimate._tally.ROWS_HELD", 100)
+    monkeypatch.setattr("selfreg.estimate.ingest.pieces.PIECE_BYTES", 3000)
+    monkeypatch.setattr("selfreg.estimate.ingest.pieces.PIECE_ROWS", 50)
+    monkeypatch.setattr("selfreg.data.formats.canonical.BATCH", 20)
+    monkeypatch.setattr("selfreg.estimate.ingest.counter.STEPS_HELD", 100)
+    monkeypatch.setattr("selfreg.estimate.ingest.states.CHARACTERS_HELD", 300)
+    monkeypatch.setattr("selfreg.estimate.ingest.tally.ROWS_HELD", 100)
 
 
 ABSTRACTIONS = {
@@ -208,9 +209,9 @@ def test_columns_count_what_trajectories_count(tmp_path_factory, odd, kind, skip
     log.write_bytes(b"\n".join(lines))
     with pytest.MonkeyPatch.context() as context:
         context.setenv("SELFREG_IMPLEMENTATION", implementation)
-        context.setattr("selfreg.estimate._pieces.PIECE_BYTES", 3000)
-        context.setattr("selfreg.estimate._pieces.BLOCK_BYTES", 700)
-        context.setattr("selfreg.estimate._tally.LARGEST_TABLE", 40)
+        context.setattr("selfreg.estimate.ingest.pieces.PIECE_BYTES", 3000)
+        context.setattr("selfreg.estimate.ingest.pieces.BLOCK_BYTES", 700)
+        context.setattr("selfreg.estimate.ingest.tally.LARGEST_TABLE", 40)
         found = told(log, ABSTRACTIONS[kind], skip_bad=skip_bad, workers=1)
         as_trajectories(context)
         assert found == told(log, ABSTRACTIONS[kind], skip_bad=skip_bad, workers=1)
@@ -253,7 +254,7 @@ def test_parquet_by_column_finds_the_same(tmp_path, monkeypatch, kind, change) -
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from selfreg.data.store import SCHEMA, _row
+    from selfreg.data.formats.canonical import SCHEMA, _row
 
     rows = [_row(t) for t in walks(9) if len(t.steps) > 1]
     *place, last, value = CHANGES[change]
@@ -405,7 +406,9 @@ def test_other_counts_are_refused(tmp_path) -> None:
 
 KILLED = """
 import sys, time
-from selfreg.estimate import ExactKey, _pieces, count_logs, kept
+from selfreg.estimate import ExactKey, count_logs
+from selfreg.estimate.ingest import pieces as _pieces
+from selfreg.estimate.ingest import saved_pieces as kept
 _pieces.PIECE_BYTES, _pieces.PIECE_ROWS = 3000, 50
 real = kept.KeptPieces.put
 def slow(self, *what):

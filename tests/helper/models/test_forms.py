@@ -24,7 +24,7 @@ from transformers import (
 
 from helper_cases import NEEDED, QUICK, WORDS, rule_examples, state
 from selfreg.helper import Helper, HelperConfig, HelperExamples, Ledger, train_helper
-from selfreg.helper.models import BudgetInHead, BudgetInText, DecisionWriter
+from selfreg.helper.models.transformer import BudgetInHead, BudgetInText, DecisionWriter
 from selfreg.prm.encoder import EncoderConfig, scratch
 from selfreg.prm.training import Training, cross_entropy
 

@@ -12,8 +12,8 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import IO, Any, cast
 
-from selfreg._extras import needs
-from selfreg._files import written_whole
+from selfreg._util.extras import needs
+from selfreg._util.files import written_whole
 from selfreg.data.trajectory import Step, Trajectory
 
 with needs("logs", "selfreg.data"):
@@ -65,7 +65,7 @@ def open_bytes(path: str | os.PathLike[str]) -> IO[bytes]:
 
 def keeps_record(record: Any, where: Mapping[str, Sequence[str]]) -> bool:
     """Whether each field of `where` (a free field, `task` or `episode`) has one of its values."""
-    from selfreg.data.mapped import keeps
+    from selfreg.data.formats.mapped import keeps
 
     return keeps({**record.fields, "task": record.task, "episode": record.episode}, where)
 

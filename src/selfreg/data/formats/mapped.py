@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from selfreg._extras import needs
-from selfreg.data.store import LogError, lines
+from selfreg._util.extras import needs
+from selfreg.data.formats.canonical import LogError, lines
 from selfreg.data.trajectory import NOHELP, Step, Trajectory
 
 with needs("logs", "selfreg.data"):

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from selfreg._extras import needs
-from selfreg._files import written_whole
-from selfreg.data.store import LogError, lines
+from selfreg._util.extras import needs
+from selfreg._util.files import written_whole
+from selfreg.data.formats.canonical import LogError, lines
 from selfreg.data.trajectory import Step, Trajectory
 
 with needs("logs", "selfreg.data"):

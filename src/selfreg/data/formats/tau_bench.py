@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from selfreg._extras import needs
-from selfreg.data.mapped import keeps, kind
-from selfreg.data.store import LogError, open_bytes
+from selfreg._util.extras import needs
+from selfreg.data.formats.canonical import LogError, open_bytes
+from selfreg.data.formats.mapped import keeps, kind
 from selfreg.data.trajectory import Scalar, Step, Trajectory
 
 with needs("logs", "selfreg.data"):

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from selfreg import _validate
-from selfreg._extras import needs
+from selfreg._util import validate
+from selfreg._util.extras import needs
 from selfreg.envs.protocol import AssistedEnvironment, BasePolicy, Environment, Intervention, certain, draw_tasks
 
 LEFT, RIGHT, FORWARD, PICKUP, DROP, TOGGLE, DONE = range(7)
@@ -67,9 +67,9 @@ class BabyAIConfig:
 
     def __post_init__(self) -> None:
         for name in ("step_limit", "help_steps", "clock"):
-            _validate.integer(f"BabyAIConfig.{name}", getattr(self, name), 1)
+            validate.integer(f"BabyAIConfig.{name}", getattr(self, name), 1)
         for name in ("fumble", "slip"):
-            _validate.probability(f"BabyAIConfig.{name}", getattr(self, name))
+            validate.probability(f"BabyAIConfig.{name}", getattr(self, name))
 
 
 def make_babyai(

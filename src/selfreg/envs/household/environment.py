@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from selfreg import _validate
+from selfreg._util import validate
 from selfreg.envs.exact import ExactModel, enumerate_model
-from selfreg.envs.house import KINDS, PLACES, ROOMS, House, Ways, build
+from selfreg.envs.household.house import KINDS, PLACES, ROOMS, House, Ways, build
 from selfreg.envs.protocol import AssistedEnvironment, BasePolicy, Environment, Intervention, draw_tasks
 
 GO, SEARCH, PUT = 0, len(ROOMS), len(ROOMS) + 2  # first action of each group: a room, or a side
@@ -52,9 +52,9 @@ class HouseholdConfig:
 
     def __post_init__(self) -> None:
         for name in ("step_limit", "help_steps"):
-            _validate.integer(f"HouseholdConfig.{name}", getattr(self, name), 1)
+            validate.integer(f"HouseholdConfig.{name}", getattr(self, name), 1)
         for name in ("trust", "heed"):
-            _validate.probability(f"HouseholdConfig.{name}", getattr(self, name))
+            validate.probability(f"HouseholdConfig.{name}", getattr(self, name))
 
 
 def make_household(

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from selfreg import _validate
-from selfreg.envs.babyai import told_left
+from selfreg._util import validate
+from selfreg.envs.babyai.environment import told_left
 from selfreg.envs.protocol import AssistedEnvironment, BasePolicy, Environment, Intervention, certain, draw_tasks
-from selfreg.envs.textworld_games import DIRECTIONS, IDLE, TEXTWORLD_LEVELS, game_file, goal, load_textworld
-from selfreg.envs.textworld_scene import Scene
+from selfreg.envs.textworld.games import DIRECTIONS, IDLE, TEXTWORLD_LEVELS, game_file, goal, load_textworld
+from selfreg.envs.textworld.scene import Scene
 
 __all__ = ["CarelessPlayer", "TextWorldConfig", "TextWorldEnvironment", "make_textworld", "textworld_tasks"]
 
@@ -47,9 +47,9 @@ class TextWorldConfig:
         if self.level not in TEXTWORLD_LEVELS:
             raise ValueError(f"TextWorldConfig.level is {self.level!r}; expected one of {', '.join(TEXTWORLD_LEVELS)}")
         for name, low in (("step_limit", 0), ("help_steps", 1), ("clock", 1)):
-            _validate.integer(f"TextWorldConfig.{name}", getattr(self, name), low)
+            validate.integer(f"TextWorldConfig.{name}", getattr(self, name), low)
         for name in ("stray", "careless"):
-            _validate.probability(f"TextWorldConfig.{name}", getattr(self, name))
+            validate.probability(f"TextWorldConfig.{name}", getattr(self, name))
         if not isinstance(self.cache, str):
             raise TypeError(f"TextWorldConfig.cache is {self.cache!r}; expected the path of a folder as str")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from selfreg._extras import needs
-from selfreg._files import written_whole
+from selfreg._util.extras import needs
+from selfreg._util.files import written_whole
 
 DIRECTIONS = ("north", "east", "south", "west")
 IDLE = "look"
@@ -106,7 +106,7 @@ def game_file(level: str, seed: int, cache: str | os.PathLike[str] | None = None
 
 def load_textworld() -> Any:
     """The package textworld; ImportError names the extra."""
-    with needs("textworld", "selfreg.envs.textworld"):
+    with needs("textworld", "selfreg.envs.textworld.environment"):
         import textworld
     return textworld
 

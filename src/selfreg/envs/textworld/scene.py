@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from selfreg.envs.textworld_games import COOKERS, DIRECTIONS
+from selfreg.envs.textworld.games import COOKERS, DIRECTIONS
 
 FIXTURES = {"c", "s", "oven", "stove", "toaster"}  # TextWorld's types of containers, supporters and cookers
 TOOLS = {"knife"}

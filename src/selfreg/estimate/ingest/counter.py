@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from selfreg.data import NOHELP, Trajectory
 from selfreg.data.columns import Columns
-from selfreg.estimate._parts import Partial
-from selfreg.estimate._states import numbered_states
-from selfreg.estimate._tally import Codes, Floats, Numbers, Sums
 from selfreg.estimate.abstraction import BRANCH, StateAbstraction
+from selfreg.estimate.ingest.partial import Partial
+from selfreg.estimate.ingest.states import numbered_states
+from selfreg.estimate.ingest.tally import Codes, Floats, Numbers, Sums
 
 # Steps that are kept as they are before they are summed up.
 STEPS_HELD = 1 << 17

@@ -8,19 +8,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from selfreg import _validate
-from selfreg._progress import progress
+from selfreg._util import validate
+from selfreg._util.progress import progress
+from selfreg.data.formats.canonical import LogError
 from selfreg.data.read import check_format, names_of
-from selfreg.data.store import LogError
-from selfreg.estimate import _pieces
-from selfreg.estimate._parts import Merger
-from selfreg.estimate._pieces import Ask, Piece, located, pieces, place
-from selfreg.estimate._piecework import Counted, count_on_ray, count_pieces
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.counts import Counts
-from selfreg.estimate.kept import KeptPieces
+from selfreg.estimate.ingest import pieces as _pieces
+from selfreg.estimate.ingest.partial import Merger
+from selfreg.estimate.ingest.pieces import Ask, Piece, located, pieces, place
+from selfreg.estimate.ingest.piecework import Counted, count_on_ray, count_pieces
+from selfreg.estimate.ingest.saved_pieces import KeptPieces
 from selfreg.estimate.score_bins import from_description
-from selfreg.executors import RayExecutor, ray_executor
+from selfreg.sweeps.executors import RayExecutor, ray_executor
 
 
 class Ingested(NamedTuple):
@@ -97,7 +97,7 @@ def count_logs(
     (100, 200, [100.0, 100.0, 0.0, 0.0])
     """
     check_format(format, roles or {})
-    n_workers, cluster = _validate.threads(workers), ray_executor(executor)
+    n_workers, cluster = validate.threads(workers), ray_executor(executor)
     names = names_of(paths)
     for name in names:
         if not Path(name).is_file():

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from selfreg.data import NOHELP
-from selfreg.estimate._tally import Floats, Numbers, Sums
 from selfreg.estimate.abstraction import Key
+from selfreg.estimate.ingest.tally import Floats, Numbers, Sums
 
 if TYPE_CHECKING:
     from selfreg.estimate.counts import Counts

@@ -10,10 +10,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from selfreg.data.lean import read_lean_lines
-from selfreg.data.mapped import read_mapped_lines
+from selfreg.data.decoded import read_lean_lines
+from selfreg.data.formats.canonical import LogError, open_bytes, read_jsonl_lines, read_row_groups, row_groups
+from selfreg.data.formats.mapped import read_mapped_lines
 from selfreg.data.read import read_trajectories
-from selfreg.data.store import LogError, open_bytes, read_jsonl_lines, read_row_groups, row_groups
 from selfreg.estimate.abstraction import ExactKey, StateAbstraction
 
 # Bytes of JSONL and rows of Parquet in a piece: some tenths of a second of work.

@@ -15,14 +15,15 @@ from typing import Any, NamedTuple
 import msgspec
 import pyarrow as pa
 
-from selfreg._workers import spawned
+from selfreg._util.parallel import spawned
 from selfreg.data.columns import Wanted, jsonl_columns, parquet_columns
-from selfreg.data.lean import lean_trajectories, read_lean_lines
-from selfreg.data.store import LogError
+from selfreg.data.decoded import lean_trajectories, read_lean_lines
+from selfreg.data.formats.canonical import LogError
 from selfreg.data.trajectory import Step, Trajectory
-from selfreg.estimate._counter import Counter, success_of
-from selfreg.estimate._parts import Partial
-from selfreg.estimate._pieces import (
+from selfreg.estimate.abstraction import ExactKey, Features
+from selfreg.estimate.ingest.counter import Counter, success_of
+from selfreg.estimate.ingest.partial import Partial
+from selfreg.estimate.ingest.pieces import (
     EPISODES,
     Ask,
     Piece,
@@ -34,9 +35,8 @@ from selfreg.estimate._pieces import (
     read_records,
     with_content,
 )
-from selfreg.estimate._states import wanted_text
-from selfreg.estimate.abstraction import ExactKey, Features
-from selfreg.executors import RayExecutor
+from selfreg.estimate.ingest.states import wanted_text
+from selfreg.sweeps.executors import RayExecutor
 
 AHEAD = 2
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from selfreg._files import written_whole
-from selfreg._resume import claim
-from selfreg.estimate._parts import Partial
+from selfreg._util.files import written_whole
+from selfreg._util.resumable import claim
+from selfreg.estimate.ingest.partial import Partial
 
 SETTINGS, SCHEMA = "ingest.json", "selfreg.ingest/1"
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from selfreg.data import Scalar, Step, Trajectory
 from selfreg.data.columns import Columns, Wanted
-from selfreg.estimate._tally import Codes, PairNumbers, TextNumbers, encoded
 from selfreg.estimate.abstraction import (
     BRANCH_STEP,
     CLASS,
@@ -26,6 +25,7 @@ from selfreg.estimate.abstraction import (
     episode_step,
     first_step,
 )
+from selfreg.estimate.ingest.tally import Codes, PairNumbers, TextNumbers, encoded
 
 # Characters of texts that are kept as they are before they are numbered.
 CHARACTERS_HELD = 1 << 25

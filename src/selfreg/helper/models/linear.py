@@ -11,14 +11,14 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from selfreg._extras import needs
-from selfreg.envs.features import hashed_words
+from selfreg._util.extras import needs
+from selfreg._util.text_features import hashed_words
 from selfreg.helper.examples import Votes
 from selfreg.helper.memory import tfidf_vectorizer
-from selfreg.helper.models import distinct
-from selfreg.prm.baselines import MOST_FEATURES, STRENGTHS, WEIGHTS, read_arrays
-from selfreg.prm.classifier import Examples, read_record, saved_folder
+from selfreg.helper.models.transformer import distinct
 from selfreg.prm.encoder import EncoderConfig, progress
+from selfreg.prm.linear import MOST_FEATURES, STRENGTHS, WEIGHTS, read_arrays
+from selfreg.prm.transformer import Examples, read_record, saved_folder
 
 Floats = NDArray[np.float64]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from selfreg.helper.models import BudgetInHead, BudgetInText, DecisionWriter
-from selfreg.helper.plain import TfidfDecider, WordsDecider
+from selfreg.helper.models.linear import TfidfDecider, WordsDecider
+from selfreg.helper.models.transformer import BudgetInHead, BudgetInText, DecisionWriter
 
 # Each with `made`, `examples`, `fit` and `loaded`, and the interface of `DecisionModel`.
 FORMS: dict[str, Any] = {

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.helper.examples import Votes
-from selfreg.prm.classifier import Examples, TextClassifier, by_length, read_record
 from selfreg.prm.encoder import EncoderConfig, model_and_tokenizer, quiet, require_ml, scratch, seeded
 from selfreg.prm.tokens import Encoded
+from selfreg.prm.transformer import Examples, TextClassifier, by_length, read_record
 
 if TYPE_CHECKING:
     import torch

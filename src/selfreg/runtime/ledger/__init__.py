@@ -11,7 +11,7 @@ held**, which counts as spent, until it is charged or refunded: by the step itse
 back after some time: a process that is only slow would then get help that nobody counted.
 """
 
-from selfreg.ledger.file import SQLiteLedger
-from selfreg.ledger.memory import Entry, Ledger, Status, Units, units
+from selfreg.runtime.ledger.memory import Entry, Ledger, Status, Units, units
+from selfreg.runtime.ledger.sqlite import SQLiteLedger
 
 __all__ = ["Entry", "Ledger", "SQLiteLedger", "Status", "Units", "units"]

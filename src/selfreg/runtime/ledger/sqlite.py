@@ -10,7 +10,7 @@ import time
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 
-from selfreg.ledger.memory import Book, Entry, Key, Ledger, Status, Units, units
+from selfreg.runtime.ledger.memory import Book, Entry, Key, Ledger, Status, Units, units
 
 LARGEST = 2**63 - 1  # what SQLite can hold
 

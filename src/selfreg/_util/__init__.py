@@ -1,0 +1,1 @@
+"""What every room uses: checks of arguments, files, progress, parallel work. Knows no stage of the pipeline."""

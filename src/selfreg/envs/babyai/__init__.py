@@ -1,0 +1,1 @@
+"""BabyAI levels with an expert that takes over."""

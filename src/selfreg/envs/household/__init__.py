@@ -1,0 +1,1 @@
+"""Household: a small text world with a stale map and ambiguous hints."""

@@ -1,0 +1,1 @@
+"""TextWorld: generated coin, treasure and cooking games."""

@@ -1,0 +1,1 @@
+"""Logs to counts in bounded memory."""

@@ -1,0 +1,1 @@
+"""Adapters to other frameworks, one file each; nothing else imports them."""
