@@ -20,7 +20,7 @@ from benchmarks.honesty import BUDGET, FEATURES, KINDS, STEPS, World, attained, 
 from benchmarks.household import follow, policy_value
 from selfreg.data import NOHELP, Scalar, Step, Trajectory
 from selfreg.envs import CollectConfig, advised_rollouts, collect, household_tasks, make_household
-from selfreg.envs.household.environment import environment as household
+from selfreg.envs.household import environment as household
 from selfreg.estimate import ExactKey, Sample, StateAbstraction, advise, estimate_mdp
 
 Floats = npt.NDArray[np.float64]

@@ -22,7 +22,7 @@ import selfreg
 from selfreg._util.bootstrap import bootstrap, interval
 from selfreg.data import Trajectory
 from selfreg.envs import CollectConfig, ExactModel, collect, household_tasks, make_household
-from selfreg.envs.household.environment import environment as household
+from selfreg.envs.household import environment as household
 from selfreg.estimate import EstimatedModel, ExactKey, estimate_mdp
 
 Floats = npt.NDArray[np.float64]

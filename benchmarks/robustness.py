@@ -21,11 +21,11 @@ from selfreg.envs import (
     AssistedEnvironment,
     CollectConfig,
     collect,
-    household,
     household_tasks,
     make_household,
     run_episode,
 )
+from selfreg.envs.household import environment as household
 from selfreg.envs.rollouts import episode_seed
 
 RATES: Mapping[str, tuple[float, ...]] = {

@@ -11,7 +11,7 @@ import pytest
 
 import selfreg
 from selfreg.envs import BABYAI_LEVELS
-from selfreg.envs.household.environment import environment as household
+from selfreg.envs.household import environment as household
 
 PAGE = (Path(__file__).parents[2] / "docs" / "environments.md").read_text()
 

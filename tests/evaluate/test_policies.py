@@ -9,7 +9,7 @@ import selfreg
 from benchmarks import robustness
 from selfreg.data import Step, Trajectory
 from selfreg.envs import CollectConfig, collect, household_tasks, make_household
-from selfreg.envs.household.environment import environment as household
+from selfreg.envs.household import environment as household
 from selfreg.estimate import ExactKey, estimate_mdp
 from selfreg.evaluate import (
     Always,

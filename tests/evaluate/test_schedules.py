@@ -9,7 +9,7 @@ import selfreg
 from benchmarks import household as regrets
 from selfreg.data import Step
 from selfreg.envs import CollectConfig, collect, household_tasks, make_household, run_episode
-from selfreg.envs.household.environment import environment as household
+from selfreg.envs.household import environment as household
 from selfreg.estimate import ExactKey, estimate_mdp
 from selfreg.evaluate import Contestant, EveryN, LastK, Plan, Row, forecasts, run_closed_loop, tune_threshold
 

@@ -323,9 +323,9 @@ def test_the_gil_is_released() -> None:
 INTERRUPTED = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests in the background may ignore it
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], sys.argv[1] + '/planning']
 import numpy as np, selfreg
-from test_solve_forms import layered, leaky
+from test_structure import layered, leaky
 mdp = layered(60, 20_000) if sys.argv[2] == "levels" else leaky(20_000, 1e-5, "symmetric")
 budget = 16 if sys.argv[2] == "levels" else 200
 selfreg.solve(mdp, 0 if sys.argv[2] == "levels" else 0, tol=1e-3)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_sweep import chain, many, tiny
+from test_runner import chain, many, tiny
 
 import made
 import selfreg

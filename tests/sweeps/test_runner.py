@@ -291,8 +291,8 @@ def test_another_sweep_is_refused(tmp_path) -> None:
 def test_a_full_disk_leaves_what_can_be_resumed(tmp_path) -> None:
     """A limit on the size of files stands for the disk."""
     code = (
-        "import resource, signal, sys; sys.path.insert(0, 'tests')\n"
-        "import selfreg, selfreg.sweeps.batches as b; from test_sweep import many\n"
+        "import resource, signal, sys; sys.path.insert(0, 'tests/sweeps'); sys.path.insert(0, 'tests')\n"
+        "import selfreg, selfreg.sweeps.batches as b; from test_runner import many\n"
         "b.BATCH_MODELS = 16\n"
         "selfreg.sweep(many(64), 3, out=sys.argv[1], executor=selfreg.LocalExecutor(1), keep=('value',))\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -312,9 +312,9 @@ def test_a_full_disk_leaves_what_can_be_resumed(tmp_path) -> None:
 
 KILLED = """
 import sys, time
-sys.path.insert(0, "tests")
+sys.path[:0] = ["tests", "tests/sweeps"]
 import selfreg, selfreg.sweeps.batches as b
-from test_sweep import many
+from test_runner import many
 b.BATCH_MODELS = 4
 mdps = many(200)
 print("ready", flush=True)

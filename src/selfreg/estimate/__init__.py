@@ -2,6 +2,7 @@
 
 from selfreg.estimate.abstraction import ExactKey, Features, Key, StateAbstraction, load_classes
 from selfreg.estimate.advice import Advice, Sample, advise
+from selfreg.estimate.bands import Band, FrontierBands, Uncertainty, frontier_bands, uncertainty
 from selfreg.estimate.calibrated import CalibratedL1, calibrated_l1
 from selfreg.estimate.counts import Counts, count
 from selfreg.estimate.crossfit import CrossFit, cross_fit
@@ -9,7 +10,6 @@ from selfreg.estimate.ingest.logs import Ingested, count_logs
 from selfreg.estimate.model import EstimatedModel, estimate_mdp
 from selfreg.estimate.score_bins import ScoreBins, from_description
 from selfreg.estimate.support import Coverage, coverage
-from selfreg.estimate.uncertainty import Band, FrontierBands, Uncertainty, frontier_bands, uncertainty
 
 __all__ = [
     "Advice",
