@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.evaluation_tables import Result, print_setting, print_summary, print_targets
-from selfreg._util.files import folder_written_whole
+from selfreg._util.files import atomic_folder
 from selfreg.cli.collect import IMITATION, PhaseOne
 from selfreg.cli.demo import FORM, pipeline
 from selfreg.envs import World
@@ -94,7 +94,7 @@ def run_setting(
     if not folder.exists():
         phase = PhaseOne(setting.world, tasks, size.test_tasks, episodes, seed, workers, setting.actor)
         seconds: dict[str, float] = {}
-        with folder_written_whole(folder, MARKER) as temporary:
+        with atomic_folder(folder, MARKER) as temporary:
             pipeline(RunFolder(temporary), phase, setting.budget, fallbacks=True, form=form, seconds=seconds)
             RunFolder(temporary).record("benchmark", {**sizes, "seconds": seconds})
     run = RunFolder.open(folder)

@@ -155,7 +155,7 @@ def test_third_parties_stay_in_their_rooms() -> None:
 def public_functions() -> set[str]:
     """Functions that packages export under `__all__`."""
     found = set()
-    for name, path in modules().items():
+    for _name, path in modules().items():
         if path.name != "__init__.py":
             continue
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from selfreg._util import model_files, validate, validate_model
 
 
-class Bare(NamedTuple):
+class KernelArrays(NamedTuple):
     """What kernels read of a model, at hand for loops over many of them.
 
     Attributes
@@ -84,7 +84,7 @@ class InterventionMDP:
     terminal_value: npt.NDArray[np.float64]
     costs: Mapping[str, tuple[int, ...]]
     visits: Mapping[str, npt.NDArray[np.float64]] | None
-    _bare: Bare
+    _kernel_arrays: KernelArrays
 
     def __init__(
         self,
@@ -121,7 +121,9 @@ class InterventionMDP:
         object.__setattr__(self, "terminal_value", value)
         object.__setattr__(self, "costs", MappingProxyType(costs))
         parts = [part for m in matrices.values() for part in (m.indptr, m.indices, m.data)]
-        object.__setattr__(self, "_bare", Bare((tuple(matrices), tuple(costs.values())), (value, *parts)))
+        object.__setattr__(
+            self, "_kernel_arrays", KernelArrays((tuple(matrices), tuple(costs.values())), (value, *parts))
+        )
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the model as a folder of npy arrays with a JSON header (`docs/scale.md` describes the format).

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg._util.extras import needs
-from selfreg._util.files import written_whole
+from selfreg._util.extras import require_extra
+from selfreg._util.files import atomic_write
 from selfreg._version import __version__
 from selfreg.data import Trajectory, read_trajectories, write_trajectories
 from selfreg.estimate import Counts, EstimatedModel, from_description
@@ -30,7 +30,7 @@ from selfreg.planning.solution import Solution
 if TYPE_CHECKING:
     from selfreg.prm import PRM
 
-with needs("logs", "a run folder"):
+with require_extra("logs", "a run folder"):
     import tomli_w
 
 if sys.version_info >= (3, 11):
@@ -88,7 +88,7 @@ class RunFolder:
         everything = self.settings()
         everything["selfreg"] = {"version": __version__, "python": platform.python_version(), **_versions()}
         everything[stage] = {name: value for name, value in settings.items() if value is not None}
-        with written_whole(self.path / MARKER) as temporary:
+        with atomic_write(self.path / MARKER) as temporary:
             temporary.write_text(tomli_w.dumps(everything))
 
     # ---- trajectories, model, solution
@@ -197,7 +197,7 @@ class RunFolder:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json."""
-        with written_whole(self.path / "summary.json") as temporary:
+        with atomic_write(self.path / "summary.json") as temporary:
             temporary.write_text(json.dumps(summary, indent=1) + "\n")
 
     def summary(self) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def _versions() -> dict[str, str]:
 
 
 def _write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         np.savez_compressed(temporary, **arrays)
 
 

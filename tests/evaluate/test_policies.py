@@ -13,11 +13,11 @@ from selfreg.envs.household import environment as household
 from selfreg.estimate import ExactKey, estimate_mdp
 from selfreg.evaluate import (
     Always,
-    Contest,
     Contestant,
     NearestState,
     Never,
     Plan,
+    PolicyComparison,
     Row,
     paired,
     run_closed_loop,
@@ -104,7 +104,9 @@ def test_everyone_takes_part_and_keeps_to_the_budget() -> None:
     model = estimate_mdp(logs, ExactKey())
     plan = Plan.of(model, selfreg.solve(model.mdp, 2))
     thresholds = score_quantiles(Searching(), logs, (0.1, 0.9))
-    contest = Contest("help", (1, 2), usual_length(logs), thresholds, {1: 0.5, 2: 0.5}, {"plan": plan}, fallback=plan)
+    contest = PolicyComparison(
+        "help", (1, 2), usual_length(logs), thresholds, {1: 0.5, 2: 0.5}, {"plan": plan}, fallback=plan
+    )
     everyone = contest.contestants(Searching(), Never())
     assert len({(one.name, one.budget, one.setting) for one in everyone}) == len(everyone)
     rows = run_closed_loop(make_household, lambda: everyone, [TASK], episodes_per_task=3, workers=1)
@@ -117,7 +119,7 @@ def test_everyone_takes_part_and_keeps_to_the_budget() -> None:
 def test_dear_requests_are_placed_as_if_there_were_few() -> None:
     under = {}
     for cost, b in ((1, 2), (3, 6), (3, 8), (3, 1)):
-        everyone = Contest("help", (b,), 12, (), cost=cost).contestants(Searching(), Never())
+        everyone = PolicyComparison("help", (b,), 12, (), cost=cost).contestants(Searching(), Never())
         under[cost, b] = {one.policy.name: one.policy for one in everyone if one.budget == b}
     assert under[1, 2]["last-k"].k == under[3, 6]["last-k"].k == under[3, 8]["last-k"].k == 2
     assert under[1, 2]["every-n"].n == under[3, 6]["every-n"].n == 4

@@ -9,7 +9,7 @@ import selfreg
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import ExactKey, estimate_mdp
 from selfreg.helper import HelperConfig, Labels, label, train_helper
-from selfreg.helper.relabel import attainable
+from selfreg.helper.relabel import relabel
 from selfreg.prm.transformer import split_tasks
 
 TASKS = 20
@@ -69,7 +69,7 @@ def test_transformers_learn_improved_labels(labels: Labels) -> None:
 
 def test_values_are_those_of_the_policy(labels: Labels) -> None:
     config = HelperConfig(form="words", rounds=2)
-    found = attainable(labels, split_tasks(labels.tasks, config), config)
+    found = relabel(labels, split_tasks(labels.tasks, config), config)
     assert found.values[0] <= 0.6
     assert max(found.values) == pytest.approx(EARLY)
     # with help in the middle as it is, the beginning is worth what follows from the policy there
@@ -92,7 +92,7 @@ def test_a_plan_that_the_text_tells_is_left_as_it_is() -> None:
     helper = train_helper(known, HelperConfig(form="words"))
     assert helper.figures["success"] == helper.figures["success_plan"]
     config = HelperConfig(form="words")
-    found = attainable(known, split_tasks(known.tasks, config), config)
+    found = relabel(known, split_tasks(known.tasks, config), config)
     np.testing.assert_array_equal(found.labels.decision, known.decision)
     np.testing.assert_allclose(found.labels.q, known.q, atol=1e-12)
 

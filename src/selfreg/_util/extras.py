@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def needs(extra: str, who: str) -> Iterator[None]:
+def require_extra(extra: str, who: str) -> Iterator[None]:
     """Imports in the block belong to `extra`; a missing one says which extra `who` needs."""
     try:
         yield

@@ -1,17 +1,19 @@
-"""Outputs that are there whole or not at all."""
+"""Files and folders that are written atomically, and folders of work that can be resumed after a kill."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
-def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary neighbour of the file `path`, renamed to it when the block ends well and removed otherwise.
 
     The temporary name keeps the suffixes of `path`, so that a format told by name stays the same.
@@ -30,7 +32,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def folder_written_whole(path: str | os.PathLike[str], marker: str, overwrite: bool = False) -> Iterator[Path]:
+def atomic_folder(path: str | os.PathLike[str], marker: str, overwrite: bool = False) -> Iterator[Path]:
     """A temporary neighbour of the folder `path`, renamed to it when the block ends well and removed otherwise.
 
     Raises
@@ -59,6 +61,31 @@ def folder_written_whole(path: str | os.PathLike[str], marker: str, overwrite: b
             os.replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def open_resumable(folder: Path, name: str, settings: Mapping[str, Any], what: str) -> None:
+    """Make `folder` that of the work with these settings, noted in the file `name`, or find that it is.
+
+    Raises
+    ------
+    ValueError
+        For a folder of other work, naming the setting that differs, or of something else.
+    """
+    file = folder / name
+    if not file.is_file():
+        if folder.is_dir() and any(path for path in folder.iterdir() if not path.name.startswith(".")):
+            raise ValueError(f"{folder} is not empty and holds no {what} (no {name}); choose another folder")
+        with atomic_write(file) as temporary:
+            temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    before, now = json.loads(file.read_text(encoding="utf-8")), json.loads(json.dumps(settings))
+    for key in [*now, *before]:
+        if before.get(key) != now.get(key):
+            raise ValueError(
+                f"{folder} holds another {what}: its {key} is {before.get(key)!r}, now {now.get(key)!r}; "
+                "choose another folder, or remove that one"
+            )
+    for leftover in folder.glob(".*.partial*"):
+        leftover.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from selfreg._util import validate, validate_model
-from selfreg._util.files import folder_written_whole
+from selfreg._util.files import atomic_folder
 
 HEADER, SCHEMA = "model.json", "selfreg.model/1"
 # Rows looked at together: some tens of MB at a time, however large the model.
@@ -37,7 +37,7 @@ def save(
         "costs": {name: list(cost) for name, cost in costs.items()},
         "entries": [len(matrix.data) for matrix in transitions.values()],
     }
-    with folder_written_whole(path, HEADER, overwrite) as folder:
+    with atomic_folder(path, HEADER, overwrite) as folder:
         np.save(folder / "terminal_value.npy", terminal_value, allow_pickle=False)
         for k, matrix in enumerate(transitions.values()):
             for part in ("indptr", "indices", "data"):

@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 
-def spawned(
+def spawn_pool(
     n: int, initializer: Callable[..., Any] | None = None, initargs: tuple[Any, ...] = ()
 ) -> ProcessPoolExecutor:
     """A pool of `n` spawned processes.

@@ -19,18 +19,18 @@ MAX_AMOUNT = 2**31 - 1
 Floats = npt.NDArray[np.float64]
 
 
-def amounts(label: str, value: Any) -> tuple[int, ...]:
+def nonneg_ints(label: str, value: Any) -> tuple[int, ...]:
     """A non-negative int, or a non-empty sequence of them, as a tuple."""
     if isinstance(value, (str, bytes)):
         raise TypeError(f"{label} is {value!r}; expected an int >= 0 or a tuple of them")
     if isinstance(value, (Sequence, np.ndarray)) and np.ndim(value):
         if not len(value):
             raise ValueError(f"{label} is empty; expected at least one int")
-        return tuple(_amount(f"{label}[{i}]", item) for i, item in enumerate(value))
-    return (_amount(label, value),)
+        return tuple(_nonneg_int(f"{label}[{i}]", item) for i, item in enumerate(value))
+    return (_nonneg_int(label, value),)
 
 
-def _amount(label: str, value: Any) -> int:
+def _nonneg_int(label: str, value: Any) -> int:
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{label} is {value!r}; expected an int >= 0")
     try:
@@ -79,7 +79,7 @@ def one_budget(mdp: Any) -> None:
 def solve_model(mdp: Any, budget: Any) -> tuple[int, ...]:
     """Largest budget of every kind, as a tuple, for a model."""
     model(mdp)
-    result = amounts("budget", budget)
+    result = nonneg_ints("budget", budget)
     budgets_fit(result, mdp.n_budgets)
     return result
 
@@ -131,7 +131,7 @@ def action_probabilities(rows: npt.NDArray[Any], terminal: npt.NDArray[np.bool_]
         )
 
 
-def amount(label: str, value: Any) -> float:
+def nonneg_float(label: str, value: Any) -> float:
     """A number >= 0, infinity among them."""
     number = _number(label, value)
     if not number >= 0.0:
@@ -204,7 +204,7 @@ def threads(value: Any) -> int:
     if value is None:
         affinity = getattr(os, "sched_getaffinity", None)
         return len(affinity(0)) if affinity else os.cpu_count() or 1
-    number = _amount("n_threads", value)
+    number = _nonneg_int("n_threads", value)
     if number < 1:
         raise ValueError(f"n_threads is {number}; expected at least 1")
     return number
@@ -224,7 +224,7 @@ def float_dtype(value: Any) -> np.dtype[Any]:
 def start(value: Any, n: int) -> Floats:
     """A state or a distribution over states, as probabilities float64 (n,)."""
     if np.ndim(value) == 0:
-        state = _amount("start", value)
+        state = _nonneg_int("start", value)
         if state >= n:
             raise ValueError(f"start is {state}; expected a state 0..{n - 1}")
         weight = np.zeros(n)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg._util.validate import ROW_TOLERANCE, amounts
+from selfreg._util.validate import ROW_TOLERANCE, nonneg_ints
 
 # float32 cannot hold a row sum to 1e-9; such rows are accepted within 1e-6 and rescaled in float64.
 ROW_TOLERANCE_SINGLE = 1e-6
@@ -140,7 +140,7 @@ def costs(value: Any, help_types: Sequence[str]) -> dict[str, tuple[int, ...]]:
     missing = [name for name in help_types if name not in value]
     if missing:
         raise ValueError(f"costs lacks {missing[0]!r}; every help type needs a cost")
-    result = {name: amounts(f'costs["{name}"]', value[name]) for name in help_types}
+    result = {name: nonneg_ints(f'costs["{name}"]', value[name]) for name in help_types}
     lengths = {name: len(cost) for name, cost in result.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"costs must have one entry per budget, the same number for every help type; got {lengths}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from selfreg._util.extras import needs
+from selfreg._util.extras import require_extra
 from selfreg._version import __version__
 
-with needs("logs", "the selfreg command"):
+with require_extra("logs", "the selfreg command"):
     import typer
 
 from selfreg.cli import (

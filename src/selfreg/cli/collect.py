@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from selfreg._util.extras import needs
-from selfreg._util.files import folder_written_whole
+from selfreg._util.extras import require_extra
+from selfreg._util.files import atomic_folder
 from selfreg.cli import options
 from selfreg.data import Trajectory, read_trajectories
 from selfreg.envs import (
@@ -132,7 +132,7 @@ def _with_actor(run: RunFolder, phase: PhaseOne, taken: list[str]) -> World:
         return phase.world
     path = run.path / ACTOR_FILE
     if phase.actor == IMITATION:
-        with needs("ml", "training an actor"):
+        with require_extra("ml", "training an actor"):
             import torch  # noqa: F401
         environment = phase.world.make().environment
         shown = phase.world.more_tasks(phase.demonstrations, phase.seed + DEMONSTRATION_SEED, taken)
@@ -175,6 +175,6 @@ def command(
     """Run an agent in an environment with random interventions, into a new run folder."""
     world = world_of(environment, level, settings, interventions)
     phase = PhaseOne(world, tasks, test_tasks, episodes, seed, workers, actor, demonstrations, log)
-    with folder_written_whole(out, MARKER, overwrite) as folder:
+    with atomic_folder(out, MARKER, overwrite) as folder:
         trajectories = collect(RunFolder(folder), phase)
     print(f"{len(trajectories)} episodes of {tasks} tasks -> {out}")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from selfreg._util.extras import needs
+from selfreg._util.extras import require_extra
 from selfreg.cli import options
 from selfreg.runs import RunFolder
 
@@ -19,7 +19,7 @@ def command(
     budget_left: Annotated[str, typer.Option(help="Budget left; one number for each budget (2,1).")],
 ) -> None:
     """Read the text of a state from standard input and print the helper's decision."""
-    with needs("ml", "selfreg decide"):
+    with require_extra("ml", "selfreg decide"):
         from selfreg.helper import Helper, Ledger
         from selfreg.prm import PRM
     folder = RunFolder.open(run)

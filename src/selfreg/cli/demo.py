@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from selfreg._util.extras import needs
-from selfreg._util.files import folder_written_whole
+from selfreg._util.extras import require_extra
+from selfreg._util.files import atomic_folder
 from selfreg.cli import options
 from selfreg.cli.collect import (
     N_DEMONSTRATIONS,
@@ -102,14 +102,14 @@ def command(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Collect in an environment, train a PRM, estimate, solve, label, train a helper, evaluate, report."""
-    with needs("ml", "selfreg demo"):
+    with require_extra("ml", "selfreg demo"):
         import transformers  # noqa: F401  (said before a minute of collecting, not after)
     HelperConfig(form=form)  # its errors are said before anything runs
     collection(episodes, seed, workers)
     seconds: dict[str, float] = {}
     world = world_of(environment, level, settings, interventions)
     phase = PhaseOne(world, tasks, test_tasks, episodes, seed, workers, actor, demonstrations)
-    with folder_written_whole(out, MARKER, overwrite) as folder:
+    with atomic_folder(out, MARKER, overwrite) as folder:
         result = pipeline(RunFolder(folder), phase, budget, kappa, fallbacks, form, seconds)
     show(result)
     print(f"{sum(seconds.values()):.1f} s ({', '.join(f'{name} {s:.1f}' for name, s in seconds.items())})")

@@ -19,12 +19,12 @@ from selfreg.envs.worlds import WEAK
 from selfreg.estimate import EstimatedModel, ExactKey, StateAbstraction, estimate_mdp
 from selfreg.evaluate import (
     Comparison,
-    Contest,
     Contestant,
     FollowHelper,
     ForecastOutcome,
     NearestState,
     Plan,
+    PolicyComparison,
     compare,
     forecasts,
     run_closed_loop,
@@ -87,7 +87,7 @@ def evaluate(
             N_VALIDATION, seed + VALIDATION_SEED, sorted({*tasks, *(t.task for t in trajectories)})
         )
     tuned = tune_thresholds(make_world, prm, help_type.name, thresholds, validation, budgets, seed=seed + 3)
-    contest = Contest(
+    contest = PolicyComparison(
         help_type.name,
         budgets,
         usual_length(trajectories),
@@ -138,7 +138,7 @@ def _optimum(
     return {OPTIMUM: Plan.exact({task: enumerate_model(one, task) for task in tasks}, budget)}
 
 
-def contestants(folder: Path, contest: Contest) -> list[Contestant]:
+def contestants(folder: Path, contest: PolicyComparison) -> list[Contestant]:
     """Everyone who takes part; called once in each worker."""
     import torch
 

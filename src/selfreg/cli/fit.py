@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from selfreg._util.files import folder_written_whole
+from selfreg._util.files import atomic_folder
 from selfreg.cli import options
 from selfreg.cli.estimate import abstraction, by_score, estimate
 from selfreg.cli.import_ import import_logs
@@ -49,7 +49,7 @@ def command(
     lone = options.takeovers(assume_takeover)
     limit, charges = options.integers("--budget", budget), options.costs(cost)
     seconds: dict[str, float] = {}
-    with folder_written_whole(out, MARKER, overwrite) as folder:
+    with atomic_folder(out, MARKER, overwrite) as folder:
         run = RunFolder(folder)
         with stage("import", seconds):
             trajectories = import_logs(run, logs, format, roles, kept, skip_bad, lone)

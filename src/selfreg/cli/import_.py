@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from selfreg._util.files import folder_written_whole
+from selfreg._util.files import atomic_folder
 from selfreg.cli import options
 from selfreg.cli.terminal import remark
 from selfreg.data import LogError, Trajectory, assume_takeover, read_trajectories
@@ -80,6 +80,6 @@ def command(
     """Read logs into a new run folder."""
     roles, kept = options.mapping("--map", map), options.filters(where)
     lone = options.takeovers(assume_takeover)
-    with folder_written_whole(out, MARKER, overwrite) as folder:
+    with atomic_folder(out, MARKER, overwrite) as folder:
         trajectories = import_logs(RunFolder(folder), logs, format, roles, kept, skip_bad, lone)
     print(f"{len(trajectories)} episodes -> {out}")

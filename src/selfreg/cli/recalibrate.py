@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from selfreg._util.bootstrap import as_texts
-from selfreg._util.extras import needs
+from selfreg._util.extras import require_extra
 from selfreg.cli import options
 from selfreg.cli.terminal import remark
 from selfreg.data import read_trajectories
@@ -24,7 +24,7 @@ def command(
     where: options.Where = None,
 ) -> None:
     """Fit the calibration of the run's PRM anew; figures are of the recent logs, on tasks left out by turns."""
-    with needs("ml", "selfreg recalibrate"):
+    with require_extra("ml", "selfreg recalibrate"):
         from selfreg.prm import recalibrate
     folder = RunFolder.open(run)
     roles, kept = options.mapping("--map", map), options.filters(where)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from selfreg._util.extras import needs
+from selfreg._util.extras import require_extra
 from selfreg.cli import options
 from selfreg.cli.terminal import remark
 from selfreg.runs import RunFolder
@@ -29,7 +29,7 @@ def command(
     skip_bad: options.SkipBad = False,
 ) -> None:
     """Score every state of the logs with the run's PRM, each distinct text once, to a Parquet data set."""
-    with needs("ml", "selfreg score"):
+    with require_extra("ml", "selfreg score"):
         from selfreg.prm.scoring import score_logs
     folder = RunFolder.open(run)
     found = score_logs(

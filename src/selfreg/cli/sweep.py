@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from selfreg._util.files import written_whole
+from selfreg._util.files import atomic_write
 from selfreg.cli.estimate import abstraction
 from selfreg.cli.terminal import remark, table
 from selfreg.data import Trajectory
@@ -185,7 +185,7 @@ def draw(found: Sweep, out: Path) -> list[str]:
         if len(set(values)) > 1:
             drawings[f"effect_of_{name.replace(os.sep, '_')}"] = plots.effect(name, values, found.value)
     for name, drawing in drawings.items():
-        with written_whole(out / f"{name}.svg") as temporary:
+        with atomic_write(out / f"{name}.svg") as temporary:
             temporary.write_text(drawing, encoding="utf-8")
     return [f"{name}.svg" for name in drawings]
 

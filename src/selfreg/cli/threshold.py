@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from selfreg._util.extras import needs
+from selfreg._util.extras import require_extra
 from selfreg.cli import options
 from selfreg.runs import RunFolder
 
@@ -25,7 +25,7 @@ def command(
 
     Needs unhelped episodes of both. NaN is written as null.
     """
-    with needs("ml", "selfreg threshold"):
+    with require_extra("ml", "selfreg threshold"):
         from selfreg.prm import choose_threshold, measure_threshold
     folder = RunFolder.open(run)
     prm = folder.prm()

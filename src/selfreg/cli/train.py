@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from selfreg._util.bootstrap import as_texts
-from selfreg._util.extras import needs
+from selfreg._util.extras import require_extra
 from selfreg.cli import options
 from selfreg.cli.terminal import remark
 from selfreg.data import Trajectory
@@ -35,7 +35,7 @@ def train_prm(
     baselines: bool = True,
 ) -> PRM:
     """Train and save the PRM, and note how it compares with plain models (`plain`: which; by default all)."""
-    with needs("ml", "training a PRM"):
+    with require_extra("ml", "training a PRM"):
         from selfreg.prm import train_prm as train
         from selfreg.prm import with_baselines
     checkpoint = run.path / CHECKPOINT
@@ -51,7 +51,7 @@ def train_prm(
 
 def train_helper(run: RunFolder, labels: Labels, config: HelperConfig, calibrated: bool = False) -> dict[str, float]:
     """Train and save the helper, with thresholds if `calibrated`; its figures on held-out tasks."""
-    with needs("ml", "training a helper"):
+    with require_extra("ml", "training a helper"):
         from selfreg.helper import calibrate
         from selfreg.helper import train_helper as train
     if len(labels.actions) == 1:

@@ -14,7 +14,7 @@ from selfreg.data.trajectory import Scalar, Trajectory
 Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 
 
-class LeanStep(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+class DecodedStep(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """A `Step` whose values are checked while they are decoded, without a call of Python."""
 
     state: str
@@ -31,7 +31,7 @@ class LeanTrajectory(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     task: str
     episode: str
     outcome: Unit | None
-    steps: Annotated[tuple[LeanStep, ...], msgspec.Meta(min_length=1)]
+    steps: Annotated[tuple[DecodedStep, ...], msgspec.Meta(min_length=1)]
     truncated: bool = False
     fields: dict[str, Scalar] = {}
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from selfreg._util.extras import needs
+from selfreg._util.extras import require_extra
 from selfreg.data.trajectory import NOHELP, Trajectory
 
-with needs("logs", "selfreg.data"):
+with require_extra("logs", "selfreg.data"):
     import msgspec
 
 # Field that names the help type of a run that was taken for help.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from selfreg._util.extras import needs
+from selfreg._util.extras import require_extra
 
-with needs("logs", "selfreg.data"):
+with require_extra("logs", "selfreg.data"):
     import msgspec
 
 Scalar: TypeAlias = str | int | float | bool | None

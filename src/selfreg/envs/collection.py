@@ -12,15 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from selfreg._util.extras import needs
-from selfreg._util.files import written_whole
-from selfreg._util.parallel import spawned
+from selfreg._util.extras import require_extra
+from selfreg._util.files import atomic_write
+from selfreg._util.parallel import spawn_pool
 from selfreg.data import NOHELP, Step, Trajectory
 from selfreg.envs.episode import HelpPolicy, run_on
 from selfreg.envs.protocol import AssistedEnvironment
 from selfreg.envs.rollouts import CollectConfig, RandomHelp, check_tasks, episode_seed, run_one
 
-with needs("logs", "selfreg.envs"):
+with require_extra("logs", "selfreg.envs"):
     import msgspec
     from rich.console import Console
     from rich.progress import Progress
@@ -144,7 +144,7 @@ def _same_settings(path: Path, settings: dict[str, Any], empty: bool) -> None:
     if empty or not path.exists():
         if not empty:
             raise ValueError(f"{path.parent} has episodes but no {SETTINGS}; expected both or none")
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(settings, indent=1) + "\n")
         return
     before = json.loads(path.read_text())
@@ -181,7 +181,7 @@ def _remaining(
     if config.workers == 1 or not chunks:
         yield from map(run, chunks)
         return
-    with spawned(config.workers) as pool:
+    with spawn_pool(config.workers) as pool:
         yield from pool.map(run, chunks)
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
-from selfreg._util.extras import needs
-from selfreg._util.files import written_whole
+from selfreg._util.extras import require_extra
+from selfreg._util.files import atomic_write
 from selfreg._util.text_features import hashed_words
 from selfreg.envs.protocol import Environment
 
@@ -134,16 +134,16 @@ class ImitationPolicy:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file: weights, and the action names as metadata."""
-        with needs("ml", "ImitationPolicy.save"):
+        with require_extra("ml", "ImitationPolicy.save"):
             from safetensors.numpy import save_file
         header = {"kind": KIND, "action_names": json.dumps(self.action_names)}
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             save_file({name: np.ascontiguousarray(self.weights[name]) for name in WEIGHTS}, temporary, header)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ImitationPolicy:
         """Read what `save` wrote; ValueError where the file is something else."""
-        with needs("ml", "ImitationPolicy.load"):
+        with require_extra("ml", "ImitationPolicy.load"):
             from safetensors import SafetensorError, safe_open
         try:
             with safe_open(path, "numpy") as file:
@@ -208,7 +208,7 @@ def train_imitation(
 def _fitted(
     bags: Sequence[npt.NDArray[np.int64]], actions: Sequence[int], n_actions: int, config: ImitationConfig
 ) -> dict[str, Floats]:
-    with needs("ml", "train_imitation"):
+    with require_extra("ml", "train_imitation"):
         import torch
     targets, words = torch.tensor(actions), [torch.from_numpy(bag) for bag in bags]
     with torch.random.fork_rng(devices=[]):

@@ -12,13 +12,13 @@ from functools import partial
 import numpy as np
 
 from selfreg._util import validate
-from selfreg._util.extras import needs
-from selfreg._util.parallel import spawned
+from selfreg._util.extras import require_extra
+from selfreg._util.parallel import spawn_pool
 from selfreg.data import Step, Trajectory
 from selfreg.envs.episode import run_episode
 from selfreg.envs.protocol import AssistedEnvironment
 
-with needs("logs", "selfreg.envs"):
+with require_extra("logs", "selfreg.envs"):
     import msgspec
     from rich.console import Console
     from rich.progress import track
@@ -141,7 +141,7 @@ def _flat(run: Callable[[str], list[Trajectory]], tasks: Sequence[str], workers:
         for episodes in shown(map(run, tasks)):
             yield from episodes
         return
-    with spawned(workers) as pool:
+    with spawn_pool(workers) as pool:
         for episodes in shown(pool.map(run, tasks)):
             yield from episodes
 

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from selfreg._util import validate
 from selfreg.data import Trajectory
 from selfreg.estimate.abstraction import BRANCH, Key, StateAbstraction
-from selfreg.estimate.dataset import Costs, Fitted, Study
+from selfreg.estimate.dataset import Costs, Fitted, ResamplingDataset
 from selfreg.estimate.model import mdp_of
 from selfreg.estimate.resample import draws
 from selfreg.estimate.shrinkage import prior_counts
@@ -160,7 +160,7 @@ def advise(
     rollouts = validate.integer("rollouts", rollouts, 1)
     rate, samples = validate.probability("rate", rate), validate.integer("samples", samples, 1)
     episodes = list(trajectories)
-    study = Study(episodes, abstraction, 0.0, None, costs, borrow_help=False)
+    study = ResamplingDataset(episodes, abstraction, 0.0, None, costs, borrow_help=False)
     drawn = [draw.true for draw in draws(study, "dirichlet", samples, np.random.default_rng(seed))]
     problem = _Problem(study, drawn, budget, rate, aim)
     moments = _moments(episodes, abstraction, rollouts)
@@ -180,7 +180,7 @@ class _Problem:
     """Rows with their spread and visits, and how rollouts go on; arrays are (actions, n - 2)."""
 
     def __init__(
-        self, study: Study, drawn: Sequence[Fitted], budget: int | tuple[int, ...], rate: float, aim: Aim
+        self, study: ResamplingDataset, drawn: Sequence[Fitted], budget: int | tuple[int, ...], rate: float, aim: Aim
     ) -> None:
         counts = study.moves.counts()
         prior = prior_counts(counts, study.abstraction)

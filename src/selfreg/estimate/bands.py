@@ -13,7 +13,7 @@ from selfreg._util import validate
 from selfreg._util.bootstrap import central
 from selfreg.data import Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
-from selfreg.estimate.dataset import Costs, Fitted, Study
+from selfreg.estimate.dataset import Costs, Fitted, ResamplingDataset
 from selfreg.estimate.resample import Draw, Method, draws
 from selfreg.estimate.score_bins import Scorer
 from selfreg.planning.evaluation import evaluate_policy
@@ -195,7 +195,7 @@ def frontier_bands(
     >>> bands.success.estimate.tolist(), bands.spent.estimate.tolist()
     ([0.5, 0.75], [0.0, 0.5])
     """
-    points = np.array([validate.amount("usage", one) for one in usage])
+    points = np.array([validate.nonneg_float("usage", one) for one in usage])
     study, drawn = _drawn(trajectories, abstraction, method, samples, confidence, seed, kappa, prm, costs, borrow_help)
     fitted = study.fit()
     front = frontier(fitted.mdp, fitted.start, n_threads=1)
@@ -220,13 +220,13 @@ def _drawn(
     prm: Scorer | None,
     costs: Costs | None,
     borrow_help: bool,
-) -> tuple[Study, Iterable[Draw]]:
+) -> tuple[ResamplingDataset, Iterable[Draw]]:
     """The logs as a study, and samples of them; arguments checked."""
     if method not in ("bootstrap", "dirichlet"):
         raise ValueError(f'method is {method!r}; expected "bootstrap" or "dirichlet"')
     samples = validate.integer("samples", samples, 2)
     validate.confidence("confidence", confidence)
-    study = Study(trajectories, abstraction, kappa, prm, costs, borrow_help)
+    study = ResamplingDataset(trajectories, abstraction, kappa, prm, costs, borrow_help)
     return study, draws(study, method, samples, np.random.default_rng(seed))
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from selfreg._util import validate
 from selfreg.data import Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
-from selfreg.estimate.dataset import Costs, Fitted, Study
+from selfreg.estimate.dataset import Costs, Fitted, ResamplingDataset
 from selfreg.estimate.resample import Draw, Method, draws
 from selfreg.mdp import InterventionMDP
 from selfreg.planning.hard import solve
@@ -89,7 +89,7 @@ def calibrated_l1(
     samples = validate.integer("samples", samples, 2)
     if method not in ("bootstrap", "dirichlet"):
         raise ValueError(f'method is {method!r}; expected "bootstrap" or "dirichlet"')
-    study = Study(trajectories, abstraction, 0.0, None, costs, borrow_help)
+    study = ResamplingDataset(trajectories, abstraction, 0.0, None, costs, borrow_help)
     drawn = list(draws(study, method, samples, np.random.default_rng(seed)))
     kept = np.array([True])
     for scale in SCALES:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from selfreg._util import validate
 from selfreg.data import Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
-from selfreg.estimate.dataset import Costs, Study
+from selfreg.estimate.dataset import Costs, ResamplingDataset
 from selfreg.estimate.score_bins import Scorer
 from selfreg.planning.hard import solve
 from selfreg.planning.usage import policy_value
@@ -88,7 +88,7 @@ def cross_fit(
     [0.5]
     """
     splits = validate.integer("splits", splits, 1)
-    study = Study(trajectories, abstraction, kappa, prm, costs, borrow_help)
+    study = ResamplingDataset(trajectories, abstraction, kappa, prm, costs, borrow_help)
     visited = np.unique(np.stack([study.moves.task, study.moves.state]), axis=1)[1]
     if np.bincount(visited).max() < 2:
         raise ValueError("no two tasks share a state; plans cannot be carried from one half of the tasks to the other")
@@ -106,7 +106,9 @@ def cross_fit(
     return CrossFit(fitted.at_start(plan.value), np.mean(own, axis=0), np.mean(crossed, axis=0), low, high, splits)
 
 
-def _crossed(study: Study, mine: Floats, other: Floats, budget: int | tuple[int, ...]) -> tuple[Floats, Floats]:
+def _crossed(
+    study: ResamplingDataset, mine: Floats, other: Floats, budget: int | tuple[int, ...]
+) -> tuple[Floats, Floats]:
     """Planned success of the plan of some tasks, by their model and by that of the others."""
     fitted = study.fit(mine)
     plan = solve(fitted.mdp, budget, n_threads=1)

@@ -30,7 +30,7 @@ class Fitted(NamedTuple):
         return np.asarray(np.tensordot(self.start, value, axes=1))
 
 
-class Study:
+class ResamplingDataset:
     """Logs read once, to be modelled many times."""
 
     def __init__(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from selfreg.estimate.counts import Counts
-from selfreg.estimate.dataset import Fitted, Study, start_counts, start_of
+from selfreg.estimate.dataset import Fitted, ResamplingDataset, start_counts, start_of
 from selfreg.estimate.model import mdp_of, row_counts
 from selfreg.estimate.shrinkage import prior_counts
 
@@ -26,7 +26,7 @@ class Draw(NamedTuple):
     estimated: Fitted
 
 
-def draws(study: Study, method: Method, samples: int, generator: np.random.Generator) -> Iterator[Draw]:
+def draws(study: ResamplingDataset, method: Method, samples: int, generator: np.random.Generator) -> Iterator[Draw]:
     """Pairs of a possible truth and an estimate from a log that it could have given.
 
     "bootstrap": the truth has the tasks in Dirichlet(1, ..., 1) shares (Bayesian bootstrap, Rubin 1981) plus
@@ -41,7 +41,7 @@ def draws(study: Study, method: Method, samples: int, generator: np.random.Gener
         yield (_by_tasks if method == "bootstrap" else _by_rows)(study, counts, prior, generator)
 
 
-def _by_tasks(study: Study, counts: Counts, prior: Rows, generator: np.random.Generator) -> Draw:
+def _by_tasks(study: ResamplingDataset, counts: Counts, prior: Rows, generator: np.random.Generator) -> Draw:
     n = study.n_tasks
     while True:
         share = generator.dirichlet(np.ones(n))
@@ -57,7 +57,7 @@ def _by_tasks(study: Study, counts: Counts, prior: Rows, generator: np.random.Ge
     return Draw(_fitted(study, true, heavy, start_of(heavy)), _estimated(study, log, drawn.starts))
 
 
-def _by_rows(study: Study, counts: Counts, prior: Rows, generator: np.random.Generator) -> Draw:
+def _by_rows(study: ResamplingDataset, counts: Counts, prior: Rows, generator: np.random.Generator) -> Draw:
     true = {name: _gamma(sp.csr_array(matrix + prior[name]), generator) for name, matrix in counts.transitions.items()}
     log = {name: _redrawn(true[name], counts.visits[name], generator) for name in true}
     starts = start_counts(counts)
@@ -68,13 +68,13 @@ def _by_rows(study: Study, counts: Counts, prior: Rows, generator: np.random.Gen
     return Draw(_fitted(study, true, counts, start), _estimated(study, log, again))
 
 
-def _fitted(study: Study, rows: Rows, counts: Counts, start: Floats) -> Fitted:
+def _fitted(study: ResamplingDataset, rows: Rows, counts: Counts, start: Floats) -> Fitted:
     """Model of drawn rows; states that nothing is known of fail."""
     filled = row_counts(Counts(counts.keys, rows, counts.starts), study.abstraction, None, 0.0, study.borrow_help)
     return Fitted(mdp_of(filled, None, study.costs), start)
 
 
-def _estimated(study: Study, rows: Rows, starts: Floats) -> Fitted:
+def _estimated(study: ResamplingDataset, rows: Rows, starts: Floats) -> Fitted:
     """What the estimator makes of a drawn log."""
     counts = Counts(study.moves.keys, rows, starts)
     return Fitted(mdp_of(study.rows(counts), counts.visits, study.costs), start_of(counts))

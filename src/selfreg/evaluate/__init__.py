@@ -17,7 +17,7 @@ from selfreg.evaluate.logged import Overlap
 from selfreg.evaluate.monitoring import Forecast, Monitoring, Watch, monitor
 from selfreg.evaluate.off_policy import Estimate, OffPolicy, OverlapError, ope
 from selfreg.evaluate.policies import Always, FollowHelper, NearestState, Never, Plan, Threshold
-from selfreg.evaluate.policy_comparison import Contest, score_quantiles, usual_length
+from selfreg.evaluate.policy_comparison import PolicyComparison, score_quantiles, usual_length
 from selfreg.evaluate.propensity import fitted_propensity
 from selfreg.evaluate.schedules import EveryN, LastK, Tuned, tune_threshold, tune_thresholds
 
@@ -25,7 +25,6 @@ __all__ = [
     "Always",
     "Backoff",
     "Comparison",
-    "Contest",
     "Contestant",
     "Decided",
     "Difference",
@@ -48,6 +47,7 @@ __all__ = [
     "Overlap",
     "OverlapError",
     "Plan",
+    "PolicyComparison",
     "Row",
     "Threshold",
     "Tuned",

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from selfreg._util import validate
-from selfreg._util.extras import needs
-from selfreg._util.files import written_whole
-from selfreg._util.parallel import spawned
+from selfreg._util.extras import require_extra
+from selfreg._util.files import atomic_write
+from selfreg._util.parallel import spawn_pool
 from selfreg.envs import AssistedEnvironment, HelpPolicy, run_episode
 from selfreg.envs.rollouts import check_tasks
 
-with needs("logs", "selfreg.evaluate"):
+with require_extra("logs", "selfreg.evaluate"):
     import pyarrow as pa
     import pyarrow.parquet as pq
     from rich.console import Console
@@ -89,7 +89,7 @@ def run_closed_loop(
     if n == 1:
         _begin(*settings)
         return [row for rows in shown(map(_run_task, tasks)) for row in rows]
-    with spawned(n, _begin, settings) as pool:
+    with spawn_pool(n, _begin, settings) as pool:
         return [row for rows in shown(pool.map(_run_task, tasks)) for row in rows]
 
 
@@ -128,7 +128,7 @@ def _run_task(task: str) -> list[Row]:
 def write_rows(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:
     """Write rows as Parquet."""
     columns = {name: [getattr(row, name) for row in rows] for name in Row._fields}
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         pq.write_table(pa.table(columns), temporary, compression="zstd")
 
 

@@ -13,7 +13,7 @@ from selfreg._util import validate
 from selfreg.data import NOHELP, Trajectory
 from selfreg.envs import HelpPolicy, RandomHelp
 from selfreg.estimate import Key, StateAbstraction
-from selfreg.estimate.dataset import Fitted, Study
+from selfreg.estimate.dataset import Fitted, ResamplingDataset
 from selfreg.evaluate.policies import Plan, at_budget
 from selfreg.planning._chains import solve_transient
 
@@ -107,7 +107,7 @@ class Logged:
         policy: HelpPolicy,
         budget: int | None,
         abstraction: StateAbstraction,
-        study: Study,
+        study: ResamplingDataset,
     ) -> None:
         self.episodes, self.policy, self.budget, self.study = episodes, policy, budget, study
         self.abstraction, self.actions = abstraction, study.moves.actions
@@ -373,7 +373,7 @@ def _leaving(rows: sp.csr_array) -> npt.NDArray[np.bool_]:
 
 
 def _one_cost(name: str, cost: int | tuple[int, ...]) -> int:
-    amounts = validate.amounts(f'costs["{name}"]', cost)
+    amounts = validate.nonneg_ints(f'costs["{name}"]', cost)
     if len(amounts) != 1:
         raise ValueError(f"help type {name!r} takes from {len(amounts)} budgets; off-policy evaluation knows one")
     return amounts[0]

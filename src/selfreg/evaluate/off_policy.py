@@ -15,7 +15,7 @@ from selfreg.data import Trajectory
 from selfreg.envs import HelpPolicy
 from selfreg.estimate import StateAbstraction
 from selfreg.estimate.abstraction import BRANCH
-from selfreg.estimate.dataset import Study
+from selfreg.estimate.dataset import ResamplingDataset
 from selfreg.evaluate.logged import Corrected, Logged, Overlap, Propensity, Table
 from selfreg.evaluate.policies import Plan
 
@@ -167,7 +167,7 @@ def ope(
             raise ValueError(f"episode {trajectory.episode!r} branches from another; what led there was not by chance")
         if trajectory.outcome is None:
             raise ValueError(f"episode {trajectory.episode!r} has no outcome; what it was worth cannot be weighed")
-    study = Study(episodes, states, 0.0, None, costs, borrow_help=True)
+    study = ResamplingDataset(episodes, states, 0.0, None, costs, borrow_help=True)
     problem = Logged(episodes, policy, limit, states, study)
     weight = problem.weight(propensity)
     overlap = problem.overlap(weight)

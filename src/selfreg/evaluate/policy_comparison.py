@@ -21,7 +21,7 @@ PLAN_PRM, PLAN_NEAREST, OPTIMUM = "plan, PRM where unseen", "plan, nearest where
 
 
 @dataclass(frozen=True)
-class Contest:
+class PolicyComparison:
     """Settings of a comparison.
 
     Attributes

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
-from selfreg._util.extras import needs
+from selfreg._util.extras import require_extra
 from selfreg.data import NOHELP, Trajectory
 from selfreg.estimate import StateAbstraction
 from selfreg.evaluate.logged import Propensity
@@ -100,7 +100,7 @@ def _out_of_fold(
     fold: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
     """P(action taken) of every step, by models of the tasks in other folds."""
-    with needs("ml", "fitted propensities"):
+    with require_extra("ml", "fitted propensities"):
         from sklearn.calibration import CalibratedClassifierCV
         from sklearn.feature_extraction import DictVectorizer
         from sklearn.linear_model import LogisticRegression

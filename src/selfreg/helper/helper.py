@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from selfreg._util.bootstrap import as_texts
-from selfreg._util.files import folder_written_whole
+from selfreg._util.files import atomic_folder
 from selfreg.data import NOHELP, Step, state_text
 from selfreg.helper.memory import Memory, Neighbour
 from selfreg.helper.models.registry import FORMS
@@ -205,7 +205,7 @@ class Helper:
         """
         record = {"schema": SCHEMA, "form": self.classifier.form, "actions": self.actions, "costs": self.costs}
         rest = {"history": self.history, "figures": self.figures, "split": self.split, "thresholds": self.thresholds}
-        with folder_written_whole(folder, RECORD, overwrite=True) as new:
+        with atomic_folder(folder, RECORD, overwrite=True) as new:
             self.classifier.save(new, record | {"limits": self.limits} | rest, self._card())
             if self.memory is not None:
                 self.memory.save(new)

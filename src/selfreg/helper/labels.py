@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from selfreg._util.extras import needs
-from selfreg._util.files import written_whole
+from selfreg._util.extras import require_extra
+from selfreg._util.files import atomic_write
 from selfreg.data import NOHELP, Trajectory, state_text
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Labels:
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write Parquet: one row per step and budget. `few` marks labels whose `support` is below 3 visits."""
-        with needs("logs", "selfreg.helper.labels"):
+        with require_extra("logs", "selfreg.helper.labels"):
             import pyarrow as pa
             import pyarrow.parquet as pq
 
@@ -164,7 +164,7 @@ class Labels:
         for a, name in enumerate(self.actions):
             columns[f"q_{name}"] = pa.array(self.q[..., a].ravel(), from_pandas=True)
             columns[f"visits_{name}"] = pa.array(self.visits[place, a])
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             pq.write_table(pa.table(columns), temporary, compression="zstd")
 
 

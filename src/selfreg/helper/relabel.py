@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 STRENGTHS = (1.0, 10.0)
 
 
-class Attainable(NamedTuple):
+class Relabelling(NamedTuple):
     """What `attainable` found.
 
     Attributes
@@ -56,7 +56,7 @@ class Attainable(NamedTuple):
     model: LinearDecider
 
 
-def attainable(labels: Labels, split: Mapping[str, Sequence[str]], config: HelperConfig) -> Attainable:
+def relabel(labels: Labels, split: Mapping[str, Sequence[str]], config: HelperConfig) -> Relabelling:
     """Improve labels for a policy that reads texts only.
 
     Parameters
@@ -79,7 +79,7 @@ def attainable(labels: Labels, split: Mapping[str, Sequence[str]], config: Helpe
         if values[-1] >= max(values):
             best = current, reader.model
         current = _valued(labels, value)
-    return Attainable(values, *best)
+    return Relabelling(values, *best)
 
 
 def _valued(labels: Labels, value: Floats) -> Labels:

@@ -16,7 +16,7 @@ from selfreg.helper.memory import Memory
 from selfreg.helper.model_rollout import success_in_model
 from selfreg.helper.models.registry import FORMS
 from selfreg.helper.models.transformer import FEATURES, lattice
-from selfreg.helper.relabel import attainable
+from selfreg.helper.relabel import relabel
 from selfreg.prm.encoder import EncoderConfig
 from selfreg.prm.transformer import split_tasks
 from selfreg.runtime.ledger import units
@@ -205,7 +205,7 @@ def _improved(
     checkpoint: str | os.PathLike[str] | None,
 ) -> tuple[Helper, Labels]:
     """A helper that has learnt improved labels, and these labels."""
-    values, labels, reader = attainable(labels, split, config)
+    values, labels, reader = relabel(labels, split, config)
     found = {"rounds": float(np.argmax(values))}
     examples = labels.priced(config.price).examples(config.history)
     if not isinstance(reader, FORMS[config.form]):

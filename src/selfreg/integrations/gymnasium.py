@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from selfreg._util import validate
-from selfreg._util.extras import needs
+from selfreg._util.extras import require_extra
 from selfreg._util.text_features import hashed_words
 from selfreg.data import Step
 from selfreg.envs.babyai.environment import BabyAIConfig, make_babyai, split_tasks
@@ -22,7 +22,7 @@ from selfreg.envs.household.environment import HouseholdConfig, household_tasks,
 from selfreg.envs.protocol import AssistedEnvironment, Intervention
 from selfreg.envs.textworld.environment import TextWorldConfig, make_textworld, textworld_tasks
 
-with needs("envs", "selfreg.integrations.gymnasium"):
+with require_extra("envs", "selfreg.integrations.gymnasium"):
     import gymnasium
     from gymnasium import spaces
 

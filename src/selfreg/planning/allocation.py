@@ -114,11 +114,11 @@ def allocate(items: Iterable[Any], total: float) -> Allocation:
     entries = list(items)
     if not entries:
         raise ValueError("items is empty; expected at least one task")
-    pool = validate.amount("total", total)
+    pool = validate.nonneg_float("total", total)
     frontiers = [isinstance(item, Frontier) for item in entries]
     if not any(frontiers):
         curves = [_curve(f"items[{i}]", item) for i, item in enumerate(entries)]
-        return _in_units(curves, validate.amounts("total", total)[0])
+        return _in_units(curves, validate.nonneg_ints("total", total)[0])
     if not all(frontiers):
         raise TypeError(
             f"items[{frontiers.index(not frontiers[0])}] and items[0] are of different kinds: "

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
-from selfreg._util.extras import needs
+from selfreg._util.extras import require_extra
 from selfreg.mdp import InterventionMDP
 from selfreg.planning._envelope import PASS, SEARCH, Envelope
 from selfreg.planning.penalized import Pricing
@@ -96,7 +96,7 @@ class Frontier:
         ValueError, TypeError
             If `budget` is not a number >= 0.
         """
-        budget = validate.amount("budget", budget)
+        budget = validate.nonneg_float("budget", budget)
         return _mixture(self._pricing, self.usage, self.success, self.penalty, budget, self.gap)
 
     def penalty_for(self, budget: float) -> float:
@@ -109,7 +109,7 @@ class Frontier:
         ValueError, TypeError
             If `budget` is not a number >= 0.
         """
-        i = int(np.searchsorted(self.usage, validate.amount("budget", budget), side="right")) - 1
+        i = int(np.searchsorted(self.usage, validate.nonneg_float("budget", budget), side="right")) - 1
         return _slope(self.usage, self.success, i)
 
     def budget_for(self, success: float) -> float:
@@ -230,7 +230,7 @@ def frontier(
     >>> mixture.weights.tolist(), mixture.policies[:, 0].tolist(), round(mixture.success, 3)
     ([0.75, 0.25], [0, 1], 0.6)
     """
-    tol = validate.amount("tol", tol)
+    tol = validate.nonneg_float("tol", tol)
     points = Points(mdp, start, n_threads, implementation, PASS)
     known = points.envelope
     known.refine(tol)
@@ -279,7 +279,7 @@ def reward_search(
     >>> round(found.penalty, 6), found.policy.tolist(), found.usage, round(found.mixture.success, 6)
     (0.4, [0, 0, 0], 0.0, 0.6)
     """
-    budget, tol = validate.amount("budget", budget), validate.amount("tol", tol)
+    budget, tol = validate.nonneg_float("budget", budget), validate.nonneg_float("tol", tol)
     return Points(mdp, start, n_threads, implementation).at(budget, tol)
 
 
@@ -335,7 +335,7 @@ def _slope(usage: Floats, success: Floats, i: int) -> float:
 
 
 def new_axes() -> Axes:
-    with needs("logs", "plotting"):
+    with require_extra("logs", "plotting"):
         from matplotlib.figure import Figure
     axes: Axes = Figure(figsize=(5.0, 3.5), layout="constrained").subplots()
     axes.spines[["top", "right"]].set_visible(False)

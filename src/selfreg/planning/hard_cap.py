@@ -110,7 +110,7 @@ def hard_cap_price(
     >>> both.hard.tolist(), both.expected.round(6).tolist(), both.overspends.round(6).tolist()
     ([0.75], [1.0], [0.25])
     """
-    amounts, tol = validate.amounts("budgets", budgets), validate.amount("tol", tol)
+    amounts, tol = validate.nonneg_ints("budgets", budgets), validate.nonneg_float("tol", tol)
     points = Points(mdp, start, n_threads, implementation)
     found, weight = [points.at(float(amount), tol) for amount in amounts], points.weight
     solution = solve(mdp, max(amounts), n_threads=n_threads, implementation=implementation)

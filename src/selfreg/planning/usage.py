@@ -24,7 +24,7 @@ from selfreg.planning.solution import Solution
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
-Asking: TypeAlias = tuple[int, Indices, sp.csr_array]  # action, states, their rows
+HelpRows: TypeAlias = tuple[int, Indices, sp.csr_array]  # action, states, their rows
 
 
 def expected_usage(solution: Solution) -> Floats:
@@ -278,7 +278,7 @@ def _rows_times(matrix: sp.csr_array, begin: int, end: int, values: Floats) -> F
 class _Layer(NamedTuple):
     """One budget layer of a policy: every state asks for help there, waits until it may, or never will."""
 
-    asking: list[Asking]
+    asking: list[HelpRows]
     ended: npt.NDArray[np.bool_]
     waiting: Indices
     onward: sp.csr_array  # (waiting, n) rows of those that wait, self-loops eliminated
@@ -326,7 +326,7 @@ def _parted(
     live: npt.NDArray[np.bool_],
     policy: npt.NDArray[np.integer[Any]],
     offset: npt.NDArray[np.int64],
-) -> tuple[list[Asking], Indices, sp.csr_array]:
+) -> tuple[list[HelpRows], Indices, sp.csr_array]:
     """Live states of a layer that ask for help that moves by `offset`; those that do not, and their rows."""
     chosen = [np.flatnonzero(live & (policy == a)) for a in range(len(matrices))]
     asking = [(a, states, matrices[a][states]) for a, states in enumerate(chosen) if offset[a] and len(states)]

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from selfreg._util.extras import needs
+from selfreg._util.extras import require_extra
 
 Vector = NDArray[np.float64]
 
@@ -113,7 +113,7 @@ def calibrate(kind: str, logits: Vector, outcomes: Vector, weights: Vector) -> C
 
 
 def _isotonic(logits: Vector, outcomes: Vector, weights: Vector) -> Isotonic:
-    with needs("ml", "isotonic calibration"):
+    with require_extra("ml", "isotonic calibration"):
         from sklearn.isotonic import IsotonicRegression
     curve = IsotonicRegression(y_min=0.0, y_max=1.0).fit(logits, outcomes, sample_weight=weights)
     return Isotonic(tuple(curve.X_thresholds_.tolist()), tuple(curve.y_thresholds_.tolist()))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreg._util.files import written_whole
+from selfreg._util.files import atomic_write
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], facts: Map
 
     header = {"format": "pt", "selfreg": json.dumps({"schema": SCHEMA, **facts}, allow_nan=False)}
     try:
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, header)
     except SafetensorError as error:
         raise OSError(f"checkpoint {str(path)!r} could not be written, and is as it was before: {error}") from error

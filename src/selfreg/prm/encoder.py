@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreg._util.extras import needs
+from selfreg._util.extras import require_extra
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -89,7 +89,7 @@ class EncoderConfig:
 
 def require_ml() -> None:
     """Raise ImportError, naming the extra, unless torch and transformers are there."""
-    with needs("ml", "selfreg.prm, and selfreg.helper,"):
+    with require_extra("ml", "selfreg.prm, and selfreg.helper,"):
         for module in ("torch", "tokenizers", "safetensors", "transformers", "rich"):
             importlib.import_module(module)
 

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from selfreg._util.extras import needs
+from selfreg._util.extras import require_extra
 from selfreg.prm.calibration import sigmoid
 from selfreg.prm.encoder import EncoderConfig, chosen_device, model_and_tokenizer, progress, quiet, require_ml
 from selfreg.prm.tokens import Tokens
@@ -184,7 +184,7 @@ class TfidfLogistic(Baseline):
 
 def words_vectorizer(purpose: str, **settings: Any) -> Any:
     """Words, marks and pairs of them; with `vocabulary` and `idf_` set it needs no fitting."""
-    with needs("ml", purpose):
+    with require_extra("ml", purpose):
         from sklearn.feature_extraction.text import TfidfVectorizer
     return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=TOKEN, **settings)
 
@@ -272,7 +272,7 @@ def read_arrays(folder: Path, name: str = WEIGHTS) -> dict[str, NDArray[Any]]:
 
 def _logistic(features: Any, train: Examples, held_out: Any, validation: Examples) -> tuple[Vector, float]:
     """Ridge logistic regression on soft targets; the penalty with the least Brier score on validation."""
-    with needs("ml", "a linear PRM"):
+    with require_extra("ml", "a linear PRM"):
         from sklearn.linear_model import LogisticRegression
         from threadpoolctl import threadpool_limits
     stack = sp.vstack if sp.issparse(features) else np.concatenate

@@ -17,9 +17,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from selfreg._util import validate
-from selfreg._util.files import written_whole
+from selfreg._util.files import atomic_write, open_resumable
 from selfreg._util.progress import progress
-from selfreg._util.resumable import claim
 from selfreg.data import Trajectory, read_trajectories
 from selfreg.data.formats.canonical import LogError
 from selfreg.data.read import names_of
@@ -150,7 +149,7 @@ def score_logs(
     episodes = read_trajectories(names, format, roles=roles, where=where, skipped=faults)
     model = _model_files(Path(prm), device, cluster is not None)
     folder = Path(out)
-    claim(folder, SETTINGS, _settings(model, names, format, roles, where, skip_bad), "scores")
+    open_resumable(folder, SETTINGS, _settings(model, names, format, roles, where, skip_bad), "scores")
     with closing(_Cache(Path(cache) if cache is not None else folder / CACHE, model.digest)) as known:
         work = _Work(folder, episodes, _text_of(Path(prm)), known)
         tasks = work.tasks()
@@ -212,7 +211,7 @@ class _Work:
         self.scored += len(piece.new)
         found |= self.cache.get(text for text in piece.texts if text not in found)
         columns = [piece.tasks, piece.episodes, piece.steps, piece.texts, [found[text] for text in piece.texts]]
-        with written_whole(piece.part) as temporary:
+        with atomic_write(piece.part) as temporary:
             pq.write_table(pa.table(columns, schema=COLUMNS), temporary, compression="zstd")
         return len(piece.steps)
 

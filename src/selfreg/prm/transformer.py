@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfreg._util.files import folder_written_whole
+from selfreg._util.files import atomic_folder
 from selfreg.prm.encoder import EncoderConfig, chosen_device, pretrained, progress, quiet, require_ml, scratch, seeded
 from selfreg.prm.tokens import Encoded, Tokens
 
@@ -224,9 +224,9 @@ def adapted(classifier: TextClassifier, config: EncoderConfig) -> Iterator[None]
         return
     import warnings
 
-    from selfreg._util.extras import needs
+    from selfreg._util.extras import require_extra
 
-    with needs("lora", "lora_rank > 0"):
+    with require_extra("lora", "lora_rank > 0"):
         from peft import LoraConfig, TaskType, get_peft_model
     plain = classifier._model
     settings = LoraConfig(
@@ -248,7 +248,7 @@ def saved_folder(folder: str | os.PathLike[str], record: Mapping[str, object], c
 
     text = json.dumps(record, indent=1, allow_nan=False) + "\n"
     try:
-        with quiet(), folder_written_whole(folder, RECORD, overwrite=True) as new:
+        with quiet(), atomic_folder(folder, RECORD, overwrite=True) as new:
             yield new
             if card is not None:
                 (new / "README.md").write_text(card, encoding="utf-8")

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util.bootstrap import as_texts
-from selfreg._util.extras import needs
-from selfreg._util.files import written_whole
+from selfreg._util.extras import require_extra
+from selfreg._util.files import atomic_write
 from selfreg.data import Trajectory
 from selfreg.envs import World
 from selfreg.estimate import EstimatedModel, coverage
@@ -18,7 +18,7 @@ from selfreg.planning.solution import Solution
 from selfreg.report import plots
 from selfreg.runs import RunFolder
 
-with needs("logs", "the report"):
+with require_extra("logs", "the report"):
     import jinja2
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -55,7 +55,7 @@ def write_report(run: RunFolder) -> None:
         prm=_prm(run),
         skipped=settings.get("import", {}).get("skipped", []),
     )
-    with written_whole(run.path / "report.html") as temporary:
+    with atomic_write(run.path / "report.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from selfreg._util.extras import needs
+from selfreg._util.extras import require_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -216,7 +216,7 @@ def _short(value: Any) -> str:
 
 
 def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
-    with needs("logs", "the report"):
+    with require_extra("logs", "the report"):
         from matplotlib.figure import Figure
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns)

@@ -63,7 +63,7 @@ class Group(NamedTuple):
     Attributes
     ----------
     kind : tuple
-        Actions and costs, as of `Bare`.
+        Actions and costs, as of `KernelArrays`.
     members : list of int
         Places in the batch.
     models : list of tuple of arrays, or (block, table)
@@ -152,7 +152,7 @@ def work(item: Any, n_lattice: int) -> int | None:
         item = item if isinstance(item, InterventionMDP) else getattr(item, "mdp", None)
         if not isinstance(item, InterventionMDP):
             return None
-    arrays = item._bare.arrays
+    arrays = item._kernel_arrays.arrays
     return n_lattice * (len(arrays[0]) + len(arrays[3]) * (len(arrays) // 3))  # other actions have about as many
 
 
@@ -165,7 +165,7 @@ def grouped(cases: Iterable[tuple[int, Case]], fault: Callable[[Exception, int],
         except Exception as error:
             fault(error, i)
             continue
-        kind, arrays = mdp._bare
+        kind, arrays = mdp._kernel_arrays
         if (group := groups.get(kind)) is None:
             group = groups[kind] = Group(kind, [], [], {})
         if start is not None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from selfreg._util import validate
-from selfreg._util.extras import needs
-from selfreg._util.parallel import spawned
+from selfreg._util.extras import require_extra
+from selfreg._util.parallel import spawn_pool
 from selfreg.sweeps.batches import Case, Job, Label, Results, solve_batch
 from selfreg.sweeps.packing import Packed, Packer
 
@@ -157,7 +157,7 @@ class RayExecutor:
     @contextmanager
     def _cluster(self) -> Iterator[Any]:
         """Ray, connected; a cluster that was started here ends here."""
-        with needs("ray", "RayExecutor"):
+        with require_extra("ray", "RayExecutor"):
             import ray
         started = not ray.is_initialized()
         if started:
@@ -208,7 +208,7 @@ def in_processes(
             yield task, function(shared, task)
         return
     waiting: deque[tuple[T, Future[R]]] = deque()
-    pool = spawned(processes, _Shared.set, (shared,))
+    pool = spawn_pool(processes, _Shared.set, (shared,))
     try:
         for task in tasks:
             waiting.append((task, pool.submit(_Shared.call, function, task)))

@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from selfreg._util.extras import needs
-from selfreg._util.files import written_whole
-from selfreg._util.resumable import claim
+from selfreg._util.extras import require_extra
+from selfreg._util.files import atomic_write, open_resumable
 from selfreg.sweeps.batches import Results
 
-with needs("logs", "sweep(out=...)"):
+with require_extra("logs", "sweep(out=...)"):
     import pyarrow as pa
     import pyarrow.dataset as ds
     import pyarrow.parquet as pq
@@ -50,7 +49,7 @@ class PartFolder:
             if not (self.path / SETTINGS).is_file():
                 raise ValueError(f"{path} holds no sweep (it has no {SETTINGS})")
         else:
-            claim(self.path, SETTINGS, {"schema": SCHEMA, **settings}, "sweep")
+            open_resumable(self.path, SETTINGS, {"schema": SCHEMA, **settings}, "sweep")
         self.settings: dict[str, Any] = json.loads((self.path / SETTINGS).read_text(encoding="utf-8"))
         if self.settings.get("schema") != SCHEMA:
             raise ValueError(f"{path}/{SETTINGS} has schema {self.settings.get('schema')!r}; expected {SCHEMA!r}")
@@ -67,7 +66,7 @@ class PartFolder:
         """Write one part."""
         places = [label.place for label in results.labels]
         table = table_of(results, self.settings, self.schema)
-        with written_whole(self.path / f"part-{places[0]:09d}-{places[-1]:09d}.parquet") as temporary:
+        with atomic_write(self.path / f"part-{places[0]:09d}-{places[-1]:09d}.parquet") as temporary:
             pq.write_table(table, temporary, compression="zstd")
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:

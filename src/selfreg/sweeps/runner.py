@@ -294,7 +294,7 @@ def _job(budgets: Any, penalties: Any, keep: Any, start: Any, record_errors: boo
     if (budgets is None) == (penalties is None):
         raise TypeError("expected budgets or penalties, and not both")
     if penalties is None:
-        return Job(validate.amounts("budgets", budgets), _keep(keep), start, record_errors)
+        return Job(validate.nonneg_ints("budgets", budgets), _keep(keep), start, record_errors)
     if more := set(_keep(keep)) - {"value", "usage"}:
         raise ValueError(f"keep has {min(more)!r}, which is there for budgets only")
     return Job((), PRICED, start, record_errors, validate.price_table(penalties))

@@ -12,11 +12,11 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import IO, Any, cast
 
-from selfreg._util.extras import needs
-from selfreg._util.files import written_whole
+from selfreg._util.extras import require_extra
+from selfreg._util.files import atomic_write
 from selfreg.data.trajectory import Step, Trajectory
 
-with needs("logs", "selfreg.data"):
+with require_extra("logs", "selfreg.data"):
     import msgspec
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -111,7 +111,7 @@ def read_jsonl_lines(
 def write_jsonl(path: str | os.PathLike[str], trajectories: Iterable[Trajectory]) -> None:
     """Write canonical JSONL, packed where the name ends in .gz or .zst."""
     encoder = msgspec.json.Encoder()
-    with written_whole(path) as temporary, open(temporary, "wb") as plain, ExitStack() as stack:
+    with atomic_write(path) as temporary, open(temporary, "wb") as plain, ExitStack() as stack:
         stream: IO[bytes] = plain
         if Path(path).suffix == ".zst":
             stream = stack.enter_context(pa.output_stream(plain, compression="zstd"))
@@ -190,7 +190,7 @@ def _of_batch(batch: pa.RecordBatch) -> Iterator[Trajectory | LogError]:
 def write_parquet(path: str | os.PathLike[str], trajectories: Iterable[Trajectory]) -> None:
     """Write canonical Parquet."""
     stream = iter(trajectories)
-    with written_whole(path) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
         while rows := [_row(trajectory) for trajectory in islice(stream, BATCH)]:
             writer.write_batch(pa.RecordBatch.from_pylist(rows, SCHEMA))
 

@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from selfreg._util.extras import needs
+from selfreg._util.extras import require_extra
 from selfreg.data.formats.canonical import LogError, lines
 from selfreg.data.trajectory import NOHELP, Step, Trajectory
 
-with needs("logs", "selfreg.data"):
+with require_extra("logs", "selfreg.data"):
     import msgspec
 
 ROLES = (

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from selfreg._util.extras import needs
-from selfreg._util.files import written_whole
+from selfreg._util.extras import require_extra
+from selfreg._util.files import atomic_write
 from selfreg.data.formats.canonical import LogError, lines
 from selfreg.data.trajectory import Step, Trajectory
 
-with needs("logs", "selfreg.data"):
+with require_extra("logs", "selfreg.data"):
     import msgspec
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -66,7 +66,7 @@ def write_stepwise(path: str | os.PathLike[str], trajectories: Iterable[Trajecto
     records = [record for t in trajectories if (record := _record(t, labels)) is not None]
     if not records:
         raise ValueError("no episode has a label for each of its steps" if labels == "steps" else "no outcome is known")
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         if Path(path).suffix == ".parquet":
             rows = [msgspec.structs.asdict(record) for record in records]
             pq.write_table(pa.Table.from_pylist(rows, SCHEMA), temporary, compression="zstd")

@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from selfreg._util.extras import needs
+from selfreg._util.extras import require_extra
 from selfreg.data.formats.canonical import LogError, open_bytes
 from selfreg.data.formats.mapped import keeps, kind
 from selfreg.data.trajectory import Scalar, Step, Trajectory
 
-with needs("logs", "selfreg.data"):
+with require_extra("logs", "selfreg.data"):
     import msgspec
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
-from selfreg._util.extras import needs
+from selfreg._util.extras import require_extra
 from selfreg.envs.protocol import AssistedEnvironment, BasePolicy, Environment, Intervention, certain, draw_tasks
 
 LEFT, RIGHT, FORWARD, PICKUP, DROP, TOGGLE, DONE = range(7)
@@ -301,7 +301,7 @@ def told_left(left: int, clock: int, limit: int) -> str:
 
 
 def _load(level: str) -> tuple[Any, Any]:
-    with needs("envs", "selfreg.envs"):
+    with require_extra("envs", "selfreg.envs"):
         import gymnasium
         import minigrid  # noqa: F401  (registers the levels)
         from minigrid.utils import baby_ai_bot

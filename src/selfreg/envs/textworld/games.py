@@ -13,8 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from selfreg._util.extras import needs
-from selfreg._util.files import written_whole
+from selfreg._util.extras import require_extra
+from selfreg._util.files import atomic_write
 
 DIRECTIONS = ("north", "east", "south", "west")
 IDLE = "look"
@@ -99,14 +99,14 @@ def game_file(level: str, seed: int, cache: str | os.PathLike[str] | None = None
     path = folder / str(textworld.__version__) / level / f"{seed}.json"
     if not path.exists():
         game = _generate(textworld, TEXTWORLD_LEVELS[level], seed)
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             game.save(str(temporary))
     return path
 
 
 def load_textworld() -> Any:
     """The package textworld; ImportError names the extra."""
-    with needs("textworld", "selfreg.envs.textworld.environment"):
+    with require_extra("textworld", "selfreg.envs.textworld.environment"):
         import textworld
     return textworld
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pyarrow as pa
 
-from selfreg._util.parallel import spawned
+from selfreg._util.parallel import spawn_pool
 from selfreg.data.columns import Wanted, jsonl_columns, parquet_columns
 from selfreg.data.decoded import lean_trajectories, read_lean_lines
 from selfreg.data.formats.canonical import LogError
@@ -208,7 +208,7 @@ def count_pieces(
             yield from _in_order(numbered, ask, threads, count, AHEAD * workers)
     elif (following := next(numbered, None)) is not None:
         # Records have no cycles: looking for some again and again would take a third of the time.
-        with spawned(workers, gc.disable) as processes:
+        with spawn_pool(workers, gc.disable) as processes:
             rest, apart = chain([following], numbered), ask._replace(apart=True)
             yield from _in_order(rest, apart, processes, _Worker.count, AHEAD * workers)
     if not ask.apart:

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from selfreg._util.files import written_whole
-from selfreg._util.resumable import claim
+from selfreg._util.files import atomic_write, open_resumable
 from selfreg.estimate.ingest.partial import Partial
 
 SETTINGS, SCHEMA = "ingest.json", "selfreg.ingest/1"
@@ -29,7 +28,7 @@ class KeptPieces:
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path = path
-        claim(path, SETTINGS, {"schema": SCHEMA, **settings}, "counts")
+        open_resumable(path, SETTINGS, {"schema": SCHEMA, **settings}, "counts")
 
     def _file(self, number: int) -> Path:
         return self.path / f"piece-{number:07d}.npz"
@@ -43,7 +42,7 @@ class KeptPieces:
             "weight": counts.weight,
             "starts": counts.starts,
         }
-        with written_whole(self._file(number)) as temporary:
+        with atomic_write(self._file(number)) as temporary:
             np.savez(temporary, **arrays)
 
     def parts(self) -> Iterator[tuple[Partial, dict[str, Any]]]:

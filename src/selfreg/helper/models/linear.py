@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from selfreg._util.extras import needs
+from selfreg._util.extras import require_extra
 from selfreg._util.text_features import hashed_words
 from selfreg.helper.examples import Votes
 from selfreg.helper.memory import tfidf_vectorizer
@@ -89,7 +89,7 @@ class LinearDecider:
         strengths : sequence of float
             Inverse weights of the penalty to choose from, by the loss on validation.
         """
-        with needs("ml", "a plain helper"):
+        with require_extra("ml", "a plain helper"):
             from sklearn.linear_model import LogisticRegression
             from threadpoolctl import threadpool_limits
         used = np.flatnonzero(votes.sum(axis=0))
