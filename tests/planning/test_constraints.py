@@ -193,7 +193,7 @@ def test_bad_input_is_named(arguments, error, message) -> None:
 
 
 def test_a_gap_that_stays_open_is_an_error_with_the_bound(monkeypatch) -> None:
-    monkeypatch.setattr(sys.modules["selfreg.constrained"], "MAX_PASSES", 2)
+    monkeypatch.setattr(sys.modules["selfreg.planning.constraints"], "MAX_PASSES", 2)
     with pytest.raises(selfreg.ConvergenceError, match="tol=1e-09 was not reached in 2 passes") as caught:
         selfreg.constrained(with_person(instances.instance_a(n_states=400)), 5, (3.0, 0.5))
     assert 1e-9 < caught.value.bound < 1.0

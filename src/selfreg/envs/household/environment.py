@@ -122,7 +122,7 @@ def exact_model(
     Examples
     --------
     >>> import selfreg
-    >>> from selfreg.envs import household
+    >>> from selfreg.envs.household import environment as household
     >>> exact = household.exact_model("household-moved/0")
     >>> selfreg.solve(exact.mdp, budget=3).value[exact.start].round(3).tolist()
     [0.046, 0.308, 1.0, 1.0]
