@@ -21,11 +21,11 @@ from selfreg.envs import (
     Situational,
     StaleMapAgent,
     enumerate_model,
-    household,
     household_tasks,
     make_babyai,
     make_household,
 )
+from selfreg.envs.household import environment as household
 from selfreg.envs.household.house import KINDS, ROOMS
 
 TASKS = household_tasks(60, 0, seed=1)[0]
