@@ -4,6 +4,7 @@ from selfreg.data.formats.canonical import LogError, write_trajectories
 from selfreg.data.formats.stepwise import write_stepwise
 from selfreg.data.markers import assume_takeover
 from selfreg.data.read import FORMATS, read_trajectories
+from selfreg.data.scorer import StateScorer
 from selfreg.data.trajectory import NOHELP, Scalar, Step, Trajectory, state_text
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "NOHELP",
     "LogError",
     "Scalar",
+    "StateScorer",
     "Step",
     "Trajectory",
     "assume_takeover",

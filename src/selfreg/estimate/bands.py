@@ -11,11 +11,10 @@ import numpy.typing as npt
 
 from selfreg._util import validate
 from selfreg._util.bootstrap import central
-from selfreg.data import Trajectory
+from selfreg.data import StateScorer, Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.dataset import Costs, Fitted, ResamplingDataset
 from selfreg.estimate.resample import Draw, Method, draws
-from selfreg.estimate.score_bins import Scorer
 from selfreg.planning.evaluation import evaluate_policy
 from selfreg.planning.frontiers import Frontier, frontier
 from selfreg.planning.hard import solve
@@ -93,7 +92,7 @@ def uncertainty(
     confidence: float = 0.9,
     seed: int = 0,
     kappa: float = 0.0,
-    prm: Scorer | None = None,
+    prm: StateScorer | None = None,
     costs: Costs | None = None,
     borrow_help: bool = False,
 ) -> Uncertainty:
@@ -165,7 +164,7 @@ def frontier_bands(
     confidence: float = 0.9,
     seed: int = 0,
     kappa: float = 0.0,
-    prm: Scorer | None = None,
+    prm: StateScorer | None = None,
     costs: Costs | None = None,
     borrow_help: bool = False,
 ) -> FrontierBands:
@@ -217,7 +216,7 @@ def _drawn(
     confidence: float,
     seed: int,
     kappa: float,
-    prm: Scorer | None,
+    prm: StateScorer | None,
     costs: Costs | None,
     borrow_help: bool,
 ) -> tuple[ResamplingDataset, Iterable[Draw]]:

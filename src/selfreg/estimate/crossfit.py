@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
-from selfreg.data import Trajectory
+from selfreg.data import StateScorer, Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.dataset import Costs, ResamplingDataset
-from selfreg.estimate.score_bins import Scorer
 from selfreg.planning.hard import solve
 from selfreg.planning.usage import policy_value
 
@@ -56,7 +55,7 @@ def cross_fit(
     splits: int = 20,
     seed: int = 0,
     kappa: float = 0.0,
-    prm: Scorer | None = None,
+    prm: StateScorer | None = None,
     costs: Costs | None = None,
     borrow_help: bool = False,
 ) -> CrossFit:

@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg.data import NOHELP, Trajectory
+from selfreg.data import NOHELP, StateScorer, Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.counts import Counts, Moves, record
 from selfreg.estimate.model import charges, last_score, mdp_of, mean_scores, row_counts
-from selfreg.estimate.score_bins import Scorer
 from selfreg.mdp import InterventionMDP
 
 Floats = npt.NDArray[np.float64]
@@ -38,7 +37,7 @@ class ResamplingDataset:
         trajectories: Iterable[Trajectory],
         abstraction: StateAbstraction,
         kappa: float,
-        prm: Scorer | None,
+        prm: StateScorer | None,
         costs: Costs | None,
         borrow_help: bool,
     ) -> None:

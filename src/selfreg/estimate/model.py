@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg.data import NOHELP, Trajectory
+from selfreg.data import NOHELP, StateScorer, Trajectory
 from selfreg.estimate.abstraction import Key, StateAbstraction
 from selfreg.estimate.counts import Counts, count
-from selfreg.estimate.score_bins import Scorer
 from selfreg.estimate.validity import handoff_notes
 from selfreg.mdp import InterventionMDP
 from selfreg.planning.solution import Solution
@@ -74,7 +73,7 @@ def estimate_mdp(
     abstraction: StateAbstraction,
     *,
     kappa: float = 0.0,
-    prm: Scorer | None = None,
+    prm: StateScorer | None = None,
     costs: Mapping[str, int | tuple[int, ...]] | None = None,
     borrow_help: bool = False,
 ) -> EstimatedModel:
@@ -90,7 +89,7 @@ def estimate_mdp(
         Fitted here.
     kappa : float
         Pseudo-counts >= 0; > 0 needs `prm`.
-    prm : Scorer, optional
+    prm : StateScorer, optional
         Also scores the last state of truncated episodes.
     costs : mapping, optional
         Cost of each help type; by default what the log charged, which must then be one number for each type.
@@ -163,7 +162,7 @@ def _stochastic(counts: sp.csr_array) -> sp.csr_array:
     return sp.csr_array((data, counts.indices, counts.indptr), shape=counts.shape)
 
 
-def last_score(episodes: Sequence[Trajectory], prm: Scorer) -> Any:
+def last_score(episodes: Sequence[Trajectory], prm: StateScorer) -> Any:
     """P(success) of a truncated episode by the PRM's score of its last state."""
     cut = {t.episode: prm.text(t.steps) for t in episodes if t.truncated}
     scores = dict(zip(cut, prm.score(list(cut.values())), strict=True)) if cut else {}
@@ -171,7 +170,7 @@ def last_score(episodes: Sequence[Trajectory], prm: Scorer) -> Any:
 
 
 def mean_scores(
-    episodes: Sequence[Trajectory], abstraction: StateAbstraction, keys: Sequence[Key], prm: Scorer
+    episodes: Sequence[Trajectory], abstraction: StateAbstraction, keys: Sequence[Key], prm: StateScorer
 ) -> Floats:
     """p(s): mean PRM score over the visits of each abstract state, float64 (n - 2,)."""
     index = {key: i for i, key in enumerate(keys)}

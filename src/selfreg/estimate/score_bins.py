@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from selfreg.data import Step, Trajectory
+from selfreg.data import StateScorer, Trajectory
 from selfreg.estimate.abstraction import GIVEN_UP, ExactKey, Features, Key, StateAbstraction
 
 SCORE = "score"
-
-
-class Scorer(Protocol):
-    """What estimation needs of a PRM."""
-
-    def text(self, steps: Sequence[Step]) -> str:
-        """Text of the state that the last of `steps` is in."""
-
-    def score(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        """P(success | text, no help from here on), float64 (len(texts),)."""
 
 
 class ScoreBins:
@@ -31,7 +20,7 @@ class ScoreBins:
     ----------
     inner : StateAbstraction
         With the step in it, the model stays acyclic.
-    prm : Scorer
+    prm : StateScorer
     bins : int
         Bins with about as many states each, by quantiles of the scores that `fit` sees.
     edges : sequence of float, optional
@@ -56,7 +45,7 @@ class ScoreBins:
     """
 
     def __init__(
-        self, inner: StateAbstraction, prm: Scorer, bins: int = 5, edges: Sequence[float] | None = None
+        self, inner: StateAbstraction, prm: StateScorer, bins: int = 5, edges: Sequence[float] | None = None
     ) -> None:
         if bins < 2:
             raise ValueError(f"bins is {bins}; expected at least 2")
@@ -111,7 +100,7 @@ class ScoreBins:
             self._known |= dict(zip(new, self.prm.score(new).tolist(), strict=True))
 
 
-def from_description(description: Mapping[str, Any], prm: Callable[[], Scorer] | None = None) -> StateAbstraction:
+def from_description(description: Mapping[str, Any], prm: Callable[[], StateScorer] | None = None) -> StateAbstraction:
     """Abstraction from what its `describe` returned; `prm` is called where scores are part of it."""
     if description["kind"] == "exact":
         return ExactKey(step=bool(description["step"]))
