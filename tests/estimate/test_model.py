@@ -106,7 +106,7 @@ def test_prior_leans_on_the_prm_where_data_are_thin() -> None:
 
 def test_truncated_episodes_are_worth_what_the_prm_says() -> None:
     logs = [episode("0", None, "0.25", truncated=True), episode("1", 1.0, "0.25")]
-    with pytest.raises(ValueError, match="episode '0' was cut off and has no outcome"):
+    with pytest.raises(ValueError, match="episode '0' is truncated and has no outcome"):
         estimate_mdp(logs, ExactKey())
     model = estimate_mdp(logs, ExactKey(), prm=Scorer())
     assert model.success(selfreg.solve(model.mdp, 0))[0] == pytest.approx((0.25 + 1) / 2)

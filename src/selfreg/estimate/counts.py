@@ -14,9 +14,9 @@ import scipy.sparse as sp
 
 from selfreg.data import NOHELP, Trajectory
 from selfreg.estimate.abstraction import BRANCH, Key, StateAbstraction
-from selfreg.estimate.ingest.counter import Counter, TerminalScore, success_of
-from selfreg.estimate.ingest.partial import Merger, Partial
-from selfreg.estimate.ingest.tally import Floats
+from selfreg.estimate.ingest.counter import Counter, TerminalScore, episode_success
+from selfreg.estimate.ingest.partial import CountMerger, PartialCounts
+from selfreg.estimate.ingest.sums import Floats
 
 Indices = npt.NDArray[np.intp]
 
@@ -65,9 +65,9 @@ class Counts:
         >>> merged.keys == count(logs, ExactKey()).keys, merged.visits["nohelp"].tolist()
         (True, [2.0, 2.0, 0.0, 0.0])
         """
-        merger = Merger()
+        merger = CountMerger()
         for source, part in enumerate(parts):
-            merger.add(Partial.of(part), source)
+            merger.add(PartialCounts.from_counts(part), source)
         return Counts(*merger.result())
 
 
@@ -129,7 +129,7 @@ def record(
         if BRANCH not in trajectory.fields:
             starts.append((task, int(trajectory.helped), path[0]))
         taken = [actions[step.intervention or NOHELP] for step in trajectory.steps]
-        success = success_of(trajectory, terminal_score)
+        success = episode_success(trajectory, terminal_score)
         moves += [(task, s, a, j, 1.0) for s, a, j in zip(path, taken, path[1:], strict=False)]
         ends = ((-2, success), (-1, 1.0 - success))
         moves += [(task, path[-1], taken[-1], end, weight) for end, weight in ends if weight]
@@ -159,9 +159,9 @@ def count(
     ValueError
         For a truncated episode without an outcome where there is no `terminal_score`.
     """
-    counter, merger = Counter(abstraction, terminal_score), Merger()
+    counter, merger = Counter(abstraction, terminal_score), CountMerger()
     stream = iter(trajectories)
     while some := list(islice(stream, _EPISODES)):
         counter.add(some)
-    merger.add(counter.take(), None)
+    merger.add(counter.take_counts(), None)
     return Counts(*merger.result())
