@@ -145,9 +145,9 @@ def test_skip_bad_counts_and_lists(log, tmp_path, capsys) -> None:
         (["--where", "agent=nobody"], "no episode with"),
         (["--where", "agent"], "expected NAME=VALUE"),
         (["--where", "model=a"], "field 'model' is missing"),
-        (["--map", "reward=won"], "role 'reward' is not known"),
+        (["--map", "reward=won"], "unknown role 'reward'"),
         (["--map", "task=agent"], "'task' is given twice"),
-        (["--state", "domain"], "feature 'domain' is no field"),
+        (["--state", "domain"], "unknown feature 'domain'"),
         (["--state", "class"], "'class' needs classes"),
         (["--classes", "x.toml"], "is not used without --state"),
         (["--state", "class", "--classes", "nothing.toml"], "nothing.toml: no such file"),
@@ -253,7 +253,7 @@ def test_a_helper_s_own_runs_are_help_only_where_asked(log, tmp_path, capsys) ->
     agent = ["--where", "agent=a", "--where", "who=null", "--budget", "1"]
     assert main(options(log, out, *agent, "--assume-takeover", "expert:agent=b")) == 0
     assert (
-        "assume_takeover: what 'expert' does when it takes over was copied from 20 episodes" in capsys.readouterr().err
+        "assume_takeover: the effect of 'expert' is that of 20 episodes" in capsys.readouterr().err
     )
     assert "assume_takeover: what" in (out / "report.html").read_text().split("<h2>")[0]
     assert RunFolder.open(out).model().mdp.actions == ("nohelp", "expert")

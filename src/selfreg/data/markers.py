@@ -51,8 +51,8 @@ def assume_takeover(trajectories: Iterable[Trajectory], help_type: str, *, cost:
     >>> expert = [Trajectory(f"t{i}", f"e{i}", 1.0, (Step("go"),)) for i in range(10)]
     >>> model = estimate_mdp(agent + list(assume_takeover(expert, "expert")), Features(["step"]))
     >>> print(model.notes[0])
-    assume_takeover: what 'expert' does when it takes over was copied from 10 episodes that it did alone, from the \
-start; that it does as well in the middle of the agent's runs is assumed.
+    assume_takeover: the effect of 'expert' is that of 10 episodes that it ran alone from the start. That it does as \
+well in the middle of the agent's runs is an assumption.
     """
     if help_type == NOHELP or not help_type:
         raise ValueError(f"help_type is {help_type!r}; expected the name of a help type")

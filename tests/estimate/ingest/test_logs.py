@@ -360,7 +360,7 @@ def test_wrong_arguments_are_named(tmp_path) -> None:
         ({"roles": {"task": "id"}}, "format 'selfreg' takes no roles"),
         ({"workers": 0}, "expected at least 1"),
         ({"where": {"nothing": ["1"]}}, "field 'nothing' is missing"),
-        ({"abstraction": Features(["domain"])}, "'domain' is no field of episode 'e0'"),
+        ({"abstraction": Features(["domain"])}, "unknown feature 'domain'; episode 'e0' has"),
     ):
         with pytest.raises(ValueError, match=message):
             count_logs(**{"paths": tmp_path / "a.jsonl", "abstraction": ExactKey(), "workers": 1, **change})

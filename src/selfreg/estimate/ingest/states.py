@@ -131,7 +131,7 @@ class FeatureStates(EncodedStates):
         texts = (columns.task if name == TASK else columns.text).dictionary_encode()
         place, values = np.from_dlpack(texts.indices).astype(np.int64), texts.dictionary.to_pylist()
         if name == CLASS:
-            return place, [self._features.class_of(text) for text in values]
+            return place, [self._features.classify(text) for text in values]
         return place[episode] if name == TASK else place, values
 
 
