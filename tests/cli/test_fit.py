@@ -154,7 +154,7 @@ def test_skip_bad_counts_and_lists(log, tmp_path, capsys) -> None:
         (["--budget", "-1"], "expected integers >= 0"),
         (["--budget", "1.5"], "expected an integer"),
         (["--budget", "1,2"], "has 2 entries; the costs of this model have 1"),
-        (["--cost", "robot=1"], "no step of these logs used"),
+        (["--cost", "robot=1"], "which is not in these logs"),
         (["--cost", "person=x"], "expected an integer"),
         (["--where", "who=person"], "every step was helped"),
         (["--kappa", "-1"], "kappa"),

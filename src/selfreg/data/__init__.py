@@ -7,7 +7,6 @@ from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.markers import assume_takeover
 from selfreg.data.read import read_trajectories
 from selfreg.data.scorer import StateScorer
-from selfreg.data.stream import TrajectoryStream
 from selfreg.data.trajectory import NOHELP, Scalar, Step, Trajectory, state_text
 
 __all__ = [
@@ -19,7 +18,6 @@ __all__ = [
     "StateScorer",
     "Step",
     "Trajectory",
-    "TrajectoryStream",
     "assume_takeover",
     "read_trajectories",
     "state_text",
