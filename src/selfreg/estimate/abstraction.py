@@ -151,7 +151,7 @@ class Features:
         return trajectory.task if name == TASK else trajectory.fields[name]
 
     def classify(self, observation: str) -> str:
-        """First class whose expression is found in the observation."""
+        """First class whose expression matches part of the observation."""
         return next((name for name, e in self.classes.items() if re.search(e, observation)), OTHER)
 
     def coarser(self, key: Key) -> Key | None:

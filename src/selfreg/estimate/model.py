@@ -131,9 +131,9 @@ def estimate_mdp(
     prior = mean_scores(episodes, abstraction, counts.keys, prm) if kappa and prm is not None else None
     rows = fill_rows(counts, abstraction, prior, kappa, borrow_help)
     mdp = build_mdp(rows, counts.visits, resolve_costs(episodes, rows, costs))
-    seen = counts.visits[NOHELP][:-2] > 0
+    visited = counts.visits[NOHELP][:-2] > 0
     start = counts.starts[0] if counts.starts[0].any() else counts.starts[1]
-    borrowed = np.concatenate([~seen, [False, False]])
+    borrowed = np.concatenate([~visited, [False, False]])
     notes = _notes(counts, borrowed, kappa, borrow_help, handoff_notes(episodes))
     return EstimatedModel(mdp, counts, abstraction, start / start.sum(), kappa, borrowed, notes)
 

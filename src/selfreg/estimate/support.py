@@ -78,17 +78,17 @@ class Coverage:
         }
 
     def _summarise_action(self, name: str) -> dict[str, Any]:
-        seen = self.visits[name] > 0
+        visited = self.visits[name] > 0
         middle = {
-            what: float(np.median(values[name][seen])) if seen.any() else None
+            what: float(np.median(values[name][visited])) if visited.any() else None
             for what, values in (("visits", self.visits), ("successors", self.successors), ("tasks", self.effective))
         }
         return {
             "action": name,
             "visits": float(self.visits[name].sum()),
-            "states": int(seen.sum()),
-            "low_count_rows": int(np.count_nonzero(seen & (self.visits[name] < self.fewer_than))),
-            "low_count_visits": self.low_count_visits(name) if seen.any() else None,
+            "states": int(visited.sum()),
+            "low_count_rows": int(np.count_nonzero(visited & (self.visits[name] < self.fewer_than))),
+            "low_count_visits": self.low_count_visits(name) if visited.any() else None,
             "median": middle,
         }
 

@@ -23,10 +23,10 @@ class PartialCounts(NamedTuple):
 
     Attributes
     ----------
-    known : int
+    n_named : int
         Number of states that its source named in earlier parts.
     keys : list of Key
-        Keys of the states `known`, `known` + 1, ... in the order of first appearance.
+        Keys of the states `n_named`, `n_named` + 1, ... in the order of first appearance.
     actions : list of str
         `nohelp`, then help types in the order of first appearance.
     place : int64 (entries, 3)
@@ -36,7 +36,7 @@ class PartialCounts(NamedTuple):
         First state, whether the episode was helped, number of such episodes.
     """
 
-    known: int
+    n_named: int
     keys: list[Key]
     actions: list[str]
     place: npt.NDArray[np.int64]
@@ -81,8 +81,8 @@ class CountMerger:
         index, known = self._index, len(self._index)
         named = np.array([index.setdefault(key, len(index)) for key in part.keys], np.int64)
         before = self._numbers.get(source, named[:0])
-        if len(before) != part.known:
-            raise ValueError(f"a part follows {part.known} states of its source; {len(before)} were added")
+        if len(before) != part.n_named:
+            raise ValueError(f"a part follows {part.n_named} states of its source; {len(before)} were added")
         state = np.concatenate([before, named])
         if source is not None:
             self._numbers[source] = state

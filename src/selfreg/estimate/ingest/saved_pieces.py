@@ -35,7 +35,7 @@ class SavedPieces:
 
     def save(self, number: int, counts: PartialCounts, details: Mapping[str, Any]) -> None:
         """Save the counts of one piece, and details of it as JSON values."""
-        header = {"known": counts.known, "keys": counts.keys, "actions": counts.actions, **details}
+        header = {"known": counts.n_named, "keys": counts.keys, "actions": counts.actions, **details}
         arrays: dict[str, Any] = {
             "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
             "place": counts.place,
