@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from selfreg._core.chooser import kernel
 from selfreg.data import Scalar
-from selfreg.data.columns import Wanted, jsonl_columns
-from selfreg.data.decoded import LeanTrajectory
+from selfreg.data.columns import StepText, jsonl_columns
+from selfreg.data.decoded import DecodedTrajectory
 
 texts = st.text(st.sampled_from('ab"\\/\n\t\x00\u00e9\u2028\ud7ff\U0001f600'), max_size=12)
 rates = st.sampled_from([0, 1, 0.0, 0.25, 1.0, 1 / 3, 1e-7])
@@ -45,7 +45,7 @@ def lines(draw) -> bytes:
     return draw(st.sampled_from(["", " "])).encode() + written.encode() + draw(st.sampled_from([b"", b"\r", b" \t"]))
 
 
-def scanned(implementation: str, block: bytes, wanted: Wanted) -> tuple[int, list, list]:
+def scanned(implementation: str, block: bytes, wanted: StepText) -> tuple[int, list, list]:
     """Where the scan ended, episodes (line, task, episode, outcome, fields, steps), and steps (text, intervention)."""
     room = block.count(b"\n") + 1, block.count(b"{")
     reached, numbers, lengths = np.zeros(3, np.int64), np.zeros(room[0], np.int64), np.zeros(room[0], np.int64)
@@ -65,18 +65,18 @@ def scanned(implementation: str, block: bytes, wanted: Wanted) -> tuple[int, lis
     return end, found, list(zip([text.decode() for text in columns[4]], taken, strict=True))
 
 
-def decoded(line: bytes, wanted: Wanted) -> tuple[tuple, list]:
+def decoded(line: bytes, wanted: StepText) -> tuple[tuple, list]:
     """The same of one line by the decoder."""
-    t = msgspec.json.decode(line, type=LeanTrajectory)
+    t = msgspec.json.decode(line, type=DecodedTrajectory)
     read = {
-        Wanted.NOTHING: lambda step: "",
-        Wanted.KEY: lambda step: step.state if step.key is None else step.key,
-        Wanted.STATE: lambda step: step.state,
+        StepText.NOTHING: lambda step: "",
+        StepText.KEY: lambda step: step.state if step.key is None else step.key,
+        StepText.STATE: lambda step: step.state,
     }[wanted]
     return (t.task, t.episode, t.outcome, t.fields), [(read(step), step.intervention) for step in t.steps]
 
 
-def agrees(line: bytes, wanted: Wanted, implementation: str) -> bool:
+def agrees(line: bytes, wanted: StepText, implementation: str) -> bool:
     """Whether the line is read; then it must be what the decoder finds."""
     end, found, steps = scanned(implementation, line, wanted)
     if not found:
@@ -94,7 +94,7 @@ def agrees(line: bytes, wanted: Wanted, implementation: str) -> bool:
     return True
 
 
-@given(lines(), st.sampled_from(Wanted))
+@given(lines(), st.sampled_from(StepText))
 def test_what_is_read_is_what_the_decoder_reads(implementation, line, wanted) -> None:
     plain = not any(odd in line for odd in (b"\\ud83d", b"e-07"))
     assert agrees(line, wanted, implementation) == plain
@@ -115,13 +115,13 @@ def test_no_broken_line_is_read(implementation, line, changes) -> None:
     except UnicodeDecodeError:  # such blocks are not scanned
         return
     if b"\n" not in line:
-        agrees(line, Wanted.KEY, implementation)
+        agrees(line, StepText.KEY, implementation)
 
 
 @given(st.lists(lines() | st.sampled_from([b"", b" ", b"{", b'{"task": 3}']), max_size=6))
 @example([b"", b"", b"{}"])
 def test_the_twin_does_the_same(many) -> None:
-    one, other = (scanned(name, b"\n".join(many), Wanted.KEY) for name in ("cython", "python"))
+    one, other = (scanned(name, b"\n".join(many), StepText.KEY) for name in ("cython", "python"))
     assert one[0] == other[0]
     assert one[2] == other[2]
     for here, there in zip(one[1], other[1], strict=True):
@@ -165,15 +165,15 @@ ODD = [
 
 @pytest.mark.parametrize("line", ODD)
 def test_odd_lines_are_left_to_the_decoder(implementation, line) -> None:
-    assert scanned(implementation, GOOD.encode(), Wanted.STATE)[2] == [("s", None)]
-    assert scanned(implementation, line.encode(), Wanted.STATE) == (0, [], [])
-    end, found, _ = scanned(implementation, f"{GOOD}\n\n{GOOD}\n{line}\n{GOOD}".encode(), Wanted.STATE)
+    assert scanned(implementation, GOOD.encode(), StepText.STATE)[2] == [("s", None)]
+    assert scanned(implementation, line.encode(), StepText.STATE) == (0, [], [])
+    end, found, _ = scanned(implementation, f"{GOOD}\n\n{GOOD}\n{line}\n{GOOD}".encode(), StepText.STATE)
     assert (end, [number for number, *_ in found]) == (2 * len(GOOD) + 3, [1, 3])
 
 
 def test_more_than_there_is_room_for_is_not_scanned() -> None:
     block = (GOOD + "\n").encode()
-    found = jsonl_columns([block, block], 2 * len(block), Wanted.STATE, lambda number, line: None)
+    found = jsonl_columns([block, block], 2 * len(block), StepText.STATE, lambda number, line: None)
     assert found is not None
     assert found.text.to_pylist() == ["s", "s"]
-    assert jsonl_columns([block, block], 2 * len(block) - 1, Wanted.STATE, lambda number, line: None) is None
+    assert jsonl_columns([block, block], 2 * len(block) - 1, StepText.STATE, lambda number, line: None) is None

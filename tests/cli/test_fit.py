@@ -145,16 +145,16 @@ def test_skip_bad_counts_and_lists(log, tmp_path, capsys) -> None:
         (["--where", "agent=nobody"], "no episode with"),
         (["--where", "agent"], "expected NAME=VALUE"),
         (["--where", "model=a"], "field 'model' is missing"),
-        (["--map", "reward=won"], "role 'reward' is not known"),
+        (["--map", "reward=won"], "unknown role 'reward'"),
         (["--map", "task=agent"], "'task' is given twice"),
-        (["--state", "domain"], "feature 'domain' is no field"),
+        (["--state", "domain"], "unknown feature 'domain'"),
         (["--state", "class"], "'class' needs classes"),
         (["--classes", "x.toml"], "is not used without --state"),
         (["--state", "class", "--classes", "nothing.toml"], "nothing.toml: no such file"),
         (["--budget", "-1"], "expected integers >= 0"),
         (["--budget", "1.5"], "expected an integer"),
         (["--budget", "1,2"], "has 2 entries; the costs of this model have 1"),
-        (["--cost", "robot=1"], "no step of these logs used"),
+        (["--cost", "robot=1"], "which is not in these logs"),
         (["--cost", "person=x"], "expected an integer"),
         (["--where", "who=person"], "every step was helped"),
         (["--kappa", "-1"], "kappa"),
@@ -252,10 +252,8 @@ def test_a_helper_s_own_runs_are_help_only_where_asked(log, tmp_path, capsys) ->
     out = tmp_path / "run"
     agent = ["--where", "agent=a", "--where", "who=null", "--budget", "1"]
     assert main(options(log, out, *agent, "--assume-takeover", "expert:agent=b")) == 0
-    assert (
-        "assume_takeover: what 'expert' does when it takes over was copied from 20 episodes" in capsys.readouterr().err
-    )
-    assert "assume_takeover: what" in (out / "report.html").read_text().split("<h2>")[0]
+    assert "assume_takeover: the effect of 'expert' is that of 20 episodes" in capsys.readouterr().err
+    assert "assume_takeover: the effect of" in (out / "report.html").read_text().split("<h2>")[0]
     assert RunFolder.open(out).model().mdp.actions == ("nohelp", "expert")
     assert main(options(log, tmp_path / "x", *agent, "--assume-takeover", "expert:agent=c")) == 2
     assert "no episode without help has agent=c" in capsys.readouterr().err

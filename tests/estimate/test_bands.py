@@ -18,7 +18,7 @@ from selfreg.estimate import (
     frontier_bands,
     uncertainty,
 )
-from selfreg.estimate.counts import record
+from selfreg.estimate.counts import list_moves
 
 
 def flips(n: int, seed: int, per_task: int = 1) -> list[Trajectory]:
@@ -29,7 +29,7 @@ def flips(n: int, seed: int, per_task: int = 1) -> list[Trajectory]:
 
 def test_counts_of_some_tasks_are_those_of_their_episodes() -> None:
     log = sample_log(random_world(np.random.default_rng(0)), 60, np.random.default_rng(1))
-    moves = record(log, FEATURES)
+    moves = list_moves(log, FEATURES)
     times = np.zeros(len(moves.tasks))
     times[[0, 3]] = 1.0, 2.0
     part = [t for t in log if t.task == moves.tasks[0]] + 2 * [t for t in log if t.task == moves.tasks[3]]
@@ -56,12 +56,12 @@ def test_same_seed_same_bands_and_the_estimate_is_the_model_s() -> None:
     log = sample_log(random_world(np.random.default_rng(2)), 100, np.random.default_rng(3))
     one, two = (uncertainty(log, FEATURES, 2, samples=10, seed=4) for _ in range(2))
     np.testing.assert_array_equal(one.success.low, two.success.low)
-    np.testing.assert_array_equal(one.asks, two.asks)
+    np.testing.assert_array_equal(one.help_share, two.help_share)
     model = estimate_mdp(log, FEATURES)
     plan = selfreg.solve(model.mdp, 2)
     np.testing.assert_allclose(one.success.estimate, model.success(plan))
-    assert one.asks.shape == (len(model.counts.keys), 3)
-    assert not one.asks[:, 0].any()
+    assert one.help_share.shape == (len(model.counts.keys), 3)
+    assert not one.help_share[:, 0].any()
     assert not np.array_equal(one.success.low, uncertainty(log, FEATURES, 2, samples=10, seed=5).success.low)
 
 
@@ -70,7 +70,7 @@ def test_decisions_that_the_data_settle_are_settled(method) -> None:
     logs = flips(60, 1)
     logs += [Trajectory(f"t{i}", f"h{i}", 1.0, (Step("go", intervention="person"),)) for i in range(60)]
     result = uncertainty(logs, Features(["step"]), 1, method=method, samples=50)
-    assert result.asks.tolist() == [[0.0, 1.0]]
+    assert result.help_share.tolist() == [[0.0, 1.0]]
     assert result.usage.estimate.tolist() == [0.0, 1.0]
 
 
@@ -108,7 +108,7 @@ def test_the_interval_is_for_what_the_plan_attains_and_optimism_is_taken_off() -
         promised.append(result.success.estimate - true)
         corrected.append(result.corrected - true)
         within.append((result.success.low <= true) & (true <= result.success.high))
-    assert np.mean(promised, axis=0)[2] > 0.05  # thin rows: plans promise too much
+    assert np.mean(promised, axis=0)[2] > 0.05  # low-count rows: plans are optimistic
     assert np.mean(corrected, axis=0)[2] < np.mean(promised, axis=0)[2] - 0.05
     assert abs(np.mean(corrected, axis=0)[2]) < 0.07  # over so few worlds
     assert np.mean(within) > 0.6

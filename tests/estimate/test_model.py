@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import selfreg
 from selfreg.data import Step, Trajectory, read_trajectories
 from selfreg.estimate import ExactKey, Features, count, estimate_mdp, from_description, load_classes
-from selfreg.estimate.counts import record
+from selfreg.estimate.counts import list_moves
 
 
 def episode(name: str, outcome: float | None, *steps: str, task: str = "t", truncated: bool = False) -> Trajectory:
@@ -82,7 +82,7 @@ def test_states_seen_only_after_help_borrow_from_a_coarser_class_or_fail() -> No
     assert model.borrowed[[good, late]].all()
     assert rows[good, -1] == 1.0  # the row of step 1, class bad: failure
     assert rows[late, -1] == 1.0  # nothing at step 2 was ever done alone
-    assert any("2 of 4 states were never seen going on alone" in note for note in model.notes)
+    assert any("2 of 4 states were never visited without help" in note for note in model.notes)
 
 
 def test_help_is_unavailable_where_it_was_never_tried_unless_borrowed() -> None:
@@ -95,7 +95,7 @@ def test_help_is_unavailable_where_it_was_never_tried_unless_borrowed() -> None:
     assert lent.mdp.transitions["help"].toarray()[lent.index[x], -2] == 1.0
 
 
-def test_prior_leans_on_the_prm_where_data_are_thin() -> None:
+def test_low_count_rows_are_shrunk_towards_the_prm() -> None:
     logs = [episode("0", 1.0, "0.25"), episode("1", 1.0, "0.25"), episode("2", 1.0, "0.5+help", "0.75+help")]
     model = estimate_mdp(logs, ExactKey(), kappa=2.0, prm=Scorer())
     rows = model.mdp.transitions["nohelp"].toarray()
@@ -106,7 +106,7 @@ def test_prior_leans_on_the_prm_where_data_are_thin() -> None:
 
 def test_truncated_episodes_are_worth_what_the_prm_says() -> None:
     logs = [episode("0", None, "0.25", truncated=True), episode("1", 1.0, "0.25")]
-    with pytest.raises(ValueError, match="episode '0' was cut off and has no outcome"):
+    with pytest.raises(ValueError, match="episode '0' is truncated and has no outcome"):
         estimate_mdp(logs, ExactKey())
     model = estimate_mdp(logs, ExactKey(), prm=Scorer())
     assert model.success(selfreg.solve(model.mdp, 0))[0] == pytest.approx((0.25 + 1) / 2)
@@ -124,7 +124,7 @@ def test_costs_come_from_the_log_or_from_the_caller() -> None:
     charged = Trajectory("t", "f", 1.0, (Step("a", cost=1),))
     with pytest.raises(ValueError, match="charges 1 for a step without help"):
         estimate_mdp([charged], ExactKey())
-    with pytest.raises(ValueError, match="costs names 'robot', which no step of these logs used"):
+    with pytest.raises(ValueError, match="costs names 'robot', which is not in these logs"):
         estimate_mdp([dear, episode("0", 0.0, "a")], ExactKey(), costs={"robot": 1})
 
 
@@ -147,18 +147,18 @@ def test_consequences_are_noted() -> None:
     assert alone.mdp.actions == ("nohelp",)
     assert any("help is not available in this model" in note for note in alone.notes)
     mixed = estimate_mdp([episode("0", 1.0, "a", "b+help")], ExactKey())
-    assert any("No episode went without help" in note for note in mixed.notes)
+    assert any("No episode is without help" in note for note in mixed.notes)
     apart = estimate_mdp([episode("0", 0.0, "a"), episode("1", 1.0, "a+help")], ExactKey())
-    assert any("helped at every step or at none" in note for note in apart.notes)
+    assert any("help at every step or at none" in note for note in apart.notes)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: Features([]), "at least one name"),
-        (lambda: Features(["step", "step"]), "'step' is named twice"),
+        (lambda: Features(["step", "step"]), "duplicate name 'step'"),
         (lambda: Features(["class"]), "'class' needs classes"),
-        (lambda: Features(["class"], {"a": "("}), "class 'a': '\\(' is no regular expression"),
+        (lambda: Features(["class"], {"a": "("}), "class 'a': '\\(' is not a regular expression"),
     ],
 )
 def test_bad_features(make, message) -> None:
@@ -167,7 +167,7 @@ def test_bad_features(make, message) -> None:
 
 
 def test_a_feature_that_no_episode_has_is_named() -> None:
-    with pytest.raises(ValueError, match="feature 'domain' is no field of episode '0'; it has step, class, task"):
+    with pytest.raises(ValueError, match="unknown feature 'domain'; episode '0' has step, class, task"):
         estimate_mdp([episode("0", 1.0, "a")], Features(["domain"]))
 
 
@@ -182,7 +182,7 @@ def test_abstractions_describe_themselves() -> None:
         ("[class", "not TOML"),
         ("[other]\na = 'x'", r"expected a table \[class\]"),
         ("[class]\na = 1", "class 'a' is 1; expected a regular expression"),
-        ("[class]\na = '('", "class 'a': '\\(' is no regular expression"),
+        ("[class]\na = '('", "class 'a': '\\(' is not a regular expression"),
     ],
 )
 def test_bad_classes_files_name_file_and_entry(tmp_path, text, message) -> None:
@@ -198,7 +198,7 @@ def test_first_class_wins(tmp_path) -> None:
     path = tmp_path / "classes.toml"
     path.write_text('[class]\nerror = "Error"\nany = "."\n')
     features = Features(["class"], load_classes(path))
-    assert [features.class_of(text) for text in ("An Error.", "fine", "")] == ["error", "any", "other"]
+    assert [features.classify(text) for text in ("An Error.", "fine", "")] == ["error", "any", "other"]
 
 
 @pytest.mark.parametrize("actor", ["gpt-3.5-turbo-0613", "claude-instant-1", "vicuna-13b-v1.5"])
@@ -219,4 +219,4 @@ def test_branches_of_episodes_are_no_starts() -> None:
     counts = count([whole, branch], ExactKey())
     assert counts.starts.sum() == 1
     assert counts.visits["help"].sum() == 1
-    assert record([whole, branch], ExactKey()).counts().starts.tolist() == counts.starts.tolist()
+    assert list_moves([whole, branch], ExactKey()).counts().starts.tolist() == counts.starts.tolist()

@@ -8,7 +8,7 @@ import pytest
 from selfreg import solve
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import ExactKey, Features, ScoreBins, estimate_mdp, from_description
-from selfreg.estimate.abstraction import GIVEN_UP
+from selfreg.estimate.abstraction import ANY_VALUE
 
 
 class Reader:
@@ -66,9 +66,9 @@ def test_the_bin_is_given_up_first() -> None:
     states = ScoreBins(Features(["step", "domain"]), Reader(), edges=[0.5])
     key = states.encode(episodes()[0], 1)
     first = states.coarser(key)
-    assert first == (1, "b", GIVEN_UP)
-    assert states.coarser(first) == (1, GIVEN_UP, GIVEN_UP)
-    assert states.coarser((1, GIVEN_UP, GIVEN_UP)) is None
+    assert first == (1, "b", ANY_VALUE)
+    assert states.coarser(first) == (1, ANY_VALUE, ANY_VALUE)
+    assert states.coarser((1, ANY_VALUE, ANY_VALUE)) is None
 
 
 def test_value_without_help_is_the_unhelped_success_rate_and_help_goes_where_scores_are_low() -> None:
@@ -90,7 +90,7 @@ def test_settings_survive_and_need_the_prm() -> None:
     again = from_description(states.describe(), Reader)
     assert again.describe() == states.describe()
     assert [again.encode(t, 1) for t in logs] == [states.encode(t, 1) for t in logs]
-    with pytest.raises(ValueError, match="need the PRM"):
+    with pytest.raises(ValueError, match="need their PRM"):
         from_description(states.describe())
 
 
@@ -99,7 +99,7 @@ def test_what_is_wrong() -> None:
         ScoreBins(ExactKey(), Reader(), bins=1)
     with pytest.raises(ValueError, match=r"edges are \[0.5, 0.5\]; expected ascending"):
         ScoreBins(ExactKey(), Reader(), edges=[0.5, 0.5])
-    with pytest.raises(ValueError, match="fit them first"):
+    with pytest.raises(ValueError, match="call fit first"):
         ScoreBins(ExactKey(), Reader()).encode(episodes()[0], 0)
     constant = ScoreBins(Features(["step"]), Reader(), bins=4)
     constant.fit([Trajectory("t", "e", 1.0, (Step("0.5"), Step("0.5")))])

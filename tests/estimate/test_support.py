@@ -1,4 +1,4 @@
-"""Coverage: counts by hand, effective tasks, and the planned success that passes thin rows."""
+"""Coverage: counts by hand, effective tasks, and the planned success that depends on low-count rows."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ def test_counts_are_those_of_the_logs(logs) -> None:
     assert report.effective["nohelp"][good] == pytest.approx(5.0)
     assert report.effective["help"].tolist() == [0, 0, 1]
     assert report.without_help[[start, good, bad]].tolist() == [True, True, False]
-    assert report.mass("nohelp") == pytest.approx(2 / 25)
-    assert report.mass("nohelp", 11) == pytest.approx(12 / 25)
+    assert report.low_count_visits("nohelp") == pytest.approx(2 / 25)
+    assert report.low_count_visits("nohelp", 11) == pytest.approx(12 / 25)
     assert len(report.table()["visits"]) == 6
-    assert report.resting is None
+    assert report.low_count_share is None
     assert "In 2 of 3 states no help was tried." in report.lines()
 
 
-def test_success_that_passes_thin_rows(logs) -> None:
+def test_success_that_depends_on_low_count_rows(logs) -> None:
     model = estimate_mdp(logs, Features(["step", "class"], CLASSES))
     solution = selfreg.solve(model.mdp, 1)
     report = coverage(model, logs, solution, fewer_than=3)
-    # Alone 10/13, all by good rows; with one help 1, of which the 3/13 through `bad` rest on a single helped step.
+    # Alone 10/13, all by good rows; with one help 1, of which the 3/13 through `bad` depend on a single helped step.
     np.testing.assert_allclose(report.success, [10 / 13, 1.0])
-    np.testing.assert_allclose(report.resting, [0.0, 3 / 13], atol=1e-12)
-    assert coverage(model, logs, solution, fewer_than=1).resting.tolist() == [0.0, 0.0]
-    np.testing.assert_allclose(coverage(model, logs, solution, fewer_than=14).resting, 1.0)
-    assert report.summary()["success_on_thin_rows"] == pytest.approx([0.0, 3 / 13])
-    assert "23.1% of the planned success passes a row with fewer than 3 visits" in report.lines()[-1]
+    np.testing.assert_allclose(report.low_count_share, [0.0, 3 / 13], atol=1e-12)
+    assert coverage(model, logs, solution, fewer_than=1).low_count_share.tolist() == [0.0, 0.0]
+    np.testing.assert_allclose(coverage(model, logs, solution, fewer_than=14).low_count_share, 1.0)
+    assert report.summary()["success_on_low_count_rows"] == pytest.approx([0.0, 3 / 13])
+    assert "23.1% of the planned success depends on rows with fewer than 3 visits" in report.lines()[-1]
 
 
 def test_borrowed_rows_have_no_visits_of_their_own(logs) -> None:

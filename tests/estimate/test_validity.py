@@ -8,7 +8,7 @@ from selfreg.data import Step, Trajectory, assume_takeover
 from selfreg.estimate import Features, estimate_mdp
 from selfreg.estimate.validity import handoff_notes
 
-NEVER_SINGLE, NO_TAKEOVER = "helped at every step or at none", "Help never came after a step taken alone"
+NEVER_SINGLE, NO_TAKEOVER = "help at every step or at none", "Help never follows a step without help"
 
 
 def runs(kinds: str, n: int = 10, first: str = "go", prefix: str = "t") -> list[Trajectory]:
@@ -24,7 +24,7 @@ def test_nothing_is_said_of_logs_with_hand_offs_on_the_same_tasks() -> None:
     assert handoff_notes(runs("aa")) == []
 
 
-def test_hand_offs_never_seen() -> None:
+def test_missing_hand_offs() -> None:
     [note] = handoff_notes(runs("aa") + runs("hh"))
     assert NEVER_SINGLE in note
     [note] = handoff_notes(runs("aa") + runs("ha"))
@@ -33,9 +33,9 @@ def test_hand_offs_never_seen() -> None:
 
 def test_other_tasks_and_other_beginnings() -> None:
     [note] = handoff_notes(runs("aa") + runs("ah", prefix="u"))
-    assert note.startswith("10 of 10 tasks with helped episodes were never run without help")
+    assert note.startswith("10 of 10 tasks with help were never run without help")
     [note] = handoff_notes(runs("aa") + runs("ah", first="Ask the expert where you need to."))
-    assert note.startswith("In 10 of 10 tasks run with and without help, the two begin with different states")
+    assert note.startswith("In 10 of 10 tasks run with and without help, the two begin in different states")
     assert handoff_notes(runs("aa") + runs("ah") + runs("ah", n=1, prefix="u")) == []  # one in eleven
 
 
@@ -52,8 +52,8 @@ def test_runs_that_a_helper_did_alone_are_help_only_where_somebody_says_so() -> 
     model = estimate_mdp(runs("aa") + assumed, Features(["step"]))
     assert model.mdp.costs == {"expert": (2,)}
     assert model.notes == (
-        "assume_takeover: what 'expert' does when it takes over was copied from 10 episodes that it did alone, from "
-        "the start; that it does as well in the middle of the agent's runs is assumed.",
+        "assume_takeover: the effect of 'expert' is that of 10 episodes that it ran alone from the start. That it does "
+        "as well in the middle of the agent's runs is an assumption.",
     )
     with pytest.raises(ValueError, match="has help in it"):
         list(assume_takeover(assumed, "expert"))

@@ -86,8 +86,9 @@ def show(report: Coverage) -> None:
     rows = []
     for one in report.summary()["actions"]:
         middle = ["-" if value is None else f"{value:.1f}" for value in one["median"].values()]
-        mass = "-" if one["thin_mass"] is None else f"{100 * one['thin_mass']:.1f}%"
-        rows.append([one["action"], f"{one['visits']:.0f}", str(one["states"]), str(one["thin"]), mass, *middle])
+        share = "-" if one["low_count_visits"] is None else f"{100 * one['low_count_visits']:.1f}%"
+        low_count = str(one["low_count_rows"])
+        rows.append([one["action"], f"{one['visits']:.0f}", str(one["states"]), low_count, share, *middle])
     table("coverage", columns, rows)
 
 
@@ -103,7 +104,7 @@ def command(
     ] = 0.0,
     cost: options.Cost = None,
     borrow_help: options.BorrowHelp = False,
-    fewer_than: Annotated[int, typer.Option(help="Rows with fewer visits are called thin.")] = FEWER_THAN,
+    fewer_than: Annotated[int, typer.Option(help="Rows with fewer visits are low-count rows.")] = FEWER_THAN,
 ) -> None:
     """Estimate a model from the run's trajectories, and say how well they cover it."""
     folder = RunFolder.open(run)

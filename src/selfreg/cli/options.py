@@ -12,13 +12,15 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 
+from selfreg.data.formats import format_names
+
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of an earlier stage.")]
 Out = Annotated[Path, typer.Option(help="Run folder to make.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in that folder.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
 Workers = Annotated[int | None, typer.Option(help="Processes; all cores by default.")]
 Budget = Annotated[str, typer.Option(help="Largest budget; one number for each budget where there are several (2,1).")]
-Format = Annotated[str, typer.Option(help="Format of the logs: selfreg, jsonl, tau_bench or stepwise.")]
+Format = Annotated[str, typer.Option(help=f"Format of the logs: {', '.join(format_names())}.")]
 Map = Annotated[
     list[str] | None,
     typer.Option(

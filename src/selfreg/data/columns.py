@@ -1,6 +1,6 @@
-"""Canonical episodes as columns, straight from the file: no object a step, and no lock of the interpreter meanwhile.
+"""Canonical episodes as columns, read without an object for each step and without holding the interpreter lock.
 
-Only what is plain is read here; the readers of trajectories judge everything else.
+Only regular lines and columns are read here; everything else goes to the readers of trajectories.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 
 SHORTEST_STEP = '{"state":""}'
 SHORTEST = '{"task":"","episode":"","outcome":0,"steps":[]}' + SHORTEST_STEP
-# Where more lines than this, and a larger share, are not plain, columns would be slower than trajectories.
-MANY, SHARE = 64, 1 / 16
+# Above this number and share of irregular lines, columns would be slower than trajectories.
+MOST_IRREGULAR, SHARE = 64, 1 / 16
 
 
-class Wanted(IntEnum):
-    """Which text of a step is read."""
+class StepText(IntEnum):
+    """Which text of a step to read."""
 
-    NOTHING, KEY, STATE = 0, 1, 2  # KEY is the state where a step has no key
+    NOTHING, KEY, STATE = 0, 1, 2  # KEY: the state if the step has no key
 
 
 class Columns(NamedTuple):
@@ -47,13 +47,13 @@ class Columns(NamedTuple):
     length : int64 (episodes,)
         Steps, at least one.
     fields : list of dict
-        Free fields that differ.
+        Distinct free fields.
     fields_of : int64 (episodes,)
-        Which of them are the episode's.
+        Index of each episode's free fields.
     text : Arrow array of strings (steps,)
-        What is wanted of each step, one episode after another.
+        The text of each step that was selected, one episode after another.
     intervention : Arrow array of strings (steps,)
-        Null where the agent went on alone.
+        Null for a step without help.
     """
 
     numbers: Ints
@@ -67,35 +67,37 @@ class Columns(NamedTuple):
     intervention: Any
 
 
-# Looks at a line that is not plain, with its number: the record as plain JSON and its outcome; None to leave it out.
-Mend: TypeAlias = Callable[[int, bytes], tuple[bytes, float] | None]
+# Gets the number and content of an irregular line; returns the record as regular JSON and its outcome, None to skip it.
+OnIrregularLine: TypeAlias = Callable[[int, bytes], tuple[bytes, float] | None]
 
 
-def jsonl_columns(blocks: Iterable[bytes], size: int, wanted: Wanted, mend: Mend) -> Columns | None:
-    """Columns of canonical JSONL, whole lines in blocks of `size` bytes in all; None where trajectories do better."""
-    room, scan = _Room(size), kernel("scan").scan
+def jsonl_columns(
+    blocks: Iterable[bytes], size: int, text: StepText, on_irregular_line: OnIrregularLine
+) -> Columns | None:
+    """Columns of canonical JSONL: whole lines, `size` bytes in all; None if they are better read as trajectories."""
+    output, scan = _ScanArrays(size), kernel("scan").scan
     outcomes: dict[int, float] = {}
     unusual, left = 0, size
     for block in blocks:
         left -= len(block)
-        if left < 0 or not _is_utf8(block):  # a file that was changed meanwhile would need more room
+        if left < 0 or not _is_utf8(block):  # the file was changed meanwhile, and would need larger arrays
             return None
         begin = 0
-        while (begin := scan(block, begin, wanted, *room.arrays)) < len(block):
+        while (begin := scan(block, begin, text, *output.arrays)) < len(block):
             unusual += 1
-            if unusual > max(MANY, SHARE * room.reached[0]):
+            if unusual > max(MOST_IRREGULAR, SHARE * output.reached[0]):
                 return None
             end = block.find(b"\n", begin) % (len(block) + 1)
-            number = int(room.reached[0]) + 1
-            if (found := mend(number, block[begin:end])) is not None:
-                line, outcome = found
-                if len(line) > end - begin or scan(line, 0, wanted, *room.arrays) < len(line):
+            number = int(output.reached[0]) + 1
+            if (regular := on_irregular_line(number, block[begin:end])) is not None:
+                line, outcome = regular
+                if len(line) > end - begin or scan(line, 0, text, *output.arrays) < len(line):
                     return None
-                outcomes[int(room.reached[1]) - 1] = outcome
-                room.numbers[room.reached[1] - 1] = number
-            room.reached[0] = number
+                outcomes[int(output.reached[1]) - 1] = outcome
+                output.numbers[output.reached[1] - 1] = number
+            output.reached[0] = number
             begin = end + 1
-    return room.columns(outcomes)
+    return output.columns(outcomes)
 
 
 def _is_utf8(block: bytes) -> bool:
@@ -107,8 +109,8 @@ def _is_utf8(block: bytes) -> bool:
     return True
 
 
-class _Room:
-    """Arrays that scans write into, large enough for any `size` bytes; what is not written costs no memory."""
+class _ScanArrays:
+    """Output arrays of the scan, large enough for any `size` bytes; untouched pages cost no memory."""
 
     def __init__(self, size: int) -> None:
         episodes, steps = size // len(SHORTEST) + 1, size // len(SHORTEST_STEP) + 1
@@ -126,32 +128,33 @@ class _Room:
         return self.reached, self.numbers, self.lengths, *texts, self.helped
 
     def columns(self, outcomes: dict[int, float]) -> Columns | None:
-        """What was written; `outcomes` of some episodes are known better."""
+        """The columns that were scanned; `outcomes` replaces those of some episodes."""
         _, n, steps = self.reached.tolist()
         task, episode, outcome, fields = (
-            _strings(ends[: n + 1], texts) for ends, texts in zip(self.episode_ends, self.episode_texts, strict=True)
+            _make_strings(ends[: n + 1], texts)
+            for ends, texts in zip(self.episode_ends, self.episode_texts, strict=True)
         )
-        known, fields_of = _fields(fields)
+        known, fields_of = _decode_fields(fields)
         if known is None:
             return None
         rates = np.array(np.from_dlpack(outcome.cast(pa.float64())), np.float64)
         rates[list(outcomes)] = list(outcomes.values())
-        text = _strings(self.step_ends[0, : steps + 1], self.step_texts[0])
-        given = pa.py_buffer(np.packbits(self.helped[:steps], bitorder="little"))
-        help = _strings(self.step_ends[1, : steps + 1], self.step_texts[1], given)
+        text = _make_strings(self.step_ends[0, : steps + 1], self.step_texts[0])
+        validity = pa.py_buffer(np.packbits(self.helped[:steps], bitorder="little"))
+        help = _make_strings(self.step_ends[1, : steps + 1], self.step_texts[1], validity)
         return Columns(self.numbers[:n], task, episode, rates, self.lengths[:n], known, fields_of, text, help)
 
 
-def _strings(ends: Ints, text: npt.NDArray[np.uint8], given: Any = None) -> Any:
-    buffers = [given, pa.py_buffer(ends), pa.py_buffer(text[: ends[-1]])]
+def _make_strings(ends: Ints, text: npt.NDArray[np.uint8], validity: Any = None) -> Any:
+    buffers = [validity, pa.py_buffer(ends), pa.py_buffer(text[: ends[-1]])]
     return pa.Array.from_buffers(pa.large_string(), len(ends) - 1, buffers)
 
 
 _DECODE_FIELDS = msgspec.json.Decoder(dict[str, Scalar]).decode
 
 
-def _fields(texts: Any) -> tuple[list[dict[str, Scalar]] | None, Ints]:
-    """Fields that differ and which are whose, of JSON objects (or nothing); None where one is no such object."""
+def _decode_fields(texts: Any) -> tuple[list[dict[str, Scalar]] | None, Ints]:
+    """Distinct fields and the index of each episode's, from JSON objects; None if one is not an object of scalars."""
     encoded = texts.dictionary_encode()
     try:
         known = [_DECODE_FIELDS(text) if text else {} for text in encoded.dictionary.to_pylist()]
@@ -166,20 +169,22 @@ def _fields(texts: Any) -> tuple[list[dict[str, Scalar]] | None, Ints]:
 # ---- Parquet --------------------------------------------------------------------------------------------------------
 
 
-def parquet_columns(path: str | os.PathLike[str], first: int, last: int, wanted: Wanted) -> Columns | None:
-    """Columns of row groups first..last-1 of canonical Parquet; None where trajectories must tell what is wrong."""
+def parquet_columns(path: str | os.PathLike[str], first: int, last: int, text: StepText) -> Columns | None:
+    """Columns of row groups first..last-1 of canonical Parquet; None if they have to be read as trajectories."""
     names = [name for name in SCHEMA.names if name != "steps"]
     with pq.ParquetFile(path) as file:
         found = file.schema_arrow
         if any(name not in found.names or found.field(name).type != SCHEMA.field(name).type for name in SCHEMA.names):
             return None
-        table = file.read_row_groups(range(first, last), columns=_leaves(file, first, last, wanted), use_threads=False)
+        table = file.read_row_groups(
+            range(first, last), columns=_select_leaves(file, first, last, text), use_threads=False
+        )
     episodes = {name: table[name].combine_chunks() for name in names}
     lists = table["steps"].combine_chunks()
     steps = lists.flatten()
-    if not (_right_episodes(episodes, lists) and _right_steps(steps)):
+    if not (_episodes_are_valid(episodes, lists) and _steps_are_valid(steps)):
         return None
-    known, fields_of = _fields(episodes["fields"])
+    known, fields_of = _decode_fields(episodes["fields"])
     if known is None:
         return None
     key, help = steps.field("key"), steps.field("intervention")
@@ -194,42 +199,44 @@ def parquet_columns(path: str | os.PathLike[str], first: int, last: int, wanted:
         length,
         known,
         fields_of,
-        pc.coalesce(key, state) if wanted == Wanted.KEY else state,
+        pc.coalesce(key, state) if text == StepText.KEY else state,
         help,
     )
 
 
-def _leaves(file: Any, first: int, last: int, wanted: Wanted) -> list[str]:
-    """Columns to read: no actions; no states, the bulk of most logs, where none is missing and keys are all there."""
+def _select_leaves(file: Any, first: int, last: int, text: StepText) -> list[str]:
+    """Columns to read: no actions, and no states (the bulk of most logs) if they are not needed and none is null."""
     places = {file.schema.column(i).path: i for i in range(len(file.schema))}
     steps = {path.split(".")[-1]: path for path in places if path.startswith("steps.")}
     left_out = {steps["action"]}
-    told = ["state"] if wanted is Wanted.NOTHING else ["state", "key"]
-    if wanted is not Wanted.STATE and all(_no_nulls(file.metadata, first, last, places[steps[name]]) for name in told):
+    needed = ["state"] if text is StepText.NOTHING else ["state", "key"]
+    if text is not StepText.STATE and all(
+        _no_nulls(file.metadata, first, last, places[steps[name]]) for name in needed
+    ):
         left_out.add(steps["state"])
     return [path for path in places if path.split(".")[0] in SCHEMA.names and path not in left_out]
 
 
 def _no_nulls(metadata: Any, first: int, last: int, place: int) -> bool:
-    """Whether the file says that no value of a column is missing in row groups first..last-1."""
+    """Whether the statistics say that a column has no nulls in row groups first..last-1."""
     found = [metadata.row_group(group).column(place).statistics for group in range(first, last)]
     return all(each is not None and each.has_null_count and each.null_count == 0 for each in found)
 
 
-def _right_episodes(columns: dict[str, Any], steps: Any) -> bool:
+def _episodes_are_valid(columns: dict[str, Any], steps: Any) -> bool:
     if any(columns[name].null_count for name in columns if name != "fields") or steps.null_count:
         return False
     return _in_range(columns["outcome"], 0, 1) and _in_range(pc.list_value_length(steps), 1, None)
 
 
-def _right_steps(steps: Any) -> bool:
+def _steps_are_valid(steps: Any) -> bool:
     if steps.null_count or ("state" in steps.type.names and steps.field("state").null_count):
         return False
     return _in_range(steps.field("cost"), 0, None) and _in_range(steps.field("label"), 0, 1)
 
 
 def _in_range(values: Any, low: int, high: int | None) -> bool:
-    """Whether all that are there are; NaN is not."""
+    """Whether all values that are not null are in the range; NaN is not."""
     right = pc.greater_equal(values, low)
     if high is not None:
         right = pc.and_(right, pc.less_equal(values, high))

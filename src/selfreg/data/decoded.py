@@ -1,4 +1,4 @@
-"""Canonical episodes as columns want them: read several times as fast as trajectories, with the same checks."""
+"""Canonical episodes without frozen objects: decoded several times as fast as trajectories, with the same checks."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import Annotated
 
 import msgspec
 
-from selfreg.data.formats.canonical import LogError, keeps_record, read_jsonl_lines
+from selfreg.data.filters import trajectory_matches
+from selfreg.data.formats.canonical import read_jsonl_lines
+from selfreg.data.log_files import LogError
+from selfreg.data.log_format import ReadOptions
 from selfreg.data.trajectory import Scalar, Trajectory
 
 Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 
 
 class DecodedStep(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A `Step` whose values are checked while they are decoded, without a call of Python."""
+    """A `Step` that the decoder itself checks, without calling Python."""
 
     state: str
     action: str | None = None
@@ -25,8 +28,8 @@ class DecodedStep(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     label: Unit | None = None
 
 
-class LeanTrajectory(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A `Trajectory`, likewise."""
+class DecodedTrajectory(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A `Trajectory` that the decoder itself checks."""
 
     task: str
     episode: str
@@ -36,11 +39,11 @@ class LeanTrajectory(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     fields: dict[str, Scalar] = {}
 
 
-_DECODE, _OUTCOME = msgspec.json.Decoder(LeanTrajectory).decode, attrgetter("outcome")
+_DECODE, _OUTCOME = msgspec.json.Decoder(DecodedTrajectory).decode, attrgetter("outcome")
 
 
-def lean_trajectories(lines: Sequence[bytes]) -> list[LeanTrajectory] | None:
-    """Trajectories of some lines; None where one is blank, wrong or without an outcome (`read_lean_lines` tells)."""
+def decode_lines(lines: Sequence[bytes]) -> list[DecodedTrajectory] | None:
+    """Trajectories of some lines; None if one is blank, broken or without an outcome."""
     try:
         records = [*map(_DECODE, lines)]
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -48,20 +51,19 @@ def lean_trajectories(lines: Sequence[bytes]) -> list[LeanTrajectory] | None:
     return None if None in map(_OUTCOME, records) else records
 
 
-def read_lean_lines(
+def read_decoded_lines(
     numbered: Iterable[tuple[int, bytes]], where: Mapping[str, Sequence[str]]
-) -> Iterator[tuple[int, LeanTrajectory | Trajectory | LogError]]:
-    """As `read_jsonl_lines`, of trajectories with the same attributes; faults in the same words."""
+) -> Iterator[tuple[int, DecodedTrajectory | Trajectory | LogError]]:
+    """As `FORMAT.read_lines` of the canonical format, with its messages, and with its filter."""
     for number, line in numbered:
         try:
-            record = _DECODE(line)
-            if record.outcome is not None:
-                if not where or keeps_record(record, where):
-                    yield number, record
-                continue
+            record: DecodedTrajectory | Trajectory | LogError = _DECODE(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            record = LogError()
+        if isinstance(record, LogError) or record.outcome is None:
+            [(_, record)] = read_jsonl_lines([(number, line)], ReadOptions())
+        try:
+            if isinstance(record, LogError) or not where or trajectory_matches(record, where):
+                yield number, record
         except LogError as error:
             yield number, error
-            continue
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            pass
-        yield from read_jsonl_lines([(number, line)], where)

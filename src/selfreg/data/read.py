@@ -1,18 +1,17 @@
-"""The one door for logs: formats by name, filters, and what to do with records that cannot be read."""
+"""Reading logs of any format: filters, duplicate episodes, and records that cannot be read."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from selfreg.data.formats.canonical import LogError, keeps_record, read_jsonl, read_parquet
-from selfreg.data.formats.mapped import check_roles, read_mapped
-from selfreg.data.formats.stepwise import read_stepwise
-from selfreg.data.formats.tau_bench import read_tau_bench
+from selfreg.data.formats import find_format
+from selfreg.data.log_files import LogError, row_group_starts
+from selfreg.data.log_format import LogFormat, ReadOptions
+from selfreg.data.stream import TrajectoryStream
 from selfreg.data.trajectory import Trajectory
-
-FORMATS = ("selfreg", "jsonl", "tau_bench", "stepwise")
 
 
 def read_trajectories(
@@ -22,26 +21,37 @@ def read_trajectories(
     roles: Mapping[str, str] | None = None,
     where: Mapping[str, Sequence[str]] | None = None,
     skipped: list[LogError] | None = None,
-) -> Iterator[Trajectory]:
-    """Trajectories of log files, in order, in a stream.
+) -> TrajectoryStream:
+    """Trajectories of log files, in order.
+
+    Nothing is read before the iteration, and one trajectory at a time then. Each iteration reads the files again.
 
     Parameters
     ----------
     paths : path or iterable of paths
-    format : {"selfreg", "jsonl", "tau_bench", "stepwise"}
-        "selfreg" is the canonical format (JSONL, or Parquet by name); "jsonl" any JSONL, with `roles`; "stepwise"
-        judged steps as `prompt`, `completions`, `labels`.
+    format : str
+        "selfreg" is the canonical format (JSONL, or Parquet by name); "jsonl" any JSONL, with `roles`; "tau_bench"
+        files as that benchmark publishes them; "stepwise" judged steps as `prompt`, `completions`, `labels`. Formats of
+        other packages: see `LogFormat`.
     roles : mapping of role to field, for "jsonl"
-        See `selfreg.data.formats.mapped.read_mapped`.
+        Fields may be dotted paths (`info.task`). The roles of a step (observation, action, intervention, cost, key,
+        label) are looked up in the step first, then in the episode, where they hold for each of its steps. A role that
+        is not mapped is looked up under its own name, a step's only in the step; `label` only if it is mapped.
     where : mapping of field to values
-        Records kept: each field named has one of its values.
+        Records to keep: each field has one of its values.
     skipped : list, optional
-        Where given, records that cannot be read are put here and left out; otherwise the first one raises.
+        If given, records that cannot be read are left out and their errors appended here, each once however often the
+        files are read; otherwise the first one raises.
+
+    Returns
+    -------
+    TrajectoryStream
+        An iterable; its `len` is known for Parquet files without `where` and `skipped`.
 
     Raises
     ------
     LogError
-        File, line, field and what was expected; also for an episode name that occurs twice.
+        While reading: file, line, field and what was expected; also for a duplicate episode id.
     ValueError
         For an unknown format or role.
 
@@ -55,71 +65,59 @@ def read_trajectories(
     >>> [episode.outcome for episode in read_trajectories(log, "jsonl", roles=roles)]
     [1.0]
     """
-    check_format(format, roles or {})
-    return _read(names_of(paths), format, roles or {}, where or {}, skipped)
+    chosen = find_format(format)
+    chosen.check_roles(roles or {})
+    names, options = list_paths(paths), ReadOptions(dict(roles or {}), dict(where or {}))
+    faults = _Faults(skipped)
+    exact = not options.where and skipped is None
+    return TrajectoryStream(partial(_read, names, chosen, options, faults), partial(_count, names, chosen, exact))
 
 
-def check_format(format: str, roles: Mapping[str, str]) -> None:
-    """Raise ValueError for a format or role that is not known, and for roles where there are none to name."""
-    if format not in FORMATS:
-        raise ValueError(f"format {format!r} is not known; choose from {', '.join(FORMATS)}")
-    if roles and format != "jsonl":
-        raise ValueError(f"a mapping of roles is for format 'jsonl'; format {format!r} has its own fields")
-    check_roles(roles)
+class _Faults:
+    """Raises faults, or appends them to a list: each once, however often the files are read."""
+
+    def __init__(self, skipped: list[LogError] | None) -> None:
+        self.skipped = skipped
+        self.messages: set[str] = set()
+
+    def add(self, error: LogError) -> None:
+        if self.skipped is None:
+            raise error
+        if str(error) not in self.messages:
+            self.messages.add(str(error))
+            self.skipped.append(error)
 
 
-def names_of(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
+def list_paths(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
     """One path or several as a list."""
     return [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
 
 
-def _read(
-    paths: Sequence[str],
-    format: str,
-    roles: Mapping[str, str],
-    where: Mapping[str, Sequence[str]],
-    skipped: list[LogError] | None,
-) -> Iterator[Trajectory]:
-    first_seen: dict[str, str] = {}
-    for path in paths:
-        for number, record in _records(path, format, roles, where):
-            error = record if isinstance(record, LogError) else None
-            if isinstance(record, Trajectory):
-                before = first_seen.setdefault(record.episode, place := f"{path}:{number}")
-                if before == place:
-                    yield record
-                    continue
-                error = LogError(f"{place}: episode {record.episode!r} was there before, in {before}")
-            if error is not None:
-                if skipped is None:
-                    raise error
-                skipped.append(error)
-
-
-def _records(
-    path: str | os.PathLike[str], format: str, roles: Mapping[str, str], where: Mapping[str, Sequence[str]]
-) -> Iterator[tuple[int, Trajectory | LogError]]:
+def check_file(path: str) -> None:
+    """Raise LogError if there is no such file."""
     if not Path(path).is_file():
         raise LogError(f"{path}: no such file")
-    if format == "jsonl":
-        return read_mapped(path, roles, where)
-    if format == "tau_bench":
-        return read_tau_bench(path, where)
-    if format == "stepwise":
-        return _filtered(path, read_stepwise(path), where)
-    reader = read_parquet if Path(path).suffix == ".parquet" else read_jsonl
-    return _filtered(path, reader(path), where)
 
 
-def _filtered(
-    path: str | os.PathLike[str],
-    records: Iterable[tuple[int, Trajectory | LogError]],
-    where: Mapping[str, Sequence[str]],
-) -> Iterator[tuple[int, Trajectory | LogError]]:
-    """Canonical records that `where` keeps; it names free fields, `task` or `episode`."""
-    for number, record in records:
-        try:
-            if isinstance(record, LogError) or keeps_record(record, where):
-                yield number, record
-        except LogError as error:
-            yield number, LogError(f"{path}:{number}: {error}")
+def _read(paths: Sequence[str], format: LogFormat, options: ReadOptions, faults: _Faults) -> Iterator[Trajectory]:
+    first_places: dict[str, str] = {}
+    for path in paths:
+        check_file(path)
+        for place, record in format.read(path, options):
+            if isinstance(record, LogError):
+                faults.add(record)
+                continue
+            first = first_places.setdefault(record.episode, place)
+            if first is place:
+                yield record
+            else:
+                faults.add(LogError(f"{place}: duplicate episode id {record.episode!r}, first in {first}"))
+
+
+def _count(paths: Sequence[str], format: LogFormat, exact: bool) -> int:
+    """Rows of Parquet files, if each of them is a trajectory or an error."""
+    for path in paths:
+        check_file(path)
+        if not exact or format.container(path) != "row groups":
+            raise TypeError(f"the number of trajectories in {path} is not known before all are read")
+    return sum(row_group_starts(path)[-1] for path in paths)

@@ -1,4 +1,4 @@
-"""The canonical trajectory: what every reader produces and every later stage reads."""
+"""The canonical trajectory, which all readers produce and all later stages read."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ NOHELP = "nohelp"
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One decision of an episode: what the agent saw, and whether help was called for what came next.
+    """One step of an episode: what the agent saw, what was done, and whether with help.
 
     Attributes
     ----------
     state : str
         What the agent saw before it acted (an observation, or a complete description of the state).
     action : str or None
-        What was then done, where the log says so.
+        What was done then, if the log says so.
     key : str or None
         Exact identity of the state (an environment's own hash), for tables.
     intervention : str or None
-        Name of the help type that took this step; None where the agent went on alone.
+        Name of the help type that took this step; None for a step without help.
     cost : int or None
-        Budget units that the step took; None means 1 where helped and 0 where not.
+        Budget units of the step; None means 1 with help and 0 without.
     label : float or None
-        Judgement of the step's action, in [0, 1]: 1 is good (or: no mistake so far), 0 bad; None where nobody judged.
+        Judgement of the step's action, in [0, 1]: 1 is good (or: no mistake so far), 0 bad; None without a judgement.
     """
 
     state: str
@@ -49,7 +49,7 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 
     @property
     def charge(self) -> int:
-        """Budget units that the step took."""
+        """Budget units of the step."""
         if self.cost is not None:
             return self.cost
         return 0 if self.intervention is None else 1
@@ -61,15 +61,15 @@ class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     Attributes
     ----------
     task : str
-        What was to be done. Episodes of one task are repetitions; data are split by task, never by step.
+        Episodes of one task are repetitions; data are split by task, never by step.
     episode : str
         Identity of the episode, unique in a data set.
     outcome : float or None
-        Success in [0, 1]; None only where `truncated`.
+        Success in [0, 1]; None only if `truncated`.
     steps : tuple of Step
         At least one.
     truncated : bool
-        True where the log was cut off before the outcome was known.
+        Whether the log ends before the outcome.
     fields : dict
         Free episode fields (agent, domain, ...), scalars only.
     """
@@ -96,7 +96,7 @@ class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
 
     @property
     def cost(self) -> int:
-        """Budget units that the episode took."""
+        """Budget units of the episode."""
         return sum(step.charge for step in self.steps)
 
 
@@ -106,11 +106,11 @@ def state_text(steps: Sequence[Step], history: int = 0) -> str:
     Parameters
     ----------
     steps : sequence of Step
-        The episode so far; the action of the last step is not part of its state.
+        The episode so far; the action of the last step is not part of the text.
     history : int
-        How many earlier steps are shown before the current one. The first step, which states the task in most logs,
-        is always kept. 0 shows the current state alone (for environments whose state text is complete). An action that
-        the next observation repeats, as in logs of reasoning, is shown once.
+        Number of earlier steps before the current one. The first step, which states the task in most logs, is always
+        included. 0 is the current state alone (for environments whose state text is complete). An action that the next
+        observation repeats, as in logs of reasoning, is included once.
 
     Examples
     --------

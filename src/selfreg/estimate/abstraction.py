@@ -1,4 +1,4 @@
-"""What counts as the same state: abstractions from trajectories to hashable keys."""
+"""Abstractions: from steps of trajectories to hashable keys of states."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ else:
 Key: TypeAlias = tuple[Scalar, ...]
 
 STEP, CLASS, TASK, OTHER = "step", "class", "task", "other"
-# Stands in a coarser key for a feature that was given up.
-GIVEN_UP = "\x00any"
+# In a coarser key, in place of a feature that is left out.
+ANY_VALUE = "\x00any"
 
 
-# Fields of an episode that branches from another one: that one's name, and the step that it begins at.
+# Fields of an episode that branches from another one: the id of that one, and the step where it begins.
 BRANCH, BRANCH_STEP = "branch_of", "branch_step"
 LAST_STEP = (1 << 31) - 1
 
 
 def first_step(fields: Mapping[str, Scalar]) -> int:
-    """Step that an episode with these fields begins at: above 0 where it branches from another one."""
+    """Step at which an episode with these fields begins: above 0 if it branches from another one."""
     step = int(fields.get(BRANCH_STEP) or 0)
     if not 0 <= step <= LAST_STEP:
         raise ValueError(f"field {BRANCH_STEP!r} is {step}; expected an integer from 0 to {LAST_STEP}")
@@ -37,7 +37,7 @@ def first_step(fields: Mapping[str, Scalar]) -> int:
 
 
 def episode_step(trajectory: Trajectory, step: int) -> int:
-    """Step of the episode; where it branches from another one, counted from that one's beginning."""
+    """Step of the episode, counted from the beginning of the one that it branches from."""
     return step + first_step(trajectory.fields)
 
 
@@ -45,13 +45,13 @@ class StateAbstraction(Protocol):
     """Maps every step of a trajectory to the key of an abstract state."""
 
     def fit(self, trajectories: Iterable[Trajectory]) -> None:
-        """Learn or check what `encode` needs; ValueError where these trajectories cannot be encoded."""
+        """Learn or check what `encode` needs; ValueError if these trajectories cannot be encoded."""
 
     def encode(self, trajectory: Trajectory, step: int) -> Key:
-        """Key of the state before the action of `step`; uses nothing that comes after."""
+        """Key of the state before the action of `step`; it depends on nothing that comes after."""
 
     def coarser(self, key: Key) -> Key | None:
-        """Key of a wider class of states that the state belongs to, to borrow from; None where there is none."""
+        """Key of the next coarser class of states, whose rows can be borrowed; None if there is none."""
 
     def describe(self) -> dict[str, Any]:
         """Settings as JSON values, enough for `from_description`."""
@@ -59,14 +59,14 @@ class StateAbstraction(Protocol):
 
 @dataclass(frozen=True)
 class ExactKey:
-    """A state is its task and its exact key (the state's text where the log has no key).
+    """A state is its task and its exact key (its text if the log has no key).
 
-    Each task gets a model of its own: made for tasks that were run many times.
+    Each task has a model of its own, so it must have been run many times.
 
     Parameters
     ----------
     step : bool
-        Whether the episode step is part of the state, which makes the model acyclic and states rarer.
+        Whether the step number is part of the state. The model is then acyclic and has more states.
     """
 
     step: bool = False
@@ -81,7 +81,7 @@ class ExactKey:
         return (*key, episode_step(trajectory, step)) if self.step else key
 
     def coarser(self, key: Key) -> Key | None:
-        """There is none: keys say nothing of likeness."""
+        """None: exact keys have no coarser class."""
         return None
 
     def describe(self) -> dict[str, Any]:
@@ -98,12 +98,12 @@ class Features:
     names : sequence of str
         `step`, `class` (of the last observation, by `classes`), `task`, or the name of an episode field.
     classes : mapping of str to regular expression
-        First match wins, `other` where none does.
+        First match wins; `other` without a match.
 
     Raises
     ------
     ValueError
-        For no or repeated names, for `class` without classes, for a broken expression.
+        For no or duplicate names, for `class` without classes, for an invalid expression.
 
     Examples
     --------
@@ -122,22 +122,22 @@ class Features:
             raise ValueError("features: expected at least one name")
         repeated = [name for i, name in enumerate(self.names) if name in self.names[:i]]
         if repeated:
-            raise ValueError(f"features: {repeated[0]!r} is named twice")
+            raise ValueError(f"features: duplicate name {repeated[0]!r}")
         if CLASS in self.names and not self.classes:
             raise ValueError(f"features: {CLASS!r} needs classes (a mapping of name to regular expression)")
         for name, expression in self.classes.items():
             try:
                 re.compile(expression)
             except re.error as error:
-                raise ValueError(f"class {name!r}: {expression!r} is no regular expression: {error}") from None
+                raise ValueError(f"class {name!r}: {expression!r} is not a regular expression: {error}") from None
 
     def fit(self, trajectories: Iterable[Trajectory]) -> None:
-        """Check that every trajectory has the fields named."""
+        """Check that every trajectory has the fields."""
         for trajectory in trajectories:
             for name in self.names:
                 if name not in (STEP, CLASS, TASK) and name not in trajectory.fields:
                     known = ", ".join([STEP, CLASS, TASK, *sorted(trajectory.fields)])
-                    raise ValueError(f"feature {name!r} is no field of episode {trajectory.episode!r}; it has {known}")
+                    raise ValueError(f"unknown feature {name!r}; episode {trajectory.episode!r} has {known}")
 
     def encode(self, trajectory: Trajectory, step: int) -> Key:
         """One value per name."""
@@ -147,19 +147,19 @@ class Features:
         if name == STEP:
             return episode_step(trajectory, step)
         if name == CLASS:
-            return self.class_of(trajectory.steps[step].state)
+            return self.classify(trajectory.steps[step].state)
         return trajectory.task if name == TASK else trajectory.fields[name]
 
-    def class_of(self, observation: str) -> str:
-        """First class whose expression is found in the observation."""
+    def classify(self, observation: str) -> str:
+        """First class whose expression matches part of the observation."""
         return next((name for name, e in self.classes.items() if re.search(e, observation)), OTHER)
 
     def coarser(self, key: Key) -> Key | None:
-        """The key with its last feature given up; the step never is, so that the model stays acyclic."""
-        left = [i for i, name in enumerate(self.names) if name != STEP and key[i] != GIVEN_UP]
+        """The key without its last feature; the step is never left out, so that the model stays acyclic."""
+        left = [i for i, name in enumerate(self.names) if name != STEP and key[i] != ANY_VALUE]
         if not left:
             return None
-        return tuple(GIVEN_UP if i == left[-1] else value for i, value in enumerate(key))
+        return tuple(ANY_VALUE if i == left[-1] else value for i, value in enumerate(key))
 
     def describe(self) -> dict[str, Any]:
         """Settings as JSON values."""
@@ -172,7 +172,7 @@ def load_classes(path: str | os.PathLike[str]) -> dict[str, str]:
     Raises
     ------
     ValueError
-        Where the file is no such TOML; names file and entry.
+        For a file that is not such a TOML file; the message names the file and the entry.
     """
     try:
         with open(path, "rb") as stream:
@@ -189,5 +189,5 @@ def load_classes(path: str | os.PathLike[str]) -> dict[str, str]:
         try:
             re.compile(expression)
         except re.error as error:
-            raise ValueError(f"{path}: class {name!r}: {expression!r} is no regular expression: {error}") from None
+            raise ValueError(f"{path}: class {name!r}: {expression!r} is not a regular expression: {error}") from None
     return table

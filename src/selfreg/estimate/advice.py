@@ -1,4 +1,4 @@
-"""What to sample next: rollouts from chosen states that would most narrow what is known of the start value."""
+"""What to log next: rollouts from chosen states that most reduce the variance of the start value."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from selfreg._util import validate
 from selfreg.data import Trajectory
 from selfreg.estimate.abstraction import BRANCH, Key, StateAbstraction
 from selfreg.estimate.dataset import Costs, Fitted, ResamplingDataset
-from selfreg.estimate.model import mdp_of
-from selfreg.estimate.resample import draws
-from selfreg.estimate.shrinkage import prior_counts
+from selfreg.estimate.model import build_mdp
+from selfreg.estimate.resample import draw_models
+from selfreg.estimate.shrinkage import prior_pseudo_counts
 from selfreg.planning._chains import transient_system
 from selfreg.planning._structure import row_of_entry, strides
 from selfreg.planning.evaluation import expected_visits
@@ -26,10 +26,10 @@ from selfreg.planning.usage import success_and_usage
 Floats = npt.NDArray[np.float64]
 Aim = Literal["value", "decision"]
 
-# Rollouts are given out in so many parts, each to where it is worth most after those before.
+# Rollouts are allocated in so many parts, each to the state and action with the largest gain after those before.
 PARTS = 60
-# Mass of a rollout that goes on after each step: rollouts end, models estimated from few episodes may not.
-GOES_ON = 1.0 - 1e-3
+# Probability that a rollout continues after each step: rollouts end, models from few episodes may not.
+CONTINUE = 1.0 - 1e-3
 
 
 class Sample(NamedTuple):
@@ -40,12 +40,12 @@ class Sample(NamedTuple):
     key : Key
         Of the abstract state.
     action : str
-        To be taken first.
+        First action of the rollouts.
     rollouts : int
     gain : float
-        Share of the start value's variance that these rollouts are expected to take away.
+        Share of the start value's variance that these rollouts are expected to remove.
     moments : tuple of (Trajectory, int)
-        Logged moments (episode and step) that were in the state, of different tasks where there are some.
+        Logged moments (episode and step) in the state, of different tasks if there are some.
     """
 
     key: Key
@@ -65,7 +65,7 @@ class Advice:
         Largest gain first.
     aim : {"value", "decision"}
     before, after : float
-        Standard deviation of the start value (of the difference to other plans), by the rows' posterior: now, and
+        Standard deviation of the start value (of the difference to other plans) by the posterior of the rows, now and
         expected after the rollouts.
     """
 
@@ -75,7 +75,7 @@ class Advice:
     after: float
 
     def lines(self, most: int = 10) -> list[str]:
-        """The plan in plain words."""
+        """The plan in words."""
         total = sum(one.rollouts for one in self.samples)
         what = "start value" if self.aim == "value" else "difference to other plans"
         head = f"{total} rollouts: standard deviation of the {what} {self.before:.4f}, expected {self.after:.4f}"
@@ -110,32 +110,32 @@ def advise(
     seed: int = 0,
     costs: Costs | None = None,
 ) -> Advice:
-    """Where rollouts would most narrow the start value's interval, or best tell plans apart.
+    """Find the rollouts that most reduce the variance of the start value, or of differences between plans.
 
-    A row P of a state and an action that n visits speak for has posterior covariance (diag(p) - p p') / (n + 1)
+    A row P of a state and an action with n visits has posterior covariance (diag(p) - p p') / (n + 1)
     (Dirichlet). To first order (Mannor, Simester, Sun and Tsitsiklis 2007) the start value's variance is the sum over
     rows of c / (n + 1), where c = sum_j p_j u_j^2 - (sum_j p_j u_j)^2 and u_j = sum_b d(b) V(j, b - cost): the value
     after the row, weighted by how often the optimal plan takes it with b left. c is the mean over models drawn
-    from the posterior, each with its own optimal plan, so that actions count that may turn out to be optimal. For
+    from the posterior, each with its own optimal plan: actions count that may turn out to be optimal. For
     aim="decision" u is that of a drawn model's optimal plan less that of the plan of all logs: the variance of how much
-    better another plan may be (as top-two sampling, Russo 2016, pits the leader against a drawn rival).
-    A rollout adds the visits that it is expected to pay to rows on its way. Rollouts are given out greedily (the steps
-    of Frank and Wolfe 1956 for a convex function). What the start distribution leaves open no rollout narrows.
+    better another plan may be (as top-two sampling, Russo 2016, compares the leader with a drawn rival).
+    A rollout adds its expected visits to the rows on its way. Rollouts are allocated greedily (the steps of Frank and
+    Wolfe 1956 for a convex function). No rollout reduces the uncertainty of the start distribution.
 
     Parameters
     ----------
     trajectories, abstraction, costs
         As for `estimate_mdp`, of two tasks or more.
     budget : int or tuple of int
-        Whose start value is to be narrowed.
+        Budget of the start value.
     rollouts : int
-        To be given out.
+        Number of rollouts to allocate.
     aim : {"value", "decision"}
-        Whether to narrow what is known of the start value, or of the difference to plans that may be better.
+        Reduce the variance of the start value, or of the difference to plans that may be better.
     rate : float
-        Chance of help in a rollout after its first step.
+        Probability of help in a rollout after its first step.
     samples : int
-        Models drawn.
+        Number of drawn models.
     seed : int
 
     Raises
@@ -145,7 +145,7 @@ def advise(
 
     Examples
     --------
-    Help was tried twice only: that is what to sample.
+    Help was tried only twice, so more of it is needed.
 
     >>> from selfreg.data import Step, Trajectory
     >>> from selfreg.estimate import Features, advise
@@ -160,35 +160,35 @@ def advise(
     rollouts = validate.integer("rollouts", rollouts, 1)
     rate, samples = validate.probability("rate", rate), validate.integer("samples", samples, 1)
     episodes = list(trajectories)
-    study = ResamplingDataset(episodes, abstraction, 0.0, None, costs, borrow_help=False)
-    drawn = [draw.true for draw in draws(study, "dirichlet", samples, np.random.default_rng(seed))]
-    problem = _Problem(study, drawn, budget, rate, aim)
-    moments = _moments(episodes, abstraction, rollouts)
-    places = np.array([key in moments for key in study.moves.keys])
-    given, gains = problem.give_out(rollouts, np.flatnonzero(places))
+    dataset = ResamplingDataset(episodes, abstraction, 0.0, None, costs, borrow_help=False)
+    drawn = [draw.true for draw in draw_models(dataset, "dirichlet", samples, np.random.default_rng(seed))]
+    problem = _Problem(dataset, drawn, budget, rate, aim)
+    moments = _find_moments(episodes, abstraction, rollouts)
+    places = np.array([key in moments for key in dataset.moves.keys])
+    allocated, gains = problem.allocate(rollouts, np.flatnonzero(places))
     total = problem.variance(np.zeros_like(problem.spread))
     found = [
-        Sample(study.moves.keys[s], study.moves.actions[a], n, gains[a, s] / total if total else 0.0, moments[key])
-        for (a, s), n in given.items()
-        for key in [study.moves.keys[s]]
+        Sample(dataset.moves.keys[s], dataset.moves.actions[a], n, gains[a, s] / total if total else 0.0, moments[key])
+        for (a, s), n in allocated.items()
+        for key in [dataset.moves.keys[s]]
     ]
     found.sort(key=lambda one: -one.gain)
     return Advice(tuple(found), aim, float(np.sqrt(total)), float(np.sqrt(max(total - gains.sum(), 0.0))))
 
 
 class _Problem:
-    """Rows with their spread and visits, and how rollouts go on; arrays are (actions, n - 2)."""
+    """Rows with their spread and visits, and the continuation of rollouts; arrays are (actions, n - 2)."""
 
     def __init__(
-        self, study: ResamplingDataset, drawn: Sequence[Fitted], budget: int | tuple[int, ...], rate: float, aim: Aim
+        self, dataset: ResamplingDataset, drawn: Sequence[Fitted], budget: int | tuple[int, ...], rate: float, aim: Aim
     ) -> None:
-        counts = study.moves.counts()
-        prior = prior_counts(counts, study.abstraction)
+        counts = dataset.moves.counts()
+        prior = prior_pseudo_counts(counts, dataset.abstraction)
         rows = {name: sp.csr_array(matrix + prior[name]) for name, matrix in counts.transitions.items()}
         self.visits = np.stack([matrix.sum(axis=1)[:-2] for matrix in rows.values()])
-        rival = None if aim == "value" else solve(study.fit().mdp, budget, n_threads=1).policy
-        self.spread = np.mean([_spread(one, budget, rival) for one in drawn], axis=0)
-        self.rows = [matrix[:-2, :-2] for matrix in mdp_of(rows, None, study.costs).transitions.values()]
+        rival = None if aim == "value" else solve(dataset.fit().mdp, budget, n_threads=1).policy
+        self.spread = np.mean([_row_spread(one, budget, rival) for one in drawn], axis=0)
+        self.rows = [matrix[:-2, :-2] for matrix in build_mdp(rows, None, dataset.costs).transitions.values()]
         self.chance = np.zeros_like(self.spread)
         tried = self.visits[1:] > 0
         kinds = np.maximum(tried.sum(axis=0), 1)
@@ -197,7 +197,7 @@ class _Problem:
         onward = sum(
             (sp.diags_array(c) @ p for c, p in zip(self.chance, self.rows, strict=True)), start=0.0 * self.rows[0]
         )
-        self.system, self.order = transient_system(sp.csr_array(GOES_ON * onward))
+        self.system, self.order = transient_system(sp.csr_array(CONTINUE * onward))
 
     def variance(self, more: Floats) -> float:
         """Of the start value after `more` visits."""
@@ -208,41 +208,41 @@ class _Problem:
         result[self.order] = self.system.solve(right[self.order], trans=trans)
         return result
 
-    def worth(self, more: Floats) -> Floats:
-        """What one rollout would take from the variance, by the action and state that it begins with."""
+    def gain_of_one(self, more: Floats) -> Floats:
+        """Variance that one rollout removes, by its first action and state."""
         here = self.spread / (self.visits + 1.0 + more) ** 2
         after = self._solve((self.chance * here).sum(axis=0))
-        return np.stack([w + GOES_ON * (p @ after) for w, p in zip(here, self.rows, strict=True)])
+        return np.stack([w + CONTINUE * (p @ after) for w, p in zip(here, self.rows, strict=True)])
 
-    def path(self, action: int, state: int) -> Floats:
-        """Visits that a rollout is expected to pay."""
+    def expected_path(self, action: int, state: int) -> Floats:
+        """Expected visits of a rollout."""
         first = self.rows[action][[state]].toarray()[0]
-        result = self.chance * self._solve(GOES_ON * first, "T")
+        result = self.chance * self._solve(CONTINUE * first, "T")
         result[action, state] += 1.0
         return np.asarray(result)
 
-    def give_out(self, rollouts: int, places: npt.NDArray[np.intp]) -> tuple[dict[tuple[int, int], int], Floats]:
-        """Rollouts by action and state, and what each takes from the variance."""
+    def allocate(self, rollouts: int, places: npt.NDArray[np.intp]) -> tuple[dict[tuple[int, int], int], Floats]:
+        """Rollouts by action and state, and the variance that each removes."""
         more, gains = np.zeros_like(self.spread), np.zeros_like(self.spread)
-        given: dict[tuple[int, int], int] = {}
+        allocated: dict[tuple[int, int], int] = {}
         allowed = np.full(self.spread.shape, -np.inf)
         allowed[:, places] = 0.0
         allowed[self.visits == 0] = -np.inf
         for part in np.diff(np.linspace(0, rollouts, min(PARTS, rollouts) + 1).round()).astype(int).tolist():
-            a, s = map(int, np.unravel_index(int(np.argmax(self.worth(more) + allowed)), more.shape))
-            then = more + part * self.path(a, s)
+            a, s = map(int, np.unravel_index(int(np.argmax(self.gain_of_one(more) + allowed)), more.shape))
+            then = more + part * self.expected_path(a, s)
             gains[a, s] += self.variance(more) - self.variance(then)
-            given[a, s] = given.get((a, s), 0) + part
+            allocated[a, s] = allocated.get((a, s), 0) + part
             more = then
-        return given, gains
+        return allocated, gains
 
 
-def _spread(model: Fitted, budget: int | tuple[int, ...], rival: npt.NDArray[np.int8] | None) -> Floats:
-    """c of every row in one model, float64 (actions, n - 2): of its optimal plan, or of what that has over a rival."""
+def _row_spread(model: Fitted, budget: int | tuple[int, ...], rival: npt.NDArray[np.int8] | None) -> Floats:
+    """c of every row in one model, float64 (actions, n - 2): of its optimal plan, or of the difference to a rival."""
     mdp, plan = model.mdp, solve(model.mdp, budget, n_threads=1)
-    after = _afterwards(model, budget, plan.policy, plan.value)
+    after = _value_afterwards(model, budget, plan.policy, plan.value)
     if rival is not None:
-        other = _afterwards(model, budget, rival, success_and_usage(mdp, rival)[0])
+        other = _value_afterwards(model, budget, rival, success_and_usage(mdp, rival)[0])
         after = [one - two for one, two in zip(after, other, strict=True)]
     result = np.zeros((len(mdp.actions), mdp.n_states))
     for a, name in enumerate(mdp.actions):
@@ -253,7 +253,7 @@ def _spread(model: Fitted, budget: int | tuple[int, ...], rival: npt.NDArray[np.
     return result[:, :-2]
 
 
-def _afterwards(
+def _value_afterwards(
     model: Fitted, budget: int | tuple[int, ...], policy: npt.NDArray[np.int8], value: Floats
 ) -> list[Floats]:
     """u of a plan with this value, of every entry of each action's matrix."""
@@ -269,10 +269,10 @@ def _afterwards(
     return result
 
 
-def _moments(
+def _find_moments(
     episodes: Sequence[Trajectory], abstraction: StateAbstraction, most: int
 ) -> dict[Key, tuple[tuple[Trajectory, int], ...]]:
-    """Up to `most` moments of every state, one of each task first; episodes that branch cannot be replayed."""
+    """Up to `most` moments of every state, one of each task first; branched episodes cannot be replayed."""
     found: dict[Key, dict[str, list[tuple[Trajectory, int]]]] = {}
     for trajectory in episodes:
         if BRANCH in trajectory.fields:

@@ -1,4 +1,4 @@
-"""How far to trust a plan: intervals for what it will attain, from logs that could as well have come."""
+"""Intervals for what a plan will attain, from resampled logs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import numpy.typing as npt
 
 from selfreg._util import validate
 from selfreg._util.bootstrap import central
-from selfreg.data import Trajectory
+from selfreg.data import StateScorer, Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.dataset import Costs, Fitted, ResamplingDataset
-from selfreg.estimate.resample import Draw, Method, draws
-from selfreg.estimate.score_bins import Scorer
+from selfreg.estimate.resample import Draw, Method, draw_models
 from selfreg.planning.evaluation import evaluate_policy
 from selfreg.planning.frontiers import Frontier, frontier
 from selfreg.planning.hard import solve
@@ -27,7 +26,7 @@ SAMPLES = 200
 
 
 class Band(NamedTuple):
-    """A number that the plan promises, and an interval for what it will attain; float64 (B1 + 1, ...) each."""
+    """A predicted number, and an interval for the realised one; float64 (B1 + 1, ...) each."""
 
     estimate: Floats
     low: Floats
@@ -36,7 +35,7 @@ class Band(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Uncertainty:
-    """What the plan will attain, as far as the logs can tell.
+    """Intervals for the success and usage of a plan.
 
     Attributes
     ----------
@@ -44,12 +43,12 @@ class Uncertainty:
     confidence : float
     samples, tasks : int
     success, usage : Band
-        Planned success, and planned help used (the first budget's units), from the start distribution, with intervals
-        for what the plan really attains. An interval may lie below what the plan promises: plans promise too much.
+        Planned success and help used (in units of the first budget) from the start distribution, with intervals for
+        the realised ones. An interval may lie below the planned value, which is optimistic.
     corrected : float64 (B1 + 1, ...)
         Planned success less its mean optimism.
-    asks : float64 (n-2, B1 + 1, ...)
-        Share of the samples whose plan asks for help in an abstract state, in the order of the model's keys.
+    help_share : float64 (n-2, B1 + 1, ...)
+        Share of the samples whose plan requests help in an abstract state, in the order of the model's keys.
     """
 
     method: str
@@ -59,19 +58,19 @@ class Uncertainty:
     success: Band
     usage: Band
     corrected: Floats
-    asks: Floats
+    help_share: Floats
 
 
 @dataclass(frozen=True, eq=False)
 class FrontierBands:
-    """Success against expected usage as planned, and what the plans of the frontier will attain and spend.
+    """Success against expected usage as planned, with intervals for the mixtures of the frontier.
 
     Attributes
     ----------
     usage : float64 (k,)
-        Expected usage that is allowed, as asked for.
+        Allowed expected usage.
     success, spent : Band
-        Success of the best mixture under that usage, and what it spends; float64 (k,) each.
+        Success of the best mixture under that usage, and its usage; float64 (k,) each.
     confidence : float
     samples : int
     """
@@ -93,28 +92,28 @@ def uncertainty(
     confidence: float = 0.9,
     seed: int = 0,
     kappa: float = 0.0,
-    prm: Scorer | None = None,
+    prm: StateScorer | None = None,
     costs: Costs | None = None,
     borrow_help: bool = False,
 ) -> Uncertainty:
-    """Intervals for the success and usage that a plan will really attain, and how settled its decisions are.
+    """Intervals for the success and usage that a plan will attain, and how certain its decisions are.
 
-    Every sample is a model that may be the true one and a log drawn from it. A plan is made from that log as it was
-    made from the real one, and valued in the model that the log came from: what it promised too much is one draw of
-    the error of the real plan. The interval is the planned value less the quantiles of that error (a basic interval,
-    Davison and Hinkley 1997, section 5.2), so that the optimism of choosing by noisy rows is taken off. Rows
-    hardly seen lean on those of like states (`selfreg.estimate.shrinkage`). The combination is ours.
+    Every sample is a possible true model and a log drawn from it. A plan is made from that log as from the real one,
+    and evaluated in the model that the log was drawn from: predicted less realised value is one draw of the error of
+    the real plan. The interval is the planned value less the quantiles of that error (a basic interval, Davison and
+    Hinkley 1997, section 5.2), which removes the optimism of choosing by noisy rows. Low-count rows are shrunk towards
+    those of similar states (`selfreg.estimate.shrinkage`). The combination is ours.
 
     Parameters
     ----------
     trajectories, abstraction, kappa, prm, costs, borrow_help
-        As for `estimate_mdp`. The PRM's scores are taken as given.
+        As for `estimate_mdp`. The PRM's scores count as exact.
     budget : int or tuple of int
     method : {"bootstrap", "dirichlet"}
-        "bootstrap" draws tasks, so that steps of one task stay together; "dirichlet" takes steps as
-        independent, row by row (for logs of a task run many times, where all chance is within the model).
+        "bootstrap" resamples tasks, so that steps of one task stay together; "dirichlet" resamples each row as if
+        steps were independent (for logs of one task run many times).
     samples : int
-        Models, each solved; 2 / (1 - confidence) or more, or intervals are too narrow.
+        Number of models, each solved; below 2 / (1 - confidence) intervals are too narrow.
     confidence : float
         Of the intervals, in (0, 1).
     seed : int
@@ -133,26 +132,28 @@ def uncertainty(
     >>> result = uncertainty(alone + helped, Features(["step"]), 1)
     >>> result.success.estimate.tolist()
     [0.5, 1.0]
-    >>> bool(result.success.low[0] < 0.5 < result.success.high[0]), result.asks[0].tolist()
+    >>> bool(result.success.low[0] < 0.5 < result.success.high[0]), result.help_share[0].tolist()
     (True, [0.0, 1.0])
     """
-    study, drawn = _drawn(trajectories, abstraction, method, samples, confidence, seed, kappa, prm, costs, borrow_help)
-    fitted = study.fit()
+    dataset, drawn = _draw_samples(
+        trajectories, abstraction, method, samples, confidence, seed, kappa, prm, costs, borrow_help
+    )
+    fitted = dataset.fit()
     plan = solve(fitted.mdp, budget, n_threads=1)
-    estimate = _figures(fitted, plan.policy)
+    estimate = _evaluate_plan(fitted, plan.policy)
     errors: list[tuple[Floats, Floats]] = []
-    asks = np.zeros(plan.policy[:-2].shape)
+    requests = np.zeros(plan.policy[:-2].shape)
     for true, estimated in drawn:
         policy = solve(estimated.mdp, budget, n_threads=1).policy
-        promised, attained = _figures(estimated, policy), _figures(true, policy)
-        errors.append((promised[0] - attained[0], promised[1] - attained[1]))
-        asks += policy[:-2] > 0
+        predicted, realised = _evaluate_plan(estimated, policy), _evaluate_plan(true, policy)
+        errors.append((predicted[0] - realised[0], predicted[1] - realised[1]))
+        requests += policy[:-2] > 0
     success, usage = (
-        _band(estimate[i], np.stack([error[i] for error in errors]), confidence, most)
+        _make_band(estimate[i], np.stack([error[i] for error in errors]), confidence, most)
         for i, most in enumerate((1.0, np.inf))
     )
     corrected = np.clip(estimate[0] - np.mean([error[0] for error in errors], axis=0), 0.0, 1.0)
-    return Uncertainty(method, confidence, samples, study.n_tasks, success, usage, corrected, asks / samples)
+    return Uncertainty(method, confidence, samples, dataset.n_tasks, success, usage, corrected, requests / samples)
 
 
 def frontier_bands(
@@ -165,11 +166,11 @@ def frontier_bands(
     confidence: float = 0.9,
     seed: int = 0,
     kappa: float = 0.0,
-    prm: Scorer | None = None,
+    prm: StateScorer | None = None,
     costs: Costs | None = None,
     borrow_help: bool = False,
 ) -> FrontierBands:
-    """Intervals for what the mixtures of the frontier will attain, and spend, under expected usages.
+    """Intervals for the success and usage of the frontier's mixtures under expected usages.
 
     As `uncertainty`, for `selfreg.frontier(...).at(usage)`.
 
@@ -183,7 +184,7 @@ def frontier_bands(
     Raises
     ------
     ValueError, TypeError
-        As `uncertainty`, and for a usage that is no number >= 0.
+        As `uncertainty`, and for a usage that is not a number >= 0.
 
     Examples
     --------
@@ -196,20 +197,22 @@ def frontier_bands(
     ([0.5, 0.75], [0.0, 0.5])
     """
     points = np.array([validate.nonneg_float("usage", one) for one in usage])
-    study, drawn = _drawn(trajectories, abstraction, method, samples, confidence, seed, kappa, prm, costs, borrow_help)
-    fitted = study.fit()
+    dataset, drawn = _draw_samples(
+        trajectories, abstraction, method, samples, confidence, seed, kappa, prm, costs, borrow_help
+    )
+    fitted = dataset.fit()
     front = frontier(fitted.mdp, fitted.start, n_threads=1)
-    estimate = _mixed(fitted, front, points)
+    estimate = _evaluate_mixtures(fitted, front, points)
     errors = []
     for true, estimated in drawn:
         front = frontier(estimated.mdp, estimated.start, n_threads=1)
-        errors.append(_mixed(estimated, front, points) - _mixed(true, front, points))
+        errors.append(_evaluate_mixtures(estimated, front, points) - _evaluate_mixtures(true, front, points))
     table = np.stack(errors)
-    success, spent = (_band(estimate[i], table[:, i], confidence, most) for i, most in enumerate((1.0, np.inf)))
+    success, spent = (_make_band(estimate[i], table[:, i], confidence, most) for i, most in enumerate((1.0, np.inf)))
     return FrontierBands(points, success, spent, confidence, samples)
 
 
-def _drawn(
+def _draw_samples(
     trajectories: Iterable[Trajectory],
     abstraction: StateAbstraction,
     method: Method,
@@ -217,26 +220,26 @@ def _drawn(
     confidence: float,
     seed: int,
     kappa: float,
-    prm: Scorer | None,
+    prm: StateScorer | None,
     costs: Costs | None,
     borrow_help: bool,
 ) -> tuple[ResamplingDataset, Iterable[Draw]]:
-    """The logs as a study, and samples of them; arguments checked."""
+    """Check the arguments; the logs as a dataset, and samples of them."""
     if method not in ("bootstrap", "dirichlet"):
         raise ValueError(f'method is {method!r}; expected "bootstrap" or "dirichlet"')
     samples = validate.integer("samples", samples, 2)
     validate.confidence("confidence", confidence)
-    study = ResamplingDataset(trajectories, abstraction, kappa, prm, costs, borrow_help)
-    return study, draws(study, method, samples, np.random.default_rng(seed))
+    dataset = ResamplingDataset(trajectories, abstraction, kappa, prm, costs, borrow_help)
+    return dataset, draw_models(dataset, method, samples, np.random.default_rng(seed))
 
 
-def _figures(model: Fitted, policy: npt.NDArray[np.int8]) -> tuple[Floats, Floats]:
+def _evaluate_plan(model: Fitted, policy: npt.NDArray[np.int8]) -> tuple[Floats, Floats]:
     """Success and usage of a policy from the start of a model."""
     success, usage = success_and_usage(model.mdp, policy)
     return model.at_start(success), model.at_start(usage[..., 0])
 
 
-def _mixed(model: Fitted, front: Frontier, points: Floats) -> Floats:
+def _evaluate_mixtures(model: Fitted, front: Frontier, points: Floats) -> Floats:
     """Success and usage in a model of the mixtures of a frontier, float64 (2, points)."""
     result, known = np.zeros((2, len(points))), {}
     for k, point in enumerate(points):
@@ -249,6 +252,6 @@ def _mixed(model: Fitted, front: Frontier, points: Floats) -> Floats:
     return result
 
 
-def _band(estimate: Floats, error: Floats, confidence: float, most: float) -> Band:
+def _make_band(estimate: Floats, error: Floats, confidence: float, most: float) -> Band:
     low, high = central(error, confidence)
     return Band(estimate, np.clip(estimate - high, 0.0, most), np.clip(estimate - low, 0.0, most))

@@ -1,4 +1,4 @@
-"""Robust plans that are only as cautious as the logs ask for: the radius of the sets, calibrated by resampled logs."""
+"""Robust plans that are only as cautious as needed: the radius of the sets is calibrated on resampled logs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from selfreg._util import validate
 from selfreg.data import Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.dataset import Costs, Fitted, ResamplingDataset
-from selfreg.estimate.resample import Draw, Method, draws
+from selfreg.estimate.resample import Draw, Method, draw_models
 from selfreg.mdp import InterventionMDP
 from selfreg.planning.hard import solve
 from selfreg.planning.robust import L1
 from selfreg.planning.usage import success_and_usage
 
-# Radius of a row in units of 1 / sqrt(visits) that are tried.
+# Candidate radii of a row in units of 1 / sqrt(visits).
 SCALES = (0.0, 0.1, 0.2, 0.3, 0.45, 0.65, 0.9, 1.2, 1.6, 2.2, 3.0)
 
 
@@ -32,7 +32,7 @@ class CalibratedL1(NamedTuple):
     scale : float
         Radius of a row in units of 1 / sqrt(visits).
     share : float
-        Share of the samples in which the robust plan attained at least what it promised.
+        Share of the samples in which the realised value was at least the robust one.
     """
 
     sets: L1
@@ -52,13 +52,12 @@ def calibrated_l1(
     costs: Costs | None = None,
     borrow_help: bool = False,
 ) -> CalibratedL1:
-    """The smallest L1 sets under which the robust start value is a lower bound with the confidence asked for.
+    """The smallest L1 sets whose robust start value is a lower bound with the given confidence.
 
-    `L1(confidence=...)` lets every row be as bad as it may be, all at once: a bound that holds, but far below. Here
-    the radius is scale / sqrt(visits), and the scale the smallest of a grid for which the robust plan of a resampled
-    log attains, in the model that the log came from (as in `uncertainty`), at least its robust value at the largest
-    budget, in a share of `confidence` of the samples. The bound is of the start value only; no row is promised
-    anything.
+    `L1(confidence=...)` takes the worst case of all rows at once: a valid bound, but a loose one. Here the radius is
+    scale / sqrt(visits). The scale is the smallest of a grid for which the robust plan of a resampled log realises, in
+    the model that the log was drawn from (as in `uncertainty`), at least its robust value at the largest budget, in a
+    share of `confidence` of the samples. The bound holds for the start value only, not for single rows.
 
     Parameters
     ----------
@@ -89,18 +88,18 @@ def calibrated_l1(
     samples = validate.integer("samples", samples, 2)
     if method not in ("bootstrap", "dirichlet"):
         raise ValueError(f'method is {method!r}; expected "bootstrap" or "dirichlet"')
-    study = ResamplingDataset(trajectories, abstraction, 0.0, None, costs, borrow_help)
-    drawn = list(draws(study, method, samples, np.random.default_rng(seed)))
-    kept = np.array([True])
+    dataset = ResamplingDataset(trajectories, abstraction, 0.0, None, costs, borrow_help)
+    drawn = list(draw_models(dataset, method, samples, np.random.default_rng(seed)))
+    holds = np.array([True])
     for scale in SCALES:
-        kept = np.array([_holds(draw, budget, scale) for draw in drawn])
-        if kept.mean() >= confidence:
+        holds = np.array([_holds(draw, budget, scale) for draw in drawn])
+        if holds.mean() >= confidence:
             break
-    return CalibratedL1(sets_of(study.fit().mdp, scale), scale, float(kept.mean()))
+    return CalibratedL1(scale_sets(dataset.fit().mdp, scale), scale, float(holds.mean()))
 
 
-def sets_of(mdp: InterventionMDP, scale: float) -> L1:
-    """L1 sets of radius scale / sqrt(visits), at most 2; of 2 where a row was never seen, unless the scale is 0."""
+def scale_sets(mdp: InterventionMDP, scale: float) -> L1:
+    """L1 sets of radius scale / sqrt(visits), at most 2; of 2 for a row without visits, unless the scale is 0."""
     assert mdp.visits is not None
     radius: dict[str, npt.NDArray[np.float64]] = {
         name: np.minimum(scale / np.sqrt(np.maximum(visits, 1e-12)), 2.0) for name, visits in mdp.visits.items()
@@ -109,10 +108,10 @@ def sets_of(mdp: InterventionMDP, scale: float) -> L1:
 
 
 def _holds(draw: Draw, budget: int | tuple[int, ...], scale: float) -> bool:
-    """Whether the robust plan of the drawn log attains what it promises at the largest budget."""
-    robust = solve(draw.estimated.mdp, budget, robust=sets_of(draw.estimated.mdp, scale))
-    attained = success_and_usage(draw.true.mdp, robust.policy)[0]
-    return _last(draw.true, attained) >= _last(draw.estimated, robust.value) - 1e-12
+    """Whether the robust value of the drawn log is realised at the largest budget."""
+    robust = solve(draw.estimated.mdp, budget, robust=scale_sets(draw.estimated.mdp, scale))
+    realised = success_and_usage(draw.true.mdp, robust.policy)[0]
+    return _last(draw.true, realised) >= _last(draw.estimated, robust.value) - 1e-12
 
 
 def _last(model: Fitted, value: npt.NDArray[np.float64]) -> float:

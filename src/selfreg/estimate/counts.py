@@ -14,13 +14,13 @@ import scipy.sparse as sp
 
 from selfreg.data import NOHELP, Trajectory
 from selfreg.estimate.abstraction import BRANCH, Key, StateAbstraction
-from selfreg.estimate.ingest.counter import Counter, TerminalScore, success_of
-from selfreg.estimate.ingest.partial import Merger, Partial
-from selfreg.estimate.ingest.tally import Floats
+from selfreg.estimate.ingest.counter import Counter, TerminalScore, episode_success
+from selfreg.estimate.ingest.partial import CountMerger, PartialCounts
+from selfreg.estimate.ingest.sums import Floats
 
 Indices = npt.NDArray[np.intp]
 
-# Episodes that are added at a time.
+# Episodes added at a time.
 _EPISODES = 256
 
 
@@ -47,14 +47,14 @@ class Counts:
 
     @cached_property
     def visits(self) -> dict[str, Floats]:
-        """Per action, float64 (n,): how often it was taken in each state."""
+        """Visits of each state by action, float64 (n,) each."""
         return {name: np.asarray(matrix.sum(axis=1)).ravel() for name, matrix in self.transitions.items()}
 
     @classmethod
     def merge(cls, parts: Iterable[Counts]) -> Counts:
-        """Sum of counts of parts of a log: what `count` finds in all of it, in the same order of states.
+        """Sum of the counts of parts of a log: as `count` of all of it, with the same order of states.
 
-        Sums are exact; where outcomes lie between 0 and 1, up to rounding.
+        Sums are exact, except for rounding of outcomes between 0 and 1.
 
         Examples
         --------
@@ -65,14 +65,14 @@ class Counts:
         >>> merged.keys == count(logs, ExactKey()).keys, merged.visits["nohelp"].tolist()
         (True, [2.0, 2.0, 0.0, 0.0])
         """
-        merger = Merger()
+        merger = CountMerger()
         for source, part in enumerate(parts):
-            merger.add(Partial.of(part), source)
+            merger.add(PartialCounts.from_counts(part), source)
         return Counts(*merger.result())
 
 
 class Moves(NamedTuple):
-    """Every logged transition with the task that it comes from: counts of any part of the tasks are sums over it.
+    """All logged transitions with their tasks, from which the counts of any sample of tasks are summed.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Moves(NamedTuple):
     actions, tasks : tuple of str
     task, state, action, successor : intp (moves,)
     weight : float64 (moves,)
-        1; less where an outcome between failure and success splits the last move of an episode.
+        1; less if an outcome between 0 and 1 splits the last move of an episode.
     start_task, start_helped, start_state : intp (episodes,)
     """
 
@@ -98,7 +98,7 @@ class Moves(NamedTuple):
     start_state: Indices
 
     def counts(self, times: Floats | None = None) -> Counts:
-        """Counts, every task taken `times` (tasks,) times; once by default."""
+        """Counts with every task taken `times` (tasks,) times; once by default."""
         n = len(self.keys) + 2
         weight, start_weight = self.weight, np.ones(len(self.start_task))
         if times is not None:
@@ -113,10 +113,10 @@ class Moves(NamedTuple):
         return Counts(self.keys, transitions, starts)
 
 
-def record(
+def list_moves(
     trajectories: Sequence[Trajectory], abstraction: StateAbstraction, terminal_score: TerminalScore | None = None
 ) -> Moves:
-    """List the transitions of `trajectories`; arguments as of `count`."""
+    """List the transitions of `trajectories`; arguments as for `count`."""
     index: dict[Key, int] = {}
     tasks: dict[str, int] = {}
     types = sorted({step.intervention for t in trajectories for step in t.steps if step.intervention is not None})
@@ -129,7 +129,7 @@ def record(
         if BRANCH not in trajectory.fields:
             starts.append((task, int(trajectory.helped), path[0]))
         taken = [actions[step.intervention or NOHELP] for step in trajectory.steps]
-        success = success_of(trajectory, terminal_score)
+        success = episode_success(trajectory, terminal_score)
         moves += [(task, s, a, j, 1.0) for s, a, j in zip(path, taken, path[1:], strict=False)]
         ends = ((-2, success), (-1, 1.0 - success))
         moves += [(task, path[-1], taken[-1], end, weight) for end, weight in ends if weight]
@@ -152,16 +152,16 @@ def count(
     abstraction : StateAbstraction
         Already fitted.
     terminal_score : callable, optional
-        P(success) of a truncated episode (a PRM's score of its last state). Without it the logged outcome stands.
+        P(success) of a truncated episode (a PRM's score of its last state); by default its logged outcome.
 
     Raises
     ------
     ValueError
-        For a truncated episode without an outcome where there is no `terminal_score`.
+        For a truncated episode without an outcome, if there is no `terminal_score`.
     """
-    counter, merger = Counter(abstraction, terminal_score), Merger()
+    counter, merger = Counter(abstraction, terminal_score), CountMerger()
     stream = iter(trajectories)
     while some := list(islice(stream, _EPISODES)):
         counter.add(some)
-    merger.add(counter.take(), None)
+    merger.add(counter.take_counts(), None)
     return Counts(*merger.result())

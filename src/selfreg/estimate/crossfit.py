@@ -1,4 +1,4 @@
-"""In-sample optimism of a plan, by plans from one half of the tasks valued on the other."""
+"""Optimism of a plan, by plans from one half of the tasks evaluated on the other."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
-from selfreg.data import Trajectory
+from selfreg.data import StateScorer, Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.dataset import Costs, ResamplingDataset
-from selfreg.estimate.score_bins import Scorer
 from selfreg.planning.hard import solve
 from selfreg.planning.usage import policy_value
 
@@ -21,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class CrossFit:
-    """In-sample optimism: plans made from half of the tasks, valued by a model of the other half.
+    """Plans made from half of the tasks, evaluated by a model of the other half.
 
     Attributes
     ----------
@@ -31,7 +30,7 @@ class CrossFit:
         Mean over the splits and both directions: planned success of a plan made from half of the tasks by its own
         model, and by the model of the other half.
     low, high : float64 (B1 + 1, ...)
-        5% and 95% quantiles of `crossed` over the splits: how much the split matters, not an interval for the truth.
+        5% and 95% quantiles of `crossed` over the splits: how much the split matters, not a confidence interval.
     splits : int
     """
 
@@ -44,7 +43,7 @@ class CrossFit:
 
     @property
     def optimism(self) -> Floats:
-        """How much more a plan promises than the other half of the tasks lets it keep."""
+        """Predicted success less the success on the other half of the tasks."""
         return self.naive_half - self.crossed
 
 
@@ -56,15 +55,15 @@ def cross_fit(
     splits: int = 20,
     seed: int = 0,
     kappa: float = 0.0,
-    prm: Scorer | None = None,
+    prm: StateScorer | None = None,
     costs: Costs | None = None,
     borrow_help: bool = False,
 ) -> CrossFit:
-    """Make plans from half of the tasks and value them by a model of the other half.
+    """Make plans from half of the tasks and evaluate them by a model of the other half.
 
-    Where a plan asks in a state in which the other half has no helped step, it gets the helped row of the nearest
-    coarser class of states in that half; where there is none it goes on alone. States that the plan does not know are
-    gone through alone.
+    If a plan requests help in a state in which the other half has no helped step, the pooled helped row of the nearest
+    coarser class of states in that half is used; without such a class the agent goes on alone. It also goes on alone in
+    states that are not in the plan.
 
     Parameters
     ----------
@@ -77,7 +76,7 @@ def cross_fit(
     Raises
     ------
     ValueError
-        For less than two tasks, or states that no two tasks share (exact keys): then halves say nothing of each other.
+        For less than two tasks, or if no two tasks share a state (exact keys).
 
     Examples
     --------
@@ -88,31 +87,31 @@ def cross_fit(
     [0.5]
     """
     splits = validate.integer("splits", splits, 1)
-    study = ResamplingDataset(trajectories, abstraction, kappa, prm, costs, borrow_help)
-    visited = np.unique(np.stack([study.moves.task, study.moves.state]), axis=1)[1]
+    dataset = ResamplingDataset(trajectories, abstraction, kappa, prm, costs, borrow_help)
+    visited = np.unique(np.stack([dataset.moves.task, dataset.moves.state]), axis=1)[1]
     if np.bincount(visited).max() < 2:
-        raise ValueError("no two tasks share a state; plans cannot be carried from one half of the tasks to the other")
-    fitted = study.fit()
+        raise ValueError("no two tasks share a state; a plan of one half of the tasks says nothing of the other half")
+    fitted = dataset.fit()
     plan = solve(fitted.mdp, budget, n_threads=1)
     generator = np.random.default_rng(seed)
     own, crossed = [], []
     for _ in range(splits):
-        half = np.zeros(study.n_tasks)
-        half[generator.permutation(study.n_tasks)[: study.n_tasks // 2]] = 1.0
-        pair = [(_crossed(study, times, 1.0 - times, budget)) for times in (half, 1.0 - half)]
+        half = np.zeros(dataset.n_tasks)
+        half[generator.permutation(dataset.n_tasks)[: dataset.n_tasks // 2]] = 1.0
+        pair = [(_cross(dataset, times, 1.0 - times, budget)) for times in (half, 1.0 - half)]
         own.append(np.mean([one[0] for one in pair], axis=0))
         crossed.append(np.mean([one[1] for one in pair], axis=0))
     low, high = np.quantile(crossed, [0.05, 0.95], axis=0)
     return CrossFit(fitted.at_start(plan.value), np.mean(own, axis=0), np.mean(crossed, axis=0), low, high, splits)
 
 
-def _crossed(
-    study: ResamplingDataset, mine: Floats, other: Floats, budget: int | tuple[int, ...]
+def _cross(
+    dataset: ResamplingDataset, planned: Floats, evaluated: Floats, budget: int | tuple[int, ...]
 ) -> tuple[Floats, Floats]:
     """Planned success of the plan of some tasks, by their model and by that of the others."""
-    fitted = study.fit(mine)
+    fitted = dataset.fit(planned)
     plan = solve(fitted.mdp, budget, n_threads=1)
-    judge = study.fit(other, borrow_help=True)
+    judge = dataset.fit(evaluated, borrow_help=True)
     policy = plan.policy.copy()
     for a, name in enumerate(judge.mdp.actions):
         policy[(policy == a) & ~judge.mdp.available(name).reshape(-1, *[1] * (policy.ndim - 1))] = 0

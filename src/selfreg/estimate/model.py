@@ -1,4 +1,4 @@
-"""From counts to an `InterventionMDP`, with everything that says how well it is supported."""
+"""From counts to an `InterventionMDP`, with notes on how well the counts support it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg.data import NOHELP, Trajectory
+from selfreg.data import NOHELP, StateScorer, Trajectory
 from selfreg.estimate.abstraction import Key, StateAbstraction
 from selfreg.estimate.counts import Counts, count
-from selfreg.estimate.score_bins import Scorer
 from selfreg.estimate.validity import handoff_notes
 from selfreg.mdp import InterventionMDP
 from selfreg.planning.solution import Solution
@@ -37,10 +36,10 @@ class EstimatedModel:
     kappa : float
         Pseudo-counts of the PRM on each `nohelp` row.
     borrowed : bool (n,)
-        Abstract states that were never seen going on alone: their `nohelp` row is the PRM's where `kappa` > 0, else
-        that of the nearest coarser class of states, else certain failure.
+        Abstract states that were never visited without help: their `nohelp` row is the PRM's if `kappa` > 0, else the
+        pooled row of the nearest coarser class of states, else certain failure.
     notes : tuple of str
-        What a reader of any number from this model must know, in plain words.
+        What a reader of any number from this model must know.
     """
 
     mdp: InterventionMDP
@@ -57,7 +56,7 @@ class EstimatedModel:
         return {key: i for i, key in enumerate(self.counts.keys)}
 
     def state(self, trajectory: Trajectory, step: int) -> int | None:
-        """Abstract state at a step; None where it was never seen."""
+        """Abstract state at a step; None if it is not in the logs."""
         return self.index.get(self.abstraction.encode(trajectory, step))
 
     def success(self, solution: Solution) -> Floats:
@@ -74,7 +73,7 @@ def estimate_mdp(
     abstraction: StateAbstraction,
     *,
     kappa: float = 0.0,
-    prm: Scorer | None = None,
+    prm: StateScorer | None = None,
     costs: Mapping[str, int | tuple[int, ...]] | None = None,
     borrow_help: bool = False,
 ) -> EstimatedModel:
@@ -90,12 +89,12 @@ def estimate_mdp(
         Fitted here.
     kappa : float
         Pseudo-counts >= 0; > 0 needs `prm`.
-    prm : Scorer, optional
+    prm : StateScorer, optional
         Also scores the last state of truncated episodes.
     costs : mapping, optional
-        Cost of each help type; by default what the log charged, which must then be one number for each type.
+        Cost of each help type; by default the logged cost, which must be one number for each type.
     borrow_help : bool
-        Whether help that was never tried in a state takes the row of the nearest coarser class of states.
+        Whether help that was never tried in a state takes the pooled row of the nearest coarser class of states.
         By default it is unavailable there.
 
     Returns
@@ -108,46 +107,57 @@ def estimate_mdp(
     ------
     ValueError
         For no trajectories, no step without help, costs that vary, `kappa` without a PRM.
+
+    Examples
+    --------
+    >>> import selfreg
+    >>> from selfreg.data import Step, Trajectory
+    >>> from selfreg.estimate import Features, estimate_mdp
+    >>> logs = [Trajectory(f"t{i}", f"a{i}", float(i % 2), (Step("go"),)) for i in range(10)]
+    >>> logs += [Trajectory(f"t{i}", f"h{i}", 1.0, (Step("go", intervention="person"),)) for i in range(10)]
+    >>> model = estimate_mdp(logs, Features(["step"]))
+    >>> model.success(selfreg.solve(model.mdp, budget=1)).tolist()
+    [0.5, 1.0]
     """
     episodes = list(trajectories)
     if not episodes:
-        raise ValueError("there are no episodes to estimate from")
+        raise ValueError("there are no episodes; expected at least one")
     if not 0.0 <= kappa < np.inf:
         raise ValueError(f"kappa is {kappa!r}; expected a finite number >= 0")
     if kappa and prm is None:
-        raise ValueError(f"kappa={kappa:g} needs a PRM to lean on")
+        raise ValueError(f"kappa={kappa:g} needs a PRM (prm=)")
     abstraction.fit(episodes)
-    counts = count(episodes, abstraction, None if prm is None else last_score(episodes, prm))
+    counts = count(episodes, abstraction, None if prm is None else score_last_states(episodes, prm))
     prior = mean_scores(episodes, abstraction, counts.keys, prm) if kappa and prm is not None else None
-    rows = row_counts(counts, abstraction, prior, kappa, borrow_help)
-    mdp = mdp_of(rows, counts.visits, charges(episodes, rows, costs))
-    seen = counts.visits[NOHELP][:-2] > 0
+    rows = fill_rows(counts, abstraction, prior, kappa, borrow_help)
+    mdp = build_mdp(rows, counts.visits, resolve_costs(episodes, rows, costs))
+    visited = counts.visits[NOHELP][:-2] > 0
     start = counts.starts[0] if counts.starts[0].any() else counts.starts[1]
-    borrowed = np.concatenate([~seen, [False, False]])
+    borrowed = np.concatenate([~visited, [False, False]])
     notes = _notes(counts, borrowed, kappa, borrow_help, handoff_notes(episodes))
     return EstimatedModel(mdp, counts, abstraction, start / start.sum(), kappa, borrowed, notes)
 
 
-def row_counts(
+def fill_rows(
     counts: Counts, abstraction: StateAbstraction, prior: Floats | None, kappa: float, borrow_help: bool
 ) -> dict[str, sp.csr_array]:
-    """Counts with the pseudo-counts and the borrowed rows that the model is made from; arguments as in `estimate_mdp`.
+    """Counts with pseudo-counts and borrowed rows, from which the model is made; arguments as in `estimate_mdp`.
 
     `prior` (n - 2,) is the PRM's mean score of every abstract state; None without a PRM.
     """
     if not counts.transitions[NOHELP].nnz:
-        raise ValueError("every step was helped; going on alone cannot be estimated")
+        raise ValueError("every step was helped; 'nohelp' cannot be estimated")
     rows = dict(counts.transitions)
     if prior is None:
-        rows[NOHELP] = _borrow(rows[NOHELP], counts.keys, abstraction, failure=True)
+        rows[NOHELP] = _borrow_rows(rows[NOHELP], counts.keys, abstraction, failure=True)
     else:
-        rows[NOHELP] = _lean(rows[NOHELP], prior, kappa)
+        rows[NOHELP] = _add_pseudo_counts(rows[NOHELP], prior, kappa)
     if borrow_help:
-        rows |= {name: _borrow(rows[name], counts.keys, abstraction) for name in rows if name != NOHELP}
+        rows |= {name: _borrow_rows(rows[name], counts.keys, abstraction) for name in rows if name != NOHELP}
     return rows
 
 
-def mdp_of(
+def build_mdp(
     rows: Mapping[str, sp.csr_array], visits: Mapping[str, Floats] | None, costs: Mapping[str, Any]
 ) -> InterventionMDP:
     """Model whose rows are `rows` scaled to 1; the last two states are success and failure."""
@@ -163,7 +173,7 @@ def _stochastic(counts: sp.csr_array) -> sp.csr_array:
     return sp.csr_array((data, counts.indices, counts.indptr), shape=counts.shape)
 
 
-def last_score(episodes: Sequence[Trajectory], prm: Scorer) -> Any:
+def score_last_states(episodes: Sequence[Trajectory], prm: StateScorer) -> Any:
     """P(success) of a truncated episode by the PRM's score of its last state."""
     cut = {t.episode: prm.text(t.steps) for t in episodes if t.truncated}
     scores = dict(zip(cut, prm.score(list(cut.values())), strict=True)) if cut else {}
@@ -171,7 +181,7 @@ def last_score(episodes: Sequence[Trajectory], prm: Scorer) -> Any:
 
 
 def mean_scores(
-    episodes: Sequence[Trajectory], abstraction: StateAbstraction, keys: Sequence[Key], prm: Scorer
+    episodes: Sequence[Trajectory], abstraction: StateAbstraction, keys: Sequence[Key], prm: StateScorer
 ) -> Floats:
     """p(s): mean PRM score over the visits of each abstract state, float64 (n - 2,)."""
     index = {key: i for i, key in enumerate(keys)}
@@ -183,17 +193,17 @@ def mean_scores(
     return np.asarray(np.bincount(states, scores, len(index)) / np.bincount(states, minlength=len(index)))
 
 
-def _lean(nohelp: sp.csr_array, prior: Floats, kappa: float) -> sp.csr_array:
+def _add_pseudo_counts(nohelp: sp.csr_array, prior: Floats, kappa: float) -> sp.csr_array:
     n, live = nohelp.shape[0], np.arange(len(prior))
     weights = np.concatenate([kappa * prior, kappa * (1.0 - prior)])
     places = (np.concatenate([live, live]), np.repeat([n - 2, n - 1], len(live)))
     return sp.csr_array(nohelp + sp.csr_array(sp.coo_array((weights, places), shape=(n, n))))
 
 
-def _borrow(
+def _borrow_rows(
     matrix: sp.csr_array, keys: Sequence[Key], abstraction: StateAbstraction, failure: bool = False
 ) -> sp.csr_array:
-    """Fill empty rows with the summed rows of the nearest coarser class that has any; else with failure if asked."""
+    """Fill empty rows with the summed rows of the nearest coarser class, else (if `failure`) with certain failure."""
     n = matrix.shape[0]
     filled = np.diff(matrix.indptr)[:-2] > 0
     if filled.all():
@@ -204,31 +214,33 @@ def _borrow(
         while key is not None:
             classes.setdefault(key, []).append(i)
             key = abstraction.coarser(key)
-    lenders, borrowers, lost = [], [], []
+    lenders, borrowers, failing = [], [], []
     for i in np.flatnonzero(~filled).tolist():
         key = abstraction.coarser(keys[i])
         while key is not None and key not in classes:
             key = abstraction.coarser(key)
         if key is None:
-            lost.append(i)
+            failing.append(i)
             continue
         lenders += classes[key]
         borrowers += [i] * len(classes[key])
     lent = sp.csr_array(sp.coo_array((np.ones(len(lenders)), (borrowers, lenders)), shape=(n, n))) @ matrix
     result = matrix + lent
-    if failure and lost:
-        result = result + sp.csr_array(sp.coo_array((np.ones(len(lost)), (lost, [n - 1] * len(lost))), shape=(n, n)))
+    if failure and failing:
+        result = result + sp.csr_array(
+            sp.coo_array((np.ones(len(failing)), (failing, [n - 1] * len(failing))), shape=(n, n))
+        )
     return sp.csr_array(result)
 
 
-def charges(
+def resolve_costs(
     episodes: Sequence[Trajectory], rows: Mapping[str, Any], costs: Mapping[str, int | tuple[int, ...]] | None
 ) -> Mapping[str, int | tuple[int, ...]]:
-    """Cost of every help type: as given, else as logged."""
+    """Cost of every help type: from `costs`, else as logged."""
     if costs is not None:
         unused = [name for name in costs if name not in rows or name == NOHELP]
         if unused:
-            raise ValueError(f"costs names {unused[0]!r}, which no step of these logs used; they used {list(rows)[1:]}")
+            raise ValueError(f"costs names {unused[0]!r}, which is not in these logs; they have {list(rows)[1:]}")
         return costs
     charged: dict[str, tuple[int, str]] = {}
     for trajectory in episodes:
@@ -240,7 +252,7 @@ def charges(
             if charge != first:
                 raise ValueError(
                     f"help type {name!r} cost {first} in episode {where!r} and {charge} in episode "
-                    f"{trajectory.episode!r}; give its cost (costs=, --cost)"
+                    f"{trajectory.episode!r}; set its cost (costs=, --cost)"
                 )
     return {name: charge for name, (charge, _) in charged.items() if name != NOHELP}
 
@@ -250,22 +262,22 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = []
     if len(counts.transitions) == 1:
-        notes.append("No step was helped: help is not available in this model, and more budget changes nothing.")
+        notes.append("No step has help: help is not available in this model, and a larger budget changes nothing.")
     notes += handoffs
     if not counts.starts[0].any():
-        notes.append("No episode went without help: the start distribution is that of the helped episodes.")
+        notes.append("No episode is without help: the start distribution is that of the helped episodes.")
     if borrowed.any():
         rule = (
             "their rows are the PRM's scores"
             if kappa
-            else "each has the row of the nearest coarser class of states, or certain failure where there is none"
+            else "each has the pooled row of the nearest coarser class of states, or certain failure if there is none"
         )
         share = f"{np.count_nonzero(borrowed)} of {len(counts.keys)} states"
-        notes.append(f"{share} were never seen going on alone; {rule}.")
+        notes.append(f"{share} were never visited without help; {rule}.")
     helped = np.sum([visits[:-2] > 0 for name, visits in counts.visits.items() if name != NOHELP], axis=0)
     if len(counts.transitions) > 1:
         untried = int(np.count_nonzero(helped == 0))
-        rule = "rows of coarser classes are lent to them" if borrow_help else "help is not available there"
+        rule = "they have the rows of coarser classes" if borrow_help else "help is not available there"
         if untried:
             notes.append(f"In {untried} of {len(counts.keys)} states no help was tried; {rule}.")
     return tuple(notes)

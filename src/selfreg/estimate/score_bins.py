@@ -1,46 +1,35 @@
-"""States by the bin of their PRM score, beside what another abstraction makes of them."""
+"""States of another abstraction, split by the bin of their PRM score."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from selfreg.data import Step, Trajectory
-from selfreg.estimate.abstraction import GIVEN_UP, ExactKey, Features, Key, StateAbstraction
+from selfreg.data import StateScorer, Trajectory
+from selfreg.estimate.abstraction import ANY_VALUE, ExactKey, Features, Key, StateAbstraction
 
 SCORE = "score"
 
 
-class Scorer(Protocol):
-    """What estimation needs of a PRM."""
-
-    def text(self, steps: Sequence[Step]) -> str:
-        """Text of the state that the last of `steps` is in."""
-
-    def score(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        """P(success | text, no help from here on), float64 (len(texts),)."""
-
-
 class ScoreBins:
-    """A state is what `inner` makes of it, and the bin of its PRM score.
+    """A state is a state of `inner` and the bin of its PRM score.
 
     Parameters
     ----------
     inner : StateAbstraction
-        With the step in it, the model stays acyclic.
-    prm : Scorer
+        If the step is part of it, the model stays acyclic.
+    prm : StateScorer
     bins : int
-        Bins with about as many states each, by quantiles of the scores that `fit` sees.
+        Number of bins, by quantiles of the scores in `fit`.
     edges : sequence of float, optional
-        Inner edges, ascending; where they are given, `fit` leaves them.
+        Inner edges, ascending; by default `fit` chooses them.
 
     Raises
     ------
     ValueError
-        `bins` is below 2, or `edges` do not ascend.
+        For less than 2 bins, or edges that do not ascend.
 
     Examples
     --------
@@ -56,7 +45,7 @@ class ScoreBins:
     """
 
     def __init__(
-        self, inner: StateAbstraction, prm: Scorer, bins: int = 5, edges: Sequence[float] | None = None
+        self, inner: StateAbstraction, prm: StateScorer, bins: int = 5, edges: Sequence[float] | None = None
     ) -> None:
         if bins < 2:
             raise ValueError(f"bins is {bins}; expected at least 2")
@@ -64,38 +53,41 @@ class ScoreBins:
             raise ValueError(f"edges are {list(edges)}; expected ascending numbers")
         self.inner, self.prm, self.bins = inner, prm, bins
         self.edges = None if edges is None else np.asarray(edges, dtype=np.float64)
-        self._known: dict[str, float] = {}
+        self._scores: dict[str, float] = {}
 
     @property
     def names(self) -> list[str]:
-        """Names of the parts of a key, where `inner` has names."""
+        """Names of the parts of a key."""
         return [*getattr(self.inner, "names", ["state"]), f"{SCORE} bin"]
 
     def fit(self, trajectories: Iterable[Trajectory]) -> None:
-        """Score all states at once, and take the edges from the scores where none were given."""
+        """Score all states, and choose the edges unless they were given."""
         episodes = list(trajectories)
         self.inner.fit(episodes)
         texts = [text for episode in episodes for text in self._texts(episode)]
         self._score(texts)
         if self.edges is None:
-            scores = [self._known[text] for text in texts]
+            scores = [self._scores[text] for text in texts]
             self.edges = np.unique(np.quantile(scores, np.arange(1, self.bins) / self.bins))
 
     def encode(self, trajectory: Trajectory, step: int) -> Key:
         """Key of `inner`, then the bin, 0 for the lowest scores."""
         if self.edges is None:
-            raise ValueError("the bins have no edges yet; fit them first")
+            raise ValueError("ScoreBins has no edges; call fit first")
         text = self.prm.text(trajectory.steps[: step + 1])
-        if text not in self._known:
+        if text not in self._scores:
             self._score(self._texts(trajectory))
-        return (*self.inner.encode(trajectory, step), int(np.searchsorted(self.edges, self._known[text], side="right")))
+        return (
+            *self.inner.encode(trajectory, step),
+            int(np.searchsorted(self.edges, self._scores[text], side="right")),
+        )
 
     def coarser(self, key: Key) -> Key | None:
-        """The bin is given up first, then what `inner` gives up."""
-        if key[-1] != GIVEN_UP:
-            return (*key[:-1], GIVEN_UP)
+        """The key without its bin, then with the coarser key of `inner`."""
+        if key[-1] != ANY_VALUE:
+            return (*key[:-1], ANY_VALUE)
         wider = self.inner.coarser(key[:-1])
-        return None if wider is None else (*wider, GIVEN_UP)
+        return None if wider is None else (*wider, ANY_VALUE)
 
     def describe(self) -> dict[str, Any]:
         """Settings as JSON values; the PRM is not among them."""
@@ -106,20 +98,38 @@ class ScoreBins:
         return [self.prm.text(trajectory.steps[: i + 1]) for i in range(len(trajectory.steps))]
 
     def _score(self, texts: Sequence[str]) -> None:
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        new = [text for text in dict.fromkeys(texts) if text not in self._scores]
         if new:
-            self._known |= dict(zip(new, self.prm.score(new).tolist(), strict=True))
+            self._scores |= dict(zip(new, self.prm.score(new).tolist(), strict=True))
 
 
-def from_description(description: Mapping[str, Any], prm: Callable[[], Scorer] | None = None) -> StateAbstraction:
-    """Abstraction from what its `describe` returned; `prm` is called where scores are part of it."""
+def from_description(description: Mapping[str, Any], prm: Callable[[], StateScorer] | None = None) -> StateAbstraction:
+    """Abstraction from its description, as `describe` returns it.
+
+    Parameters
+    ----------
+    description : mapping
+    prm : callable () -> StateScorer, optional
+        Called if scores are part of the states.
+
+    Raises
+    ------
+    ValueError
+        For an unknown abstraction, or states by score without `prm`.
+
+    Examples
+    --------
+    >>> from selfreg.estimate import ExactKey, from_description
+    >>> from_description(ExactKey(step=True).describe())
+    ExactKey(step=True)
+    """
     if description["kind"] == "exact":
         return ExactKey(step=bool(description["step"]))
     if description["kind"] == "features":
         return Features(list(description["names"]), dict(description["classes"]))
     if description["kind"] == "score_bins":
         if prm is None:
-            raise ValueError("states by score need the PRM that scored them")
+            raise ValueError("states by score need their PRM (prm=)")
         inner = from_description(description["inner"])
         return ScoreBins(inner, prm(), int(description["bins"]), description["edges"] or None)
-    raise ValueError(f"abstraction {description['kind']!r} is not known")
+    raise ValueError(f"unknown abstraction {description['kind']!r}; expected exact, features or score_bins")

@@ -1,4 +1,4 @@
-"""How well the logs cover the model, and how much of the plan rests on rows that were hardly seen."""
+"""How well the logs support a model, and how much of the plan depends on low-count rows."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ FEWER_THAN = 10
 
 @dataclass(frozen=True, eq=False)
 class Coverage:
-    """What the rows of an estimated model rest on.
+    """How well the logs support the rows of an estimated model.
 
-    A row is an abstract state and an action. It is thin where it has fewer than `fewer_than` visits of its own;
+    A row is an abstract state and an action. A low-count row has fewer than `fewer_than` visits of its own;
     pseudo-counts and borrowed visits do not count.
 
     Attributes
@@ -37,17 +37,17 @@ class Coverage:
     fewer_than : int
     visits : dict of action to float64 (n-2,)
     successors : dict of action to int64 (n-2,)
-        Distinct successors seen, success and failure among them.
+        Distinct logged successors, success and failure among them.
     effective : dict of action to float64 (n-2,)
-        Effective number of tasks behind a row, (sum of visits by task)^2 / (sum of their squares) (Kish 1965): many
-        visits in one task are one piece of evidence. 0 where there are no visits.
+        Effective number of tasks of a row, (sum of visits by task)^2 / (sum of their squares) (Kish 1965): many visits
+        in one task are one piece of evidence. 0 without visits.
     without_help : bool (n-2,)
         Abstract states in which no help type was tried.
     success : float64 (B1 + 1, ...) or None
-        Planned success, where there is a plan.
-    resting : float64 (B1 + 1, ...) or None
-        Share of the planned success that is lost if every thin row is taken for a failure: the share of episodes
-        that succeed, by the plan's own reckoning, after passing at least one thin row.
+        Planned success, if there is a plan.
+    low_count_share : float64 (B1 + 1, ...) or None
+        Share of the planned success that depends on low-count rows: it is lost if each of them leads to failure. In
+        the model, the share of successful episodes that pass at least one low-count row.
     """
 
     names: tuple[str, ...]
@@ -57,10 +57,10 @@ class Coverage:
     effective: dict[str, Floats]
     without_help: npt.NDArray[np.bool_]
     success: Floats | None
-    resting: Floats | None
+    low_count_share: Floats | None
 
-    def mass(self, action: str, fewer_than: float | None = None) -> float:
-        """Share of an action's logged visits that fall on rows with fewer than so many; NaN where there are none."""
+    def low_count_visits(self, action: str, fewer_than: float | None = None) -> float:
+        """Share of an action's logged visits in rows with fewer than `fewer_than` visits; NaN without visits."""
         limit, visits = self.fewer_than if fewer_than is None else fewer_than, self.visits[action]
         total = visits.sum()
         return float(visits[visits < limit].sum() / total) if total else float("nan")
@@ -71,41 +71,43 @@ class Coverage:
             "fewer_than": self.fewer_than,
             "states": len(self.names),
             "without_help": int(self.without_help.sum()),
-            "actions": [self._of_action(name) for name in self.visits],
-            "success_on_thin_rows": None if self.resting is None else self.resting.ravel().tolist(),
+            "actions": [self._summarise_action(name) for name in self.visits],
+            "success_on_low_count_rows": None
+            if self.low_count_share is None
+            else self.low_count_share.ravel().tolist(),
         }
 
-    def _of_action(self, name: str) -> dict[str, Any]:
-        seen = self.visits[name] > 0
+    def _summarise_action(self, name: str) -> dict[str, Any]:
+        visited = self.visits[name] > 0
         middle = {
-            what: float(np.median(values[name][seen])) if seen.any() else None
+            what: float(np.median(values[name][visited])) if visited.any() else None
             for what, values in (("visits", self.visits), ("successors", self.successors), ("tasks", self.effective))
         }
         return {
             "action": name,
             "visits": float(self.visits[name].sum()),
-            "states": int(seen.sum()),
-            "thin": int(np.count_nonzero(seen & (self.visits[name] < self.fewer_than))),
-            "thin_mass": self.mass(name) if seen.any() else None,
+            "states": int(visited.sum()),
+            "low_count_rows": int(np.count_nonzero(visited & (self.visits[name] < self.fewer_than))),
+            "low_count_visits": self.low_count_visits(name) if visited.any() else None,
             "median": middle,
         }
 
     def lines(self) -> list[str]:
-        """The report in plain words, a sentence a line."""
+        """The report in words, a sentence a line."""
         result = [
             f"{one['action']}: {one['visits']:.0f} visits of {one['states']} of {len(self.names)} states; "
-            f"{one['thin']} of these rows have fewer than {self.fewer_than} visits and hold "
-            f"{100 * one['thin_mass']:.1f}% of the visits; median row: {one['median']['visits']:.0f} visits, "
+            f"{one['low_count_rows']} of these rows have fewer than {self.fewer_than} visits and "
+            f"{100 * one['low_count_visits']:.1f}% of all visits; median row: {one['median']['visits']:.0f} visits, "
             f"{one['median']['successors']:.0f} successors, {one['median']['tasks']:.1f} effective tasks."
-            for one in map(self._of_action, self.visits)
+            for one in map(self._summarise_action, self.visits)
             if one["states"]
         ]
         if len(self.visits) > 1:
             result.append(f"In {self.without_help.sum()} of {len(self.names)} states no help was tried.")
-        if self.resting is not None:
-            last = self.resting.ravel()[-1]
+        if self.low_count_share is not None:
+            last = self.low_count_share.ravel()[-1]
             result.append(
-                f"At the largest budget {100 * last:.1f}% of the planned success passes a row with fewer than "
+                f"At the largest budget {100 * last:.1f}% of the planned success depends on rows with fewer than "
                 f"{self.fewer_than} visits."
             )
         return result
@@ -129,7 +131,7 @@ def coverage(
     *,
     fewer_than: int = FEWER_THAN,
 ) -> Coverage:
-    """Coverage of a model by the logs that it was estimated from.
+    """How well the logs support the model that was estimated from them.
 
     Parameters
     ----------
@@ -137,9 +139,9 @@ def coverage(
     trajectories : sequence of Trajectory
         Those that `model` was estimated from.
     solution : Solution, optional
-        Of `model.mdp`; with it the report says how much of the planned success rests on thin rows.
+        Of `model.mdp`; with it the report says how much of the planned success depends on low-count rows.
     fewer_than : int
-        Rows with fewer visits are thin.
+        Rows with fewer visits are low-count rows.
 
     Raises
     ------
@@ -154,7 +156,7 @@ def coverage(
     >>> logs += [Trajectory("t0", "h", 1.0, (Step("go", intervention="help"),))]
     >>> report = coverage(estimate_mdp(logs, Features(["step"])), logs, fewer_than=3)
     >>> print(report.lines()[1])
-    help: 1 visits of 1 of 1 states; 1 of these rows have fewer than 3 visits and hold 100.0% of the visits; \
+    help: 1 visits of 1 of 1 states; 1 of these rows have fewer than 3 visits and 100.0% of all visits; \
 median row: 1 visits, 1 successors, 1.0 effective tasks.
     """
     fewer_than = validate.integer("fewer_than", fewer_than, 1)
@@ -165,20 +167,20 @@ median row: 1 visits, 1 successors, 1.0 effective tasks.
         name: np.diff(matrix.indptr)[:-2].astype(np.int64) for name, matrix in model.counts.transitions.items()
     }
     helped = [values > 0 for name, values in visits.items() if name != NOHELP]
-    success, resting = (None, None) if solution is None else _resting(model, solution, fewer_than)
+    success, share = (None, None) if solution is None else _low_count_share(model, solution, fewer_than)
     return Coverage(
         tuple(" ".join(map(str, key)) for key in model.counts.keys),
         fewer_than,
         visits,
         successors,
-        _effective_tasks(model, trajectories),
+        _count_effective_tasks(model, trajectories),
         ~np.any([np.zeros(len(model.counts.keys), np.bool_), *helped], axis=0),
         success,
-        resting,
+        share,
     )
 
 
-def _effective_tasks(model: EstimatedModel, trajectories: Sequence[Trajectory]) -> dict[str, Floats]:
+def _count_effective_tasks(model: EstimatedModel, trajectories: Sequence[Trajectory]) -> dict[str, Floats]:
     n, names = len(model.counts.keys), list(model.counts.transitions)
     tasks: dict[str, int] = {}
     places: list[tuple[int, int]] = []
@@ -200,19 +202,19 @@ def _effective_tasks(model: EstimatedModel, trajectories: Sequence[Trajectory]) 
     return dict(zip(names, effective.reshape(len(names), n), strict=True))
 
 
-def _resting(model: EstimatedModel, solution: Solution, fewer_than: int) -> tuple[Floats, Floats]:
-    """Planned success by budget, and the share of it that passes thin rows."""
+def _low_count_share(model: EstimatedModel, solution: Solution, fewer_than: int) -> tuple[Floats, Floats]:
+    """Planned success by budget, and the share of it that depends on low-count rows."""
     mdp, failure = model.mdp, model.mdp.n_states - 1
-    severed = {}
+    pruned = {}
     for name, matrix in mdp.transitions.items():
-        thin = mdp.available(name) & (model.counts.visits[name] < fewer_than)
-        kept = sp.diags_array((~thin).astype(np.float64)) @ matrix
-        lost = np.flatnonzero(thin)
-        to_failure = sp.coo_array((np.ones(len(lost)), (lost, np.full(len(lost), failure))), shape=matrix.shape)
-        severed[name] = sp.csr_array(kept + to_failure)
+        low_count = mdp.available(name) & (model.counts.visits[name] < fewer_than)
+        supported_rows = sp.diags_array((~low_count).astype(np.float64)) @ matrix
+        rows = np.flatnonzero(low_count)
+        to_failure = sp.coo_array((np.ones(len(rows)), (rows, np.full(len(rows), failure))), shape=matrix.shape)
+        pruned[name] = sp.csr_array(supported_rows + to_failure)
     success = model.success(solution)
-    firm = np.tensordot(
-        model.start, policy_value(InterventionMDP(severed, mdp.terminal_value, mdp.costs), solution.policy), axes=1
+    supported = np.tensordot(
+        model.start, policy_value(InterventionMDP(pruned, mdp.terminal_value, mdp.costs), solution.policy), axes=1
     )
-    share = np.divide(success - firm, success, out=np.zeros_like(success), where=success > 0)
+    share = np.divide(success - supported, success, out=np.zeros_like(success), where=success > 0)
     return success, np.clip(share, 0.0, 1.0)

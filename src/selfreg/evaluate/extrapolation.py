@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
-from selfreg.data import NOHELP, Step, Trajectory
+from selfreg.data import NOHELP, StateScorer, Step, Trajectory
 from selfreg.estimate import EstimatedModel, Key
 from selfreg.estimate.model import mean_scores
-from selfreg.estimate.score_bins import Scorer
 from selfreg.planning.hard import Solution
 
 # A text less like any known one than this has no neighbour.
@@ -96,13 +95,13 @@ class NearestScore:
     model : EstimatedModel
     trajectories : sequence of Trajectory
         Those that the model was estimated from.
-    prm : Scorer
+    prm : StateScorer
     least : float
         Likeness, 1 less the difference of scores, below which there is no neighbour.
     """
 
     def __init__(
-        self, model: EstimatedModel, trajectories: Sequence[Trajectory], prm: Scorer, *, least: float = 0.9
+        self, model: EstimatedModel, trajectories: Sequence[Trajectory], prm: StateScorer, *, least: float = 0.9
     ) -> None:
         self.prm, self.least = prm, validate.probability("least", least)
         self.score = mean_scores(trajectories, model.abstraction, model.counts.keys, prm)

@@ -19,9 +19,8 @@ import pyarrow.parquet as pq
 from selfreg._util import validate
 from selfreg._util.files import atomic_write, open_resumable
 from selfreg._util.progress import progress
-from selfreg.data import Trajectory, read_trajectories
-from selfreg.data.formats.canonical import LogError
-from selfreg.data.read import names_of
+from selfreg.data import LogError, Trajectory, read_trajectories
+from selfreg.data.read import list_paths
 from selfreg.sweeps.executors import RayExecutor, in_processes, ray_executor
 
 SETTINGS, CACHE, SCHEMA = "scores.json", "cache.sqlite", "selfreg.scores/1"
@@ -144,14 +143,14 @@ def score_logs(
     ['task', 'episode', 'step', 'text', 'score']
     """
     processes, cluster = validate.threads(workers), ray_executor(executor)
-    names = names_of(paths)
+    names = list_paths(paths)
     faults: list[LogError] | None = [] if skip_bad else None
     episodes = read_trajectories(names, format, roles=roles, where=where, skipped=faults)
     model = _model_files(Path(prm), device, cluster is not None)
     folder = Path(out)
     open_resumable(folder, SETTINGS, _settings(model, names, format, roles, where, skip_bad), "scores")
     with closing(_Cache(Path(cache) if cache is not None else folder / CACHE, model.digest)) as known:
-        work = _Work(folder, episodes, _text_of(Path(prm)), known)
+        work = _Work(folder, iter(episodes), _text_of(Path(prm)), known)
         tasks = work.tasks()
         scored = cluster.in_order(_score, model, tasks) if cluster else in_processes(_score, model, tasks, processes)
         with progress("score", None, "steps") as advance, closing(scored):

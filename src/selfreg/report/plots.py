@@ -130,23 +130,23 @@ def help_by_step(share: Floats, budgets: Sequence[int]) -> str:
 
 
 def coverage(report: Coverage, budgets: Sequence[int] | None) -> str:
-    """Share of visits on rows with fewer than m, by action; with one budget, planned success that passes thin rows."""
-    resting = None if budgets is None else report.resting
-    beside = resting is not None
+    """Share of visits on rows with fewer than m, by action; with one budget, success that depends on low-count rows."""
+    low_count = None if budgets is None else report.low_count_share
+    beside = low_count is not None
     figure, axes = _figure(1, 2 if beside else 1, (9.0 if beside else 5.0, 3.2))
     left = np.ravel(axes)[0]
     most = max(float(visits.max(initial=1.0)) for visits in report.visits.values())
     limits = np.unique(np.geomspace(1, most + 1, 200))
     for (name, visits), (color, _) in zip(report.visits.items(), STYLE.values(), strict=False):
         if visits.any():
-            left.step(limits, [report.mass(name, m) for m in limits], where="post", color=color, label=name)
+            left.step(limits, [report.low_count_visits(name, m) for m in limits], where="post", color=color, label=name)
     left.axvline(report.fewer_than, color=MUTED, linestyle=":", linewidth=1)
     left.set(xscale="log", xlabel="m", ylabel="share of visits on rows\nwith fewer than m", ylim=(-0.02, 1.02))
     left.legend(frameon=False, fontsize=9)
-    if resting is not None:
+    if low_count is not None:
         right = np.ravel(axes)[1]
-        right.plot(budgets, resting, color=STYLE["plan"][0], marker="o")
-        right.set(xlabel="budget", ylabel="share of planned success\nthat passes thin rows", ylim=(-0.02, 1.02))
+        right.plot(budgets, low_count, color=STYLE["plan"][0], marker="o")
+        right.set(xlabel="budget", ylabel="share of planned success\non low-count rows", ylim=(-0.02, 1.02))
         right.xaxis.get_major_locator().set_params(integer=True)
     return _svg(figure)
 

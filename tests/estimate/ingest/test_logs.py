@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfreg.data import Step, Trajectory, columns, read_trajectories, write_trajectories
-from selfreg.data.formats.canonical import LogError
+from selfreg.data.formats import find_format
+from selfreg.data.log_files import LogError
 from selfreg.estimate import Counts, ExactKey, Features, StateAbstraction, count, count_logs
 from selfreg.estimate.ingest import piecework as _piecework
-from selfreg.estimate.ingest.pieces import pieces
+from selfreg.estimate.ingest.pieces import split_files
 
 ROOT = Path(__file__).parents[3]
 
@@ -58,7 +59,7 @@ def small_pieces(monkeypatch):
     monkeypatch.setattr("selfreg.data.formats.canonical.BATCH", 20)
     monkeypatch.setattr("selfreg.estimate.ingest.counter.STEPS_HELD", 100)
     monkeypatch.setattr("selfreg.estimate.ingest.states.CHARACTERS_HELD", 300)
-    monkeypatch.setattr("selfreg.estimate.ingest.tally.ROWS_HELD", 100)
+    monkeypatch.setattr("selfreg.estimate.ingest.sums.ROWS_HELD", 100)
 
 
 ABSTRACTIONS = {
@@ -113,7 +114,7 @@ def test_files_give_the_counts_of_their_episodes(tmp_path, small_pieces, name, k
     found = count_logs(tmp_path / name, ABSTRACTIONS[kind], workers=1)
     same(found.counts, count(episodes, ABSTRACTIONS[kind]))
     assert (found.episodes, found.steps) == (400, sum(len(t.steps) for t in episodes))
-    assert len(list(pieces([str(tmp_path / name)], "selfreg"))) >= 5
+    assert len(list(split_files([str(tmp_path / name)], find_format("selfreg")))) >= 5
     assert list(read_trajectories(tmp_path / name)) == episodes
 
 
@@ -189,7 +190,7 @@ def told(path: Path, abstraction: StateAbstraction, **arguments) -> tuple:
 
 
 def as_trajectories(context: pytest.MonkeyPatch) -> None:
-    context.setattr(_piecework, "wanted_text", lambda abstraction: None)
+    context.setattr(_piecework, "select_text", lambda abstraction: None)
 
 
 @settings(max_examples=100)
@@ -211,7 +212,7 @@ def test_columns_count_what_trajectories_count(tmp_path_factory, odd, kind, skip
         context.setenv("SELFREG_IMPLEMENTATION", implementation)
         context.setattr("selfreg.estimate.ingest.pieces.PIECE_BYTES", 3000)
         context.setattr("selfreg.estimate.ingest.pieces.BLOCK_BYTES", 700)
-        context.setattr("selfreg.estimate.ingest.tally.LARGEST_TABLE", 40)
+        context.setattr("selfreg.estimate.ingest.sums.LARGEST_TABLE", 40)
         found = told(log, ABSTRACTIONS[kind], skip_bad=skip_bad, workers=1)
         as_trajectories(context)
         assert found == told(log, ABSTRACTIONS[kind], skip_bad=skip_bad, workers=1)
@@ -273,8 +274,8 @@ def test_states_of_parquet_are_read_where_keys_do_not_stand_for_them(tmp_path, m
     keyed = [Trajectory("t", str(i), 1.0, (Step(f"s{i}", key=f"k{i % 3}"),)) for i in range(9)]
     some = [*keyed[:8], Trajectory("t", "8", 1.0, (Step("s8"),))]
     reads: list[list[str]] = []
-    real = columns._leaves
-    monkeypatch.setattr(columns, "_leaves", lambda *arguments: reads.append(real(*arguments)) or reads[-1])
+    real = columns._select_leaves
+    monkeypatch.setattr(columns, "_select_leaves", lambda *arguments: reads.append(real(*arguments)) or reads[-1])
     for episodes in (keyed, some):
         write_trajectories(tmp_path / "a.parquet", episodes)
         same(count_logs(tmp_path / "a.parquet", ExactKey(), workers=1).counts, count(episodes, ExactKey()))
@@ -300,7 +301,7 @@ def test_a_branch_begins_at_a_step_that_can_be(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
-def test_a_bad_line_is_told_by_its_number_in_the_file(tmp_path, small_pieces, suffix) -> None:
+def test_a_bad_line_is_named_by_its_number_in_the_file(tmp_path, small_pieces, suffix) -> None:
     good = walks()
     write_trajectories(tmp_path / "good.jsonl", good)
     lines = (tmp_path / "good.jsonl").read_bytes().splitlines(keepends=True)
@@ -328,13 +329,13 @@ def open_packed(path: Path):
     return pa.output_stream(str(path), compression="zstd") if path.suffix == ".zst" else open(path, "wb")
 
 
-def test_an_episode_that_is_there_twice_is_found(tmp_path, small_pieces) -> None:
+def test_a_duplicate_episode_is_named(tmp_path, small_pieces) -> None:
     episodes = walks()
     write_trajectories(tmp_path / "a.jsonl", [*episodes[:10], episodes[3], *episodes[10:]])
-    with pytest.raises(LogError, match=r"a.jsonl:11: episode 'e3' was there before"):
+    with pytest.raises(LogError, match=r"a.jsonl:11: duplicate episode id 'e3'"):
         count_logs(tmp_path / "a.jsonl", ExactKey(), workers=1)
     write_trajectories(tmp_path / "a.jsonl", [*episodes, episodes[3]])
-    with pytest.raises(LogError, match=r"a.jsonl:\d+ to .*a.jsonl:401: an episode was there before"):
+    with pytest.raises(LogError, match=r"a.jsonl:\d+ to .*a.jsonl:401: duplicate episode id, first in an earlier part"):
         count_logs(tmp_path / "a.jsonl", ExactKey(), workers=1)
 
 
@@ -355,11 +356,11 @@ def test_wrong_arguments_are_named(tmp_path) -> None:
     for change, message in (
         ({"paths": tmp_path / "no.jsonl"}, "no such file"),
         ({"paths": tmp_path / "b.parquet"}, "not a Parquet file"),
-        ({"format": "csv"}, "format 'csv' is not known"),
-        ({"roles": {"task": "id"}}, "for format 'jsonl'"),
+        ({"format": "csv"}, "unknown format 'csv'"),
+        ({"roles": {"task": "id"}}, "format 'selfreg' takes no roles"),
         ({"workers": 0}, "expected at least 1"),
         ({"where": {"nothing": ["1"]}}, "field 'nothing' is missing"),
-        ({"abstraction": Features(["domain"])}, "'domain' is no field of episode 'e0'"),
+        ({"abstraction": Features(["domain"])}, "unknown feature 'domain'; episode 'e0' has"),
     ):
         with pytest.raises(ValueError, match=message):
             count_logs(**{"paths": tmp_path / "a.jsonl", "abstraction": ExactKey(), "workers": 1, **change})
@@ -368,7 +369,7 @@ def test_wrong_arguments_are_named(tmp_path) -> None:
 def test_a_cut_off_episode_needs_an_outcome(tmp_path) -> None:
     cut = Trajectory("t", "cut", None, (Step("a"),), truncated=True)
     write_trajectories(tmp_path / "a.jsonl", [*walks(5), cut])
-    with pytest.raises(LogError, match=r"a.jsonl:6: episode 'cut' was cut off"):
+    with pytest.raises(LogError, match=r"a.jsonl:6: episode 'cut' is truncated"):
         count_logs(tmp_path / "a.jsonl", ExactKey(), workers=1)
     assert count_logs(tmp_path / "a.jsonl", ExactKey(), workers=1, skip_bad=True).episodes == 5
 
@@ -408,13 +409,13 @@ KILLED = """
 import sys, time
 from selfreg.estimate import ExactKey, count_logs
 from selfreg.estimate.ingest import pieces as _pieces
-from selfreg.estimate.ingest import saved_pieces as kept
+from selfreg.estimate.ingest import saved_pieces
 _pieces.PIECE_BYTES, _pieces.PIECE_ROWS = 3000, 50
-real = kept.KeptPieces.put
+real = saved_pieces.SavedPieces.save
 def slow(self, *what):
     time.sleep(0.01)
     real(self, *what)
-kept.KeptPieces.put = slow
+saved_pieces.SavedPieces.save = slow
 print("ready", flush=True)
 count_logs(sys.argv[1], ExactKey(), workers=int(sys.argv[3]), out=sys.argv[2])
 """

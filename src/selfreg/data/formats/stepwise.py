@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write
-from selfreg.data.formats.canonical import LogError, lines
+from selfreg.data.log_files import LogError, is_parquet
+from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.trajectory import Step, Trajectory
 
 with require_extra("logs", "selfreg.data"):
@@ -21,6 +22,7 @@ with require_extra("logs", "selfreg.data"):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+BATCH = 1024
 SCHEMA = pa.schema([("prompt", pa.string()), ("completions", pa.list_(pa.string())), ("labels", pa.list_(pa.bool_()))])
 
 
@@ -38,18 +40,18 @@ class _Record(msgspec.Struct):
 
 
 def write_stepwise(path: str | os.PathLike[str], trajectories: Iterable[Trajectory], labels: str = "steps") -> int:
-    """Write JSONL, or Parquet where the name ends in .parquet, whole or not at all.
+    """Write judged steps as JSONL, or as Parquet if the name ends in .parquet. The file is written atomically.
 
-    The prompt is the first state; a completion is an action with the observation that followed it, if that says more.
+    The prompt is the first state; a completion is an action and the observation after it, if that differs.
 
     Parameters
     ----------
     path : path
     trajectories : iterable of Trajectory
     labels : {"steps", "outcome"}
-        "steps": whether a step's own label is at least 1/2; episodes with a step that has none are left out. "outcome":
-        whether the episode's outcome is, for each of its steps; episodes that were helped, or whose outcome is not
-        known, are left out.
+        "steps": whether a step's own label is at least 1/2; episodes with an unlabelled step are left out. "outcome":
+        whether the episode's outcome is at least 1/2, for each of its steps; episodes with help or without an outcome
+        are left out.
 
     Returns
     -------
@@ -59,15 +61,28 @@ def write_stepwise(path: str | os.PathLike[str], trajectories: Iterable[Trajecto
     Raises
     ------
     ValueError
-        `labels` is not known, or no episode is left.
+        For unknown `labels`, or if no episode is left.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from selfreg.data import Step, Trajectory, write_stepwise
+    >>> trace = Trajectory("t", "e", 1.0, (Step("2 + 3 = ?", action="5", label=1.0),))
+    >>> log = pathlib.Path(tempfile.mkdtemp()) / "log.jsonl"
+    >>> write_stepwise(log, [trace])
+    1
+    >>> log.read_text().strip()
+    '{"prompt":"2 + 3 = ?","completions":["5"],"labels":[true]}'
     """
     if labels not in ("steps", "outcome"):
         raise ValueError(f"labels is {labels!r}; expected 'steps' or 'outcome'")
-    records = [record for t in trajectories if (record := _record(t, labels)) is not None]
+    records = [record for t in trajectories if (record := _make_record(t, labels)) is not None]
     if not records:
-        raise ValueError("no episode has a label for each of its steps" if labels == "steps" else "no outcome is known")
+        raise ValueError(
+            "no episode has a label for each of its steps" if labels == "steps" else "no episode has an outcome"
+        )
     with atomic_write(path) as temporary:
-        if Path(path).suffix == ".parquet":
+        if is_parquet(path):
             rows = [msgspec.structs.asdict(record) for record in records]
             pq.write_table(pa.Table.from_pylist(rows, SCHEMA), temporary, compression="zstd")
         else:
@@ -76,51 +91,63 @@ def write_stepwise(path: str | os.PathLike[str], trajectories: Iterable[Trajecto
     return len(records)
 
 
-def read_stepwise(path: str | os.PathLike[str]) -> Iterator[tuple[int, Trajectory | LogError]]:
-    """Records as trajectories that were cut off before their outcome: numbers from 1, with what is wrong with them.
-
-    The task is the prompt. The state after a step is its text, so that a history of all steps shows the trace.
-    """
-    for number, raw in _raw(path):
+def read_stepwise_lines(
+    numbered: Iterable[tuple[int, bytes]], options: ReadOptions
+) -> Iterator[tuple[int, Trajectory | LogError]]:
+    """Trajectories of numbered lines, or their faults without a place."""
+    for number, line in numbered:
         try:
-            record = msgspec.convert(raw, _Record)
+            yield number, _convert_record(msgspec.json.decode(line), number, options)
         except msgspec.ValidationError as error:
-            yield number, LogError(f"{path}:{number}: {error}")
-            continue
-        states = [record.prompt, *record.completions[:-1]]
-        steps = tuple(
-            Step(state=state, action=completion, label=float(label))
-            for state, completion, label in zip(states, record.completions, record.labels, strict=True)
-        )
-        yield number, Trajectory(record.prompt, f"{os.path.basename(path)}:{number}", None, steps, truncated=True)
+            yield number, LogError(str(error))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            yield number, LogError(f"not JSON: {error}")
 
 
-def _raw(path: str | os.PathLike[str]) -> Iterator[tuple[int, Any]]:
-    if Path(path).suffix == ".parquet":
-        try:
-            table = pq.read_table(path)
-        except pa.ArrowInvalid as error:
-            raise LogError(f"{path}: not a Parquet file: {error}") from None
-        yield from enumerate(table.to_pylist(), 1)
-        return
-    for number, line in lines(path):
-        try:
-            yield number, msgspec.json.decode(line)
-        except msgspec.DecodeError as error:
-            raise LogError(f"{path}:{number}: not JSON: {error}") from None
+def read_stepwise_row_groups(
+    path: str, first: int, last: int, options: ReadOptions
+) -> Iterator[tuple[int, Trajectory | LogError]]:
+    """Trajectories of row groups first..last-1 of a Parquet file, or their faults without a place."""
+    with pq.ParquetFile(path) as file:
+        columns = [name for name in SCHEMA.names if name in file.schema_arrow.names]
+        batches = file.iter_batches(BATCH, row_groups=range(first, last), columns=columns)
+        for number, row in enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), 1):
+            try:
+                yield number, _convert_record(row, number, options)
+            except msgspec.ValidationError as error:
+                yield number, LogError(str(error))
 
 
-def _record(trajectory: Trajectory, labels: str) -> _Record | None:
+FORMAT = LogFormat(
+    "stepwise",
+    "judged steps as prompt, completions, labels; no outcomes in them",
+    read_lines=read_stepwise_lines,
+    read_row_groups=read_stepwise_row_groups,
+)
+
+
+def _convert_record(raw: Any, number: int, options: ReadOptions) -> Trajectory:
+    """A trajectory that ends before its outcome. The state after a step is its text: a history shows the trace."""
+    record = msgspec.convert(raw, _Record)
+    states = [record.prompt, *record.completions[:-1]]
+    steps = tuple(
+        Step(state=state, action=completion, label=float(label))
+        for state, completion, label in zip(states, record.completions, record.labels, strict=True)
+    )
+    return Trajectory(record.prompt, f"{options.source}:{number}", None, steps, truncated=True)
+
+
+def _make_record(trajectory: Trajectory, labels: str) -> _Record | None:
     steps = trajectory.steps
     if labels == "outcome":
         if trajectory.outcome is None or trajectory.helped:
             return None
         good = [trajectory.outcome >= 0.5] * len(steps)
     else:
-        known = [step.label for step in steps if step.label is not None]
-        if len(known) < len(steps):
+        given = [step.label for step in steps if step.label is not None]
+        if len(given) < len(steps):
             return None
-        good = [label >= 0.5 for label in known]
+        good = [label >= 0.5 for label in given]
     texts = []
     for step, following in zip(steps, [*steps[1:], Step(state="")], strict=True):
         parts = [step.action or "", "" if following.state == step.action else following.state]

@@ -1,55 +1,65 @@
-"""Reader for the trajectories that tau-bench publishes: one JSON list of episodes with OpenAI messages."""
+"""The trajectories that tau-bench publishes: one JSON list of episodes with OpenAI messages."""
 
 from __future__ import annotations
 
-import os
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from selfreg._util.extras import require_extra
-from selfreg.data.formats.canonical import LogError, open_bytes
-from selfreg.data.formats.mapped import keeps, kind
+from selfreg.data.filters import matches_filter
+from selfreg.data.formats.mapped import describe_kind
+from selfreg.data.log_files import LogError, is_parquet, open_bytes
+from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.trajectory import Scalar, Step, Trajectory
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
 
 
-def read_tau_bench(
-    path: str | os.PathLike[str], where: Mapping[str, Sequence[str]]
-) -> Iterator[tuple[int, Trajectory | LogError]]:
-    """Episodes of a published tau-bench file, numbered from 1.
+def read_tau_bench(path: str, options: ReadOptions) -> Iterator[tuple[int, Trajectory | LogError]]:
+    """Episodes of a published tau-bench file, numbered from 1; `options.where` filters the records.
 
-    A step is one message of the agent; its state is what came in since the message before it (user and tools). The
-    system prompt, the same for all, is left out. Success is `abs(reward - 1) <= 1e-6`, as the benchmark counts it.
-    These logs hold no help.
+    A step is one message of the agent; its state is the text that came in since the message before it (from the user
+    and tools). The system prompt, the same for all, is left out. Success is `abs(reward - 1) <= 1e-6`, as the benchmark
+    counts it. These logs have no help.
     """
+    if is_parquet(path):
+        raise LogError(f"{path}: format 'tau_bench' does not read Parquet files")
     with open_bytes(path) as stream:
         try:
             records = msgspec.json.decode(stream.read())
-        except (msgspec.DecodeError, OSError, EOFError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
             raise LogError(f"{path}: not JSON: {error}") from None
     if not isinstance(records, list):
-        raise LogError(f"{path}: expected a JSON list of episodes; got {kind(records)}")
+        raise LogError(f"{path}: expected a JSON list of episodes; got {describe_kind(records)}")
     for number, record in enumerate(records, 1):
         try:
             if not isinstance(record, dict):
-                raise LogError(f"an episode must be a JSON object; got {kind(record)}")
-            if keeps(record, where):
-                yield number, _trajectory(record)
+                raise LogError(f"expected a JSON object; got {describe_kind(record)}")
+            if matches_filter(record, options.where):
+                yield number, _convert_episode(record)
         except LogError as error:
-            yield number, LogError(f"{path}: episode {number}: {error}")
+            yield number, error
 
 
-def _trajectory(record: Mapping[str, Any]) -> Trajectory:
+FORMAT = LogFormat(
+    "tau_bench",
+    "files as the benchmark publishes them; no help in them",
+    read_file=read_tau_bench,
+    filters_records=True,
+)
+
+
+def _convert_episode(record: Mapping[str, Any]) -> Trajectory:
     for field, types, expected in (
         ("task_id", (int, str), "an integer or a string"),
         ("reward", (int, float), "a number"),
         ("traj", (list,), "a list of messages"),
     ):
         if not isinstance(record.get(field), types) or isinstance(record.get(field), bool):
-            raise LogError(f"field {field!r}: expected {expected}; got {kind(record.get(field))}")
-    steps = _steps(record["traj"])
+            raise LogError(f"field {field!r}: expected {expected}; got {describe_kind(record.get(field))}")
+    steps = _convert_messages(record["traj"])
     if not steps:
         raise LogError("field 'traj': expected at least one message of the assistant")
     fields: dict[str, Scalar] = {k: v for k, v in record.items() if not isinstance(v, (dict, list)) and k != "task_id"}
@@ -62,26 +72,26 @@ def _trajectory(record: Mapping[str, Any]) -> Trajectory:
     )
 
 
-def _steps(messages: Sequence[Any]) -> list[Step]:
+def _convert_messages(messages: Sequence[Any]) -> list[Step]:
     steps: list[Step] = []
-    seen: list[str] = []
+    received: list[str] = []
     for index, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise LogError(f"field 'traj[{index}].role': expected a string")
         content = message.get("content") or ""
         if not isinstance(content, str):
-            raise LogError(f"field 'traj[{index}].content': expected a string or null; got {kind(content)}")
+            raise LogError(f"field 'traj[{index}].content': expected a string or null; got {describe_kind(content)}")
         if message["role"] == "assistant":
-            steps.append(Step(state="\n".join(seen), action=content + _calls(message, index)))
-            seen = []
+            steps.append(Step(state="\n".join(received), action=content + _format_calls(message, index)))
+            received = []
         elif message["role"] == "tool":
-            seen.append(f"{message.get('name', 'tool')} returned: {content}")
+            received.append(f"{message.get('name', 'tool')} returned: {content}")
         elif message["role"] != "system":
-            seen.append(content)
+            received.append(content)
     return steps
 
 
-def _calls(message: Mapping[str, Any], index: int) -> str:
+def _format_calls(message: Mapping[str, Any], index: int) -> str:
     try:
         calls = [call["function"] for call in message.get("tool_calls") or []]
         return " ".join(f"{call['name']}({call['arguments']})" for call in calls)

@@ -13,36 +13,36 @@ import numpy.typing as npt
 from selfreg.data import NOHELP, Trajectory
 from selfreg.data.columns import Columns
 from selfreg.estimate.abstraction import BRANCH, StateAbstraction
-from selfreg.estimate.ingest.partial import Partial
-from selfreg.estimate.ingest.states import numbered_states
-from selfreg.estimate.ingest.tally import Codes, Floats, Numbers, Sums
+from selfreg.estimate.ingest.partial import PartialCounts
+from selfreg.estimate.ingest.states import number_states
+from selfreg.estimate.ingest.sums import ActionNumbers, Codes, Floats, TransitionSums
 
-# Steps that are kept as they are before they are summed up.
+# Steps that are collected before they are summed up.
 STEPS_HELD = 1 << 17
 
 _INTERVENTION, _STEPS = attrgetter("intervention"), attrgetter("steps")
 _OUTCOME, _FIELDS = attrgetter("outcome"), attrgetter("fields")
 
-# No places, weights and starts.
-NOTHING = np.empty((0, 3), np.int64), np.empty(0), np.empty((0, 3), np.int64)
+# Places, weights and starts of no transitions.
+NO_COUNTS = np.empty((0, 3), np.int64), np.empty(0), np.empty((0, 3), np.int64)
 
 # P(success) of a truncated episode, from its last state on.
 TerminalScore = Callable[[Trajectory], float]
 
 
-def success_of(trajectory: Trajectory, terminal_score: TerminalScore | None = None) -> float:
-    """What an episode was worth; ValueError where nothing says so."""
+def episode_success(trajectory: Trajectory, terminal_score: TerminalScore | None = None) -> float:
+    """Success of an episode; ValueError if it has no outcome and no score."""
     if trajectory.truncated and terminal_score is not None:
         return terminal_score(trajectory)
     if trajectory.outcome is None:
         raise ValueError(
-            f"episode {trajectory.episode!r} was cut off and has no outcome; it takes a PRM to say what it was worth"
+            f"episode {trajectory.episode!r} is truncated and has no outcome; a PRM is needed to score its last state"
         )
     return trajectory.outcome
 
 
 class Counter:
-    """Counts a stream of trajectories in memory for the states and transitions that differ.
+    """Counts a stream of trajectories, in memory that grows with distinct states and transitions only.
 
     Parameters
     ----------
@@ -54,52 +54,52 @@ class Counter:
 
     def __init__(self, abstraction: StateAbstraction, terminal_score: TerminalScore | None = None) -> None:
         self._terminal_score = terminal_score
-        self._states = numbered_states(abstraction)
-        self._actions = Numbers([None])
-        self._sums = Sums()
+        self._states = number_states(abstraction)
+        self._actions = ActionNumbers([None])
+        self._sums = TransitionSums()
         self._starts: list[Codes] = []
-        self._forget()
+        self._clear()
 
-    def _forget(self) -> None:
-        """Steps not yet summed: actions one after another; lengths, outcomes, and which episodes branch off."""
-        self._taken = array("b")
+    def _clear(self) -> None:
+        """Drop steps that were summed up: actions in order; lengths, outcomes, and which episodes begin a run."""
+        self._chosen = array("b")
         self._lengths = array("q")
         self._outcomes = array("d")
         self._begins = array("b")
 
     def add(self, trajectories: Sequence[Trajectory]) -> None:
-        """Count some episodes; ValueError, and nothing counted, where one has no outcome."""
+        """Count some episodes; ValueError, and nothing counted, if one has no outcome."""
         success = list(map(_OUTCOME, trajectories))
         if self._terminal_score is not None or None in success:
-            success = [success_of(trajectory, self._terminal_score) for trajectory in trajectories]
+            success = [episode_success(trajectory, self._terminal_score) for trajectory in trajectories]
         steps = [*chain.from_iterable(map(_STEPS, trajectories))]
-        taken = [*map(self._actions.__getitem__, map(_INTERVENTION, steps))]
+        chosen = [*map(self._actions.__getitem__, map(_INTERVENTION, steps))]
         self._states.add(trajectories, steps)
-        self._taken.extend(taken)
+        self._chosen.extend(chosen)
         self._lengths.extend(map(len, map(_STEPS, trajectories)))
         self._outcomes.extend(success)
         self._begins.extend([BRANCH not in fields for fields in map(_FIELDS, trajectories)])
-        if len(self._taken) >= STEPS_HELD or self._states.full:
+        if len(self._chosen) >= STEPS_HELD or self._states.full:
             self._sum_up()
 
     def add_columns(self, columns: Columns) -> bool:
-        """Count episodes with outcomes; False, and nothing counted, where they are to come as trajectories."""
-        if not self._states.has(columns):
+        """Count episodes with outcomes; False, and nothing counted, if they have to come as trajectories."""
+        if not self._states.can_number(columns):
             return False
         self._sum_up()
         texts = columns.intervention.dictionary_encode(null_encoding="encode")
         named = np.array([self._actions[name] for name in texts.dictionary.to_pylist()], np.int64)
         begins = np.array([BRANCH not in fields for fields in columns.fields], np.bool_)[columns.fields_of]
-        state, action = self._states.of(columns), named[np.from_dlpack(texts.indices)]
+        state, action = self._states.number_columns(columns), named[np.from_dlpack(texts.indices)]
         self._sum(state, action, columns.length, columns.outcome, begins)
         return True
 
     def _sum_up(self) -> None:
-        if self._taken:
+        if self._chosen:
             lengths, success = np.array(self._lengths, np.int64), np.array(self._outcomes)
-            state, action = self._states.numbers(lengths), np.array(self._taken, np.int64)
+            state, action = self._states.number_added(lengths), np.array(self._chosen, np.int64)
             self._sum(state, action, lengths, success, np.array(self._begins, np.bool_))
-            self._forget()
+            self._clear()
 
     def _sum(self, state: Codes, action: Codes, lengths: Codes, success: Floats, begins: npt.NDArray[np.bool_]) -> None:
         last = np.cumsum(lengths) - 1
@@ -116,17 +116,17 @@ class Counter:
         start, times = np.unique(2 * state[first[begins]] + helped[begins], return_counts=True)
         self._starts.append(np.stack([start >> 1, start & 1, times], axis=1))
 
-    def take(self, sums: bool = True) -> Partial:
-        """What was counted since the last call; states and actions keep their numbers.
+    def take_counts(self, sums: bool = True) -> PartialCounts:
+        """Counts since the last call; states and actions keep their numbers.
 
-        Without `sums` states are named only, and what was counted stays for a later call.
+        Without `sums` only new states are returned, and the counts stay for a later call.
         """
         self._sum_up()
-        known, keys = self._states.take()
+        known, keys = self._states.take_new_keys()
         names = [name or NOHELP for name in self._actions]
         if not sums:
-            return Partial(known, keys, names, *NOTHING)
+            return PartialCounts(known, keys, names, *NO_COUNTS)
         place, weight = self._sums.result()
-        starts = np.concatenate([NOTHING[2], *self._starts])
-        self._sums, self._starts = Sums(), []
-        return Partial(known, keys, names, place, weight, starts)
+        starts = np.concatenate([NO_COUNTS[2], *self._starts])
+        self._sums, self._starts = TransitionSums(), []
+        return PartialCounts(known, keys, names, place, weight, starts)

@@ -1,4 +1,4 @@
-"""Logs to counts in bounded memory: pieces of the files, counted side by side, merged in order, kept for a restart."""
+"""Logs to counts in bounded memory: pieces of files are counted in parallel, merged in order, and saved to resume."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import Any, Literal, NamedTuple
 
 from selfreg._util import validate
 from selfreg._util.progress import progress
-from selfreg.data.formats.canonical import LogError
-from selfreg.data.read import check_format, names_of
+from selfreg.data.formats import find_format
+from selfreg.data.log_files import LogError
+from selfreg.data.read import check_file, list_paths
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.counts import Counts
 from selfreg.estimate.ingest import pieces as _pieces
-from selfreg.estimate.ingest.partial import Merger
-from selfreg.estimate.ingest.pieces import Ask, Piece, located, pieces, place
-from selfreg.estimate.ingest.piecework import Counted, count_on_ray, count_pieces
-from selfreg.estimate.ingest.saved_pieces import KeptPieces
+from selfreg.estimate.ingest.partial import CountMerger
+from selfreg.estimate.ingest.pieces import CountSettings, Piece, locate_fault, locate_record, split_files
+from selfreg.estimate.ingest.piecework import PieceCounts, count_on_ray, count_pieces
+from selfreg.estimate.ingest.saved_pieces import SavedPieces
 from selfreg.estimate.score_bins import from_description
 from selfreg.sweeps.executors import RayExecutor, ray_executor
 
@@ -31,7 +32,7 @@ class Ingested(NamedTuple):
     counts : Counts
     episodes, steps : int
     skipped : list of str
-        What is wrong with each record that was left out.
+        Errors of the records that were left out.
     """
 
     counts: Counts
@@ -59,20 +60,20 @@ def count_logs(
     Parameters
     ----------
     paths : path or iterable of paths
-        JSONL (plain, .gz, .zst) or Parquet.
+        JSONL (also .gz, .zst), Parquet, or what the format reads.
     abstraction : StateAbstraction
-        Already fitted, with a `describe` that `from_description` knows.
+        Already fitted, with a `describe` that `from_description` can read.
     format, roles, where
         As for `selfreg.data.read_trajectories`.
     workers : int, optional
-        Threads where records can be counted by column (canonical logs without a filter, `ExactKey` or `Features`), else
+        Threads if records can be counted by column (canonical logs without a filter, `ExactKey` or `Features`), else
         processes; all cores by default. 1 counts in this process.
     executor : "ray" or RayExecutor, optional
-        A Ray cluster instead of processes. JSONL travels to it; Parquet files must be there under the same paths.
+        A Ray cluster instead of processes. JSONL is sent to it; other files must be there under the same paths.
     out : path, optional
-        Folder for the counts of every piece. Called again after a kill, only pieces that are missing are counted.
+        Folder for the counts of every piece. A second call counts only the pieces that are missing.
     skip_bad : bool
-        Leave out records that cannot be read, and list them; otherwise the first one raises.
+        Leave out records that cannot be read or counted, and list them; otherwise the first one raises.
 
     Returns
     -------
@@ -81,9 +82,9 @@ def count_logs(
     Raises
     ------
     LogError
-        File, line, field and what was expected; also for an episode name that occurs twice.
+        File, line, field and what was expected; also for a duplicate episode id, and for an episode without outcome.
     ValueError
-        For an unknown format or role, or a folder `out` that belongs to something else.
+        For an unknown format or role, or a folder `out` with something else in it.
 
     Examples
     --------
@@ -96,87 +97,87 @@ def count_logs(
     >>> found.episodes, found.steps, found.counts.visits["nohelp"].tolist()
     (100, 200, [100.0, 100.0, 0.0, 0.0])
     """
-    check_format(format, roles or {})
+    chosen = find_format(format)
+    chosen.check_roles(roles or {})
     n_workers, cluster = validate.threads(workers), ray_executor(executor)
-    names = names_of(paths)
+    names = list_paths(paths)
     for name in names:
-        if not Path(name).is_file():
-            raise LogError(f"{name}: no such file")
-    ask = Ask(format, dict(roles or {}), dict(where or {}), abstraction, skip_bad, out is not None)
-    kept = KeptPieces(Path(out), _settings(ask, names)) if out is not None else None
+        check_file(name)
+    settings = CountSettings(format, dict(roles or {}), dict(where or {}), abstraction, skip_bad, out is not None)
+    saved = SavedPieces(Path(out), _describe_settings(settings, names)) if out is not None else None
     total = _Total(skip_bad)
     done = 0
     with progress("count", None, "episodes") as advance:
-        for part, header in kept.parts() if kept else ():
-            faults = [(0, text) for text in header["skipped"]]
-            counted = Counted(part, "kept", header["steps"], header["episodes"], [], faults)
+        for part, details in saved.load() if saved else ():
+            faults = [(0, text) for text in details["skipped"]]
+            counted = PieceCounts(part, "saved", details["steps"], details["episodes"], [], faults)
             total.add(None, counted)
             done += 1
             advance(len(counted.episodes))
-        todo = islice(enumerate(pieces(names, format)), done, None)
-        found = count_on_ray(todo, ask, cluster) if cluster else count_pieces(todo, ask, n_workers)
+        todo = islice(enumerate(split_files(names, chosen)), done, None)
+        found = count_on_ray(todo, settings, cluster) if cluster else count_pieces(todo, settings, n_workers)
         for number, piece, counted in found:
             merged = total.add(piece, counted)
-            if kept:
-                kept.put(number, merged.counts, _told(merged))
+            if saved:
+                saved.save(number, merged.counts, _describe_piece(merged))
             advance(len(counted.episodes))
     return Ingested(Counts(*total.merger.result()), len(total.seen), total.steps, total.skipped)
 
 
-def _settings(ask: Ask, names: Sequence[str]) -> dict[str, Any]:
-    """What makes two countings the same, as JSON values."""
-    described = ask.abstraction.describe()
+def _describe_settings(settings: CountSettings, names: Sequence[str]) -> dict[str, Any]:
+    """Settings that must be the same to resume, as JSON values."""
+    described = settings.abstraction.describe()
     from_description(described)
     return {
         "logs": [[os.path.abspath(name), os.path.getsize(name), os.stat(name).st_mtime_ns] for name in names],
-        "format": ask.format,
-        "roles": ask.roles,
-        "where": {field: list(values) for field, values in ask.where.items()},
+        "format": settings.format,
+        "roles": settings.roles,
+        "where": {field: list(values) for field, values in settings.where.items()},
         "abstraction": described,
-        "skip_bad": ask.skip_bad,
+        "skip_bad": settings.skip_bad,
         "piece": [_pieces.PIECE_BYTES, _pieces.PIECE_ROWS],
     }
 
 
-def _told(counted: Counted) -> dict[str, Any]:
-    """What is kept beside the counts of a piece."""
+def _describe_piece(counted: PieceCounts) -> dict[str, Any]:
+    """Details saved beside the counts of a piece."""
     skipped = [text for _, text in counted.faults]
     return {"steps": counted.steps, "episodes": counted.episodes, "skipped": skipped}
 
 
 class _Total:
-    """Everything counted so far, in the order of the logs."""
+    """The sum of all pieces so far, in the order of the logs."""
 
     def __init__(self, skip_bad: bool) -> None:
         self.skip_bad = skip_bad
-        self.merger = Merger()
+        self.merger = CountMerger()
         self.steps = 0
-        # Hashes, for a fifth of the memory of names: among a million names two share one once in 30 million logs.
+        # Hashes take a fifth of the memory of names: among a million names two share one once in 30 million logs.
         self.seen: set[int] = set()
         self.skipped: list[str] = []
 
-    def add(self, piece: Piece | None, counted: Counted) -> Counted:
-        """Add a piece, and give it back in the numbers of the sum; None for sums of no piece in particular."""
+    def add(self, piece: Piece | None, counted: PieceCounts) -> PieceCounts:
+        """Add a piece, and return it in the numbers of the sum; None for counts of no piece in particular."""
         before = len(self.seen)
         self.seen.update(map(hash, counted.episodes))
         faults = counted.faults
         if piece is not None:
             if faults and not self.skip_bad:
-                raise LogError(located(piece, *faults[0]))
+                raise LogError(locate_fault(piece, *faults[0]))
             if len(self.seen) < before + len(counted.episodes):
-                raise LogError(_twice(piece, counted))
-            faults = [(0, located(piece, *fault)) for fault in faults]
+                raise LogError(_describe_duplicate(piece, counted))
+            faults = [(0, locate_fault(piece, *fault)) for fault in faults]
         self.skipped += [text for _, text in faults]
         self.steps += counted.steps
         return counted._replace(counts=self.merger.add(counted.counts, counted.source), faults=faults)
 
 
-def _twice(piece: Piece, counted: Counted) -> str:
-    """Rare, and the counts hold both: no way to take one out. Skipped with the others it would be wrong, too."""
-    here: set[str] = set()
+def _describe_duplicate(piece: Piece, counted: PieceCounts) -> str:
+    """Message for a duplicate episode. It cannot be skipped: the counts hold both."""
+    ids: set[str] = set()
     for number, name in zip(counted.numbers, counted.episodes, strict=True):
-        if name in here:
-            return located(piece, number, f"episode {name!r} was there before")
-        here.add(name)
-    first, last = (place(piece, counted.numbers[i]) for i in (0, -1))
-    return f"{first} to {last}: an episode was there before, in an earlier part of the logs"
+        if name in ids:
+            return locate_fault(piece, number, f"duplicate episode id {name!r}")
+        ids.add(name)
+    first, last = (locate_record(piece, counted.numbers[i]) for i in (0, -1))
+    return f"{first} to {last}: duplicate episode id, first in an earlier part of the logs"

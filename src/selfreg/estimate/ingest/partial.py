@@ -12,31 +12,31 @@ import scipy.sparse as sp
 
 from selfreg.data import NOHELP
 from selfreg.estimate.abstraction import Key
-from selfreg.estimate.ingest.tally import Floats, Numbers, Sums
+from selfreg.estimate.ingest.sums import ActionNumbers, Floats, TransitionSums
 
 if TYPE_CHECKING:
     from selfreg.estimate.counts import Counts
 
 
-class Partial(NamedTuple):
-    """Counts of a part of a log, as they travel between processes and lie on disk.
+class PartialCounts(NamedTuple):
+    """Counts of a part of a log, as they are sent between processes and saved.
 
     Attributes
     ----------
-    known : int
-        States that its source named before, in earlier parts.
+    n_named : int
+        Number of states that its source named in earlier parts.
     keys : list of Key
-        Keys of the states `known`, `known` + 1, ... in the order of first appearance.
+        Keys of the states `n_named`, `n_named` + 1, ... in the order of first appearance.
     actions : list of str
         `nohelp`, then help types in the order of first appearance.
     place : int64 (entries, 3)
-        State, action, next state of every transition seen; next state -2 is success and -1 failure.
+        State, action, next state of every transition; next state -2 is success and -1 failure.
     weight : float64 (entries,)
     starts : int64 (starts, 3)
         First state, whether the episode was helped, number of such episodes.
     """
 
-    known: int
+    n_named: int
     keys: list[Key]
     actions: list[str]
     place: npt.NDArray[np.int64]
@@ -44,7 +44,7 @@ class Partial(NamedTuple):
     starts: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, counts: Counts) -> Partial:
+    def from_counts(cls, counts: Counts) -> PartialCounts:
         """All of `counts` as one part."""
         n = len(counts.keys) + 2
         places, weights = [], []
@@ -59,30 +59,30 @@ class Partial(NamedTuple):
         return cls(0, list(counts.keys), list(counts.transitions), place, weight, starts)
 
 
-class Merger:
+class CountMerger:
     """Sum of the parts of a log, from several sources, in the order in which they are added.
 
-    States are numbered by first appearance, as if one source had read it all: a part names the states that are new to
-    its source in that order, and all others were in parts of the same source that came before.
+    States are numbered by first appearance, as if one source had read everything: a part names the states that are new
+    to its source, in that order; all others were in earlier parts of the same source.
     """
 
     def __init__(self) -> None:
         self._index: dict[Key, int] = {}
         self._numbers: dict[Hashable, npt.NDArray[np.int64]] = {}
-        self._actions = Numbers([NOHELP])
-        self._sums = Sums()
+        self._actions = ActionNumbers([NOHELP])
+        self._sums = TransitionSums()
         self._starts: list[npt.NDArray[np.int64]] = []
 
-    def add(self, part: Partial, source: Hashable) -> Partial:
-        """Add the part that comes next; returned in the numbers of the sum, which is a source like others.
+    def add(self, part: PartialCounts, source: Hashable) -> PartialCounts:
+        """Add the next part, and return it in the numbers of the sum, as if that was its source.
 
-        The source None has one part only, and is forgotten.
+        The source None has one part only.
         """
         index, known = self._index, len(self._index)
         named = np.array([index.setdefault(key, len(index)) for key in part.keys], np.int64)
         before = self._numbers.get(source, named[:0])
-        if len(before) != part.known:
-            raise ValueError(f"a part follows {part.known} states of its source; {len(before)} were added")
+        if len(before) != part.n_named:
+            raise ValueError(f"a part follows {part.n_named} states of its source; {len(before)} were added")
         state = np.concatenate([before, named])
         if source is not None:
             self._numbers[source] = state
@@ -93,10 +93,10 @@ class Merger:
         place = np.stack(columns, axis=1)
         starts = np.column_stack([state[part.starts[:, 0]], part.starts[:, 1:]])
         self._starts.append(starts)
-        return Partial(known, list(islice(index, known, None)), list(self._actions), place, part.weight, starts)
+        return PartialCounts(known, list(islice(index, known, None)), list(self._actions), place, part.weight, starts)
 
     def result(self) -> tuple[tuple[Key, ...], dict[str, sp.csr_array], Floats]:
-        """Keys, transitions and starts of everything added so far: what `Counts` holds."""
+        """Keys, transitions and starts of everything added so far, for `Counts`."""
         n = len(self._index) + 2
         place, weight = self._sums.result()
         transitions = {}

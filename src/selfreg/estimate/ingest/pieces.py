@@ -1,87 +1,96 @@
-"""Pieces of log files: where they begin and end, what is in them, and how a record of theirs is named."""
+"""Pieces of log files: where they begin and end, what is in them, and where their records are."""
 
 from __future__ import annotations
 
 import io
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from selfreg.data.decoded import read_lean_lines
-from selfreg.data.formats.canonical import LogError, open_bytes, read_jsonl_lines, read_row_groups, row_groups
-from selfreg.data.formats.mapped import read_mapped_lines
-from selfreg.data.read import read_trajectories
+from selfreg.data.decoded import read_decoded_lines
+from selfreg.data.formats import canonical, find_format
+from selfreg.data.log_files import LogError, open_bytes, row_group_starts
+from selfreg.data.log_format import Container, LogFormat, ReadOptions, format_place
 from selfreg.estimate.abstraction import ExactKey, StateAbstraction
 
 # Bytes of JSONL and rows of Parquet in a piece: some tenths of a second of work.
 PIECE_BYTES, PIECE_ROWS = 1 << 25, 1 << 15
-# Episodes, and bytes of lines, that are looked at a time.
+# Episodes, and bytes of lines, that are read at a time.
 EPISODES, BLOCK_BYTES = 256, 1 << 20
 
-Records = Iterable[tuple[int, Any]]  # trajectories, or what stands for them; or faults
+CountableRecords = Iterable[tuple[int, Any]]  # trajectories, decoded ones among them, or faults
 
 
 class Piece(NamedTuple):
-    """A part of a log file: bytes from `first` on, row groups, or all of it.
+    """A part of a log file.
 
     Attributes
     ----------
     path : str
+    container : {"lines", "row groups", "file"}
     first, last : int
-        Bytes, of the unpacked content, or row groups; last is not included.
+        Bytes of the decompressed lines, or row groups; last is not included. All bytes of a file that is not cut.
     content : bytes or None
-        Where the file is packed: nobody can read from its middle.
+        Lines of a compressed file, which cannot be read from the middle.
     """
 
     path: str
+    container: Container
     first: int
     last: int
     content: bytes | None = None
 
 
-class Ask(NamedTuple):
-    """What is asked of every piece; with `apart`, that its counts come with it, and not at the end."""
+class CountSettings(NamedTuple):
+    """What to count in every piece.
+
+    With `counts_per_piece` each piece returns its counts; otherwise they stay in the counters until the end.
+    """
 
     format: str
     roles: Mapping[str, str]
     where: Mapping[str, Sequence[str]]
     abstraction: StateAbstraction
     skip_bad: bool
-    apart: bool = True
+    counts_per_piece: bool = True
+
+    @property
+    def is_canonical(self) -> bool:
+        return self.format == canonical.FORMAT.name
 
 
-def is_parquet(path: str) -> bool:
-    return Path(path).suffix == ".parquet"
-
-
-def pieces(paths: Sequence[str], format: str) -> Iterator[Piece]:
+def split_files(paths: Sequence[str], format: LogFormat) -> Iterator[Piece]:
     for path in paths:
-        if format == "tau_bench":
-            yield Piece(path, 0, os.path.getsize(path))
-        elif is_parquet(path):
-            yield from _row_pieces(path)
+        container = format.container(path)
+        if container == "row groups":
+            yield from _split_row_groups(path)
+        elif container == "lines":
+            yield from _split_lines(path, Path(path).suffix in (".gz", ".zst"))
         else:
-            yield from _byte_pieces(path, Path(path).suffix in (".gz", ".zst"))
+            yield Piece(path, container, 0, os.path.getsize(path))
 
 
-def _row_pieces(path: str) -> Iterator[Piece]:
-    starts, first = row_groups(path), 0
+def _split_row_groups(path: str) -> Iterator[Piece]:
+    starts, first = row_group_starts(path), 0
+    if len(starts) == 1:
+        yield Piece(path, "row groups", 0, 0)  # to have its columns checked
     for group in range(1, len(starts)):
         if starts[group] - starts[first] >= PIECE_ROWS or group == len(starts) - 1:
-            yield Piece(path, first, group)
+            yield Piece(path, "row groups", first, group)
             first = group
 
 
-def _byte_pieces(path: str, packed: bool) -> Iterator[Piece]:
-    """Whole lines; a plain file is only looked at where pieces end."""
+def _split_lines(path: str, compressed: bool) -> Iterator[Piece]:
+    """Pieces of complete lines; an uncompressed file is read only near their ends."""
     with open_bytes(path) as stream:
         first = 0
         try:
             while True:
-                if packed:
+                if compressed:
                     content = stream.read(PIECE_BYTES) + stream.readline()
                     last = first + len(content)
                 else:
@@ -91,34 +100,25 @@ def _byte_pieces(path: str, packed: bool) -> Iterator[Piece]:
                     last = min(stream.tell(), os.path.getsize(path))
                 if last == first:
                     return
-                yield Piece(path, first, last, content)
+                yield Piece(path, "lines", first, last, content)
                 first = last
-        except (EOFError, OSError) as error:
+        except (EOFError, OSError, zlib.error) as error:
             raise LogError(f"{path}: broken data after byte {first} of its content: {error}") from None
 
 
-def read_records(piece: Piece, ask: Ask) -> Records:
-    if ask.format == "tau_bench":
-        faults: list[LogError] = []
-        yield from enumerate(read_trajectories(piece.path, "tau_bench", where=ask.where, skipped=faults), 1)
-        yield from ((0, fault) for fault in faults)
-        return
-    if is_parquet(piece.path) and ask.format == "selfreg":
-        yield from read_row_groups(piece.path, piece.first, piece.last, ask.where)
-        return
-    lines = not_blank(enumerate(chain.from_iterable(read_lines(piece)), 1))
-    if ask.format == "jsonl":
-        # Lines have numbers in the piece only: where episodes have no names, its first byte makes them unique.
-        yield from read_mapped_lines(lines, f"{os.path.basename(piece.path)}@{piece.first}", ask.roles, ask.where)
-    elif type(ask.abstraction) is ExactKey:
-        yield from read_lean_lines(lines, ask.where)
-    else:
-        yield from read_jsonl_lines(lines, ask.where)
+def read_records(piece: Piece, settings: CountSettings) -> CountableRecords:
+    lines = drop_blank_lines(enumerate(chain.from_iterable(read_lines(piece)), 1)) if piece.container == "lines" else ()
+    if settings.is_canonical and piece.container == "lines" and type(settings.abstraction) is ExactKey:
+        return read_decoded_lines(lines, settings.where)
+    # Records are numbered from 1 in each piece: its first byte or row group makes the ids of unnamed episodes unique.
+    source = f"{os.path.basename(piece.path)}@{piece.first}"
+    options = ReadOptions(settings.roles, settings.where, source)
+    return find_format(settings.format).read_piece(piece.path, options, lines, (piece.first, piece.last))
 
 
 def read_lines(piece: Piece) -> Iterator[list[bytes]]:
     """Some lines at a time: fresh memory for all of a piece would cost as much as reading them."""
-    with _opened(piece) as stream:
+    with _open_piece(piece) as stream:
         left = piece.last - piece.first
         while left > 0 and (some := list(islice(stream, EPISODES))):
             left -= sum(map(len, some))
@@ -128,8 +128,8 @@ def read_lines(piece: Piece) -> Iterator[list[bytes]]:
 
 
 def read_blocks(piece: Piece) -> Iterator[bytes]:
-    """Whole lines, about as much at a time as a cache holds."""
-    with _opened(piece) as stream:
+    """Complete lines, about as much at a time as a cache holds."""
+    with _open_piece(piece) as stream:
         left = piece.last - piece.first
         while left > 0 and (block := stream.read(min(left, BLOCK_BYTES))):
             if len(block) < left:
@@ -139,8 +139,8 @@ def read_blocks(piece: Piece) -> Iterator[bytes]:
 
 
 @contextmanager
-def _opened(piece: Piece) -> Iterator[IO[bytes]]:
-    """A stream that stands where the piece begins."""
+def _open_piece(piece: Piece) -> Iterator[IO[bytes]]:
+    """A stream at the beginning of the piece."""
     if piece.content is not None:
         yield io.BytesIO(piece.content)
         return
@@ -149,28 +149,31 @@ def _opened(piece: Piece) -> Iterator[IO[bytes]]:
         yield stream
 
 
-def not_blank(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    return ((number, line) for number, line in lines if line.strip())
+def drop_blank_lines(numbered: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    return ((number, line) for number, line in numbered if line.strip())
 
 
-def with_content(piece: Piece, ask: Ask) -> Piece:
-    if piece.content is not None or ask.format == "tau_bench" or is_parquet(piece.path):
+def load_content(piece: Piece) -> Piece:
+    """The piece with its lines in it, to be sent to another machine."""
+    if piece.content is not None or piece.container != "lines":
         return piece
     return piece._replace(content=b"".join(chain.from_iterable(read_lines(piece))))
 
 
-def located(piece: Piece, number: int, fault: str) -> str:
-    """A fault with its place; without a number it says itself where it is."""
-    return f"{place(piece, number)}: {fault}" if number else fault
+def locate_fault(piece: Piece, number: int, fault: str) -> str:
+    """A fault with its place."""
+    return f"{locate_record(piece, number)}: {fault}"
 
 
-def place(piece: Piece, number: int) -> str:
-    """File and line or row of a record; lines before the piece are counted only now."""
-    if is_parquet(piece.path):
-        return f"{piece.path}: row {number + row_groups(piece.path)[piece.first]}"
-    with open_bytes(piece.path) as stream:
-        left, lines = piece.first, 0
-        while left and (block := stream.read(min(left, PIECE_BYTES))):
-            lines += block.count(b"\n")
-            left -= len(block)
-    return f"{piece.path}:{lines + number}"
+def locate_record(piece: Piece, number: int) -> str:
+    """File and line, row or episode of a record; lines before the piece are counted only now."""
+    before = 0
+    if piece.container == "row groups":
+        before = row_group_starts(piece.path)[piece.first]
+    elif piece.container == "lines":
+        with open_bytes(piece.path) as stream:
+            left = piece.first
+            while left and (block := stream.read(min(left, PIECE_BYTES))):
+                before += block.count(b"\n")
+                left -= len(block)
+    return format_place(piece.path, piece.container, before + number)

@@ -16,26 +16,25 @@ import msgspec
 import pyarrow as pa
 
 from selfreg._util.parallel import spawn_pool
-from selfreg.data.columns import Wanted, jsonl_columns, parquet_columns
-from selfreg.data.decoded import lean_trajectories, read_lean_lines
-from selfreg.data.formats.canonical import LogError
+from selfreg.data.columns import StepText, jsonl_columns, parquet_columns
+from selfreg.data.decoded import decode_lines, read_decoded_lines
+from selfreg.data.log_files import LogError
 from selfreg.data.trajectory import Step, Trajectory
 from selfreg.estimate.abstraction import ExactKey, Features
-from selfreg.estimate.ingest.counter import Counter, success_of
-from selfreg.estimate.ingest.partial import Partial
+from selfreg.estimate.ingest.counter import Counter, episode_success
+from selfreg.estimate.ingest.partial import PartialCounts
 from selfreg.estimate.ingest.pieces import (
     EPISODES,
-    Ask,
+    CountableRecords,
+    CountSettings,
     Piece,
-    Records,
-    is_parquet,
-    not_blank,
+    drop_blank_lines,
+    load_content,
     read_blocks,
     read_lines,
     read_records,
-    with_content,
 )
-from selfreg.estimate.ingest.states import wanted_text
+from selfreg.estimate.ingest.states import select_text
 from selfreg.sweeps.executors import RayExecutor
 
 AHEAD = 2
@@ -43,10 +42,10 @@ AHEAD = 2
 _STEPS, _EPISODE = attrgetter("steps"), attrgetter("episode")
 
 
-class Counted(NamedTuple):
-    """Counts of one piece, its episodes and its faults; records have numbers from 1 in the piece."""
+class PieceCounts(NamedTuple):
+    """Counts of one piece, its episodes and its faults; records are numbered from 1 in the piece."""
 
-    counts: Partial
+    counts: PartialCounts
     source: int | str | None
     steps: int
     episodes: list[str]
@@ -55,33 +54,33 @@ class Counted(NamedTuple):
     by_column: bool = False
 
 
-class _Ended(Exception):
-    """A fault, and none is to be skipped."""
+class _Stopped(Exception):
+    """A fault, and bad records are not skipped."""
 
 
-class _Tally:
-    """What count_piece has counted so far."""
+class _PieceCounter:
+    """Counts the records of one piece with a counter that other pieces may have used before."""
 
-    def __init__(self, ask: Ask, counter: Counter) -> None:
-        self.ask, self.counter = ask, counter
+    def __init__(self, settings: CountSettings, counter: Counter) -> None:
+        self.settings, self.counter = settings, counter
         self.steps = 0
         self.episodes: list[str] = []
         self.numbers: list[int] = []
         self.faults: list[tuple[int, str]] = []
 
     def add(self, numbers: Iterable[int], records: Sequence[Any]) -> None:
-        """Count records that are right."""
+        """Count valid records."""
         self.counter.add(records)
         self.steps += sum(map(len, map(_STEPS, records)))
         self.episodes.extend(map(_EPISODE, records))
         self.numbers.extend(numbers)
 
-    def check(self, records: Records) -> bool:
-        """Count those that are right; false where a fault ends it."""
+    def add_valid(self, records: CountableRecords) -> bool:
+        """Count the valid ones of some records; False if a fault stops the counting."""
         numbers, waiting = [], []
         for number, record in records:
-            if not self.right(number, record):
-                if not self.ask.skip_bad:
+            if not self.check(number, record):
+                if not self.settings.skip_bad:
                     return False
                 continue
             numbers.append(number)
@@ -92,74 +91,76 @@ class _Tally:
         self.add(numbers, waiting)
         return True
 
-    def right(self, number: int, record: Any) -> bool:
-        """Whether a record can be counted; its fault is noted where it cannot."""
+    def check(self, number: int, record: Any) -> bool:
+        """Whether a record can be counted; its fault is noted if not."""
         try:
             if isinstance(record, LogError):
                 raise record
             if record.outcome is None:
-                success_of(record)  # raises
-            if isinstance(self.ask.abstraction, Features):
-                self.ask.abstraction.fit([record])  # checks that the fields are there
+                episode_success(record)  # raises
+            if isinstance(self.settings.abstraction, Features):
+                self.settings.abstraction.fit([record])  # checks that the fields are there
         except ValueError as error:
             self.faults.append((number, str(error)))
             return False
         return True
 
-    def mend(self, number: int, line: bytes) -> tuple[bytes, float] | None:
-        """A line that is not plain, as `jsonl_columns` wants it: less what does not count."""
-        for _, record in read_lean_lines([(number, line)], {}):
-            if self.right(number, record):
+    def regularise_line(self, number: int, line: bytes) -> tuple[bytes, float] | None:
+        """An irregular line without what does not count, as `jsonl_columns` needs it."""
+        for _, record in read_decoded_lines([(number, line)], {}):
+            if self.check(number, record):
                 assert not isinstance(record, LogError)
                 assert record.outcome is not None
                 steps = tuple(Step(step.state, None, step.key, step.intervention) for step in record.steps)
-                plain = Trajectory(record.task, record.episode, 0, steps, fields=record.fields)
-                return msgspec.json.encode(plain), record.outcome
-            if not self.ask.skip_bad:
-                raise _Ended
+                regular = Trajectory(record.task, record.episode, 0, steps, fields=record.fields)
+                return msgspec.json.encode(regular), record.outcome
+            if not self.settings.skip_bad:
+                raise _Stopped
         return None
 
-    def result(self, source: int, by_column: bool) -> Counted:
-        counts = self.counter.take(self.ask.apart)
-        return Counted(counts, source, self.steps, self.episodes, self.numbers, self.faults, by_column)
+    def result(self, source: int, by_column: bool) -> PieceCounts:
+        counts = self.counter.take_counts(self.settings.counts_per_piece)
+        return PieceCounts(counts, source, self.steps, self.episodes, self.numbers, self.faults, by_column)
 
 
-def count_piece(piece: Piece, ask: Ask, counter: Counter, source: int) -> Counted:
+def count_piece(piece: Piece, settings: CountSettings, counter: Counter, source: int) -> PieceCounts:
     """Counts of one piece; stops at the first fault unless bad records are skipped."""
-    canonical = ask.format == "selfreg" and not ask.where
-    wanted = wanted_text(ask.abstraction) if canonical else None
-    if wanted is not None and (counted := _count_columns(piece, _Tally(ask, counter), wanted, source)) is not None:
-        return counted
-    tally = _Tally(ask, counter)
-    if canonical and type(ask.abstraction) is ExactKey and not is_parquet(piece.path):
+    plain = settings.is_canonical and not settings.where
+    text = select_text(settings.abstraction) if plain else None
+    if text is not None:
+        counted = _count_columns(piece, _PieceCounter(settings, counter), text, source)
+        if counted is not None:
+            return counted
+    counting = _PieceCounter(settings, counter)
+    if plain and type(settings.abstraction) is ExactKey and piece.container == "lines":
         first = 1
         for some in read_lines(piece):
-            if (records := lean_trajectories(some)) is not None:
-                tally.add(range(first, first + len(some)), records)
-            elif not tally.check(read_lean_lines(not_blank(enumerate(some, first)), {})):
+            if (records := decode_lines(some)) is not None:
+                counting.add(range(first, first + len(some)), records)
+            elif not counting.add_valid(read_decoded_lines(drop_blank_lines(enumerate(some, first)), {})):
                 break
             first += len(some)
     else:
-        tally.check(read_records(piece, ask))
-    return tally.result(source, by_column=False)
+        counting.add_valid(read_records(piece, settings))
+    return counting.result(source, by_column=False)
 
 
-def _count_columns(piece: Piece, tally: _Tally, wanted: Wanted, source: int) -> Counted | None:
-    """The same by column; None, and nothing counted, where trajectories have to tell what is wrong."""
+def _count_columns(piece: Piece, counting: _PieceCounter, text: StepText, source: int) -> PieceCounts | None:
+    """The same by column; None, and nothing counted, if the records have to be read as trajectories."""
     try:
-        if is_parquet(piece.path):
-            columns = parquet_columns(piece.path, piece.first, piece.last, wanted)
+        if piece.container == "row groups":
+            columns = parquet_columns(piece.path, piece.first, piece.last, text)
         else:
-            columns = jsonl_columns(read_blocks(piece), piece.last - piece.first, wanted, tally.mend)
-    except _Ended:
-        return tally.result(source, by_column=True)
+            columns = jsonl_columns(read_blocks(piece), piece.last - piece.first, text, counting.regularise_line)
+    except _Stopped:
+        return counting.result(source, by_column=True)
     except pa.ArrowException:
         return None
-    if columns is None or not tally.counter.add_columns(columns):
+    if columns is None or not counting.counter.add_columns(columns):
         return None
-    tally.steps = int(columns.length.sum())
-    tally.episodes, tally.numbers = columns.episode.to_pylist(), columns.numbers.tolist()
-    return tally.result(source, by_column=True)
+    counting.steps = int(columns.length.sum())
+    counting.episodes, counting.numbers = columns.episode.to_pylist(), columns.numbers.tolist()
+    return counting.result(source, by_column=True)
 
 
 class _Worker:
@@ -168,10 +169,10 @@ class _Worker:
     counter: Counter | None = None
 
     @classmethod
-    def count(cls, piece: Piece, ask: Ask) -> Counted:
+    def count(cls, piece: Piece, settings: CountSettings) -> PieceCounts:
         if cls.counter is None:
-            cls.counter = Counter(ask.abstraction)
-        return count_piece(piece, ask, cls.counter, os.getpid())
+            cls.counter = Counter(settings.abstraction)
+        return count_piece(piece, settings, cls.counter, os.getpid())
 
 
 class _Threads(threading.local):
@@ -181,23 +182,23 @@ class _Threads(threading.local):
         self._counters, self._free = counters, free
         self._mine: int | None = None
 
-    def count(self, piece: Piece, ask: Ask) -> Counted:
+    def count(self, piece: Piece, settings: CountSettings) -> PieceCounts:
         if self._mine is None:
             self._mine = self._free.pop()
-        return count_piece(piece, ask, self._counters[self._mine], self._mine)
+        return count_piece(piece, settings, self._counters[self._mine], self._mine)
 
 
 def count_pieces(
-    numbered: Iterator[tuple[int, Piece]], ask: Ask, workers: int
-) -> Iterator[tuple[int, Piece | None, Counted]]:
-    """Pieces in order, with their counts; where `ask` lets these stay behind, they come in the end, of no piece.
+    numbered: Iterator[tuple[int, Piece]], settings: CountSettings, workers: int
+) -> Iterator[tuple[int, Piece | None, PieceCounts]]:
+    """Pieces in order, with their counts; where `settings` lets these stay behind, they come in the end, of no piece.
 
     The first one shows who counts the others: threads where it went by column, else processes, which take a second to
     start. Each takes pieces in order too: what it knows was in pieces before, which `Merger` rests on.
     """
-    counters, by_column = [Counter(ask.abstraction) for _ in range(workers)], True
+    counters, by_column = [Counter(settings.abstraction) for _ in range(workers)], True
     for number, piece in numbered:
-        counted = count_piece(piece, ask, counters[0], 0)
+        counted = count_piece(piece, settings, counters[0], 0)
         yield number, piece, counted
         by_column = counted.by_column
         if workers > 1:
@@ -205,28 +206,28 @@ def count_pieces(
     if by_column and workers > 1:
         with ThreadPoolExecutor(workers) as threads:
             count = _Threads(counters, [*range(workers)]).count
-            yield from _in_order(numbered, ask, threads, count, AHEAD * workers)
+            yield from _in_order(numbered, settings, threads, count, AHEAD * workers)
     elif (following := next(numbered, None)) is not None:
-        # Records have no cycles: looking for some again and again would take a third of the time.
+        # CountableRecords have no cycles: looking for some again and again would take a third of the time.
         with spawn_pool(workers, gc.disable) as processes:
-            rest, apart = chain([following], numbered), ask._replace(apart=True)
+            rest, apart = chain([following], numbered), settings._replace(counts_per_piece=True)
             yield from _in_order(rest, apart, processes, _Worker.count, AHEAD * workers)
-    if not ask.apart:
+    if not settings.counts_per_piece:
         for source, counter in enumerate(counters):
-            yield -1, None, Counted(counter.take(), source, 0, [], [], [])
+            yield -1, None, PieceCounts(counter.take_counts(), source, 0, [], [], [])
 
 
 def _in_order(
     numbered: Iterator[tuple[int, Piece]],
-    ask: Ask,
+    settings: CountSettings,
     pool: Executor,
-    count: Callable[[Piece, Ask], Counted],
+    count: Callable[[Piece, CountSettings], PieceCounts],
     ahead: int,
-) -> Iterator[tuple[int, Piece, Counted]]:
-    waiting: deque[tuple[int, Piece, Future[Counted]]] = deque()
+) -> Iterator[tuple[int, Piece, PieceCounts]]:
+    waiting: deque[tuple[int, Piece, Future[PieceCounts]]] = deque()
     try:
         for number, piece in numbered:
-            waiting.append((number, piece._replace(content=None), pool.submit(count, piece, ask)))
+            waiting.append((number, piece._replace(content=None), pool.submit(count, piece, settings)))
             if len(waiting) >= ahead:
                 number, piece, future = waiting.popleft()
                 yield number, piece, future.result()
@@ -238,13 +239,13 @@ def _in_order(
 
 
 def count_on_ray(
-    numbered: Iterator[tuple[int, Piece]], ask: Ask, cluster: RayExecutor
-) -> Iterator[tuple[int, Piece, Counted]]:
+    numbered: Iterator[tuple[int, Piece]], settings: CountSettings, cluster: RayExecutor
+) -> Iterator[tuple[int, Piece, PieceCounts]]:
     """The same on a cluster, where tasks know nothing of each other: each piece names all of its states."""
-    filled = ((number, with_content(piece, ask)) for number, piece in numbered)
-    for (number, piece), counted in cluster.in_order(_count_alone, ask._replace(apart=True), filled):
+    filled = ((number, load_content(piece)) for number, piece in numbered)
+    for (number, piece), counted in cluster.in_order(_count_alone, settings._replace(counts_per_piece=True), filled):
         yield number, piece._replace(content=None), counted._replace(source=None)
 
 
-def _count_alone(ask: Ask, numbered: tuple[int, Piece]) -> Counted:
-    return count_piece(numbered[1], ask, Counter(ask.abstraction), 0)
+def _count_alone(settings: CountSettings, numbered: tuple[int, Piece]) -> PieceCounts:
+    return count_piece(numbered[1], settings, Counter(settings.abstraction), 0)

@@ -1,4 +1,4 @@
-"""Counts of the pieces of logs in a folder, which a second call goes on from."""
+"""Counts of the pieces of logs in a folder, from which a second call resumes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 
 from selfreg._util.files import atomic_write, open_resumable
-from selfreg.estimate.ingest.partial import Partial
+from selfreg.estimate.ingest.partial import PartialCounts
 
 SETTINGS, SCHEMA = "ingest.json", "selfreg.ingest/1"
 
 
-class KeptPieces:
+class SavedPieces:
     """Counts of pieces, in order and in the numbers of their sum.
 
     Parameters
     ----------
     path : Path
     settings : mapping
-        What is counted, as JSON values. A folder of other counts is refused.
+        What is counted, as JSON values. A folder with other settings is refused.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
@@ -33,9 +33,9 @@ class KeptPieces:
     def _file(self, number: int) -> Path:
         return self.path / f"piece-{number:07d}.npz"
 
-    def put(self, number: int, counts: Partial, told: Mapping[str, Any]) -> None:
-        """Write the counts of one piece, and what is told of it beside them."""
-        header = {"known": counts.known, "keys": counts.keys, "actions": counts.actions, **told}
+    def save(self, number: int, counts: PartialCounts, details: Mapping[str, Any]) -> None:
+        """Save the counts of one piece, and details of it as JSON values."""
+        header = {"known": counts.n_named, "keys": counts.keys, "actions": counts.actions, **details}
         arrays: dict[str, Any] = {
             "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
             "place": counts.place,
@@ -45,8 +45,8 @@ class KeptPieces:
         with atomic_write(self._file(number)) as temporary:
             np.savez(temporary, **arrays)
 
-    def parts(self) -> Iterator[tuple[Partial, dict[str, Any]]]:
-        """Pieces from the first one on, as far as they are there."""
+    def load(self) -> Iterator[tuple[PartialCounts, dict[str, Any]]]:
+        """Saved pieces from the first one on, up to the first missing one."""
         for number in count():
             if not self._file(number).is_file():
                 return
@@ -54,4 +54,4 @@ class KeptPieces:
                 header = json.loads(bytes(file["header"]))
                 keys = [tuple(key) for key in header["keys"]]
                 arrays = (file["place"], file["weight"], file["starts"])
-            yield Partial(header["known"], keys, header["actions"], *arrays), header
+            yield PartialCounts(header["known"], keys, header["actions"], *arrays), header

@@ -1,0 +1,164 @@
+"""What a log format is: how its records are read, and where its files can be cut."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+from selfreg.data.filters import trajectory_matches
+from selfreg.data.log_files import LogError, is_parquet, number_lines, row_group_starts
+from selfreg.data.trajectory import Trajectory
+
+Record: TypeAlias = Trajectory | LogError
+# Records with their numbers (from 1); faults do not say where they are.
+Records: TypeAlias = Iterable[tuple[int, Record]]
+# How a file can be cut into pieces that are read on their own.
+Container: TypeAlias = Literal["lines", "row groups", "file"]
+
+
+class ReadOptions(NamedTuple):
+    """Options of the readers of a format.
+
+    Attributes
+    ----------
+    roles : mapping of role to field
+        For formats that take roles.
+    where : mapping of field to values
+        Records to keep: each field has one of its values.
+    source : str
+        Beginning of the ids of episodes that have none: ``{source}:{number}``.
+    """
+
+    roles: Mapping[str, str] = {}
+    where: Mapping[str, Sequence[str]] = {}
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class LogFormat:
+    """A format of logs: a name and one reader or more.
+
+    A reader yields records with their numbers from 1: a `Trajectory`, or a `LogError` for a record that cannot be read.
+    Parquet files go to `read_row_groups`, all others to `read_lines`; `read_file` reads what these do not.
+
+    A format of your own is an entry point of the group ``selfreg.formats`` that names a `LogFormat`; the entry point
+    and the format have the same name.
+
+    Attributes
+    ----------
+    name : str
+        For `read_trajectories`, `count_logs` and ``--format``.
+    description : str
+        One line.
+    read_lines : callable (numbered lines, options) -> records, optional
+        Reads text lines as bytes; .gz and .zst files are decompressed. Large files are read in pieces.
+    read_row_groups : callable (path, first, last, options) -> records, optional
+        Reads row groups first..last-1 of a Parquet file. Large files are read in pieces.
+    read_file : callable (path, options) -> records, optional
+        Reads a whole file.
+    roles : tuple of str
+        Roles that the user may map to fields; none by default.
+    filters_records : bool
+        Whether the readers apply `options.where` themselves. By default it is applied to the trajectories: their free
+        fields, `task` and `episode`.
+
+    Raises
+    ------
+    ValueError
+        For a format without a reader.
+
+    Examples
+    --------
+    A format with a question and an answer on each line.
+
+    >>> import pathlib, tempfile
+    >>> from selfreg.data import LogFormat, ReadOptions, Step, Trajectory
+    >>> def read_lines(numbered, options):
+    ...     for number, line in numbered:
+    ...         question, answer = line.decode().strip().split("|")
+    ...         step = Step(question, action=answer)
+    ...         yield number, Trajectory(question, f"{options.source}:{number}", float(answer == "4"), (step,))
+    >>> pipes = LogFormat("pipes", "question|answer", read_lines=read_lines)
+    >>> log = pathlib.Path(tempfile.mkdtemp()) / "log.txt"
+    >>> _ = log.write_text("2 + 2|4")
+    >>> [(record.episode, record.outcome) for _, record in pipes.read(log, ReadOptions())]
+    [('log.txt:1', 1.0)]
+    """
+
+    name: str
+    description: str
+    read_lines: Callable[[Iterable[tuple[int, bytes]], ReadOptions], Records] | None = None
+    read_row_groups: Callable[[str, int, int, ReadOptions], Records] | None = None
+    read_file: Callable[[str, ReadOptions], Records] | None = None
+    roles: tuple[str, ...] = ()
+    filters_records: bool = False
+
+    def __post_init__(self) -> None:
+        if self.read_lines is None and self.read_row_groups is None and self.read_file is None:
+            raise ValueError(f"format {self.name!r} has no reader; expected read_lines, read_row_groups or read_file")
+
+    def check_roles(self, roles: Mapping[str, str]) -> None:
+        """Raise ValueError for a role that the format does not take."""
+        for role in roles:
+            if not self.roles:
+                raise ValueError(f"format {self.name!r} takes no roles; it has its own fields")
+            if role not in self.roles:
+                raise ValueError(f"unknown role {role!r}; choose from {', '.join(self.roles)}")
+
+    def container(self, path: str | os.PathLike[str]) -> Container:
+        """How a file can be cut; LogError for a file that the format does not read."""
+        if is_parquet(path) and self.read_row_groups is not None:
+            return "row groups"
+        if not is_parquet(path) and self.read_lines is not None:
+            return "lines"
+        if self.read_file is not None:
+            return "file"
+        kind = "Parquet files" if is_parquet(path) else "files other than Parquet"
+        raise LogError(f"{path}: format {self.name!r} does not read {kind}")
+
+    def read(self, path: str | os.PathLike[str], options: ReadOptions) -> Iterator[tuple[str, Record]]:
+        """Records of a file with their places (file and line, row or episode); faults say where they are."""
+        name = os.fspath(path)
+        container = self.container(name)
+        options = options._replace(source=os.path.basename(name))
+        lines = number_lines(name) if container == "lines" else ()
+        groups = (0, len(row_group_starts(name)) - 1) if container == "row groups" else (0, 0)
+        for number, record in self.read_piece(name, options, lines, groups):
+            place = format_place(name, container, number)
+            yield place, LogError(f"{place}: {record}") if isinstance(record, LogError) else record
+
+    def read_piece(
+        self, path: str, options: ReadOptions, lines: Iterable[tuple[int, bytes]], groups: tuple[int, int]
+    ) -> Records:
+        """Records of some lines, or of row groups groups[0]..groups[1]-1; of all of a file that cannot be cut."""
+        reader = self.container(path)
+        records: Records
+        if reader == "row groups":
+            assert self.read_row_groups is not None
+            records = self.read_row_groups(path, *groups, options)
+        elif reader == "lines":
+            assert self.read_lines is not None
+            records = self.read_lines(lines, options)
+        else:
+            assert self.read_file is not None
+            records = self.read_file(path, options)
+        return records if self.filters_records or not options.where else _apply_filter(records, options.where)
+
+
+def format_place(path: str, container: Container, number: int) -> str:
+    """File and number of a record, as messages show it."""
+    return f"{path}:{number}" if container == "lines" else f"{path}: {_RECORD[container]} {number}"
+
+
+_RECORD = {"row groups": "row", "file": "episode"}
+
+
+def _apply_filter(records: Records, where: Mapping[str, Sequence[str]]) -> Iterator[tuple[int, Record]]:
+    for number, record in records:
+        try:
+            if isinstance(record, LogError) or trajectory_matches(record, where):
+                yield number, record
+        except LogError as error:
+            yield number, error
