@@ -14,14 +14,15 @@ import selfreg
 import strategies
 from same import assert_same
 
-
 VISITS = {"nohelp": [4, 9, 0, 0], "a/b": [2.5, 0, 0, 0]}
 
 
 def model() -> selfreg.InterventionMDP:
     alone = np.array([[0, 0.5, 0.25, 0.25], [0, 0, 0.5, 0.5], [0, 0, 0, 0], [0, 0, 0, 0]])
     helped = np.array([[0, 1.0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
-    return selfreg.InterventionMDP({"nohelp": alone, "a/b": helped}, [np.nan, np.nan, 1, 0], {"a/b": (1, 0)}, visits=VISITS)
+    return selfreg.InterventionMDP(
+        {"nohelp": alone, "a/b": helped}, [np.nan, np.nan, 1, 0], {"a/b": (1, 0)}, visits=VISITS
+    )
 
 
 @given(strategies.models())
@@ -84,7 +85,10 @@ BROKEN = {
     "actions": (header(actions=["help", "nohelp"]), 'must list "nohelp" first'),
     "costs": (header(costs={"a/b": -1}), "costs"),
     "a file is missing": (lambda folder: (folder / "data.1.npy").unlink(), "data.1.npy is missing"),
-    "a file is cut off": (lambda folder: (folder / "data.0.npy").write_bytes(b"\x93NUMPY"), "data.0.npy is not an array"),
+    "a file is cut off": (
+        lambda folder: (folder / "data.0.npy").write_bytes(b"\x93NUMPY"),
+        "data.0.npy is not an array",
+    ),
     "a length": (put("terminal_value", np.zeros(3)), r"holds float64 \(3,\); expected float64 \(4,\)"),
     "a dtype": (put("terminal_value", np.zeros(4, np.float32)), "holds float32"),
     "objects": (lambda folder: np.save(folder / "data.1.npy", np.array([None]), allow_pickle=True), "is not an array"),

@@ -270,7 +270,7 @@ def test_levels_and_slots_agree_with_their_twins_and_with_their_meaning(case) ->
         levels = structure.analyse(arrays, mdp.terminal, [0], implementation)
         assert isinstance(levels, structure.Levels)
         slot = np.empty(mdp.n_states, np.int32)
-        count = chooser.kernel("graph", implementation).slots(*arrays[:2], terminal, *levels, slot)
+        count = chooser.kernel("graph", implementation).allocate_slots(*arrays[:2], terminal, *levels, slot)
         found.append((*levels, slot, count))
     for one, two in zip(*found, strict=True):
         np.testing.assert_array_equal(one, two)

@@ -26,7 +26,7 @@ def bucket(
 ) -> None:
     """Counting sort: states by label."""
 
-def slots(
+def allocate_slots(
     indptr: list[npt.NDArray[np.int64]],
     indices: list[npt.NDArray[np.int32]],
     terminal: npt.NDArray[np.uint8],

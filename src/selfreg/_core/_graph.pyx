@@ -194,7 +194,7 @@ def bucket(
         starts[0] = 0
 
 
-def slots(
+def allocate_slots(
     list indptr,                          # IN  per action: int64 (n + 1,)
     list indices,                         # IN  per action: int32 (nnz,)
     const uint8_t[::1] terminal,          # IN  (n,)

@@ -87,7 +87,7 @@ def bucket(
     members[:] = np.argsort(label, kind="stable")
 
 
-def slots(
+def allocate_slots(
     indptr: list[npt.NDArray[np.int64]],
     indices: list[npt.NDArray[np.int32]],
     terminal: npt.NDArray[np.uint8],

@@ -76,7 +76,9 @@ def load(
         indices = _array(folder, f"indices.{k}", entries, (np.int32, np.int64), mmap)
         data = _array(folder, f"data.{k}", entries, (np.float64,), mmap)
         if check:
-            _check_matrix(f'{folder}: transitions["{name}"]', indptr, indices, data, value, name == validate_model.NOHELP)
+            _check_matrix(
+                f'{folder}: transitions["{name}"]', indptr, indices, data, value, name == validate_model.NOHELP
+            )
         matrices[name] = sp.csr_array((data, indices, indptr), shape=(n, n), copy=False)
     if check:
         validate_model.terminal_value(value, n)

@@ -14,9 +14,9 @@ from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.dataset import Costs, Fitted, ResamplingDataset
 from selfreg.estimate.resample import Draw, Method, draws
 from selfreg.mdp import InterventionMDP
+from selfreg.planning.evaluation import evaluate_policy
 from selfreg.planning.hard import solve
 from selfreg.planning.robust import L1
-from selfreg.planning.usage import success_and_usage
 
 # Radius of a row in units of 1 / sqrt(visits) that are tried.
 SCALES = (0.0, 0.1, 0.2, 0.3, 0.45, 0.65, 0.9, 1.2, 1.6, 2.2, 3.0)
@@ -111,7 +111,7 @@ def sets_of(mdp: InterventionMDP, scale: float) -> L1:
 def _holds(draw: Draw, budget: int | tuple[int, ...], scale: float) -> bool:
     """Whether the robust plan of the drawn log attains what it promises at the largest budget."""
     robust = solve(draw.estimated.mdp, budget, robust=sets_of(draw.estimated.mdp, scale))
-    attained = success_and_usage(draw.true.mdp, robust.policy)[0]
+    attained = evaluate_policy(draw.true.mdp, robust.policy).success
     return _last(draw.true, attained) >= _last(draw.estimated, robust.value) - 1e-12
 
 

@@ -13,8 +13,8 @@ from selfreg.data import Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.dataset import Costs, ResamplingDataset
 from selfreg.estimate.score_bins import Scorer
+from selfreg.planning.evaluation import evaluate_policy
 from selfreg.planning.hard import solve
-from selfreg.planning.usage import policy_value
 
 Floats = npt.NDArray[np.float64]
 
@@ -116,4 +116,4 @@ def _crossed(
     policy = plan.policy.copy()
     for a, name in enumerate(judge.mdp.actions):
         policy[(policy == a) & ~judge.mdp.available(name).reshape(-1, *[1] * (policy.ndim - 1))] = 0
-    return fitted.at_start(plan.value), judge.at_start(policy_value(judge.mdp, policy))
+    return fitted.at_start(plan.value), judge.at_start(evaluate_policy(judge.mdp, policy).success)

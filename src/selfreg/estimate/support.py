@@ -14,8 +14,8 @@ from selfreg._util import validate
 from selfreg.data import NOHELP, Trajectory
 from selfreg.estimate.model import EstimatedModel
 from selfreg.mdp import InterventionMDP
+from selfreg.planning.evaluation import evaluate_policy
 from selfreg.planning.solution import Solution
-from selfreg.planning.usage import policy_value
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -211,8 +211,7 @@ def _resting(model: EstimatedModel, solution: Solution, fewer_than: int) -> tupl
         to_failure = sp.coo_array((np.ones(len(lost)), (lost, np.full(len(lost), failure))), shape=matrix.shape)
         severed[name] = sp.csr_array(kept + to_failure)
     success = model.success(solution)
-    firm = np.tensordot(
-        model.start, policy_value(InterventionMDP(severed, mdp.terminal_value, mdp.costs), solution.policy), axes=1
-    )
+    pruned = evaluate_policy(InterventionMDP(severed, mdp.terminal_value, mdp.costs), solution.policy)
+    firm = np.tensordot(model.start, pruned.success, axes=1)
     share = np.divide(success - firm, success, out=np.zeros_like(success), where=success > 0)
     return success, np.clip(share, 0.0, 1.0)

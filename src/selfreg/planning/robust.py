@@ -13,10 +13,9 @@ import numpy.typing as npt
 from selfreg._core import chooser
 from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
-from selfreg.planning._lattice import budget_lattice
-from selfreg.planning._structure import Components, Levels, row_of_entry
+from selfreg.planning._structure import Components, Levels, budget_lattice, row_of_entry
 from selfreg.planning.hard import MAX_SWEEPS, solve
-from selfreg.planning.solution import ConvergenceError, Solution, moved_down
+from selfreg.planning.solution import ConvergenceError, Solution, shift_by_cost
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
@@ -214,7 +213,7 @@ class RobustSolution(Solution):
             value,
             out,
         )
-        return moved_down(self.mdp, a, out.reshape(self.value.shape))
+        return shift_by_cost(self.mdp, a, out.reshape(self.value.shape))
 
 
 def solve_robust(

@@ -27,7 +27,7 @@ from selfreg.planning._quotient import (
     quotient,
     rounding_of,
 )
-from selfreg.planning._structure import Components, prepared
+from selfreg.planning._structure import Components, load_structure
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -60,7 +60,7 @@ class Lanes(NamedTuple):
     errors: Floats
 
 
-class PricedGroups:
+class PenalizedGroups:
     """A model with cycles whose actions have costs (actions, dims), each kind of which gets a price a lane."""
 
     def __init__(self, mdp: InterventionMDP, cost: Floats, tol: float, implementation: str | None) -> None:
@@ -89,7 +89,7 @@ class PricedGroups:
     def _quotient(self, free: list[int]) -> Quotient:
         known, key = self.mdp.derived, ("quotient", tuple(free))
         if key not in known:
-            _, structure = prepared(self.mdp, self.implementation, free)
+            _, structure = load_structure(self.mdp, self.implementation, free)
             assert isinstance(structure, Components)
             known[key] = quotient(list(self.mdp.transitions.values()), self.mdp.terminal_value, structure, free)
         result: Quotient = known[key]
