@@ -157,7 +157,7 @@ def test_sweeps_find_the_fixed_points_of_their_twin(mdp, lanes) -> None:
 def test_policy_iteration_takes_over_where_sweeps_give_up(monkeypatch) -> None:
     mdp, penalties = cyclic_model(80, 2, 1e-2), [0, 0.01, 0.1, np.inf]
     swept = selfreg.solve_penalized(mdp, penalties)
-    monkeypatch.setattr(priced, "MAX_SWEEPS", 1)
+    monkeypatch.setattr(penalized_cycles, "MAX_SWEEPS", 1)
     exact = selfreg.solve_penalized(
         selfreg.InterventionMDP(dict(mdp.transitions), mdp.terminal_value, mdp.costs), penalties
     )
@@ -210,7 +210,7 @@ def test_bad_penalties_of_several_budgets_are_named() -> None:
     )
     with pytest.raises(ValueError, match=r"shape \(3,\); expected \(L, 2\), one column per budget"):
         selfreg.solve_penalized(mdp, [1, 2, 3])
-    with pytest.raises(ValueError, match=r"have shapes .*'a': \(2,\).*as many for each"):
+    with pytest.raises(ValueError, match=r"have shapes .*'a': \(2,\).*the same number for each"):
         selfreg.solve_penalized(mdp, {"a": [1, 2], "b": [1, 2, 3]})
     with pytest.raises(TypeError, match="InterventionMDP"):
         selfreg.solve_penalized("model", [1])
