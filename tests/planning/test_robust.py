@@ -10,6 +10,7 @@ from scipy.optimize import linprog
 
 import selfreg
 import strategies
+from selfreg.planning.robust import RobustSolution
 
 FEW = settings(max_examples=40)
 radii = st.sampled_from([0.05, 0.3, 1.0, 2.0])
@@ -175,7 +176,7 @@ def test_sets_hold_the_true_row_as_often_as_they_say(sets) -> None:
 def test_robust_values_reach_all_forms_of_solve(seen) -> None:
     sets = selfreg.L1(confidence=0.9)
     whole = selfreg.solve(seen, 1, robust=sets)
-    assert isinstance(whole, selfreg.RobustSolution)
+    assert isinstance(whole, RobustSolution)
     start = selfreg.solve(seen, 1, robust=sets, keep="start", start=0)
     assert start.value.tolist() == whole.value[0].tolist()
     assert selfreg.solve(seen, 1, robust=sets, dtype=np.float32).value.dtype == np.float32
