@@ -122,7 +122,7 @@ def constrained(
     ValueError, TypeError
         If an argument is not of the form above, or a budget is negative.
     ConvergenceError
-        If `tol` could not be reached; it carries the bound that was.
+        If `tol` could not be reached; `bound` has the bound that was.
 
     Notes
     -----

@@ -90,30 +90,29 @@ def solve(
 
         V(s, b) = max( sum_j P_0[s,j] V(j, b),  max over available k with c_k <= b of sum_j P_k[s,j] V(j, b - c_k) )
 
-    with V(s, b) = terminal_value[s] in terminal states; waiting for ever is worth 0.
+    with V(s, b) = terminal_value[s] in terminal states; an episode that never ends is worth 0.
 
     Parameters
     ----------
     mdp : InterventionMDP
     budget : int or tuple of int
-        Largest budget, or one per kind of budget, >= 0.
+        Largest budget, or one for each of several budgets, >= 0.
     n_threads : int, optional
         Threads for models without cycles; all cores by default. The result has the same bits for any number.
     tol : float
-        Largest proven error allowed where the model has cycles that need iteration.
+        Largest allowed (proven) error of models with cycles that need iteration.
     dtype : float64 or float32
-        Of the values; float32 halves the memory and is exact to about 1e-7.
+        Dtype of the values; float32 halves the memory, with an error of about 1e-7.
     keep : {"all", "start"}
-        "start" keeps the value from `start` only: a model without cycles then needs memory for the states that are
-        still looked at, not for all.
+        "start" computes the value from `start` only: a model without cycles then needs memory for the levels in use,
+        not for all states.
     start : int or (n,) array_like, for keep="start"
         A state, or probabilities of states.
     max_memory : int, optional
-        Bytes. A request that needs more, by `solve_memory`, is refused before anything is allocated.
+        Bytes. If `solve_memory` says that more is needed, MemoryError is raised before anything is allocated.
     robust : L1 or Intervals, optional
-        Plan against the worst model whose rows lie in such sets around those of `mdp`: the value is then a lower bound
-        for each of these models. `selfreg.L1(confidence=0.9)` takes the sets from how often each row was seen. On one
-        thread.
+        Plan against the worst model whose rows lie in these sets around the rows of `mdp`: the value is then a lower
+        bound for each such model. `selfreg.L1(confidence=0.9)` derives the sets from `mdp.visits`. Runs on one thread.
     implementation : {"cython", "python"}, optional
         Which kernel; the default is the environment variable SELFREG_IMPLEMENTATION, else "cython".
 
@@ -128,7 +127,7 @@ def solve(
     MemoryError
         If more than `max_memory` is needed.
     ConvergenceError
-        If `tol` could not be reached; it carries the bound that was.
+        If `tol` could not be reached; `bound` has the bound that was.
 
     Examples
     --------
@@ -173,12 +172,12 @@ def _solve_robust(
     max_memory: int | None,
     implementation: str | None,
 ) -> Solution | StartSolution:
-    from selfreg.planning.robust import L1, Intervals, memory, solve_robust
+    from selfreg.planning.robust import L1, Intervals, robust_memory, solve_robust
 
     if not isinstance(robust, L1 | Intervals):
         raise TypeError(f"robust must be a selfreg.L1 or a selfreg.Intervals; got {type(robust).__name__}")
     if max_memory is not None:
-        _arguments.check_memory(memory(mdp, budgets, implementation), max_memory)
+        _arguments.check_memory(robust_memory(mdp, budgets, implementation), max_memory)
     solution = solve_robust(mdp, budgets, robust, tol, implementation)
     if weight is not None:
         return StartSolution(mdp, budgets, np.tensordot(weight, solution.value, axes=1), solution.bound)

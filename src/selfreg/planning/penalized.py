@@ -114,7 +114,7 @@ def solve_penalized(
     ValueError, TypeError
         If an argument is not of the form above.
     ConvergenceError
-        If `tol` could not be reached; it carries the bound that was.
+        If `tol` could not be reached; `bound` has the bound that was.
 
     Examples
     --------
