@@ -5,7 +5,7 @@
 Components are those of the union graph of all actions, by Tarjan's algorithm without recursion. The graph is given as
 one CSR pattern per action and never merged: the edges of a state are visited action by action. Tarjan emits a
 component only after every component that it can reach, which is the order in which backward induction solves them.
-Terminal states have no edges, whatever their rows contain.
+Rows of terminal states are ignored.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t

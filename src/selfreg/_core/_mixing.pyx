@@ -55,7 +55,7 @@ cdef double iterate(const Local* local, real_t* x, real_t* last_image, double ta
     Mixing combines earlier changes so that they cancel the last one best. If a sweep changes much more than the best
     one so far, the history is dropped; plain sweeps always converge. `last_image` is scratch, (groups,).
     """
-    cdef Py_ssize_t n = local.n_groups, i, k, kept = 0
+    cdef Py_ssize_t n = local.n_groups, i, k, stored = 0
     cdef int64_t count = 0, work = 0
     cdef double largest = 0.0, best = -1.0
     cdef double[WINDOW][WINDOW] gram
@@ -69,21 +69,21 @@ cdef double iterate(const Local* local, real_t* x, real_t* last_image, double ta
         if largest <= target:
             return largest
         if best >= 0.0 and largest > RESET * best:
-            kept, best = 0, largest
+            stored, best = 0, largest
         else:
             if best >= 0.0:
-                k = kept % WINDOW
+                k = stored % WINDOW
                 changed, moved = local.history + 2 * k * n, local.history + (2 * k + 1) * n
                 for i in range(n):
                     changed[i] = local.step[i] - last_step[i]
                     moved[i] = <double> (x[i] - last_image[i])
-                kept += 1
-                update_gram(local, gram, k, min(kept, WINDOW))
+                stored += 1
+                update_gram(local, gram, k, min(stored, WINDOW))
             best = largest if best < 0.0 else min(best, largest)
         for i in range(n):
             last_step[i], last_image[i] = local.step[i], x[i]
-        if kept and mixing_weights(local, gram, weight, min(kept, WINDOW)):
-            for k in range(min(kept, WINDOW)):
+        if stored and mixing_weights(local, gram, weight, min(stored, WINDOW)):
+            for k in range(min(stored, WINDOW)):
                 moved = local.history + (2 * k + 1) * n
                 for i in range(n):
                     x[i] -= weight[k] * moved[i]

@@ -107,7 +107,7 @@ cdef int solve_component(const GroupSweep* m, const Scratch* scratch, int64_t fi
                          int64_t max_sweeps, double* x) except -1 nogil:
     """Sweep groups [first, last) until no lane changes by more than `target`; whether that was reached."""
     cdef int64_t count = 0, work = 0, size = (last - first) * m.width, lane
-    cdef int kept = 0
+    cdef int stored = 0
     cdef double change, best = -1.0
     if last - first == 1 and not depends_on_itself(m, first):
         selfreg_sweep(m, first, last, x, scratch.step, scratch.largest, scratch.row)
@@ -128,12 +128,12 @@ cdef int solve_component(const GroupSweep* m, const Scratch* scratch, int64_t fi
         if count % PERIOD:
             continue
         if best >= 0.0 and change > RESET * best:
-            kept, best = 0, change
+            stored, best = 0, change
         else:
-            kept = update_history(m, scratch, x + first * m.width, last - first, kept, best >= 0.0)
+            stored = update_history(m, scratch, x + first * m.width, last - first, stored, best >= 0.0)
             best = change if best < 0.0 else min(best, change)
-        if kept:
-            mix(m, scratch, x + first * m.width, last - first, min(kept, WINDOW))
+        if stored:
+            mix(m, scratch, x + first * m.width, last - first, min(stored, WINDOW))
     return 0
 
 
@@ -145,21 +145,21 @@ cdef bint depends_on_itself(const GroupSweep* m, int64_t g) noexcept nogil:
     return False
 
 
-cdef int update_history(const GroupSweep* m, const Scratch* scratch, const double* x, int64_t groups, int kept,
+cdef int update_history(const GroupSweep* m, const Scratch* scratch, const double* x, int64_t groups, int stored,
                         bint again) noexcept nogil:
     """Add the last sweep to the history; the number of differences that were added so far."""
     cdef int64_t size = groups * m.width, lane
-    cdef int k = kept % WINDOW, j
+    cdef int k = stored % WINDOW, j
     cdef double* changed = scratch.history + 2 * k * size
     selfreg_lane_update_history(scratch.step, x, scratch.last_step, scratch.last_image, changed, changed + size, size)
     if not again:
         return 0
-    for j in range(min(kept + 1, WINDOW)):
+    for j in range(min(stored + 1, WINDOW)):
         selfreg_lane_dot(changed, scratch.history + 2 * j * size, groups, m.width,
                          scratch.gram + (k * WINDOW + j) * m.width)
         for lane in range(m.width):
             scratch.gram[(j * WINDOW + k) * m.width + lane] = scratch.gram[(k * WINDOW + j) * m.width + lane]
-    return kept + 1
+    return stored + 1
 
 
 cdef void mix(const GroupSweep* m, const Scratch* scratch, double* x, int64_t groups, int size) noexcept nogil:

@@ -127,10 +127,10 @@ class PenalizedGroups:
         count, dims = penalties.shape
         if self.last is None or len(self.last[0]) < 2 or dims > 1:
             return np.zeros((len(self.rows.fixed), count)), np.zeros((len(self.rows.fixed), dims * count))
-        known, value, usage = self.last
-        right = np.clip(np.searchsorted(known, penalties[:, 0]), 1, len(known) - 1)
-        width = known[right] - known[right - 1]
-        share = np.clip((penalties[:, 0] - known[right - 1]) / np.where(width > 0, width, 1.0), 0.0, 1.0)
+        solved, value, usage = self.last
+        right = np.clip(np.searchsorted(solved, penalties[:, 0]), 1, len(solved) - 1)
+        width = solved[right] - solved[right - 1]
+        share = np.clip((penalties[:, 0] - solved[right - 1]) / np.where(width > 0, width, 1.0), 0.0, 1.0)
         between = [(1 - share) * part[:, right - 1] + share * part[:, right] for part in (value, usage)]
         return np.ascontiguousarray(between[0]), np.ascontiguousarray(between[1])
 
