@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BUILD_INPUTS := pyproject.toml setup.py constraints.txt $(wildcard src/selfreg/_core/*.pyx src/selfreg/_core/*.pxd \
 	src/selfreg/_core/*.h)
-KERNEL_TESTS := tests/planning/test_hard.py tests/planning/test_structure.py tests/planning/test_lattice.py tests/test_mdp.py \
+KERNEL_TESTS := tests/planning/test_hard.py tests/planning/test_structure.py tests/test_mdp.py \
 	tests/planning/test_robust.py tests/planning/test_penalized.py tests/_core
 
 # $(call instrumented,NAME,SWITCH): kernels built with SWITCH=1 in a copy of the sources, so that the build in use stays as it is.

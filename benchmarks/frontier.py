@@ -34,6 +34,7 @@ from benchmarks.solver import (
     ratio,
     show,
 )
+from selfreg.planning.frontiers import RewardSearch
 
 BUDGET = 3.0
 TOLERANCE, POINT = 1e-6, {"A": 1e-9, "B": 1e-8, "C": 1e-8}
@@ -56,7 +57,7 @@ def start_of(instance: Instance) -> int:
     return 0 if instance.layers is None else int(instance.layers[1]) // 2
 
 
-def point(instance: Instance, n_threads: int | None = None) -> selfreg.RewardSearch:
+def point(instance: Instance, n_threads: int | None = None) -> RewardSearch:
     """The call that is measured."""
     tol = POINT[instance.name]
     return selfreg.reward_search(instance.mdp, start_of(instance), BUDGET, tol=tol, n_threads=n_threads)

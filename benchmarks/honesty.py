@@ -32,7 +32,6 @@ from selfreg.estimate import (
 from selfreg.estimate.resample import Method
 from selfreg.evaluate import Plan, fitted_propensity, ope
 from selfreg.planning.robust import UncertaintySet
-from selfreg.planning.usage import success_and_usage
 
 Floats = npt.NDArray[np.float64]
 
@@ -105,8 +104,8 @@ def in_world(world: World, model: EstimatedModel, policy: npt.NDArray[np.int8]) 
 
 def attained(world: World, model: EstimatedModel, policy: npt.NDArray[np.int8]) -> tuple[Floats, Floats]:
     """True success and usage of a plan from the start, by budget."""
-    success, usage = success_and_usage(world.mdp, in_world(world, model, policy))
-    return world.start @ success, world.start @ usage[..., 0]
+    table = selfreg.evaluate_policy(world.mdp, in_world(world, model, policy))
+    return world.start @ table.success, world.start @ table.usage[..., 0]
 
 
 def mixed(world: World, model: EstimatedModel, allowed: Floats) -> tuple[Floats, Floats]:

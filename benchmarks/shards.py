@@ -22,7 +22,7 @@ from benchmarks import instances
 from benchmarks.instances import Floats
 from benchmarks.solver import Figure, progress, table
 from selfreg.mdp import InterventionMDP
-from selfreg.planning._structure import Levels, prepared
+from selfreg.planning._structure import Levels, load_structure
 
 Ints = npt.NDArray[np.int64]
 WORKERS = (2, 8, 32)
@@ -58,7 +58,7 @@ def shape_of(mdp: InterventionMDP, budget: int) -> tuple[Shape, float]:
     seconds = time.perf_counter() - begin
     entries = sum(np.diff(matrix.indptr) for matrix in mdp.transitions.values()) + 1.0
     share = seconds * entries / entries.sum()
-    _, structure = prepared(mdp, None)
+    _, structure = load_structure(mdp, None)
     if isinstance(structure, Levels):
         return Shape(np.arange(mdp.n_states), structure.level.astype(np.int64), share), seconds
     component = structure.component.astype(np.int64)

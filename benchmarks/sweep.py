@@ -22,6 +22,7 @@ from benchmarks import instances, peers
 from benchmarks.instances import Floats, Instance
 from benchmarks.solver import AT_LEAST, AT_MOST, Calls, Figure, Target, interleaved, milliseconds, ratio, table
 from selfreg.sweeps.executors import Executor
+from selfreg.sweeps.runner import Sweep
 
 MODELS, RAY_MODELS, BUDGET = 10_000, 100_000, 8
 HUGE_STATES, HUGE_BUDGET, HUGE_LAYERS, LIMIT_GIB = 10_000_000, 16, 40, 4.0
@@ -44,7 +45,7 @@ def many(n_models: int, runs: int) -> list[Figure]:
     models = instances.instance_m(n_models)
     mdps, theirs = [model.mdp for model in models], [peers.scipy_layers(model) for model in models]
 
-    def swept(threads: int, keep: str = "usage") -> Callable[[], selfreg.Sweep]:
+    def swept(threads: int, keep: str = "usage") -> Callable[[], Sweep]:
         return lambda: selfreg.sweep(mdps, BUDGET, executor=selfreg.LocalExecutor(threads), keep=keep)
 
     calls: Calls = {
@@ -80,9 +81,9 @@ def through_ray(n_models: int, runs: int) -> list[Figure]:
     executors: dict[str, Executor] = {"local": selfreg.LocalExecutor(2), "ray": selfreg.RayExecutor(n_workers=2)}
     figures = []
     for name, models in (("M", mdps), ("M, made where solved", grid)):
-        found: dict[str, selfreg.Sweep] = {}
+        found: dict[str, Sweep] = {}
 
-        def call(kind: str, models: object = models, found: dict[str, selfreg.Sweep] = found) -> None:
+        def call(kind: str, models: object = models, found: dict[str, Sweep] = found) -> None:
             found[kind] = selfreg.sweep(models, BUDGET, executor=executors[kind])
 
         call("ray")  # workers import what they need once

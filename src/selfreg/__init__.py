@@ -1,41 +1,40 @@
-"""When should an agent ask for help, if help is limited?"""
+"""When should an agent request help, under a budget?
+
+Result classes are in their modules, for example `selfreg.planning.penalized.PenalizedSolution`.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from selfreg.mdp import InterventionMDP
-from selfreg.planning.allocation import Allocation, allocate
-from selfreg.planning.constraints import ConstrainedMixture, constrained
-from selfreg.planning.frontiers import Frontier, RewardSearch, StationaryMixture, frontier, reward_search
+from selfreg.planning.allocation import allocate
+from selfreg.planning.constraints import constrained
+from selfreg.planning.frontiers import Frontier, frontier, reward_search
 from selfreg.planning.hard import solve, solve_memory
-from selfreg.planning.solution import ConvergenceError, Solution, StartSolution
-from selfreg.sweeps.runner import LocalExecutor, ModelGrid, RayExecutor, Sweep, read_sweep, sweep
+from selfreg.planning.solution import ConvergenceError, Solution
+from selfreg.sweeps.runner import LocalExecutor, ModelGrid, RayExecutor, read_sweep, sweep
 
 if TYPE_CHECKING:
-    from selfreg.helper import Decision, Helper
-    from selfreg.planning.evaluation import PolicyValue, evaluate_policy
-    from selfreg.planning.hard_cap import HardCapPrice, hard_cap_price
-    from selfreg.planning.penalized import PenalizedSolution, solve_penalized
-    from selfreg.planning.robust import L1, Intervals, RobustSolution
-    from selfreg.planning.simulation import Simulation, simulate
+    from selfreg.decisions import Decision
+    from selfreg.helper import Helper
+    from selfreg.planning.evaluation import evaluate_policy
+    from selfreg.planning.hard_cap import hard_cap_price
+    from selfreg.planning.penalized import solve_penalized
+    from selfreg.planning.robust import L1, Intervals
+    from selfreg.planning.simulation import simulate
     from selfreg.planning.usage import expected_usage, usage_distribution
     from selfreg.runtime.ledger import Ledger, SQLiteLedger
 
-from selfreg._version import __version__
+from selfreg._version import __version__ as __version__
 
-# Public name -> module, imported when first used: torch, pyarrow and the like stay out of `import selfreg`.
+# Public name -> module, imported on first use: `import selfreg` imports no torch, no pyarrow.
 _LAZY = {
-    "Decision": "selfreg.helper",
-    "HardCapPrice": "selfreg.planning.hard_cap",
+    "Decision": "selfreg.decisions",
     "Helper": "selfreg.helper",
     "Ledger": "selfreg.runtime.ledger",
     "Intervals": "selfreg.planning.robust",
     "L1": "selfreg.planning.robust",
-    "PenalizedSolution": "selfreg.planning.penalized",
-    "PolicyValue": "selfreg.planning.evaluation",
-    "RobustSolution": "selfreg.planning.robust",
     "SQLiteLedger": "selfreg.runtime.ledger",
-    "Simulation": "selfreg.planning.simulation",
     "evaluate_policy": "selfreg.planning.evaluation",
     "expected_usage": "selfreg.planning.usage",
     "hard_cap_price": "selfreg.planning.hard_cap",
@@ -46,30 +45,18 @@ _LAZY = {
 
 __all__ = [
     "L1",
-    "Allocation",
-    "ConstrainedMixture",
     "ConvergenceError",
     "Decision",
     "Frontier",
-    "HardCapPrice",
     "Helper",
     "Intervals",
     "InterventionMDP",
     "Ledger",
     "LocalExecutor",
     "ModelGrid",
-    "PenalizedSolution",
-    "PolicyValue",
     "RayExecutor",
-    "RewardSearch",
-    "RobustSolution",
     "SQLiteLedger",
-    "Simulation",
     "Solution",
-    "StartSolution",
-    "StationaryMixture",
-    "Sweep",
-    "__version__",
     "allocate",
     "constrained",
     "evaluate_policy",

@@ -17,7 +17,7 @@ from selfreg._util import model_files, validate, validate_model
 
 
 class KernelArrays(NamedTuple):
-    """What kernels read of a model, at hand for loops over many of them.
+    """Arrays of a model as kernels read them, for loops over many models.
 
     Attributes
     ----------
@@ -33,11 +33,11 @@ class KernelArrays(NamedTuple):
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
 class InterventionMDP:
-    """A finite model in which an agent goes on alone (`nohelp`) or calls for help at a cost.
+    """A finite model in which an agent acts alone (`nohelp`) or requests help at a cost.
 
-    Validated once, here; never changed afterwards. Input arrays are not modified, and not copied where they already
-    are what is needed (CSR, float64, sorted, without duplicates or zeros, rows that sum to 1 up to rounding): then
-    the caller must not modify them either.
+    Validated once, at construction, and immutable afterwards. Input arrays are not modified. They are not copied if
+    they are CSR, float64, sorted, without duplicates or zeros, and their rows sum to 1 up to rounding: the caller must
+    not modify such arrays afterwards. Models can be pickled and copied.
 
     Parameters
     ----------
@@ -48,9 +48,9 @@ class InterventionMDP:
     terminal_value : array_like of float (n,)
         Probability of success in [0, 1] of every terminal state; NaN marks a non-terminal state.
     costs : mapping of str to int or tuple of int
-        What each help type takes from the budget, or from each of several budgets; 0 is allowed.
+        Units that one request of each help type takes from the budget, or from each of several budgets; 0 is allowed.
     visits : mapping of str to array_like of float (n,), optional
-        How many observations each row of each action rests on; for `selfreg.solve(..., robust=...)`.
+        Number of observations behind each row of each action; used by `selfreg.solve(..., robust=...)`.
 
     Attributes
     ----------
@@ -99,31 +99,46 @@ class InterventionMDP:
         n = matrices[validate_model.NOHELP].shape[0]
         value = validate_model.terminal_value(terminal_value, n)
         validate_model.nohelp_everywhere(matrices[validate_model.NOHELP], ~np.isnan(value))
-        value = value.view()
-        value.flags.writeable = False
-        self._hold(matrices, value, validate_model.costs(costs, help_types))
         by_row = None if visits is None else validate.by_row("visits", visits, list(matrices), n)
-        object.__setattr__(self, "visits", None if by_row is None else MappingProxyType(by_row))
+        self._set_fields(matrices, value, validate_model.costs(costs, help_types), by_row)
 
     @classmethod
     def _trusted(
-        cls, transitions: Mapping[str, sp.csr_array], terminal_value: npt.NDArray[np.float64], costs: Mapping[str, Any]
+        cls,
+        transitions: Mapping[str, sp.csr_array],
+        terminal_value: npt.NDArray[np.float64],
+        costs: Mapping[str, tuple[int, ...]],
+        visits: Mapping[str, npt.NDArray[np.float64]] | None = None,
     ) -> InterventionMDP:
         """Model of parts of a model that was validated before."""
         mdp = object.__new__(cls)
-        mdp._hold(dict(transitions), terminal_value, dict(costs))
+        mdp._set_fields(dict(transitions), terminal_value, dict(costs), None if visits is None else dict(visits))
         return mdp
 
-    def _hold(
-        self, matrices: dict[str, Any], value: npt.NDArray[np.float64], costs: dict[str, tuple[int, ...]]
+    def _set_fields(
+        self,
+        matrices: dict[str, sp.csr_array],
+        value: npt.NDArray[np.float64],
+        costs: dict[str, tuple[int, ...]],
+        visits: dict[str, npt.NDArray[np.float64]] | None,
     ) -> None:
-        object.__setattr__(self, "transitions", MappingProxyType(matrices))
-        object.__setattr__(self, "terminal_value", value)
-        object.__setattr__(self, "costs", MappingProxyType(costs))
+        value = _read_only(value)
         parts = [part for m in matrices.values() for part in (m.indptr, m.indices, m.data)]
-        object.__setattr__(
-            self, "_kernel_arrays", KernelArrays((tuple(matrices), tuple(costs.values())), (value, *parts))
-        )
+        by_row = None if visits is None else {name: _read_only(array) for name, array in visits.items()}
+        fields = {
+            "transitions": MappingProxyType(matrices),
+            "terminal_value": value,
+            "costs": MappingProxyType(costs),
+            "visits": None if by_row is None else MappingProxyType(by_row),
+            "_kernel_arrays": KernelArrays((tuple(matrices), tuple(costs.values())), (value, *parts)),
+        }
+        for name, content in fields.items():
+            object.__setattr__(self, name, content)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy: the parts alone, since views of mappings and what solvers derived do not travel."""
+        visits = None if self.visits is None else dict(self.visits)
+        return self._trusted, (dict(self.transitions), self.terminal_value, dict(self.costs), visits)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the model as a folder of npy arrays with a JSON header (`docs/scale.md` describes the format).
@@ -131,16 +146,16 @@ class InterventionMDP:
         Parameters
         ----------
         path : path
-            Folder to make; it is there whole or not at all.
+            Folder to make, written atomically.
         overwrite : bool
-            Replace a model that is there. A folder of anything else is never replaced.
+            Replace a saved model. A folder with other content is never replaced.
 
         Raises
         ------
         FileExistsError
-            If `path` is there and may not be replaced.
+            If `path` exists and may not be replaced.
         """
-        model_files.save(path, self.transitions, self.terminal_value, self.costs, overwrite)
+        model_files.save(path, self.transitions, self.terminal_value, self.costs, self.visits, overwrite)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, mmap: bool = True, validate: bool = True) -> InterventionMDP:
@@ -153,13 +168,13 @@ class InterventionMDP:
             Map the arrays into memory, read-only, instead of reading them: a model larger than memory can then be
             solved with keep="start", and processes share one copy. The folder must not be changed while in use.
         validate : bool
-            Read through the arrays once and check them. Without, a broken file crashes the process or worse: only for
-            folders that you wrote yourself.
+            Read through the arrays once and check them. Without this check a broken file can crash the process: use
+            False only for folders that you wrote yourself.
 
         Raises
         ------
         ValueError
-            For a folder that holds no such model, with the file, the row and the rule that broke.
+            If the folder is not a saved model; names the file, the row and the rule that broke.
 
         Examples
         --------
@@ -191,13 +206,13 @@ class InterventionMDP:
 
     @cached_property
     def cost_table(self) -> npt.NDArray[np.int64]:
-        """int64 (actions, budgets): what each action takes from each budget; the first row is 0."""
+        """int64 (actions, budgets): units that each action takes from each budget; the first row is 0."""
         rows = [(0,) * self.n_budgets, *(self.costs[name] for name in self.actions[1:])]
         return np.array(rows, dtype=np.int64)
 
     @cached_property
     def derived(self) -> dict[Any, Any]:
-        """What solvers work out of the model and want to find again at the next call."""
+        """Cache of what solvers derive from the model, for the next call."""
         return {}
 
     def available(self, action: str) -> npt.NDArray[np.bool_]:
@@ -209,3 +224,9 @@ class InterventionMDP:
         costs = [f"{name} ({', '.join(map(str, cost))})" for name, cost in self.costs.items()]
         live = int(np.count_nonzero(~self.terminal))
         return f"InterventionMDP({self.n_states} states, {live} live, actions {', '.join(['nohelp', *costs])})"
+
+
+def _read_only(array: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    view = array.view()
+    view.flags.writeable = False
+    return view

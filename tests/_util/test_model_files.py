@@ -1,4 +1,4 @@
-"""Models on disk: the same model comes back, and a broken folder is told by file, row and rule."""
+"""Models on disk: the same model comes back, and an error names the file, row and rule of a broken folder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from hypothesis import given
 
 import selfreg
 import strategies
+from same import assert_same
+
+VISITS = {"nohelp": [4, 9, 0, 0], "a/b": [2.5, 0, 0, 0]}
 
 
 def model() -> selfreg.InterventionMDP:
     alone = np.array([[0, 0.5, 0.25, 0.25], [0, 0, 0.5, 0.5], [0, 0, 0, 0], [0, 0, 0, 0]])
     helped = np.array([[0, 1.0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
-    return selfreg.InterventionMDP({"nohelp": alone, "a/b": helped}, [np.nan, np.nan, 1, 0], {"a/b": (1, 0)})
+    return selfreg.InterventionMDP(
+        {"nohelp": alone, "a/b": helped}, [np.nan, np.nan, 1, 0], {"a/b": (1, 0)}, visits=VISITS
+    )
 
 
 @given(strategies.models())
@@ -27,11 +32,17 @@ def test_the_same_model_comes_back(tmp_path_factory, drawn) -> None:
     mdp.save(folder)
     for mmap in (True, False):
         again = selfreg.InterventionMDP.open(folder, mmap=mmap)
-        assert (again.actions, dict(again.costs)) == (mdp.actions, dict(mdp.costs))
-        np.testing.assert_array_equal(again.terminal_value, mdp.terminal_value)
-        for name in mdp.actions:
-            np.testing.assert_array_equal(again.transitions[name].toarray(), mdp.transitions[name].toarray())
+        assert_same(again, mdp)
         np.testing.assert_array_equal(selfreg.solve(again, budget).value, selfreg.solve(mdp, budget).value)
+
+
+def test_every_field_comes_back(tmp_path) -> None:
+    model().save(tmp_path / "m")
+    for mmap in (True, False):
+        again = selfreg.InterventionMDP.open(tmp_path / "m", mmap=mmap)
+        assert_same(again, model())
+        robust = [selfreg.solve(mdp, (1, 0), robust=selfreg.L1(confidence=0.9)) for mdp in (again, model())]
+        np.testing.assert_array_equal(robust[0].value, robust[1].value)
 
 
 def test_arrays_are_mapped_not_read(tmp_path) -> None:
@@ -68,16 +79,19 @@ def header(**change):
 
 
 BROKEN = {
-    "no header": (lambda folder: (folder / "model.json").unlink(), "holds no model"),
-    "no JSON": (lambda folder: (folder / "model.json").write_text("{"), "is no JSON"),
-    "another schema": (header(schema="x"), "another schema"),
+    "no header": (lambda folder: (folder / "model.json").unlink(), r"is not a saved model \(missing model.json\)"),
+    "no JSON": (lambda folder: (folder / "model.json").write_text("{"), "is not valid JSON"),
+    "another schema": (header(schema="x"), "unknown schema"),
     "actions": (header(actions=["help", "nohelp"]), 'must list "nohelp" first'),
     "costs": (header(costs={"a/b": -1}), "costs"),
     "a file is missing": (lambda folder: (folder / "data.1.npy").unlink(), "data.1.npy is missing"),
-    "a file is cut off": (lambda folder: (folder / "data.0.npy").write_bytes(b"\x93NUMPY"), "data.0.npy is no array"),
+    "a file is cut off": (
+        lambda folder: (folder / "data.0.npy").write_bytes(b"\x93NUMPY"),
+        "data.0.npy is not an array",
+    ),
     "a length": (put("terminal_value", np.zeros(3)), r"holds float64 \(3,\); expected float64 \(4,\)"),
     "a dtype": (put("terminal_value", np.zeros(4, np.float32)), "holds float32"),
-    "objects": (lambda folder: np.save(folder / "data.1.npy", np.array([None]), allow_pickle=True), "is no array"),
+    "objects": (lambda folder: np.save(folder / "data.1.npy", np.array([None]), allow_pickle=True), "is not an array"),
     "a state beyond": (put("indices.0", np.array([1, 2, 9, 2, 3], np.int32)), "row 0 is broken"),
     "unsorted states": (put("indices.0", np.array([2, 1, 3, 2, 3], np.int32)), "row 0 is broken"),
     "a negative probability": (put("data.0", np.array([0.5, 0.25, 0.25, -0.5, 1.5])), "row 1 is broken"),
@@ -85,6 +99,8 @@ BROKEN = {
     "falling pointers": (put("indptr.0", np.array([0, 7, 5, 5, 5], np.int32)), "broken indptr"),
     "an end": (put("indptr.0", np.array([0, 3, 4, 4, 4], np.int32)), "broken indptr"),
     "an empty row": (put("indptr.0", np.array([0, 0, 5, 5, 5], np.int32)), "row 0 sums to 0|row 1 is broken|sums to"),
+    "visits": (put("visits.1", np.array([-1.0, 0, 0, 0])), r'visits\["a/b"\]\[0\] is -1'),
+    "no word of visits": (header(visits=None), "must be true or false"),
     "a terminal value": (put("terminal_value", np.array([np.nan, np.nan, 2, 0])), r"terminal_value\[2\] is 2"),
 }
 

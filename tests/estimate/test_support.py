@@ -10,7 +10,6 @@ import pytest
 import selfreg
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import Features, coverage, estimate_mdp
-from selfreg.planning.usage import policy_value
 
 CLASSES = {"good": "good", "bad": "bad"}
 
@@ -85,22 +84,22 @@ def test_value_of_a_policy_that_is_not_optimal() -> None:
     helped = np.array([[0, 0, 1.0, 0], [0, 0, 0.5, 0.5], [0] * 4, [0] * 4])
     mdp = selfreg.InterventionMDP({"nohelp": alone, "help": helped}, [np.nan, np.nan, 1, 0], {"help": 1})
     # Alone: v0 = .5 v1 + .5, v1 = .5 v0, so 2/3 and 1/3. With one help asked in state 1 only: v1 = .5, v0 = .75.
-    value = policy_value(mdp, [[0, 0], [0, 1], [0, 0], [0, 0]])
+    value = selfreg.evaluate_policy(mdp, [[0, 0], [0, 1], [0, 0], [0, 0]]).success
     np.testing.assert_allclose(value, [[2 / 3, 0.75], [1 / 3, 0.5], [1, 1], [0, 0]], atol=1e-12)
     with pytest.raises(ValueError, match=r"action 1 in state 1 with \[0\] left"):
-        policy_value(mdp, [[0, 0], [1, 1], [0, 0], [0, 0]])
+        selfreg.evaluate_policy(mdp, [[0, 0], [1, 1], [0, 0], [0, 0]])
     with pytest.raises(ValueError, match="policy has shape"):
-        policy_value(mdp, [0, 0, 0, 0])
+        selfreg.evaluate_policy(mdp, [0, 0, 0, 0])
     with pytest.raises(TypeError, match="policy has dtype float64"):
-        policy_value(mdp, np.zeros((4, 2)))
+        selfreg.evaluate_policy(mdp, np.zeros((4, 2)))
 
 
 def test_value_of_waiting_for_ever_is_nothing() -> None:
     loop = np.array([[0, 1.0, 0], [1.0, 0, 0], [0, 0, 0]])
     helped = np.array([[0, 0, 1.0], [0, 0, 0], [0, 0, 0]])
     mdp = selfreg.InterventionMDP({"nohelp": loop, "help": helped}, [np.nan, np.nan, 1], {"help": 1})
-    assert policy_value(mdp, [[0, 0], [0, 0], [0, 0]])[:2].tolist() == [[0, 0], [0, 0]]
-    assert policy_value(mdp, [[0, 1], [0, 0], [0, 0]])[:2].tolist() == [[0, 1], [0, 1]]
+    assert selfreg.evaluate_policy(mdp, [[0, 0], [0, 0], [0, 0]]).success[:2].tolist() == [[0, 0], [0, 0]]
+    assert selfreg.evaluate_policy(mdp, [[0, 1], [0, 0], [0, 0]]).success[:2].tolist() == [[0, 1], [0, 1]]
 
 
 def test_coverage_is_printed_and_in_the_report(tmp_path, capsys) -> None:

@@ -11,7 +11,6 @@ import oracles
 import selfreg
 import strategies
 from model_shapes import cyclic_model, layered_model, ring_model
-from selfreg.planning.usage import policy_value, success_and_usage
 
 
 def close(actual, expected, tolerance: float = 1e-9) -> None:
@@ -95,10 +94,11 @@ def test_one_start_forward_is_all_starts_backward(case, data) -> None:
         policy[(s, *left)] = data.draw(st.sampled_from(allowed or [0]))
     start, left = data.draw(st.integers(0, mdp.n_states - 1)), tuple(data.draw(st.integers(0, b)) for b in budget)
     result, point = selfreg.evaluate_policy(mdp, policy, start, budget=left), (start, *left)
-    success, usage = success_and_usage(mdp, policy)
-    close(result.success, policy_value(mdp, policy)[point])
-    close(result.success, success[point])
-    close(result.usage, usage[point])
+    table = selfreg.evaluate_policy(mdp, policy)
+    assert table.success.shape == policy.shape
+    assert table.usage.shape == (*policy.shape, mdp.n_budgets)
+    close(result.success, table.success[point])
+    close(result.usage, table.usage[point])
 
 
 @given(strategies.models())
@@ -186,6 +186,21 @@ def test_spending_or_waiting_for_ever() -> None:
 def test_bad_policies_are_named(policy, options, error, message) -> None:
     with pytest.raises(error, match=message):
         selfreg.evaluate_policy(cyclic_model(5), policy, 0, **options)
+
+
+@pytest.mark.parametrize(
+    ("policy", "options", "error", "message"),
+    [
+        ([0] * 7, {}, ValueError, r"shape \(7,\); without start= expected \(n, B1 \+ 1\) with n=7"),
+        (np.zeros((3, 7), int), {}, ValueError, "without start= expected"),
+        (np.full((7, 2), 0.5), {}, TypeError, "dtype float64; without start= expected int"),
+        (np.zeros((7, 2), int), {"budget": 1}, ValueError, "budget= needs start="),
+        (np.ones((7, 2), int), {}, ValueError, r"action 1 in state 0 with \[0\] left"),
+    ],
+)
+def test_without_a_start_only_hard_budget_policies_are_evaluated(policy, options, error, message) -> None:
+    with pytest.raises(error, match=message):
+        selfreg.evaluate_policy(cyclic_model(5), policy, **options)
 
 
 def test_unavailable_actions_are_named_where_they_are_met() -> None:

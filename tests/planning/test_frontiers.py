@@ -153,7 +153,7 @@ def test_slopes_and_inverse() -> None:
     for budget in (0.0, inside, float(front.usage[-1])):
         close(front.budget_for(front.at(budget).success), budget)
     assert front.budget_for(0.0) == 0.0
-    with pytest.raises(ValueError, match="the most that help reaches"):
+    with pytest.raises(ValueError, match="the largest success on the frontier"):
         front.budget_for(1.0)
     with pytest.raises(ValueError, match=r"success is 1\.5; expected a probability"):
         front.budget_for(1.5)

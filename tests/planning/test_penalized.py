@@ -13,9 +13,9 @@ import strategies
 from benchmarks import instances
 from model_shapes import cyclic_model, ring_model
 from selfreg._core import chooser
-from selfreg.planning import _priced as priced
-from selfreg.planning._priced import PricedGroups
-from selfreg.planning.penalized import LANES, penalized_points
+from selfreg.planning import _penalized_cycles as penalized_cycles
+from selfreg.planning._penalized_cycles import PenalizedGroups
+from selfreg.planning.penalized import LANES, solve_penalized_start
 
 # Round numbers, so that ties are common; free help and no help among them.
 PRICE = st.sampled_from([0.0, 0.0625, 0.125, 0.25, 1 / 3, 0.5, 1.0, np.inf])
@@ -97,7 +97,7 @@ def test_points_are_those_of_the_solution(case, data) -> None:
     mdp, penalties = case
     weight = np.array([data.draw(st.integers(0, 3)) for _ in range(mdp.n_states)], float)
     weight = weight / weight.sum() if weight.any() else np.full(mdp.n_states, 1 / mdp.n_states)
-    solution, points = selfreg.solve_penalized(mdp, penalties), penalized_points(mdp, weight, penalties)
+    solution, points = selfreg.solve_penalized(mdp, penalties), solve_penalized_start(mdp, weight, penalties)
     close(points.success, weight @ solution.success, 1e-12)
     close(points.usage, np.tensordot(weight, solution.usage, 1), 1e-9)
 
@@ -117,7 +117,7 @@ def test_lanes_threads_and_kinds_of_usage_change_no_bit(lanes) -> None:
     np.testing.assert_array_equal(plain.policy, threads.policy)
     np.testing.assert_array_equal(plain.usage, threads.usage)
     weight = np.full(mdp.n_states, 1 / mdp.n_states)
-    points = [penalized_points(mdp, weight, penalties[:, None], n_threads=k) for k in (1, 2)]
+    points = [solve_penalized_start(mdp, weight, penalties[:, None], n_threads=k) for k in (1, 2)]
     np.testing.assert_array_equal(points[0].usage, points[1].usage)
     close(points[0].success, weight @ plain.success, 1e-12)
     assert len(np.unique(plain.policy.sum(axis=0))) > lanes // 2  # the penalties decide
@@ -127,7 +127,7 @@ def test_lanes_threads_and_kinds_of_usage_change_no_bit(lanes) -> None:
 @pytest.mark.parametrize("mdp", [cyclic_model(30), cyclic_model(30, 1, 0.02), ring_model(20, 0.1)])
 def test_sweeps_find_the_fixed_points_of_their_twin(mdp, lanes) -> None:
     """8 lanes have a path of their own in the kernel."""
-    rows = PricedGroups(mdp, mdp.cost_table.astype(float), 1e-9, None).rows
+    rows = PenalizedGroups(mdp, mdp.cost_table.astype(float), 1e-9, None).rows
     reward = np.vstack([np.zeros(lanes), -np.geomspace(1e-3, 0.5, lanes)])
     start = np.where(np.isnan(rows.fixed), 0.0, rows.fixed)[:, None].repeat(lanes, axis=1)
     choices = [np.empty((0, 0), np.int64), rows.starts[:-1, None] + np.arange(lanes) % 2]
@@ -157,7 +157,7 @@ def test_sweeps_find_the_fixed_points_of_their_twin(mdp, lanes) -> None:
 def test_policy_iteration_takes_over_where_sweeps_give_up(monkeypatch) -> None:
     mdp, penalties = cyclic_model(80, 2, 1e-2), [0, 0.01, 0.1, np.inf]
     swept = selfreg.solve_penalized(mdp, penalties)
-    monkeypatch.setattr(priced, "MAX_SWEEPS", 1)
+    monkeypatch.setattr(penalized_cycles, "MAX_SWEEPS", 1)
     exact = selfreg.solve_penalized(
         selfreg.InterventionMDP(dict(mdp.transitions), mdp.terminal_value, mdp.costs), penalties
     )
@@ -210,7 +210,7 @@ def test_bad_penalties_of_several_budgets_are_named() -> None:
     )
     with pytest.raises(ValueError, match=r"shape \(3,\); expected \(L, 2\), one column per budget"):
         selfreg.solve_penalized(mdp, [1, 2, 3])
-    with pytest.raises(ValueError, match=r"have shapes .*'a': \(2,\).*as many for each"):
+    with pytest.raises(ValueError, match=r"have shapes .*'a': \(2,\).*the same number for each"):
         selfreg.solve_penalized(mdp, {"a": [1, 2], "b": [1, 2, 3]})
     with pytest.raises(TypeError, match="InterventionMDP"):
         selfreg.solve_penalized("model", [1])

@@ -108,7 +108,7 @@ def test_keep_start_needs_little_memory() -> None:
     every, kept = (selfreg.solve_memory(mdp, 16, keep=keep) for keep in ("all", "start"))
     assert every >= mdp.n_states * 17 * 9
     assert kept < every / 5
-    with pytest.raises(MemoryError, match=rf"solving takes {every:,} bytes beyond the model; max_memory is 1,000"):
+    with pytest.raises(MemoryError, match=rf"solving needs {every:,} bytes beyond the model; max_memory is 1,000"):
         selfreg.solve(mdp, 16, max_memory=1000)
     assert selfreg.solve(mdp, 16, keep="start", start=3, max_memory=kept).value.shape == (17,)
 
@@ -121,8 +121,8 @@ def test_keep_start_needs_little_memory() -> None:
         ({"dtype": np.int32}, ValueError, "dtype is int32; expected float64 or float32"),
         ({"dtype": "nonsense"}, TypeError, "expected float64 or float32"),
         ({"keep": "some"}, ValueError, "keep is 'some'"),
-        ({"keep": "start"}, ValueError, "needs it"),
-        ({"start": 0}, ValueError, "goes with keep"),
+        ({"keep": "start"}, ValueError, 'keep="start" needs start='),
+        ({"start": 0}, ValueError, 'start= needs keep="start"'),
         ({"keep": "start", "start": 5}, ValueError, r"start is 5; expected a state 0..0"),
         ({"keep": "start", "start": [0.5]}, ValueError, "start sums to 0.5"),
         ({"keep": "start", "start": [0.5, 0.5]}, ValueError, r"start has shape \(2,\)"),
@@ -270,7 +270,7 @@ def test_levels_and_slots_agree_with_their_twins_and_with_their_meaning(case) ->
         levels = structure.analyse(arrays, mdp.terminal, [0], implementation)
         assert isinstance(levels, structure.Levels)
         slot = np.empty(mdp.n_states, np.int32)
-        count = chooser.kernel("graph", implementation).slots(*arrays[:2], terminal, *levels, slot)
+        count = chooser.kernel("graph", implementation).allocate_slots(*arrays[:2], terminal, *levels, slot)
         found.append((*levels, slot, count))
     for one, two in zip(*found, strict=True):
         np.testing.assert_array_equal(one, two)

@@ -356,7 +356,7 @@ def test_actions_that_cannot_be_had_are_named_when_reached(simulator) -> None:
     def run(policy: list, **options) -> Simulation:
         return simulate(mdp, np.array(policy), 0, 1000, implementation=simulator, **options)
 
-    with pytest.raises(ValueError, match="policy takes 'help' in state 1, which an episode reaches and where it is un"):
+    with pytest.raises(ValueError, match="policy takes 'help' in state 1, where it is un"):
         run([1, 1, 0, 0])
     assert run([1, 0, 1, 0]).usage.tolist() == [[2]] * 1000
     with pytest.raises(ValueError, match=r"policy takes 'help' in state 0 with too little budget left: it costs \(2,"):

@@ -20,7 +20,7 @@ from selfreg.data.log_files import LogError
 from selfreg.estimate import ExactKey, count_logs
 from selfreg.estimate.ingest import pieces as _pieces
 from selfreg.prm import PRMConfig, read_scores, score_logs, scoring, train_prm
-from selfreg.sweeps.runner import ModelError
+from selfreg.sweeps.runner import ModelError, Sweep
 
 ray = pytest.importorskip("ray", reason="needs the extra 'ray'")
 pytestmark = pytest.mark.filterwarnings("default")  # what Ray warns of is Ray's
@@ -72,7 +72,7 @@ def fatal(flag: str, place: int) -> selfreg.InterventionMDP:
     return chain(4, place)
 
 
-def same(found: selfreg.Sweep, local: selfreg.Sweep) -> None:
+def same(found: Sweep, local: Sweep) -> None:
     for name in ("value", "usage", "bound", "states", "places"):
         np.testing.assert_array_equal(getattr(found, name), getattr(local, name))
     assert found.errors == local.errors

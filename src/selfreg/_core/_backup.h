@@ -1,10 +1,11 @@
 /* The backup of one state at every budget, all actions in one go over the budget lanes:
  *
- *     out[l] = max over affordable a of  sum over entries e of probability[e] * value[place(column[e]) * width + l - offset[a]]
+ *     out[l] = max over affordable a of  sum over entries e of probability[e] * value[slot[column[e]] * width + l - offset[a]]
  *
- * Action 0 is affordable everywhere, another one from lane start on (`runs`); from lane `head` on all are, and lanes go
- * in vectors. Before it, action 0 may be `alone`: a first lane of that kind is summed along with the first vectors. The last vector may overlap the one before it: it writes what is there already. Sums are those of
- * `_rows.h`, to the bit, and the first action wins ties.
+ * Action 0 is affordable everywhere, another one from lane `start` on (`runs`). From lane `head` on all are affordable and
+ * lanes are computed in vectors. If only action 0 is affordable below `head` (`alone`), a single first lane is summed along
+ * with the first vectors. The last vector may overlap the one before it and writes the same values again. Sums have the
+ * same bits as those of `_rows.h`, and the first action wins ties.
  */
 #ifndef SELFREG_BACKUP_H
 #define SELFREG_BACKUP_H

@@ -1,18 +1,22 @@
-# Many small models without cycles in one call: backward induction and expected usage of each, without the GIL.
-#
-# A model of 200 states takes some microseconds, less than the Python of one `solve`. Here the arrays of a model are
-# looked up once, where they lie, and everything else (order of states, values, policy, usage) happens in scratch
-# memory that all models of the call share. Models with cycles are left to the caller.
-#
-# Models that travel to another process do so as one block of bytes with a table of the places of their arrays in it:
-# (models, arrays, 3) first byte, bytes, bytes of an item; arrays in the order in which a list has them.
+"""Many small models without cycles in one call: hard-budget values and expected usage of each, without the GIL.
+
+    V(s, b) = max over a with c_a <= b of  sum_j P_a[s, j] V(j, b - c_a)
+    U(s, b) = c_pi + sum_j P_pi[s, j] U(j, b - c_pi)                                         pi = the maximising action
+
+A model of 200 states takes some microseconds, less than the Python overhead of one `solve`. Here the arrays of a
+model are located once, and everything else (order of states, values, policy, usage) happens in scratch memory that
+all models of the call share. Models with cycles are left to the caller.
+
+Models that travel to another process do so as one block of bytes with a table of the positions of their arrays:
+(models, arrays, 3) first byte, bytes, bytes per item; arrays in the same order as in a list.
+"""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from selfreg._core._budget cimport Model, backup, lay_out
+from selfreg._core._budget cimport Model, backup, model_set_lattice
 from selfreg._core._graph cimport longest_paths, tarjan
 
 
@@ -21,14 +25,14 @@ cdef extern from "_rows.h" nogil:
                                int64_t entries, int64_t stride, int64_t width, const int32_t* slot) noexcept
 
 
-# Arrays of one model where they lie; indices are int32 or int64.
+# Arrays of one model, not copied; indices are int32 or int64.
 cdef struct Source:
     Py_ssize_t n
     const double* terminal_value
     const double* weight                  # (n,) start distribution, or NULL: one state
     int64_t start
-    double* values                        # OUT (n, lattice), or NULL: not wanted
-    int8_t* policies                      # OUT (n, lattice), or NULL: not wanted
+    double* values                        # OUT (n, lattice), or NULL: none
+    int8_t* policies                      # OUT (n, lattice), or NULL: none
 
 
 cdef struct Part:
@@ -55,17 +59,17 @@ cdef struct Scratch:
 
 def solve_models(
     object models,                        # IN  per model a tuple: terminal values, then indptr, indices, data of every
-                                          #     action, C-contiguous; or a tuple: block of bytes, table of places
+                                          #     action, C-contiguous; or a tuple: block of bytes, table of positions
     dict weights,                         # IN  model: float64 (n,) start distribution
-    const int64_t[::1] start,             # IN  (models,) start where there is no weight
-    const int64_t[::1] offset,            # IN  (actions,) how far an action moves down the flattened lattice
-    const int64_t[:, ::1] runs,           # IN  (runs, 3) action, start, length: affordable stretches of help types
+    const int64_t[::1] start,             # IN  (models,) start state of models without a weight
+    const int64_t[::1] offset,            # IN  (actions,) distance that an action moves down the flattened lattice
+    const int64_t[:, ::1] runs,           # IN  (runs, 3) action, start, length: affordable runs of points of help types
     const int64_t[:, ::1] costs,          # IN  (actions, budgets)
     double[:, ::1] value,                 # OUT (models, lattice) from the start
-    double[:, :, ::1] usage,              # OUT (models, budgets, lattice) from the start, or empty: not wanted
-    list values,                          # OUT per model float64 (n, lattice), or empty: not wanted
-    list policies,                        # OUT per model int8 (n, lattice), or empty: not wanted
-    uint8_t[::1] solved,                  # OUT (models,) 0 where the model has a cycle, and nothing is filled in
+    double[:, :, ::1] usage,              # OUT (models, budgets, lattice) from the start, or empty: none
+    list values,                          # OUT per model float64 (n, lattice), or empty: none
+    list policies,                        # OUT per model int8 (n, lattice), or empty: none
+    uint8_t[::1] solved,                  # OUT (models,) 0 if the model has a cycle; its results are not filled
 ):
     """Solve every model of the batch; all have the same actions, costs and lattice."""
     cdef Py_ssize_t n_models = start.shape[0], n_actions = offset.shape[0], n_lattice = value.shape[1], i, a
@@ -77,7 +81,7 @@ def solve_models(
     cdef Model m
     memset(&scratch, 0, sizeof(scratch))
     m.n_actions, m.slot = n_actions, NULL
-    lay_out(&m, n_lattice, &offset[0], &runs[0, 0] if runs.shape[0] else NULL, runs.shape[0])
+    model_set_lattice(&m, n_lattice, &offset[0], &runs[0, 0] if runs.shape[0] else NULL, runs.shape[0])
     m.rows = <const int64_t**> malloc(n_actions * sizeof(int64_t*))
     m.columns = <const int32_t**> malloc(n_actions * sizeof(int32_t*))
     m.probabilities = <const double**> malloc(n_actions * sizeof(double*))
@@ -85,24 +89,26 @@ def solve_models(
         if not (sources and parts and m.rows and m.columns and m.probabilities):
             raise MemoryError(f"a batch of {n_models} models")
         if isinstance(models, list):
-            look_up(<list> models, n_actions, sources, parts)
+            bind_arrays(<list> models, n_actions, sources, parts)
         else:
-            look_into(models[0], models[1], n_actions, sources, parts)
+            bind_block(models[0], models[1], n_actions, sources, parts)
         for i in range(n_models):
             sources[i].weight = NULL
             sources[i].start = start[i]
-            sources[i].values = <double*> address(values[i], PyBUF_WRITABLE, NULL, NULL) if values else NULL
-            sources[i].policies = <int8_t*> address(policies[i], PyBUF_WRITABLE, NULL, NULL) if policies else NULL
+            sources[i].values = <double*> buffer_address(values[i], PyBUF_WRITABLE, NULL, NULL) if values else NULL
+            sources[i].policies = NULL
+            if policies:
+                sources[i].policies = <int8_t*> buffer_address(policies[i], PyBUF_WRITABLE, NULL, NULL)
             most_states = max(most_states, sources[i].n)
             for a in range(n_actions):
                 most_entries = max(most_entries, parts[i * n_actions + a].nnz)
         for i, weight in weights.items():
-            sources[i].weight = <const double*> address(weight, PyBUF_SIMPLE, NULL, NULL)
+            sources[i].weight = <const double*> buffer_address(weight, PyBUF_SIMPLE, NULL, NULL)
         if not allocate(&scratch, most_states, most_entries, n_actions, n_lattice, n_budgets * with_usage):
             raise MemoryError(f"models of up to {most_states} states and {n_lattice} budgets")
         with nogil:
             for i in range(n_models):
-                if not prepare(&m, &sources[i], &parts[i * n_actions], &scratch):
+                if not bind_and_order(&m, &sources[i], &parts[i * n_actions], &scratch):
                     solved[i] = 0
                     continue
                 solved[i] = 1
@@ -120,8 +126,8 @@ def solve_models(
 
 # ---- arrays ---------------------------------------------------------------------------------------------------------
 
-cdef void* address(object array, int flags, Py_ssize_t* length, Py_ssize_t* size) except? NULL:
-    """Where an array lies, its bytes and the size of its items; it lives as long as the list that holds it."""
+cdef void* buffer_address(object array, int flags, Py_ssize_t* length, Py_ssize_t* size) except? NULL:
+    """Address of an array, its bytes and the size of its items; valid as long as the list that holds the array."""
     cdef Py_buffer view
     PyObject_GetBuffer(array, &view, flags)
     cdef void* found = view.buf
@@ -133,25 +139,25 @@ cdef void* address(object array, int flags, Py_ssize_t* length, Py_ssize_t* size
     return found
 
 
-cdef int look_up(list models, Py_ssize_t n_actions, Source* sources, Part* parts) except -1:
+cdef int bind_arrays(list models, Py_ssize_t n_actions, Source* sources, Part* parts) except -1:
     cdef Py_ssize_t i, a, length = 0
     cdef tuple model
     cdef Part* part
     for i in range(len(models)):
         model = models[i]
-        sources[i].terminal_value = <const double*> address(model[0], PyBUF_SIMPLE, &length, NULL)
+        sources[i].terminal_value = <const double*> buffer_address(model[0], PyBUF_SIMPLE, &length, NULL)
         sources[i].n = length // <Py_ssize_t> sizeof(double)
         for a in range(n_actions):
             part = &parts[i * n_actions + a]
-            part.indptr = address(model[1 + 3 * a], PyBUF_SIMPLE, NULL, &part.indptr_size)
-            part.indices = address(model[2 + 3 * a], PyBUF_SIMPLE, NULL, &part.index_size)
-            part.data = <const double*> address(model[3 + 3 * a], PyBUF_SIMPLE, &length, NULL)
+            part.indptr = buffer_address(model[1 + 3 * a], PyBUF_SIMPLE, NULL, &part.indptr_size)
+            part.indices = buffer_address(model[2 + 3 * a], PyBUF_SIMPLE, NULL, &part.index_size)
+            part.data = <const double*> buffer_address(model[3 + 3 * a], PyBUF_SIMPLE, &length, NULL)
             part.nnz = length // <Py_ssize_t> sizeof(double)
     return 0
 
 
-cdef int look_into(const uint8_t[::1] block, const int64_t[:, :, ::1] table, Py_ssize_t n_actions, Source* sources,
-                   Part* parts) except -1:
+cdef int bind_block(const uint8_t[::1] block, const int64_t[:, :, ::1] table, Py_ssize_t n_actions, Source* sources,
+                    Part* parts) except -1:
     cdef Py_ssize_t i, a
     cdef Part* part
     cdef const uint8_t* base = &block[0]
@@ -169,7 +175,7 @@ cdef int look_into(const uint8_t[::1] block, const int64_t[:, :, ::1] table, Py_
 
 def measure(
     list models,                          # IN  as of `solve_models`
-    int64_t[:, :, ::1] table,             # OUT (models, arrays, 3) places of their arrays in a block
+    int64_t[:, :, ::1] table,             # OUT (models, arrays, 3) positions of their arrays in a block
 ):
     """Bytes of the block that holds all models; arrays begin at multiples of eight bytes."""
     cdef Py_ssize_t i, k, length = 0, size = 0
@@ -178,7 +184,7 @@ def measure(
     for i in range(len(models)):
         model = models[i]
         for k in range(len(model)):
-            address(model[k], PyBUF_SIMPLE, &length, &size)
+            buffer_address(model[k], PyBUF_SIMPLE, &length, &size)
             table[i, k, 0], table[i, k, 1], table[i, k, 2] = place, length, size
             place += (length + 7) & ~7
     return place
@@ -186,7 +192,7 @@ def measure(
 
 def gather(
     list models,                          # IN  as of `solve_models`
-    const int64_t[:, :, ::1] table,       # IN  (models, arrays, 3) places of their arrays
+    const int64_t[:, :, ::1] table,       # IN  (models, arrays, 3) positions of their arrays
     uint8_t[::1] block,                   # OUT
 ):
     """Copy all models into a block."""
@@ -196,7 +202,7 @@ def gather(
         model = models[i]
         for k in range(len(model)):
             if table[i, k, 1]:
-                memcpy(&block[table[i, k, 0]], address(model[k], PyBUF_SIMPLE, NULL, NULL), table[i, k, 1])
+                memcpy(&block[table[i, k, 0]], buffer_address(model[k], PyBUF_SIMPLE, NULL, NULL), table[i, k, 1])
 
 
 cdef bint allocate(Scratch* s, Py_ssize_t n, Py_ssize_t nnz, Py_ssize_t n_actions, Py_ssize_t n_lattice,
@@ -229,8 +235,8 @@ cdef void release(Scratch* s) noexcept:
 
 # ---- one model ------------------------------------------------------------------------------------------------------
 
-cdef bint prepare(Model* m, const Source* source, const Part* parts, Scratch* s) noexcept nogil:
-    """Point `m` to the model's rows and put states with successors first into s.ints; false where there is a cycle."""
+cdef bint bind_and_order(Model* m, const Source* source, const Part* parts, Scratch* s) noexcept nogil:
+    """Point `m` to the model's rows and put states with successors first into s.ints; false if there is a cycle."""
     cdef Py_ssize_t n = source.n, a, i
     cdef int64_t* rows
     cdef int32_t* columns
@@ -252,14 +258,14 @@ cdef bint prepare(Model* m, const Source* source, const Part* parts, Scratch* s)
                 columns[i] = <int32_t> (<const int64_t*> parts[a].indices)[i]
             m.columns[a] = columns
         for i in range(n):
-            # Columns are sorted: the first one tells whether all come later.
+            # Columns are sorted: it is enough to check the first one.
             if not s.terminal[i] and m.rows[a][i] != m.rows[a][i + 1] and m.columns[a][m.rows[a][i]] <= i:
                 in_order = False
     if in_order:
         for i in range(n):
             s.ints[i] = <int32_t> (n - 1 - i)
         return True
-    # Of the six arrays the first takes the order, the second components (then levels); the rest is Tarjan's.
+    # Of the six arrays the first takes the order, the second components (then levels); the others are for Tarjan.
     if tarjan(n, m.n_actions, m.rows, m.columns, s.terminal, s.ints + 2 * (n + 1), s.ints + 3 * (n + 1),
               s.ints + 4 * (n + 1), s.ints + 5 * (n + 1), s.edge, s.action, s.ints, s.ints + n + 1) < n:
         return False
@@ -267,7 +273,7 @@ cdef bint prepare(Model* m, const Source* source, const Part* parts, Scratch* s)
 
 
 cdef void solve_model(const Model* m, const Source* source, Scratch* s, double* expected) noexcept nogil:
-    """Values and policy of every state into `s` (or where they are wanted), and the value from the start."""
+    """Values and policy of every state into `s` (or into the outputs of the model), and the value from the start."""
     cdef Py_ssize_t i, b, n_lattice = m.n_lattice
     cdef int32_t state
     cdef double* value = source.values if source.values != NULL else s.value
@@ -300,7 +306,7 @@ cdef void add_usage(const Model* m, const Source* source, const int64_t* costs, 
             continue
         choice = (source.policies if source.policies != NULL else s.policy) + state * n_lattice
         b = 0
-        while b < n_lattice:  # stretch by stretch of one action
+        while b < n_lattice:  # run by run of one action
             a = choice[b]
             stop = b + 1
             while stop < n_lattice and choice[stop] == a:

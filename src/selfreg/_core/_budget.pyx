@@ -1,11 +1,14 @@
-# Backward induction over (state, remaining budget) for models without cycles: one pass, all budgets at once.
-#
-# States come by level (longest path to an end), so that states of a level only look at levels below and can be solved
-# in any order, by any number of threads, with the same bits. Budgets form an integer lattice, flattened in C order and
-# contiguous; a help type moves every point by one constant offset, so that one axis serves any number of budgets.
-#
-# `slot` says where the values of a state are kept: with it only the levels that are still looked at need memory.
+"""Hard-budget backward induction for models without cycles, all budgets in one pass.
 
+    V(s, b) = terminal_value[s]                                                            if s is terminal
+    V(s, b) = max over a with c_a <= b of  sum_j P_a[s, j] V(j, b - c_a)                   else; first action wins ties
+
+Computes V and the maximising action for every state and every remaining budget b. States come by level (longest path
+to a state without successors). States of a level depend on lower levels only, so that any number of threads gives the
+same bits. The lattice of budgets is flattened in C order and contiguous; action a moves every point down by
+offset[a], so that one axis serves any number of budgets. `slot` is the row in which the values of a state are stored:
+with it, only levels that are still needed take memory.
+"""
 
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
@@ -42,46 +45,46 @@ cdef extern from "<time.h>" nogil:
     int timespec_get(timespec* now, int base)
     const int TIME_UTC
 
-# States times lattice points: below the first (about 0.1 ms) a level is not worth waking threads for; after the second
-# (some milliseconds of work) Ctrl-C is looked for.
+# States times lattice points: a level below the first (about 0.1 ms) runs on one thread; after the second (some
+# milliseconds of work) the kernel checks for Ctrl-C.
 cdef enum:
     WORTH_THREADS = 1 << 16
     PIECE = 1 << 19
-    HEAD = 4                              # points that some help is too dear for and that may be done one by one
-    PAUSE = 8                             # levels on one thread after the second on which several were slower
+    HEAD = 4                              # most points below `head` that are computed one by one
+    PAUSE = 8                             # levels on one thread after several threads were slower for the second time
 
 
 def backup_levels(
     list indptr,                          # IN  per action: int64 (n + 1,)
     list indices,                         # IN  per action: int32 (nnz,)
     list data,                            # IN  per action: float64 (nnz,)
-    const int64_t[::1] offset,            # IN  (actions,) how far an action moves down the flattened lattice
-    const int64_t[:, ::1] runs,           # IN  (runs, 3) action, start, length: affordable stretches of help types
+    const int64_t[::1] offset,            # IN  (actions,) distance that an action moves down the flattened lattice
+    const int64_t[:, ::1] runs,           # IN  (runs, 3) action, start, length: affordable runs of points of help types
     const double[::1] terminal_value,     # IN  (n,)
     const uint8_t[::1] terminal,          # IN  (n,)
     const int32_t[::1] members,           # IN  (n,) states by level
     const int64_t[::1] starts,            # IN  (levels + 1,) into `members`
-    const int32_t[::1] slot,              # IN  (n,) place of a state's values, or empty: its own index
+    const int32_t[::1] slot,              # IN  (n,) row of a state's values in `value`, or empty: its own index
     const double[::1] weight,             # IN  (n,) start distribution, or empty
-    double[::1] expected,                 # OUT (lattice,) sum of weight[s] * V(s, .), added to; where weight is given
+    double[::1] expected,                 # OUT (lattice,) sum of weight[s] * V(s, .), added to; if there is a weight
     value_t[:, ::1] value,                # OUT (n or slots, lattice)
-    int8_t[:, ::1] policy,                # OUT (n, lattice), or (0, lattice): not wanted
+    int8_t[:, ::1] policy,                # OUT (n, lattice), or (0, lattice): none
     int n_threads,
 ):
     """Fill `value` and `policy`, or `expected`; stops with KeyboardInterrupt at Ctrl-C."""
     cdef Py_ssize_t n_levels = starts.shape[0] - 1, k
-    cdef int64_t start, stop, piece, looked = 0
+    cdef int64_t start, stop, piece, work = 0
     cdef Model m
     cdef Job job
     if terminal.shape[0] == 0:
         return
-    lay_out(&m, value.shape[1], &offset[0], &runs[0, 0] if runs.shape[0] else NULL, runs.shape[0])
+    model_set_lattice(&m, value.shape[1], &offset[0], &runs[0, 0] if runs.shape[0] else NULL, runs.shape[0])
     m.slot = &slot[0] if slot.shape[0] else NULL
     job.members, job.terminal, job.terminal_value = &members[0], &terminal[0], &terminal_value[0]
     job.policy = &policy[0, 0] if policy.shape[0] else NULL
     job.n_threads, job.alone, job.pause, job.next_pause = n_threads, 0.0, 0, 1
     try:
-        point_at(&m, indptr, indices, data)
+        model_bind(&m, indptr, indices, data)
         piece = max(1, PIECE // m.n_lattice)
         with nogil:
             for k in range(n_levels):
@@ -91,18 +94,18 @@ def backup_levels(
                     backup_piece(&m, &job, start, stop, &value[0, 0])
                     if weight.shape[0]:
                         add_weighted(&m, &job, start, stop, &weight[0], &value[0, 0], &expected[0])
-                    looked += stop - start
-                    if looked >= piece:
-                        looked = 0
+                    work += stop - start
+                    if work >= piece:
+                        work = 0
                         with gil:
                             PyErr_CheckSignals()
                     start = stop
     finally:
-        release_model(&m)
+        model_free(&m)
 
 
-cdef int point_at(Model* m, list indptr, list indices, list data) except -1:
-    """Let `m` look at the rows of all actions; `release_model` it whether or not this raises."""
+cdef int model_bind(Model* m, list indptr, list indices, list data) except -1:
+    """Point `m` to the rows of all actions; call `model_free` whether or not this raises."""
     cdef Py_ssize_t a
     cdef const int64_t[::1] pointer_view
     cdef const int32_t[::1] index_view
@@ -121,9 +124,9 @@ cdef int point_at(Model* m, list indptr, list indices, list data) except -1:
     return 0
 
 
-cdef void lay_out(Model* m, Py_ssize_t n_lattice, const int64_t* offset, const int64_t* runs, Py_ssize_t n_runs,
-                  ) noexcept nogil:
-    """Let `m` look at the budget lattice; see `Model`."""
+cdef void model_set_lattice(Model* m, Py_ssize_t n_lattice, const int64_t* offset, const int64_t* runs,
+                            Py_ssize_t n_runs) noexcept nogil:
+    """Set the budget lattice of `m`; see `Model`."""
     cdef Py_ssize_t r
     m.n_lattice, m.offset, m.runs, m.n_runs = n_lattice, offset, runs, n_runs
     m.head, m.alone = 0, True
@@ -131,12 +134,12 @@ cdef void lay_out(Model* m, Py_ssize_t n_lattice, const int64_t* offset, const i
         m.head = max(m.head, runs[3 * r + 1])
     for r in range(n_runs):
         m.alone = m.alone and runs[3 * r + 1] == m.head
-        if m.head > HEAD or runs[3 * r + 1] + runs[3 * r + 2] != n_lattice:  # several stretches
+        if m.head > HEAD or runs[3 * r + 1] + runs[3 * r + 2] != n_lattice:  # several runs of one action
             m.head = -1
             return
 
 
-cdef void release_model(Model* m) noexcept nogil:
+cdef void model_free(Model* m) noexcept nogil:
     free(m.rows)
     free(m.columns)
     free(m.probabilities)
@@ -148,17 +151,17 @@ cdef struct Job:
     const double* terminal_value
     int8_t* policy
     int n_threads
-    double alone                          # seconds a state of the last level on one thread, 0 at first
-    int pause                             # levels to come on one thread
+    double alone                          # seconds per state of the last level on one thread, 0 at first
+    int pause                             # next levels that run on one thread
     int next_pause
 
 
 cdef void backup_piece(const Model* m, Job* job, int64_t start, int64_t stop, value_t* value) noexcept nogil:
     """Solve members[start:stop], all of one level.
 
-    Threads wait for each other at the end of a level, and where other programs use the cores that takes many times as
-    long as the work: then one thread goes on for a while. The first time that is for one level, since levels differ in
-    how many successors their states have and the level on one thread may have been a light one.
+    Threads wait for each other at the end of a level. If other programs use the cores, waiting takes many times as long
+    as the work; then one thread continues alone for some levels. The first time this is one level only, since the level
+    that was timed on one thread may have had fewer successors per state.
     """
     cdef double begin
     if job.n_threads == 1 or (stop - start) * m.n_lattice < WORTH_THREADS:
@@ -196,7 +199,7 @@ cdef inline void solve_state(const Model* m, const Job* job, int32_t s, value_t*
     cdef Py_ssize_t b
     cdef value_t* out
     if job.terminal[s]:
-        out = value + place(m, s) * m.n_lattice
+        out = value + slot_of(m, s) * m.n_lattice
         for b in range(m.n_lattice):
             out[b] = <value_t> job.terminal_value[s]
         if job.policy != NULL:
@@ -207,12 +210,12 @@ cdef inline void solve_state(const Model* m, const Job* job, int32_t s, value_t*
 
 
 cdef void backup(const Model* m, int32_t s, value_t* value, int8_t* choice) noexcept nogil:
-    """Exact backup of a live state `s` on no cycle at every budget; `choice` (lattice,) may be NULL.
+    """Exact backup of a live state `s` that is on no cycle, at every budget; `choice` (lattice,) may be NULL.
 
     V(s, b) = max over affordable a of sum_j P_a[s, j] V(j, b - c_a); the first action wins ties.
     """
     cdef Py_ssize_t a, r, b
-    cdef value_t* out = value + place(m, s) * m.n_lattice
+    cdef value_t* out = value + slot_of(m, s) * m.n_lattice
     if m.head >= 0:
         if value_t is double:
             selfreg_backup_double(out, choice, value, s, m.rows, m.columns, m.probabilities, m.offset, m.runs, m.n_runs,
@@ -231,7 +234,7 @@ cdef void backup(const Model* m, int32_t s, value_t* value, int8_t* choice) noex
             improve(m, a, s, value, m.runs[3 * r + 1], m.runs[3 * r + 2], out, choice)
 
 
-cdef inline int64_t place(const Model* m, int32_t s) noexcept nogil:
+cdef inline int64_t slot_of(const Model* m, int32_t s) noexcept nogil:
     return m.slot[s] if m.slot != NULL else s
 
 
@@ -248,7 +251,7 @@ cdef inline void expect(const Model* m, int32_t s, const value_t* value, value_t
 
 cdef inline void improve(const Model* m, Py_ssize_t a, int32_t s, const value_t* value, int64_t start, int64_t length,
                          value_t* out, int8_t* choice) noexcept nogil:
-    """Let `a` compete at points start..start + length - 1, where it is affordable."""
+    """Maximise with action `a` at points start..start + length - 1, where it is affordable."""
     cdef int64_t first = m.rows[a][s]
     cdef int8_t* chosen = choice + start if choice != NULL else NULL
     if value_t is double:
@@ -261,7 +264,7 @@ cdef inline void improve(const Model* m, Py_ssize_t a, int32_t s, const value_t*
 
 cdef void add_weighted(const Model* m, const Job* job, int64_t start, int64_t stop, const double* weight,
                        const value_t* value, double* expected) noexcept nogil:
-    """In the order of `members`: a sum over states is the same for any number of threads."""
+    """Add weight[s] V(s, .) in the order of `members`, so that the sum does not depend on the number of threads."""
     cdef int64_t i
     cdef Py_ssize_t b
     cdef int32_t s
@@ -269,4 +272,4 @@ cdef void add_weighted(const Model* m, const Job* job, int64_t start, int64_t st
         s = job.members[i]
         if weight[s] != 0.0:
             for b in range(m.n_lattice):
-                expected[b] += weight[s] * value[place(m, s) * m.n_lattice + b]
+                expected[b] += weight[s] * value[slot_of(m, s) * m.n_lattice + b]

@@ -1,21 +1,25 @@
-# Backward induction over (state, remaining budget) for models with cycles: component by component, successors first.
-#
-# A state on no cycle takes the backup of `_budget`. A component with a cycle is solved budget layer by budget layer,
-# each an optimal stopping problem: "free" actions (nohelp, zero-cost help) stay in the layer, costly help stops it at
-# values that are known already. States that can reach each other for nothing and for ever form a group with one value
-# (`_groups`). A component of one group needs no iteration; others are swept (`_mixing`), all layers together (`_lanes`)
-# where that is fast. Where double precision could not prove the tolerance, the component is solved in long double.
-#
-# Errors of what a component rests on add to its own; `error` keeps the sum per component and layer.
+"""Hard-budget backward induction for models with cycles, one strongly connected component after the other.
+
+    V(s, b) = max over a with c_a <= b of  sum_j P_a[s, j] V(j, b - c_a)                    least solution, V >= 0
+
+Computes V, the maximising action, and per component and budget a proven error of V. Components come in an order in
+which successors are solved first. A state on no cycle takes the backup of `_budget`. In a component with a cycle each
+budget layer is an optimal stopping problem: free actions (nohelp, help of cost 0) stay in the layer, costly help
+stops with a value of a lower layer. States that free actions can keep among themselves for ever form a group with one
+value (`_groups`). A component of one group needs no iteration. Others are swept: all layers together (`_lanes`) if
+that is fast, else layer by layer (`_mixing`), in long double if double precision could not prove the tolerance.
+
+Errors of the values that a component depends on are added to its own.
+"""
 
 cimport cython
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 
-from selfreg._core._budget cimport Model, backup, lay_out, point_at, release_model
-from selfreg._core._groups cimport Local, Scratch, Task, build, release
-from selfreg._core._lanes cimport Together, forget, sweep_together
-from selfreg._core._mixing cimport even_steps, expected_steps, iterate, real_t, sweep
+from selfreg._core._budget cimport Model, backup, model_set_lattice, model_bind, model_free
+from selfreg._core._groups cimport Local, Scratch, Task, local_build, local_free
+from selfreg._core._lanes cimport LatticeValues, lattice_values_free, sweep_lattice
+from selfreg._core._mixing cimport uniform_steps, expected_steps, iterate, real_t, sweep
 
 
 cdef extern from "<float.h>" nogil:
@@ -23,7 +27,7 @@ cdef extern from "<float.h>" nogil:
     const long double LDBL_EPSILON
 
 cdef enum:
-    SMALL = 1500                          # groups; so few are better solved directly than swept for long
+    SMALL = 1500                          # up to this number of groups a direct solution is better than many sweeps
     SMALL_SWEEPS = 2000
 
 
@@ -31,8 +35,8 @@ def solve_components(
     list indptr,                          # IN  per action: int64 (n + 1,)
     list indices,                         # IN  per action: int32 (nnz,)
     list data,                            # IN  per action: float64 (nnz,)
-    const int64_t[::1] offset,            # IN  (actions,) how far an action moves down the flattened lattice
-    const int64_t[:, ::1] runs,           # IN  (runs, 3) action, start, length: affordable stretches of help types
+    const int64_t[::1] offset,            # IN  (actions,) distance that an action moves down the flattened lattice
+    const int64_t[:, ::1] runs,           # IN  (runs, 3) action, start, length: affordable runs of points of help types
     const uint8_t[:, ::1] affordable,     # IN  (actions, lattice)
     Py_ssize_t last_axis,                 # IN  points on the last axis of the lattice
     const uint8_t[::1] terminal,          # IN  (n,)
@@ -55,12 +59,12 @@ def solve_components(
     if n == 0:
         return 0
     m.slot = NULL
-    lay_out(&m, value.shape[1], &offset[0], &runs[0, 0] if runs.shape[0] else NULL, runs.shape[0])
+    model_set_lattice(&m, value.shape[1], &offset[0], &runs[0, 0] if runs.shape[0] else NULL, runs.shape[0])
     scratch.local = <int32_t*> malloc(n * sizeof(int32_t))
-    scratch.steered = <uint8_t*> malloc(n * sizeof(uint8_t))
+    scratch.directed = <uint8_t*> malloc(n * sizeof(uint8_t))
     try:
-        point_at(&m, indptr, indices, data)
-        if not (scratch.local and scratch.steered):
+        model_bind(&m, indptr, indices, data)
+        if not (scratch.local and scratch.directed):
             raise MemoryError(f"backward induction over {n} states")
         task.n_free = 0
         for a in range(m.n_actions):
@@ -84,9 +88,9 @@ def solve_components(
                 c = n_components
         return c
     finally:
-        release_model(&m)
+        model_free(&m)
         free(scratch.local)
-        free(scratch.steered)
+        free(scratch.directed)
 
 
 cdef inline bint has_self_loop(const Model* m, int32_t s) noexcept nogil:
@@ -99,13 +103,13 @@ cdef inline bint has_self_loop(const Model* m, int32_t s) noexcept nogil:
     return False
 
 
-cdef inline float upward(double x) noexcept nogil:
-    """The error as a float that is not smaller."""
+cdef inline float round_up(double x) noexcept nogil:
+    """The error as a float, rounded up."""
     return <float> (x * (1.0 + 1e-6))
 
 
 cdef void inherit_error(const Model* m, const Task* task, int32_t s, Py_ssize_t c) noexcept nogil:
-    """A backup is no farther off than what it rests on."""
+    """The error of a backup is at most that of the values that it depends on."""
     cdef Py_ssize_t a, b
     cdef int64_t e
     cdef float* out = task.error + c * m.n_lattice
@@ -125,59 +129,60 @@ cdef int solve_component(const Model* m, const Task* task, const Scratch* scratc
                          Py_ssize_t size, Py_ssize_t c) except -1 nogil:
     """Solve all layers of component `c`; whether the tolerance was reached."""
     cdef Local local
-    cdef double everywhere = -1.0, steps = 1.0
+    cdef double steps_all_rows = -1.0, steps = 1.0
     cdef int64_t max_sweeps
     try:
-        build(m, task, scratch, members, size, c, &local)
+        local_build(m, task, scratch, members, size, c, &local)
         max_sweeps = min(task.max_sweeps, SMALL_SWEEPS) if local.n_groups <= SMALL else task.max_sweeps
         if local.n_groups > 1:
-            everywhere = steps = even_steps(&local, True)
+            steps_all_rows = steps = uniform_steps(&local, True)
             if steps < 0.0:
-                steps = even_steps(&local, False)
+                steps = uniform_steps(&local, False)
             if steps < 0.0:
                 steps = expected_steps(&local, max_sweeps)
             if steps < 0.0:
                 return 0
         if 8.0 * steps * (local.longest + 3) * DBL_EPSILON > task.tolerance:
             return solve_layers[cython.longdouble](m, task, scratch, &local, c, steps, max_sweeps, LDBL_EPSILON)
-        if local.n_groups > 1 and solve_together(m, task, scratch, &local, c, steps, everywhere):
+        if local.n_groups > 1 and solve_lattice(m, task, scratch, &local, c, steps, steps_all_rows):
             return 1
         return solve_layers[double](m, task, scratch, &local, c, steps, max_sweeps, DBL_EPSILON)
     finally:
-        release(&local)
+        local_free(&local)
 
 
-# ---- all layers together --------------------------------------------------------------------------------------------
+# ---- all layers together ------------------------------------------------------------------------------------------
 
-cdef int solve_together(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t c,
-                        double steps, double everywhere) except -1 nogil:
-    """Solve a component by sweeps over all layers; 0 where it has to be done layer by layer.
+cdef int solve_lattice(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t c,
+                       double steps, double steps_all_rows) except -1 nogil:
+    """Solve a component by sweeps over all layers; 0 if it must be solved layer by layer.
 
-    `everywhere` is as `steps`, for costly rows too, or -1: with it errors of layers do not add up.
+    `steps_all_rows` bounds the steps as `steps` does, costly rows included, or is -1: with it errors of layers do not
+    add up.
     """
     cdef Py_ssize_t g, i, b
     cdef double rounding = (local.longest + 3) * DBL_EPSILON, target, found
-    cdef Together together
-    together.memory, together.best, together.change = NULL, NULL, 0.0
-    target = max(task.tolerance * (m.n_lattice if everywhere > 0.0 else 1) / steps - rounding, rounding)
+    cdef LatticeValues values
+    values.memory, values.best, values.change = NULL, NULL, 0.0
+    target = max(task.tolerance * (m.n_lattice if steps_all_rows > 0.0 else 1) / steps - rounding, rounding)
     try:
-        if not sweep_together(m, task, scratch.local, local, target, &together):
+        if not sweep_lattice(m, task, scratch.local, local, target, &values):
             return 0
-        add_errors(m, task, local, c, steps * (together.change + rounding) + 4 * DBL_EPSILON, everywhere < 0.0)
+        add_errors(m, task, local, c, steps * (values.change + rounding) + 4 * DBL_EPSILON, steps_all_rows < 0.0)
         for g in range(local.n_groups):
             for b in range(m.n_lattice):
-                found = min(max(together.values[g * together.stride + b], 0.0), 1.0)
+                found = min(max(values.values[g * values.stride + b], 0.0), 1.0)
                 for i in range(local.bounds[g], local.bounds[g + 1]):
                     task.value[local.members[i] * m.n_lattice + b] = found
-                decide(m, task, scratch, local, g, b, together.best[g * together.stride + b])
+                set_policy(m, task, scratch, local, g, b, values.best[g * values.stride + b])
         return 1
     finally:
-        forget(&together)
+        lattice_values_free(&values)
 
 
 cdef void add_errors(const Model* m, const Task* task, const Local* local, Py_ssize_t c, double own, bint by_layer,
                      ) noexcept nogil:
-    """Errors of component `c`: what its rows rest on outside, and its own, once or once a layer."""
+    """Errors of component `c`: those of values outside that its rows depend on, and its own, once or per layer."""
     cdef Py_ssize_t a, b
     cdef int64_t r, e
     cdef float* out = task.error + c * m.n_lattice
@@ -197,18 +202,18 @@ cdef void add_errors(const Model* m, const Task* task, const Local* local, Py_ss
             for a in range(m.n_actions):
                 if 0 < m.offset[a] <= b and task.affordable[a * m.n_lattice + b]:
                     out[b] = max(out[b], out[b - m.offset[a]])
-            out[b] = upward(out[b] + own)
+            out[b] = round_up(out[b] + own)
         else:
-            out[b] = upward(below + own)
+            out[b] = round_up(below + own)
 
 
-# ---- layers -------------------------------------------------------------------------------------------------------
+# ---- layer by layer -------------------------------------------------------------------------------------------------
 
 cdef int solve_layers(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t c,
                       double steps, int64_t max_sweeps, real_t epsilon) except -1 nogil:
-    """Solve the layers of a component one after the other; 1 where all reached the tolerance."""
+    """Solve the layers of a component one after the other; 1 if all reached the tolerance."""
     cdef Py_ssize_t n = local.n_groups, g, i, b
-    cdef double rounding = (local.longest + 3) * <double> epsilon, change, rests_on
+    cdef double rounding = (local.longest + 3) * <double> epsilon, change, inherited
     cdef double target = max(task.tolerance / steps - rounding, rounding)
     # (lattice, groups) values, and scratch
     cdef real_t* x = <real_t*> malloc(n * (m.n_lattice + 1) * sizeof(real_t))
@@ -220,30 +225,30 @@ cdef int solve_layers(const Model* m, const Task* task, const Scratch* scratch, 
                 raise MemoryError(f"backward induction over a component of {n} groups")
         for b in range(m.n_lattice):
             now = x + b * n
-            rests_on = know(m, task, local, c, b, x)
+            inherited = compute_layer_constants(m, task, local, c, b, x)
             if n == 1:
                 now[0] = local.stop[0]
                 sweep(local, now)
                 if error != NULL:
-                    error[b] = upward(rests_on)
+                    error[b] = round_up(inherited)
             else:
-                guess(task, local, b, x)
+                extrapolate_layer(task, local, b, x)
                 change = iterate(local, now, x + m.n_lattice * n, target, max_sweeps)
-                error[b] = upward(rests_on + steps * (change + rounding) + 4 * DBL_EPSILON)
+                error[b] = round_up(inherited + steps * (change + rounding) + 4 * DBL_EPSILON)
                 if change > target:
                     return 0
             for g in range(n):
                 for i in range(local.bounds[g], local.bounds[g + 1]):
                     task.value[local.members[i] * m.n_lattice + b] = <double> min(max(now[g], 0.0), 1.0)
-                choose(m, task, scratch, local, g, b, now)
+                choose_row(m, task, scratch, local, g, b, now)
         return 1
     finally:
         free(x)
 
 
-cdef double know(const Model* m, const Task* task, const Local* local, Py_ssize_t c, Py_ssize_t b, const real_t* x,
-                 ) noexcept nogil:
-    """Values that layer `b` rests on: `local.known` of each row and `local.stop`; the largest error in them."""
+cdef double compute_layer_constants(const Model* m, const Task* task, const Local* local, Py_ssize_t c, Py_ssize_t b,
+                                    const real_t* x) noexcept nogil:
+    """Fill `local.constant` and `local.stop` for layer `b`; the largest error of the values that they depend on."""
     cdef Py_ssize_t g
     cdef int64_t r, e
     cdef real_t total
@@ -253,7 +258,7 @@ cdef double know(const Model* m, const Task* task, const Local* local, Py_ssize_
         local.stop[g] = 0.0
         for r in range(local.group_rows[g], local.group_rows[g + 1]):
             if not task.affordable[local.row_action[r] * m.n_lattice + b]:
-                local.known[r] = -1.0
+                local.constant[r] = -1.0
                 continue
             total = 0.0
             for e in range(local.outside[r], local.outside[r + 1]):
@@ -269,12 +274,12 @@ cdef double know(const Model* m, const Task* task, const Local* local, Py_ssize_
                 if task.error != NULL and local.inside[r] < local.inside[r + 1]:
                     error = max(error, task.error[c * m.n_lattice + b - local.row_offset[r]])
                 local.stop[g] = max(local.stop[g], <double> total)
-            local.known[r] = <double> total
+            local.constant[r] = <double> total
     return error
 
 
-cdef void guess(const Task* task, const Local* local, Py_ssize_t b, real_t* x) noexcept nogil:
-    """First values of layer `b`: the line through the two layers below on the last axis, or what there is of it."""
+cdef void extrapolate_layer(const Task* task, const Local* local, Py_ssize_t b, real_t* x) noexcept nogil:
+    """First values of layer `b`: extrapolated linearly from the two layers below on the last axis, if they exist."""
     cdef Py_ssize_t n = local.n_groups, g
     cdef real_t* now = x + b * n
     cdef Py_ssize_t below = b % task.last_axis
@@ -287,57 +292,58 @@ cdef void guess(const Task* task, const Local* local, Py_ssize_t b, real_t* x) n
             now[g] = 2 * now[g - n] - now[g - 2 * n]
 
 
-cdef void choose(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t g,
-                 Py_ssize_t b, const real_t* x) noexcept nogil:
+cdef void choose_row(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t g,
+                     Py_ssize_t b, const real_t* x) noexcept nogil:
+    """Set the policy of group `g` at point `b` by its best row for values `x`; the first row wins ties."""
     cdef int64_t r, e, best_row = -1
     cdef real_t best = 0.0, total
     for r in range(local.group_rows[g], local.group_rows[g + 1]):
-        total = local.known[r]
+        total = local.constant[r]
         if local.row_offset[r] == 0:
             for e in range(local.inside[r], local.inside[r + 1]):
                 total += local.inner_probability[e] * x[local.inner_group[e]]
         if total > best:
             best, best_row = total, r
-    decide(m, task, scratch, local, g, b, best_row)
+    set_policy(m, task, scratch, local, g, b, best_row)
 
 
-cdef inline void decide(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t g,
-                        Py_ssize_t b, int64_t row) noexcept nogil:
-    """Policy of a group: its best way out where that is, elsewhere the way there; nohelp where all is worth 0 (-1)."""
+cdef inline void set_policy(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t g,
+                            Py_ssize_t b, int64_t row) noexcept nogil:
+    """Policy of a group: `row` in its state, actions towards that state elsewhere; nohelp if all values are 0 (-1)."""
     cdef Py_ssize_t i
     for i in range(local.bounds[g], local.bounds[g + 1]):
         task.policy[local.members[i] * m.n_lattice + b] = 0
     if row < 0:
         return
     task.policy[local.row_state[row] * m.n_lattice + b] = <int8_t> local.row_action[row]
-    # nohelp alone leads everywhere in a group unless zero-cost help was needed to close it.
+    # nohelp alone connects a group, unless help of cost 0 is part of its end component.
     if task.n_free > 1 and local.bounds[g + 1] - local.bounds[g] > 1:
-        steer(m, task, scratch, local, g, local.row_state[row], b)
+        direct_to_exit(m, task, scratch, local, g, local.row_state[row], b)
 
 
-cdef void steer(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t g,
-                int32_t target, Py_ssize_t b) noexcept nogil:
-    """In every other state of the group an action that stays in it and leads to `target`; nohelp where it does."""
+cdef void direct_to_exit(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t g,
+                         int32_t target, Py_ssize_t b) noexcept nogil:
+    """In every other state of the group take a free action that stays in it and approaches `target`; nohelp first."""
     cdef Py_ssize_t i, a
     cdef bint moved = True
     for i in range(local.bounds[g], local.bounds[g + 1]):
-        scratch.steered[local.members[i]] = local.members[i] == target
+        scratch.directed[local.members[i]] = local.members[i] == target
     while moved:
         moved = False
         for a in range(m.n_actions):
             if m.offset[a]:
                 continue
             for i in range(local.bounds[g], local.bounds[g + 1]):
-                if not scratch.steered[local.members[i]] and leads(m, task, scratch, a, local.members[i]):
+                if not scratch.directed[local.members[i]] and reaches_directed(m, task, scratch, a, local.members[i]):
                     task.policy[local.members[i] * m.n_lattice + b] = <int8_t> a
-                    scratch.steered[local.members[i]] = moved = True
+                    scratch.directed[local.members[i]] = moved = True
             if moved:
                 break
 
 
-cdef inline bint leads(const Model* m, const Task* task, const Scratch* scratch, Py_ssize_t a, int32_t s,
-                       ) noexcept nogil:
-    """Whether `a` stays in the group of `s` and reaches a steered state."""
+cdef inline bint reaches_directed(const Model* m, const Task* task, const Scratch* scratch, Py_ssize_t a, int32_t s,
+                                  ) noexcept nogil:
+    """Whether `a` stays in the group of `s` and can lead to a directed state."""
     cdef int64_t e
     cdef int32_t j
     cdef bint reached = False
@@ -345,5 +351,5 @@ cdef inline bint leads(const Model* m, const Task* task, const Scratch* scratch,
         j = m.columns[a][e]
         if task.group[j] != task.group[s]:
             return False
-        reached = reached or scratch.steered[j]
+        reached = reached or scratch.directed[j]
     return reached

@@ -1,8 +1,8 @@
 """Pure-Python twin of `_components.pyx`: same names and arguments, same results within the error that both prove.
 
-The kernel iterates; the twin solves each layer by policy iteration with a dense linear system a policy, refined in long
-double, so that the two share the formulation (groups, rows, the proof by expected steps) and not the method. The twin
-also takes over single components on which the kernel's iteration gives up (`solve_directly`).
+The kernel iterates. The twin solves each layer by policy iteration with a dense linear system per policy, refined in
+long double: the two share the formulation (groups, rows, the proof by expected steps) but not the method. The twin
+also solves single components on which the kernel does not converge (`solve_directly`).
 """
 
 from __future__ import annotations
@@ -104,10 +104,10 @@ class _Solver:
         if len(groups) > 1:
             steps = max(1.0, float(self._best(rows, np.ones(len(groups)), lambda row: 1.0).max()))
         for b in range(self.value.shape[1]):
-            self._layer(c, groups, rows, steps, b)
+            self._solve_layer(c, groups, rows, steps, b)
 
     def _rows(self, c: int, states: list[int], local: dict[int, int]) -> list[_Row]:
-        """Rows that can leave the group, by action; a free row that partly stays is divided by what leaves."""
+        """Rows that can leave the group, by action; a free row that partly stays is divided by the mass that leaves."""
         rows = []
         for a in range(len(self.entries)):
             for s in states:
@@ -120,8 +120,8 @@ class _Solver:
                     rows.append(_Row(a, s, inside, outside))
         return rows
 
-    def _layer(self, c: int, groups: list[list[int]], rows: list[list[_Row]], steps: float, b: int) -> None:
-        stop, rests_on = np.zeros(len(groups)), 0.0
+    def _solve_layer(self, c: int, groups: list[list[int]], rows: list[list[_Row]], steps: float, b: int) -> None:
+        stop, inherited = np.zeros(len(groups)), 0.0
         for g, choices in enumerate(rows):
             for row in choices:
                 below = b - self.offset[row.action]
@@ -131,7 +131,7 @@ class _Solver:
                     above = [self.error[self.component[j], below] for j, _ in row.outside]
                     if self.offset[row.action] and row.inside:
                         above.append(self.error[c, below])
-                    rests_on = max([rests_on, *map(float, above)])
+                    inherited = max([inherited, *map(float, above)])
                 if self.offset[row.action]:
                     inside = sum(p * float(self.value[groups[i][0], below]) for i, p in row.inside)
                     stop[g] = max(stop[g], inside + self._outside(row, below))
@@ -143,9 +143,9 @@ class _Solver:
             longest = max([0, *(len(row.inside) + len(row.outside) for choices in rows for row in choices)])
             change = float(np.abs(after - x).max()) + (longest + 3) * LONG_EPSILON
             own = steps * change + 4 * EPSILON if len(groups) > 1 else 0.0
-            self.error[c, b] = (rests_on + own) * (1 + 1e-6)
+            self.error[c, b] = (inherited + own) * (1 + 1e-6)
         for states, choices in zip(groups, rows, strict=True):
-            self._choose(states, choices, groups, x, b)
+            self._choose_row(states, choices, groups, x, b)
 
     def _outside(self, row: _Row, b: int) -> float:
         return sum(p * float(self.value[j, b]) for j, p in row.outside)
@@ -156,8 +156,8 @@ class _Solver:
             [np.longdouble(stop), *(self._outside(row, b) + sum(p * x[i] for i, p in row.inside) for row in free)]
         )
 
-    def _best(self, rows: list[list[_Row]], stop: Floats, known: Callable[[_Row], float]) -> npt.NDArray[Any]:
-        """Largest solution over policies of x = stop, or x = known(row) + sum p x[group]: policy iteration."""
+    def _best(self, rows: list[list[_Row]], stop: Floats, constant: Callable[[_Row], float]) -> npt.NDArray[Any]:
+        """Largest solution over policies of x = stop, or x = constant(row) + sum p x[group]: policy iteration."""
         n = len(rows)
         free = [[row for row in choices if not self.offset[row.action]] for choices in rows]
         taken: list[_Row | None] = [None] * n
@@ -165,20 +165,20 @@ class _Solver:
             matrix, right = np.eye(n), stop.copy()
             for g, row in enumerate(taken):
                 if row is not None:
-                    right[g] = known(row)
+                    right[g] = constant(row)
                     for i, p in row.inside:
                         matrix[g, i] -= p
             x = _refined_solution(matrix, right)
             changed = False
             for g, choices in enumerate(free):
                 for row in choices:
-                    new = known(row) + sum(p * x[i] for i, p in row.inside)
+                    new = constant(row) + sum(p * x[i] for i, p in row.inside)
                     if new > x[g] + 64 * LONG_EPSILON * max(1.0, abs(x[g])):
                         taken[g], x[g], changed = row, new, True
             if not changed:
                 return x
 
-    def _choose(self, states: list[int], choices: list[_Row], groups: list[list[int]], x: Floats, b: int) -> None:
+    def _choose_row(self, states: list[int], choices: list[_Row], groups: list[list[int]], x: Floats, b: int) -> None:
         self.policy[states, b] = 0
         best, target, action = 0.0, states[0], 0
         for row in choices:
@@ -194,25 +194,25 @@ class _Solver:
                 best, target, action = new, row.state, row.action
         self.policy[target, b] = action
         if best > 0.0 and len(self.free) > 1:
-            self._steer(states, target, b)
+            self._direct_to_exit(states, target, b)
 
-    def _steer(self, states: list[int], target: int, b: int) -> None:
-        steered = {target}
+    def _direct_to_exit(self, states: list[int], target: int, b: int) -> None:
+        directed = {target}
         moved = True
         while moved:
             moved = False
             for a in self.free:
                 for s in states:
-                    if s not in steered and self._leads(a, s, steered):
+                    if s not in directed and self._reaches_directed(a, s, directed):
                         self.policy[s, b] = a
-                        steered.add(s)
+                        directed.add(s)
                         moved = True
                 if moved:
                     break
 
-    def _leads(self, a: int, s: int, steered: set[int]) -> bool:
+    def _reaches_directed(self, a: int, s: int, directed: set[int]) -> bool:
         successors = [j for j, _ in self.entries[a][s]]
-        return all(self.group[j] == self.group[s] for j in successors) and any(j in steered for j in successors)
+        return all(self.group[j] == self.group[s] for j in successors) and any(j in directed for j in successors)
 
 
 def _refined_solution(matrix: Floats, right: Floats) -> npt.NDArray[Any]:

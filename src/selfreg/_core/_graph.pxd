@@ -1,4 +1,4 @@
-# For other kernels: components of a graph given as raw arrays, without the GIL.
+# For other kernels: components and levels of a graph given as raw arrays, without the GIL.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t
 

@@ -17,7 +17,7 @@ def levels(
     order: npt.NDArray[np.int32],
     level: npt.NDArray[np.int32],
 ) -> int:
-    """Number of levels, or -1 where a state leads to itself or to one that comes later in `order`."""
+    """Number of levels, or -1 if a state leads to itself or to one that comes later in `order`."""
 
 def bucket(
     label: npt.NDArray[np.int32],
@@ -26,7 +26,7 @@ def bucket(
 ) -> None:
     """Counting sort: states by label."""
 
-def slots(
+def allocate_slots(
     indptr: list[npt.NDArray[np.int64]],
     indices: list[npt.NDArray[np.int32]],
     terminal: npt.NDArray[np.uint8],
@@ -35,7 +35,7 @@ def slots(
     members: npt.NDArray[np.int32],
     slot: npt.NDArray[np.int32],
 ) -> int:
-    """Number of places needed if a state's values are dropped after the last level that looks at them."""
+    """Number of memory slots if the values of a state are dropped after the last level that reads them."""
 
 def order_sweeps(
     indptr: npt.NDArray[np.int64],

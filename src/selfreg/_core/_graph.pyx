@@ -1,8 +1,12 @@
-# Strongly connected components of the union graph of all actions, by Tarjan's algorithm without recursion.
-#
-# The graph is given as one CSR pattern per action and never merged: a state's edges are walked action by action.
-# Tarjan emits a component only after every component that it can reach, so the emission order is the order in which
-# backward induction has to solve them. Terminal states have no edges, whatever their rows hold.
+"""Graph of a model: strongly connected components, levels, memory slots, and the order of sweeps.
+
+    level(s) = 0 without successors, else 1 + max of level(j) over successors j of s by any action
+
+Components are those of the union graph of all actions, by Tarjan's algorithm without recursion. The graph is given as
+one CSR pattern per action and never merged: the edges of a state are visited action by action. Tarjan emits a
+component only after every component that it can reach, which is the order in which backward induction solves them.
+Rows of terminal states are ignored.
+"""
 
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
@@ -21,7 +25,7 @@ def strongly_connected(
     cdef const int32_t[::1] index_view
     cdef const int64_t** rows = <const int64_t**> malloc((n_actions + 1) * sizeof(int64_t*))
     cdef const int32_t** columns = <const int32_t**> malloc((n_actions + 1) * sizeof(int32_t*))
-    # Per state: visit number (0 = not seen), lowest number reachable, next edge; two stacks.
+    # Per state: visit number (0: not visited), lowest reachable number, next edge; two stacks.
     cdef int32_t* number = <int32_t*> malloc((n + 1) * sizeof(int32_t))
     cdef int32_t* low = <int32_t*> malloc((n + 1) * sizeof(int32_t))
     cdef int32_t* path = <int32_t*> malloc((n + 1) * sizeof(int32_t))
@@ -68,7 +72,7 @@ cdef Py_ssize_t tarjan(
             continue
         s = j = <int32_t> root
         while True:
-            if j < 0:  # all edges of s are walked
+            if j < 0:  # all edges of s are visited
                 n_path -= 1
                 if n_path and low[s] < low[path[n_path - 1]]:
                     low[path[n_path - 1]] = low[s]
@@ -123,7 +127,7 @@ def levels(
     const int32_t[::1] order,             # IN  (n,) successors first; empty for n - 1, n - 2, ..., 0
     int32_t[::1] level,                   # OUT (n,) longest path to a state without successors
 ):
-    """Number of levels, or -1 where a state leads to itself or to one that comes later in `order`."""
+    """Number of levels, or -1 if a state leads to itself or to one that comes later in `order`."""
     cdef Py_ssize_t n = terminal.shape[0], n_actions = len(indptr), a
     cdef const int64_t[::1] pointer_view
     cdef const int32_t[::1] index_view
@@ -194,16 +198,16 @@ def bucket(
         starts[0] = 0
 
 
-def slots(
+def allocate_slots(
     list indptr,                          # IN  per action: int64 (n + 1,)
     list indices,                         # IN  per action: int32 (nnz,)
     const uint8_t[::1] terminal,          # IN  (n,)
     const int32_t[::1] level,             # IN  (n,)
     const int64_t[::1] starts,            # IN  (levels + 1,)
     const int32_t[::1] members,           # IN  (n,) by level
-    int32_t[::1] slot,                    # OUT (n,) place of a state's values while they are needed
+    int32_t[::1] slot,                    # OUT (n,) slot of a state's values while they are needed
 ):
-    """Number of places needed if a state's values are dropped after the last level that looks at them."""
+    """Number of memory slots if the values of a state are dropped after the last level that reads them."""
     cdef Py_ssize_t n = terminal.shape[0], n_levels = starts.shape[0] - 1, i, k, n_free = 0, n_slots = 0
     cdef int64_t e
     cdef int32_t s
@@ -241,7 +245,7 @@ def slots(
 cdef struct Heap:
     Py_ssize_t size
     int32_t* states
-    int32_t* place                        # (n,) of every state in `states`, -1 once it is taken out
+    int32_t* position                        # (n,) of every state in `states`, -1 after its removal
     double* key                           # (n,)
 
 
@@ -255,9 +259,9 @@ def order_sweeps(
 ):
     """Order every component so that little mass leads to states that come later.
 
-    Gauss-Seidel sweeps converge the faster, the less mass does. The least possible is a feedback arc set problem; this
-    is the greedy rule of Eades, Lin and Smyth (1993) with weights: next comes the state that most mass of the states
-    left leads to, less what leads from it to them. Ties go to the lowest index.
+    The less mass does, the faster Gauss-Seidel sweeps converge. The minimum is a feedback arc set problem; this is the
+    greedy rule of Eades, Lin and Smyth (1993) with weights: the next state has the largest mass from the remaining
+    states, less the mass that it sends to them. Ties go to the lowest index.
     """
     cdef Py_ssize_t n = members.shape[0], n_entries = indices.shape[0], c, i
     cdef int64_t e
@@ -267,13 +271,13 @@ def order_sweeps(
     cdef int64_t* entry = <int64_t*> malloc((n_entries + 1) * sizeof(int64_t))
     cdef int32_t* source = <int32_t*> malloc((n_entries + 1) * sizeof(int32_t))
     heap.states = <int32_t*> malloc((n + 1) * sizeof(int32_t))
-    heap.place = <int32_t*> malloc((n + 1) * sizeof(int32_t))
+    heap.position = <int32_t*> malloc((n + 1) * sizeof(int32_t))
     heap.key = <double*> malloc((n + 1) * sizeof(double))
     try:
-        if not (into and entry and source and heap.states and heap.place and heap.key):
+        if not (into and entry and source and heap.states and heap.position and heap.key):
             raise MemoryError(f"order of {n} states")
         with nogil:
-            reverse(indptr, indices, into, entry, source)
+            reverse_edges(indptr, indices, into, entry, source)
             for c in range(starts.shape[0] - 1):
                 if starts[c + 1] - starts[c] < 3:
                     continue
@@ -289,28 +293,28 @@ def order_sweeps(
                             heap.key[j] += data[e]
                 for i in range(starts[c], starts[c + 1]):
                     s = heap.states[heap.size] = members[i]
-                    heap.place[s] = <int32_t> heap.size
+                    heap.position[s] = <int32_t> heap.size
                     heap.size += 1
-                    rise(&heap, s)
+                    sift_up(&heap, s)
                 for i in range(starts[c], starts[c + 1]):
                     s = members[i] = heap.states[0]
-                    take_first(&heap)
+                    pop_first(&heap)
                     for e in range(into[s], into[s + 1]):
-                        move(&heap, component, c, s, source[e], data[entry[e]])
+                        add_to_key(&heap, component, c, s, source[e], data[entry[e]])
                     for e in range(indptr[s], indptr[s + 1]):
-                        move(&heap, component, c, s, indices[e], -data[e])
+                        add_to_key(&heap, component, c, s, indices[e], -data[e])
     finally:
         free(into)
         free(entry)
         free(source)
         free(heap.states)
-        free(heap.place)
+        free(heap.position)
         free(heap.key)
 
 
-cdef void reverse(const int64_t[::1] indptr, const int32_t[::1] indices, int64_t* into, int64_t* entry,
-                  int32_t* source) noexcept nogil:
-    """Entries by the state that they lead to, with the state that they come from."""
+cdef void reverse_edges(const int64_t[::1] indptr, const int32_t[::1] indices, int64_t* into, int64_t* entry,
+                        int32_t* source) noexcept nogil:
+    """Entries by target state, with the source state of each."""
     cdef Py_ssize_t n = indptr.shape[0] - 1, s
     cdef int64_t e
     for s in range(n + 2):
@@ -326,49 +330,49 @@ cdef void reverse(const int64_t[::1] indptr, const int32_t[::1] indices, int64_t
             into[indices[e] + 1] += 1
 
 
-cdef inline void move(Heap* heap, const int32_t[::1] component, Py_ssize_t c, int32_t s, int32_t j, double mass,
-                      ) noexcept nogil:
-    """Add `mass` to the key of `j`, unless it is in another component or taken out."""
-    if component[j] != c or j == s or heap.place[j] < 0:
+cdef inline void add_to_key(Heap* heap, const int32_t[::1] component, Py_ssize_t c, int32_t s, int32_t j,
+                            double mass) noexcept nogil:
+    """Add `mass` to the key of `j`, unless it is in another component or removed."""
+    if component[j] != c or j == s or heap.position[j] < 0:
         return
     heap.key[j] += mass
     if mass > 0.0:
-        rise(heap, j)
+        sift_up(heap, j)
     else:
-        sink(heap, j)
+        sift_down(heap, j)
 
 
-cdef inline bint before(const Heap* heap, int32_t s, int32_t j) noexcept nogil:
+cdef inline bint precedes(const Heap* heap, int32_t s, int32_t j) noexcept nogil:
     return heap.key[s] > heap.key[j] or (heap.key[s] == heap.key[j] and s < j)
 
 
-cdef void rise(Heap* heap, int32_t s) noexcept nogil:
-    cdef Py_ssize_t i = heap.place[s]
-    while i and before(heap, s, heap.states[(i - 1) // 2]):
+cdef void sift_up(Heap* heap, int32_t s) noexcept nogil:
+    cdef Py_ssize_t i = heap.position[s]
+    while i and precedes(heap, s, heap.states[(i - 1) // 2]):
         heap.states[i] = heap.states[(i - 1) // 2]
-        heap.place[heap.states[i]] = <int32_t> i
+        heap.position[heap.states[i]] = <int32_t> i
         i = (i - 1) // 2
-    heap.states[i], heap.place[s] = s, <int32_t> i
+    heap.states[i], heap.position[s] = s, <int32_t> i
 
 
-cdef void sink(Heap* heap, int32_t s) noexcept nogil:
-    cdef Py_ssize_t i = heap.place[s], child = 2 * i + 1
+cdef void sift_down(Heap* heap, int32_t s) noexcept nogil:
+    cdef Py_ssize_t i = heap.position[s], child = 2 * i + 1
     while child < heap.size:
-        if child + 1 < heap.size and before(heap, heap.states[child + 1], heap.states[child]):
+        if child + 1 < heap.size and precedes(heap, heap.states[child + 1], heap.states[child]):
             child += 1
-        if not before(heap, heap.states[child], s):
+        if not precedes(heap, heap.states[child], s):
             break
         heap.states[i] = heap.states[child]
-        heap.place[heap.states[i]] = <int32_t> i
+        heap.position[heap.states[i]] = <int32_t> i
         i, child = child, 2 * child + 1
-    heap.states[i], heap.place[s] = s, <int32_t> i
+    heap.states[i], heap.position[s] = s, <int32_t> i
 
 
-cdef void take_first(Heap* heap) noexcept nogil:
+cdef void pop_first(Heap* heap) noexcept nogil:
     cdef int32_t last
-    heap.place[heap.states[0]] = -1
+    heap.position[heap.states[0]] = -1
     heap.size -= 1
     if heap.size:
         last = heap.states[heap.size]
-        heap.states[0], heap.place[last] = last, 0
-        sink(heap, last)
+        heap.states[0], heap.position[last] = last, 0
+        sift_down(heap, last)

@@ -31,7 +31,7 @@ def strongly_connected(
         path: list[int] = []
         s = j = root
         while True:
-            if j < 0:  # all edges of s are walked
+            if j < 0:  # all edges of s are visited
                 path.pop()
                 if path:
                     low[path[-1]] = min(low[path[-1]], low[s])
@@ -65,7 +65,7 @@ def levels(
     order: npt.NDArray[np.int32],
     level: npt.NDArray[np.int32],
 ) -> int:
-    """Number of levels, or -1 where a state leads to itself or to one that comes later in `order`."""
+    """Number of levels, or -1 if a state leads to itself or to one that comes later in `order`."""
     level[:] = -1
     for s in order.tolist() if len(order) else range(len(terminal) - 1, -1, -1):
         successors = [level[i[p[s] : p[s + 1]]] for p, i in zip(indptr, indices, strict=True) if not terminal[s]]
@@ -87,7 +87,7 @@ def bucket(
     members[:] = np.argsort(label, kind="stable")
 
 
-def slots(
+def allocate_slots(
     indptr: list[npt.NDArray[np.int64]],
     indices: list[npt.NDArray[np.int32]],
     terminal: npt.NDArray[np.uint8],
@@ -96,7 +96,7 @@ def slots(
     members: npt.NDArray[np.int32],
     slot: npt.NDArray[np.int32],
 ) -> int:
-    """Number of places needed if a state's values are dropped after the last level that looks at them."""
+    """Number of memory slots if the values of a state are dropped after the last level that reads them."""
     last_use = level.copy()
     for p, i in zip(indptr, indices, strict=True):
         for s in np.flatnonzero(terminal == 0):
@@ -124,26 +124,26 @@ def order_sweeps(
 ) -> None:
     """Order every component so that little mass leads to states that come later."""
     n = len(members)
-    leads: list[list[tuple[int, float]]] = [[] for _ in range(n)]
-    comes: list[list[tuple[int, float]]] = [[] for _ in range(n)]
+    outgoing: list[list[tuple[int, float]]] = [[] for _ in range(n)]
+    incoming: list[list[tuple[int, float]]] = [[] for _ in range(n)]
     for s in range(n):
         for e in range(indptr[s], indptr[s + 1]):
             j = int(indices[e])
             if component[j] == component[s] and j != s:
-                leads[s].append((j, float(data[e])))
-                comes[j].append((s, float(data[e])))
+                outgoing[s].append((j, float(data[e])))
+                incoming[j].append((s, float(data[e])))
     for start, stop in pairwise(starts.tolist()):
         if stop - start < 3:
             continue
         key = dict.fromkeys(members[start:stop].tolist(), 0.0)
         for s in list(key):
-            for j, mass in leads[s]:
+            for j, mass in outgoing[s]:
                 key[s] -= mass
                 key[j] += mass
         for i in range(start, stop):
             s = min(key, key=lambda state: (-key[state], state))
             members[i] = s
             del key[s]
-            for j, mass in [*comes[s], *((j, -mass) for j, mass in leads[s])]:
+            for j, mass in [*incoming[s], *((j, -mass) for j, mass in outgoing[s])]:
                 if j in key:
                     key[j] += mass

@@ -1,4 +1,4 @@
-# A component with a cycle as its solvers take it: `_components` layer by layer, `_lanes` all layers together.
+# A component with a cycle as its solvers take it: `_components` layer by layer, `_lanes` all layers values.
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
@@ -18,7 +18,7 @@ cdef struct Local:
     int64_t* bounds                       # (groups + 1,) into members
     int64_t* group_rows                   # (groups + 1,) into rows
     int32_t* row_action                   # (rows,)
-    int64_t* row_offset                   # (rows,) how far the action moves down the lattice; 0: free
+    int64_t* row_offset                   # (rows,) distance that the action moves down the lattice; 0: free
     int32_t* row_state                    # (rows,)
     int64_t* inside                       # (rows + 1,) into inner_*
     int64_t* outside                      # (rows + 1,) into outer_*
@@ -26,15 +26,15 @@ cdef struct Local:
     double* inner_probability
     int32_t* outer_state
     double* outer_probability
-    double* known                         # (rows,) of a layer: value of costly help, or what a free row gets outside
-    double* stop                          # (groups,) of a layer: best costly help, 0 without
+    double* constant                      # (rows,) of a layer: value of costly help, or outside part of a free row
+    double* stop                          # (groups,) of a layer: value of the best costly help, 0 if none
     double* history                       # (2 WINDOW + 1, groups) of Anderson mixing
     double* step                          # (groups,) f = G(x) - x
 
 
 cdef struct Scratch:
     int32_t* local                        # (n,) group number in its component
-    uint8_t* steered                      # (n,)
+    uint8_t* directed                      # (n,) whether the policy of the state is set
 
 
 cdef struct Task:
@@ -46,11 +46,11 @@ cdef struct Task:
     const int32_t* group
     double tolerance
     int64_t max_sweeps
-    float* error                          # NULL where all components are exact
+    float* error                          # NULL if all components are exact
     double* value
     int8_t* policy
 
 
-cdef int build(const Model* m, const Task* task, const Scratch* scratch, const int32_t* members, Py_ssize_t size,
-               Py_ssize_t c, Local* out) except -1 nogil
-cdef void release(Local* local) noexcept nogil
+cdef int local_build(const Model* m, const Task* task, const Scratch* scratch, const int32_t* members, Py_ssize_t size,
+                     Py_ssize_t c, Local* out) except -1 nogil
+cdef void local_free(Local* local) noexcept nogil

@@ -1,8 +1,11 @@
-# A component with a cycle as rows over its groups.
-#
-# States of one end component (closed under some free actions) can reach each other for nothing and for ever: they form
-# a group with one value, that of the best way out. Rows that stay partly in their group are divided by the mass that
-# leaves, which also eliminates self-loops.
+"""Rows of a component with a cycle over its groups of states.
+
+    R[h] = sum over j in h of P_a[s, j]  /  (1 - sum over j in the group of s of P_a[s, j])    row of a in state s
+
+A group is an end component: a set of states that free actions can keep among themselves for ever, so that each state
+can reach every other one at no cost. It has one value, that of its best exit. A free row that partly stays in its
+group is divided by the mass that leaves, which also eliminates self-loops; a row that does not leave is dropped.
+"""
 
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
@@ -10,9 +13,9 @@ from libc.stdlib cimport free, malloc
 from selfreg._core._budget cimport Model
 
 
-cdef int build(const Model* m, const Task* task, const Scratch* scratch, const int32_t* members, Py_ssize_t size,
-               Py_ssize_t c, Local* out) except -1 nogil:
-    """Rows of the component over its groups, entries outside of it apart."""
+cdef int local_build(const Model* m, const Task* task, const Scratch* scratch, const int32_t* members, Py_ssize_t size,
+                     Py_ssize_t c, Local* out) except -1 nogil:
+    """Rows of the component over its groups, with entries that lead outside of it stored separately."""
     cdef Py_ssize_t i, a, g, n_entries = 0, n_rows = 0
     out.members, out.n_groups, out.n_rows, out.longest = members, 0, 0, 0
     for i in range(size):
@@ -33,13 +36,13 @@ cdef int build(const Model* m, const Task* task, const Scratch* scratch, const i
     out.inner_probability = <double*> malloc((n_entries + 1) * sizeof(double))
     out.outer_state = <int32_t*> malloc((n_entries + 1) * sizeof(int32_t))
     out.outer_probability = <double*> malloc((n_entries + 1) * sizeof(double))
-    out.known = <double*> malloc((n_rows + 1) * sizeof(double))
+    out.constant = <double*> malloc((n_rows + 1) * sizeof(double))
     out.stop = <double*> malloc(out.n_groups * sizeof(double))
     out.history = <double*> malloc((2 * WINDOW + 1) * out.n_groups * sizeof(double))
     out.step = <double*> malloc(out.n_groups * sizeof(double))
     if not (out.bounds and out.group_rows and out.row_action and out.row_state and out.row_offset and out.inside
             and out.outside and out.inner_group and out.inner_probability and out.outer_state and out.outer_probability
-            and out.known and out.stop and out.history and out.step):
+            and out.constant and out.stop and out.history and out.step):
         with gil:
             raise MemoryError(f"backward induction over a component of {size} states")
     g = -1
@@ -92,7 +95,7 @@ cdef void add_row(const Model* m, const Task* task, const Scratch* scratch, Py_s
     out.inside[out.n_rows], out.outside[out.n_rows] = inner, outer
 
 
-cdef void release(Local* local) noexcept nogil:
+cdef void local_free(Local* local) noexcept nogil:
     free(local.bounds)
     free(local.group_rows)
     free(local.row_action)
@@ -104,7 +107,7 @@ cdef void release(Local* local) noexcept nogil:
     free(local.inner_probability)
     free(local.outer_state)
     free(local.outer_probability)
-    free(local.known)
+    free(local.constant)
     free(local.stop)
     free(local.history)
     free(local.step)

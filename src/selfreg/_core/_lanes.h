@@ -1,11 +1,11 @@
-/* Gauss-Seidel sweeps over a component with points of the budget lattice side by side in vector lanes.
+/* Gauss-Seidel sweeps over a component with the points of the budget lattice side by side in vector lanes:
  *
  *     x[g, l] <- max(0, max over rows r of g of  base[r] + charge[a, l] + sum_e probability[e] x[column[e], l - shift[a]])
  *
- * for lanes from..to - 1, with a = action[r]; charge is -inf where an action is not affordable, and in lanes that only fill up a
- * vector. On the way it sums what the caller's correction by lane needs: what the changes of this sweep will change
- * in groups that were swept before (later[g]: the mass that these take from g) and, in thorough sweeps, the mass
- * that best rows (where they are worth more than 0) do not keep in their lane, or take from the lane below.
+ * for lanes from..to - 1, with a = action[r]. `charge` is -inf where an action is not affordable and in lanes that pad a
+ * vector. The sweep also sums what the caller's correction per lane needs: the effect of its changes on groups that
+ * were swept earlier (later[g]: the mass that these groups take from g) and, in sweeps with masses, the mass that best
+ * rows (of value above 0) move out of their lane, or take from the lane below.
  */
 #ifndef SELFREG_LANES_H
 #define SELFREG_LANES_H
@@ -13,7 +13,7 @@
 #include "_rows.h"
 
 typedef struct {
-    int64_t stride;               /* of the rows of x and of what else has lanes */
+    int64_t stride;               /* of the rows of x and of other arrays with lanes */
     int64_t from, to;             /* to - from a multiple of SELFREG_WIDTH, or 1 */
     const int64_t *group_rows;    /* (groups + 1,) into rows */
     const int64_t *entries;       /* (rows + 1,) into column, probability */
@@ -25,10 +25,10 @@ typedef struct {
     const int64_t *shift;         /* (actions,) */
     const double *charge;         /* (actions, stride) */
     const double *later;          /* (groups,) */
-    uint8_t *skip;                /* (rows,) rows that are left out */
+    uint8_t *skip;                /* (rows,) rows that are pruned */
     double *largest, *residual, *leaving, *below; /* (stride,) added to */
-    double *correction;           /* (stride,) the caller's */
-} selfreg_lanes;
+    double *correction;           /* (stride,) of the caller */
+} selfreg_lattice_sweep;
 
 /* A kind of lanes: V for vectors, S for one at a time. Sums have the same bits. */
 #define SELFREG_WIDTH 8
@@ -62,7 +62,7 @@ typedef int32_t selfreg_rows_V __attribute__((vector_size(32), aligned(4), may_a
 #define SELFREG_EACH SELFREG_UNROLL for (int i = 0; i < COUNT; i++)
 
 /* COUNT vectors of lanes from lane l on, group by group. A row within `margin` of the best
- * at one of them is marked (2). */
+ * in one of them is marked (2). */
 #define SELFREG_SWEEP_LANES(KIND, COUNT_)                                                                          \
     for (; l + (COUNT_) * SELFREG_STEP_##KIND <= m->to; l += (COUNT_) * SELFREG_STEP_##KIND) {                     \
         enum { COUNT = (COUNT_), STEP = SELFREG_STEP_##KIND };                                                     \
@@ -84,17 +84,17 @@ typedef int32_t selfreg_rows_V __attribute__((vector_size(32), aligned(4), may_a
                     const double *v = x + l - shift + (int64_t)column[e] * stride, p = probability[e];             \
                     SELFREG_EACH total[i] += p * *(const vector *)(v + STEP * i);                                  \
                 }                                                                                                  \
-                if (thorough) {                                                                                    \
+                if (masses) {                                                                                      \
                     const vector keep = zero + (shift ? 0.0 : m->inner[r]), pass = zero + (shift ? m->inner[r] : 0.0); \
                     mask near = {0};                                                                               \
                     SELFREG_EACH {                                                                                 \
                         const mask better = total[i] > out[i];                                                     \
-                        if (look) near |= total[i] > out[i] - margin;                                              \
+                        if (prune) near |= total[i] > out[i] - margin;                                             \
                         keeps[i] = SELFREG_IF_##KIND(better, keep, keeps[i]);                                      \
                         passes[i] = SELFREG_IF_##KIND(better, pass, passes[i]);                                    \
                         chosen[i] = (mask)SELFREG_IF_##KIND(better, (mask){0} + r, chosen[i]);                     \
                     }                                                                                              \
-                    if (look && SELFREG_ANY_##KIND(near)) skip[r] = 2;                                             \
+                    if (prune && SELFREG_ANY_##KIND(near)) skip[r] = 2;                                            \
                 }                                                                                                  \
                 SELFREG_EACH out[i] = SELFREG_IF_##KIND(total[i] > out[i], total[i], out[i]);                      \
             }                                                                                                      \
@@ -105,7 +105,7 @@ typedef int32_t selfreg_rows_V __attribute__((vector_size(32), aligned(4), may_a
                 largest[i] = SELFREG_IF_##KIND(size > largest[i], size, largest[i]);                               \
                 residual[i] += m->later[g] * change;                                                               \
                 *now = out[i];                                                                                     \
-                if (thorough) {                                                                                    \
+                if (masses) {                                                                                      \
                     leaving[i] += SELFREG_IF_##KIND(out[i] > zero, 1.0 - keeps[i], zero);                          \
                     below[i] += passes[i];                                                                         \
                     if (best) *(selfreg_rows_##KIND *)(best + at) = SELFREG_ROWS_OF_##KIND(chosen[i]);             \
@@ -122,8 +122,8 @@ typedef int32_t selfreg_rows_V __attribute__((vector_size(32), aligned(4), may_a
         }                                                                                                          \
     }
 
-SELFREG_INLINE void selfreg_sweep_lanes_here(const selfreg_lanes *m, int64_t first, int64_t last, double *x,
-                                             const int thorough, const int look, double margin, int32_t *best) {
+SELFREG_INLINE void selfreg_sweep_lanes_here(const selfreg_lattice_sweep *m, int64_t first, int64_t last, double *x,
+                                             const int masses, const int prune, double margin, int32_t *best) {
     const int64_t stride = m->stride, *group_rows = m->group_rows, *entries = m->entries;
     const int32_t *column = m->column;
     const double *probability = m->probability;
@@ -137,26 +137,26 @@ SELFREG_INLINE void selfreg_sweep_lanes_here(const selfreg_lanes *m, int64_t fir
     SELFREG_SWEEP_LANES(S, 1)
 }
 
-/* Sweep groups first..last - 1, values and what they still change only. */
-SELFREG_CLONES static inline void selfreg_sweep_values(const selfreg_lanes *m, int64_t first, int64_t last, double *x) {
+/* Sweep groups first..last - 1; values and residuals only. */
+SELFREG_CLONES static inline void selfreg_sweep_values(const selfreg_lattice_sweep *m, int64_t first, int64_t last, double *x) {
     selfreg_sweep_lanes_here(m, first, last, x, 0, 0, 0.0, NULL);
 }
 
-/* The same, and masses of best rows. `best` (groups, stride), where not NULL, takes best rows, -1 where all are worth 0. */
-SELFREG_CLONES static inline void selfreg_sweep_thoroughly(const selfreg_lanes *m, int64_t first, int64_t last, double *x,
+/* The same, and masses of best rows. `best` (groups, stride), if not NULL, takes best rows, -1 if all are worth 0. */
+SELFREG_CLONES static inline void selfreg_sweep_masses(const selfreg_lattice_sweep *m, int64_t first, int64_t last, double *x,
                                                            int32_t *best) {
     selfreg_sweep_lanes_here(m, first, last, x, 1, 0, 0.0, best);
 }
 
-/* The same, and rows farther than `margin` under the best at every lane are left out from now on. */
-SELFREG_CLONES static inline void selfreg_sweep_looking(const selfreg_lanes *m, int64_t first, int64_t last, double *x,
+/* The same; rows that are worse than the best by more than `margin` in every lane are pruned from now on. */
+SELFREG_CLONES static inline void selfreg_sweep_pruning(const selfreg_lattice_sweep *m, int64_t first, int64_t last, double *x,
                                                         double margin) {
     selfreg_sweep_lanes_here(m, first, last, x, 1, 1, margin, NULL);
     for (int64_t r = m->group_rows[first]; r < m->group_rows[last]; r++) m->skip[r] = m->skip[r] != 2;
 }
 
-/* x[g, l] += correction[l], but 0 stays 0: what never succeeds is worth exactly that. */
-SELFREG_CLONES static inline void selfreg_shift_lanes(const selfreg_lanes *m, double *restrict x, int64_t n_groups) {
+/* x[g, l] += correction[l], but 0 stays 0: groups that never succeed are worth exactly that. */
+SELFREG_CLONES static inline void selfreg_shift_lanes(const selfreg_lattice_sweep *m, double *restrict x, int64_t n_groups) {
     const double *restrict by = m->correction;
     for (int64_t g = 0; g < n_groups; g++)
         for (int64_t l = m->from; l < m->to; l++)

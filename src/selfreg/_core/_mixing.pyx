@@ -1,9 +1,12 @@
-# One layer of a component with a cycle: its fixed point by sweeps, and the expected number of steps that proves it.
-#
-# Gauss-Seidel sweeps x <- G(x), accelerated by Anderson mixing. Without end components every policy leaves, so that
-# there is w >= 1 + P_a w for all free a (the expected number of steps, at worst). If a sweep changes nothing by more
-# than delta, then x + delta w does not grow under G and x - delta w does not shrink: the solution lies within
-# delta max(w). `w` is computed once per component and checked, so this is a proof, in which rounding is counted.
+"""One budget layer of a component with a cycle: its fixed point, and the bound on steps that proves its error.
+
+    x(g) = G(x)(g) = max( stop(g), max over free rows r of g of  constant(r) + sum_h R[r, h] x(h) )
+
+Gauss-Seidel sweeps x <- G(x) are accelerated by Anderson mixing. Without end components every policy leaves, so that
+there is w >= 1 + P_a w for all free a (the largest expected number of steps). If a sweep changes nothing by more than
+delta, then x + delta w does not grow under G and x - delta w does not shrink: the solution lies within delta max(w).
+`w` is computed once per component and checked, so that this is a proof; rounding is included.
+"""
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport fabs
@@ -20,8 +23,8 @@ cdef extern from "<float.h>" nogil:
     const double DBL_EPSILON
 
 cdef enum:
-    RESET = 1000                          # times the best change: mixing went astray
-    SIGNALS = 1 << 22                     # entries looked at between two looks for Ctrl-C
+    RESET = 1000                          # times the smallest change so far: mixing diverges
+    SIGNALS = 1 << 22                     # entries read between two checks for Ctrl-C
 
 
 cdef double sweep(const Local* local, real_t* x) noexcept nogil:
@@ -35,7 +38,7 @@ cdef double sweep(const Local* local, real_t* x) noexcept nogil:
         for r in range(local.group_rows[g], local.group_rows[g + 1]):
             if local.row_offset[r]:
                 continue
-            total = local.known[r]
+            total = local.constant[r]
             for e in range(local.inside[r], local.inside[r + 1]):
                 total += local.inner_probability[e] * x[local.inner_group[e]]
             best = max(best, total)
@@ -49,11 +52,11 @@ cdef double iterate(const Local* local, real_t* x, real_t* last_image, double ta
                     ) except -1.0 nogil:
     """Sweep with Anderson mixing until nothing changes by more than `target`; the largest change of the last sweep.
 
-    Mixing moves to the point where earlier changes, combined, cancel best. A sweep that changes much more than the
-    best one so far drops the history; plain sweeps always converge. `last_image` is scratch, (groups,).
+    Mixing combines earlier changes so that they cancel the last one best. If a sweep changes much more than the best
+    one so far, the history is dropped; plain sweeps always converge. `last_image` is scratch, (groups,).
     """
-    cdef Py_ssize_t n = local.n_groups, i, k, kept = 0
-    cdef int64_t count = 0, looked = 0
+    cdef Py_ssize_t n = local.n_groups, i, k, stored = 0
+    cdef int64_t count = 0, work = 0
     cdef double largest = 0.0, best = -1.0
     cdef double[WINDOW][WINDOW] gram
     cdef double[WINDOW] weight
@@ -66,27 +69,27 @@ cdef double iterate(const Local* local, real_t* x, real_t* last_image, double ta
         if largest <= target:
             return largest
         if best >= 0.0 and largest > RESET * best:
-            kept, best = 0, largest
+            stored, best = 0, largest
         else:
             if best >= 0.0:
-                k = kept % WINDOW
+                k = stored % WINDOW
                 changed, moved = local.history + 2 * k * n, local.history + (2 * k + 1) * n
                 for i in range(n):
                     changed[i] = local.step[i] - last_step[i]
                     moved[i] = <double> (x[i] - last_image[i])
-                kept += 1
-                update_gram(local, gram, k, min(kept, WINDOW))
+                stored += 1
+                update_gram(local, gram, k, min(stored, WINDOW))
             best = largest if best < 0.0 else min(best, largest)
         for i in range(n):
             last_step[i], last_image[i] = local.step[i], x[i]
-        if kept and mixing_weights(local, gram, weight, min(kept, WINDOW)):
-            for k in range(min(kept, WINDOW)):
+        if stored and mixing_weights(local, gram, weight, min(stored, WINDOW)):
+            for k in range(min(stored, WINDOW)):
                 moved = local.history + (2 * k + 1) * n
                 for i in range(n):
                     x[i] -= weight[k] * moved[i]
-        looked += local.inside[local.n_rows]
-        if looked > SIGNALS:
-            looked = 0
+        work += local.inside[local.n_rows]
+        if work > SIGNALS:
+            work = 0
             with gil:
                 PyErr_CheckSignals()
     return largest
@@ -102,7 +105,7 @@ cdef bint mixing_weights(const Local* local, double[WINDOW][WINDOW] gram, double
                          ) noexcept nogil:
     """Least-squares combination of earlier changes that cancels `local.step`: normal equations by Cholesky.
 
-    Changes are scaled to length 1: the late, small ones hold the slow modes.
+    Changes are scaled to length 1: late, small ones contain the slow modes.
     """
     cdef Py_ssize_t n = local.n_groups, i, j, k
     cdef double[WINDOW][WINDOW] root
@@ -138,10 +141,10 @@ cdef bint mixing_weights(const Local* local, double[WINDOW][WINDOW] gram, double
     return True
 
 
-cdef double even_steps(const Local* local, bint costly) noexcept nogil:
-    """Largest entry of a constant w >= 1 + P_a w for all free rows a, or for all rows; -1 where it is far too large.
+cdef double uniform_steps(const Local* local, bint costly) noexcept nogil:
+    """The constant w >= 1 + P_a w for all free rows a, or for all rows; -1 if that is a poor bound.
 
-    That is 1 over the least mass that leaves the component, no more than 4 times what some row needs anyway.
+    It is 1 over the least mass that leaves the component, and at most 4 times the value that some row requires.
     """
     cdef int64_t r, e
     cdef double left, least = 1.0, most = 0.0
@@ -157,7 +160,7 @@ cdef double even_steps(const Local* local, bint costly) noexcept nogil:
 
 
 cdef double expected_steps(const Local* local, int64_t max_sweeps) except -2.0 nogil:
-    """Largest entry of some w >= 1 + P_a w for all free rows a, checked; -1 where none was found."""
+    """Largest entry of a checked w >= 1 + P_a w for all free rows a; -1 if none was found."""
     cdef Py_ssize_t g
     cdef int64_t r, e
     cdef double total, short = 0.0, largest = 1.0
@@ -167,7 +170,7 @@ cdef double expected_steps(const Local* local, int64_t max_sweeps) except -2.0 n
             with gil:
                 raise MemoryError(f"backward induction over a component of {local.n_groups} groups")
         for r in range(local.n_rows):
-            local.known[r] = 1.0
+            local.constant[r] = 1.0
         for g in range(local.n_groups):
             local.stop[g] = w[g] = 1.0
         if iterate(local, w, w + local.n_groups, 1e-2, max_sweeps) > 1e-2:

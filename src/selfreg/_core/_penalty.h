@@ -1,6 +1,6 @@
 /* Penalized backward induction over states of one level, compiled for several instruction sets like `_rows.h`.
  *
- * A row holds the success of every lane, then one kind of usage after the other. Lanes are independent.
+ * A row holds the success of every lane, then each kind of usage. Lanes are independent.
  */
 #ifndef SELFREG_PENALTY_H
 #define SELFREG_PENALTY_H
@@ -15,14 +15,14 @@ struct selfreg_penalized {
     const double *cost;         /* (actions, dims) */
     const double *penalty;      /* (dims, lanes) */
     double tie, tie_usage;
-    const int32_t *slot;        /* (n,) place of a state's row, or NULL: its own index */
+    const int32_t *slot;        /* (n,) row of a state, or NULL: its own index */
     const uint8_t *terminal;
     const double *terminal_value;
     int8_t *policy;             /* (n, lanes), or NULL */
 };
 
 /* Objective, success - sum of penalty * usage, and total usage of `row`. */
-SELFREG_INLINE void selfreg_weigh(const struct selfreg_penalized *m, const double *row, int64_t dims, double *objective,
+SELFREG_INLINE void selfreg_penalized_value(const struct selfreg_penalized *m, const double *row, int64_t dims, double *objective,
                                   double *total) {
     const int64_t lanes = m->lanes;
     for (int64_t l = 0; l < lanes; l++) {
@@ -36,10 +36,10 @@ SELFREG_INLINE void selfreg_weigh(const struct selfreg_penalized *m, const doubl
         }
 }
 
-/* Let `action`, which gives `row`, replace `best` in lanes where its objective is larger by more than `tie`, or equal
+/* Replace `best` by `row`, the result of `action`, in lanes where its objective is larger by more than `tie`, or equal
  * within `tie` with less usage in all. `scratch` holds four lines: objective and total usage of `best`, then of `row`.
  */
-SELFREG_INLINE void selfreg_improve(const struct selfreg_penalized *m, int64_t action, int64_t dims, double *best,
+SELFREG_INLINE void selfreg_penalized_improve(const struct selfreg_penalized *m, int64_t action, int64_t dims, double *best,
                                     double *row, double *scratch, int8_t *choice) {
     const int64_t lanes = m->lanes;
     const double tie = m->tie, tie_usage = m->tie_usage;
@@ -48,7 +48,7 @@ SELFREG_INLINE void selfreg_improve(const struct selfreg_penalized *m, int64_t a
         const double cost = m->cost[action * dims + d];
         for (int64_t l = 0; l < lanes; l++) row[(d + 1) * lanes + l] += cost;
     }
-    selfreg_weigh(m, row, dims, gain, used);
+    selfreg_penalized_value(m, row, dims, gain, used);
     if (choice)
         for (int64_t l = 0; l < lanes; l++) {
             const int wins = (gain[l] > objective[l] + tie)
@@ -87,9 +87,9 @@ SELFREG_INLINE void selfreg_solve_states(const struct selfreg_penalized *m, cons
             selfreg_expect_double_here(a ? row : best, rows, m->columns[a] + first, m->probabilities[a] + first,
                                        entries, width, width, m->slot);
             if (a)
-                selfreg_improve(m, a, dims, best, row, scratch, choice);
+                selfreg_penalized_improve(m, a, dims, best, row, scratch, choice);
             else
-                selfreg_weigh(m, best, dims, scratch, scratch + lanes);
+                selfreg_penalized_value(m, best, dims, scratch, scratch + lanes);
         }
     }
 }

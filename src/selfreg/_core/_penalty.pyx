@@ -1,18 +1,21 @@
-# Backward induction with a price on help, for models without cycles: one pass, many penalties at once.
-#
-# The penalty axis takes the place of the budget axis of `_budget`; order, slots, levels and threads are as there. Each
-# state keeps the success and the usage of its best policy, lane by lane (a lane is a vector of penalties, one entry per
-# kind of usage), not the penalized value: that is success - sum of penalty * usage, and what a policy really attains
-# stays exact however large the penalty. A row holds success of all lanes, then the usages, one after the other.
-#
-# Actions whose penalized values differ by rounding only are tied; the one that uses less wins, then the first.
+"""Backward induction with a price on help, for models without cycles: one pass, many penalties at once.
+
+    V_lam(s) = max over available a of  sum_j P_a[s, j] V_lam(j) - sum_d lam_d c_{a,d}    (terminal states: their value)
+    S(s) = sum_j P_pi[s, j] S(j)        U_d(s) = c_{pi,d} + sum_j P_pi[s, j] U_d(j)          pi: the maximising action
+
+Computes success S, usages U and the policy pi for every state and lane; a lane is a vector of penalties, one entry
+per kind of usage. The penalty axis takes the place of the budget axis of `_budget`; order, slots, levels and threads
+are as there. Rows store S, then each U_d, over all lanes. V_lam = S - sum_d lam_d U_d is not stored, so that S and U
+stay exact however large the penalty. If penalized values differ by rounding only, the action with less total usage
+wins, then the first.
+"""
 
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 
-from selfreg._core._budget cimport Model, point_at, release_model
+from selfreg._core._budget cimport Model, model_bind, model_free
 
 
 cdef extern from "_penalty.h" nogil:
@@ -35,7 +38,7 @@ cdef extern from "_penalty.h" nogil:
     void selfreg_penalized_states(const Penalized* m, const int32_t* members, int64_t count, double* rows,
                                   double* scratch) noexcept
 
-# As in `_budget`: what is worth waking threads for, and how often Ctrl-C is looked for; states times lanes.
+# As in `_budget`: least work for several threads, and work between two checks for Ctrl-C; states times lanes.
 cdef enum:
     WORTH_THREADS = 1 << 16
     PIECE = 1 << 19
@@ -45,7 +48,7 @@ def penalized_levels(
     list indptr,                          # IN  per action: int64 (n + 1,)
     list indices,                         # IN  per action: int32 (nnz,)
     list data,                            # IN  per action: float64 (nnz,)
-    const double[:, ::1] cost,            # IN  (actions, dims) what an action adds to each kind of usage
+    const double[:, ::1] cost,            # IN  (actions, dims) units that an action adds to each kind of usage
     const double[:, ::1] penalty,         # IN  (dims, lanes) finite
     double tie,                           # IN  penalized values this close are equal
     double tie_usage,                     # IN  total usages this close are equal
@@ -53,16 +56,16 @@ def penalized_levels(
     const uint8_t[::1] terminal,          # IN  (n,)
     const int32_t[::1] members,           # IN  (n,) states by level
     const int64_t[::1] starts,            # IN  (levels + 1,) into `members`
-    const int32_t[::1] slot,              # IN  (n,) place of a state's row, or empty: its own index
+    const int32_t[::1] slot,              # IN  (n,) row of a state in `rows`, or empty: its own index
     const double[::1] weight,             # IN  (n,) start distribution, or empty
     double[:, ::1] expected,              # OUT (1 + dims, lanes) success and usages from the start, added to
     double[:, ::1] rows,                  # OUT (n or slots, (1 + dims) * lanes)
-    int8_t[:, ::1] policy,                # OUT (n, lanes), or (0, lanes): not wanted
+    int8_t[:, ::1] policy,                # OUT (n, lanes), or (0, lanes): none
     int n_threads,
 ):
     """Fill `rows` and `policy`, or `expected`; stops with KeyboardInterrupt at Ctrl-C."""
     cdef Py_ssize_t n_levels = starts.shape[0] - 1, k
-    cdef int64_t start, stop, piece, looked = 0
+    cdef int64_t start, stop, piece, work = 0
     cdef Model model
     cdef Penalized m
     cdef double* scratch = NULL
@@ -74,7 +77,7 @@ def penalized_levels(
     m.terminal, m.terminal_value = &terminal[0], &terminal_value[0]
     m.policy = &policy[0, 0] if policy.shape[0] else NULL
     try:
-        point_at(&model, indptr, indices, data)
+        model_bind(&model, indptr, indices, data)
         m.actions, m.rows, m.columns, m.probabilities = model.n_actions, model.rows, model.columns, model.probabilities
         scratch = <double*> malloc(n_threads * (m.dims + 5) * m.lanes * sizeof(double))
         if scratch == NULL:
@@ -88,20 +91,20 @@ def penalized_levels(
                     solve_piece(&m, &members[start], stop - start, &rows[0, 0], scratch, n_threads)
                     if weight.shape[0]:
                         add_weighted(&m, &members[start], stop - start, &weight[0], &rows[0, 0], &expected[0, 0])
-                    looked += stop - start
-                    if looked >= piece:
-                        looked = 0
+                    work += stop - start
+                    if work >= piece:
+                        work = 0
                         with gil:
                             PyErr_CheckSignals()
                     start = stop
     finally:
-        release_model(&model)
+        model_free(&model)
         free(scratch)
 
 
 cdef void solve_piece(const Penalized* m, const int32_t* members, int64_t count, double* rows, double* scratch,
                       int n_threads) noexcept nogil:
-    """Solve `members`, all of one level, a share a thread."""
+    """Solve `members`, all of one level, one share per thread."""
     cdef int64_t share
     cdef int64_t each = (count + n_threads - 1) // n_threads
     if n_threads == 1 or count * m.lanes < WORTH_THREADS:
@@ -115,7 +118,7 @@ cdef void solve_piece(const Penalized* m, const int32_t* members, int64_t count,
 
 cdef void add_weighted(const Penalized* m, const int32_t* members, int64_t count, const double* weight,
                        const double* rows, double* expected) noexcept nogil:
-    """In the order of `members`: a sum over states is the same for any number of threads."""
+    """Add weight[s] rows[s] in the order of `members`, so that the sum does not depend on the number of threads."""
     cdef int64_t i, k, width = (1 + m.dims) * m.lanes
     cdef int32_t s
     for i in range(count):

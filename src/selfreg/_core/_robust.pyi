@@ -12,7 +12,7 @@ def backup_robust(
     terminal: npt.NDArray[np.uint8],
     members: npt.NDArray[np.int32],
     sweeps: int,
-    enough: float,
+    target: float,
     value: npt.NDArray[np.float64],
     policy: npt.NDArray[np.int8],
 ) -> tuple[int, float]:
@@ -27,4 +27,4 @@ def expect_robust(
     value: npt.NDArray[np.float64],
     out: npt.NDArray[np.float64],
 ) -> None:
-    """Worst expectation of `value` for every row of one action; 0 where there is no row."""
+    """Worst expectation of `value` for every row of one action; 0 for empty rows."""

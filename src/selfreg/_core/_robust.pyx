@@ -1,18 +1,20 @@
-# Backward induction against the worst distribution of an uncertainty set around every row (Iyengar 2005; Nilim and
-# El Ghaoui 2005: sets of rows independent of each other).
-#
-# A row's set is given by intervals: each successor keeps `low` of its mass, can hold `room` more, and `rest` is what is
-# left to be handed out after the part that goes to a state worth nothing. The worst distribution fills the successors
-# from the least value up. An L1 ball of radius r is the case low = 0, room = p, rest = 1 - r / 2.
-#
-# The order of the successors by value changes little from one budget to the next, so that it is kept and only mended.
+"""Hard-budget backups against the worst distribution of an uncertainty set around every row.
 
+    value[s, b] = max over a with c_a <= b of  min over q in S_a(s) of  sum_j q_j value[j, b - c_a]
+
+(Iyengar 2005; Nilim and El Ghaoui 2005: the sets of rows are independent.) A set is given by intervals: successor j
+has a mass of at least low_j and at most low_j + room_j; `rest` is the mass that can be distributed over the rooms,
+and what remains goes to a state of value 0. The worst distribution fills the successors in ascending order of value.
+An L1 ball of radius r is the case low = 0, room = p, rest = 1 - r / 2.
+
+The order of successors changes little between neighbouring budgets, so that the previous order is updated.
+"""
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 
-# Work (successors times lattice points) after which Ctrl-C is looked for.
+# Work (successors times lattice points) between two checks for Ctrl-C.
 cdef enum:
     PIECE = 1 << 22
 
@@ -26,7 +28,7 @@ cdef struct Rows:
 
 
 cdef struct Scratch:
-    int32_t* order                        # (longest row,) successors of the row at hand, the least value first
+    int32_t* order                        # (longest row,) successors of the current row, ascending by value
     double* worst                         # (lattice,)
     double* best                          # (lattice,)
     int8_t* choice                        # (lattice,)
@@ -38,19 +40,19 @@ def backup_robust(
     list low,                             # IN  per action: float64 (nnz,)
     list room,                            # IN  per action: float64 (nnz,)
     list rest,                            # IN  per action: float64 (n,)
-    const int64_t[::1] offset,            # IN  (actions,) how far an action moves down the flattened lattice
-    const int64_t[:, ::1] runs,           # IN  (runs, 3) action, start, length: affordable stretches of help types
+    const int64_t[::1] offset,            # IN  (actions,) distance that an action moves down the flattened lattice
+    const int64_t[:, ::1] runs,           # IN  (runs, 3) action, start, length: affordable runs of points of help types
     const uint8_t[::1] terminal,          # IN  (n,)
-    const int32_t[::1] members,           # IN  states to back up, in this order; terminal ones are left as they are
-    Py_ssize_t sweeps,                    # IN  at most so many sweeps over `members`
-    double enough,                        # IN  a sweep that changes nothing by more is the last
+    const int32_t[::1] members,           # IN  states to back up, in this order; terminal ones are skipped
+    Py_ssize_t sweeps,                    # IN  largest number of sweeps over `members`
+    double target,                        # IN  a sweep with no larger change is the last
     double[:, ::1] value,                 # IN, OUT (n, lattice)
-    int8_t[:, ::1] policy,                # OUT (n, lattice), or (0, lattice): not wanted; changed where the value grows
+    int8_t[:, ::1] policy,                # OUT (n, lattice), or (0, lattice): none; updated where the value grows
 ):
     """Sweep over `members` in place; the number of sweeps made and the largest change in the last one."""
     cdef Py_ssize_t n_lattice = value.shape[1], sweep, i, n_actions = len(indptr)
     cdef Py_ssize_t longest = 1
-    cdef int64_t looked = 0
+    cdef int64_t work = 0
     cdef double change = 0.0, moved
     cdef Rows* rows = NULL
     cdef Scratch scratch
@@ -67,7 +69,7 @@ def backup_robust(
         if not (scratch.order and scratch.worst and scratch.best and scratch.choice and rows):
             raise MemoryError("scratch of a robust backup")
         for i in range(n_actions):
-            point_at(&rows[i], indptr[i], indices[i], low[i], room[i], rest[i])
+            bind_rows(&rows[i], indptr[i], indices[i], low[i], room[i], rest[i])
         for sweep in range(sweeps):
             change = 0.0
             for i in range(members.shape[0]):
@@ -76,11 +78,11 @@ def backup_robust(
                 with nogil:
                     moved = backup(rows, offset, runs, members[i], value, policy, &scratch)
                 change = max(change, moved)
-                looked += n_lattice * (rows[0].start[members[i] + 1] - rows[0].start[members[i]] + 1)
-                if looked >= PIECE:
-                    looked = 0
+                work += n_lattice * (rows[0].start[members[i] + 1] - rows[0].start[members[i]] + 1)
+                if work >= PIECE:
+                    work = 0
                     PyErr_CheckSignals()
-            if change <= enough:
+            if change <= target:
                 return sweep + 1, change
         return sweeps, change
     finally:
@@ -100,7 +102,7 @@ def expect_robust(
     const double[:, ::1] value,           # IN  (n, lattice)
     double[:, ::1] out,                   # OUT (n, lattice)
 ):
-    """Worst expectation of `value` for every row of one action; 0 where there is no row."""
+    """Worst expectation of `value` for every row of one action; 0 for empty rows."""
     cdef Py_ssize_t s, n_lattice = value.shape[1]
     cdef Rows rows
     cdef int32_t* order
@@ -109,10 +111,10 @@ def expect_robust(
     order = <int32_t*> malloc(max(1, row_length(indptr)) * sizeof(int32_t))
     if not order:
         raise MemoryError("scratch of a robust expectation")
-    point_at(&rows, indptr, indices, low, room, rest)
+    bind_rows(&rows, indptr, indices, low, room, rest)
     with nogil:
         for s in range(rest.shape[0]):
-            worst_of(&rows, s, &value[0, 0], n_lattice, n_lattice, order, &out[s, 0])
+            worst_expectation(&rows, s, &value[0, 0], n_lattice, n_lattice, order, &out[s, 0])
     free(order)
 
 
@@ -124,8 +126,8 @@ cdef Py_ssize_t row_length(const int64_t[::1] indptr):
     return longest
 
 
-cdef int point_at(Rows* rows, const int64_t[::1] start, const int32_t[::1] column, const double[::1] low,
-                  const double[::1] room, const double[::1] rest) except -1:
+cdef int bind_rows(Rows* rows, const int64_t[::1] start, const int32_t[::1] column, const double[::1] low,
+                   const double[::1] room, const double[::1] rest) except -1:
     rows.start = &start[0]
     rows.column = &column[0] if column.shape[0] else NULL
     rows.low = &low[0] if low.shape[0] else NULL
@@ -139,14 +141,15 @@ cdef double backup(const Rows* rows, const int64_t[::1] offset, const int64_t[:,
     """value[s, b] = max over affordable a of the worst expectation of value[., b - c_a]; returns the largest change."""
     cdef Py_ssize_t b, r, a, start, length, n_lattice = value.shape[1]
     cdef double change = 0.0
-    worst_of(&rows[0], s, &value[0, 0], n_lattice, n_lattice, scratch.order, scratch.best)
+    worst_expectation(&rows[0], s, &value[0, 0], n_lattice, n_lattice, scratch.order, scratch.best)
     for b in range(n_lattice):
         scratch.choice[b] = 0
     for r in range(runs.shape[0]):
         a, start, length = runs[r, 0], runs[r, 1], runs[r, 2]
         if rows[a].start[s] == rows[a].start[s + 1]:
             continue
-        worst_of(&rows[a], s, &value[0, 0] + start - offset[a], n_lattice, length, scratch.order, scratch.worst)
+        worst_expectation(&rows[a], s, &value[0, 0] + start - offset[a], n_lattice, length, scratch.order,
+                          scratch.worst)
         for b in range(length):
             if scratch.worst[b] > scratch.best[start + b]:
                 scratch.best[start + b] = scratch.worst[b]
@@ -159,9 +162,9 @@ cdef double backup(const Rows* rows, const int64_t[::1] offset, const int64_t[:,
     return change
 
 
-cdef void worst_of(const Rows* rows, Py_ssize_t s, const double* value, Py_ssize_t stride, Py_ssize_t length,
-                   int32_t* order, double* out) noexcept nogil:
-    """out[b] = the least of sum_j p_j value[j, b] over the set of row `s`."""
+cdef void worst_expectation(const Rows* rows, Py_ssize_t s, const double* value, Py_ssize_t stride, Py_ssize_t length,
+                            int32_t* order, double* out) noexcept nogil:
+    """out[b] = min of sum_j q_j value[j, b] over the set of row `s`."""
     cdef int64_t first = rows.start[s]
     cdef Py_ssize_t b, i, entries = rows.start[s + 1] - first
     cdef const int32_t* column = rows.column + first
@@ -181,18 +184,18 @@ cdef void worst_of(const Rows* rows, Py_ssize_t s, const double* value, Py_ssize
 
 cdef void sort_by_value(int32_t* order, Py_ssize_t entries, const int32_t* column, const double* value,
                         Py_ssize_t stride) noexcept nogil:
-    """Shell's sort: a pass over what is nearly sorted costs one comparison an entry."""
+    """Shellsort: a pass over nearly sorted entries costs one comparison per entry."""
     cdef Py_ssize_t gap = 1, i, k
-    cdef int32_t held
+    cdef int32_t state
     cdef double key
     while gap < entries // 3:
         gap = 3 * gap + 1
     while gap > 0:
         for i in range(gap, entries):
-            held, k = order[i], i
-            key = value[column[held] * stride]
+            state, k = order[i], i
+            key = value[column[state] * stride]
             while k >= gap and value[column[order[k - gap]] * stride] > key:
                 order[k] = order[k - gap]
                 k -= gap
-            order[k] = held
+            order[k] = state
         gap //= 3

@@ -19,7 +19,7 @@ def backup_robust(
     terminal: npt.NDArray[np.uint8],
     members: npt.NDArray[np.int32],
     sweeps: int,
-    enough: float,
+    target: float,
     value: Floats,
     policy: npt.NDArray[np.int8],
 ) -> tuple[int, float]:
@@ -29,21 +29,21 @@ def backup_robust(
         change = 0.0
         for s in members[terminal[members] == 0].tolist():
             parts = [indptr[0][s], indptr[0][s + 1]]
-            best = _worst(slice(*parts), indices[0], low[0], room[0], rest[0][s], value)
+            best = _worst_expectation(slice(*parts), indices[0], low[0], room[0], rest[0][s], value)
             choice = np.zeros(len(best), np.int8)
             for a, start, length in runs.tolist():
                 parts = [indptr[a][s], indptr[a][s + 1]]
                 if parts[0] == parts[1]:
                     continue
-                looked = value[:, start - offset[a] : start - offset[a] + length]
-                new = _worst(slice(*parts), indices[a], low[a], room[a], rest[a][s], looked)
+                below = value[:, start - offset[a] : start - offset[a] + length]
+                new = _worst_expectation(slice(*parts), indices[a], low[a], room[a], rest[a][s], below)
                 better = np.flatnonzero(new > best[start : start + length])
                 best[start + better], choice[start + better] = new[better], a
             if len(policy):
                 policy[s] = np.where(best > value[s], choice, policy[s])
             change = max(change, float(np.abs(best - value[s]).max()))
             value[s] = best
-        if change <= enough:
+        if change <= target:
             return sweep + 1, change
     return (sweeps if len(members) else 0), change
 
@@ -57,13 +57,15 @@ def expect_robust(
     value: Floats,
     out: Floats,
 ) -> None:
-    """Worst expectation of `value` for every row of one action; 0 where there is no row."""
+    """Worst expectation of `value` for every row of one action; 0 for empty rows."""
     for s in range(len(rest)):
-        out[s] = _worst(slice(indptr[s], indptr[s + 1]), indices, low, room, rest[s], value)
+        out[s] = _worst_expectation(slice(indptr[s], indptr[s + 1]), indices, low, room, rest[s], value)
 
 
-def _worst(row: slice, indices: npt.NDArray[np.int32], low: Floats, room: Floats, rest: float, value: Floats) -> Floats:
-    """The least expectation at every lattice point: successors are filled from the least value up."""
+def _worst_expectation(
+    row: slice, indices: npt.NDArray[np.int32], low: Floats, room: Floats, rest: float, value: Floats
+) -> Floats:
+    """Least expectation at every lattice point: successors are filled in ascending order of value."""
     values = value[indices[row]]
     order = np.argsort(values, axis=0, kind="stable")
     rooms = room[row][order]

@@ -1,9 +1,9 @@
-/* The innermost loops of backward induction, compiled for several instruction sets and chosen at load time. Their subject is
+/* The innermost loops of backward induction, compiled for several instruction sets and chosen at load time. They compute
  *
- *     sum over entries e of probability[e] * value[place(column[e]) * stride + l]
+ *     sum over entries e of probability[e] * value[slot[column[e]] * stride + l]
  *
  * Lanes are independent and each sums its entries in order, and no product is fused with a sum (-ffp-contract=off):
- * every instruction set gives the same bits. `slot`, where not NULL, says where the values of a state are kept.
+ * every instruction set gives the same bits. `slot`, if not NULL, is the row of the values of each state.
  */
 #ifndef SELFREG_ROWS_H
 #define SELFREG_ROWS_H
@@ -24,7 +24,7 @@
 #endif
 
 #if defined(__GNUC__)
-/* Four lanes; wider types come out slower with gcc, which then keeps sums in memory. */
+/* Four lanes; with wider types gcc spills sums to memory, which is slower. */
 enum { SELFREG_WIDE = 4 };
 typedef double selfreg_wide __attribute__((vector_size(32), aligned(8), may_alias));
 typedef int64_t selfreg_mask __attribute__((vector_size(32)));

@@ -14,4 +14,4 @@ def scan(
     step_texts: npt.NDArray[np.uint8],
     helped: npt.NDArray[np.uint8],
 ) -> int:
-    """Where the first line begins that is not plain; the length of the block where all are."""
+    """Begin of the first line that is not plain; the length of the block if all are plain."""

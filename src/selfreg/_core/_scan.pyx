@@ -1,10 +1,13 @@
-# Canonical JSONL to columns. What a line says goes straight into arrays, without an object a value.
-#
-# Only the plain form of a line is read: known members, each at most once, in any order; texts without surrogates;
-# outcomes and labels from 0 to 1 without an exponent. A line of any other form is not judged here: the scan stops
-# before it, and the caller asks the decoder. So whatever is read here, the decoder reads too, and finds the same.
-#
-# Outputs need no checks of their room: a line never gives more steps than it has braces, nor a longer text than itself.
+"""Scan of canonical JSONL lines into columns, without a Python object per value.
+
+    line = {"task": text, "episode": text, "outcome": number in 0..1, "steps": [{"state": text, ...}, ...], ...}
+
+Only the plain form of a line is read: expected members, each at most once, in any order; texts without surrogates;
+outcomes and labels from 0 to 1 without an exponent. The scan stops before any other line, which the caller passes to
+the decoder. Lines that are read give the same result as the decoder.
+
+Outputs need no bounds checks: a line has at most as many steps as braces, and no text is longer than the line.
+"""
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
@@ -12,17 +15,17 @@ from libc.string cimport memchr, memcmp, memcpy
 ctypedef const uint8_t* Bytes
 
 cdef enum:
-    NOTHING, KEY, STATE               # the text wanted of a step; KEY is its state where it has no key
+    NOTHING, KEY, STATE               # which text of a step to read; KEY is its state if it has no key
 
 cdef enum:
     TASK, EPISODE, OUTCOME, FIELDS    # texts of an episode
-    HELP = 1                          # texts of a step: the one wanted, its intervention
+    HELP = 1                          # texts of a step: state or key, and its intervention
 
 cdef enum:
     ONES = 0x0101010101010101
 
 cdef struct Text:
-    Bytes begin                       # NULL where it is null, or not there
+    Bytes begin                       # NULL if the text is null or missing
     Bytes end
     bint escaped
 
@@ -39,18 +42,18 @@ cdef struct Columns:
 
 def scan(
     const uint8_t[::1] block,             # IN  whole lines, in UTF-8
-    Py_ssize_t begin,                     # IN  where the first line begins that is to be read
-    int wanted,                           # IN  0: no text of a step, 1: key, or state where there is none, 2: state
+    Py_ssize_t begin,                     # IN  begin of the first line to read
+    int wanted,                           # IN  0: no text of a step, 1: key, or state if there is no key, 2: state
     int64_t[::1] reached,                 # IN OUT (3,) lines, episodes and steps so far
     int64_t[::1] numbers,                 # OUT (episodes,) line of each, from 1
     int64_t[::1] lengths,                 # OUT (episodes,) steps of each
-    int64_t[:, ::1] episode_ends,         # IN OUT (4, episodes + 1) where task, episode, outcome, fields end
-    uint8_t[:, ::1] episode_texts,        # OUT (4, len(block)) fields as JSON, nothing where there are none
-    int64_t[:, ::1] step_ends,            # IN OUT (2, steps + 1) where text and intervention end; [:, 0] is 0
+    int64_t[:, ::1] episode_ends,         # IN OUT (4, episodes + 1) ends of task, episode, outcome, fields
+    uint8_t[:, ::1] episode_texts,        # OUT (4, len(block)) fields as JSON, empty if there are none
+    int64_t[:, ::1] step_ends,            # IN OUT (2, steps + 1) ends of text and intervention; [:, 0] is 0
     uint8_t[:, ::1] step_texts,           # OUT (2, len(block))
-    uint8_t[::1] helped,                  # OUT (steps,) whether there is an intervention
+    uint8_t[::1] helped,                  # OUT (steps,) whether the step has an intervention
 ):
-    """Where the first line begins that is not plain; the length of the block where all are."""
+    """Begin of the first line that is not plain; the length of the block if all are plain."""
     cdef Columns out
     cdef Py_ssize_t size = block.shape[0]
     cdef int64_t line = reached[0]
@@ -73,7 +76,7 @@ def scan(
             stop = <Bytes> memchr(at, 10, end - at)
             if stop == NULL:
                 stop = end
-            if blanks(at, stop) < stop:
+            if skip_blanks(at, stop) < stop:
                 if not read_line(at, stop, wanted, &out):
                     break
                 numbers[out.episodes - 1] = line + 1
@@ -84,7 +87,7 @@ def scan(
 
 
 cdef bint read_line(Bytes at, Bytes end, int wanted, Columns* out) noexcept nogil:
-    """Whether the line is plain; only then is there one episode more."""
+    """Whether the line is plain; if so, its episode is added."""
     cdef Text name, task, episode
     cdef Bytes outcome = NULL
     cdef Bytes outcome_end = NULL
@@ -93,42 +96,42 @@ cdef bint read_line(Bytes at, Bytes end, int wanted, Columns* out) noexcept nogi
     cdef int64_t steps = -1
     cdef bint truncated = False
     task.begin = episode.begin = NULL
-    at = blanks(at, end)
+    at = skip_blanks(at, end)
     if at[0] != c"{":
         return False
     while True:
-        at = member(at, end, &name)
+        at = parse_name(at, end, &name)
         if at == NULL:
             return False
-        if named(&name, "task", 4) and task.begin == NULL:
-            at = string(at, end, &task)
-        elif named(&name, "episode", 7) and episode.begin == NULL:
-            at = string(at, end, &episode)
-        elif named(&name, "outcome", 7) and outcome == NULL:
-            outcome, at = at, rate(at, end)
+        if is_named(&name, "task", 4) and task.begin == NULL:
+            at = parse_text(at, end, &task)
+        elif is_named(&name, "episode", 7) and episode.begin == NULL:
+            at = parse_text(at, end, &episode)
+        elif is_named(&name, "outcome", 7) and outcome == NULL:
+            outcome, at = at, parse_rate(at, end)
             outcome_end = at
-        elif named(&name, "truncated", 9) and not truncated:
-            truncated, at = True, boolean(at, end)
-        elif named(&name, "fields", 6) and fields == NULL:
-            fields, at = at, flat_object(at, end)
+        elif is_named(&name, "truncated", 9) and not truncated:
+            truncated, at = True, parse_boolean(at, end)
+        elif is_named(&name, "fields", 6) and fields == NULL:
+            fields, at = at, parse_flat_object(at, end)
             fields_end = at
-        elif named(&name, "steps", 5) and steps < 0:
+        elif is_named(&name, "steps", 5) and steps < 0:
             at = read_steps(at, end, wanted, out, &steps)
         else:
             return False
         if at == NULL:
             return False
-        at = blanks(at, end)
+        at = skip_blanks(at, end)
         if at == end or at[0] != c",":
             break
-    if at == end or at[0] != c"}" or blanks(at + 1, end) != end:
+    if at == end or at[0] != c"}" or skip_blanks(at + 1, end) != end:
         return False
     if task.begin == NULL or episode.begin == NULL or outcome == NULL or steps < 1:
         return False
-    put(&task, out.episode_ends[TASK], out.episode_texts[TASK], out.episodes)
-    put(&episode, out.episode_ends[EPISODE], out.episode_texts[EPISODE], out.episodes)
-    put_raw(outcome, outcome_end, out.episode_ends[OUTCOME], out.episode_texts[OUTCOME], out.episodes)
-    put_raw(fields, fields_end, out.episode_ends[FIELDS], out.episode_texts[FIELDS], out.episodes)
+    write_text(&task, out.episode_ends[TASK], out.episode_texts[TASK], out.episodes)
+    write_text(&episode, out.episode_ends[EPISODE], out.episode_texts[EPISODE], out.episodes)
+    write_raw(outcome, outcome_end, out.episode_ends[OUTCOME], out.episode_texts[OUTCOME], out.episodes)
+    write_raw(fields, fields_end, out.episode_ends[FIELDS], out.episode_texts[FIELDS], out.episodes)
     out.lengths[out.episodes] = steps
     out.steps += steps
     out.episodes += 1
@@ -136,50 +139,50 @@ cdef bint read_line(Bytes at, Bytes end, int wanted, Columns* out) noexcept nogi
 
 
 cdef Bytes read_steps(Bytes at, Bytes end, int wanted, Columns* out, int64_t* steps) noexcept nogil:
-    """What follows the list of steps, which are there from `out.steps` on; NULL where one is not plain."""
+    """Position after the list of steps, which are written from `out.steps` on; NULL if one is not plain."""
     steps[0] = 0
     if at == end or at[0] != c"[":
         return NULL
     while True:
-        at = read_step(blanks(at + 1, end), end, wanted, out, out.steps + steps[0])
+        at = read_step(skip_blanks(at + 1, end), end, wanted, out, out.steps + steps[0])
         if at == NULL:
             return NULL
         steps[0] += 1
-        at = blanks(at, end)
+        at = skip_blanks(at, end)
         if at == end or at[0] != c",":
             break
     return at + 1 if at < end and at[0] == c"]" else NULL
 
 
-cdef Bytes read_step(Bytes at, Bytes end, int wanted, Columns* out, int64_t place) noexcept nogil:
-    """What follows the step; NULL where it is not plain."""
+cdef Bytes read_step(Bytes at, Bytes end, int wanted, Columns* out, int64_t row) noexcept nogil:
+    """Position after the step; NULL if it is not plain."""
     cdef Text name, state, action, key, intervention
     cdef int seen = 0, bit
     state.begin = key.begin = intervention.begin = NULL
     if at == end or at[0] != c"{":
         return NULL
     while True:
-        at = member(at, end, &name)
+        at = parse_name(at, end, &name)
         if at == NULL:
             return NULL
-        if named(&name, "state", 5):
-            bit, at = 1, string(at, end, &state)
-        elif named(&name, "action", 6):
-            bit, at = 2, string_or_null(at, end, &action)
-        elif named(&name, "key", 3):
-            bit, at = 4, string_or_null(at, end, &key)
-        elif named(&name, "intervention", 12):
-            bit, at = 8, string_or_null(at, end, &intervention)
-        elif named(&name, "cost", 4):
-            bit, at = 16, null(at, end) if null(at, end) else natural(at, end)
-        elif named(&name, "label", 5):
-            bit, at = 32, null(at, end) if null(at, end) else rate(at, end)
+        if is_named(&name, "state", 5):
+            bit, at = 1, parse_text(at, end, &state)
+        elif is_named(&name, "action", 6):
+            bit, at = 2, parse_text_or_null(at, end, &action)
+        elif is_named(&name, "key", 3):
+            bit, at = 4, parse_text_or_null(at, end, &key)
+        elif is_named(&name, "intervention", 12):
+            bit, at = 8, parse_text_or_null(at, end, &intervention)
+        elif is_named(&name, "cost", 4):
+            bit, at = 16, parse_null(at, end) if parse_null(at, end) else parse_natural(at, end)
+        elif is_named(&name, "label", 5):
+            bit, at = 32, parse_null(at, end) if parse_null(at, end) else parse_rate(at, end)
         else:
             return NULL
         if at == NULL or seen & bit:
             return NULL
         seen |= bit
-        at = blanks(at, end)
+        at = skip_blanks(at, end)
         if at == end or at[0] != c",":
             break
     if at == end or at[0] != c"}" or state.begin == NULL:
@@ -188,42 +191,42 @@ cdef Bytes read_step(Bytes at, Bytes end, int wanted, Columns* out, int64_t plac
         state.begin = NULL
     elif wanted == KEY and key.begin != NULL:
         state = key
-    put(&state, out.step_ends[0], out.step_texts[0], place)
-    put(&intervention, out.step_ends[HELP], out.step_texts[HELP], place)
-    out.helped[place] = intervention.begin != NULL
+    write_text(&state, out.step_ends[0], out.step_texts[0], row)
+    write_text(&intervention, out.step_ends[HELP], out.step_texts[HELP], row)
+    out.helped[row] = intervention.begin != NULL
     return at + 1
 
 
-# ---- JSON: each function returns what follows, or NULL --------------------------------------------------------------
+# ---- JSON: each function returns the position after the value, or NULL ----------------------------------------------
 
 
-cdef inline Bytes blanks(Bytes at, Bytes end) noexcept nogil:
+cdef inline Bytes skip_blanks(Bytes at, Bytes end) noexcept nogil:
     while at < end and (at[0] == 32 or at[0] == 9 or at[0] == 13):
         at += 1
     return at
 
 
-cdef inline bint named(const Text* name, const char* text, Py_ssize_t size) noexcept nogil:
+cdef inline bint is_named(const Text* name, const char* text, Py_ssize_t size) noexcept nogil:
     return name.end - name.begin == size and memcmp(name.begin, text, size) == 0
 
 
-cdef inline Bytes member(Bytes at, Bytes end, Text* name) noexcept nogil:
+cdef inline Bytes parse_name(Bytes at, Bytes end, Text* name) noexcept nogil:
     """From the brace or comma before a name to the value."""
-    at = string(blanks(at + 1, end), end, name)
+    at = parse_text(skip_blanks(at + 1, end), end, name)
     if at == NULL:
         return NULL
-    at = blanks(at, end)
-    return blanks(at + 1, end) if at < end and at[0] == c":" else NULL
+    at = skip_blanks(at, end)
+    return skip_blanks(at + 1, end) if at < end and at[0] == c":" else NULL
 
 
-cdef inline Bytes string_or_null(Bytes at, Bytes end, Text* text) noexcept nogil:
-    if null(at, end):
+cdef inline Bytes parse_text_or_null(Bytes at, Bytes end, Text* text) noexcept nogil:
+    if parse_null(at, end):
         text.begin = NULL
         return at + 4
-    return string(at, end, text)
+    return parse_text(at, end, text)
 
 
-cdef Bytes string(Bytes at, Bytes end, Text* text) noexcept nogil:
+cdef Bytes parse_text(Bytes at, Bytes end, Text* text) noexcept nogil:
     cdef uint64_t word, quote, slash
     if at == end or at[0] != c'"':
         return NULL
@@ -246,23 +249,23 @@ cdef Bytes string(Bytes at, Bytes end, Text* text) noexcept nogil:
             text.end = at
             return at + 1
         text.escaped = True
-        at = escape(at, end)
+        at = parse_escape(at, end)
         if at == NULL:
             return NULL
 
 
-cdef Bytes escape(Bytes at, Bytes end) noexcept nogil:
+cdef Bytes parse_escape(Bytes at, Bytes end) noexcept nogil:
     cdef int code
     if end - at < 2:
         return NULL
     if at[1] != c"u":
         return at + 2 if memchr(b'"\\/bfnrt', at[1], 8) != NULL else NULL
-    code = hexadecimal(at + 2, end)
+    code = parse_hexadecimal(at + 2, end)
     return at + 6 if code >= 0 and not 0xD800 <= code < 0xE000 else NULL
 
 
-cdef int hexadecimal(Bytes at, Bytes end) noexcept nogil:
-    """Value of four digits, -1 where they are none."""
+cdef int parse_hexadecimal(Bytes at, Bytes end) noexcept nogil:
+    """Value of four hexadecimal digits, -1 if they are not."""
     cdef int code = 0, i
     if end - at < 4:
         return -1
@@ -276,31 +279,31 @@ cdef int hexadecimal(Bytes at, Bytes end) noexcept nogil:
     return code
 
 
-cdef inline Bytes null(Bytes at, Bytes end) noexcept nogil:
+cdef inline Bytes parse_null(Bytes at, Bytes end) noexcept nogil:
     return at + 4 if end - at >= 4 and memcmp(at, "null", 4) == 0 else NULL
 
 
-cdef inline Bytes boolean(Bytes at, Bytes end) noexcept nogil:
+cdef inline Bytes parse_boolean(Bytes at, Bytes end) noexcept nogil:
     if end - at >= 4 and memcmp(at, "true", 4) == 0:
         return at + 4
     return at + 5 if end - at >= 5 and memcmp(at, "false", 5) == 0 else NULL
 
 
-cdef inline Bytes digits(Bytes at, Bytes end, bint zeros) noexcept nogil:
+cdef inline Bytes skip_digits(Bytes at, Bytes end, bint zeros) noexcept nogil:
     while at < end and c"0" <= at[0] <= (c"0" if zeros else c"9"):
         at += 1
     return at
 
 
-cdef Bytes natural(Bytes at, Bytes end) noexcept nogil:
-    """An integer from 0 to 10^18 - 1; what follows it is for the caller to look at."""
-    cdef Bytes after = digits(at, end, False)
+cdef Bytes parse_natural(Bytes at, Bytes end) noexcept nogil:
+    """An integer from 0 to 10^18 - 1; the caller checks what follows."""
+    cdef Bytes after = skip_digits(at, end, False)
     if after == at or after - at > 18 or (at[0] == c"0" and after - at > 1):
         return NULL
     return after
 
 
-cdef Bytes rate(Bytes at, Bytes end) noexcept nogil:
+cdef Bytes parse_rate(Bytes at, Bytes end) noexcept nogil:
     """A number from 0 to 1 without an exponent: 0, 0.12, 1, 1.0."""
     cdef Bytes point
     if at == end or (at[0] != c"0" and at[0] != c"1"):
@@ -308,35 +311,35 @@ cdef Bytes rate(Bytes at, Bytes end) noexcept nogil:
     point = at + 1
     if point == end or point[0] != c".":
         return point
-    at = digits(point + 1, end, at[0] == c"1")
+    at = skip_digits(point + 1, end, at[0] == c"1")
     return at if at > point + 1 else NULL
 
 
-cdef Bytes flat_object(Bytes at, Bytes end) noexcept nogil:
-    """Texts, numbers (of any form), true, false and null by name."""
+cdef Bytes parse_flat_object(Bytes at, Bytes end) noexcept nogil:
+    """An object of texts, numbers (of any form), true, false and null."""
     cdef Text text
     cdef Bytes after
     if at == end or at[0] != c"{":
         return NULL
-    after = blanks(at + 1, end)
+    after = skip_blanks(at + 1, end)
     if after < end and after[0] == c"}":
         return after + 1
     while True:
-        at = member(at, end, &text)
+        at = parse_name(at, end, &text)
         if at == NULL:
             return NULL
         after = at
         while after < end and (c"0" <= after[0] <= c"9" or memchr(b"+-.eE", after[0], 5) != NULL):
             after += 1
         if after == at:
-            after = null(at, end)
+            after = parse_null(at, end)
         if after == NULL:
-            after = boolean(at, end)
+            after = parse_boolean(at, end)
         if after == NULL:
-            after = string(at, end, &text)
+            after = parse_text(at, end, &text)
         if after == NULL:
             return NULL
-        at = blanks(after, end)
+        at = skip_blanks(after, end)
         if at == end or at[0] != c",":
             break
     return at + 1 if at < end and at[0] == c"}" else NULL
@@ -345,35 +348,35 @@ cdef Bytes flat_object(Bytes at, Bytes end) noexcept nogil:
 # ---- output ---------------------------------------------------------------------------------------------------------
 
 
-cdef inline void put_raw(Bytes begin, Bytes end, int64_t* ends, uint8_t* texts, int64_t place) noexcept nogil:
+cdef inline void write_raw(Bytes begin, Bytes end, int64_t* ends, uint8_t* texts, int64_t row) noexcept nogil:
     if begin != NULL:
-        memcpy(texts + ends[place], begin, end - begin)
-        ends[place + 1] = ends[place] + (end - begin)
+        memcpy(texts + ends[row], begin, end - begin)
+        ends[row + 1] = ends[row] + (end - begin)
     else:
-        ends[place + 1] = ends[place]
+        ends[row + 1] = ends[row]
 
 
-cdef void put(const Text* text, int64_t* ends, uint8_t* texts, int64_t place) noexcept nogil:
+cdef void write_text(const Text* text, int64_t* ends, uint8_t* texts, int64_t row) noexcept nogil:
     """A text, its escapes resolved."""
     cdef Bytes at = text.begin
-    cdef uint8_t* out = texts + ends[place]
+    cdef uint8_t* out = texts + ends[row]
     if at == NULL or not text.escaped:
-        put_raw(at, text.end, ends, texts, place)
+        write_raw(at, text.end, ends, texts, row)
         return
     while at < text.end:
         if at[0] != c"\\":
             out[0] = at[0]
             at, out = at + 1, out + 1
         elif at[1] != c"u":
-            out[0] = plain(at[1])
+            out[0] = unescape(at[1])
             at, out = at + 2, out + 1
         else:
-            out += put_utf8(hexadecimal(at + 2, text.end), out)
+            out += write_utf8(parse_hexadecimal(at + 2, text.end), out)
             at += 6
-    ends[place + 1] = out - texts
+    ends[row + 1] = out - texts
 
 
-cdef inline uint8_t plain(uint8_t escaped) noexcept nogil:
+cdef inline uint8_t unescape(uint8_t escaped) noexcept nogil:
     if escaped == c"n":
         return 10
     if escaped == c"t":
@@ -385,7 +388,7 @@ cdef inline uint8_t plain(uint8_t escaped) noexcept nogil:
     return 12 if escaped == c"f" else escaped
 
 
-cdef inline int put_utf8(int code, uint8_t* out) noexcept nogil:
+cdef inline int write_utf8(int code, uint8_t* out) noexcept nogil:
     """Bytes written."""
     if code < 0x80:
         out[0] = code

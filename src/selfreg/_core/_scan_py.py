@@ -25,7 +25,7 @@ class _Members(list[tuple[str, Any]]):
 
 
 def _constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 _DECODE = json.JSONDecoder(object_pairs_hook=_Members, parse_int=_Number, parse_float=_Number, parse_constant=_constant)
@@ -44,15 +44,15 @@ def scan(
     step_texts: npt.NDArray[np.uint8],
     helped: npt.NDArray[np.uint8],
 ) -> int:
-    """Where the first line begins that is not plain; the length of the block where all are."""
+    """Begin of the first line that is not plain; the length of the block if all are plain."""
     while begin < len(block):
         stop = block.find(b"\n", begin) % (len(block) + 1)
         if line := block[begin:stop].strip(b" \t\r"):
             try:
-                told, steps = _read(line.decode(), wanted)
+                texts, steps = _read(line.decode(), wanted)
             except (ValueError, KeyError, RecursionError):
                 return begin
-            _put(told, episode_ends, episode_texts, int(reached[1]))
+            _put(texts, episode_ends, episode_texts, int(reached[1]))
             for place, step in enumerate(steps, int(reached[2])):
                 _put([text or "" for text in step], step_ends, step_texts, place)
                 helped[place] = step[1] is not None
@@ -71,32 +71,32 @@ def _put(texts: Iterable[str], ends: npt.NDArray[np.int64], out: npt.NDArray[np.
 
 
 def _read(line: str, wanted: int) -> tuple[list[str], list[tuple[str, str | None]]]:
-    """Texts of the episode and of its steps; ValueError or KeyError where the line is not plain."""
+    """Texts of the episode and of its steps; ValueError or KeyError if the line is not plain."""
     if re.search(r"\\u[dD][89a-fA-F]", line):
         raise ValueError
     episode = _object(_DECODE.decode(line), _KNOWN)
-    told = [episode["task"], episode["episode"], episode["outcome"]]
-    _need(type(told[0]) is str and type(told[1]) is str and _is(told[2], _RATE))
-    _need(isinstance(episode.get("truncated", True), bool))
+    texts = [episode["task"], episode["episode"], episode["outcome"]]
+    _require(type(texts[0]) is str and type(texts[1]) is str and _is(texts[2], _RATE))
+    _require(isinstance(episode.get("truncated", True), bool))
     steps, fields = episode["steps"], episode.get("fields", _Members())
-    _need(isinstance(fields, _Members) and not any(isinstance(value, list) for _, value in fields))
-    _need(type(steps) is list and bool(steps))
-    return [*told, _raw(dict(fields)) if "fields" in episode else ""], [_step(step, wanted) for step in steps]
+    _require(isinstance(fields, _Members) and not any(isinstance(value, list) for _, value in fields))
+    _require(type(steps) is list and bool(steps))
+    return [*texts, _raw(dict(fields)) if "fields" in episode else ""], [_step(step, wanted) for step in steps]
 
 
-def _object(value: Any, known: set[str]) -> dict[str, Any]:
-    """An object of known members, each there once."""
-    _need(isinstance(value, _Members))
-    made: dict[str, Any] = dict(value)
-    _need(len(made) == len(value) and made.keys() <= known)
-    return made
+def _object(value: Any, allowed: set[str]) -> dict[str, Any]:
+    """An object of allowed members, each at most once."""
+    _require(isinstance(value, _Members))
+    members: dict[str, Any] = dict(value)
+    _require(len(members) == len(value) and members.keys() <= allowed)
+    return members
 
 
 def _step(value: Any, wanted: int) -> tuple[str, str | None]:
     step = _object(value, {*_STEP, "cost", "label"})
-    _need("state" in step and all(type(step.get(name, "")) in types for name, types in _STEP.items()))
-    _need(step.get("cost") is None or _is(step["cost"], _COST))
-    _need(step.get("label") is None or _is(step["label"], _RATE))
+    _require("state" in step and all(type(step.get(name, "")) in types for name, types in _STEP.items()))
+    _require(step.get("cost") is None or _is(step["cost"], _COST))
+    _require(step.get("label") is None or _is(step["label"], _RATE))
     key = step.get("key")
     text = step["state"] if wanted == 2 or key is None else key
     return text if wanted else "", step.get("intervention")
@@ -107,11 +107,11 @@ def _is(value: Any, form: re.Pattern[str]) -> bool:
 
 
 def _raw(fields: dict[str, Any]) -> str:
-    """JSON again, numbers as they were."""
+    """The fields as JSON, with numbers as written."""
     shown = (f"{json.dumps(k)}:{v if isinstance(v, _Number) else json.dumps(v)}" for k, v in fields.items())
     return "{" + ",".join(shown) + "}"
 
 
-def _need(right: bool) -> None:
-    if not right:
+def _require(condition: bool) -> None:
+    if not condition:
         raise ValueError

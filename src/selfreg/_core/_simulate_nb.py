@@ -1,4 +1,8 @@
-"""Episodes of a policy, compiled by Numba: irregular, random, a step costs one draw and one search in a CSR row.
+"""Simulated episodes of a policy, compiled by Numba.
+
+    successor of (s, a) = first j with  sum over i <= j of P_a[s, i]  >  draw
+
+One step costs one random draw and one binary search in a CSR row of running sums.
 
 Draw `t` of episode `e` is a pure function of (seed, e, t), so that neither threads nor the order of episodes matter:
 a splitmix64 stream per episode with a start and an odd increment of its own (Steele, Lea, Flood, "Fast splittable
@@ -25,7 +29,7 @@ SHIFT_1, SHIFT_2, SHIFT_3 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
 def _compiled(function: Function) -> Function:
-    """`function` as machine code that holds no GIL, kept on disk where there is a folder that can be written."""
+    """`function` compiled without the GIL, cached on disk if there is a writable folder."""
     try:
         result: Function = numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:  # neither the package nor the user's cache folder can be written
@@ -49,9 +53,9 @@ def draw(key: np.uint64, gamma: np.uint64, counter: int) -> float:
 
 @_compiled
 def search(cumulative: npt.NDArray[np.float64], begin: int, end: int, u: float) -> int:
-    """First entry of a row above `u`; the last one if rounding left none.
+    """First entry of a row above `u`; the last one if there is none, by rounding.
 
-    As many rounds for every `u`: a branch on random numbers would be mispredicted and hold up the other episodes.
+    The number of rounds does not depend on `u`: a branch on random numbers would be mispredicted.
     """
     low, length = begin, end - begin - 1
     while length > 0:
@@ -81,7 +85,7 @@ def run_episodes(
     cumulative: npt.NDArray[np.float64],  # IN  (entries,) running sums of every row
     terminal_value: npt.NDArray[np.float64],  # IN  (n,), NaN where the episode goes on
     policy: npt.NDArray[np.int8],  # IN  (n, lattice)
-    offset: npt.NDArray[np.int64],  # IN  (actions,) how far an action moves down the flattened lattice
+    offset: npt.NDArray[np.int64],  # IN  (actions,) distance that an action moves down the flattened lattice
     costs: npt.NDArray[np.int64],  # IN  (actions, budgets)
     limit: npt.NDArray[np.int64],  # IN  (budgets,) most that an episode may spend
     top: int,  # IN  point of the lattice to start at
@@ -97,7 +101,8 @@ def run_episodes(
 ) -> int:
     """Run `len(success)` episodes from number `first` on; fill the last four arrays.
 
-    -1, or where the first episode that could not go on asked for what cannot be had: its index into `policy.ravel()`.
+    Returns -1, or if an episode took an unavailable or unaffordable action, the index of that decision in
+    `policy.ravel()`, for the first such episode.
     """
     n, n_lattice, n_budgets, base = len(success), policy.shape[1], len(limit), mix(seed)
     key, gamma = np.empty(n, np.uint64), np.empty(n, np.uint64)
@@ -109,7 +114,7 @@ def run_episodes(
         gamma[i] = mix(base + GOLDEN * (number + TWO)) | ONE
         state[i] = start_states[search(start_cumulative, 0, len(start_cumulative), draw(key[i], gamma[i], 0))]
         usage[i], steps[i], success[i], ended[i] = 0, 0, 0.0, False
-    # One step of every episode in turn: their reads from memory, which are what a step waits for, overlap.
+    # One step of every episode in turn, so that their memory reads, the bottleneck of a step, overlap.
     while n_running:
         still = 0
         for r in range(n_running):

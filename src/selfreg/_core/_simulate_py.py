@@ -55,7 +55,8 @@ def run_episodes(
 ) -> int:
     """Run `len(success)` episodes from number `first` on; fill the last four arrays.
 
-    -1, or where the first episode that could not go on asked for what cannot be had: its index into `policy.ravel()`.
+    Returns -1, or if an episode took an unavailable or unaffordable action, the index of that decision in
+    `policy.ravel()`, for the first such episode.
     """
     n_lattice: int = policy.shape[1]
     base = mix(int(seed))

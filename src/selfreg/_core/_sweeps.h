@@ -1,4 +1,4 @@
-/* Gauss-Seidel sweeps over groups of states, every lane (a penalty) a problem of its own; see `_sweeps.pyx`. */
+/* Gauss-Seidel sweeps over groups of states, each lane (a penalty) an independent problem; see `_sweeps.pyx`. */
 #ifndef SELFREG_SWEEPS_H
 #define SELFREG_SWEEPS_H
 
@@ -7,7 +7,7 @@
 #include <float.h>
 #include <math.h>
 
-struct selfreg_lanes {
+struct selfreg_group_sweep {
     int64_t width;          /* lanes of a group */
     int64_t choices;        /* lanes of `choice`; lane l of a group takes choice l modulo this */
     const int64_t *starts;  /* (groups + 1,) into rows */
@@ -16,12 +16,12 @@ struct selfreg_lanes {
     const double *data;
     const int64_t *action;  /* (rows,) */
     const double *reward;   /* (actions, width) */
-    const uint8_t *waits;   /* (groups,) whether 0 is a choice too */
-    const int64_t *choice;  /* (groups, choices) row that a lane takes, -1 for none; NULL: the best row */
+    const uint8_t *waits;   /* (groups,) whether staying for 0 is a choice */
+    const int64_t *choice;  /* (groups, choices) row of each lane, -1 for none; NULL: the best row */
 };
 
 /* One sweep x <- G(x) over groups [first, last); `step` (last - first, width) takes the changes. */
-SELFREG_INLINE void selfreg_sweep_here(const struct selfreg_lanes *m, int64_t first, int64_t last, double *x,
+SELFREG_INLINE void selfreg_sweep_here(const struct selfreg_group_sweep *m, int64_t first, int64_t last, double *x,
                                        double *step, double *largest, double *scratch) {
     const int64_t width = m->width;
     double *row = scratch, *best = scratch + width;
@@ -57,7 +57,7 @@ SELFREG_INLINE void selfreg_sweep_here(const struct selfreg_lanes *m, int64_t fi
         }
         for (int64_t l = 0; l < width; l++) {
             const double moved = best[l] - old[l];
-            /* Large values, of usage, are not exact to more than this. */
+            /* Rounding of large values (usages). */
             const double seen = fabs(moved) - 8 * DBL_EPSILON * fabs(best[l]);
             change[l] = moved;
             largest[l] = seen > largest[l] ? seen : largest[l];
@@ -67,8 +67,8 @@ SELFREG_INLINE void selfreg_sweep_here(const struct selfreg_lanes *m, int64_t fi
 }
 
 #if defined(__GNUC__)
-/* The same for 8 lanes with one choice each, the best so far in registers. */
-SELFREG_INLINE void selfreg_sweep_8(const struct selfreg_lanes *m, int64_t first, int64_t last, double *x, double *step,
+/* The same for 8 lanes with one choice each, with the best so far in registers. */
+SELFREG_INLINE void selfreg_sweep_8(const struct selfreg_group_sweep *m, int64_t first, int64_t last, double *x, double *step,
                                     double *largest) {
     enum { COUNT = 2, WIDTH = COUNT * SELFREG_WIDE };
     selfreg_wide most[COUNT] = {{0}};
@@ -113,7 +113,7 @@ SELFREG_INLINE void selfreg_sweep_8(const struct selfreg_lanes *m, int64_t first
 }
 #endif
 
-SELFREG_CLONES static inline void selfreg_sweep(const struct selfreg_lanes *m, int64_t first, int64_t last, double *x,
+SELFREG_CLONES static inline void selfreg_sweep(const struct selfreg_group_sweep *m, int64_t first, int64_t last, double *x,
                                                 double *step, double *largest, double *scratch) {
 #if defined(__GNUC__)
     if (m->width == 8 && (!m->choice || m->choices == 8)) {
@@ -139,8 +139,8 @@ SELFREG_CLONES static inline void selfreg_lane_subtract(double *x, const double 
         for (int64_t l = 0; l < width; l++) x[g * width + l] -= weight[l] * moved[g * width + l];
 }
 
-/* changed = step - last_step, moved = x - last_image; then the last ones become the present ones. */
-SELFREG_CLONES static inline void selfreg_lane_remember(const double *step, const double *x, double *last_step,
+/* changed = step - last_step, moved = x - last_image; then last_step = step, last_image = x. */
+SELFREG_CLONES static inline void selfreg_lane_update_history(const double *step, const double *x, double *last_step,
                                                         double *last_image, double *changed, double *moved,
                                                         int64_t size) {
     for (int64_t i = 0; i < size; i++) {

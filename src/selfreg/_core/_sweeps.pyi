@@ -15,4 +15,4 @@ def sweep_components(
     max_sweeps: int,
     x: npt.NDArray[np.float64],
 ) -> bool:
-    """Solve all components; whether every one got there within `max_sweeps`."""
+    """Solve all components; whether every one converged within `max_sweeps`."""

@@ -1,9 +1,12 @@
-# Fixed points over groups of states for models with cycles, many lanes at once; see `quotient.py` for groups and rows.
-#
-# A lane is one problem: x(g) = max over rows r of g of reward(r) + sum_h R[r, h] x(h), or the same with the row of each
-# group given. Components come successors first; one with a cycle is swept (Gauss-Seidel) until no lane changes by more
-# than `target`, each lane accelerated by Anderson mixing on its own as in `_components`. Nothing is proven here: the
-# caller looks at what a backup changes.
+"""Fixed points over groups of states of a model with cycles, many lanes (penalties) at once.
+
+    x(g) = max over rows r of g of  reward(action(r)) + sum_h R[r, h] x(h)      (at least 0 if g can be stayed in)
+
+or the same with one given row per group and lane. Computes x for all groups and lanes; see `planning/_quotient.py`
+for groups and rows. Components come in an order in which successors are solved first. A component with a cycle is
+swept (Gauss-Seidel) until no lane changes by more than `target`; each lane is accelerated by Anderson mixing as in
+`_mixing`. Nothing is proven here: the caller checks the change of a backup.
+"""
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, int64_t, uint8_t
@@ -11,7 +14,7 @@ from libc.stdlib cimport free, malloc
 
 
 cdef extern from "_sweeps.h" nogil:
-    struct Lanes "selfreg_lanes":
+    struct GroupSweep "selfreg_group_sweep":
         int64_t width
         int64_t choices
         const int64_t* starts
@@ -23,19 +26,19 @@ cdef extern from "_sweeps.h" nogil:
         const uint8_t* waits
         const int64_t* choice
 
-    void selfreg_sweep(const Lanes* m, int64_t first, int64_t last, double* x, double* step, double* largest,
+    void selfreg_sweep(const GroupSweep* m, int64_t first, int64_t last, double* x, double* step, double* largest,
                        double* scratch) noexcept
     void selfreg_lane_dot(const double* a, const double* b, int64_t groups, int64_t width, double* sum) noexcept
     void selfreg_lane_subtract(double* x, const double* moved, const double* weight, int64_t groups,
                                int64_t width) noexcept
-    void selfreg_lane_remember(const double* step, const double* x, double* last_step, double* last_image,
-                               double* changed, double* moved, int64_t size) noexcept
+    void selfreg_lane_update_history(const double* step, const double* x, double* last_step, double* last_image,
+                                     double* changed, double* moved, int64_t size) noexcept
 
 cdef enum:
     WINDOW = 3                            # earlier sweeps that Anderson mixing combines
-    PERIOD = 5                            # sweeps between two mixings; plain sweeps remove the fast modes for less
-    RESET = 1000                          # times the best change: mixing went astray
-    SIGNALS = 1 << 22                     # entries times lanes between two looks for Ctrl-C
+    PERIOD = 5                            # sweeps between two mixings; plain sweeps remove fast modes at less cost
+    RESET = 1000                          # times the smallest change so far: mixing diverges
+    SIGNALS = 1 << 22                     # entries times lanes between two checks for Ctrl-C
 
 
 cdef struct Scratch:
@@ -59,15 +62,15 @@ def sweep_components(
     const double[:, ::1] reward,          # IN  (actions, width)
     const uint8_t[::1] waits,             # IN  (groups,)
     const int64_t[:, ::1] choice,         # IN  (groups, choices) row of each lane, -1 for none; (0, 0): the best row
-    double target,                        # IN  change at which a component is done
+    double target,                        # IN  a component is done if no change is larger
     int64_t max_sweeps,                   # IN  of a component
-    double[:, ::1] x,                     # INOUT (groups, width) first guess; terminal groups keep theirs
+    double[:, ::1] x,                     # INOUT (groups, width) initial values; those of terminal groups stay
 ):
-    """Solve all components; whether every one got there within `max_sweeps`."""
+    """Solve all components; whether every one converged within `max_sweeps`."""
     cdef Py_ssize_t n_components = components.shape[0] - 1, c
     cdef int64_t largest = 0, size
     cdef int done = 1
-    cdef Lanes m
+    cdef GroupSweep m
     cdef Scratch scratch
     if x.shape[0] == 0 or x.shape[1] == 0:
         return True
@@ -100,11 +103,11 @@ def sweep_components(
         free(block)
 
 
-cdef int solve_component(const Lanes* m, const Scratch* scratch, int64_t first, int64_t last, double target,
+cdef int solve_component(const GroupSweep* m, const Scratch* scratch, int64_t first, int64_t last, double target,
                          int64_t max_sweeps, double* x) except -1 nogil:
-    """Sweep groups [first, last) until no lane changes by more than `target`; whether it came to that."""
-    cdef int64_t count = 0, looked = 0, size = (last - first) * m.width, lane
-    cdef int kept = 0
+    """Sweep groups [first, last) until no lane changes by more than `target`; whether that was reached."""
+    cdef int64_t count = 0, work = 0, size = (last - first) * m.width, lane
+    cdef int stored = 0
     cdef double change, best = -1.0
     if last - first == 1 and not depends_on_itself(m, first):
         selfreg_sweep(m, first, last, x, scratch.step, scratch.largest, scratch.row)
@@ -117,24 +120,24 @@ cdef int solve_component(const Lanes* m, const Scratch* scratch, int64_t first, 
             change = max(change, scratch.largest[lane])
         if change <= target:
             return 1
-        looked += (m.indptr[m.starts[last]] - m.indptr[m.starts[first]]) * m.width + size
-        if looked > SIGNALS:
-            looked = 0
+        work += (m.indptr[m.starts[last]] - m.indptr[m.starts[first]]) * m.width + size
+        if work > SIGNALS:
+            work = 0
             with gil:
                 PyErr_CheckSignals()
         if count % PERIOD:
             continue
         if best >= 0.0 and change > RESET * best:
-            kept, best = 0, change
+            stored, best = 0, change
         else:
-            kept = remember(m, scratch, x + first * m.width, last - first, kept, best >= 0.0)
+            stored = update_history(m, scratch, x + first * m.width, last - first, stored, best >= 0.0)
             best = change if best < 0.0 else min(best, change)
-        if kept:
-            mix(m, scratch, x + first * m.width, last - first, min(kept, WINDOW))
+        if stored:
+            mix(m, scratch, x + first * m.width, last - first, min(stored, WINDOW))
     return 0
 
 
-cdef bint depends_on_itself(const Lanes* m, int64_t g) noexcept nogil:
+cdef bint depends_on_itself(const GroupSweep* m, int64_t g) noexcept nogil:
     cdef int64_t e
     for e in range(m.indptr[m.starts[g]], m.indptr[m.starts[g + 1]]):
         if m.indices[e] == g:
@@ -142,25 +145,25 @@ cdef bint depends_on_itself(const Lanes* m, int64_t g) noexcept nogil:
     return False
 
 
-cdef int remember(const Lanes* m, const Scratch* scratch, const double* x, int64_t groups, int kept, bint again,
-                  ) noexcept nogil:
-    """Take the sweep just made into the history; the number of differences that it holds, over time."""
+cdef int update_history(const GroupSweep* m, const Scratch* scratch, const double* x, int64_t groups, int stored,
+                        bint again) noexcept nogil:
+    """Add the last sweep to the history; the number of differences that were added so far."""
     cdef int64_t size = groups * m.width, lane
-    cdef int k = kept % WINDOW, j
+    cdef int k = stored % WINDOW, j
     cdef double* changed = scratch.history + 2 * k * size
-    selfreg_lane_remember(scratch.step, x, scratch.last_step, scratch.last_image, changed, changed + size, size)
+    selfreg_lane_update_history(scratch.step, x, scratch.last_step, scratch.last_image, changed, changed + size, size)
     if not again:
         return 0
-    for j in range(min(kept + 1, WINDOW)):
+    for j in range(min(stored + 1, WINDOW)):
         selfreg_lane_dot(changed, scratch.history + 2 * j * size, groups, m.width,
                          scratch.gram + (k * WINDOW + j) * m.width)
         for lane in range(m.width):
             scratch.gram[(j * WINDOW + k) * m.width + lane] = scratch.gram[(k * WINDOW + j) * m.width + lane]
-    return kept + 1
+    return stored + 1
 
 
-cdef void mix(const Lanes* m, const Scratch* scratch, double* x, int64_t groups, int size) noexcept nogil:
-    """Move every lane to where its earlier changes, combined, cancel the last one best."""
+cdef void mix(const GroupSweep* m, const Scratch* scratch, double* x, int64_t groups, int size) noexcept nogil:
+    """Combine earlier changes of every lane so that they cancel the last one best."""
     cdef int64_t lane
     cdef int k
     for k in range(size):
@@ -174,7 +177,7 @@ cdef void mix(const Lanes* m, const Scratch* scratch, double* x, int64_t groups,
 
 
 cdef void mixing_weights(int64_t width, const Scratch* scratch, int64_t lane, int size) noexcept nogil:
-    """Normal equations of one lane by Cholesky, changes scaled to length 1; weights 0 where they cannot be solved."""
+    """Normal equations of one lane by Cholesky, changes scaled to length 1; weights 0 if they cannot be solved."""
     cdef double[WINDOW][WINDOW] root
     cdef double[WINDOW] length
     cdef double[WINDOW] weight

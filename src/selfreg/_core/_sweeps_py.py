@@ -22,7 +22,7 @@ def sweep_components(
     max_sweeps: int,
     x: npt.NDArray[np.float64],
 ) -> bool:
-    """Solve all components; whether every one got there within `max_sweeps`."""
+    """Solve all components; whether every one converged within `max_sweeps`."""
     lanes = np.arange(x.shape[1])
     for first, last in pairwise(components.tolist()):
         for _ in range(max_sweeps):

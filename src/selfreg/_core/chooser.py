@@ -1,4 +1,4 @@
-"""The one place that decides which implementation of a kernel runs."""
+"""Choice of the implementation of each kernel family."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def kernel(stem: str, implementation: str | None = None) -> ModuleType:
     """Module that implements kernel family `stem`, a key of `COMPILED`.
 
     `implementation` is "cython" ("numba" for "simulate") or "python"; None reads the environment variable
-    SELFREG_IMPLEMENTATION, where "cython" stands for all that is compiled, and falls back to that. An implementation
-    asked for by name that is not there raises; it is never replaced.
+    SELFREG_IMPLEMENTATION, where "cython" stands for all compiled kernels, and defaults to that. A named
+    implementation that is missing raises; it is never replaced.
     """
     wanted = os.environ.get("SELFREG_IMPLEMENTATION") or "cython"
     chosen = implementation or (COMPILED[stem] if wanted == "cython" else wanted)
     if chosen not in (COMPILED[stem], "python"):
-        raise ValueError(f"implementation {chosen!r} is not known; choose from {COMPILED[stem]}, python")
+        raise ValueError(f"unknown implementation {chosen!r}; choose from {COMPILED[stem]}, python")
     suffix = SUFFIX[chosen]
     try:
         return import_module(f"selfreg._core._{stem}{suffix}")
     except ImportError as error:
         raise ImportError(
-            f"the {chosen} implementation of kernel {stem!r} is not there ({error}); "
+            f"the {chosen} implementation of kernel {stem!r} is missing ({error}); "
             "build it (pip install .) or set SELFREG_IMPLEMENTATION=python"
         ) from error

@@ -1,16 +1,19 @@
 """Models on disk: a folder of npy arrays and a JSON header, to be mapped into memory; nothing is pickled.
 
-model.json              {"schema": "selfreg.model/1", "states": n, "actions": [...], "costs": {...}, "entries": [...]}
+model.json              {"schema": "selfreg.model/1", "states": n, "actions": [...], "costs": {...}, "entries": [...],
+                        "visits": true or false}
 terminal_value.npy      float64 (n,), NaN marks a non-terminal state
-indptr.K.npy            CSR row pointers of action K (its place in "actions"), int32 or int64 (n + 1,)
+indptr.K.npy            CSR row pointers of action K (its index in "actions"), int32 or int64 (n + 1,)
 indices.K.npy           columns, of the same dtype
 data.K.npy              probabilities, float64
+visits.K.npy            observations of each row, float64 (n,); only where "visits" is true
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,33 +25,47 @@ from selfreg._util import validate, validate_model
 from selfreg._util.files import atomic_folder
 
 HEADER, SCHEMA = "model.json", "selfreg.model/1"
-# Rows looked at together: some tens of MB at a time, however large the model.
+FIELDS = ("states", "actions", "costs", "entries", "visits")
+# Rows that are checked together: some tens of MB at a time, however large the model.
 BLOCK = 1 << 20
 
 
 def save(
-    path: str | os.PathLike[str], transitions: Any, terminal_value: npt.NDArray[np.float64], costs: Any, overwrite: bool
+    path: str | os.PathLike[str],
+    transitions: Any,
+    terminal_value: npt.NDArray[np.float64],
+    costs: Any,
+    visits: Mapping[str, npt.NDArray[np.float64]] | None,
+    overwrite: bool,
 ) -> None:
-    """Write a model as a folder, which is there whole or not at all."""
+    """Write a model as a folder, atomically."""
     header = {
         "schema": SCHEMA,
         "states": len(terminal_value),
         "actions": list(transitions),
         "costs": {name: list(cost) for name, cost in costs.items()},
         "entries": [len(matrix.data) for matrix in transitions.values()],
+        "visits": visits is not None,
     }
     with atomic_folder(path, HEADER, overwrite) as folder:
         np.save(folder / "terminal_value.npy", terminal_value, allow_pickle=False)
-        for k, matrix in enumerate(transitions.values()):
+        for k, (name, matrix) in enumerate(transitions.items()):
             for part in ("indptr", "indices", "data"):
                 np.save(folder / f"{part}.{k}.npy", getattr(matrix, part), allow_pickle=False)
+            if visits is not None:
+                np.save(folder / f"visits.{k}.npy", visits[name], allow_pickle=False)
         (folder / HEADER).write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
 
 
 def load(
-    path: str | os.PathLike[str], mmap: bool, validate: bool
-) -> tuple[dict[str, sp.csr_array], npt.NDArray[np.float64], dict[str, tuple[int, ...]]]:
-    """Transitions, terminal values and costs of a saved model."""
+    path: str | os.PathLike[str], mmap: bool, check: bool
+) -> tuple[
+    dict[str, sp.csr_array],
+    npt.NDArray[np.float64],
+    dict[str, tuple[int, ...]],
+    dict[str, npt.NDArray[np.float64]] | None,
+]:
+    """Transitions, terminal values, costs and visits of a saved model."""
     folder = Path(path)
     header = _header(folder)
     n, actions = header["states"], header["actions"]
@@ -58,30 +75,39 @@ def load(
         indptr = _array(folder, f"indptr.{k}", n + 1, (np.int32, np.int64), mmap)
         indices = _array(folder, f"indices.{k}", entries, (np.int32, np.int64), mmap)
         data = _array(folder, f"data.{k}", entries, (np.float64,), mmap)
-        if validate:
-            _check(f'{folder}: transitions["{name}"]', indptr, indices, data, value, name == validate_model.NOHELP)
+        if check:
+            _check_matrix(
+                f'{folder}: transitions["{name}"]', indptr, indices, data, value, name == validate_model.NOHELP
+            )
         matrices[name] = sp.csr_array((data, indices, indptr), shape=(n, n), copy=False)
-    if validate:
+    if check:
         validate_model.terminal_value(value, n)
     costs = validate_model.costs(header["costs"], actions[1:])
-    return matrices, value, costs
+    visits = None
+    if header["visits"]:
+        visits = {name: _array(folder, f"visits.{k}", n, (np.float64,), mmap) for k, name in enumerate(actions)}
+        if check:
+            validate.by_row(f"{folder}: visits", visits, actions, n)
+    return matrices, value, costs, visits
 
 
 def _header(folder: Path) -> dict[str, Any]:
     if not (folder / HEADER).is_file():
-        raise ValueError(f"{folder} holds no model (it has no {HEADER})")
+        raise ValueError(f"{folder} is not a saved model (missing {HEADER})")
     try:
         header = json.loads((folder / HEADER).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{folder / HEADER} is no JSON: {error}") from None
+        raise ValueError(f"{folder / HEADER} is not valid JSON: {error}") from None
     if not isinstance(header, dict) or header.get("schema") != SCHEMA:
-        raise ValueError(f"{folder / HEADER} has another schema than {SCHEMA!r}")
-    missing = [name for name in ("states", "actions", "costs", "entries") if name not in header]
+        raise ValueError(f"{folder / HEADER} has an unknown schema; expected {SCHEMA!r}")
+    missing = [name for name in FIELDS if name not in header]
     if missing:
         raise ValueError(f"{folder / HEADER} lacks {missing[0]!r}")
     actions = header["actions"]
     if not actions or actions[0] != validate_model.NOHELP or len(header["entries"]) != len(actions):
         raise ValueError(f'{folder / HEADER} must list "{validate_model.NOHELP}" first and one entry count per action')
+    if not isinstance(header["visits"], bool):
+        raise ValueError(f'{folder / HEADER}: "visits" is {header["visits"]!r}; it must be true or false')
     return header
 
 
@@ -93,7 +119,7 @@ def _array(folder: Path, name: str, length: int, dtypes: tuple[Any, ...], mmap: 
     except FileNotFoundError:
         raise ValueError(f"{file} is missing") from None
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{file} is no array: {error}") from None
+        raise ValueError(f"{file} is not an array: {error}") from None
     if array.shape != (length,) or array.dtype not in dtypes:
         kinds = " or ".join(np.dtype(dtype).name for dtype in dtypes)
         raise ValueError(f"{file} holds {array.dtype} {array.shape}; expected {kinds} ({length},)")
@@ -102,7 +128,7 @@ def _array(folder: Path, name: str, length: int, dtypes: tuple[Any, ...], mmap: 
     return plain
 
 
-def _check(
+def _check_matrix(
     label: str,
     indptr: npt.NDArray[Any],
     indices: npt.NDArray[Any],
@@ -110,7 +136,7 @@ def _check(
     terminal_value: npt.NDArray[np.float64],
     nohelp: bool,
 ) -> None:
-    """What `InterventionMDP` makes sure of, block by block; kernels trust it."""
+    """Check, block by block, what `InterventionMDP` guarantees and kernels do not check."""
     n = len(terminal_value)
     if indptr[0] != 0 or indptr[-1] != len(indices):
         raise ValueError(f"{label} has a broken indptr; expected offsets from 0 to {len(indices)}")
@@ -118,7 +144,7 @@ def _check(
         rows = indptr[first : first + BLOCK + 1].astype(np.int64)
         length = np.diff(rows)
         if np.any(length < 0) or rows[-1] > len(indices):
-            raise ValueError(f"{label} has a broken indptr; expected offsets that do not fall")
+            raise ValueError(f"{label} has a broken indptr; expected non-decreasing offsets")
         columns, entries = indices[rows[0] : rows[-1]], data[rows[0] : rows[-1]]
         owner = np.repeat(np.arange(len(length)), length)
         bad = (columns < 0) | (columns >= n) | ~((entries > 0.0) & (entries < np.inf))

@@ -136,7 +136,7 @@ def costs(value: Any, help_types: Sequence[str]) -> dict[str, tuple[int, ...]]:
         raise TypeError(f"costs must be a mapping of help type to int or tuple of ints; got {type(value).__name__}")
     for name in value:
         if name not in help_types:
-            raise ValueError(f"costs names {name!r}, which is no help type; expected {list(help_types)!r}")
+            raise ValueError(f"costs names {name!r}, an unknown help type; expected {list(help_types)!r}")
     missing = [name for name in help_types if name not in value]
     if missing:
         raise ValueError(f"costs lacks {missing[0]!r}; every help type needs a cost")

@@ -19,9 +19,8 @@ from selfreg.estimate.resample import draw_models
 from selfreg.estimate.shrinkage import prior_pseudo_counts
 from selfreg.planning._chains import transient_system
 from selfreg.planning._structure import row_of_entry, strides
-from selfreg.planning.evaluation import expected_visits
+from selfreg.planning.evaluation import evaluate_policy, expected_visits
 from selfreg.planning.hard import solve
-from selfreg.planning.usage import success_and_usage
 
 Floats = npt.NDArray[np.float64]
 Aim = Literal["value", "decision"]
@@ -242,7 +241,7 @@ def _row_spread(model: Fitted, budget: int | tuple[int, ...], rival: npt.NDArray
     mdp, plan = model.mdp, solve(model.mdp, budget, n_threads=1)
     after = _value_afterwards(model, budget, plan.policy, plan.value)
     if rival is not None:
-        other = _value_afterwards(model, budget, rival, success_and_usage(mdp, rival)[0])
+        other = _value_afterwards(model, budget, rival, evaluate_policy(mdp, rival).success)
         after = [one - two for one, two in zip(after, other, strict=True)]
     result = np.zeros((len(mdp.actions), mdp.n_states))
     for a, name in enumerate(mdp.actions):

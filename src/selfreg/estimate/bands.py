@@ -18,7 +18,6 @@ from selfreg.estimate.resample import Draw, Method, draw_models
 from selfreg.planning.evaluation import evaluate_policy
 from selfreg.planning.frontiers import Frontier, frontier
 from selfreg.planning.hard import solve
-from selfreg.planning.usage import success_and_usage
 
 Floats = npt.NDArray[np.float64]
 
@@ -235,8 +234,8 @@ def _draw_samples(
 
 def _evaluate_plan(model: Fitted, policy: npt.NDArray[np.int8]) -> tuple[Floats, Floats]:
     """Success and usage of a policy from the start of a model."""
-    success, usage = success_and_usage(model.mdp, policy)
-    return model.at_start(success), model.at_start(usage[..., 0])
+    table = evaluate_policy(model.mdp, policy)
+    return model.at_start(table.success), model.at_start(table.usage[..., 0])
 
 
 def _evaluate_mixtures(model: Fitted, front: Frontier, points: Floats) -> Floats:

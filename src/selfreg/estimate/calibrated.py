@@ -14,9 +14,9 @@ from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.dataset import Costs, Fitted, ResamplingDataset
 from selfreg.estimate.resample import Draw, Method, draw_models
 from selfreg.mdp import InterventionMDP
+from selfreg.planning.evaluation import evaluate_policy
 from selfreg.planning.hard import solve
 from selfreg.planning.robust import L1
-from selfreg.planning.usage import success_and_usage
 
 # Candidate radii of a row in units of 1 / sqrt(visits).
 SCALES = (0.0, 0.1, 0.2, 0.3, 0.45, 0.65, 0.9, 1.2, 1.6, 2.2, 3.0)
@@ -110,7 +110,7 @@ def scale_sets(mdp: InterventionMDP, scale: float) -> L1:
 def _holds(draw: Draw, budget: int | tuple[int, ...], scale: float) -> bool:
     """Whether the robust value of the drawn log is realised at the largest budget."""
     robust = solve(draw.estimated.mdp, budget, robust=scale_sets(draw.estimated.mdp, scale))
-    realised = success_and_usage(draw.true.mdp, robust.policy)[0]
+    realised = evaluate_policy(draw.true.mdp, robust.policy).success
     return _last(draw.true, realised) >= _last(draw.estimated, robust.value) - 1e-12
 
 

@@ -12,8 +12,8 @@ from selfreg._util import validate
 from selfreg.data import StateScorer, Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.dataset import Costs, ResamplingDataset
+from selfreg.planning.evaluation import evaluate_policy
 from selfreg.planning.hard import solve
-from selfreg.planning.usage import policy_value
 
 Floats = npt.NDArray[np.float64]
 
@@ -115,4 +115,4 @@ def _cross(
     policy = plan.policy.copy()
     for a, name in enumerate(judge.mdp.actions):
         policy[(policy == a) & ~judge.mdp.available(name).reshape(-1, *[1] * (policy.ndim - 1))] = 0
-    return fitted.at_start(plan.value), judge.at_start(policy_value(judge.mdp, policy))
+    return fitted.at_start(plan.value), judge.at_start(evaluate_policy(judge.mdp, policy).success)

@@ -14,8 +14,8 @@ from selfreg._util import validate
 from selfreg.data import NOHELP, Trajectory
 from selfreg.estimate.model import EstimatedModel
 from selfreg.mdp import InterventionMDP
+from selfreg.planning.evaluation import evaluate_policy
 from selfreg.planning.solution import Solution
-from selfreg.planning.usage import policy_value
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -213,8 +213,7 @@ def _low_count_share(model: EstimatedModel, solution: Solution, fewer_than: int)
         to_failure = sp.coo_array((np.ones(len(rows)), (rows, np.full(len(rows), failure))), shape=matrix.shape)
         pruned[name] = sp.csr_array(supported_rows + to_failure)
     success = model.success(solution)
-    supported = np.tensordot(
-        model.start, policy_value(InterventionMDP(pruned, mdp.terminal_value, mdp.costs), solution.policy), axes=1
-    )
+    followed = evaluate_policy(InterventionMDP(pruned, mdp.terminal_value, mdp.costs), solution.policy)
+    supported = np.tensordot(model.start, followed.success, axes=1)
     share = np.divide(success - supported, success, out=np.zeros_like(success), where=success > 0)
     return success, np.clip(share, 0.0, 1.0)

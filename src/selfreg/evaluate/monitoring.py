@@ -12,6 +12,7 @@ import numpy.typing as npt
 from selfreg._util import validate
 from selfreg.data import Trajectory
 from selfreg.estimate import EstimatedModel, Uncertainty
+from selfreg.planning._arguments import budget_in_lattice
 from selfreg.planning.hard import Solution
 from selfreg.planning.usage import expected_usage
 
@@ -43,7 +44,7 @@ class Forecast(NamedTuple):
         cls, model: EstimatedModel, solution: Solution, budget: int, uncertainty: Uncertainty | None = None
     ) -> Forecast:
         """Forecast of a solved model with one budget; with `uncertainty`, of the same budgets, its intervals."""
-        at = validate.budget_within(solution.mdp, budget, solution.value.shape[1:])
+        at = budget_in_lattice(solution.mdp, budget, solution.value.shape[1:])
         if len(at) != 1:
             raise ValueError(f"a forecast is of one budget; the solution has {len(at)}")
         if uncertainty is not None:

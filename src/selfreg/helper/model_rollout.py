@@ -15,7 +15,8 @@ from selfreg.helper.helper import Helper
 from selfreg.helper.labels import Labels
 from selfreg.helper.models.transformer import lattice
 from selfreg.mdp import InterventionMDP
-from selfreg.planning.usage import expected_usage, policy_value
+from selfreg.planning.evaluation import evaluate_policy
+from selfreg.planning.usage import expected_usage
 
 Floats = NDArray[np.float64]
 
@@ -94,8 +95,8 @@ class HelperInModel(NamedTuple):
 
     def value(self, policy: NDArray[np.int8]) -> Floats:
         """P(success) from every state, (n_states, points of the labels)."""
-        value = policy_value(self.mdp, policy.reshape(self.labels.solution.policy.shape))
-        return value.reshape(policy.shape)
+        table = evaluate_policy(self.mdp, policy.reshape(self.labels.solution.policy.shape))
+        return table.success.reshape(policy.shape)
 
     def point(self, budget: NDArray[np.int64]) -> int:
         """Place of a budget in the lattice of the labels."""

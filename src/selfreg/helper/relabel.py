@@ -25,7 +25,7 @@ from selfreg.helper.model_rollout import first_states, with_all_help
 from selfreg.helper.models.linear import LinearDecider, WordsDecider
 from selfreg.helper.models.registry import FORMS
 from selfreg.helper.models.transformer import distinct
-from selfreg.planning.usage import policy_value
+from selfreg.planning.evaluation import evaluate_policy
 
 if TYPE_CHECKING:
     from selfreg.helper.train import HelperConfig
@@ -74,7 +74,8 @@ def relabel(labels: Labels, split: Mapping[str, Sequence[str]], config: HelperCo
     paid, shape = labels.budgets.any(axis=1), labels.solution.policy.shape
     values, current, best = list[float](), labels, (labels, reader.model)
     for _ in range(config.rounds + 1):
-        value = policy_value(mdp, reader.learn(current).reshape(shape)).reshape(len(mdp.terminal), -1)
+        table = evaluate_policy(mdp, reader.learn(current).reshape(shape))
+        value = table.success.reshape(len(mdp.terminal), -1)
         values.append(float((start @ value)[paid].mean()) if start is not None else 0.0)
         if values[-1] >= max(values):
             best = current, reader.model

@@ -1,4 +1,4 @@
-"""Linear systems of Markov chains that are left in the end."""
+"""Linear systems of absorbing Markov chains, and reachability in their graphs."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 
-# Components up to this size are eliminated in topological order; larger ones need an order that limits the fill.
+# Components up to this size are eliminated in topological order; larger ones need an order that limits fill-in.
 SMALL_COMPONENT = 32
-# States up to which a dense matrix is faster.
+# Up to this number of states a dense matrix is faster.
 DENSE = 64
-# Powers of a component's matrix to try first; a chain whose mass leaves faster needs no more.
+# Powers of a matrix to try first: enough for chains that are left fast.
 MAX_POWERS = 100
-# GMRES: steps between restarts, restarts, and how often what is left is solved for again.
+# GMRES: steps between restarts, restarts, and iterations of refinement.
 RESTART, RESTARTS, REFINEMENTS = 40, 5, 8
 
 
 class Powers(NamedTuple):
-    """Solves (I - matrix) x = right by x = sum of matrix^k right; after `terms` of them rounding is all that lacks."""
+    """Solves (I - matrix) x = right by the series sum_k matrix^k right; the error after `terms` terms is rounding."""
 
     matrix: sp.csr_array
     terms: int
@@ -41,7 +41,7 @@ class Powers(NamedTuple):
 
 
 class Krylov:
-    """Solves (I - matrix) x = right by GMRES, refined until rounding is all that lacks; by factors where that fails."""
+    """Solves (I - matrix) x = right by GMRES, refined down to rounding; by LU factors if GMRES fails."""
 
     def __init__(self, matrix: sp.csr_array) -> None:
         self.system = sp.csr_array(sp.eye_array(matrix.shape[0]) - matrix)
@@ -60,8 +60,8 @@ class Krylov:
     def factors(self) -> SuperLU:
         return _factors(self.system, "COLAMD")
 
-    def suits(self) -> bool:
-        """Whether it solves for the expected number of steps."""
+    def converges(self) -> bool:
+        """Whether GMRES solves for the expected number of steps."""
         return self._column(self.system, np.ones(self.system.shape[0])) is not None
 
     def _column(self, system: sp.csr_array, right: Floats) -> Floats | None:
@@ -81,13 +81,13 @@ class Krylov:
 
 
 def transient_system(matrix: sp.csr_array) -> tuple[SuperLU | Powers | Krylov, Indices]:
-    """Solver of (I - matrix) x = right for a transient `matrix`, its states taken in the order returned with it.
+    """Solver of (I - matrix) x = right for a transient `matrix`, and the order of states that it expects.
 
-    Where cycles are short, elimination in topological order (components as labelled by scipy, successors first) fills
-    nothing in. Large components often mix fast and fill in badly: powers of the matrix, then GMRES, are tried first.
-    The factors of an M-matrix are stable without pivoting, and the order decides about cost only.
+    With small components, elimination in topological order (components as labelled by scipy, successors first) causes
+    no fill-in. Large components often mix fast and cause much fill-in: powers of the matrix, then GMRES, are tried
+    first. LU factors of an M-matrix are stable without pivoting, so that the order only affects the cost.
     """
-    # Not needed by models without cycles, and slow to import.
+    # Models without cycles do not need it, and it is slow to import.
     from scipy.sparse.csgraph import connected_components
 
     _, label = connected_components(matrix, connection="strong")
@@ -97,7 +97,7 @@ def transient_system(matrix: sp.csr_array) -> tuple[SuperLU | Powers | Krylov, I
     if not small:
         if (terms := _powers_needed(matrix)) is not None:
             return Powers(matrix, terms), order
-        if (krylov := Krylov(matrix)).suits():
+        if (krylov := Krylov(matrix)).converges():
             return krylov, order
     return _factors(sp.eye_array(len(order)) - matrix, "NATURAL" if small else "COLAMD"), order
 
@@ -109,7 +109,7 @@ def _factors(system: sp.csr_array, permutation: str) -> SuperLU:
 
 
 def _powers_needed(matrix: sp.csr_array) -> int | None:
-    """First k with all row sums of matrix^k below rounding; None where MAX_POWERS do not suffice."""
+    """First k for which all row sums of matrix^k are below rounding; None if that is more than MAX_POWERS."""
     left = np.ones(matrix.shape[0])
     for count in range(1, MAX_POWERS + 1):
         left = matrix @ left
@@ -130,17 +130,17 @@ def solve_transient(matrix: sp.csr_array, right: Floats) -> Floats:
     return result
 
 
-def led_to(matrix: sp.csr_array, sources: Mask) -> Mask:
-    """bool (n,): states that `sources` lead to by the entries of `matrix`, the sources included."""
+def reachable_from(matrix: sp.csr_array, sources: Mask) -> Mask:
+    """bool (n,): `sources`, and states that they can reach by the entries of `matrix`."""
     entry = matrix.tocoo()
-    return reached(entry.row, entry.col, np.flatnonzero(sources), matrix.shape[0])
+    return reachable_by_edges(entry.row, entry.col, np.flatnonzero(sources), matrix.shape[0])
 
 
-def reached(tails: npt.ArrayLike, heads: npt.ArrayLike, first: Indices, n: int) -> Mask:
-    """bool (n,): states that those in `first` lead to by edges from `tails` to `heads`, `first` included."""
+def reachable_by_edges(tails: npt.ArrayLike, heads: npt.ArrayLike, first: Indices, n: int) -> Mask:
+    """bool (n,): the states `first`, and states that they can reach by edges from `tails` to `heads`."""
     from scipy.sparse.csgraph import breadth_first_order
 
-    # From one more state that leads to all of `first`.
+    # Search from an additional state with edges to all of `first`.
     tails, heads = np.append(tails, np.full(len(first), n)), np.append(heads, first)
     graph = sp.csr_array((np.ones(len(tails)), (tails, heads)), shape=(n + 1, n + 1))
     result = np.zeros(n + 1, np.bool_)
@@ -148,13 +148,13 @@ def reached(tails: npt.ArrayLike, heads: npt.ArrayLike, first: Indices, n: int) 
     return result[:n]
 
 
-def leading_to(matrix: sp.csr_array, targets: Mask) -> Mask:
-    """bool (n,): states that lead to `targets` by the entries of `matrix`, the targets included."""
-    return led_to(sp.csr_array(matrix.T), targets)
+def can_reach(matrix: sp.csr_array, targets: Mask) -> Mask:
+    """bool (n,): `targets`, and states that can reach them by the entries of `matrix`."""
+    return reachable_from(sp.csr_array(matrix.T), targets)
 
 
 def closed_classes(matrix: sp.csr_array, states: Mask) -> Mask:
-    """bool (n,): those of `states`, a set that nothing leaves, that are in a class that is never left."""
+    """bool (n,): members of `states`, a closed set, that belong to a closed communicating class."""
     from scipy.sparse.csgraph import connected_components
 
     result, inside = np.zeros(len(states), np.bool_), np.flatnonzero(states)

@@ -1,9 +1,9 @@
-"""Models with cycles and a price on help: rows over groups of states, policy iteration, and the proof of its answer.
+"""Models with cycles and a price on help: rows over groups of states, policy iteration, and the proof of its result.
 
-States that free actions can keep among themselves for ever (an end component) reach each other for nothing: they form a
-group with one value, that of its best way out, or of staying. Rows that only partly leave their group by a free action
-are divided by the mass that leaves. What is left has no end component of free actions, so that for positive prices
-every policy that improves on another leaves in the end, and every system to be solved is regular.
+States that free actions can keep among themselves for ever (an end component) reach each other at no cost: they form a
+group with one value, that of its best exit, or of staying. Free rows that partly stay in their group are divided by the
+mass that leaves. The quotient has no end component of free actions: for positive prices every policy that improves on
+another one leaves eventually, and every linear system is regular.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from selfreg.planning._structure import Components, kernel_arrays
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-STAY = -1  # instead of a row: the group is not left any more
+STAY = -1  # instead of a row: stay in the group for ever
 ROUNDS = 1000  # of policy iteration; it takes about ten
 EPSILON = float(np.finfo(np.float64).eps)
 
@@ -44,9 +44,9 @@ class Quotient:
     components : int64 (components + 1,)
         Where each strongly connected component of the model begins among the groups.
     stays : dict of int to bool (n,)
-        For every free action, the states that it keeps in their group.
+        For every free action, the states whose row stays in their group.
     waits : bool (groups,)
-        Whether the group can be stayed in for ever at no cost.
+        Whether staying in the group for ever is free.
     fixed : float64 (groups,)
         Terminal value; NaN elsewhere.
     """
@@ -69,7 +69,7 @@ class Quotient:
         return parts.indptr[0], parts.indices[0], parts.data[0]
 
     def best_row(self, gain: Floats) -> tuple[Floats, Ints]:
-        """Largest `gain` (rows,) of every group and its first row; -inf and STAY where a group has none."""
+        """Largest `gain` (rows,) of every group and its first row; -inf and STAY for groups without rows."""
         best, row = np.full(len(self.fixed), -np.inf), np.full(len(self.fixed), STAY)
         has = np.flatnonzero(np.diff(self.starts))
         if len(has):
@@ -79,7 +79,7 @@ class Quotient:
         return best, row
 
     def evaluate(self, choice: Ints, reward: Floats, stay: Floats) -> Floats:
-        """x = reward + matrix x in the chosen rows, x = `stay` where a group stays or is terminal.
+        """Solve x = reward + matrix x for the chosen rows, with x = `stay` where a group stays or is terminal.
 
         `reward` is (rows, k) and `stay` (groups, k).
         """
@@ -93,7 +93,7 @@ class Quotient:
 def quotient(
     matrices: Sequence[sp.csr_array], terminal_value: Floats, structure: Components, free: Sequence[int]
 ) -> Quotient:
-    """Rows of the model over the groups of `structure`, which are those of the `free` actions."""
+    """Rows of the model over the groups of `structure`, computed for the `free` actions."""
     label = structure.group[structure.members]
     number = np.cumsum(np.concatenate([[0], label[1:] != label[:-1]])).astype(np.int64)
     group, n = np.empty(len(label), np.int64), int(number[-1]) + 1
@@ -105,7 +105,7 @@ def quotient(
         states = np.flatnonzero((np.diff(matrix.indptr) > 0) & ~terminal)
         rows = sp.csr_array(matrix[states] @ together)
         if a in free:
-            rows, leaves = _leaving(rows, group[states])
+            rows, leaves = _condition_on_leaving(rows, group[states])
             stays[a][states[~leaves]] = True
             rows, states = rows[np.flatnonzero(leaves)], states[leaves]
         parts.append((rows, np.full(len(states), a), states))
@@ -122,8 +122,8 @@ def quotient(
     return Quotient(group, stacked, action, state, group[state], starts, components, stays, waits, fixed)
 
 
-def _leaving(rows: sp.csr_array, own: Ints) -> tuple[sp.csr_array, npt.NDArray[np.bool_]]:
-    """`rows` without what stays in the `own` group, the rest divided by what leaves; and whether anything does."""
+def _condition_on_leaving(rows: sp.csr_array, own: Ints) -> tuple[sp.csr_array, npt.NDArray[np.bool_]]:
+    """`rows` conditional on leaving the `own` group, and whether any mass leaves."""
     length = np.diff(rows.indptr)
     stays = rows.indices == np.repeat(own, length)
     data = np.where(stays, 0.0, rows.data)
@@ -155,36 +155,36 @@ class Optimum(NamedTuple):
     usage: Floats
 
 
-def leaving_choice(rows: Quotient) -> Ints:
-    """A policy that leaves for nothing: the first free row of every group, STAY where there is none."""
+def initial_choice(rows: Quotient) -> Ints:
+    """A policy that leaves at no cost: the first free row of every group, STAY if there is none."""
     best, row = rows.best_row(np.isin(rows.action, list(rows.stays)).astype(np.float64))
     return np.where(best > 0.0, row, STAY)
 
 
-def policy_of(rows: Quotient, matrices: Sequence[sp.csr_array], choice: Ints) -> npt.NDArray[np.int8]:
-    """Action of every state: the group's row where that is, elsewhere the way there; nohelp where the group stays."""
+def expand_policy(rows: Quotient, matrices: Sequence[sp.csr_array], choice: Ints) -> npt.NDArray[np.int8]:
+    """Action of every state: that of the group's row in its state, actions towards it elsewhere; nohelp for STAY."""
     policy = np.zeros(len(rows.group), np.int8)
     taken = choice[choice != STAY]
     policy[rows.state[taken]] = rows.action[taken]
     moving = (choice != STAY)[rows.group]
-    steered = np.zeros(len(policy), np.bool_)
-    steered[rows.state[taken]] = True
+    directed = np.zeros(len(policy), np.bool_)
+    directed[rows.state[taken]] = True
     last: int = -1
-    while last < (last := int(np.count_nonzero(steered))):
+    while last < (last := int(np.count_nonzero(directed))):
         for a, stays in rows.stays.items():
-            led = moving & ~steered & stays & (matrices[a] @ steered.astype(np.float64) > 0)
-            policy[led] = a
-            steered |= led
+            approaching = moving & ~directed & stays & (matrices[a] @ directed.astype(np.float64) > 0)
+            policy[approaching] = a
+            directed |= approaching
     return policy
 
 
 def policy_iteration(
     rows: Quotient, price: Floats, cost: Floats, choice: Ints, tie: float, tie_usage: float
 ) -> Optimum:
-    """Largest success less prices, ties toward less usage in all; `price` (rows,) is positive where `cost` is.
+    """Largest success less prices, ties to less total usage; `price` (rows,) is positive where `cost` is.
 
-    `cost` is (rows, dims). Howard's algorithm: first on the value, then, among rows that attain it, on the usage. An
-    improvement is a switch to a row that gains more than `tie`: such a policy leaves in the end if the last one did.
+    `cost` is (rows, dims). Howard's algorithm: first on the value, then, among rows that attain it, on the usage. A row
+    is switched if that gains more than `tie`; the new policy leaves eventually if the last one did.
     """
     end = np.nan_to_num(rows.fixed)[:, None]
     for _ in range(ROUNDS):
@@ -214,7 +214,7 @@ def _switch(
     tie: float,
     can_stay: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[Ints, bool]:
-    """Policy that takes the best row, or stays for 0, where that beats `current` by more than `tie`."""
+    """Policy with the best row, or staying for 0, wherever that exceeds `current` by more than `tie`."""
     best, row = rows.best_row(gain)
     stays = rows.waits if can_stay is None else can_stay
     row = np.where(stays & (best <= 0), STAY, row)
@@ -226,15 +226,15 @@ def _switch(
 # ---- proof --------------------------------------------------------------------------------------------------------
 
 
-def gap_above(rows: Quotient, price: Floats, value: Floats, choice: Ints) -> float:
-    """How far the optimum can be above `value` (groups,) at most; inf: no proof found. `choice` must leave in the end.
+def optimality_gap(rows: Quotient, price: Floats, value: Floats, choice: Ints) -> float:
+    """Upper bound of optimum - `value` (groups,); inf if there is no proof. `choice` must leave eventually.
 
-    Let no row gain more than `delta` over `value`. Where w >= 1 + matrix w in all rows that come near the best,
-    value + delta w does not grow by a backup: it lies above the optimum, the least such function. Rows that are worse
-    by `margin` have no say while delta max(w) stays below half of it.
+    Let no row gain more than `delta` over `value`. If w >= 1 + matrix w in all nearly optimal rows, a backup does not
+    increase value + delta w, which is then above the optimum, the least such function. Rows that are worse by `margin`
+    do not matter while delta max(w) stays below half of it.
     """
     slack = value[rows.row_group] - (rows.matrix @ value - price)
-    delta = max(0.0, -float(slack.min(initial=0.0))) + rounding_of(rows)
+    delta = max(0.0, -float(slack.min(initial=0.0))) + backup_rounding(rows)
     for margin in (1e-4, 1e-6, 1e-8, 1e-10, 1e-12):
         steps = _most_steps(rows, slack <= margin, choice)
         if delta * steps <= margin / 2:
@@ -243,20 +243,20 @@ def gap_above(rows: Quotient, price: Floats, value: Floats, choice: Ints) -> flo
 
 
 def policy_error(rows: Quotient, price: Floats, value: Floats, choice: Ints) -> float:
-    """How far `value` (groups,) can be from that of the policy `choice` at most."""
+    """Upper bound of the difference between `value` (groups,) and the value of the policy `choice`."""
     moving = choice[choice != STAY]
-    missed = (rows.matrix @ value - price)[moving] - value[rows.row_group[moving]]
+    change = (rows.matrix @ value - price)[moving] - value[rows.row_group[moving]]
     none = np.zeros(len(rows.action), np.bool_)
-    return (float(np.abs(missed).max(initial=0.0)) + rounding_of(rows)) * _most_steps(rows, none, choice)
+    return (float(np.abs(change).max(initial=0.0)) + backup_rounding(rows)) * _most_steps(rows, none, choice)
 
 
-def rounding_of(rows: Quotient) -> float:
-    """What a backup in double precision can be off."""
+def backup_rounding(rows: Quotient) -> float:
+    """Largest rounding error of a backup in double precision."""
     return (int(np.diff(rows.matrix.indptr).max(initial=0)) + 3) * EPSILON
 
 
 def _most_steps(rows: Quotient, near: npt.NDArray[np.bool_], choice: Ints) -> float:
-    """Largest entry of some w >= 1 + matrix w in the rows that are `near`; inf where none was found."""
+    """Largest entry of some w >= 1 + matrix w in the rows `near`; inf if none was found."""
     w = np.where(np.isnan(rows.fixed), 1.0, 0.0)
     for _ in range(ROUNDS):
         try:

@@ -1,4 +1,4 @@
-"""What backward induction needs to know of a model's graph: solving order, levels, components, end components."""
+"""Structure of a model for backward induction: solving order, levels, components, end components, budget lattice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EMPTY = np.empty(0, dtype=np.int32)
 
 
 class Arrays(NamedTuple):
-    """CSR parts of every action, in the dtypes of the kernels: int64 row pointers, int32 columns, float64 values."""
+    """CSR parts of every action in kernel dtypes: int64 row pointers, int32 columns, float64 values."""
 
     indptr: list[npt.NDArray[np.int64]]
     indices: list[Ints]
@@ -81,7 +81,7 @@ def row_of_entry(indptr: npt.NDArray[np.integer[Any]]) -> Ints:
 
 
 def kernel_arrays(matrices: Sequence[sp.csr_array]) -> Arrays:
-    """Parts of `matrices` in kernel dtypes, without copying those that are right already."""
+    """CSR parts of `matrices` in kernel dtypes; copied only where the dtype differs."""
     return Arrays(
         [np.ascontiguousarray(matrix.indptr, dtype=np.int64) for matrix in matrices],
         [np.ascontiguousarray(matrix.indices, dtype=np.int32) for matrix in matrices],
@@ -89,41 +89,41 @@ def kernel_arrays(matrices: Sequence[sp.csr_array]) -> Arrays:
     )
 
 
-def prepared(
+def load_structure(
     mdp: InterventionMDP, implementation: str | None, free: Sequence[int] | None = None
 ) -> tuple[Arrays, Levels | Components]:
-    """Arrays and structure of a model, kept with it for the next call.
+    """Arrays and structure of a model, cached with it.
 
-    `free` are actions that may be repeated for ever; by default those of cost 0, whatever the budget.
+    `free` are actions that may be repeated without limit; by default those of cost 0.
     """
-    known = mdp.derived
-    if "arrays" not in known:
-        known["arrays"] = kernel_arrays([mdp.transitions[name] for name in mdp.actions])
+    cache = mdp.derived
+    if "arrays" not in cache:
+        cache["arrays"] = kernel_arrays([mdp.transitions[name] for name in mdp.actions])
     if free is None:
         free = np.flatnonzero(~mdp.cost_table.any(axis=1)).tolist()
     key = ("structure", implementation or os.environ.get("SELFREG_IMPLEMENTATION"), tuple(free))
-    if key not in known:
-        known[key] = analyse(known["arrays"], mdp.terminal, free, implementation)
-    return known["arrays"], known[key]
+    if key not in cache:
+        cache[key] = analyse(cache["arrays"], mdp.terminal, free, implementation)
+    return cache["arrays"], cache[key]
 
 
-def places(mdp: InterventionMDP, levels: Levels, implementation: str | None) -> tuple[Ints, int]:
-    """Place of every state's values while they are needed, and the number of places; kept with the model."""
-    known = mdp.derived
-    if "slots" not in known:
+def allocate_slots(mdp: InterventionMDP, levels: Levels, implementation: str | None) -> tuple[Ints, int]:
+    """Memory slot of every state's values while they are needed, and the number of slots; cached with the model."""
+    cache = mdp.derived
+    if "slots" not in cache:
         slot, graph = np.empty(mdp.n_states, np.int32), chooser.kernel("graph", implementation)
-        arrays, _ = prepared(mdp, implementation)
-        known["slots"] = slot, graph.slots(*arrays[:2], mdp.terminal.view(np.uint8), *levels, slot)
-    result: tuple[Ints, int] = known["slots"]
+        arrays, _ = load_structure(mdp, implementation)
+        cache["slots"] = slot, graph.allocate_slots(*arrays[:2], mdp.terminal.view(np.uint8), *levels, slot)
+    result: tuple[Ints, int] = cache["slots"]
     return result
 
 
 def analyse(
     arrays: Arrays, terminal: Mask, free: Sequence[int], implementation: str | None = None
 ) -> Levels | Components:
-    """Structure of the model; `free` are the actions that cost nothing, `nohelp` among them.
+    """Structure of the model; `free` are the actions of cost 0, including `nohelp`.
 
-    A model whose states only lead to later ones needs no search for an order.
+    If every state leads to later states only, no search for an order is needed.
     """
     n = len(terminal)
     graph = chooser.kernel("graph", implementation)
@@ -160,7 +160,7 @@ def _components(
     group = _groups(arrays, terminal, free, sizes[component] > 1, implementation)
     n_groups = int(np.count_nonzero(group == np.arange(n)))  # a group is named after one of its states
     if n_groups < n:
-        # The order within a component is kept; states of a group come together.
+        # Preserve the order within a component, with the states of a group side by side.
         position, first = np.empty(n, np.int64), np.full(n, n, np.int64)
         position[members] = np.arange(n)
         np.minimum.at(first, group, position)
@@ -169,26 +169,26 @@ def _components(
 
 
 def _groups(arrays: Arrays, terminal: Mask, free: Sequence[int], on_cycle: Mask, implementation: str | None) -> Ints:
-    """Maximal end components under free actions, each named after its first state; other states named themselves.
+    """Label (n,): for maximal end components under free actions their first state, for other states the state itself.
 
-    An end component is a set of states, with some actions in each, that never leaves the set and connects it. Actions
-    that leave their strongly connected component are struck out, then states without actions, until nothing changes.
+    An end component is a set of states with some actions in each that never leave the set and connect it. Actions that
+    leave their strongly connected component are removed, then states without actions, until nothing changes.
     """
     n = len(terminal)
-    alive = [~terminal & (np.diff(arrays.indptr[a]) > 0) & (on_cycle | _self_loops(arrays, a)) for a in free]
+    remaining = [~terminal & (np.diff(arrays.indptr[a]) > 0) & (on_cycle | _self_loops(arrays, a)) for a in free]
     label = np.arange(n, dtype=np.int32)
-    while any(mask.any() for mask in alive):
-        label = _alive_components(arrays, free, alive, terminal, implementation)
-        leaving = [_leaves(arrays, a, mask, label) for a, mask in zip(free, alive, strict=True)]
+    while any(mask.any() for mask in remaining):
+        label = _candidate_components(arrays, free, remaining, terminal, implementation)
+        leaving = [_leaves_component(arrays, a, mask, label) for a, mask in zip(free, remaining, strict=True)]
         if not any(mask.any() for mask in leaving):
             break
-        # Where each state of a component has one action and one of these leaves, all mass leaves in the end.
-        choices = np.sum(alive, axis=0)
+        # If every state of a component has one action and one of these leaves, all mass leaves eventually.
+        choices = np.sum(remaining, axis=0)
         several = np.bincount(label[choices > 1], minlength=n) > 0
         leaking = np.bincount(label[np.any(leaving, axis=0)], minlength=n) > 0
-        doomed = (leaking & ~several)[label]
-        alive = [mask & ~left & ~doomed for mask, left in zip(alive, leaving, strict=True)]
-    closed = np.any(alive, axis=0)
+        drained = (leaking & ~several)[label]
+        remaining = [mask & ~left & ~drained for mask, left in zip(remaining, leaving, strict=True)]
+    closed = np.any(remaining, axis=0)
     group = np.arange(n, dtype=np.int32)
     first = np.full(n, n, dtype=np.int32)
     np.minimum.at(first, label[closed], group[closed])
@@ -203,12 +203,12 @@ def _self_loops(arrays: Arrays, a: int) -> Mask:
     return result
 
 
-def _alive_components(
-    arrays: Arrays, free: Sequence[int], alive: Sequence[Mask], terminal: Mask, implementation: str | None
+def _candidate_components(
+    arrays: Arrays, free: Sequence[int], remaining: Sequence[Mask], terminal: Mask, implementation: str | None
 ) -> Ints:
-    """Component of every state in the graph of the free actions that are alive."""
+    """Component of every state in the graph of the remaining free actions."""
     indptr, indices = [], []
-    for a, mask in zip(free, alive, strict=True):
+    for a, mask in zip(free, remaining, strict=True):
         length = np.where(mask, np.diff(arrays.indptr[a]), 0)
         indptr.append(np.concatenate([[0], np.cumsum(length)]).astype(np.int64))
         indices.append(arrays.indices[a][np.repeat(mask, np.diff(arrays.indptr[a]))])
@@ -218,8 +218,58 @@ def _alive_components(
     return component
 
 
-def _leaves(arrays: Arrays, a: int, alive: Mask, label: Ints) -> Mask:
+def _leaves_component(arrays: Arrays, a: int, remaining: Mask, label: Ints) -> Mask:
     rows = row_of_entry(arrays.indptr[a])
-    result = np.zeros(len(alive), dtype=np.bool_)
+    result = np.zeros(len(remaining), dtype=np.bool_)
     result[rows[label[rows] != label[arrays.indices[a]]]] = True
-    return result & alive
+    return result & remaining
+
+
+# ---- lattice of remaining budgets ----------------------------------------------------------------------------------
+
+
+class Problem(NamedTuple):
+    """A model and its budget lattice in the form that kernels read."""
+
+    arrays: Arrays
+    structure: Levels | Components
+    offset: npt.NDArray[np.int64]
+    affordable: npt.NDArray[np.uint8]
+    runs: npt.NDArray[np.int64]
+    shape: tuple[int, ...]
+
+
+def budget_lattice(mdp: InterventionMDP, budgets: tuple[int, ...], implementation: str | None) -> Problem:
+    """Model and budget lattice in kernel form, cached with the model."""
+    cache: dict[Any, Any] = mdp.derived
+    key = (budgets, implementation or os.environ.get("SELFREG_IMPLEMENTATION"))
+    if key not in cache:
+        shape = tuple(b + 1 for b in budgets)
+        offset, affordable, runs = lattice_moves(mdp.cost_table, shape)
+        arrays, structure = load_structure(mdp, implementation)
+        cache[key] = Problem(arrays, structure, offset, affordable, runs, shape)
+    problem: Problem = cache[key]
+    return problem
+
+
+def lattice_moves(
+    costs: npt.NDArray[np.int64], shape: tuple[int, ...]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """The budget lattice, flattened in C order.
+
+    Returns
+    -------
+    offset : int64 (actions,)
+        Distance that each action moves a point down.
+    affordable : uint8 (actions, lattice)
+        Whether the action can be paid for at a point.
+    runs : int64 (runs, 3)
+        Action (help types only), start and length of every run of affordable points.
+    """
+    points = np.indices(shape).reshape(len(shape), -1)
+    affordable = np.all(points[None] >= costs[:, :, None], axis=1).astype(np.uint8)
+    runs: list[tuple[int, int, int]] = []
+    for a in range(1, len(costs)):
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], affordable[a], [0]]).astype(np.int8)))
+        runs += [(a, int(start), int(stop - start)) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
+    return costs @ strides(shape), affordable, np.array(runs, dtype=np.int64).reshape(-1, 3)

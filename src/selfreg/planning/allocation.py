@@ -1,10 +1,10 @@
-"""One pool of help for many tasks: the split that has most tasks succeed, in expectation or in whole units.
+"""One pool of help for many tasks: the split with most expected successes, in expectation or in whole units.
 
-In expectation every task has a concave frontier; the best split cuts all of them at one slope, the common penalty, and
-is found by merging their segments in the order of their slopes. Whole units are a multiple-choice knapsack, since
-success under a hard budget need not be concave in the budget. It is solved exactly: where all curves are concave, unit
-by unit in the order of the gains; else by dynamic programming over the choices that the relaxation (concave majorants,
-common penalty) does not rule out. Ruling out by reduced cost is that of Pisinger, "A minimal algorithm for the
+In expectation every task has a concave frontier. The optimal split has one slope on all frontiers, the common penalty;
+merging their segments in descending order of slope gives it. Whole units are a multiple-choice knapsack, since success
+under a hard budget need not be concave in the budget. It is solved exactly: if all curves are concave, unit by unit in
+descending order of the gains; else by dynamic programming over the choices that the relaxation (concave majorants,
+common penalty) does not exclude. The exclusion by reduced cost is that of Pisinger, "A minimal algorithm for the
 multiple-choice knapsack problem", European Journal of Operational Research 83 (1995).
 """
 
@@ -24,29 +24,29 @@ from selfreg.planning.solution import Solution, StartSolution
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-# Relative to the total success: what rounding may add up to when choices are ruled out. More only keeps more choices.
+# Rounding error when choices are excluded, relative to the total success. A larger value only keeps more choices.
 SLACK = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class Allocation:
-    """How a pool of help is split over tasks.
+    """Split of a pool of help over tasks.
 
     Attributes
     ----------
     share : float64 or int64 (tasks,)
-        Help that each task is given: expected usage for frontiers, whole units for hard budgets.
+        Help of each task: expected usage for frontiers, whole units for hard budgets.
     success : float64 (tasks,)
         Success of each task with its share.
     penalty : float
-        What one more unit of help would add to the total: the slope at which all frontiers (hard budgets: the concave
-        majorants of the curves) are cut; 0 where more help would add nothing.
+        Marginal success of one more unit of help: the common slope of all frontiers (hard budgets: of the concave
+        majorants of the curves); 0 if more help would add nothing.
     bound : float
-        No split, not even one drawn at random, has a total success above. For frontiers it is attained, but for what
-        they leave open themselves (`Frontier.gap`).
+        Upper bound of the total success of every split, randomised ones included. For frontiers it is attained up to
+        their own gaps (`Frontier.gap`).
     baseline_share, baseline_success : as `share` and `success`
-        The same for each: total / tasks, or, in whole units, that rounded down and one more for the first
-        total mod tasks tasks. No task is given more than its frontier or curve can use.
+        Equal shares: total / tasks, or, in whole units, that rounded down and one more for the first
+        total mod tasks tasks. No share exceeds what the frontier or curve of the task can use.
     """
 
     share: npt.NDArray[Any]
@@ -63,36 +63,35 @@ class Allocation:
 
     @property
     def baseline_total_success(self) -> float:
-        """Expected number of tasks that succeed where each is given the same."""
+        """Expected number of tasks that succeed with equal shares."""
         return float(self.baseline_success.sum())
 
 
 def allocate(items: Iterable[Any], total: float) -> Allocation:
-    """Split a pool of `total` help over tasks so that the expected number of successes is highest.
+    """Split a pool of `total` help over tasks so that the expected number of successes is largest.
 
     Parameters
     ----------
     items : sequence of Frontier, or of hard-budget curves
-        One entry a task. Either all are frontiers (`selfreg.frontier`): the pool is then spent in expectation. Or each
-        is success by whole units of help, in one of three forms: a pair (`Solution`, start), a `StartSolution`
+        One entry per task. Either all are frontiers (`selfreg.frontier`): the pool is then spent in expectation. Or
+        each is success by whole units of help, in one of three forms: a pair (`Solution`, start), a `StartSolution`
         (`solve(..., keep="start")`), or a row of numbers, entry b for a share of b; an array (tasks, budget + 1) is a
-        sequence of rows. Curves need be neither concave nor increasing; a task is never given more than its curve is
-        long.
+        sequence of rows. Curves need be neither concave nor increasing; a share never exceeds the length of the curve.
     total : float, or int for hard budgets
         Size of the pool, >= 0.
 
     Returns
     -------
     Allocation
-        The exact optimum (up to rounding). Of several optimal splits, the one that spends least of the pool; of those
-        the one that gives least to the last task, then to the last but one, and so on. What no task can use is left
-        over. With frontiers at most one task is cut between two of its vertices.
+        The exact optimum (up to rounding). Of several optimal splits, the one that spends least of the pool; of
+        these the one with the smallest share for the last task, then for the last but one, and so on. Help that no
+        task can use stays in the pool. With frontiers at most one task ends between two of its vertices.
 
     Raises
     ------
     ValueError, TypeError
-        If there are no items, they are of different kinds or have several budgets, a curve holds other than finite
-        numbers, or `total` is negative, or not an integer for hard budgets.
+        If there are no items, items differ in kind or have several budgets, a curve has entries that are not finite, or
+        `total` is negative, or not an integer for hard budgets.
 
     Notes
     -----
@@ -102,7 +101,7 @@ def allocate(items: Iterable[Any], total: float) -> Allocation:
 
     Examples
     --------
-    The first task needs two units at once, the second gains a little from one.
+    The first task needs two units at once; the second gains a little from one.
 
     >>> import selfreg
     >>> split = selfreg.allocate([[0, 0, .9], [.5, .7, .7]], total=2)
@@ -110,7 +109,7 @@ def allocate(items: Iterable[Any], total: float) -> Allocation:
     ([2, 0], 1.4, 0.7)
     """
     if not isinstance(items, Iterable):
-        raise TypeError(f"items is a {type(items).__name__}; expected a sequence with one entry a task")
+        raise TypeError(f"items is a {type(items).__name__}; expected a sequence with one entry per task")
     entries = list(items)
     if not entries:
         raise ValueError("items is empty; expected at least one task")
@@ -141,8 +140,8 @@ def _curve(label: str, item: Any) -> Floats:
     else:
         curve = np.asarray(item)
         if curve.dtype.kind not in "fiub":
-            known = "a Frontier, (Solution, start), a StartSolution or a row of numbers"
-            raise TypeError(f"{label} is a {type(item).__name__} of dtype {curve.dtype}; expected {known}")
+            forms = "a Frontier, (Solution, start), a StartSolution or a row of numbers"
+            raise TypeError(f"{label} is a {type(item).__name__} of dtype {curve.dtype}; expected {forms}")
     if curve.ndim != 1 or not len(curve):
         raise ValueError(f"{label} has shape {curve.shape}; expected (budget + 1,): success by units of one budget")
     bad = np.flatnonzero(~np.isfinite(curve))
@@ -156,24 +155,24 @@ def _curve(label: str, item: Any) -> Floats:
 
 def _in_expectation(frontiers: Sequence[Frontier], total: float) -> Allocation:
     lengths = [np.diff(front.usage) for front in frontiers]
-    # Rounding may leave the slopes of short segments out of order; a segment never goes before the one below it.
+    # Rounding can put the slopes of short segments out of order; a segment never precedes the one below it.
     slopes = [np.minimum.accumulate(np.diff(f.success) / d) for f, d in zip(frontiers, lengths, strict=True)]
     owner = np.repeat(np.arange(len(frontiers)), [len(length) for length in lengths])
     length, slope = np.concatenate(lengths), np.concatenate(slopes)
     order = np.argsort(-slope, kind="stable")
     before = np.concatenate([[0.0], np.cumsum(length[order])])
     taken = np.clip(total - before[:-1], 0.0, length[order])
-    partial = int(np.searchsorted(before[1:], total, side="right"))  # the first segment that is not taken whole
+    partial = int(np.searchsorted(before[1:], total, side="right"))  # the first segment that is not used completely
     most = np.array([front.usage[-1] for front in frontiers])
     share = np.minimum(np.bincount(owner[order], taken, minlength=len(frontiers)), most)
     same = np.minimum(total / len(frontiers), most)
-    success, baseline = _at(frontiers, share), _at(frontiers, same)
+    success, baseline = _success_at(frontiers, share), _success_at(frontiers, same)
     penalty = float(slope[order[partial]]) if partial < len(order) else 0.0
     bound = float(success.sum()) + sum(front.gap for front in frontiers)
     return Allocation(share, success, penalty, bound, same, baseline)
 
 
-def _at(frontiers: Sequence[Frontier], share: Floats) -> Floats:
+def _success_at(frontiers: Sequence[Frontier], share: Floats) -> Floats:
     return np.array([np.interp(u, front.usage, front.success) for front, u in zip(frontiers, share, strict=True)])
 
 
@@ -185,7 +184,7 @@ class _Relaxation(NamedTuple):
 
     share: Ints
     penalty: float
-    cut: int  # task that is cut inside a segment of its majorant; -1 where there is none
+    cut: int  # task that ends inside a segment of its majorant; -1 if there is none
     vertex: int  # where that segment begins
 
 
@@ -210,7 +209,7 @@ def _in_units(rows: Sequence[Floats], total: int) -> Allocation:
 
 
 def _padded(rows: Sequence[Floats]) -> Floats:
-    """float64 (tasks, units + 1): the last entry of a curve goes on, so that more is never worth having."""
+    """float64 (tasks, units + 1): curves are extended by their last entry, so that more units add nothing."""
     result = np.empty((len(rows), max(map(len, rows))))
     for line, row in zip(result, rows, strict=True):
         line[: len(row)] = row
@@ -222,11 +221,11 @@ def _relaxation(curves: Floats, total: int) -> _Relaxation:
     """Units in the order of the slopes of the least concave majorants, ties to the earlier task."""
     n, width = curves.shape[0], curves.shape[1] - 1
     slopes = np.diff(curves)
-    bent = np.flatnonzero((np.diff(slopes) > 0.0).any(axis=1))
-    if len(bent):
+    nonconcave = np.flatnonzero((np.diff(slopes) > 0.0).any(axis=1))
+    if len(nonconcave):
         from scipy.optimize import isotonic_regression
 
-        for i in bent:  # the slopes of a majorant are the antitonic regression of the gains
+        for i in nonconcave:  # the slopes of a majorant are the antitonic regression of the gains
             slopes[i] = isotonic_regression(slopes[i], increasing=False).x
     flat = slopes.ravel()
     order = np.argsort(-flat, kind="stable")
@@ -236,7 +235,9 @@ def _relaxation(curves: Floats, total: int) -> _Relaxation:
         return _Relaxation(share, 0.0, -1, 0)
     penalty = float(flat[order[spent]])
     last = order[spent - 1] // width if spent else 0
-    inside = spent > 0 and last in bent and slopes[last, share[last] - 1] == slopes[last, min(share[last], width - 1)]
+    inside = (
+        spent > 0 and last in nonconcave and slopes[last, share[last] - 1] == slopes[last, min(share[last], width - 1)]
+    )
     if not inside or share[last] == width:
         return _Relaxation(share, penalty, -1, 0)
     vertex = int(np.argmax(slopes[last] == slopes[last, share[last]]))
@@ -244,7 +245,7 @@ def _relaxation(curves: Floats, total: int) -> _Relaxation:
 
 
 def _fill(curves: Floats, share: Ints, total: int) -> None:
-    """Spend what is left on one task after another, each time where it gains most."""
+    """Spend the remaining units on one task after the other, each time with the largest gain."""
     unit, task = np.arange(curves.shape[1]), np.arange(len(curves))
     while True:
         left = total - int(share.sum())
@@ -256,19 +257,19 @@ def _fill(curves: Floats, share: Ints, total: int) -> None:
 
 
 def _exact(curves: Floats, best: Floats, share: Ints, total: int, bound: float) -> Ints:
-    """The optimum, given any feasible `share`: choices that cost more than its distance to `bound` are ruled out.
+    """The optimum, given any feasible `share`: choices that cost more than its distance to `bound` are excluded.
 
     A split that makes choice b for task i is worth at most bound - (max(best[i]) - best[i, b]).
     """
     gap = bound - float(curves[np.arange(len(curves)), share].sum()) + SLACK * max(1.0, abs(bound))
-    kept = best >= best.max(axis=1, keepdims=True) - gap
-    # What a smaller share attains too is never needed.
-    kept[:, 1:] &= curves[:, 1:] > np.maximum.accumulate(curves, axis=1)[:, :-1]
-    share = np.argmax(kept, axis=1)
-    undecided = np.flatnonzero(kept.sum(axis=1) > 1)
+    candidates = best >= best.max(axis=1, keepdims=True) - gap
+    # A larger share without more success is never needed.
+    candidates[:, 1:] &= curves[:, 1:] > np.maximum.accumulate(curves, axis=1)[:, :-1]
+    share = np.argmax(candidates, axis=1)
+    undecided = np.flatnonzero(candidates.sum(axis=1) > 1)
     choices = []
     for i in undecided:
-        options = np.flatnonzero(kept[i])
+        options = np.flatnonzero(candidates[i])
         choices.append((options - options[0], curves[i, options]))
     share[undecided] += _knapsack(choices, total - int(share.sum()))
     return share
@@ -280,7 +281,7 @@ Choices = tuple[Ints, Floats]  # units above the least choice, ascending, and th
 def _knapsack(choices: Sequence[Choices], room: int) -> Ints:
     """Multiple-choice knapsack by dynamic programming, exactly; units for each task.
 
-    Rows of values are kept at every sqrt(tasks)-th task and worked out again between them on the way back.
+    Rows of values are stored for every sqrt(tasks)-th task and recomputed between them on the way back.
     """
     step = int(np.ceil(np.sqrt(len(choices)))) or 1
     blocks = [choices[first : first + step] for first in range(0, len(choices), step)]
@@ -302,7 +303,7 @@ def _knapsack(choices: Sequence[Choices], room: int) -> Ints:
 
 
 def _rows(row: Floats, block: Sequence[Choices], room: int) -> list[Floats]:
-    """Best value by exactly spent units, before the first and after each task of a block."""
+    """Best value by number of spent units, before the first and after each task of a block."""
     rows = [row]
     for units, values in block:
         row = rows[-1]

@@ -1,9 +1,9 @@
 """Several budgets, each limited in expectation: the best mixture of policies, with a proven gap.
 
 Column generation (Dantzig and Wolfe, "Decomposition principle for linear programs", Operations Research 8, 1960): a
-master program mixes the policies found so far under the limits; its duals are penalties, and the policies that are best
-under penalties come in as columns. Queries between the duals and the best penalties so far keep the duals from jumping
-about (Ben-Ameur and Neto, "Acceleration of cutting-plane and column generation algorithms", Networks 49, 2007).
+master program mixes the policies of the columns so far under the limits; its duals are penalties, and the optimal
+policies for penalties become new columns. Penalties between the duals and the best penalties so far stabilise the duals
+(Ben-Ameur and Neto, "Acceleration of cutting-plane and column generation algorithms", Networks 49, 2007).
 """
 
 from __future__ import annotations
@@ -17,42 +17,43 @@ import numpy.typing as npt
 
 from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
-from selfreg.planning.penalized import penalized_points, solve_penalized
+from selfreg.planning import _arguments
+from selfreg.planning.penalized import solve_penalized, solve_penalized_start
 from selfreg.planning.solution import ConvergenceError
 
 Floats = npt.NDArray[np.float64]
 
-# No help is worth more than 1, the whole success: at a penalty of 2 it is never asked for, ties or not.
-NEVER = 2.0
-# Penalties of the first pass, the same for every budget; later ones lie between the best so far (0) and the master's
-# duals (1). With 1 among them the method is finite; more of them save passes, fewer save penalties.
-FIRST = np.array([0.0, 0.03, 0.2, NEVER])
+# No help is worth more than 1, a certain success: at a penalty of 2 it is never requested, even in ties.
+PROHIBITIVE = 2.0
+# Penalties of the first pass, the same for every budget. Later ones lie between the best so far (0) and the duals of
+# the master program (1). Including 1 makes the method finite; more steps save passes, fewer steps save penalties.
+FIRST = np.array([0.0, 0.03, 0.2, PROHIBITIVE])
 STEPS = np.array([1.0, 0.6, 0.3, 0.1])
 MAX_PASSES = 300
-# HiGHS takes no smaller tolerances.
+# The smallest tolerances that HiGHS accepts.
 HIGHS = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 
 
 @dataclass(frozen=True, eq=False)
 class ConstrainedMixture:
-    """The best mixture of policies whose expected usage keeps to several budgets.
+    """The best mixture of policies whose expected usage is within several budgets.
 
     Attributes
     ----------
     policies : int8 (m, n)
-        Stationary policies, index into `mdp.actions`; at most one more than there are budgets. One is drawn when an
-        episode begins, and kept.
+        Stationary policies, index into `mdp.actions`; at most one more than there are budgets. One is drawn at the
+        start of an episode and followed to its end.
     weights : float64 (m,)
         Probability of each, > 0.
     success : float
     usage : float64 (budgets,)
         Expected help spent, of each budget; within `budgets` up to rounding.
     penalty : float64 (budgets,)
-        What a little more of each budget would add to the success, per unit (the duals). All `policies` are optimal
-        where help has that price. 0 for a budget that is not used up; 2, more than any help is worth, for one of 0.
+        Marginal success per unit of each budget (the duals). All `policies` are optimal for these prices of help. 0 for
+        a budget that is not used up; 2, more than any help is worth, for a budget of 0.
     bound : float
-        No policy that keeps to the budgets, stationary or not, has a success above `success + bound`: that is the best
-        value under `penalty` plus the price of the budgets. Proven up to rounding.
+        No policy within the budgets, stationary or not, has a success above `success + bound`, which is the best value
+        under `penalty` plus the price of the budgets. Proven up to rounding.
     """
 
     policies: npt.NDArray[np.int8]
@@ -64,15 +65,15 @@ class ConstrainedMixture:
 
 
 class _Columns(NamedTuple):
-    """What the best policies under some penalties attain from the start; one row a policy."""
+    """Success and usage of the optimal policies for some penalties from the start; one row per policy."""
 
     penalty: Floats  # (columns, budgets)
     success: Floats  # (columns,)
     usage: Floats  # (columns, budgets)
-    error: Floats  # (columns,) proven distance of success - penalty . usage from the best there is
+    error: Floats  # (columns,) proven distance of success - penalty . usage from the optimum
 
 
-class _Mixed(NamedTuple):
+class _Master(NamedTuple):
     """Solution of the master program."""
 
     weights: Floats  # (columns,)
@@ -81,7 +82,7 @@ class _Mixed(NamedTuple):
 
 
 class _Proof(NamedTuple):
-    """No mixture has a success above `upper`, by the best policy under `penalty`."""
+    """No mixture has a success above `upper`, as the best policy under `penalty` shows."""
 
     upper: float
     penalty: Floats  # (budgets,)
@@ -96,7 +97,7 @@ def constrained(
     n_threads: int | None = None,
     implementation: str | None = None,
 ) -> ConstrainedMixture:
-    """Best success from `start` where each budget limits the expected usage: sum over k of c_k, one limit a budget.
+    """Best success from `start` if each budget limits the expected usage of its units.
 
     Parameters
     ----------
@@ -104,7 +105,7 @@ def constrained(
     start : int or (n,) array_like
         A state, or probabilities of states.
     budgets : float, or array_like (budgets,)
-        Largest expected usage of every budget, >= 0; `inf` leaves a budget without limit.
+        Largest expected usage of every budget, >= 0; `inf` stands for no limit.
     tol : float
         Largest proven distance from the optimum, > 0.
     n_threads : int, optional
@@ -119,9 +120,9 @@ def constrained(
     Raises
     ------
     ValueError, TypeError
-        If an argument is not of the form above, or a budget is negative: no policy spends less than 0.
+        If an argument is not of the form above, or a budget is negative.
     ConvergenceError
-        If `tol` could not be reached; it carries the bound that was.
+        If `tol` could not be reached; `bound` has the bound that was.
 
     Notes
     -----
@@ -130,7 +131,7 @@ def constrained(
         max over mixtures with U <= C of S  <=  max over policies of (S - sum_k lam_k U_k)  +  sum_k lam_k C_k
 
     and the best lam makes both sides equal (strong duality of linear programs). The left side is approached from below
-    by mixing the policies found so far, the right side is solved for many lam a pass. The equations are ours.
+    by mixing the policies so far, the right side is solved for many lam per pass. The equations are ours.
 
     Examples
     --------
@@ -152,17 +153,19 @@ def constrained(
     >>> round(best.success, 9), best.usage.round(9).tolist(), best.penalty.round(9).tolist()
     (0.775, [0.25, 0.5], [0.5, 0.3])
     """
-    validate.model(mdp)
+    _arguments.check_model(mdp)
     weight = validate.start(start, mdp.n_states)
-    limits = validate.limits("budgets", budgets, mdp.n_budgets)
+    limits = _arguments.usage_limits("budgets", budgets, mdp.n_budgets)
     tol = validate.positive("tol", tol)
     threads = validate.threads(n_threads)
 
-    def best_under(penalty: Floats) -> _Columns:
-        points = penalized_points(mdp, weight, penalty, n_threads=threads, tol=tol / 4, implementation=implementation)
+    def solve_prices(penalty: Floats) -> _Columns:
+        points = solve_penalized_start(
+            mdp, weight, penalty, n_threads=threads, tol=tol / 4, implementation=implementation
+        )
         return _Columns(penalty, points.success, points.usage, np.full(len(penalty), points.bound))
 
-    columns, mixed, proof = _generate(best_under, limits, tol)
+    columns, mixed, proof = _generate_columns(solve_prices, limits, tol)
     chosen = np.flatnonzero(mixed.weights)
     weights, penalties = mixed.weights[chosen], columns.penalty[chosen]
     parts = solve_penalized(mdp, penalties, n_threads=threads, tol=tol / 4, implementation=implementation)
@@ -177,39 +180,41 @@ def constrained(
     )
 
 
-def _generate(best_under: Callable[[Floats], _Columns], limits: Floats, tol: float) -> tuple[_Columns, _Mixed, _Proof]:
-    """Columns, and the best mixture of them with the proof that no other is better by more than `tol`."""
-    open_ended, closed = np.isinf(limits), limits <= tol / (8 * len(limits))  # no unit is worth more than 1
-    limited = np.flatnonzero(~open_ended & ~closed)
-    limit, price = limits[limited], np.where(open_ended, 0.0, limits)
-    proof = _Proof(np.inf, np.where(closed, NEVER, 0.0))
+def _generate_columns(
+    solve_prices: Callable[[Floats], _Columns], limits: Floats, tol: float
+) -> tuple[_Columns, _Master, _Proof]:
+    """Columns, their best mixture, and the proof that no other mixture is better by more than `tol`."""
+    unlimited, closed = np.isinf(limits), limits <= tol / (8 * len(limits))  # a unit is worth at most 1
+    limited = np.flatnonzero(~unlimited & ~closed)
+    limit, price = limits[limited], np.where(unlimited, 0.0, limits)
+    proof = _Proof(np.inf, np.where(closed, PROHIBITIVE, 0.0))
     queries = np.tile(proof.penalty, (len(FIRST) if len(limited) else 1, 1))
     queries[:, limited] = FIRST[: len(queries), None]
-    found: list[_Columns] = []
+    passes: list[_Columns] = []
     gap = np.inf
     for _ in range(MAX_PASSES):
-        new = best_under(queries)
-        found.append(new)
+        new = solve_prices(queries)
+        passes.append(new)
         bounds = new.success - np.einsum("ij,ij->i", queries, new.usage) + new.error + queries @ price
         if bounds.min() < proof.upper:
             proof = _Proof(float(bounds.min()), queries[np.argmin(bounds)])
-        columns = _Columns(*map(np.concatenate, zip(*found, strict=True)))
-        mixed = _master(columns, limited, limit)
+        columns = _Columns(*map(np.concatenate, zip(*passes, strict=True)))
+        mixed = _solve_master(columns, limited, limit)
         gap = proof.upper - mixed.success
         if gap <= tol:
             return columns, mixed, proof
         outer = proof.penalty.copy()
-        outer[limited] = np.minimum(mixed.penalty, NEVER)
+        outer[limited] = np.minimum(mixed.penalty, PROHIBITIVE)
         queries = proof.penalty + STEPS[:, None] * (outer - proof.penalty)
     raise ConvergenceError(f"tol={tol:g} was not reached in {MAX_PASSES} passes; the gap reached is {gap:g}", gap)
 
 
-def _master(columns: _Columns, limited: npt.NDArray[np.intp], limit: Floats) -> _Mixed:
-    """Most success by a mixture of columns that keeps to the limits (all > 0)."""
+def _solve_master(columns: _Columns, limited: npt.NDArray[np.intp], limit: Floats) -> _Master:
+    """The mixture of columns with most success within the limits (all > 0)."""
     if not len(limited):
         weights = np.zeros(len(columns.success))
         weights[np.argmax(columns.success)] = 1.0
-        return _Mixed(weights, float(columns.success.max()), np.empty(0))
+        return _Master(weights, float(columns.success.max()), np.empty(0))
     from scipy.optimize import linprog
 
     answer = linprog(
@@ -218,11 +223,11 @@ def _master(columns: _Columns, limited: npt.NDArray[np.intp], limit: Floats) -> 
         b_ub=np.ones(len(limit)),
         A_eq=np.ones((1, len(columns.success))),
         b_eq=[1.0],
-        method="highs-ds",  # a basic solution: at most one column more than there are limits
+        method="highs-ds",  # a basic solution: at most one more column than there are limits
         options=HIGHS,
     )
     if answer.status != 0:
         raise RuntimeError(f"HiGHS did not solve the master program: {answer.message}")
     weights = np.maximum(answer.x, 0.0)
     weights /= weights.sum()
-    return _Mixed(weights, float(weights @ columns.success), np.maximum(-answer.ineqlin.marginals, 0.0) / limit)
+    return _Master(weights, float(weights @ columns.success), np.maximum(-answer.ineqlin.marginals, 0.0) / limit)

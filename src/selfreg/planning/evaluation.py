@@ -1,15 +1,17 @@
-"""What any policy attains and spends from a start, exactly: stationary, randomised, by budget left, or by time.
+"""Success and usage of any policy, exactly: from a start, or from every state and remaining budget at once.
 
-The work is one linear system for each stage that an episode comes to. For a hard-budget policy from every state and
-budget at once see `selfreg.planning.usage.policy_value`, which solves backwards.
+From a start the evaluation goes forward: one linear system for the expected visits of each stage (a remaining budget,
+or a time step) that an episode can reach. Without a start it goes backward: one linear system per remaining budget.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +19,11 @@ import scipy.sparse as sp
 
 from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
-from selfreg.planning._chains import closed_classes, leading_to, led_to, transient_system
-from selfreg.planning._structure import Levels, prepared, strides
+from selfreg.planning import _arguments
+from selfreg.planning._chains import can_reach, closed_classes, reachable_from, solve_transient, transient_system
+from selfreg.planning._structure import Levels, load_structure, strides
+from selfreg.planning.solution import Solution
+from selfreg.planning.usage import eliminate_self_loops, expected_usage, split_by_cost, states_that_reach
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -28,20 +33,20 @@ EPSILON = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True, eq=False)
 class PolicyValue:
-    """What a policy attains and spends from a start distribution.
+    """Success and usage of a policy from a start distribution.
 
     Attributes
     ----------
     success : float
-        Probability of success; waiting for ever is none.
+        Probability of success; an episode that never ends does not succeed.
     usage : float64 (budgets,)
-        Expected units taken from each budget; infinite where the policy may go on spending for ever.
+        Expected units taken from each budget; infinite if the policy may go on spending for ever.
     requests : dict of str to float
         Expected number of requests of each help type.
     bound : float
-        Largest error of `success`; 0.0 where the model has no cycles (exact up to rounding).
+        Largest error of `success`; 0.0 if the model has no cycles (exact up to rounding).
     usage_bound : float
-        Largest error of a finite `usage` or of requests, likewise.
+        Largest error of finite `usage` and `requests`; 0.0 likewise.
     """
 
     success: float
@@ -51,20 +56,45 @@ class PolicyValue:
     usage_bound: float
 
 
-class _Visit(NamedTuple):
-    """One stage of a policy (a remaining budget, a time, or all there is), passed through from its first states.
+@dataclass(frozen=True, eq=False)
+class PolicyTable:
+    """Success and usage of a hard-budget policy from every state and remaining budget, exact up to rounding.
+
+    Attributes
+    ----------
+    mdp : InterventionMDP
+    policy : int8 (n, B1 + 1, B2 + 1, ...)
+        Index into `mdp.actions`.
+    success : float64, shape of `policy`
+        Probability of success; an episode that never ends does not succeed.
+    usage : float64 (n, B1 + 1, B2 + 1, ..., budgets)
+        Expected units taken from each budget; in models with cycles computed on first access.
+    """
+
+    mdp: InterventionMDP
+    policy: npt.NDArray[np.int8]
+    success: Floats
+
+    @cached_property
+    def usage(self) -> Floats:
+        budget = tuple(size - 1 for size in self.policy.shape[1:])
+        return expected_usage(Solution(self.mdp, budget, self.success, self.policy, 0.0))
+
+
+class _StageVisits(NamedTuple):
+    """One stage of a policy (a remaining budget, a time step, or the whole episode), given the mass that enters it.
 
     Attributes
     ----------
     success : float
     requests : float64 (actions,)
-        Expected times that each action is taken.
+        Expected number of times that each action is taken.
     moved : list of float64 (n,), or None
-        For every action that leads to another stage, the mass that arrives there.
+        For every action that leads to another stage, the mass that enters there.
     taken : float64 (actions, n)
-        Expected times that each action is taken in each state, but where an episode goes on for ever.
+        Expected number of times that each action is taken in each state, except where an episode never ends.
     error, steps : float
-        Mass that the solution of the linear system lost or invented; most steps that a state can still take.
+        Mass that the solution of the linear system lost or created; most steps that a state can still take.
     """
 
     success: float
@@ -75,48 +105,59 @@ class _Visit(NamedTuple):
     steps: float
 
 
+@overload
 def evaluate_policy(
     mdp: InterventionMDP,
     policy: npt.ArrayLike,
     start: int | npt.ArrayLike,
     *,
+    budget: int | tuple[int, ...] | None = ...,
+) -> PolicyValue: ...
+@overload
+def evaluate_policy(
+    mdp: InterventionMDP, policy: npt.ArrayLike, start: None = ..., *, budget: None = ...
+) -> PolicyTable: ...
+def evaluate_policy(
+    mdp: InterventionMDP,
+    policy: npt.ArrayLike,
+    start: int | npt.ArrayLike | None = None,
+    *,
     budget: int | tuple[int, ...] | None = None,
-) -> PolicyValue:
-    """Success and usage of a policy from a start, by the expected number of visits to every state.
-
-    `selfreg.planning.usage.success_and_usage` has both for all states and budgets at once, of
-    hard-budget policies only.
+) -> PolicyValue | PolicyTable:
+    """Success and usage of a policy: from `start`, or from every state and remaining budget.
 
     Parameters
     ----------
     mdp : InterventionMDP
+        Not necessarily the model that the policy was made for.
     policy : array_like
         One of
 
-        - int (n,): index into `mdp.actions` for every state;
-        - float (n, actions): probability of every action in every state, drawn anew at every visit;
-        - int (n, B1 + 1, B2 + 1, ...) with `budget`: for every state and remaining budget, like `Solution.policy`;
-        - int (T, n) or float (T, n, actions): row t for step t of the episode, the last one from then on.
+        - int (n, B1 + 1, B2 + 1, ...): action for every state and remaining budget, like `Solution.policy`; with
+          `start` it needs `budget`;
+        - int (n,), with `start`: index into `mdp.actions` for every state;
+        - float (n, actions), with `start`: probability of every action in every state, drawn anew at every visit;
+        - int (T, n) or float (T, n, actions), with `start`: row t for step t of the episode, the last row from then on.
 
-        What it says of terminal states is not used.
-    start : int or (n,) array_like
+        Entries of terminal states are not used.
+    start : int or (n,) array_like, optional
         A state, or probabilities of states.
     budget : int or tuple of int, optional
-        What an episode starts with; for a policy per remaining budget, and only there.
+        Budget at the start of an episode; only with `start` and a policy per remaining budget.
 
     Returns
     -------
-    PolicyValue
+    PolicyValue, or PolicyTable without `start`
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is not of the form above, or the policy takes an action that is not available, or not
-        affordable, in a state that an episode reaches.
+        If an argument is not of the form above, or the policy takes an unavailable or unaffordable action: in a state
+        that an episode can reach, or without `start` in any live state.
 
     Examples
     --------
-    Help nine times in ten succeeds, the agent alone one time in two; here help is asked for with probability 1/4.
+    Help succeeds nine times in ten, the agent alone one time in two; here help is requested with probability 1/4.
 
     >>> import numpy as np, selfreg
     >>> alone = np.array([[0, .5, .5], [0, 0, 0], [0, 0, 0]])
@@ -125,21 +166,31 @@ def evaluate_policy(
     >>> result = selfreg.evaluate_policy(mdp, [[.75, .25], [1, 0], [1, 0]], start=0)
     >>> round(result.success, 6), result.usage.tolist(), result.requests
     (0.6, [0.25], {'help': 0.25})
+
+    A policy that requests help whenever a unit is left, from every state and budget:
+
+    >>> table = selfreg.evaluate_policy(mdp, [[0, 1], [0, 0], [0, 0]])
+    >>> table.success[0].tolist(), table.usage[0, :, 0].tolist()
+    ([0.5, 0.9], [0.0, 1.0])
     """
-    validate.model(mdp)
+    _arguments.check_model(mdp)
+    if start is None:
+        if budget is not None:
+            raise ValueError("budget= needs start=; without start= all budgets are evaluated")
+        return _evaluate_backward(mdp, _arguments.budget_policy(mdp, policy))
     weight = validate.start(start, mdp.n_states)
     stages = _stages(mdp, policy, budget)
     success, requests, error, steps = 0.0, np.zeros(len(mdp.actions)), 0.0, 0.0
-    for _, visit in _visited(mdp, stages, weight):
-        success, requests = success + visit.success, requests + visit.requests
-        error, steps = error + visit.error, max(steps, visit.steps)
+    for _, visits in _walk_stages(mdp, stages, weight):
+        success, requests = success + visits.success, requests + visits.requests
+        error, steps = error + visits.error, max(steps, visits.steps)
     return _value(mdp, stages, success, requests, error, steps)
 
 
 def expected_visits(
     mdp: InterventionMDP, policy: npt.ArrayLike, start: int | npt.ArrayLike, *, budget: int | tuple[int, ...]
 ) -> Floats:
-    """How often a hard-budget policy takes each action in each state, by the budget left there.
+    """Expected number of times that a hard-budget policy takes each action in each state, by remaining budget.
 
     Parameters
     ----------
@@ -149,7 +200,7 @@ def expected_visits(
     Returns
     -------
     float64 (actions, n, B1 + 1, B2 + 1, ...)
-        Expected times in an episode. States in which an episode goes on for ever count none.
+        Per episode. States in which an episode never ends count 0.
 
     Raises
     ------
@@ -167,25 +218,25 @@ def expected_visits(
     >>> visits[0, 0].tolist(), visits[1, 1].tolist()
     ([0.0, 1.0], [0.0, 0.5])
     """
-    validate.model(mdp)
+    _arguments.check_model(mdp)
     weight = validate.start(start, mdp.n_states)
     stages = _stages(mdp, policy, budget)
     result = np.zeros((len(mdp.actions), mdp.n_states, prod(stages.shape)))
-    for stage, visit in _visited(mdp, stages, weight):
-        result[:, :, stage] = visit.taken
+    for stage, visits in _walk_stages(mdp, stages, weight):
+        result[:, :, stage] = visits.taken
     return result.reshape(*result.shape[:2], *stages.shape)
 
 
-def _visited(mdp: InterventionMDP, stages: _Stages, weight: Floats) -> Iterator[tuple[int, _Visit]]:
-    """Stages that an episode comes to, in order, and what happens there."""
+def _walk_stages(mdp: InterventionMDP, stages: _Stages, weight: Floats) -> Iterator[tuple[int, _StageVisits]]:
+    """Stages that an episode can reach, in order, with their visits."""
     after = {stages.first: weight}
     for stage in stages.order():
         arrived = after.pop(stage, None)
         if arrived is None or not arrived.any():
             continue
-        visit = _pass_through(mdp, stages.probabilities(stage), stages.leads_on(stage), arrived, stages.name(stage))
-        yield stage, visit
-        for a, mass in enumerate(visit.moved):
+        visits = _visit_stage(mdp, stages.probabilities(stage), stages.exits(stage), arrived, stages.name(stage))
+        yield stage, visits
+        for a, mass in enumerate(visits.moved):
             if mass is not None:
                 target = stages.target(stage, a)
                 after[target] = after[target] + mass if target in after else mass
@@ -194,22 +245,22 @@ def _visited(mdp: InterventionMDP, stages: _Stages, weight: Floats) -> Iterator[
 def _value(
     mdp: InterventionMDP, stages: _Stages, success: float, requests: Floats, error: float, steps: float
 ) -> PolicyValue:
-    asked = dict(zip(mdp.actions[1:], requests[1:].tolist(), strict=True))
+    by_type = dict(zip(mdp.actions[1:], requests[1:].tolist(), strict=True))
     with np.errstate(invalid="ignore"):
         spent = requests[:, None] * mdp.cost_table
     usage = np.where(mdp.cost_table > 0, spent, 0.0).sum(axis=0)
-    if isinstance(prepared(mdp, None)[1], Levels):
+    if isinstance(load_structure(mdp, None)[1], Levels):
         error = 0.0
-    # Every step costs at most this; in all the stages together no more steps can be lost than in each.
-    most = max(1, int(mdp.cost_table.max(initial=1)))
-    return PolicyValue(success, usage, asked, error, error * most * steps * stages.count)
+    # Each lost unit of mass loses at most `steps` steps in every stage, and each step costs at most this.
+    largest_cost = max(1, int(mdp.cost_table.max(initial=1)))
+    return PolicyValue(success, usage, by_type, error, error * largest_cost * steps * stages.count)
 
 
 # ---- the forms of a policy ----------------------------------------------------------------------------------------
 
 
 class _Stages:
-    """A policy as stages with one action, or distribution over actions, a state each."""
+    """A policy as stages, each with one action or distribution over actions per state."""
 
     def __init__(self, mdp: InterventionMDP, policy: npt.NDArray[Any], form: str, first: int, shape: tuple[int, ...]):
         self.mdp, self.policy, self.form, self.first, self.shape = mdp, policy, form, first, shape
@@ -224,10 +275,10 @@ class _Stages:
         row = self.policy[stage]
         if row.ndim == 2:
             return np.ascontiguousarray(row.T)
-        taken: Mask = row == np.arange(len(self.mdp.actions))[:, None]
-        return taken.astype(np.float64)
+        chosen: Mask = row == np.arange(len(self.mdp.actions))[:, None]
+        return chosen.astype(np.float64)
 
-    def leads_on(self, stage: int) -> Mask:
+    def exits(self, stage: int) -> Mask:
         """bool (actions,): whether an action leads to another stage."""
         if self.form == "budget":
             return self.offset > 0
@@ -244,7 +295,7 @@ class _Stages:
 
 
 class _Where(NamedTuple):
-    """What an error message says of a stage, and what help it can pay for."""
+    """Position of a stage in error messages: remaining budget, or time step."""
 
     left: tuple[int, ...] | None
     step: int | None
@@ -266,7 +317,7 @@ def _stages(mdp: InterventionMDP, policy: npt.ArrayLike, budget: Any) -> _Stages
     rows = array[None] if array.ndim == len(one) else array
     if rows.ndim != len(one) + 1 or rows.shape[1:] != one or not len(rows):
         raise ValueError(f"policy has shape {array.shape}; expected {one} or {many} without budget=")
-    (validate.action_probabilities if random else validate.action_indices)(rows, mdp.terminal, actions)
+    (_arguments.check_action_probabilities if random else _arguments.check_action_indices)(rows, mdp.terminal, actions)
     return _Stages(mdp, rows, "time", 0, (1,))
 
 
@@ -276,39 +327,39 @@ def _budget_stages(mdp: InterventionMDP, array: npt.NDArray[Any], budget: Any) -
     if array.ndim != 1 + mdp.n_budgets or array.shape[0] != mdp.n_states or 0 in array.shape[1:]:
         raise ValueError(f"policy has shape {array.shape}; expected (n, budget + 1, ...) with n={mdp.n_states}")
     shape = array.shape[1:]
-    first = int(np.ravel_multi_index(validate.budget_within(mdp, budget, shape), shape))
+    first = int(np.ravel_multi_index(_arguments.budget_in_lattice(mdp, budget, shape), shape))
     rows = np.ascontiguousarray(array.reshape(mdp.n_states, prod(shape)).T)
-    validate.action_indices(rows, mdp.terminal, len(mdp.actions))
+    _arguments.check_action_indices(rows, mdp.terminal, len(mdp.actions))
     return _Stages(mdp, rows, "budget", first, shape)
 
 
-# ---- one stage ----------------------------------------------------------------------------------------------------
+# ---- forward: one stage -------------------------------------------------------------------------------------------
 
 
-def _pass_through(mdp: InterventionMDP, chosen: Floats, leads_on: Mask, arrived: Floats, where: _Where) -> _Visit:
-    """Expected visits of a stage: y = arrived + P^T y over what its actions keep in the stage.
+def _visit_stage(mdp: InterventionMDP, chosen: Floats, exits: Mask, arrived: Floats, where: _Where) -> _StageVisits:
+    """Expected visits of a stage: y = arrived + P^T y over the actions that stay in it.
 
-    A solution that lost or invented mass r is off by at most |r| in success, which is at most 1 from everywhere.
+    A solution that lost or created mass r has an error of at most |r| in success, which is at most 1 in every state.
     """
     live = ~mdp.terminal
     chosen = np.where(live, chosen, 0.0)
     matrices = [mdp.transitions[name] for name in mdp.actions]
-    kept = [sp.diags_array(chosen[a]) @ matrix for a, matrix in enumerate(matrices) if not leads_on[a]]
-    matrix = sp.csr_array(sum(kept[1:], start=kept[0])) if kept else sp.csr_array(matrices[0].shape)
-    reached = led_to(matrix, arrived > 0) & live
-    leaving = live & (chosen[leads_on].sum(axis=0) > 0)
-    trapped = reached & ~leading_to(matrix, leaving | mdp.terminal)
-    for_ever = closed_classes(matrix, trapped)
-    states = np.flatnonzero(reached & ~for_ever)
+    inner = [sp.diags_array(chosen[a]) @ matrix for a, matrix in enumerate(matrices) if not exits[a]]
+    matrix = sp.csr_array(sum(inner[1:], start=inner[0])) if inner else sp.csr_array(matrices[0].shape)
+    reachable = reachable_from(matrix, arrived > 0) & live
+    leaving = live & (chosen[exits].sum(axis=0) > 0)
+    trapped = reachable & ~can_reach(matrix, leaving | mdp.terminal)
+    endless = closed_classes(matrix, trapped)
+    states = np.flatnonzero(reachable & ~endless)
     visits, error, steps = _expected_visits(matrix[states][:, states], arrived[states])
     mass = np.zeros(mdp.n_states)
     mass[states] = visits
-    _check_choices(mdp, chosen, leads_on, mass, for_ever, where)
+    _check_choices(mdp, chosen, mass, endless, where)
     ended = arrived + mass @ matrix
     requests = chosen @ mass
-    requests[(chosen[:, for_ever] > 0).any(axis=1)] = np.inf
-    moved = [(mass * chosen[a]) @ matrices[a] if leads_on[a] else None for a in range(len(matrices))]
-    return _Visit(
+    requests[(chosen[:, endless] > 0).any(axis=1)] = np.inf
+    moved = [(mass * chosen[a]) @ matrices[a] if exits[a] else None for a in range(len(matrices))]
+    return _StageVisits(
         float(ended[~live] @ mdp.terminal_value[~live]),
         requests,
         [part if part is not None and part.any() else None for part in moved],
@@ -319,7 +370,7 @@ def _pass_through(mdp: InterventionMDP, chosen: Floats, leads_on: Mask, arrived:
 
 
 def _expected_visits(matrix: sp.csr_array, arrived: Floats) -> tuple[Floats, float, float]:
-    """Visits to transient states, the mass that is off, and the most steps that any of them can still take."""
+    """Visits to transient states, the error in mass, and the most steps that any of them can still take."""
     if not matrix.nnz:
         return arrived, 0.0, 1.0
     system, order = transient_system(matrix)
@@ -336,16 +387,78 @@ def _expected_visits(matrix: sp.csr_array, arrived: Floats) -> tuple[Floats, flo
     return visits, error, most
 
 
-def _check_choices(
-    mdp: InterventionMDP, chosen: Floats, leads_on: Mask, mass: Floats, for_ever: Mask, where: _Where
-) -> None:
-    """Raise ValueError where a state that is reached takes an action that it cannot have."""
-    met = (mass > 0) | for_ever
+def _check_choices(mdp: InterventionMDP, chosen: Floats, mass: Floats, endless: Mask, where: _Where) -> None:
+    """Raise ValueError if a visited state takes an unavailable or unaffordable action."""
+    visited = (mass > 0) | endless
     for a, name in enumerate(mdp.actions):
-        taken = met & (chosen[a] > 0)
+        taken = visited & (chosen[a] > 0)
         bad = np.flatnonzero(taken & ~mdp.available(name))
         if len(bad):
             raise ValueError(f"policy takes {name!r} in state {bad[0]}{where}, where it is unavailable")
         if where.left is not None and taken.any() and np.any(mdp.cost_table[a] > where.left):
             state = int(np.flatnonzero(taken)[0])
             raise ValueError(f"policy takes {name!r} in state {state}{where}, but it costs {mdp.costs[name]}")
+
+
+# ---- backward -----------------------------------------------------------------------------------------------------
+
+
+def _evaluate_backward(mdp: InterventionMDP, policy: npt.NDArray[np.int64]) -> PolicyTable:
+    """Success and usage of a checked hard-budget policy (n, B1 + 1, ...) from every state and budget."""
+    structure = load_structure(mdp, None)[1]
+    flat, offset = policy.reshape(len(policy), -1), mdp.cost_table @ strides(policy.shape[1:])
+    if not isinstance(structure, Levels):
+        return PolicyTable(mdp, policy.astype(np.int8), _solve_layers(mdp, flat, offset).reshape(policy.shape))
+    both = _back_up_levels(mdp, structure, flat, offset)
+    result = PolicyTable(mdp, policy.astype(np.int8), both[..., 0].reshape(policy.shape))
+    vars(result)["usage"] = both[..., 1:].reshape(*policy.shape, -1)
+    return result
+
+
+def _solve_layers(mdp: InterventionMDP, policy: npt.NDArray[np.int64], offset: npt.NDArray[np.int64]) -> Floats:
+    """Least solution (n, lattice) of V(s, b) = sum_j P_a[s,j] V(j, b - c_a): a linear system per budget layer."""
+    matrices = [mdp.transitions[name] for name in mdp.actions]
+    value = np.zeros(policy.shape)
+    value[mdp.terminal] = mdp.terminal_value[mdp.terminal, None]
+    for point in range(policy.shape[1]):
+        help_rows, waiting, onward = split_by_cost(matrices, ~mdp.terminal, policy[:, point], offset)
+        for a, states, rows in help_rows:
+            value[states, point] = rows @ value[:, point - offset[a]]
+        succeeding = states_that_reach(np.flatnonzero(value[:, point] > 0), waiting, onward)
+        open_ended = np.flatnonzero(succeeding[waiting])
+        if len(open_ended):
+            states, rows = waiting[open_ended], eliminate_self_loops(waiting[open_ended], onward[open_ended])
+            value[states, point] = solve_transient(rows[:, states], (rows @ value[:, point])[:, None])[:, 0]
+    return value
+
+
+def _back_up_levels(
+    mdp: InterventionMDP, levels: Levels, policy: npt.NDArray[np.int64], offset: npt.NDArray[np.int64]
+) -> Floats:
+    """Success, then usages, (n, lattice, 1 + budgets) in a model without cycles: one pass over its levels."""
+    costs = mdp.cost_table
+    result = np.zeros((*policy.shape, 1 + costs.shape[1]))
+    result[mdp.terminal, :, 0] = mdp.terminal_value[mdp.terminal, None]
+    members = levels.members[~mdp.terminal[levels.members]]
+    rows = [mdp.transitions[name][members] for name in mdp.actions]
+    level = levels.level[members]
+    for begin, end in pairwise(np.searchsorted(level, np.arange(level.max(initial=0) + 2))):
+        here = members[begin:end]
+        for a, matrix in enumerate(rows):
+            row, point = np.nonzero(policy[here] == a)
+            if len(row):
+                after = _multiply_rows(matrix, begin, end, result)
+                result[here[row], point] = after[row, point - offset[a]] + [0.0, *costs[a]]
+    return result
+
+
+def _multiply_rows(matrix: sp.csr_array, begin: int, end: int, values: Floats) -> Floats:
+    """Rows begin..end of `matrix` times `values` (n, ...), without the cost of making a matrix of them."""
+    starts = matrix.indptr[begin : end + 1]
+    entries = slice(starts[0], starts[-1])
+    weight = matrix.data[entries].reshape(-1, *[1] * (values.ndim - 1))
+    filled = np.flatnonzero(np.diff(starts))
+    result = np.zeros((end - begin, *values.shape[1:]))
+    if len(filled):
+        result[filled] = np.add.reduceat(weight * values[matrix.indices[entries]], (starts - starts[0])[filled])
+    return result

@@ -1,4 +1,4 @@
-"""Expected budgets: the best success for every mean usage of help, exactly, and what a hard cap costs."""
+"""Expected budgets: the best success for every expected usage of help."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from selfreg._util import validate
 from selfreg._util.extras import require_extra
 from selfreg.mdp import InterventionMDP
+from selfreg.planning import _arguments
 from selfreg.planning._envelope import PASS, SEARCH, Envelope
 from selfreg.planning.penalized import Pricing
 
@@ -26,7 +27,7 @@ POINT_TOLERANCE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class StationaryMixture:
-    """The best for a mean usage: one stationary policy, or two, one of which is drawn at the start of an episode.
+    """The best policy for an expected usage: one stationary policy, or two of which one is drawn for each episode.
 
     Attributes
     ----------
@@ -37,7 +38,7 @@ class StationaryMixture:
     successes, usages : float64 (k,)
         Of each policy.
     gap : float
-        No policy of the mixture's usage succeeds more often by more than this.
+        No policy of the same usage has a success that is higher by more than this.
     """
 
     weights: Floats
@@ -59,16 +60,16 @@ class StationaryMixture:
 
     @cached_property
     def policies(self) -> npt.NDArray[np.int8]:
-        """int8 (k, n): index into `mdp.actions`, worked out when first asked for."""
-        return self._pricing.policies(self.penalties[:, None])
+        """int8 (k, n): index into `mdp.actions`, computed on first access."""
+        return self._pricing.solve_policies(self.penalties[:, None])
 
 
 @dataclass(frozen=True, eq=False)
 class Frontier:
     """Success against expected usage: the vertices of a concave, piecewise linear function, usage ascending.
 
-    Every vertex is attained by the stationary policy that is optimal at its penalty; between two vertices the best is
-    a mixture of both.
+    The stationary policy that is optimal at its penalty attains a vertex; between two vertices the optimum is a mixture
+    of their policies.
 
     Attributes
     ----------
@@ -77,8 +78,8 @@ class Frontier:
     penalty : float64 (vertices,)
         A price of a unit of help at which the vertex is optimal: from infinity down to 0.
     gap : float
-        No policy succeeds more often by more than this than the frontier at the policy's usage; 0.0 where all vertices
-        are found (up to rounding) in a model without cycles.
+        No policy has a success above the frontier at its usage by more than this; 0.0 if the frontier is complete (up
+        to rounding) and the model has no cycles.
     """
 
     mdp: InterventionMDP
@@ -89,7 +90,7 @@ class Frontier:
     _pricing: Pricing
 
     def at(self, budget: float) -> StationaryMixture:
-        """The best policy, or mixture of two, that spends at most `budget` in the mean.
+        """The best policy, or mixture of two, whose expected usage is at most `budget`.
 
         Raises
         ------
@@ -100,9 +101,9 @@ class Frontier:
         return _mixture(self._pricing, self.usage, self.success, self.penalty, budget, self.gap)
 
     def penalty_for(self, budget: float) -> float:
-        """What one more unit of expected help adds to the success at `budget`; 0 where more help is of no use.
+        """Marginal success of a unit of expected help at `budget`; 0 where more help adds nothing.
 
-        Between two vertices this is the one price at which both are optimal.
+        Between two vertices this is the price at which both are optimal.
 
         Raises
         ------
@@ -118,11 +119,11 @@ class Frontier:
         Raises
         ------
         ValueError, TypeError
-            If `success` is no probability, or more than any amount of help reaches.
+            If `success` is not a probability, or exceeds the largest success on the frontier.
         """
         target = validate.probability("success", success)
         if target > self.success[-1]:
-            raise ValueError(f"success is {target:g}; the most that help reaches is {self.success[-1]:g}")
+            raise ValueError(f"success is {target:g}; the largest success on the frontier is {self.success[-1]:g}")
         return float(np.interp(target, self.success, self.usage))
 
     def plot(self, axes: Axes | None = None, *, label: str = "expected budget") -> Axes:
@@ -133,7 +134,7 @@ class Frontier:
         axes : matplotlib Axes, optional
             Where to draw; those of a new figure by default.
         label : str
-            Of the line.
+            Label of the line.
 
         Returns
         -------
@@ -149,19 +150,19 @@ class Frontier:
 
 @dataclass(frozen=True, eq=False)
 class RewardSearch:
-    """The price of help at which the best policy spends what there is.
+    """The price of help at which expected usage meets a budget.
 
     Attributes
     ----------
     penalty : float
-        A price of a unit of help at which `policy` is optimal: the slope of the frontier at the budget, up to what
-        `gap` leaves open; 0.0 where the budget is more than is of use.
+        A price of a unit of help at which `policy` is optimal: the slope of the frontier at the budget, up to `gap`;
+        0.0 if more help would add nothing.
     success, usage : float
         Of `policy`; the usage is at most the budget.
     mixture : StationaryMixture
-        The optimum: it spends the budget exactly where that is of use.
+        The optimum; it spends exactly the budget if more help adds success.
     gap : float
-        No policy that spends at most the budget succeeds more often than `mixture` by more than this.
+        No policy within the budget has a success above that of `mixture` by more than this.
     """
 
     penalty: float
@@ -185,20 +186,20 @@ def frontier(
     n_threads: int | None = None,
     implementation: str | None = None,
 ) -> Frontier:
-    """All vertices of success against expected usage from a start, or as many as keep within `tol` of it.
+    """Frontier of success against expected usage from a start: all vertices, or enough for an error of `tol`.
 
-    Solves max over policies of success, subject to usage <= C, for every C at once: by dichotomic search on the price
-    of help, breadth first, many prices a pass (`docs/budgets.md`; the equations are ours).
+    Solves max over policies of success, subject to usage <= C, for every C at once, by dichotomic search on the price
+    of help, breadth first, many prices per pass (`docs/budgets.md`; the equations are ours).
 
     Parameters
     ----------
     mdp : InterventionMDP
-        With one kind of budget.
+        With one budget.
     start : int or (n,) array_like
         A state, or probabilities of states.
     tol : float
-        Success that may be missed between two neighbouring vertices; 0 finds all vertices (up to rounding; a large
-        model can have more of them than states).
+        Largest error in success between two neighbouring vertices; 0 gives all vertices (up to rounding; there can be
+        more vertices than states).
     n_threads : int, optional
         Threads for models without cycles; all cores by default. The result has the same bits for any number.
     implementation : {"cython", "python"}, optional
@@ -213,7 +214,7 @@ def frontier(
     ValueError, TypeError
         If an argument is not of the form above.
     ConvergenceError
-        If a model with cycles could not be solved well enough.
+        If a model with cycles could not be solved to the tolerance.
 
     Examples
     --------
@@ -231,11 +232,11 @@ def frontier(
     ([0.75, 0.25], [0, 1], 0.6)
     """
     tol = validate.nonneg_float("tol", tol)
-    points = Points(mdp, start, n_threads, implementation, PASS)
-    known = points.envelope
-    known.refine(tol)
-    gap = float(known.heights().max(initial=0.0)) + known.error
-    return Frontier(mdp, known.usage, known.success, known.found, gap, points.pricing)
+    search = PointSearch(mdp, start, n_threads, implementation, PASS)
+    envelope = search.envelope
+    envelope.refine(tol)
+    gap = float(envelope.heights().max(initial=0.0)) + envelope.error
+    return Frontier(mdp, envelope.usage, envelope.success, envelope.penalty, gap, search.pricing)
 
 
 def reward_search(
@@ -247,16 +248,16 @@ def reward_search(
     n_threads: int | None = None,
     implementation: str | None = None,
 ) -> RewardSearch:
-    """The price of help at which expected usage meets `budget`: one point of the frontier, without the rest of it.
+    """The price of help at which expected usage meets `budget`: one point of the frontier.
 
     Parameters
     ----------
     mdp, start, n_threads, implementation
         As for `frontier`.
     budget : float
-        Expected units of help that may be spent, >= 0.
+        Largest expected usage, >= 0.
     tol : float
-        Success that may be missed.
+        Largest error in success.
 
     Returns
     -------
@@ -267,7 +268,7 @@ def reward_search(
     ValueError, TypeError
         If an argument is not of the form above.
     ConvergenceError
-        If a model with cycles could not be solved well enough.
+        If a model with cycles could not be solved to the tolerance.
 
     Examples
     --------
@@ -275,16 +276,16 @@ def reward_search(
     >>> alone = np.array([[0, .5, .5], [0, 0, 0], [0, 0, 0]])
     >>> helped = np.array([[0, .9, .1], [0, 0, 0], [0, 0, 0]])
     >>> mdp = selfreg.InterventionMDP({"nohelp": alone, "help": helped}, [np.nan, 1, 0], {"help": 1})
-    >>> found = selfreg.reward_search(mdp, start=0, budget=0.25)
-    >>> round(found.penalty, 6), found.policy.tolist(), found.usage, round(found.mixture.success, 6)
+    >>> search = selfreg.reward_search(mdp, start=0, budget=0.25)
+    >>> round(search.penalty, 6), search.policy.tolist(), search.usage, round(search.mixture.success, 6)
     (0.4, [0, 0, 0], 0.0, 0.6)
     """
     budget, tol = validate.nonneg_float("budget", budget), validate.nonneg_float("tol", tol)
-    return Points(mdp, start, n_threads, implementation).at(budget, tol)
+    return PointSearch(mdp, start, n_threads, implementation).at(budget, tol)
 
 
-class Points:
-    """Single points of the frontier of a model, each found with what is known from those before."""
+class PointSearch:
+    """Search for single points of the frontier of a model; later searches use the vertices of earlier ones."""
 
     def __init__(
         self,
@@ -294,34 +295,34 @@ class Points:
         implementation: str | None,
         first: int = SEARCH,
     ) -> None:
-        """Check the arguments and ask for `first` prices."""
-        validate.model(mdp)
-        validate.one_budget(mdp)
+        """Check the arguments and evaluate `first` prices."""
+        _arguments.check_model(mdp)
+        _arguments.check_single_budget(mdp)
         self.weight = validate.start(start, mdp.n_states)
         self.pricing = Pricing(mdp, False, validate.threads(n_threads), POINT_TOLERANCE, implementation)
         costs = mdp.cost_table[mdp.cost_table > 0]
-        self.envelope = Envelope(self._ask, 1.0 / float(costs.min()) if len(costs) else 1.0, first)
+        self.envelope = Envelope(self._evaluate, 1.0 / float(costs.min()) if len(costs) else 1.0, first)
 
-    def _ask(self, penalty: Floats) -> tuple[Floats, Floats, float]:
-        points = self.pricing.points(self.weight, penalty[:, None])
+    def _evaluate(self, penalty: Floats) -> tuple[Floats, Floats, float]:
+        points = self.pricing.solve_start(self.weight, penalty[:, None])
         return points.success, points.usage[:, 0], points.bound
 
     def at(self, budget: float, tol: float) -> RewardSearch:
         """The point of this usage, within `tol`."""
-        known = self.envelope
-        gap, i = known.error, len(known.usage) - 1
-        if budget < known.usage[-1]:
-            i = known.search(budget, tol)
-            gap += known.gap_at(i, budget)
-        mixture = _mixture(self.pricing, known.usage, known.success, known.found, budget, gap)
-        penalty = float(known.low[i])
+        envelope = self.envelope
+        gap, i = envelope.error, len(envelope.usage) - 1
+        if budget < envelope.usage[-1]:
+            i = envelope.search(budget, tol)
+            gap += envelope.gap_at(i, budget)
+        mixture = _mixture(self.pricing, envelope.usage, envelope.success, envelope.penalty, budget, gap)
+        penalty = float(envelope.low[i])
         return RewardSearch(penalty, float(mixture.successes[0]), float(mixture.usages[0]), mixture, gap)
 
 
 def _mixture(
     pricing: Pricing, usage: Floats, success: Floats, penalty: Floats, budget: float, gap: float
 ) -> StationaryMixture:
-    """The vertices around `budget`, in the shares that spend it."""
+    """The vertices on both sides of `budget`, weighted so that their usage is `budget`."""
     i = int(np.searchsorted(usage, budget, side="right")) - 1
     share = (budget - usage[i]) / (usage[i + 1] - usage[i]) if i < len(usage) - 1 else 0.0
     part = slice(i, i + 2 if share > 0 else i + 1)

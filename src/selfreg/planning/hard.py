@@ -1,4 +1,4 @@
-"""Hard budgets: the best chance of success under at most b help, for every state and every b."""
+"""Hard budgets: the best probability of success with at most b help, for every state and every b."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy.typing as npt
 from selfreg._core import chooser
 from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
-from selfreg.planning._lattice import Problem, budget_lattice
-from selfreg.planning._structure import EMPTY, Components, Levels, places
+from selfreg.planning import _arguments
+from selfreg.planning._structure import EMPTY, Components, Levels, Problem, allocate_slots, budget_lattice
 from selfreg.planning.solution import ConvergenceError, Solution, StartSolution
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ConvergenceError", "Solution", "StartSolution", "solve", "solve_memory"]
 
-# Sweeps over one budget layer of one component; a sweep costs as much as a backup of the component.
+# Sweeps over one budget layer of one component; a sweep costs as much as one backup of the component.
 MAX_SWEEPS = 100_000
-# States of a component that is still solved with a dense matrix where sweeps fail.
+# Largest component that is solved with a dense matrix if sweeps fail.
 DIRECT = 4000
 NO_WEIGHT = np.empty(0)
 
@@ -90,30 +90,29 @@ def solve(
 
         V(s, b) = max( sum_j P_0[s,j] V(j, b),  max over available k with c_k <= b of sum_j P_k[s,j] V(j, b - c_k) )
 
-    with V(s, b) = terminal_value[s] in terminal states; waiting for ever is worth 0.
+    with V(s, b) = terminal_value[s] in terminal states; an episode that never ends is worth 0.
 
     Parameters
     ----------
     mdp : InterventionMDP
     budget : int or tuple of int
-        Largest budget, or one per kind of budget, >= 0.
+        Largest budget, or one for each of several budgets, >= 0.
     n_threads : int, optional
         Threads for models without cycles; all cores by default. The result has the same bits for any number.
     tol : float
-        Largest proven error allowed where the model has cycles that need iteration.
+        Largest allowed (proven) error of models with cycles that need iteration.
     dtype : float64 or float32
-        Of the values; float32 halves the memory and is exact to about 1e-7.
+        Dtype of the values; float32 halves the memory, with an error of about 1e-7.
     keep : {"all", "start"}
-        "start" keeps the value from `start` only: a model without cycles then needs memory for the states that are
-        still looked at, not for all.
+        "start" computes the value from `start` only: a model without cycles then needs memory for the levels in use,
+        not for all states.
     start : int or (n,) array_like, for keep="start"
         A state, or probabilities of states.
     max_memory : int, optional
-        Bytes. A request that needs more, by `solve_memory`, is refused before anything is allocated.
+        Bytes. If `solve_memory` says that more is needed, MemoryError is raised before anything is allocated.
     robust : L1 or Intervals, optional
-        Plan against the worst model whose rows lie in such sets around those of `mdp`: the value is then a lower bound
-        for each of these models. `selfreg.L1(confidence=0.9)` takes the sets from how often each row was seen. On one
-        thread.
+        Plan against the worst model whose rows lie in these sets around the rows of `mdp`: the value is then a lower
+        bound for each such model. `selfreg.L1(confidence=0.9)` derives the sets from `mdp.visits`. Runs on one thread.
     implementation : {"cython", "python"}, optional
         Which kernel; the default is the environment variable SELFREG_IMPLEMENTATION, else "cython".
 
@@ -128,7 +127,7 @@ def solve(
     MemoryError
         If more than `max_memory` is needed.
     ConvergenceError
-        If `tol` could not be reached; it carries the bound that was.
+        If `tol` could not be reached; `bound` has the bound that was.
 
     Examples
     --------
@@ -141,21 +140,21 @@ def solve(
     >>> selfreg.solve(mdp, budget=2, keep="start", start=0).value.tolist()
     [0.5, 0.9, 0.9]
     """
-    budgets = validate.solve_model(mdp, budget)
+    budgets = _arguments.budget_tuple(mdp, budget)
     tol = validate.positive("tol", tol)
     kind = validate.float_dtype(dtype)
-    weight = validate.kept(keep, start, mdp.n_states)
+    weight = _arguments.start_to_keep(keep, start, mdp.n_states)
     threads = validate.threads(n_threads)
     if robust is not None:
-        return _robustly(mdp, budgets, robust, tol, kind, weight, max_memory, implementation)
+        return _solve_robust(mdp, budgets, robust, tol, kind, weight, max_memory, implementation)
     problem = budget_lattice(mdp, budgets, implementation)
     if max_memory is not None:
-        validate.memory(_memory(mdp, problem, kind, weight is not None, implementation), max_memory)
+        _arguments.check_memory(_memory(mdp, problem, kind, weight is not None, implementation), max_memory)
     if isinstance(problem.structure, Levels):
-        value, policy = _pass(mdp, problem, problem.structure, kind, weight, threads, implementation)
+        value, policy = _solve_levels(mdp, problem, problem.structure, kind, weight, threads, implementation)
         bound = 0.0
     else:
-        value, policy, bound = _iterate(mdp, problem, problem.structure, tol, implementation)
+        value, policy, bound = _solve_components(mdp, problem, problem.structure, tol, implementation)
         value = value.astype(kind, copy=False) if weight is None else np.tensordot(weight, value, axes=1)
     if weight is not None:
         return StartSolution(mdp, budgets, value.reshape(problem.shape), bound)
@@ -163,7 +162,7 @@ def solve(
     return Solution(mdp, budgets, value.reshape(shape), policy.reshape(shape), bound)
 
 
-def _robustly(
+def _solve_robust(
     mdp: InterventionMDP,
     budgets: tuple[int, ...],
     robust: UncertaintySet,
@@ -173,12 +172,12 @@ def _robustly(
     max_memory: int | None,
     implementation: str | None,
 ) -> Solution | StartSolution:
-    from selfreg.planning.robust import L1, Intervals, memory, solve_robust
+    from selfreg.planning.robust import L1, Intervals, robust_memory, solve_robust
 
     if not isinstance(robust, L1 | Intervals):
         raise TypeError(f"robust must be a selfreg.L1 or a selfreg.Intervals; got {type(robust).__name__}")
     if max_memory is not None:
-        validate.memory(memory(mdp, budgets, implementation), max_memory)
+        _arguments.check_memory(robust_memory(mdp, budgets, implementation), max_memory)
     solution = solve_robust(mdp, budgets, robust, tol, implementation)
     if weight is not None:
         return StartSolution(mdp, budgets, np.tensordot(weight, solution.value, axes=1), solution.bound)
@@ -193,7 +192,7 @@ def solve_memory(
     keep: Literal["all", "start"] = "all",
     implementation: str | None = None,
 ) -> int:
-    """Bytes that `solve` takes beyond the model: outputs, orders, scratch. Arguments as there.
+    """Bytes that `solve` needs beyond the model: outputs, solving order, scratch. Arguments as of `solve`.
 
     Examples
     --------
@@ -202,11 +201,11 @@ def solve_memory(
     >>> selfreg.solve_memory(mdp, 9) > 2 * 10 * 9
     True
     """
-    problem = budget_lattice(mdp, validate.solve_model(mdp, budget), implementation)
+    problem = budget_lattice(mdp, _arguments.budget_tuple(mdp, budget), implementation)
     return _memory(mdp, problem, validate.float_dtype(dtype), keep == "start", implementation)
 
 
-def _pass(
+def _solve_levels(
     mdp: InterventionMDP,
     problem: Problem,
     levels: Levels,
@@ -217,10 +216,10 @@ def _pass(
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int8]]:
     """One pass over a model without cycles."""
     n_lattice = prod(problem.shape)
-    slot, n_kept = EMPTY, mdp.n_states
+    slot, n_slots = EMPTY, mdp.n_states
     if weight is not None:
-        slot, n_kept = places(mdp, levels, implementation)
-    value = np.empty((n_kept, n_lattice), dtype)
+        slot, n_slots = allocate_slots(mdp, levels, implementation)
+    value = np.empty((n_slots, n_lattice), dtype)
     policy = np.empty((mdp.n_states if weight is None else 0, n_lattice), np.int8)
     expected = np.zeros(n_lattice)
     chooser.kernel("budget", implementation).backup_levels(
@@ -241,10 +240,10 @@ def _pass(
     return (value if weight is None else expected), policy
 
 
-def _iterate(
+def _solve_components(
     mdp: InterventionMDP, problem: Problem, components: Components, tol: float, implementation: str | None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int8], float]:
-    """Component by component over a model with cycles; the bound is proven."""
+    """One component after the other of a model with cycles; the bound is proven."""
     n_lattice = prod(problem.shape)
     value, policy = np.zeros((mdp.n_states, n_lattice)), np.zeros((mdp.n_states, n_lattice), np.int8)
     value[mdp.terminal] = mdp.terminal_value[mdp.terminal, None]
@@ -252,10 +251,10 @@ def _iterate(
     error = np.zeros((0 if components.exact else n_components, n_lattice), np.float32)
     kernel = chooser.kernel("components", implementation)
     bound = np.inf
-    # Layers and components that rest on each other add up what each leaves open: ask for less until the sum is proven.
-    # The bound is twice the error of the values.
-    alone = np.count_nonzero(np.diff(components.starts) > 1) == 1
-    for share in (0.45 if alone else 0.25, 1e-2, 1e-4):
+    # Errors add up along layers and components that depend on each other: tighten the tolerance until the sum is
+    # proven. The bound is twice the error of the values.
+    single = np.count_nonzero(np.diff(components.starts) > 1) == 1
+    for share in (0.45 if single else 0.25, 1e-2, 1e-4):
         done = 0
         while done < n_components:
             done = kernel.solve_components(
@@ -274,7 +273,7 @@ def _iterate(
                 policy,
             )
             if done < n_components:
-                _directly(problem, components, done, error, value, policy)
+                _solve_component(problem, components, done, error, value, policy)
                 done += 1
         bound = 2.0 * float(error.max(initial=0.0))
         if bound <= tol:
@@ -282,7 +281,7 @@ def _iterate(
     raise ConvergenceError(f"tol={tol:g} was not reached; the bound reached is {bound:g}", bound)
 
 
-def _directly(
+def _solve_component(
     problem: Problem,
     components: Components,
     c: int,
@@ -290,11 +289,11 @@ def _directly(
     value: npt.NDArray[np.float64],
     policy: npt.NDArray[np.int8],
 ) -> None:
-    """Policy iteration for a component on which sweeps gave up; ConvergenceError where it is too large for that."""
+    """Policy iteration for a component on which sweeps failed; ConvergenceError if it is too large."""
     states = components.members[components.starts[c] : components.starts[c + 1]]
     if len(states) > DIRECT:
         raise ConvergenceError(f"a component of {len(states)} states did not converge in {MAX_SWEEPS} sweeps", 1.0)
-    # Hardly ever needed, and slow to import (scipy.linalg).
+    # Rarely needed, and slow to import (scipy.linalg).
     from selfreg._core._components_py import solve_directly
 
     arrays, labels = problem.arrays, (components.component, components.group)
@@ -307,9 +306,9 @@ def _memory(
     n, n_lattice = mdp.n_states, prod(problem.shape)
     order = sum(part.nbytes for part in problem.structure if isinstance(part, np.ndarray))
     matrices = mdp.transitions.values()
-    order += sum(8 * (n + 1) for matrix in matrices if matrix.indptr.dtype != np.int64)  # copied once, in int64
+    order += sum(8 * (n + 1) for matrix in matrices if matrix.indptr.dtype != np.int64)  # copied once, to int64
     if isinstance(problem.structure, Components):
-        # Values, policy, errors, and the largest component once more: its rows, and its values in long double.
+        # Values, policy, errors, and for the largest component its rows and its values in long double.
         largest = int(np.diff(problem.structure.starts).max(initial=0))
         entries = sum(len(indices) for indices in problem.arrays.indices) * largest // max(n, 1)
         return (
@@ -317,5 +316,5 @@ def _memory(
         )
     if not start:
         return order + n * n_lattice * (dtype.itemsize + 1)
-    slot, kept = places(mdp, problem.structure, implementation)
-    return order + slot.nbytes + max(kept * n_lattice * dtype.itemsize, 12 * n)  # 12 n while places are found
+    slot, n_slots = allocate_slots(mdp, problem.structure, implementation)
+    return order + slot.nbytes + max(n_slots * n_lattice * dtype.itemsize, 12 * n)  # 12 n while slots are allocated

@@ -1,11 +1,11 @@
-"""A price on help instead of a budget: best penalized success, its policy, what that policy attains and spends."""
+"""A price on help instead of a budget: best penalized success, its policy, and success and usage of that policy."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,39 +13,40 @@ import numpy.typing as npt
 from selfreg._core import chooser
 from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
-from selfreg.planning._priced import TIE, TIE_USAGE, Lanes, PricedGroups
-from selfreg.planning._structure import EMPTY, Arrays, Levels, places, prepared
+from selfreg.planning import _arguments
+from selfreg.planning._penalized_cycles import TIE, TIE_USAGE, Lanes, PenalizedGroups
+from selfreg.planning._structure import EMPTY, Arrays, Levels, allocate_slots, load_structure
 from selfreg.planning.solution import ConvergenceError
 
 Floats = npt.NDArray[np.float64]
 
-# Stands for an infinite penalty: whatever usage it is multiplied with, unless that is 0, no success makes up for it.
+# Stands for an infinite penalty: times any usage above 0 it outweighs every success.
 HUGE = 1e300
-# Penalties a pass; the kernel is fastest for these numbers of lanes.
+# Penalties per pass; the kernel is fastest for these numbers of lanes.
 LANES = (4, 8, 16)
-# Lanes times states from which more than one thread is worth starting (about a millisecond's work).
+# Lanes times states above which several threads pay off (about a millisecond of work).
 WORTH_THREADS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
 class PenalizedSolution:
-    """Optimal values, decisions and usages for many penalties.
+    """Optimal values, policies and usages for many penalties.
 
     Attributes
     ----------
     mdp : InterventionMDP
-    penalties : float64 (L, budgets), or (L, help types) where they were given by help type
+    penalties : float64 (L, budgets), or (L, help types) if given by help type
     value : float64 (n, L)
-        Best success less penalties paid, within `bound` of the optimum; `success` less the price of `usage`.
+        Best success less penalties paid, within `bound` of the optimum: `success` less the price of `usage`.
     policy : int8 (n, L)
-        Index into `mdp.actions`. Ties go to less usage in all, then to the first action.
+        Index into `mdp.actions`. Ties go to less total usage, then to the first action.
     success : float64 (n, L)
         Probability of success under `policy`.
     usage : float64 (n, L, budgets)
         Expected units taken from each budget under `policy`.
     bound : float
-        Largest distance of the proven upper bound of the value from the value of `policy`; 0.0 where the pass is exact
-        (up to rounding).
+        Largest difference between the proven upper bound of the value and the value of `policy`; 0.0 if the solution
+        is exact (up to rounding).
     """
 
     mdp: InterventionMDP
@@ -57,15 +58,15 @@ class PenalizedSolution:
     bound: float
 
 
-class Points(NamedTuple):
-    """What the optimal policies for some penalties attain from a start distribution.
+class StartPoints(NamedTuple):
+    """Success and usage of the optimal policies for some penalties from a start distribution.
 
     Attributes
     ----------
     success : float64 (L,)
     usage : float64 (L, budgets)
     bound : float
-        No policy has a penalized success that is higher by more than this; 0.0 where the pass is exact.
+        No policy has a penalized success that is higher by more than this; 0.0 if the solution is exact.
     """
 
     success: Floats
@@ -81,22 +82,22 @@ def solve_penalized(
     tol: float = 1e-9,
     implementation: str | None = None,
 ) -> PenalizedSolution:
-    """Solve the model in which help is not limited but has a price, for many prices in a pass.
+    """Solve the model in which help has a price instead of a limit, for many prices per pass.
 
     For every state and penalty lam (this is the reward regime of arXiv 2502.04576; the equations are ours):
 
         V_lam(s) = max over available a of  sum_j P_a[s,j] V_lam(j) - lam c_a
         U(s)     = c_pi(s) + sum_j P_pi(s)[s,j] U(j)           the usage of its policy pi
 
-    with V_lam(s) = terminal_value[s] and U(s) = 0 in terminal states; waiting for ever is worth 0. The success of the
-    policy is V_lam + lam U.
+    with V_lam(s) = terminal_value[s] and U(s) = 0 in terminal states; an episode that never ends is worth 0. The
+    success of the policy is V_lam + lam U.
 
     Parameters
     ----------
     mdp : InterventionMDP
     penalties : array_like of float (L,) or (L, budgets), or mapping of str to float or (L,)
-        Price of a unit of the budget, or of every budget; with a mapping, price of one request of each help type. From
-        0, free help, to infinity, no help that costs.
+        Price of a unit of the budget, or of each budget; with a mapping, price of one request of each help type. 0
+        makes help free, infinity excludes it.
     n_threads : int, optional
         Threads for models without cycles; all cores by default. The result has the same bits for any number.
     tol : float
@@ -113,7 +114,7 @@ def solve_penalized(
     ValueError, TypeError
         If an argument is not of the form above.
     ConvergenceError
-        If `tol` could not be reached; it carries the bound that was.
+        If `tol` could not be reached; `bound` has the bound that was.
 
     Examples
     --------
@@ -127,14 +128,14 @@ def solve_penalized(
     >>> solution.value[0].tolist(), solution.policy[0].tolist(), solution.usage[0, :, 0].tolist()
     ([0.9, 0.65, 0.5], [1, 1, 0], [1.0, 1.0, 0.0])
     """
-    validate.model(mdp)
-    prices, by_type = validate.penalties(penalties, mdp)
+    _arguments.check_model(mdp)
+    prices, by_type = _arguments.penalty_array(penalties, mdp)
     pricing = Pricing(mdp, by_type, validate.threads(n_threads), validate.positive("tol", tol), implementation)
     n, count, dims = mdp.n_states, len(prices), pricing.cost.shape[1]
     success, usage = np.empty((n, count)), np.empty((n, count, dims))
     policy, bound = np.empty((n, count), np.int8), 0.0
-    for lanes in _passes(count):
-        rows, chosen, error = pricing.everywhere(prices[lanes])
+    for lanes in _split_passes(count):
+        rows, chosen, error = pricing.solve_all_states(prices[lanes])
         success[:, lanes] = rows[:, 0]
         usage[:, lanes] = rows[:, 1:].transpose(0, 2, 1)
         policy[:, lanes] = chosen
@@ -145,7 +146,7 @@ def solve_penalized(
     return PenalizedSolution(mdp, prices, value, policy, success, usage, bound)
 
 
-def penalized_points(
+def solve_penalized_start(
     mdp: InterventionMDP,
     weight: Floats,
     prices: Floats,
@@ -153,92 +154,99 @@ def penalized_points(
     n_threads: int = 1,
     tol: float = 1e-9,
     implementation: str | None = None,
-) -> Points:
-    """Success and usage from the start distribution `weight` (n,) for penalties (L, budgets), checked by the caller.
+) -> StartPoints:
+    """Success and usage from a start distribution (n,) for penalties (L, budgets); the caller checks both.
 
-    A model without cycles needs memory for the states still looked at, not for all.
+    A model without cycles needs memory for the levels in use, not for all states.
     """
-    return Pricing(mdp, False, n_threads, tol, implementation).points(weight, prices)
+    return Pricing(mdp, False, n_threads, tol, implementation).solve_start(weight, prices)
 
 
 class Pricing:
-    """A model whose help has prices: `dims` kinds of usage, each with a penalty a lane."""
+    """Solver of a model for many penalties (lanes); each of `dims` kinds of usage has a penalty per lane."""
 
     def __init__(
         self, mdp: InterventionMDP, by_type: bool, n_threads: int, tol: float, implementation: str | None
     ) -> None:
-        self.mdp, self.n_threads, self.tol, self.implementation = mdp, n_threads, tol, implementation
+        self.mdp, self.by_type, self.n_threads = mdp, by_type, n_threads
+        self.tol, self.implementation = tol, implementation
         self.cost = np.eye(len(mdp.actions))[:, 1:].copy() if by_type else mdp.cost_table.astype(np.float64)
-        self.groups: PricedGroups | None = None
+        self.groups: PenalizedGroups | None = None
         self.arrays: Arrays
-        self.arrays, self.structure = prepared(mdp, implementation)
+        self.arrays, self.structure = load_structure(mdp, implementation)
 
-    def points(self, weight: Floats, prices: Floats) -> Points:
-        """What the optimal policies for `prices` (L, dims) attain from `weight`."""
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy: the arguments; solving orders and warm starts are computed again."""
+        return type(self), (self.mdp, self.by_type, self.n_threads, self.tol, self.implementation)
+
+    def solve_start(self, weight: Floats, prices: Floats) -> StartPoints:
+        """Success and usage of the optimal policies for `prices` (L, dims) from `weight`."""
         if not len(prices):
-            return Points(np.empty(0), np.empty((0, self.cost.shape[1])), 0.0)
-        # A pass a thread, with nothing to wait for in between: threads that share a pass meet at every level, and take
-        # many times as long as one where other programs use the cores.
-        worth = isinstance(self.structure, Levels) and len(prices) * self.mdp.n_states >= WORTH_THREADS
-        threads = self.n_threads if worth else 1
+            return StartPoints(np.empty(0), np.empty((0, self.cost.shape[1])), 0.0)
+        # One pass per thread, without synchronisation: threads that share a pass wait for each other at every level,
+        # which is many times slower when other programs use the cores.
+        parallel = isinstance(self.structure, Levels) and len(prices) * self.mdp.n_states >= WORTH_THREADS
+        threads = self.n_threads if parallel else 1
         size = next((size for size in LANES if size * threads >= len(prices)), LANES[-1])
         passes = [prices[first : first + size] for first in range(0, len(prices), size)]
         if threads == 1:
-            parts = [self._from(weight, part) for part in passes]
+            parts = [self._solve_pass(weight, part) for part in passes]
         else:
             with ThreadPoolExecutor(min(threads, len(passes))) as pool:
-                parts = list(pool.map(lambda part: self._from(weight, part), passes))
+                parts = list(pool.map(lambda part: self._solve_pass(weight, part), passes))
         expected = np.concatenate([part for part, _ in parts], axis=1)
-        return Points(expected[0], expected[1:].T, max(error for _, error in parts))
+        return StartPoints(expected[0], expected[1:].T, max(error for _, error in parts))
 
-    def everywhere(self, prices: Floats) -> tuple[Floats, npt.NDArray[np.int8], float]:
+    def solve_all_states(self, prices: Floats) -> tuple[Floats, npt.NDArray[np.int8], float]:
         """Success and usages (n, 1 + dims, L), policy (n, L) and bound for one pass of penalties."""
         n, (count, dims) = self.mdp.n_states, prices.shape
         if not isinstance(self.structure, Levels):
-            groups, lanes = self._groups(prices)
+            groups, lanes = self._solve_groups(prices)
             rows = np.concatenate([lanes.success[:, None], lanes.usage], axis=1)
             return rows[groups.rows.group], groups.policies(lanes.choice), float(lanes.errors.max(initial=0.0))
-        padded = self._padded(prices)
+        padded = self._pad(prices)
         lanes = padded.shape[1]
         rows, policy = np.empty((n, (1 + dims) * lanes)), np.empty((n, lanes), np.int8)
-        self._pass(padded, EMPTY, np.empty(0), np.empty((1 + dims, lanes)), rows, policy, self.n_threads)
+        self._back_up_levels(padded, EMPTY, np.empty(0), np.empty((1 + dims, lanes)), rows, policy, self.n_threads)
         return rows.reshape(n, 1 + dims, lanes)[:, :, :count], policy[:, :count], 0.0
 
-    def policies(self, prices: Floats) -> npt.NDArray[np.int8]:
+    def solve_policies(self, prices: Floats) -> npt.NDArray[np.int8]:
         """int8 (L, n): the optimal policies for `prices` (L, dims)."""
         parts = []
-        for lanes in _passes(len(prices)):
-            parts.append(self._policies(prices[lanes]))
+        for lanes in _split_passes(len(prices)):
+            parts.append(self._solve_policies(prices[lanes]))
         return np.concatenate(parts)
 
-    def _policies(self, prices: Floats) -> npt.NDArray[np.int8]:
+    def _solve_policies(self, prices: Floats) -> npt.NDArray[np.int8]:
         if not isinstance(self.structure, Levels):
-            groups, solved = self._groups(prices)
+            groups, solved = self._solve_groups(prices)
             return np.ascontiguousarray(groups.policies(solved.choice).T)
-        padded = self._padded(prices)
+        padded = self._pad(prices)
         policy = np.empty((self.mdp.n_states, padded.shape[1]), np.int8)
-        slot, n_kept = places(self.mdp, self.structure, self.implementation)
+        slot, n_slots = allocate_slots(self.mdp, self.structure, self.implementation)
         expected = np.empty((1 + padded.shape[0], padded.shape[1]))
-        self._pass(padded, slot, np.empty(0), expected, np.empty((n_kept, expected.size)), policy, self.n_threads)
+        self._back_up_levels(
+            padded, slot, np.empty(0), expected, np.empty((n_slots, expected.size)), policy, self.n_threads
+        )
         return np.ascontiguousarray(policy[:, : len(prices)].T)
 
-    def _from(self, weight: Floats, prices: Floats) -> tuple[Floats, float]:
+    def _solve_pass(self, weight: Floats, prices: Floats) -> tuple[Floats, float]:
         if not isinstance(self.structure, Levels):
-            groups, solved = self._groups(prices)
-            there = np.bincount(groups.rows.group, weight, len(solved.success))
-            expected = np.concatenate([(there @ solved.success)[None], np.tensordot(there, solved.usage, axes=1)])
+            groups, solved = self._solve_groups(prices)
+            mass = np.bincount(groups.rows.group, weight, len(solved.success))
+            expected = np.concatenate([(mass @ solved.success)[None], np.tensordot(mass, solved.usage, axes=1)])
             return expected, float(solved.errors.max(initial=0.0))
-        padded = self._padded(prices)
-        slot, n_kept = places(self.mdp, self.structure, self.implementation)
+        padded = self._pad(prices)
+        slot, n_slots = allocate_slots(self.mdp, self.structure, self.implementation)
         expected = np.zeros((1 + padded.shape[0], padded.shape[1]))
-        rows, unwanted = np.empty((n_kept, expected.size)), np.empty((0, 0), np.int8)
-        self._pass(padded, slot, weight, expected, rows, unwanted, 1)
+        rows, no_policy = np.empty((n_slots, expected.size)), np.empty((0, 0), np.int8)
+        self._back_up_levels(padded, slot, weight, expected, rows, no_policy, 1)
         return expected[:, : len(prices)], 0.0
 
-    def _groups(self, prices: Floats) -> tuple[PricedGroups, Lanes]:
+    def _solve_groups(self, prices: Floats) -> tuple[PenalizedGroups, Lanes]:
         """One pass over a model with cycles."""
         if self.groups is None:
-            self.groups = PricedGroups(self.mdp, self.cost, self.tol, self.implementation)
+            self.groups = PenalizedGroups(self.mdp, self.cost, self.tol, self.implementation)
         groups = self.groups
         lanes = groups.solve(np.minimum(prices, HUGE))
         error = float(lanes.errors.max(initial=0.0))
@@ -246,12 +254,12 @@ class Pricing:
             raise ConvergenceError(f"tol={self.tol:g} was not reached; the bound reached is {error:g}", error)
         return groups, lanes
 
-    def _padded(self, prices: Floats) -> Floats:
-        """Penalties as the kernel takes them, (dims, lanes), up to a number of lanes that it is fast for."""
+    def _pad(self, prices: Floats) -> Floats:
+        """Penalties (dims, lanes) for the kernel, padded to a number of lanes that it is fast for."""
         lanes = next(size for size in LANES if size >= len(prices)) if prices.shape[1] == 1 else len(prices)
         return np.ascontiguousarray(np.minimum(prices, HUGE)[np.minimum(np.arange(lanes), len(prices) - 1)].T)
 
-    def _pass(
+    def _back_up_levels(
         self,
         penalty: Floats,
         slot: npt.NDArray[np.int32],
@@ -283,7 +291,7 @@ class Pricing:
         )
 
 
-def _passes(count: int) -> Iterator[slice]:
-    """Lanes of every pass."""
+def _split_passes(count: int) -> Iterator[slice]:
+    """Slices of lanes, one per pass."""
     for first in range(0, count, LANES[-1]):
         yield slice(first, min(first + LANES[-1], count))

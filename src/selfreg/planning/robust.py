@@ -1,4 +1,4 @@
-"""Pessimism: hard budgets against the worst model of an uncertainty set around every row."""
+"""Robust plans: hard budgets against the worst model of an uncertainty set around every row."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ import numpy.typing as npt
 from selfreg._core import chooser
 from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
-from selfreg.planning._lattice import budget_lattice
-from selfreg.planning._structure import Components, Levels, row_of_entry
+from selfreg.planning._structure import Components, Levels, budget_lattice, row_of_entry
 from selfreg.planning.hard import MAX_SWEEPS, solve
-from selfreg.planning.solution import ConvergenceError, Solution, moved_down
+from selfreg.planning.solution import ConvergenceError, Solution, shift_by_cost
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
-# (members, most sweeps, enough, values, policy) -> sweeps made
+# (members, most sweeps, target change, values, policy) -> number of sweeps
 Sweep: TypeAlias = Callable[[Ints, int, float, Floats, npt.NDArray[np.int8]], int]
 ByRow: TypeAlias = float | Mapping[str, npt.ArrayLike]
 
 
 class RowSets(NamedTuple):
-    """Intervals around every row, as the kernels take them; one entry an action.
+    """Intervals around every row in kernel form; one entry per action.
 
-    A row's set holds every distribution that gives successor `j` between `low_j` and `low_j + room_j`, and the rest of
-    its mass, at most 1 - sum(low) - `rest`, to states that the row never led to. These are taken to be worth nothing.
+    The set of a row holds every distribution that gives successor `j` between `low_j` and `low_j + room_j`, and the
+    remaining mass, at most 1 - sum(low) - `rest`, to states that are not successors of the row. These count as value 0.
     """
 
     low: list[Floats]
@@ -39,7 +38,7 @@ class RowSets(NamedTuple):
 
 @dataclass(frozen=True)
 class L1:
-    """Every distribution within an L1 distance of a row, states that the row never led to included.
+    """Every distribution within an L1 distance of a row, including distributions over other states.
 
     Parameters
     ----------
@@ -47,18 +46,18 @@ class L1:
         Confidence in (0, 1) with which the set of a row holds the true row. The radius is then that of Weissman et
         al. (2003), "Inequalities for the L1 deviation of the empirical distribution":
         P(distance >= r) <= (2^m - 2) exp(-n r^2 / 2) for n observations of m outcomes, so that
-        r = sqrt(2 ln((2^m - 2) / (1 - confidence)) / n). n is `mdp.visits`; m counts the successors of the row and one
-        more for all others together. Without observations r = 2: nothing is known.
+        r = sqrt(2 ln((2^m - 2) / (1 - confidence)) / n). n is `mdp.visits`; m counts the successors of the row, and
+        one more for all other states together. Without observations r = 2, which is every distribution.
     radius : float, or mapping of action to float or (n,) array_like, optional
         The distance itself, in [0, 2], instead of a confidence.
     joint : bool
-        Whether the confidence is that all rows are in their sets at once (Bonferroni): then the value is a lower bound
-        of the true value at that confidence. By default it is that of each row alone, which is less strict.
+        Whether the confidence is for all rows jointly (Bonferroni): the value is then a lower bound of the true value
+        at that confidence. By default it is for each row alone, which is less strict.
 
     Raises
     ------
     ValueError
-        For neither or both of confidence and radius, or numbers out of range.
+        If not exactly one of confidence and radius is given, or a number is out of range.
 
     Examples
     --------
@@ -72,7 +71,7 @@ class L1:
     >>> selfreg.solve(mdp, 1).value[0].tolist()
     [0.5, 0.9]
 
-    Three observations do not make help look better than 200 of going on alone:
+    With three observations, help is not better than acting alone with 200 observations:
 
     >>> selfreg.solve(mdp, 1, robust=selfreg.L1(confidence=0.9)).value[0].round(3).tolist()
     [0.399, 0.399]
@@ -83,7 +82,7 @@ class L1:
     joint: bool = False
 
     def __post_init__(self) -> None:
-        _either(self.confidence, "radius", self.radius)
+        _check_exclusive(self.confidence, "radius", self.radius)
 
     def row_sets(self, mdp: InterventionMDP) -> RowSets:
         """The sets of every row of a model."""
@@ -97,30 +96,29 @@ class L1:
 
     def _radii(self, mdp: InterventionMDP) -> list[Floats]:
         if self.confidence is None:
-            return _by_row("radius", self.radius, mdp, 2.0)
-        visits, error = _visits(mdp), _error(self.confidence, self.joint, mdp)
+            return _spread_by_row("radius", self.radius, mdp, 2.0)
+        visits, error = _require_visits(mdp), _error(self.confidence, self.joint, mdp)
         return [_weissman(visits[name], _outcomes(mdp, name), error) for name in mdp.actions]
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """Every distribution whose probabilities lie in intervals of their own around those of a row.
+    """Every distribution whose probabilities lie in intervals around those of a row.
 
     Parameters
     ----------
     confidence : float, optional
         Confidence in (0, 1) with which the set of a row holds the true row: Clopper-Pearson intervals (1934) from
-        `mdp.visits`, shared out over the row's successors and one more outcome for all other states together
-        (Bonferroni).
+        `mdp.visits`, for the successors of the row and one more outcome for all other states together (Bonferroni).
     width : float, or mapping of action to float or (n,) array_like, optional
-        Half the length of every interval of a row, in [0, 1], instead of a confidence.
+        Half the width of every interval of a row, in [0, 1], instead of a confidence.
     joint : bool
         As in `L1`.
 
     Raises
     ------
     ValueError
-        For neither or both of confidence and width, or numbers out of range.
+        If not exactly one of confidence and width is given, or a number is out of range.
 
     Examples
     --------
@@ -136,7 +134,7 @@ class Intervals:
     joint: bool = False
 
     def __post_init__(self) -> None:
-        _either(self.confidence, "width", self.width)
+        _check_exclusive(self.confidence, "width", self.width)
 
     def row_sets(self, mdp: InterventionMDP) -> RowSets:
         """The sets of every row of a model."""
@@ -150,8 +148,8 @@ class Intervals:
         return result
 
     def _bounds(self, mdp: InterventionMDP) -> list[tuple[Floats, Floats, Floats]]:
-        """Per action: lower and upper ends (nnz,), and the most that other states can get (n,)."""
-        widths = None if self.confidence is not None else _by_row("width", self.width, mdp, 1.0)
+        """Per action: lower and upper ends (nnz,), and the largest mass of all other states (n,)."""
+        widths = None if self.confidence is not None else _spread_by_row("width", self.width, mdp, 1.0)
         result = []
         for a, name in enumerate(mdp.actions):
             probability, row = mdp.transitions[name].data, row_of_entry(mdp.transitions[name].indptr)
@@ -169,7 +167,7 @@ class Intervals:
         from scipy.special import betaincinv
 
         assert self.confidence is not None
-        visits, outcomes = _visits(mdp)[name], _outcomes(mdp, name)
+        visits, outcomes = _require_visits(mdp)[name], _outcomes(mdp, name)
         error = _error(self.confidence, self.joint, mdp) / outcomes
         n, tail = visits[row], 0.5 * error[row]
         k = probability * n
@@ -177,7 +175,7 @@ class Intervals:
         below, above = np.zeros(len(k)), np.ones(len(k))
         below[seen] = betaincinv(k[seen], n[seen] - k[seen] + 1.0, tail[seen])
         above[some] = betaincinv(k[some] + 1.0, n[some] - k[some], 1.0 - tail[some])
-        # A successor never seen has an upper end only.
+        # Unseen successors have an upper end only.
         unseen = np.where(visits > 0, 1.0 - error ** (1.0 / np.maximum(visits, 1e-300)), 1.0)
         return np.minimum(below, probability), np.maximum(above, probability), unseen
 
@@ -187,9 +185,9 @@ UncertaintySet: TypeAlias = L1 | Intervals
 
 @dataclass(frozen=True, eq=False)
 class RobustSolution(Solution):
-    """What `solve(..., robust=...)` returns: the best policy against the worst model of the sets.
+    """Result of `solve(..., robust=...)`: the best policy against the worst model of the sets.
 
-    `value` is a lower bound of what `policy` attains in every model whose rows lie in the sets.
+    `value` is a lower bound of the success of `policy` in every model whose rows lie in the sets.
 
     Attributes
     ----------
@@ -200,7 +198,7 @@ class RobustSolution(Solution):
     robust: UncertaintySet
 
     def q(self, action: str) -> Floats:
-        """Worst value of taking `action` now and acting by the robust policy afterwards; NaN as in `Solution.q`."""
+        """Worst value of taking `action` now and following the robust policy afterwards; NaN as in `Solution.q`."""
         a = self._index(action)
         matrix, sets = self.mdp.transitions[action], self.robust.row_sets(self.mdp)
         value = np.ascontiguousarray(self.value.reshape(self.mdp.n_states, -1), dtype=np.float64)
@@ -214,13 +212,13 @@ class RobustSolution(Solution):
             value,
             out,
         )
-        return moved_down(self.mdp, a, out.reshape(self.value.shape))
+        return shift_by_cost(self.mdp, a, out.reshape(self.value.shape))
 
 
 def solve_robust(
     mdp: InterventionMDP, budget: tuple[int, ...], sets: UncertaintySet, tol: float, implementation: str | None
 ) -> RobustSolution:
-    """Robust solution; arguments checked by `selfreg.solve`, which is what users call."""
+    """Robust solution; `selfreg.solve` checks the arguments."""
     lattice = budget_lattice(mdp, budget, implementation)
     rows, structure, n_lattice = sets.row_sets(mdp), lattice.structure, prod(lattice.shape)
     value = np.zeros((mdp.n_states, n_lattice))
@@ -237,16 +235,16 @@ def solve_robust(
     if isinstance(structure, Levels):
         sweep(structure.members, 1, 0.0, value, policy)
         bound = 0.0
-    elif _certain(lattice.arrays.indptr, rows):
+    elif _are_singletons(lattice.arrays.indptr, rows):
         plain = solve(mdp, budget, tol=tol, implementation=implementation)
         value, policy, bound = plain.value, plain.policy, plain.bound
     else:
-        bound = _iterate(sweep, structure, mdp.terminal, tol, _rounding(lattice.arrays.indptr), value, policy)
+        bound = _solve_components(sweep, structure, mdp.terminal, tol, _rounding(lattice.arrays.indptr), value, policy)
     shape = (mdp.n_states, *lattice.shape)
     return RobustSolution(mdp, budget, value.reshape(shape), policy.reshape(shape), bound, sets)
 
 
-def memory(mdp: InterventionMDP, budget: tuple[int, ...], implementation: str | None) -> int:
+def robust_memory(mdp: InterventionMDP, budget: tuple[int, ...], implementation: str | None) -> int:
     """Bytes of a robust solution beyond the model: values, policy, sets, and with cycles the upper bound."""
     lattice = budget_lattice(mdp, budget, implementation)
     entries, n = sum(matrix.nnz for matrix in mdp.transitions.values()), mdp.n_states
@@ -256,7 +254,7 @@ def memory(mdp: InterventionMDP, budget: tuple[int, ...], implementation: str | 
     )
 
 
-def _iterate(
+def _solve_components(
     sweep: Sweep,
     components: Components,
     terminal: npt.NDArray[np.bool_],
@@ -267,36 +265,36 @@ def _iterate(
 ) -> float:
     """Value iteration from below, then a proven bound from above; fills `value` and `policy`.
 
-    Let T be some sweeps over all states: a monotone map whose least fixed point is the value V. If T u <= u then
-    V <= T u (Park's induction). So u = value + tol is tried with more and more sweeps: where every policy leaves, T u
-    comes down to V, which is below u (as in optimistic value iteration, Hartmanns and Kaminski 2020).
+    Let T be some number of sweeps over all states: a monotone map whose least fixed point is the value V. If T u <= u,
+    then V <= T u (Park's induction). u = value + tol is tried with more and more sweeps: if every policy leaves, T u
+    converges to V, which is below u (as in optimistic value iteration, Hartmanns and Kaminski 2020).
     """
     members, starts = components.members, components.starts
-    unwanted = np.empty((0, value.shape[1]), np.int8)
+    no_policy = np.empty((0, value.shape[1]), np.int8)
     for share in (1e-2, 1e-4, 1e-6):
         for start, stop in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
             if sweep(members[start:stop], MAX_SWEEPS, share * tol, value, policy) == MAX_SWEEPS:
                 raise ConvergenceError(
                     f"a component of {stop - start} states did not converge in {MAX_SWEEPS} sweeps", 1
                 )
-        guess = np.where(terminal[:, None], value, np.minimum(value + tol, 1.0))
-        settled = terminal[:, None] | (guess >= 1.0)  # no value is over 1
-        upper, made, step = guess.copy(), 0, 1
+        candidate = np.where(terminal[:, None], value, np.minimum(value + tol, 1.0))
+        settled = terminal[:, None] | (candidate >= 1.0)  # no value exceeds 1
+        upper, made, step = candidate.copy(), 0, 1
         while made < MAX_SWEEPS // 10:
-            made += sweep(members, step, 0.0, upper, unwanted)
-            if np.all(settled | (upper + made * rounding <= guess)):
-                reached = np.where(settled, guess, upper + made * rounding)
-                return float(np.max(reached - value, initial=0.0))
+            made += sweep(members, step, 0.0, upper, no_policy)
+            if np.all(settled | (upper + made * rounding <= candidate)):
+                proven = np.where(settled, candidate, upper + made * rounding)
+                return float(np.max(proven - value, initial=0.0))
             step = max(1, made)
     raise ConvergenceError(
-        f"tol={tol:g} could not be proven: states can lead to each other for ever, or almost, under the worst model of "
-        "the sets; a positive radius in each row lets mass leave",
+        f"tol={tol:g} could not be proven: under the worst model of the sets some states hardly ever leave; a positive "
+        "radius in each row lets mass leave",
         1.0,
     )
 
 
-def _certain(indptr: list[npt.NDArray[np.int64]], rows: RowSets) -> bool:
-    """Whether every set holds its row alone: the plain problem, whose solver knows what waiting for ever is worth."""
+def _are_singletons(indptr: list[npt.NDArray[np.int64]], rows: RowSets) -> bool:
+    """Whether every set holds its row alone: then the plain solver applies, which also handles end components."""
     for pointer, room, rest in zip(indptr, rows.room, rows.rest, strict=True):
         if np.any(np.bincount(row_of_entry(pointer), room, len(rest)) - rest > 1e-15):
             return False
@@ -304,23 +302,23 @@ def _certain(indptr: list[npt.NDArray[np.int64]], rows: RowSets) -> bool:
 
 
 def _rounding(indptr: list[npt.NDArray[np.int64]]) -> float:
-    """What a backup may be off by: half a unit in the last place for each term and factor of the longest row."""
+    """Rounding error of a backup: half a unit in the last place for each term and factor of the longest row."""
     longest = max((int(np.diff(pointer).max(initial=0)) for pointer in indptr), default=0)
     return (longest + 4) * float(np.finfo(np.float64).eps)
 
 
-def _either(confidence: Any, name: str, other: Any) -> None:
+def _check_exclusive(confidence: Any, name: str, other: Any) -> None:
     if (confidence is None) == (other is None):
-        raise ValueError(f"expected a confidence or a {name}, and not both")
+        raise ValueError(f"expected either a confidence or a {name}")
     if confidence is not None:
         validate.confidence("confidence", confidence)
 
 
-def _visits(mdp: InterventionMDP) -> Mapping[str, Floats]:
+def _require_visits(mdp: InterventionMDP) -> Mapping[str, Floats]:
     if mdp.visits is None:
         raise ValueError(
-            "a confidence needs the visits of every row, and the model has none: give InterventionMDP(visits=...), "
-            "or a radius or width in place of the confidence"
+            "a confidence needs the visits of every row, and the model has none: pass InterventionMDP(visits=...), "
+            "or a radius or width instead of the confidence"
         )
     return mdp.visits
 
@@ -331,7 +329,7 @@ def _error(confidence: float, joint: bool, mdp: InterventionMDP) -> float:
 
 
 def _outcomes(mdp: InterventionMDP, name: str) -> npt.NDArray[np.int64]:
-    """Successors of every row, and one more for all other states together."""
+    """Number of successors of every row, and one more for all other states together."""
     successors: npt.NDArray[np.int64] = np.diff(mdp.transitions[name].indptr).astype(np.int64)
     return successors + 1
 
@@ -344,7 +342,7 @@ def _weissman(visits: Floats, outcomes: npt.NDArray[np.int64], error: float) -> 
     return np.asarray(np.minimum(np.sqrt(squared), 2.0))
 
 
-def _by_row(label: str, value: ByRow | None, mdp: InterventionMDP, most: float) -> list[Floats]:
+def _spread_by_row(label: str, value: ByRow | None, mdp: InterventionMDP, most: float) -> list[Floats]:
     n, actions = mdp.n_states, list(mdp.actions)
     given: dict[str, Any] = dict(value) if isinstance(value, Mapping) else dict.fromkeys(actions, value)
     spread = {name: np.full(n, entry) if np.ndim(entry) == 0 else entry for name, entry in given.items()}

@@ -14,11 +14,12 @@ import numpy.typing as npt
 from selfreg._core import chooser
 from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
+from selfreg.planning import _arguments
 from selfreg.planning._structure import strides
 
 Floats = npt.NDArray[np.float64]
 
-# Episodes that a thread runs before it takes the next lot; also what Ctrl-C has to wait for.
+# Episodes per task of a thread; Ctrl-C waits for the end of a task.
 CHUNK = 256
 MAX_STEPS = 100_000
 
@@ -30,12 +31,12 @@ class Simulation:
     Attributes
     ----------
     success : float64 (episodes,)
-        Terminal value reached; 0 where `max_steps` ran out.
+        Terminal value of the episode; 0 if it was cut off after `max_steps`.
     usage : int64 (episodes, budgets)
         Units taken from each budget.
     steps : int64 (episodes,)
     ended : bool (episodes,)
-        Whether a terminal state was reached.
+        Whether the episode reached a terminal state.
     """
 
     success: Floats
@@ -58,8 +59,8 @@ def simulate(
 ) -> Simulation:
     """Run episodes of a policy on a model.
 
-    Every episode draws from a stream of its own that depends on the seed and its number only: results are the same
-    for any number of threads, and the first episodes are the same however many follow.
+    Every episode has its own random stream, which depends on the seed and its number only: results are the same for
+    any number of threads, and the first episodes do not depend on how many follow.
 
     Parameters
     ----------
@@ -70,13 +71,13 @@ def simulate(
         State, or probabilities.
     episodes : int
     budget : int or tuple of int, optional
-        What an episode starts with; needed for a policy per remaining budget, and only there.
+        Budget at the start of an episode; only for a policy per remaining budget, which needs it.
     max_steps : int
-        An episode that is not over by then is cut off and counts as failed.
+        An episode that has not ended by then is cut off and counts as failed.
     seed : int
         0 <= seed < 2**64.
     n_threads : int, optional
-        The default is all cores.
+        All cores by default.
     implementation : {"numba", "python"}, optional
         Which kernel, with the same results; the default is "numba", unless the environment variable
         SELFREG_IMPLEMENTATION says "python".
@@ -88,8 +89,8 @@ def simulate(
     Raises
     ------
     ValueError, TypeError
-        If an argument is not of the form above, or the policy takes an action that is not available, or not
-        affordable, in a state that an episode reaches.
+        If an argument is not of the form above, or the policy takes an unavailable or unaffordable action in a state
+        that an episode reaches.
 
     Examples
     --------
@@ -103,7 +104,7 @@ def simulate(
     >>> outcome.success.mean().item(), outcome.usage.mean().item()
     (1.0, 1.0)
     """
-    validate.model(mdp)
+    _arguments.check_model(mdp)
     flat, offset, limit, top = _flat_policy(mdp, policy, budget)
     probability = validate.start(start, mdp.n_states)
     start_states = np.flatnonzero(probability).astype(np.int64)
@@ -127,14 +128,14 @@ def simulate(
         )  # fmt: skip
         return fault
 
-    for fault in _in_threads(run, range(0, n, CHUNK), threads):
+    for fault in _run_in_threads(run, range(0, n, CHUNK), threads):
         if fault >= 0:
-            raise ValueError(_explained(mdp, flat, fault))
+            raise ValueError(_explain_fault(mdp, flat, fault))
     return result
 
 
-def _in_threads(run: Callable[[int], int], tasks: range, n_threads: int) -> Iterator[int]:
-    """Results in the order of the tasks; tasks not yet begun are dropped when the caller stops asking."""
+def _run_in_threads(run: Callable[[int], int], tasks: range, n_threads: int) -> Iterator[int]:
+    """Results in the order of the tasks; tasks that have not begun are dropped when the caller stops iterating."""
     n_threads = min(n_threads, len(tasks))
     if n_threads <= 1:
         yield from map(run, tasks)
@@ -146,7 +147,7 @@ def _in_threads(run: Callable[[int], int], tasks: range, n_threads: int) -> Iter
 def _flat_policy(
     mdp: InterventionMDP, policy: npt.NDArray[np.integer[Any]], budget: int | tuple[int, ...] | None
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
-    """Policy as int8 (n, lattice); offset of every action; most to spend of every budget; point to start at."""
+    """Policy as int8 (n, lattice); offset of every action; largest usage of every budget; first lattice point."""
     array, n = np.asarray(policy), mdp.n_states
     if array.dtype.kind not in "iu":
         raise TypeError(f"policy has dtype {array.dtype}; expected int, an index into mdp.actions")
@@ -161,7 +162,7 @@ def _flat_policy(
     flat = np.ascontiguousarray(array.reshape(n, prod(array.shape[1:])), dtype=np.int8)
     if budget is None:
         return flat, np.zeros(len(mdp.actions), np.int64), np.full(mdp.n_budgets, np.iinfo(np.int64).max), 0
-    limit = validate.budget_within(mdp, budget, array.shape[1:])
+    limit = _arguments.budget_in_lattice(mdp, budget, array.shape[1:])
     top = int(np.ravel_multi_index(limit, array.shape[1:]))
     return flat, mdp.cost_table @ strides(array.shape[1:]), np.array(limit, np.int64), top
 
@@ -175,10 +176,10 @@ def _flat_model(mdp: InterventionMDP) -> tuple[npt.NDArray[np.int64], npt.NDArra
     return indptr, indices, np.concatenate([matrix.data for matrix in matrices])
 
 
-def _explained(mdp: InterventionMDP, policy: npt.NDArray[np.int8], fault: int) -> str:
+def _explain_fault(mdp: InterventionMDP, policy: npt.NDArray[np.int8], fault: int) -> str:
     state, point = divmod(fault, policy.shape[1])
     action = mdp.actions[policy[state, point]]
     where = f"policy takes {action!r} in state {state}"
     if not mdp.available(action)[state]:
-        return f"{where}, which an episode reaches and where it is unavailable"
+        return f"{where}, where it is unavailable"
     return f"{where} with too little budget left: it costs {mdp.costs[action]}"

@@ -1,4 +1,4 @@
-"""What the hard-budget solvers return: values and decisions for every state and every remaining budget."""
+"""Results of the hard-budget solver: values and decisions for every state and remaining budget."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from selfreg.mdp import InterventionMDP
 
 
 class ConvergenceError(RuntimeError):
-    """The bounds could not be brought within the tolerance asked for; `bound` is what was reached."""
+    """The tolerance was not reached; `bound` is the bound that was."""
 
     def __init__(self, message: str, bound: float) -> None:
         super().__init__(message)
         self.bound = bound
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy, which would call the class with the message alone."""
+        return type(self), (*self.args, self.bound)
+
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Optimal values and decisions for every state and every remaining budget.
+    """Optimal values and decisions for every state and remaining budget.
 
     Attributes
     ----------
@@ -29,11 +33,12 @@ class Solution:
     budget : tuple of int
         Largest budget of every kind.
     value : float64 or float32 (n, B1 + 1, B2 + 1, ...)
-        Probability of success under at most that much help, within `bound` of the optimum.
+        Probability of success with at most that much help, within `bound` of the optimum.
     policy : int8, same shape
-        Index into `mdp.actions`. Ties go to `nohelp`, then to the lowest index; where all is worth 0, `nohelp`.
+        Index into `mdp.actions`. Ties go to `nohelp`, then to the lowest index; `nohelp` where all values
+        are 0.
     bound : float
-        Largest distance of the proven upper bound from the lower one; 0.0 where the pass is exact (up to rounding).
+        Largest difference between the proven upper and lower bound; 0.0 if the solution is exact (up to rounding).
         The value of `policy` lies between them too.
     """
 
@@ -49,7 +54,7 @@ class Solution:
         Returns
         -------
         float64, shape of `value`
-            NaN where the action is unavailable, not affordable, or the state is terminal.
+            NaN where the action is unavailable or unaffordable, or the state is terminal.
 
         Raises
         ------
@@ -59,7 +64,7 @@ class Solution:
         index = self._index(action)
         value = self.value.reshape(self.mdp.n_states, -1)
         expected = (self.mdp.transitions[action] @ value).reshape(self.value.shape)
-        return moved_down(self.mdp, index, expected)
+        return shift_by_cost(self.mdp, index, expected)
 
     def _index(self, action: str) -> int:
         if action not in self.mdp.actions:
@@ -67,12 +72,12 @@ class Solution:
         return self.mdp.actions.index(action)
 
     def usage_distribution(self, state: int, budget: int | tuple[int, ...]) -> npt.NDArray[np.float64]:
-        """P(exactly u spent) from one state and budget under `policy`; see `selfreg.usage_distribution` for all.
+        """P(exactly u spent) by `policy` from one state and budget; `selfreg.usage_distribution` has all of them.
 
         Returns
         -------
         float64 (budget + 1, ...)
-            One axis a budget.
+            One axis per budget.
         """
         from selfreg.planning.usage import usage_distribution_from
 
@@ -81,7 +86,7 @@ class Solution:
 
 @dataclass(frozen=True, eq=False)
 class StartSolution:
-    """What `solve(..., keep="start")` keeps.
+    """Result of `solve(..., keep="start")`.
 
     Attributes
     ----------
@@ -99,8 +104,8 @@ class StartSolution:
     bound: float
 
 
-def moved_down(mdp: InterventionMDP, action: int, expected: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """expected[s, b - c] for every b that pays for the action and every state that has it; NaN elsewhere."""
+def shift_by_cost(mdp: InterventionMDP, action: int, expected: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """expected[s, b - c] where the action is available and affordable, NaN elsewhere."""
     shape, cost = expected.shape[1:], mdp.cost_table[action]
     result = np.full(expected.shape, np.nan)
     moves = [min(size, int(c)) for size, c in zip(shape, cost, strict=True)]

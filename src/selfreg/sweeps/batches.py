@@ -14,7 +14,8 @@ from selfreg._core import chooser
 from selfreg._core._batch_py import arrays_in
 from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
-from selfreg.planning._lattice import lattice_moves
+from selfreg.planning._arguments import check_budget_count
+from selfreg.planning._structure import lattice_moves
 from selfreg.planning.hard import solve
 from selfreg.planning.solution import ConvergenceError, Solution
 
@@ -271,7 +272,7 @@ def _solve_group(group: Group, job: Job, results: Results, implementation: str |
 
 def _fits(job: Job, n_budgets: int) -> None:
     if job.budget:
-        validate.budgets_fit(job.budget, n_budgets)
+        check_budget_count(job.budget, n_budgets)
     elif job.n_budgets != n_budgets:
         raise ValueError(f"penalties has {job.n_budgets} columns; the model has {n_budgets} budgets")
 
@@ -329,10 +330,10 @@ def _solve_alone(
 def _solve_penalized(
     i: int, mdp: InterventionMDP, start: Floats | int, job: Job, results: Results, implementation: str | None
 ) -> None:
-    from selfreg.planning.penalized import penalized_points
+    from selfreg.planning.penalized import solve_penalized_start
 
     weight = validate.start(start, mdp.n_states)
-    points = penalized_points(mdp, weight, job.penalties, implementation=implementation)
+    points = solve_penalized_start(mdp, weight, job.penalties, implementation=implementation)
     results.value[i], results.usage[i], results.bound[i] = points.success, points.usage.T, points.bound
 
 

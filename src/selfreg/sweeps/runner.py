@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from selfreg._util import validate
 from selfreg._util.progress import progress
+from selfreg.planning._arguments import penalty_table
 from selfreg.planning.penalized import HUGE
 from selfreg.sweeps.batches import Case, Job, ModelError, Results, batches
 from selfreg.sweeps.executors import Executor, LocalExecutor, RayExecutor, executor_of
@@ -297,7 +298,7 @@ def _job(budgets: Any, penalties: Any, keep: Any, start: Any, record_errors: boo
         return Job(validate.nonneg_ints("budgets", budgets), _keep(keep), start, record_errors)
     if more := set(_keep(keep)) - {"value", "usage"}:
         raise ValueError(f"keep has {min(more)!r}, which is there for budgets only")
-    return Job((), PRICED, start, record_errors, validate.price_table(penalties))
+    return Job((), PRICED, start, record_errors, penalty_table(penalties))
 
 
 def _keep(keep: Any) -> tuple[str, ...]:

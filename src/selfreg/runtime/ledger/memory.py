@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import operator
 import threading
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 Status: TypeAlias = Literal["reserved", "charged", "refunded", "refused"]
 Units: TypeAlias = tuple[int, ...]
@@ -165,6 +166,17 @@ class Ledger:
         ``entries("reserved")`` is what a crash left neither charged nor refunded, and what is under way.
         """
         return [entry for entry in self._all() if status is None or entry.status == status]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: everything but the lock. The copy of a ledger in memory is independent of it."""
+        state = dict(vars(self))
+        with state.pop("_lock", contextlib.nullcontext()):
+            return copy.deepcopy(state)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if "_book" in state:
+            self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(limits={self._limits}, left={self.left})"

@@ -1,4 +1,4 @@
-"""Budget lattices of every width: vectors, what is left over, and points that some help is too dear for."""
+"""Budget lattices of every width: whole vectors, remainders, and points below the cost of some help."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Optimal policies for many vectors of prices in a model with cycles, each with a proven error.
 
-All lanes are swept together; where that fails, or a tie is to be broken, policy iteration with exact solutions takes
-over for the lane.
+All prices (lanes) are swept together. Where that fails, or a tie must be broken, policy iteration with exact linear
+systems solves the lane.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from selfreg.planning._quotient import (
     Ints,
     Optimum,
     Quotient,
-    gap_above,
-    leaving_choice,
+    backup_rounding,
+    expand_policy,
+    initial_choice,
+    optimality_gap,
     policy_error,
     policy_iteration,
-    policy_of,
     quotient,
-    rounding_of,
 )
-from selfreg.planning._structure import Components, prepared
+from selfreg.planning._structure import Components, load_structure
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-# Differences of this size are rounding: penalized values of two actions, and the usages that decide between them.
+# Smaller differences are rounding: of penalized values of two actions, and of the usages that break a tie.
 TIE, TIE_USAGE = 2.0**-46, 1e-12
-# Prices for help that has none, from the first to the last that is tried: they only decide between equals.
+# Prices for help without a price, tried in this order: they only break ties.
 SMALL_PRICES = (1e-8, 1e-10, 1e-12)
-# What may be a tie at least, given what values of a sweep can be off; a usage that is worth breaking one for.
+# Largest difference of a possible tie, given the error of swept values; smallest usage that is worth breaking it.
 NEAR, SAVING = 1e-11, 1e-9
 MAX_SWEEPS = 2000
 
 
 class Lanes(NamedTuple):
-    """Policies of all lanes and what they attain from every group.
+    """Policies of all lanes, and their success and usage from every group.
 
     Attributes
     ----------
@@ -60,8 +60,8 @@ class Lanes(NamedTuple):
     errors: Floats
 
 
-class PricedGroups:
-    """A model with cycles whose actions have costs (actions, dims), each kind of which gets a price a lane."""
+class PenalizedGroups:
+    """A model with cycles whose actions have costs (actions, dims); each kind of cost has a price per lane."""
 
     def __init__(self, mdp: InterventionMDP, cost: Floats, tol: float, implementation: str | None) -> None:
         self.mdp, self.cost, self.tol, self.implementation = mdp, cost, tol, implementation
@@ -72,11 +72,11 @@ class PricedGroups:
     def solve(self, penalties: Floats) -> Lanes:
         """Optimal policies for finite `penalties` (L, dims)."""
         price = self.cost @ penalties.T
-        lanes = self._swept(price, penalties)
+        lanes = self._sweep_lanes(price, penalties)
         again = np.flatnonzero(lanes.errors > self.tol)
-        choice = leaving_choice(self.rows)
+        choice = initial_choice(self.rows)
         for lane in again.tolist():
-            optimum, lanes.errors[lane] = self._directly(penalties[lane], choice)
+            optimum, lanes.errors[lane] = self._solve_lane(penalties[lane], choice)
             choice = lanes.choice[:, lane] = optimum.choice
             lanes.success[:, lane], lanes.usage[:, :, lane] = optimum.success, optimum.usage
         return lanes
@@ -84,27 +84,27 @@ class PricedGroups:
     def policies(self, choice: Ints) -> npt.NDArray[np.int8]:
         """int8 (n, L): actions of all states for `choice` (groups, L)."""
         matrices = list(self.mdp.transitions.values())
-        return np.stack([policy_of(self.rows, matrices, column) for column in choice.T], axis=1)
+        return np.stack([expand_policy(self.rows, matrices, column) for column in choice.T], axis=1)
 
     def _quotient(self, free: list[int]) -> Quotient:
-        known, key = self.mdp.derived, ("quotient", tuple(free))
-        if key not in known:
-            _, structure = prepared(self.mdp, self.implementation, free)
+        cache, key = self.mdp.derived, ("quotient", tuple(free))
+        if key not in cache:
+            _, structure = load_structure(self.mdp, self.implementation, free)
             assert isinstance(structure, Components)
-            known[key] = quotient(list(self.mdp.transitions.values()), self.mdp.terminal_value, structure, free)
-        result: Quotient = known[key]
+            cache[key] = quotient(list(self.mdp.transitions.values()), self.mdp.terminal_value, structure, free)
+        result: Quotient = cache[key]
         return result
 
     # ---- all lanes together ---------------------------------------------------------------------------------------
 
-    def _swept(self, price: Floats, penalties: Floats) -> Lanes:
-        """All lanes by sweeps; an infinite error where that did not lead to a policy."""
+    def _sweep_lanes(self, price: Floats, penalties: Floats) -> Lanes:
+        """Solve all lanes by sweeps; the error is infinite for lanes without a proven policy."""
         rows, dims, count = self.rows, self.cost.shape[1], price.shape[1]
         steps = self._most_steps()
         target = min(max(self.tol / (4 * steps), 4 * EPSILON), 1e-11) if np.isfinite(steps) else 1e-14
         unpriced = (price == 0.0) & (self.units > 0)[:, None]
         charged = np.where(unpriced, SMALL_PRICES[-1] * self.units[:, None], price)
-        value, usage = self._guess(penalties)
+        value, usage = self._initial_values(penalties)
         value[~np.isnan(rows.fixed)] = rows.fixed[~np.isnan(rows.fixed), None]
         errors = np.full(count, np.inf)
         if not self._sweep(-charged, np.empty((0, 0), np.int64), target, value):
@@ -122,15 +122,15 @@ class PricedGroups:
             errors[self._ties(value, slack <= max(NEAR, self.tol), choice, used.sum(axis=1))] = np.inf
         return Lanes(choice, value + paid, used, errors)
 
-    def _guess(self, penalties: Floats) -> tuple[Floats, Floats]:
-        """Values (groups, L) and usages (groups, dims * L) to begin with: between those of the last pass."""
+    def _initial_values(self, penalties: Floats) -> tuple[Floats, Floats]:
+        """Initial values (groups, L) and usages (groups, dims * L), interpolated from the last pass."""
         count, dims = penalties.shape
         if self.last is None or len(self.last[0]) < 2 or dims > 1:
             return np.zeros((len(self.rows.fixed), count)), np.zeros((len(self.rows.fixed), dims * count))
-        known, value, usage = self.last
-        right = np.clip(np.searchsorted(known, penalties[:, 0]), 1, len(known) - 1)
-        width = known[right] - known[right - 1]
-        share = np.clip((penalties[:, 0] - known[right - 1]) / np.where(width > 0, width, 1.0), 0.0, 1.0)
+        solved, value, usage = self.last
+        right = np.clip(np.searchsorted(solved, penalties[:, 0]), 1, len(solved) - 1)
+        width = solved[right] - solved[right - 1]
+        share = np.clip((penalties[:, 0] - solved[right - 1]) / np.where(width > 0, width, 1.0), 0.0, 1.0)
         between = [(1 - share) * part[:, right - 1] + share * part[:, right] for part in (value, usage)]
         return np.ascontiguousarray(between[0]), np.ascontiguousarray(between[1])
 
@@ -151,20 +151,20 @@ class PricedGroups:
         return done and bool(np.isfinite(x).all())
 
     def _choose(self, value: Floats, gain: Floats) -> tuple[Ints, Floats]:
-        """Row of largest `gain` of every group and lane, and by how much every row (rows, L) falls short of `value`."""
+        """Row of largest `gain` of every group and lane, and the shortfall of every row (rows, L) against `value`."""
         rows = self.rows
         choice, has = np.full(value.shape, STAY), np.flatnonzero(np.diff(rows.starts))
         if len(has):
             best = np.full(value.shape, -np.inf)
             best[has] = np.maximum.reduceat(gain, rows.starts[has])
             row, lane = np.nonzero((gain >= best[rows.row_group])[::-1])
-            row = len(gain) - 1 - row  # backwards, so that the first row of a group comes last and stays
+            row = len(gain) - 1 - row  # backwards, so that the first row of a group is assigned last
             choice[rows.row_group[row], lane] = row
             choice[rows.waits[:, None] & (best <= 0.0)] = STAY
         return choice, value[rows.row_group] - gain
 
     def _ties(self, value: Floats, near: Mask, choice: Ints, usage: Floats) -> Mask:
-        """bool (L,): whether another row that is as good, one of `near`, uses less than the one taken; or staying."""
+        """bool (L,): whether an equally good row, one of `near`, or staying uses less than the chosen row."""
         rows = self.rows
         stays: Mask = np.any((value <= max(NEAR, self.tol)) & (usage > SAVING) & rows.waits[:, None], axis=0)
         if np.count_nonzero(near) == np.count_nonzero(choice != STAY):
@@ -176,7 +176,7 @@ class PricedGroups:
     def _errors(self, price: Floats, value: Floats, onward: Floats, choice: Ints, paid: Floats, steps: float) -> Floats:
         """Proven errors (L,) of `value` and of the penalties `paid` (groups, L), those of the policies `choice`.
 
-        As in `gap_above` and `policy_error`, with w for all rows.
+        As in `optimality_gap` and `policy_error`, with w for all rows.
         """
         if not np.isfinite(steps):
             lanes = range(value.shape[1])
@@ -184,29 +184,33 @@ class PricedGroups:
         rows = self.rows
         gain = onward - price[rows.action] - value[rows.row_group]
         owed = rows.matrix @ paid + price[rows.action] - paid[rows.row_group]
-        above: Floats = np.maximum(gain.max(axis=0, initial=0.0), 0.0) + _missed(gain, choice) + _missed(owed, choice)
-        return (above + 3 * rounding_of(rows)) * steps
+        above: Floats = (
+            np.maximum(gain.max(axis=0, initial=0.0), 0.0)
+            + _largest_change(gain, choice)
+            + _largest_change(owed, choice)
+        )
+        return (above + 3 * backup_rounding(rows)) * steps
 
     def _most_steps(self) -> float:
-        """Largest entry of some w >= 1 + matrix w in all rows; inf where none was found. Kept with the model."""
-        known, key = self.mdp.derived, ("steps", tuple(self.rows.stays))
-        if key not in known:
+        """Largest entry of some w >= 1 + matrix w in all rows; inf if none was found. Cached with the model."""
+        cache, key = self.mdp.derived, ("steps", tuple(self.rows.stays))
+        if key not in cache:
             rows, live = self.rows, np.isnan(self.rows.fixed)
             w = np.zeros((len(live), 1))
-            known[key] = np.inf
+            cache[key] = np.inf
             if self._sweep(np.ones((len(self.cost), 1)), np.empty((0, 0), np.int64), 1e-3, w):
                 short = float((1.0 + rows.matrix @ w[:, 0] - w[rows.row_group, 0]).max(initial=0.0))
-                known[key] = max(1.0, float(w.max(initial=0.0))) / (1.0 - short) if short < 0.5 else np.inf
-        result: float = known[key]
+                cache[key] = max(1.0, float(w.max(initial=0.0))) / (1.0 - short) if short < 0.5 else np.inf
+        result: float = cache[key]
         return result
 
     # ---- one lane -------------------------------------------------------------------------------------------------
 
-    def _directly(self, penalty: Floats, choice: Ints) -> tuple[Optimum, float]:
+    def _solve_lane(self, penalty: Floats, choice: Ints) -> tuple[Optimum, float]:
         """Optimum for one vector of penalties, and its proven error.
 
-        What has a cost but no price would leave open which of many policies uses least. It gets a price so small that
-        it decides between equals only; the proof is for the price 0.
+        Costs without a price would not determine which optimal policy uses least. They get a price so small that it
+        only breaks ties; the proof is for the price 0.
         """
         price = self.cost @ penalty
         unpriced = (price == 0.0) & (self.units > 0)
@@ -220,19 +224,19 @@ class PricedGroups:
         return optimum, error
 
     def _error(self, price: Floats, value: Floats, choice: Ints) -> float:
-        """Proven error of `value` (groups,), that of the policy `choice`; over the groups of all that is free."""
+        """Proven error of `value` (groups,) of the policy `choice`; the proof uses the groups of all free actions."""
         rows = self.rows
         own = policy_error(rows, price[rows.action], value, choice)
         if not ((price == 0.0) & (self.units > 0)).any():
-            return own + gap_above(rows, price[rows.action], value, choice)
+            return own + optimality_gap(rows, price[rows.action], value, choice)
         coarse = self._quotient(np.flatnonzero(price == 0.0).tolist())
         best = np.full(len(coarse.fixed), -np.inf)
         np.maximum.at(best, coarse.group, value[rows.group])
-        return own + gap_above(coarse, price[coarse.action], best, np.full(len(best), STAY))
+        return own + optimality_gap(coarse, price[coarse.action], best, np.full(len(best), STAY))
 
 
-def _missed(change: Floats, choice: Ints) -> Floats:
-    """Largest |change| (rows, L) of the rows taken, lane by lane."""
+def _largest_change(change: Floats, choice: Ints) -> Floats:
+    """Largest |change| (rows, L) of the chosen rows, lane by lane."""
     if not len(change):
         return np.zeros(choice.shape[1])
     taken = np.abs(np.take_along_axis(change, np.maximum(choice, 0), axis=0))
