@@ -12,7 +12,8 @@ from selfreg.planning.solution import ConvergenceError, Solution, StartSolution
 from selfreg.sweeps.runner import LocalExecutor, ModelGrid, RayExecutor, Sweep, read_sweep, sweep
 
 if TYPE_CHECKING:
-    from selfreg.helper import Decision, Helper
+    from selfreg.decisions import Decision
+    from selfreg.helper import Helper
     from selfreg.planning.evaluation import PolicyValue, evaluate_policy
     from selfreg.planning.hard_cap import HardCapPrice, hard_cap_price
     from selfreg.planning.penalized import PenalizedSolution, solve_penalized
@@ -25,7 +26,7 @@ from selfreg._version import __version__
 
 # Public name -> module, imported when first used: torch, pyarrow and the like stay out of `import selfreg`.
 _LAZY = {
-    "Decision": "selfreg.helper",
+    "Decision": "selfreg.decisions",
     "HardCapPrice": "selfreg.planning.hard_cap",
     "Helper": "selfreg.helper",
     "Ledger": "selfreg.runtime.ledger",

@@ -8,6 +8,7 @@ import pytest
 import selfreg
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import ExactKey, estimate_mdp
+from selfreg.runtime.ledger import Ledger
 from selfreg.helper import HelperConfig, Labels, label, train_helper
 from selfreg.helper.relabel import relabel
 from selfreg.prm.transformer import split_tasks
@@ -53,8 +54,8 @@ def test_what_the_plan_alone_knows_is_not_counted_on(labels: Labels, form: str) 
     assert blind.figures["success"] <= 0.5 < seeing.figures["success"] == pytest.approx(EARLY)
     assert seeing.figures["rounds"] >= 1
     ledger = selfreg.Ledger(1)
-    assert blind.decide(["beginning"], ledger).action == "nohelp"
-    decision = seeing.decide(["beginning"], ledger)
+    assert blind.decide(["beginning"], ledger.left).action == "nohelp"
+    decision = seeing.decide(["beginning"], ledger.left)
     assert decision.action == "help"
     # the values in reasons are those that can be had, too
     assert decision.success_probability["help"] == pytest.approx(EARLY)
