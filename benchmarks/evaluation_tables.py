@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from selfreg._util.bootstrap import Interval
-from selfreg.cli.evaluate import rank
 from selfreg.evaluate import ForecastOutcome, Row, paired
-from selfreg.evaluate.policy_comparison import OPTIMUM, PLAN_NEAREST, PLAN_PRM
+from selfreg.evaluate.policies import OPTIMUM, PLAN_NEAREST, PLAN_PRM, policy_order
 
 BUDGETS = (1, 2, 3, 4)  # those that the targets name
 SHARE, NEAR, MARGIN = 1 / 8, 0.01, 0.15
@@ -75,7 +74,7 @@ def _print_curve(result: Result) -> None:
     policies = {o["policy"] for o in result.evaluation["outcomes"]} - {"never", "always"}
     head = "".join(f" | budget {b}: success, help" for b in result.budgets)
     print(f"{'policy':26s}{head}")
-    for policy in sorted(policies, key=rank):
+    for policy in sorted(policies, key=policy_order):
         cells = [result.outcome(policy, b) for b in result.budgets]
         text = "".join(
             " | {mean:.3f} [{low:.3f}, {high:.3f}]".format(**cell["success"]) + f" {cell['help']['mean']:.2f}"

@@ -168,11 +168,10 @@ def against_robust(
 def plan_of(world: World, budget: int) -> tuple[Plan, Floats, Floats]:
     """The world's own plan, its success and its usage from the start by budget."""
     solution = selfreg.solve(world.mdp, budget)
-    names = (None, "help")
     keys: list[Key] = [(s // KINDS, f"k{s % KINDS}") for s in range(world.mdp.n_states - 2)]
-    table: dict[Key, list[str | None]] = {key: [names[a] for a in solution.policy[s]] for s, key in enumerate(keys)}
     usage = world.start @ selfreg.expected_usage(solution)[..., 0]
-    return Plan(FEATURES, table), world.start @ solution.value, usage
+    plan = Plan(FEATURES, world.mdp.actions, keys, solution.policy[: len(keys)])
+    return plan, world.start @ solution.value, usage
 
 
 def ope_covers(

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from selfreg import SQLiteLedger
+from selfreg import Ledger, SQLiteLedger
 from selfreg.data import state_text
-from selfreg.helper import Helper, Ledger
+from selfreg.helper import Helper
 from selfreg.runs import RunFolder
 
 DECISIONS = 400
@@ -40,7 +40,7 @@ def resident():
 torch.set_num_threads(1)
 before = resident()
 helper = Helper.load(sys.argv[1])
-helper.decide(["warm up"], selfreg.Ledger(1))
+helper.decide(["warm up"], selfreg.Ledger(1).left)
 print(before, resident())
 """
 
@@ -90,12 +90,12 @@ def _times(helper: Helper, texts: Sequence[str], file: SQLiteLedger) -> list[lis
     cases += [(dataclasses.replace(helper, memory=None), Ledger(helper.limits)), (helper, file)]
     times: list[list[tuple[float, float]]] = [[] for _ in cases]
     for one, ledger in cases:
-        one.decide(["warm up"], ledger)
+        one.decide(["warm up"], ledger.left)
     gc.collect()
     for text in texts:
         for spent, (one, ledger) in zip(times, cases, strict=True):
             begin, worked = perf_counter(), process_time()
-            one.decide([text], ledger)
+            one.decide([text], ledger.left)
             spent.append((1e3 * (perf_counter() - begin), 1e3 * (process_time() - worked)))
     return times
 

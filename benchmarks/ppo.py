@@ -16,6 +16,7 @@ import argparse
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,12 +26,12 @@ import torch
 
 import selfreg
 from selfreg._util.text_features import hashed_words
-from selfreg.data import Step
+from selfreg.data import NOHELP, Step
+from selfreg.decisions import BudgetLeft, Decision, DecisionPolicy, budget_spent
 from selfreg.envs import (
     AssistedEnvironment,
     BabyAIConfig,
     CollectConfig,
-    HelpPolicy,
     collect,
     household_tasks,
     make_babyai,
@@ -38,7 +39,7 @@ from selfreg.envs import (
     split_tasks,
 )
 from selfreg.estimate import ExactKey, estimate_mdp
-from selfreg.evaluate import Always, Contestant, FollowHelper, Never, compare, run_closed_loop
+from selfreg.evaluate import Always, ComparedPolicy, Never, compare, run_closed_loop
 from selfreg.evaluate.closed_loop import Row
 from selfreg.helper import HelperConfig, label, train_helper
 from selfreg.integrations.gymnasium import HelpWrapper, WorldEnv
@@ -106,7 +107,7 @@ class Tasks(NamedTuple):
 class Learned(NamedTuple):
     """A policy, the samples and seconds of processor time that it took, and whether it came up to the helper."""
 
-    policy: HelpPolicy
+    policy: DecisionPolicy
     samples: int
     seconds: float
     reached: bool
@@ -136,7 +137,7 @@ def pipeline(setting: Setting, tasks: Sequence[str], episodes: int, config: Help
     trajectories = list(collect(setting.make_world, tasks, collection))
     model = estimate_mdp(trajectories, ExactKey())
     labels = label(trajectories, model, selfreg.solve(model.mdp, setting.budget))
-    helper = FollowHelper(train_helper(labels, config or HelperConfig(form=FORM)))
+    helper = replace(train_helper(labels, config or HelperConfig(form=FORM)), memory=None)
     seconds = time.process_time() - begin
     return Learned(helper, sum(len(one.steps) for one in trajectories), seconds, True, [])
 
@@ -149,7 +150,7 @@ class WithinBudget(gymnasium.ActionWrapper):  # type: ignore[misc]
         return int(action) if self.env.action_mask()[int(action)] else 0
 
 
-class AskByModel:
+class PPOPolicy:
     """Follows a trained PPO model: its most probable action."""
 
     name = "PPO"
@@ -157,18 +158,15 @@ class AskByModel:
     def __init__(self, model: Any, budget: int) -> None:
         self.model, self.budget = model, budget
 
-    def start(self, task: str, seed: int) -> None:
-        """Nothing to forget."""
-
-    def decide(self, steps: Sequence[Step], budget_left: int | None) -> str | None:
-        """The help type, where the model asks and there is budget."""
-        if budget_left == 0:
-            return None
+    def decide(self, steps: Sequence[Step], budget_left: BudgetLeft) -> Decision:
+        """The help type, where the model requests it and there is budget."""
+        if budget_spent(budget_left):
+            return Decision()
         state = np.zeros(FEATURES, np.float32)
         state[hashed_words(steps[-1].state or "", FEATURES)] = 1.0
-        left = np.array(self.budget if budget_left is None else budget_left)
+        left = np.array(self.budget if budget_left is None else budget_left[0])
         action, _ = self.model.predict({"state": state, "budget_left": left}, deterministic=True)
-        return HELP if int(action) else None
+        return Decision(HELP if int(action) else NOHELP)
 
 
 def learn(setting: Setting, tasks: Tasks, sizes: Sizes, target: float, seed: int) -> Learned:
@@ -191,20 +189,20 @@ def learn(setting: Setting, tasks: Tasks, sizes: Sizes, target: float, seed: int
         seed=seed,
         device="cpu",
     )
-    policy = AskByModel(model, setting.budget)
+    policy = PPOPolicy(model, setting.budget)
     seconds = 0.0
     checks: list[float] = []
     while model.num_timesteps < sizes.cap and not (checks and checks[-1] >= target):
         begin = time.process_time()
         model.learn(min(sizes.every, sizes.cap - model.num_timesteps), reset_num_timesteps=False)
         seconds += time.process_time() - begin
-        checks.append(success(run(setting, [Contestant("PPO", setting.budget, policy)], tasks.validation)))
+        checks.append(success(run(setting, [ComparedPolicy("PPO", setting.budget, policy)], tasks.validation)))
     return Learned(policy, model.num_timesteps, seconds, checks[-1] >= target, checks)
 
 
-def run(setting: Setting, contestants: Sequence[Contestant], tasks: Sequence[str]) -> list[Row]:
-    """Two episodes of each task with each contestant, on the same luck."""
-    return run_closed_loop(setting.make_world, lambda: contestants, tasks, workers=1)
+def run(setting: Setting, policies: Sequence[ComparedPolicy], tasks: Sequence[str]) -> list[Row]:
+    """Two episodes of each task with each policy, on the same luck."""
+    return run_closed_loop(setting.make_world, lambda: policies, tasks, workers=1)
 
 
 def success(rows: Sequence[Row]) -> float:
@@ -212,16 +210,16 @@ def success(rows: Sequence[Row]) -> float:
     return float(np.mean([row.success for row in rows]))
 
 
-def contest(setting: Setting, sizes: Sizes) -> None:
+def compare_on(setting: Setting, sizes: Sizes) -> None:
     """Print what both took on one setting, and how both do on the test tasks."""
     tasks, b = draw(setting, sizes), setting.budget
     ours = pipeline(setting, tasks.pipeline, min(setting.episodes, sizes.episodes))
-    target = success(run(setting, [Contestant("helper", b, ours.policy)], tasks.validation))
+    target = success(run(setting, [ComparedPolicy("helper", b, ours.policy)], tasks.validation))
     print(f"\n{setting.name}, budget {b}, {sizes.test} test tasks x 2; helper on validation tasks {target:.3f}")
     many = f"{len(tasks.pipeline)} tasks x {min(setting.episodes, sizes.episodes)} episodes"
     print(f"helper: {ours.samples} samples ({many}), {ours.seconds:.0f} s", flush=True)
-    alone = [Contestant("never", 0, Never()), Contestant("always", None, Always(HELP))]
-    common = run(setting, [*alone, Contestant("helper", b, ours.policy)], tasks.test)
+    alone = [ComparedPolicy("never", 0, Never()), ComparedPolicy("always", None, Always(HELP))]
+    common = run(setting, [*alone, ComparedPolicy("helper", b, ours.policy)], tasks.test)
     for seed in range(sizes.seeds):
         rival = learn(setting, tasks, sizes, target, seed)
         more = "" if rival.reached else "> "
@@ -230,7 +228,7 @@ def contest(setting: Setting, sizes: Sizes) -> None:
         print(f"PPO, seed {seed}: {more}{rival.samples} samples, {more}{rival.seconds:.0f} s", end="")
         print(f" ({more}{times[0]:.1f} times the samples, {more}{times[1]:.1f} times the seconds)")
         print(f"  validation success by samples: {curve}; best {max(rival.checks):.2f}")
-        report([*common, *run(setting, [Contestant("PPO", b, rival.policy)], tasks.test)], first=seed == 0)
+        report([*common, *run(setting, [ComparedPolicy("PPO", b, rival.policy)], tasks.test)], first=seed == 0)
 
 
 def report(rows: Sequence[Row], first: bool) -> None:
@@ -261,5 +259,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"PPO: {PPO_TASKS} training tasks, at most {sizes.cap} samples")
     for setting in settings():
         if args.only in (None, setting.name):
-            contest(setting, sizes)
+            compare_on(setting, sizes)
     print(f"\n{time.perf_counter() - begin:.0f} s")

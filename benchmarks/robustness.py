@@ -16,7 +16,8 @@ import numpy as np
 
 from benchmarks.household import BUDGET, Floats, Regret, regret, stacked
 from selfreg._util.bootstrap import bootstrap, interval
-from selfreg.data import Step, Trajectory
+from selfreg.data import NOHELP, Step, Trajectory
+from selfreg.decisions import BudgetLeft, Decision
 from selfreg.envs import (
     AssistedEnvironment,
     CollectConfig,
@@ -39,7 +40,7 @@ TASKS, EPISODES = 48, (100, 1000)
 
 
 class Worried:
-    """Asks with chance `often` once the text says that a search was in vain, else with chance `seldom`."""
+    """Requests help with chance `often` once the text says that a search was in vain, else with chance `seldom`."""
 
     name = BIASED
 
@@ -50,10 +51,10 @@ class Worried:
         """Begin an episode."""
         self._generator = np.random.default_rng([seed, 1])
 
-    def decide(self, steps: Sequence[Step], budget_left: int | None) -> str | None:
-        """Ask, or not; draws once in every step."""
+    def decide(self, steps: Sequence[Step], budget_left: BudgetLeft) -> Decision:
+        """Request help, or not; draws once in every step."""
         calm = "Searched in vain: none." in steps[-1].state
-        return "help" if self._generator.random() < (self.seldom if calm else self.often) else None
+        return Decision("help" if self._generator.random() < (self.seldom if calm else self.often) else NOHELP)
 
 
 def logged(world: AssistedEnvironment, task: str, kind: str, episodes: int) -> list[Trajectory]:

@@ -24,7 +24,7 @@ from selfreg.envs import (
     textworld_tasks,
     train_imitation,
 )
-from selfreg.evaluate import Always, Contestant, Never, compare, run_closed_loop
+from selfreg.evaluate import Always, ComparedPolicy, Never, compare, run_closed_loop
 
 TASKS, SHOWN = 300, 20
 
@@ -35,9 +35,9 @@ def trained(level: str, games: Sequence[str], cache: str) -> ImitationPolicy:
     return train_imitation(demonstrate(environment, games), environment.action_names)
 
 
-def contestants() -> list[Contestant]:
+def contestants() -> list[ComparedPolicy]:
     """The two ends of every comparison."""
-    return [Contestant("never", 0, Never()), Contestant("always", None, Always("help"))]
+    return [ComparedPolicy("never", 0, Never()), ComparedPolicy("always", None, Always("help"))]
 
 
 def shown(interval: Interval) -> str:

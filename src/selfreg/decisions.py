@@ -1,15 +1,16 @@
 """The one protocol of everything that decides whether to request help: helpers, plans, thresholds, baselines.
 
-A policy needs one method, `decide`. Three more are used where a policy has them: `start` for one that remembers
-something from step to step or draws at random, `decide_batch` for one that is faster on many states at once, and
-`action_probabilities` for one that decides at random. The functions of this module call them, or stand in for them.
+A policy needs one method, `decide`. Four more are called where a policy has them: `start` for one that remembers
+something from step to step or draws at random, `set_fields` for one whose states depend on fields of the episode,
+`decide_batch` for one that is faster on many states at once, and `action_probabilities` for one that decides at random.
+The functions of this module call them, or replace them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from selfreg.data import NOHELP, Step
 
@@ -46,18 +47,17 @@ class Decision:
     request_probability : float or None
         P(any help that the budget can pay for), where the policy has one.
     success_probability : mapping of str to float
-        P(success) of the actions for which it is known: taking the action now and deciding as planned afterwards.
+        P(success) of taking an action now and deciding as planned afterwards, for the actions that have an estimate.
     budget_left : tuple of int or None
         Before this decision is paid for; None where there is no limit.
     reason : str
         In words.
     price : tuple of float or None
-        Of each budget, what its last unit is worth here in P(success); None where there is no unit left, or nothing is
-        known.
+        What the last unit of each budget is worth here in P(success); None without a unit left, or without an estimate.
     neighbours : tuple of Neighbour
         The nearest logged states, nearest first.
     extrapolated : bool
-        Whether the state was never logged, so that a rule or another state stands in for it.
+        Whether the state was never logged, so that another state or a rule decided.
 
     Examples
     --------
@@ -112,14 +112,30 @@ class DecisionPolicy(Protocol):
         """
 
 
-def start_episode(policy: DecisionPolicy, task: str, seed: int) -> None:
-    """Begin an episode: calls `policy.start(task, seed)` where the policy has that method.
+def budget_spent(budget_left: BudgetLeft) -> bool:
+    """Whether there is a limit and no unit of any budget is left.
 
-    A policy forgets the last episode there; all chance in the decisions of the new one comes from `seed`.
+    Examples
+    --------
+    >>> from selfreg.decisions import budget_spent
+    >>> budget_spent((0, 0)), budget_spent((0, 1)), budget_spent(None)
+    (True, False, False)
+    """
+    return budget_left is not None and not any(budget_left)
+
+
+def start_episode(policy: DecisionPolicy, task: str, seed: int, fields: Mapping[str, Any] | None = None) -> None:
+    """Begin an episode: calls `policy.start(task, seed)` and `policy.set_fields(fields)`, where the policy has them.
+
+    `start` resets the policy; all chance in the decisions of the new episode comes from `seed`. `fields` are the fields
+    of a logged episode, none by default.
     """
     start = getattr(policy, "start", None)
     if start is not None:
         start(task, seed)
+    set_fields = getattr(policy, "set_fields", None)
+    if set_fields is not None:
+        set_fields(fields or {})
 
 
 def decide_batch(

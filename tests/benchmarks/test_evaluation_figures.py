@@ -9,7 +9,7 @@ from benchmarks import evaluation, evaluation_tables
 from benchmarks.evaluation_tables import Result, headline, on_seen, print_setting, print_summary, print_targets, stages
 from selfreg.cli.evaluate import Evaluated, as_json
 from selfreg.evaluate import Row, compare, forecasts
-from selfreg.evaluate.policy_comparison import OPTIMUM
+from selfreg.evaluate.policies import OPTIMUM
 from selfreg.runs import RunFolder
 
 TASKS = 60
@@ -42,8 +42,8 @@ def result() -> Result:
             for b in (1, 2, 3, 4):
                 unseen = int(name == "plan" and i < 15)
                 rows.append(Row(name, 0.0, b, task, 0, succeeded(rates[b - 1], i), used[b - 1], 20, unseen))
-    promised = {b: (CURVES["plan"][0][b - 1] - 0.3 * (b == 1), float(b)) for b in (1, 2, 3, 4)}
-    found = as_json(Evaluated(compare(rows), forecasts(promised, rows)), TASKS)
+    predicted = {b: (CURVES["plan"][0][b - 1] - 0.3 * (b == 1), float(b)) for b in (1, 2, 3, 4)}
+    found = as_json(Evaluated(compare(rows), forecasts(predicted, rows)), TASKS)
     return Result("made", rows, found, {"collect": 1.0})
 
 
@@ -77,7 +77,7 @@ def test_tables_are_printed(result: Result, capsys) -> None:
     said = capsys.readouterr().out
     assert "always minus never +0.800" in said
     assert "lost on the way, budget 1: the budget +0.300" in said
-    assert "budget 1: the plan promised success 0.300, came out 0.600" in said
+    assert "budget 1: predicted success 0.300, realised 0.600" in said
     assert "(outside)" in said
     assert "| made | 0.200 | 1.000 (" in said
     assert "headline, made, plan: within 1 point of always at budget 2 with 12.5% of its requests" in said

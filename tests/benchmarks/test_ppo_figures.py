@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("stable_baselines3", reason="stable-baselines3 is not installed (extra 'rl')")
 
 from benchmarks import ppo
-from selfreg.evaluate import Contestant
+from selfreg.evaluate import ComparedPolicy
 from selfreg.helper import HelperConfig
 
 SIZES = ppo.Sizes(tasks=6, episodes=16, validation=4, test=6, cap=2048, every=1024, seeds=1)
@@ -36,9 +36,9 @@ def test_ppo_stops_at_the_target_or_the_cap(
 ) -> None:
     learned = ppo.learn(setting, tasks, SIZES, target, seed=0)
     assert (learned.reached, learned.samples, len(learned.checks)) == (reached, samples, samples // 1024)
-    rows = ppo.run(setting, [Contestant("PPO", setting.budget, learned.policy)], tasks.test)
+    rows = ppo.run(setting, [ComparedPolicy("PPO", setting.budget, learned.policy)], tasks.test)
     assert max(row.help for row in rows) <= setting.budget
-    again = ppo.run(setting, [Contestant("PPO", setting.budget, learned.policy)], tasks.test)
+    again = ppo.run(setting, [ComparedPolicy("PPO", setting.budget, learned.policy)], tasks.test)
     assert again == rows
 
 
@@ -56,7 +56,7 @@ def test_the_table_is_printed(
     small = HelperConfig(form="tfidf")
     real = ppo.pipeline
     monkeypatch.setattr(ppo, "pipeline", lambda setting, tasks, episodes: real(setting, tasks, episodes, small))
-    ppo.contest(setting, SIZES._replace(cap=1024))
+    ppo.compare_on(setting, SIZES._replace(cap=1024))
     printed = capsys.readouterr().out
     assert "helper minus PPO: " in printed
     assert "samples, " in printed

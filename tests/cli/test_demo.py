@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from selfreg.cli.main import main
-from selfreg.evaluate.policy_comparison import PLAN_NEAREST, PLAN_PRM
+from selfreg.evaluate.policies import PLAN_NEAREST, PLAN_PRM
 from selfreg.runs import RunFolder
 
 

@@ -22,8 +22,8 @@ from selfreg.envs import (
     collect,
     collect_into,
     household_tasks,
+    low_count_states,
     make_household,
-    thin_states,
 )
 
 TASKS = household_tasks(12, 0, seed=5)[0]
@@ -137,7 +137,7 @@ def test_two_at_a_time_are_refused(tmp_path: Path) -> None:
 def test_rollouts_start_at_the_chosen_states() -> None:
     world = make_household()
     episodes = list(collect(make_household, TASKS[:3], CONFIG))
-    chosen = thin_states(episodes, ["help"], 5)
+    chosen = low_count_states(episodes, ["help"], 5)
     states = [(one.trajectory.task, one.trajectory.steps[one.step].key) for one in chosen]
     assert len(set(states)) == 5
     assert any(one.step > 0 for one in chosen)
@@ -151,13 +151,13 @@ def test_rollouts_start_at_the_chosen_states() -> None:
         assert all((step.intervention is not None) == bool(i % 2) for step in rollout.steps)
     assert len({rollout.episode for rollout in rollouts}) == 20
     assert list(branch_rollouts(world, chosen, 4, (0.0, 1.0))) == rollouts
-    assert thin_states(rollouts, ["help"], 3) == []
+    assert low_count_states(rollouts, ["help"], 3) == []
 
 
 def test_states_where_help_was_never_tried_come_first() -> None:
     alone = list(collect(make_household, TASKS[:1], CollectConfig(episodes_per_task=8, rates=(0.0,), workers=1)))
     helped = list(collect(make_household, TASKS[1:2], CollectConfig(episodes_per_task=8, rates=(0.5,), workers=1)))
-    first = thin_states([*helped, *alone], ["help"], 1)[0]
+    first = low_count_states([*helped, *alone], ["help"], 1)[0]
     assert (first.trajectory.task, first.step) == (TASKS[0], 0)
 
 

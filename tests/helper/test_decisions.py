@@ -12,8 +12,9 @@ import selfreg
 from helper_cases import QUICK, lights
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import Features, estimate_mdp
-from selfreg.helper import Helper, HelperExamples, Labels, Ledger, calibrate, label, spending, train_helper
+from selfreg.helper import Helper, HelperExamples, Labels, calibrate, label, spending, train_helper
 from selfreg.helper.memory import Memory
+from selfreg.runtime.ledger import Ledger
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def helper(light_labels: Labels) -> Helper:
 def test_decisions_rest_on_logged_states(helper: Helper, light_labels: Labels) -> None:
     color = light_labels.model.counts.keys.index((1, "red"))
     q = light_labels.solution.q("nohelp")[color], light_labels.solution.q("help")[color]
-    decision = helper.decide(["second red key lamp"], Ledger(1))
+    decision = helper.decide(["second red key lamp"], (1,))
     assert decision.action == "help"
     assert decision.success_probability["nohelp"] == pytest.approx(q[0][1], abs=0.25)
     assert decision.success_probability["help"] > decision.success_probability["nohelp"] + 0.1
@@ -57,7 +58,7 @@ def test_a_state_that_was_logged_gets_its_own_values(light_labels: Labels) -> No
 
 
 def test_no_budget_no_price_and_no_help_in_the_values(helper: Helper) -> None:
-    decision = helper.decide(["second red key lamp"], Ledger(0))
+    decision = helper.decide(["second red key lamp"], (0,))
     assert (decision.action, decision.price) == ("nohelp", (None,))
     assert set(decision.success_probability) == {"nohelp"}
     assert decision.reason.startswith("nohelp: budget 0 cannot pay for help (cost 1). P(success) by the 5 nearest")
@@ -66,12 +67,12 @@ def test_no_budget_no_price_and_no_help_in_the_values(helper: Helper) -> None:
 def test_more_budget_is_never_worth_less(helper: Helper) -> None:
     for text in ("second red key lamp", "amber door", "green far"):
         for budget in (1, 2, 3):
-            assert helper.decide([text], Ledger(budget)).price[0] >= -1e-9
+            assert helper.decide([text], (budget,)).price[0] >= -1e-9
 
 
 def test_nothing_is_claimed_of_a_state_like_none(helper: Helper) -> None:
     for text in ("", "☃", "quite other words"):
-        decision = helper.decide([text], Ledger(2))
+        decision = helper.decide([text], (2,))
         assert (decision.success_probability, decision.price, decision.neighbours) == ({}, (), ())
         assert "nearest" not in decision.reason
 
@@ -82,8 +83,8 @@ def test_memory_is_saved_without_pickle(helper: Helper, tmp_path: Path) -> None:
     assert {"memory.npz", "memory.json", "model.safetensors"} <= names
     again = Helper.load(tmp_path / "helper")
     for text in ("second red key lamp", "green far near", "amber"):
-        assert again.decide([text], Ledger(2)).neighbours == helper.decide([text], Ledger(2)).neighbours
-        assert again.decide([text], Ledger(2)).reason == helper.decide([text], Ledger(2)).reason
+        assert again.decide([text], (2,)).neighbours == helper.decide([text], (2,)).neighbours
+        assert again.decide([text], (2,)).reason == helper.decide([text], (2,)).reason
     (tmp_path / "helper" / "memory.npz").write_bytes(b"PK\x03\x04 cut short")
     with pytest.raises(ValueError, match="is damaged"):
         Helper.load(tmp_path / "helper")
@@ -93,7 +94,7 @@ def test_a_helper_without_memory(light_labels: Labels, tmp_path: Path) -> None:
     helper = train_helper(light_labels, replace(QUICK, memory=0, epochs=1))
     assert helper.memory is None
     helper.save(tmp_path / "helper")
-    assert Helper.load(tmp_path / "helper").decide(["red"], Ledger(1)).success_probability == {}
+    assert Helper.load(tmp_path / "helper").decide(["red"], (1,)).success_probability == {}
 
 
 def test_memory_keeps_the_most_visited(light_labels: Labels) -> None:
@@ -223,11 +224,11 @@ def test_thresholds_decide_and_are_kept(helper: Helper, tmp_path: Path) -> None:
     never = replace(helper, thresholds=(1.0, 1.0, 1.0))
     always = replace(helper, thresholds=(0.0, 0.0, 0.0))
     for text in ("red key", "green far"):
-        assert never.decide([text], Ledger(2)).action == "nohelp"
-        assert always.decide([text], Ledger(2)).action == "help"
-        assert always.decide([text], Ledger(0)).action == "nohelp"
+        assert never.decide([text], (2,)).action == "nohelp"
+        assert always.decide([text], (2,)).action == "help"
+        assert always.decide([text], (0,)).action == "nohelp"
         assert always.choices([text], [[5]]).tolist() == [1]
-    assert "against a threshold of 0.00" in always.decide(["green far"], Ledger(2)).reason
+    assert "against a threshold of 0.00" in always.decide(["green far"], (2,)).reason
     always.save(tmp_path / "helper")
     assert Helper.load(tmp_path / "helper").thresholds == (0.0, 0.0, 0.0)
     with pytest.raises(ValueError, match="there are 2 thresholds; expected one for each of 3 budgets"):
@@ -270,7 +271,7 @@ def test_two_budgets_end_to_end(tmp_path: Path) -> None:
     for step, (text, action) in enumerate(
         [("red light 3", "model"), ("blue light 3", "person"), ("red light", "nohelp")]
     ):
-        decision = helper.decide([text], ledger)
+        decision = helper.decide([text], ledger.left)
         assert decision.action == action
         if action != "nohelp":
             assert len(decision.price) == 2
@@ -293,8 +294,8 @@ def test_labels_that_teach_nothing() -> None:
 
 
 def test_bad_histories_and_budgets(helper: Helper) -> None:
-    with pytest.raises(TypeError, match=r"history\[1\] is 3; expected a Step or a str"):
-        helper.decide(["a", 3], Ledger(1))  # type: ignore[list-item]
+    with pytest.raises(TypeError, match=r"steps\[1\] is 3; expected a Step or a str"):
+        helper.decide(["a", 3], (1,))  # type: ignore[list-item]
     with pytest.raises(ValueError, match="budgets hold -1"):
         helper.request_probabilities(["a"], [[-1]])
     with pytest.raises(TypeError, match=r"texts\[0\] is None"):

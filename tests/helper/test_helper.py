@@ -11,8 +11,9 @@ import pytest
 
 from helper_cases import NEEDED, QUICK, WORDS, rule_examples, state
 from selfreg.data import Step, Trajectory
-from selfreg.helper import Helper, HelperExamples, Ledger, train_helper
+from selfreg.helper import Helper, HelperExamples, train_helper
 from selfreg.prm import PRMConfig, train_prm
+from selfreg.runtime.ledger import Ledger
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def test_learns_a_rule_that_depends_on_the_budget(helper: Helper) -> None:
     assert helper.figures["constant_decision"] == 0
     rng = np.random.default_rng(1)
     asked = {
-        (word, budget): [helper.decide([state(word, rng)], Ledger(budget)).action == "help" for _ in range(20)]
+        (word, budget): [helper.decide([state(word, rng)], (budget,)).action == "help" for _ in range(20)]
         for word in NEEDED
         for budget in range(4)
     }
@@ -44,8 +45,8 @@ def test_more_budget_than_was_trained_reads_as_the_largest(helper: Helper) -> No
 
 def test_deciding_is_pure(helper: Helper) -> None:
     ledger = Ledger(3)
-    first = helper.decide(["green door", "blue door"], ledger)
-    assert first == helper.decide([Step(state="green door"), Step(state="blue door")], ledger)
+    first = helper.decide(["green door", "blue door"], ledger.left)
+    assert first == helper.decide([Step(state="green door"), Step(state="blue door")], ledger.left)
     assert (first.action, first.budget_left, ledger.left) == ("help", (3,), (3,))
     assert first.request_probability > 0.5
     assert first.success_probability == {}
@@ -53,12 +54,12 @@ def test_deciding_is_pure(helper: Helper) -> None:
 
 
 def test_never_asks_for_what_the_ledger_cannot_pay(helper: Helper) -> None:
-    broke = helper.decide(["blue door"], Ledger(0))
+    broke = helper.decide(["blue door"], (0,))
     assert (broke.action, broke.request_probability) == ("nohelp", 0)
     assert broke.reason == "nohelp: budget 0 cannot pay for help (cost 1)"
     dear = replace(helper, costs={"help": (3,)})
-    assert dear.decide(["blue door"], Ledger(2)).action == "nohelp"
-    assert dear.decide(["blue door"], Ledger(3)).action == "help"
+    assert dear.decide(["blue door"], (2,)).action == "nohelp"
+    assert dear.decide(["blue door"], (3,)).action == "help"
 
 
 def test_save_and_load(helper: Helper, tmp_path: Path) -> None:
@@ -90,11 +91,11 @@ def test_probabilities_come_in_batches(helper: Helper) -> None:
 def test_threads_decide_the_same(helper: Helper) -> None:
     rng = np.random.default_rng(2)
     states = [state(word, rng) for word in NEEDED for _ in range(10)]
-    expected = [helper.decide([state], Ledger(2)) for state in states]
+    expected = [helper.decide([state], (2,)) for state in states]
     answers: list[list[object]] = [[] for _ in range(4)]
 
     def work(worker: int) -> None:
-        answers[worker] = [helper.decide([state], Ledger(2)) for state in states]
+        answers[worker] = [helper.decide([state], (2,)) for state in states]
 
     threads = [threading.Thread(target=work, args=(worker,)) for worker in range(4)]
     for thread in threads:
@@ -110,15 +111,15 @@ def test_prm_says_how_likely_success_without_help_is(helper: Helper) -> None:
         for i in range(10)
     ]
     prm = train_prm(logs, PRMConfig(hidden_size=16, layers=1, epochs=1))
-    decision = helper.with_prm(prm).decide(["blue door"], Ledger(1))
+    decision = helper.with_prm(prm).decide(["blue door"], (1,))
     assert decision.success_probability == {"nohelp": pytest.approx(prm.score(["blue door"])[0], abs=1e-6)}
 
 
 def test_history_is_shown_as_in_training(helper: Helper) -> None:
     steps = [Step(state="green lamp", action="go"), Step(state="blue door")]
-    shown = replace(helper, history=1).decide(steps, Ledger(2)).request_probability
+    shown = replace(helper, history=1).decide(steps, (2,)).request_probability
     assert shown == helper.request_probabilities(["green lamp\n> go\nblue door"], [[2]])[0, 1]
-    assert shown != helper.decide(steps, Ledger(2)).request_probability
+    assert shown != helper.decide(steps, (2,)).request_probability
 
 
 @pytest.mark.parametrize("form", ["features", "tfidf"])
@@ -139,13 +140,13 @@ def test_several_help_types_and_budgets(form: str) -> None:
         train_helper(examples, QUICK)
     helper = train_helper(examples, replace(QUICK, form=form), costs={"model": (1, 0), "person": (0, 1)})
     assert helper.figures["agreement"] > 0.95
-    assert helper.decide(["red door lamp"], Ledger((1, 1))).action == "model"
-    assert helper.decide(["blue door lamp"], Ledger((1, 1))).action == "person"
-    torn = helper.decide(["blue door lamp"], Ledger((1, 0)))
+    assert helper.decide(["red door lamp"], (1, 1)).action == "model"
+    assert helper.decide(["blue door lamp"], (1, 1)).action == "person"
+    torn = helper.decide(["blue door lamp"], (1, 0))
     assert torn.action != "person"
     assert torn.reason.endswith("cannot pay for person (cost 0 1)")
     with pytest.raises(ValueError, match=r"budgets have shape \(1, 1\); expected \(1, 2\)"):
-        helper.decide(["red door"], Ledger(1))
+        helper.decide(["red door"], (1,))
 
 
 def test_merged_examples_vote_by_weight() -> None:
@@ -169,15 +170,15 @@ def test_equal_decisions_still_make_a_helper() -> None:
     assert helper.figures["constant_decision"] == 1
     assert helper.figures["agreement"] == 1
     assert "agreement_weighted" not in helper.figures
-    assert helper.decide(["red door"], Ledger(3)).action == "nohelp"
+    assert helper.decide(["red door"], (3,)).action == "nohelp"
 
 
 def test_errors_name_the_culprit(helper: Helper) -> None:
     examples = rule_examples(6, tasks=3)
-    with pytest.raises(TypeError, match="history is a str"):
-        helper.decide("red door", Ledger(1))
-    with pytest.raises(ValueError, match="history is empty"):
-        helper.decide([], Ledger(1))
+    with pytest.raises(TypeError, match="steps is a str"):
+        helper.decide("red door", (1,))
+    with pytest.raises(ValueError, match="steps is empty"):
+        helper.decide([], (1,))
     with pytest.raises(ValueError, match="2 task"):
         train_helper(rule_examples(6, tasks=2), QUICK)
     with pytest.raises(ValueError, match=r"decisions\[\d+\] is 'help' at cost \(3,\), over its budget \[\d\]"):

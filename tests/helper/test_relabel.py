@@ -53,8 +53,8 @@ def test_what_the_plan_alone_knows_is_not_counted_on(labels: Labels, form: str) 
     assert blind.figures["success"] <= 0.5 < seeing.figures["success"] == pytest.approx(EARLY)
     assert seeing.figures["rounds"] >= 1
     ledger = selfreg.Ledger(1)
-    assert blind.decide(["beginning"], ledger).action == "nohelp"
-    decision = seeing.decide(["beginning"], ledger)
+    assert blind.decide(["beginning"], ledger.left).action == "nohelp"
+    decision = seeing.decide(["beginning"], ledger.left)
     assert decision.action == "help"
     # the values in reasons are those that can be had, too
     assert decision.success_probability["help"] == pytest.approx(EARLY)

@@ -20,13 +20,14 @@ def command(
 ) -> None:
     """Read the text of a state from standard input and print the helper's decision."""
     with require_extra("ml", "selfreg decide"):
-        from selfreg.helper import Helper, Ledger
+        from selfreg.helper import Helper
         from selfreg.prm import PRM
     folder = RunFolder.open(run)
     left = options.integers("--budget-left", budget_left)
+    budgets = (left,) if isinstance(left, int) else left
     prm = PRM.load(folder.path / "prm") if folder.has("prm") else None
     helper = Helper.load(folder.need("helper", "train --part helper"), prm)
     state = sys.stdin.read().strip()
     if not state:
         raise ValueError("the state is empty; give its text on standard input")
-    print(json.dumps(asdict(helper.decide([state], Ledger(left)))))
+    print(json.dumps(asdict(helper.decide([state], budgets))))

@@ -1,9 +1,9 @@
-"""`selfreg evaluate`: baselines, plan and helper on held-out tasks."""
+"""`selfreg evaluate`: baselines, plan, helper and policies of other packages on held-out tasks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,42 +11,52 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from selfreg._util.text_index import WordGroups
 from selfreg.cli import options
 from selfreg.cli.terminal import table
 from selfreg.data import Trajectory
+from selfreg.decisions import DecisionPolicy
 from selfreg.envs import AssistedEnvironment, World, collect, enumerate_model
 from selfreg.envs.worlds import WEAK
 from selfreg.estimate import EstimatedModel, ExactKey, StateAbstraction, estimate_mdp
 from selfreg.evaluate import (
-    Comparison,
-    Contestant,
-    FollowHelper,
+    ComparedPolicy,
+    Extrapolating,
     ForecastOutcome,
-    NearestState,
+    NearestText,
     Plan,
     PolicyComparison,
     compare,
     forecasts,
     run_closed_loop,
-    score_quantiles,
     tune_thresholds,
-    usual_length,
     write_rows,
 )
-from selfreg.evaluate.policy_comparison import OPTIMUM, PLAN_NEAREST
+from selfreg.evaluate.comparison import Comparison
+from selfreg.evaluate.policies import OPTIMUM, PLAN, PLAN_NEAREST, load_policy, policy_order
+from selfreg.evaluate.policy_comparison import median_length, score_quantiles
 from selfreg.planning.hard import Solution, solve
 from selfreg.planning.usage import expected_usage
 from selfreg.runs import RunFolder
 
 Fallbacks = Annotated[
-    bool, typer.Option("--fallbacks", help="Also plans that ask the PRM, or the nearest state, where unseen.")
+    bool,
+    typer.Option("--fallbacks", help="Also plans that follow the PRM, or the nearest state, at states never logged."),
+]
+Added = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--policy",
+        metavar="NAME",
+        help="Also a policy of an installed package (entry points selfreg.policies). May repeat.",
+    ),
 ]
 EPISODES = 2
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What the evaluation found, per policy and budget, and how the plan's forecasts came out."""
+    """The comparison of the policies, and the plan's predicted against realised success and usage."""
 
     comparison: Comparison
     forecasts: list[ForecastOutcome]
@@ -60,17 +70,20 @@ def evaluate(
     workers: int | None,
     fallbacks: bool = False,
     episodes_per_task: int = EPISODES,
+    added: Sequence[str] = (),
 ) -> Evaluated:
     """Closed loop on the test tasks of the run; writes evaluation.parquet and adds the outcomes to summary.json.
 
-    The plan on test tasks rests on a Phase I of its own (`plan_episodes` of each task): it knows the tasks, the helper
-    does not. That makes it the helper's reference, and no fair competitor.
+    The plan on test tasks is made from a Phase I of its own (`plan_episodes` of each task). It has seen the tasks and
+    the helper has not: it is the helper's reference, not a competitor.
     """
     from selfreg.cli.collect import N_VALIDATION, VALIDATION_SEED, collection, maker
 
     settings = run.settings().get("collect")
     if settings is None:
-        raise ValueError(f"{run.path} was not collected in an environment; there is nothing to run policies in")
+        raise ValueError(f"{run.path} was not collected in an environment; expected a run of selfreg collect or demo")
+    for name in added:
+        load_policy(name)
     abstraction = _checked(run)
     prm, trajectories = run.prm(), run.trajectories()
     world, tasks = World.of(settings["world"]), list(settings["test_tasks"])
@@ -81,64 +94,66 @@ def evaluate(
     solution = solve(model.mdp, budget)
     budgets, help_type = range(1, budget + 1), next(iter(make_world().interventions.values()))
     thresholds = score_quantiles(prm, trajectories)
-    validation = settings.get("validation_tasks")  # which run folders from before do not have
+    validation = settings.get("validation_tasks")  # missing in early run folders
     if validation is None:
         validation = world.more_tasks(
             N_VALIDATION, seed + VALIDATION_SEED, sorted({*tasks, *(t.task for t in trajectories)})
         )
     tuned = tune_thresholds(make_world, prm, help_type.name, thresholds, validation, budgets, seed=seed + 3)
-    contest = PolicyComparison(
+    comparison = PolicyComparison(
         help_type.name,
         budgets,
-        usual_length(trajectories),
+        median_length(trajectories),
         thresholds,
         {b: one.policy.threshold for b, one in tuned.items()},
         _plans(model, solution, rehearsal if fallbacks else None) | _optimum(world, make_world, tasks, budget),
         Plan.of(model, solution) if fallbacks else None,
         help_type.cost,
+        tuple(added),
     )
-    make = partial(contestants, run.path, contest)
+    make = partial(_policies, run.path, comparison)
     rows = run_closed_loop(make_world, make, tasks, episodes_per_task=episodes_per_task, seed=seed + 2, workers=workers)
     write_rows(run.path / "evaluation.parquet", rows)
     usage = model.usage(expected_usage(solution)).ravel()
-    promised = {b: (float(model.success(solution)[b]), float(usage[b])) for b in budgets}
-    result = Evaluated(compare(rows), forecasts(promised, rows))
+    predicted = {b: (float(model.success(solution)[b]), float(usage[b])) for b in budgets}
+    result = Evaluated(compare(rows), forecasts(predicted, rows))
     run.write_summary(run.summary() | {"evaluation": as_json(result, len(tasks))})
     noted = {"budget": budget, "tasks": len(tasks), "episodes_per_task": episodes_per_task, "seed": seed}
-    run.record("evaluate", noted | {"plan_episodes": plan_episodes, "horizon": contest.horizon})
+    run.record("evaluate", noted | {"plan_episodes": plan_episodes, "horizon": comparison.horizon})
     return result
 
 
 def _checked(run: RunFolder) -> StateAbstraction:
-    """The abstraction of the run's model; what is missing is said before anything runs, not after."""
+    """The abstraction of the run's model; raises for missing parts before anything runs."""
     from selfreg.helper import Helper
 
     run.summary()
     helper = Helper.load(run.need("helper", "train --part helper"))
     if len(helper.limits) != 1:
-        raise ValueError(f"the helper spends {len(helper.limits)} budgets; policies are compared under one")
+        raise ValueError(f"the helper spends {len(helper.limits)} budgets; expected one")
     return run.model().abstraction
 
 
-def _plans(model: EstimatedModel, solution: Solution, rehearsal: list[Trajectory] | None) -> dict[str, Plan]:
-    """The plan, and the plan with the nearest state's decisions where `rehearsal` is given."""
-    plan = Plan.of(model, solution)
-    if rehearsal is None:
-        return {"plan": plan}
-    return {"plan": plan, PLAN_NEAREST: Plan(plan.abstraction, plan.decisions, NearestState(plan, rehearsal))}
+def _plans(model: EstimatedModel, solution: Solution, rehearsal: list[Trajectory] | None) -> dict[str, DecisionPolicy]:
+    """The plan, and the one with decisions of the nearest state of the same task, where `rehearsal` is given."""
+    plans: dict[str, DecisionPolicy] = {PLAN: Plan.of(model, solution)}
+    if rehearsal is not None:
+        nearest = NearestText(model, rehearsal, least=0.0, vectors=WordGroups(), within_task=True)
+        plans[PLAN_NEAREST] = Extrapolating(model, solution, nearest)
+    return plans
 
 
 def _optimum(
     world: World, make_world: Callable[[], AssistedEnvironment], tasks: list[str], budget: int
-) -> dict[str, Plan]:
-    """The true optimum, where exact models can be had."""
-    if not world.family.exact or world.actor != WEAK:  # a trained agent may do anything: too many states
+) -> dict[str, DecisionPolicy]:
+    """The true optimum, where tasks have exact models."""
+    if not world.family.exact or world.actor != WEAK:  # a trained agent may take any action: too many states
         return {}
     one = make_world()
     return {OPTIMUM: Plan.exact({task: enumerate_model(one, task) for task in tasks}, budget)}
 
 
-def contestants(folder: Path, contest: PolicyComparison) -> list[Contestant]:
+def _policies(folder: Path, comparison: PolicyComparison) -> list[ComparedPolicy]:
     """Everyone who takes part; called once in each worker."""
     import torch
 
@@ -146,7 +161,9 @@ def contestants(folder: Path, contest: PolicyComparison) -> list[Contestant]:
     from selfreg.prm import PRM
 
     torch.set_num_threads(1)  # the workers share the cores
-    return contest.contestants(PRM.load(folder / "prm"), FollowHelper(Helper.load(folder / "helper")))
+    # Without memory: the closed loop reads no reasons.
+    helper = replace(Helper.load(folder / "helper"), memory=None)
+    return comparison.policies(PRM.load(folder / "prm"), helper)
 
 
 def as_json(result: Evaluated, tasks: int) -> dict[str, Any]:
@@ -167,18 +184,10 @@ def as_json(result: Evaluated, tasks: int) -> dict[str, Any]:
     }
 
 
-ORDER = ("never", "first-k", "last-k", "every-n", "random", "PRM threshold", "tuned PRM threshold", "helper", "plan")
-
-
-def rank(policy: str) -> int:
-    """Place of a policy in tables: baselines, helper, plans, optimum, always."""
-    return ORDER.index(policy) if policy in ORDER else len(ORDER) + (policy == OPTIMUM) + 2 * (policy == "always")
-
-
 def show(result: Evaluated) -> None:
     """Print outcomes, differences and forecasts."""
     outcomes = sorted(
-        result.comparison.outcomes, key=lambda o: (np.inf if o.budget is None else o.budget, rank(o.policy))
+        result.comparison.outcomes, key=lambda o: (np.inf if o.budget is None else o.budget, policy_order(o.policy))
     )
     rows = [
         [
@@ -208,8 +217,9 @@ def command(
     budget: Annotated[int, typer.Option(help="Largest budget to compare under.", min=1)] = 4,
     plan_episodes: Annotated[int, typer.Option(help="Phase I episodes of each test task, for the plan.", min=8)] = 40,
     fallbacks: Fallbacks = False,
+    policies: Added = None,
     seed: options.Seed = 0,
     workers: options.Workers = None,
 ) -> None:
-    """Compare help policies on the run's held-out tasks."""
-    show(evaluate(RunFolder.open(run), budget, plan_episodes, seed, workers, fallbacks))
+    """Compare policies on the run's held-out tasks."""
+    show(evaluate(RunFolder.open(run), budget, plan_episodes, seed, workers, fallbacks, added=policies or ()))

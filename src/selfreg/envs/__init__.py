@@ -8,8 +8,8 @@ from selfreg.envs.babyai.environment import (
     make_babyai,
     split_tasks,
 )
-from selfreg.envs.collection import Recurrence, advised_rollouts, branch_rollouts, collect_into, thin_states
-from selfreg.envs.episode import HelpPolicy, run_episode
+from selfreg.envs.collection import Recurrence, advised_rollouts, branch_rollouts, collect_into, low_count_states
+from selfreg.envs.episode import run_episode
 from selfreg.envs.exact import ExactModel, enumerate_model
 from selfreg.envs.helpers import ErringHelper, FixedAction, Situational
 from selfreg.envs.household.environment import (
@@ -57,7 +57,6 @@ __all__ = [
     "Expert",
     "ExplicitPolicy",
     "FixedAction",
-    "HelpPolicy",
     "HouseholdConfig",
     "HouseholdEnvironment",
     "ImitationConfig",
@@ -77,6 +76,7 @@ __all__ = [
     "demonstrate",
     "enumerate_model",
     "household_tasks",
+    "low_count_states",
     "make_babyai",
     "make_household",
     "make_textworld",
@@ -84,6 +84,5 @@ __all__ = [
     "run_episode",
     "split_tasks",
     "textworld_tasks",
-    "thin_states",
     "train_imitation",
 ]

@@ -16,7 +16,8 @@ from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write
 from selfreg._util.parallel import spawn_pool
 from selfreg.data import NOHELP, Step, Trajectory
-from selfreg.envs.episode import HelpPolicy, run_on
+from selfreg.decisions import BudgetLeft, Decision, DecisionPolicy
+from selfreg.envs.episode import continue_episode
 from selfreg.envs.protocol import AssistedEnvironment
 from selfreg.envs.rollouts import CollectConfig, RandomHelp, check_tasks, episode_seed, run_one
 
@@ -227,7 +228,7 @@ class Branch(NamedTuple):
     step: int
 
 
-def thin_states(trajectories: Sequence[Trajectory], help_types: Sequence[str], n: int) -> list[Branch]:
+def low_count_states(trajectories: Sequence[Trajectory], help_types: Sequence[str], n: int) -> list[Branch]:
     """Choose the n states that most steps went through for the least that was tried there.
 
     They are ranked by visits / (1 + times that the least tried of going on alone and the help types was tried), each
@@ -261,7 +262,7 @@ def branch_rollouts(
     ----------
     world : AssistedEnvironment
     branches : iterable of Branch
-        Such as `thin_states` chooses.
+        Such as `low_count_states` chooses.
     episodes : int
         Rollouts from each.
     rates : sequence of float
@@ -353,20 +354,20 @@ class _FirstThen:
     name = "first, then random"
 
     def __init__(self, action: str, then: RandomHelp) -> None:
-        self.action, self.then = None if action == NOHELP else action, then
+        self.action, self.then = action, then
 
     def start(self, task: str, seed: int) -> None:
         self.then.start(task, seed)
 
-    def decide(self, steps: Sequence[Step], budget_left: int | None) -> str | None:
-        return self.action if len(steps) == 1 else self.then.decide(steps, budget_left)
+    def decide(self, steps: Sequence[Step], budget_left: BudgetLeft) -> Decision:
+        return Decision(self.action) if len(steps) == 1 else self.then.decide(steps, budget_left)
 
 
 def _rollout(
     world: AssistedEnvironment,
     branch: Branch,
     saved: Any,
-    policy: HelpPolicy,
+    policy: DecisionPolicy,
     name: str,
     number: int,
     seed: int,
@@ -377,7 +378,7 @@ def _rollout(
     origin = f"{trajectory.episode}@{step}{name}"
     luck = episode_seed(seed, origin, number)
     world.resume(saved, luck)
-    rollout = run_on(world, trajectory.task, luck, policy, None, f"{origin}#{number}")
+    rollout = continue_episode(world, trajectory.task, luck, policy, None, f"{origin}#{number}").trajectory
     where = {"branch_of": trajectory.episode, "branch_step": step}
     return msgspec.structs.replace(rollout, fields={**rollout.fields, **noted, **where})
 

@@ -1,43 +1,32 @@
-"""One episode under a help policy and a budget that cannot be overspent."""
+"""One episode under a policy and a budget that cannot be overspent."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple
 
 from selfreg.data import Step, Trajectory
+from selfreg.decisions import Decision, DecisionPolicy, start_episode
 from selfreg.envs.protocol import AssistedEnvironment
 
 
-class HelpPolicy(Protocol):
-    """Decides at every step whether to ask for help; an attribute `name`, if there is one, is recorded."""
+class Episode(NamedTuple):
+    """An episode with the decision of each of its steps."""
 
-    def start(self, task: str, seed: int) -> None:
-        """Forget the last episode; all chance in the decisions of the new one comes from `seed`."""
-
-    def decide(self, steps: Sequence[Step], budget_left: int | None) -> str | None:
-        """Return the name of a help type, or None to go on alone.
-
-        Parameters
-        ----------
-        steps : sequence of Step
-            The episode so far; the last one is the current state, without action and intervention.
-        budget_left : int or None
-            Budget units left; None where help is unlimited.
-        """
+    trajectory: Trajectory
+    decisions: list[Decision]
 
 
 def run_episode(
     world: AssistedEnvironment,
     task: str,
     seed: int,
-    policy: HelpPolicy,
+    policy: DecisionPolicy,
     budget: int | None = None,
     episode: str | None = None,
 ) -> Trajectory:
-    """Run one episode; a request that the budget cannot pay is not executed, and the agent goes on alone.
+    """Run one episode. The agent goes on alone where the budget cannot pay for a request.
 
-    Chance in the base policy comes from `seed` alone, so that two help policies are compared on the same luck.
+    Chance in the base policy comes from `seed` alone, so that policies are compared on the same luck.
 
     Parameters
     ----------
@@ -47,47 +36,69 @@ def run_episode(
         Name of the task.
     seed : int
         Seed of the base policy and of `policy`.
-    policy : HelpPolicy
-        Decides when to ask.
+    policy : DecisionPolicy
+        Decides when to request help.
     budget : int or None
-        Budget units for the episode; None for unlimited help.
+        Budget units of the episode; None for unlimited help.
     episode : str or None
-        Identity of the episode; None makes one of the task and the seed.
+        Identity of the episode; by default the task and the seed.
 
     Returns
     -------
     Trajectory
-        `fields` holds seed, policy, budget, and how many requests were refused.
+        `fields` holds the seed, the policy's name, the budget, and the number of requests that were refused.
 
     Raises
     ------
     ValueError
-        If the budget is negative or the policy asks for an unknown help type.
+        If the budget is negative or the policy requests an unknown help type.
+
+    Examples
+    --------
+    >>> from selfreg.envs import make_household, run_episode
+    >>> from selfreg.evaluate import Always
+    >>> episode = run_episode(make_household(), "household-place/3", 0, Always("help"), budget=2)
+    >>> episode.cost, episode.fields["policy"]
+    (2, 'always')
     """
+    return run_with_decisions(world, task, seed, policy, budget, episode).trajectory
+
+
+def run_with_decisions(
+    world: AssistedEnvironment,
+    task: str,
+    seed: int,
+    policy: DecisionPolicy,
+    budget: int | None = None,
+    episode: str | None = None,
+) -> Episode:
+    """As `run_episode`, with the decisions."""
     if budget is not None and budget < 0:
         raise ValueError(f"budget is {budget}; expected 0 or more, or None for unlimited help")
     world.reset(task, seed)
-    return run_on(world, task, seed, policy, budget, f"{task}#{seed}" if episode is None else episode)
+    return continue_episode(world, task, seed, policy, budget, f"{task}#{seed}" if episode is None else episode)
 
 
-def run_on(
-    world: AssistedEnvironment, task: str, seed: int, policy: HelpPolicy, budget: int | None, episode: str
-) -> Trajectory:
-    """Run an episode from the moment that the world is at."""
-    policy.start(task, seed)
-    taken: list[Step] = []
+def continue_episode(
+    world: AssistedEnvironment, task: str, seed: int, policy: DecisionPolicy, budget: int | None, episode: str
+) -> Episode:
+    """Run an episode from the current moment of the world."""
+    start_episode(policy, task, seed)
+    steps: list[Step] = []
+    decisions: list[Decision] = []
     left, refused = budget, 0
     while not world.done:
-        request = policy.decide([*taken, world.state()], left)
+        decisions.append(policy.decide([*steps, world.state()], None if left is None else (left,)))
+        request = decisions[-1].action if decisions[-1].requests_help else None
         if request is not None and not _affordable(world, request, left):
             request, refused = None, refused + 1
-        taken.append(world.step(request))
-        left = None if left is None else left - taken[-1].charge
-    return Trajectory(
+        steps.append(world.step(request))
+        left = None if left is None else left - steps[-1].charge
+    trajectory = Trajectory(
         task=task,
         episode=episode,
         outcome=world.outcome,
-        steps=tuple(taken),
+        steps=tuple(steps),
         fields={
             "seed": seed,
             "policy": str(getattr(policy, "name", type(policy).__name__)),
@@ -95,8 +106,9 @@ def run_on(
             "refused": refused,
         },
     )
+    return Episode(trajectory, decisions)
 
 
 def _affordable(world: AssistedEnvironment, request: str, left: int | None) -> bool:
-    # An unknown name passes, for step() to name it.
+    # An unknown name passes; step() raises for it.
     return left is None or request not in world.interventions or world.interventions[request].cost <= left

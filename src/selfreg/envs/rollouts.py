@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,7 +14,8 @@ import numpy as np
 from selfreg._util import validate
 from selfreg._util.extras import require_extra
 from selfreg._util.parallel import spawn_pool
-from selfreg.data import Step, Trajectory
+from selfreg.data import NOHELP, Step, Trajectory
+from selfreg.decisions import BudgetLeft, Decision
 from selfreg.envs.episode import run_episode
 from selfreg.envs.protocol import AssistedEnvironment
 
@@ -23,7 +24,7 @@ with require_extra("logs", "selfreg.envs"):
     from rich.console import Console
     from rich.progress import track
 
-_HELP_STREAM = 1  # keeps the chance in asking apart from the chance in the base policy, which has the bare seed
+_HELP_STREAM = 1  # separates chance in requests from chance in the base policy, which has the seed alone
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,26 @@ class CollectConfig:
 
 
 class RandomHelp:
-    """Asks with chance `rate` in every decision step, for each of `names` equally often.
+    """Requests help with chance `rate` at every decision, each of `names` equally often.
+
+    Parameters
+    ----------
+    rate : float
+        In [0, 1].
+    names : sequence of str
+        Help types.
 
     Raises
     ------
     ValueError
-        If `rate` is no chance, or there is nothing to ask for at a rate above 0.
+        If `rate` is not in [0, 1], or is above 0 without a help type.
+
+    Examples
+    --------
+    >>> from selfreg.data import Step
+    >>> from selfreg.envs import RandomHelp
+    >>> RandomHelp(0.3, ["help"]).action_probabilities([Step("a")], None)
+    {'nohelp': 0.7, 'help': 0.3}
     """
 
     name = "random"
@@ -72,19 +87,25 @@ class RandomHelp:
         self.rate = validate.probability("rate", rate)
         self.names = tuple(names)
         if rate and not self.names:
-            raise ValueError(f"rate is {rate:g}, but there is no help to ask for; expected 0, or a form of help")
+            raise ValueError(f"rate is {rate:g} without a help type; expected rate 0, or at least one help type")
         self._generator = np.random.default_rng(0)
 
     def start(self, task: str, seed: int) -> None:
         """Begin an episode."""
         self._generator = np.random.default_rng([seed, _HELP_STREAM])
 
-    def decide(self, steps: Sequence[Step], budget_left: int | None) -> str | None:
-        """Ask, or not; draws twice in every step."""
+    def decide(self, steps: Sequence[Step], budget_left: BudgetLeft) -> Decision:
+        """Request help, or not; draws twice at every decision."""
         if not self.names:
-            return None
+            return Decision()
         luck, index = self._generator.random(), int(self._generator.integers(len(self.names)))
-        return self.names[index] if luck < self.rate else None
+        action = self.names[index] if luck < self.rate else NOHELP
+        return Decision(action, self.rate, budget_left=budget_left, reason=f"at random, with chance {self.rate:g}")
+
+    def action_probabilities(self, steps: Sequence[Step], budget_left: BudgetLeft) -> Mapping[str, float]:
+        """P(action) by name, the same in every state."""
+        share = self.rate / max(len(self.names), 1)
+        return {NOHELP: 1.0 - self.rate, **dict.fromkeys(self.names, share)}
 
 
 def collect(

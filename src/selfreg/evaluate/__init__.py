@@ -1,57 +1,33 @@
-"""Does it work? Closed-loop comparison of help policies with paired intervals; off-policy evaluation from logs."""
+"""Closed-loop comparison of policies with paired intervals; off-policy evaluation and monitoring from logs."""
 
-from selfreg._util.bootstrap import Interval
-from selfreg.evaluate.closed_loop import Contestant, Row, read_rows, run_closed_loop, write_rows
-from selfreg.evaluate.comparison import Comparison, Difference, Outcome, compare, paired
-from selfreg.evaluate.extrapolation import (
-    Backoff,
-    Decided,
-    Extrapolating,
-    Like,
-    NearestScore,
-    NearestText,
-    unseen_share,
-)
+from selfreg.evaluate.closed_loop import ComparedPolicy, Row, read_rows, run_closed_loop, write_rows
+from selfreg.evaluate.comparison import compare, paired
+from selfreg.evaluate.extrapolation import Extrapolating, NearestScore, NearestText, StateMatch
 from selfreg.evaluate.forecast_outcome import ForecastOutcome, forecasts
-from selfreg.evaluate.logged import Overlap
-from selfreg.evaluate.monitoring import Forecast, Monitoring, Watch, monitor
-from selfreg.evaluate.off_policy import Estimate, OffPolicy, OverlapError, ope
-from selfreg.evaluate.policies import Always, FollowHelper, NearestState, Never, Plan, Threshold
-from selfreg.evaluate.policy_comparison import PolicyComparison, score_quantiles, usual_length
+from selfreg.evaluate.monitoring import Forecast, monitor
+from selfreg.evaluate.off_policy import OverlapError, ope
+from selfreg.evaluate.plans import Plan
+from selfreg.evaluate.policies import Always, EveryN, LastK, Never
+from selfreg.evaluate.policy_comparison import PolicyComparison, PolicySetup, tune_thresholds
 from selfreg.evaluate.propensity import fitted_propensity
-from selfreg.evaluate.schedules import EveryN, LastK, Tuned, tune_threshold, tune_thresholds
 
 __all__ = [
     "Always",
-    "Backoff",
-    "Comparison",
-    "Contestant",
-    "Decided",
-    "Difference",
-    "Estimate",
+    "ComparedPolicy",
     "EveryN",
     "Extrapolating",
-    "FollowHelper",
     "Forecast",
     "ForecastOutcome",
-    "Interval",
     "LastK",
-    "Like",
-    "Monitoring",
     "NearestScore",
-    "NearestState",
     "NearestText",
     "Never",
-    "OffPolicy",
-    "Outcome",
-    "Overlap",
     "OverlapError",
     "Plan",
     "PolicyComparison",
+    "PolicySetup",
     "Row",
-    "Threshold",
-    "Tuned",
-    "Watch",
+    "StateMatch",
     "compare",
     "fitted_propensity",
     "forecasts",
@@ -60,10 +36,6 @@ __all__ = [
     "paired",
     "read_rows",
     "run_closed_loop",
-    "score_quantiles",
-    "tune_threshold",
     "tune_thresholds",
-    "unseen_share",
-    "usual_length",
     "write_rows",
 ]

@@ -1,4 +1,4 @@
-"""Closed loop: every help policy on the same tasks with the same luck."""
+"""Closed loop: every policy on the same tasks with the same luck."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from selfreg._util import validate
 from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write
 from selfreg._util.parallel import spawn_pool
-from selfreg.envs import AssistedEnvironment, HelpPolicy, run_episode
+from selfreg.decisions import DecisionPolicy
+from selfreg.envs import AssistedEnvironment
+from selfreg.envs.episode import run_with_decisions
 from selfreg.envs.rollouts import check_tasks
 
 with require_extra("logs", "selfreg.evaluate"):
@@ -24,17 +26,17 @@ with require_extra("logs", "selfreg.evaluate"):
     from rich.progress import track
 
 
-class Contestant(NamedTuple):
-    """A help policy under a budget (None: unlimited); `setting` tells members of a family apart."""
+class ComparedPolicy(NamedTuple):
+    """A policy under a budget (None: unlimited); `setting` distinguishes members of a family."""
 
     name: str
     budget: int | None
-    policy: HelpPolicy
+    policy: DecisionPolicy
     setting: float = 0.0
 
 
 class Row(NamedTuple):
-    """One episode. `help` is in budget units, `unseen` counts steps at states that the policy did not know."""
+    """One episode. `help` is in budget units; `unseen` counts extrapolated decisions, at states that were never logged."""
 
     policy: str
     setting: float
@@ -49,18 +51,18 @@ class Row(NamedTuple):
 
 def run_closed_loop(
     make_world: Callable[[], AssistedEnvironment],
-    make_contestants: Callable[[], Sequence[Contestant]],
+    make_policies: Callable[[], Sequence[ComparedPolicy]],
     tasks: Sequence[str],
     *,
     episodes_per_task: int = 2,
     seed: int = 0,
     workers: int | None = None,
 ) -> list[Row]:
-    """Run every contestant on every task, with the same seeds for all.
+    """Run every policy on every task, with the same seeds for all.
 
     Parameters
     ----------
-    make_world, make_contestants : callable
+    make_world, make_policies : callable
         Called once in every worker; picklable where there is more than one.
     tasks : sequence of str
         Tasks that nothing was trained on.
@@ -83,7 +85,7 @@ def run_closed_loop(
     validate.integer("episodes_per_task", episodes_per_task, 1)
     validate.seed("seed", seed)
     n = os.cpu_count() or 1 if workers is None else validate.integer("workers", workers, 1)
-    settings = (make_world, make_contestants, episodes_per_task, seed)
+    settings = (make_world, make_policies, episodes_per_task, seed)
     console = Console(stderr=True)
     shown = partial(track, description="evaluate", total=len(tasks), console=console, disable=not console.is_terminal)
     if n == 1:
@@ -93,34 +95,34 @@ def run_closed_loop(
         return [row for rows in shown(pool.map(_run_task, tasks)) for row in rows]
 
 
-class _Bench(NamedTuple):
+class _Setup(NamedTuple):
     world: AssistedEnvironment
-    contestants: Sequence[Contestant]
+    policies: Sequence[ComparedPolicy]
     episodes_per_task: int
     seed: int
 
 
-# What a worker process works with; set once by `_begin`.
-_BENCH: list[_Bench] = []
+# Of a worker process; set once by `_begin`.
+_SETUP: list[_Setup] = []
 
 
 def _begin(
     make_world: Callable[[], AssistedEnvironment],
-    make_contestants: Callable[[], Sequence[Contestant]],
+    make_policies: Callable[[], Sequence[ComparedPolicy]],
     episodes_per_task: int,
     seed: int,
 ) -> None:
-    _BENCH[:] = [_Bench(make_world(), make_contestants(), episodes_per_task, seed)]
+    _SETUP[:] = [_Setup(make_world(), make_policies(), episodes_per_task, seed)]
 
 
 def _run_task(task: str) -> list[Row]:
-    bench = _BENCH[0]
+    setup = _SETUP[0]
     rows = []
-    for i in range(bench.episodes_per_task):
-        luck = int(np.random.SeedSequence([bench.seed, zlib.crc32(task.encode()), i]).generate_state(1)[0])
-        for name, budget, policy, setting in bench.contestants:
-            episode = run_episode(bench.world, task, luck, policy, budget)
-            outcome, unseen = float(episode.outcome or 0.0), int(getattr(policy, "unseen", 0))
+    for i in range(setup.episodes_per_task):
+        luck = int(np.random.SeedSequence([setup.seed, zlib.crc32(task.encode()), i]).generate_state(1)[0])
+        for name, budget, policy, setting in setup.policies:
+            episode, decisions = run_with_decisions(setup.world, task, luck, policy, budget)
+            outcome, unseen = float(episode.outcome or 0.0), sum(one.extrapolated for one in decisions)
             rows.append(Row(name, setting, budget, task, luck, outcome, episode.cost, len(episode.steps), unseen))
     return rows
 
@@ -133,5 +135,5 @@ def write_rows(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:
-    """Rows that `write_rows` wrote."""
+    """Read rows that `write_rows` wrote."""
     return [Row(**row) for row in pq.read_table(path).to_pylist()]

@@ -15,7 +15,19 @@ Floats = npt.NDArray[np.float64]
 
 
 class Outcome(NamedTuple):
-    """What one policy did under one budget (None: unlimited)."""
+    """Success and help of one policy under one budget (None: unlimited).
+
+    Attributes
+    ----------
+    policy : str
+    budget : int or None
+    success, help : Interval
+        Means over tasks; help in budget units per episode.
+    steps : float
+        Mean decisions per episode.
+    unseen : float or None
+        Share of decisions at states that the plan lacks; None for other policies.
+    """
 
     policy: str
     budget: int | None
@@ -34,9 +46,9 @@ class Difference(NamedTuple):
 
     @property
     def words(self) -> str:
-        """The difference in plain words."""
+        """The difference as a sentence."""
         low, high = self.difference.low, self.difference.high
-        verdict = "beats" if low > 0 else "falls short of" if high < 0 else "is not told apart from"
+        verdict = "beats" if low > 0 else "falls short of" if high < 0 else "is not significantly different from"
         return f"budget {self.budget}: the helper {verdict} {self.other}"
 
 
@@ -57,8 +69,8 @@ class _Entry(NamedTuple):
 def at_cost(costs: Floats, successes: Floats, target: float) -> float:
     """Success of the mixture of two neighbouring members of a family whose mean cost is `target`.
 
-    A mixture (each episode one of the two policies, drawn at random) is a policy that anyone could run, and it costs
-    exactly `target` on average. Outside of the family's range: its nearest member.
+    A mixture draws one of the two policies for each episode, and costs exactly `target` on average. Outside of the
+    range of the family it is the nearest member.
     """
     order = np.argsort(costs, kind="stable")
     return float(np.interp(target, costs[order], successes[order]))
@@ -73,15 +85,15 @@ def compare(rows: Sequence[Row], families: Sequence[str] = ("random", "PRM thres
         Of `run_closed_loop`, with policies `never`, `always`, the members of `families` without a budget, and per
         budget `helper` and others to compare it with, such as `first-k`, `last-k`, `every-n`, `plan`.
     families : sequence of str
-        Policies with a setting; shown at the mean cost of the helper under each budget, as the mixture of two
-        neighbouring members, `never` and `always` among them. They only meet the helper's cost on average and have no
-        limit, which is more than the helper may do. Where the helper costs more than any of them, the dearest is shown
-        at its own cost.
+        Policies with a setting. They are shown at the mean cost of the helper under each budget, as the mixture of two
+        neighbouring members; `never` and `always` are members too. They meet the helper's cost on average only, while
+        the helper has a limit in every episode. Where the helper costs more than all of them, the member of the highest
+        cost is shown at its own cost.
 
     Returns
     -------
     Comparison
-        Intervals are 95% percentile bootstrap intervals over tasks; the mixtures are fitted anew in each resample.
+        Intervals are 95% percentile bootstrap intervals over tasks; each resample has its own mixtures.
 
     Raises
     ------
@@ -138,8 +150,8 @@ def paired(rows: Sequence[Row], first: tuple[str, int | None], second: tuple[str
     for name in (first, second):
         settings = {row.setting for row in chosen if (row.policy, row.budget) == name}
         if len(settings) != 1:
-            found = "several settings" if settings else "no episodes"
-            raise ValueError(f"{name[0]!r} has {found} under budget {name[1]}")
+            problem = "several settings" if settings else "no episodes"
+            raise ValueError(f"{name[0]!r} has {problem} under budget {name[1]}")
     tasks = several_tasks(row.task for row in chosen)
     entries = {key[:2]: entry for key, entry in _entries(chosen, tasks).items()}
     gap = entries[first].success - entries[second].success
@@ -147,10 +159,10 @@ def paired(rows: Sequence[Row], first: tuple[str, int | None], second: tuple[str
 
 
 def several_tasks(names: Iterable[str]) -> list[str]:
-    """Distinct tasks in order of appearance; ValueError for fewer than two, over which no interval can be had."""
+    """Distinct tasks in order of appearance; ValueError for fewer than two, which give no interval."""
     tasks = list(dict.fromkeys(names))
     if len(tasks) < 2:
-        raise ValueError(f"the rows are of {len(tasks)} task(s); intervals over tasks take at least two")
+        raise ValueError(f"the rows are of {len(tasks)} task(s); intervals over tasks need at least two")
     return tasks
 
 
@@ -165,7 +177,7 @@ def _entries(rows: Sequence[Row], tasks: Sequence[str]) -> dict[tuple[str, int |
         episodes = np.bincount(index, minlength=len(tasks))
         if not episodes.all():
             without = tasks[int(np.argmin(episodes))]
-            raise ValueError(f"{key[0]!r} under budget {key[1]} was not run on task {without!r}, as others were")
+            raise ValueError(f"{key[0]!r} under budget {key[1]} was not run on task {without!r}")
         steps = sum(row.steps for row in group)
         result[key] = _Entry(
             np.bincount(index, [row.success for row in group], len(tasks)) / episodes,
@@ -191,7 +203,7 @@ def _match(
     drawn = np.array(
         [at_cost(costs[:, s].mean(axis=1), successes[:, s].mean(axis=1), helper.help[s].mean()) for s in samples]
     )
-    # Where the helper costs more than any member, the family spends what the dearest does.
+    # Where the helper costs more than all members, the family spends as much as its most expensive one.
     means = costs.mean(axis=1)
     target = float(np.clip(helper.help.mean(), means.min(), means.max()))
     ranges = costs[:, samples].mean(axis=2)

@@ -1,51 +1,52 @@
-"""States that a plan does not know: what to do there, by a stated rule, and marked as extrapolated."""
+"""States that were never logged: the plan's decision in the most similar logged state, marked as extrapolated."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
-from selfreg.data import NOHELP, StateScorer, Step, Trajectory
-from selfreg.estimate import EstimatedModel, Key
+from selfreg._util.text_index import TextIndex, Tfidf, Vectors
+from selfreg.data import Step, Trajectory
+from selfreg.data.scorer import StateScorer
+from selfreg.decisions import BudgetLeft, Decision
+from selfreg.estimate import EstimatedModel
 from selfreg.estimate.model import mean_scores
+from selfreg.evaluate.plans import Plan
 from selfreg.planning.hard import Solution
 
-# A text less like any known one than this has no neighbour.
+# Below this similarity a text has no neighbour.
 LEAST_SIMILARITY = 0.3
 
 
-class Like(NamedTuple):
-    """A known state that stands in for another one.
+class StateMatch(NamedTuple):
+    """A logged state that is similar to the current one.
 
     Attributes
     ----------
     state : int
         Abstract state of the model.
-    likeness : float
-        In [0, 1]: cosine of the texts, or 1 less the difference of the PRM's scores; 1 for the state itself.
-    extrapolated : bool
-        Whether the state was never logged, so that another one stands in for it.
+    similarity : float
+        In [0, 1]: cosine of the texts, or 1 minus the difference of the PRM's scores.
     """
 
     state: int
-    likeness: float
-    extrapolated: bool
+    similarity: float
 
 
 class Backoff(Protocol):
-    """Finds a known state for one that was never logged."""
+    """Finds a logged state for one that was never logged."""
 
-    def like(self, steps: Sequence[Step]) -> tuple[int, float] | None:
-        """Known state and likeness for the last state of `steps`; None where none is near enough."""
+    def nearest(self, steps: Sequence[Step], task: str) -> StateMatch | None:
+        """Logged state for the last state of `steps`; None where none is similar enough."""
 
 
 class NearestText:
-    """The known state whose text is most like this one's: cosine of TF-IDF vectors of words and pairs of words.
+    """The logged state with the most similar text, by cosine.
 
     Parameters
     ----------
@@ -53,7 +54,11 @@ class NearestText:
     trajectories : sequence of Trajectory
         Those that the model was estimated from: every distinct text of a step stands for its abstract state.
     least : float
-        Likeness in [0, 1] below which there is no neighbour.
+        Similarity in [0, 1] below which there is no neighbour.
+    vectors : Vectors, optional
+        Of texts; by default TF-IDF of words and pairs of words.
+    within_task : bool
+        Whether only texts of the same task count.
 
     Raises
     ------
@@ -62,33 +67,61 @@ class NearestText:
     """
 
     def __init__(
-        self, model: EstimatedModel, trajectories: Sequence[Trajectory], *, least: float = LEAST_SIMILARITY
+        self,
+        model: EstimatedModel,
+        trajectories: Sequence[Trajectory],
+        *,
+        least: float = LEAST_SIMILARITY,
+        vectors: Vectors | None = None,
+        within_task: bool = False,
     ) -> None:
-        from selfreg.helper.memory import tfidf_vectorizer  # needs scikit-learn
-
-        self.least = validate.probability("least", least)
-        known: dict[str, int] = {}
+        self.least, self.within_task = validate.probability("least", least), within_task
+        self._vectors = vectors
+        self._states: dict[str, dict[str, int]] = {}  # by task (one for all unless within_task), then by text
+        self._indexes: dict[str, tuple[TextIndex, list[int]]] = {}
         for trajectory in trajectories:
+            states = self._states.setdefault(self._group(trajectory.task), {})
             for t, step in enumerate(trajectory.steps):
                 state = model.state(trajectory, t)
                 if state is not None:
-                    known.setdefault(step.state, state)
-        self.states = np.array(list(known.values()), dtype=np.intp)
-        self.vectorizer = tfidf_vectorizer()
+                    states.setdefault(step.state, state)
         try:
-            self.rows = self.vectorizer.fit_transform(list(known))
+            for group in [] if within_task else self._states:
+                self._index(group)
         except ValueError:
             raise ValueError("no step is in a state of the model and has a word in its text") from None
+        if not any(self._states.values()):
+            raise ValueError("no step is in a state of the model and has a word in its text")
 
-    def like(self, steps: Sequence[Step]) -> tuple[int, float] | None:
-        """Nearest text to the last of `steps`, the first one logged where several are as near."""
-        likeness = self.rows @ self.vectorizer.transform([steps[-1].state]).toarray()[0]
-        best = int(np.argmax(likeness))
-        return (int(self.states[best]), float(min(likeness[best], 1.0))) if likeness[best] >= self.least else None
+    def nearest(self, steps: Sequence[Step], task: str) -> StateMatch | None:
+        """State of the text most similar to the last of `steps`; of ties, the first one logged."""
+        group = self._group(task)
+        if not self._states.get(group):
+            return None
+        index, states = self._index(group)
+        places, similarity = index.nearest(steps[-1].state)
+        if similarity[0] < self.least:
+            return None
+        return StateMatch(states[int(places[0])], min(float(similarity[0]), 1.0))
+
+    def _group(self, task: str) -> str:
+        return task if self.within_task else ""
+
+    def _index(self, group: str) -> tuple[TextIndex, list[int]]:
+        if group not in self._indexes:
+            states = self._states[group]
+            self._indexes[group] = TextIndex.of(list(states), self._vectors or _tfidf()), list(states.values())
+        return self._indexes[group]
+
+
+def _tfidf() -> Tfidf:
+    from selfreg.helper.memory import tfidf_vectorizer  # needs scikit-learn
+
+    return Tfidf(tfidf_vectorizer())
 
 
 class NearestScore:
-    """The known state whose mean PRM score is nearest to the score of this one.
+    """The logged state whose mean PRM score is nearest to the score of the current state.
 
     Parameters
     ----------
@@ -97,50 +130,53 @@ class NearestScore:
         Those that the model was estimated from.
     prm : StateScorer
     least : float
-        Likeness, 1 less the difference of scores, below which there is no neighbour.
+        Similarity, 1 minus the difference of scores, below which there is no neighbour.
     """
 
     def __init__(
         self, model: EstimatedModel, trajectories: Sequence[Trajectory], prm: StateScorer, *, least: float = 0.9
     ) -> None:
         self.prm, self.least = prm, validate.probability("least", least)
-        self.score = mean_scores(trajectories, model.abstraction, model.counts.keys, prm)
+        self.score: npt.NDArray[np.float64] = mean_scores(trajectories, model.abstraction, model.counts.keys, prm)
 
-    def like(self, steps: Sequence[Step]) -> tuple[int, float] | None:
-        """State of the nearest score, the first one where several are as near."""
-        distance = np.abs(self.score - float(self.prm.score([self.prm.text(list(steps))])[0]))
+    def nearest(self, steps: Sequence[Step], task: str) -> StateMatch | None:
+        """State of the nearest score; of ties, the first one."""
+        distance = np.abs(self.score - float(self.prm.score([self.prm.text(steps)])[0]))
         best = int(np.argmin(distance))
-        return (best, float(1.0 - distance[best])) if 1.0 - distance[best] >= self.least else None
+        similarity = float(1.0 - distance[best])
+        return StateMatch(best, similarity) if similarity >= self.least else None
 
 
 @dataclass
-class Decided:
-    """How many decisions were made, and on what.
+class DecisionCounts:
+    """How many decisions were made, by kind of state.
 
     Attributes
     ----------
-    known, extrapolated, lost : int
-        At logged states; at states that a logged one stood in for; at states like none, where the agent goes on alone.
+    logged : int
+        At logged states.
+    extrapolated : int
+        At other states, as in the most similar logged state.
+    unmatched : int
+        At states without a similar one, where the agent goes on alone.
     """
 
-    known: int = 0
+    logged: int = 0
     extrapolated: int = 0
-    lost: int = 0
+    unmatched: int = 0
 
     def __str__(self) -> str:
-        total = self.known + self.extrapolated + self.lost
         return (
-            f"{total} decisions: {self.known} at logged states, {self.extrapolated} extrapolated from a logged state "
-            f"like the one at hand, {self.lost} at states like none (alone)"
+            f"{self.logged + self.extrapolated + self.unmatched} decisions: {self.logged} at logged states, "
+            f"{self.extrapolated} extrapolated from a similar state, {self.unmatched} without a similar state (alone)"
         )
 
 
-@dataclass
 class Extrapolating:
-    """A plan that knows what to do at states never logged: what it does at the known state most like them.
+    """A plan that also decides at states that were never logged; a `DecisionPolicy`.
 
-    The rule: a logged state decides for itself. Any other takes the decision of the state that `backoff` finds, at the
-    budget left; where it finds none, the agent goes on alone. Every decision says which of these it was.
+    A logged state has its own decision. Any other has that of the state that `backoff` finds, at the budget left; where
+    it finds none, the agent goes on alone. `Decision.extrapolated` marks the last two kinds.
 
     Parameters
     ----------
@@ -152,7 +188,7 @@ class Extrapolating:
 
     Attributes
     ----------
-    counts : Decided
+    counts : DecisionCounts
         Of all decisions so far.
 
     Raises
@@ -170,71 +206,47 @@ class Extrapolating:
     >>> logs += [Trajectory("t", f"h{i}", 1.0, (Step("the red door", intervention="help"),)) for i in range(5)]
     >>> model = estimate_mdp(logs, ExactKey())
     >>> plan = Extrapolating(model, selfreg.solve(model.mdp, 1), NearestText(model, logs))
-    >>> plan.decide([Step("the red door")], 1, task="t")
-    ('help', Like(state=0, likeness=1.0, extrapolated=False))
-    >>> action, like = plan.decide([Step("a red door here")], 1, task="t")
-    >>> action, like.extrapolated, plan.decide([Step("a garden")], 1, task="t")
-    ('help', True, ('nohelp', None))
+    >>> plan.start("t", 0)
+    >>> decisions = [plan.decide([Step(text)], (1,)) for text in ("the red door", "a red door here", "a garden")]
+    >>> [(one.action, one.extrapolated) for one in decisions]
+    [('help', False), ('help', True), ('nohelp', True)]
+    >>> decisions[1].reason
+    'as in the most similar logged state, similarity 0.71'
     >>> print(plan.counts)
-    3 decisions: 1 at logged states, 1 extrapolated from a logged state like the one at hand, \
-1 at states like none (alone)
+    3 decisions: 1 at logged states, 1 extrapolated from a similar state, 1 without a similar state (alone)
     """
 
-    model: EstimatedModel
-    solution: Solution
-    backoff: Backoff
-    counts: Decided = field(default_factory=Decided)
+    name = "extrapolating plan"
 
-    def __post_init__(self) -> None:
-        if self.solution.value.shape[0] != self.model.mdp.n_states:
-            raise ValueError("solution is of another model")
+    def __init__(self, model: EstimatedModel, solution: Solution, backoff: Backoff) -> None:
+        self.plan, self.backoff, self.counts = Plan.of(model, solution), backoff, DecisionCounts()
+        self._task = ""
 
-    def locate(self, steps: Sequence[Step], task: str = "") -> Like | None:
-        """Known state for the last state of `steps`, itself or one like it; None where there is none."""
-        so_far = Trajectory(task, "now", None, tuple(steps), truncated=True)
-        state = self.model.state(so_far, len(steps) - 1)
-        if state is not None:
-            return Like(state, 1.0, False)
-        found = self.backoff.like(steps)
-        return None if found is None else Like(*found, True)
+    def start(self, task: str, seed: int) -> None:
+        """Begin an episode."""
+        self._task = task
+        self.plan.start(task, seed)
 
-    def decide(
-        self, steps: Sequence[Step], budget_left: int | tuple[int, ...], *, task: str = ""
-    ) -> tuple[str, Like | None]:
-        """Action with so much budget left (its largest where more is left), and the state that it rests on.
+    def set_fields(self, fields: Mapping[str, Any]) -> None:
+        """Fields of the episode, for an abstraction that uses them."""
+        self.plan.set_fields(fields)
+
+    def decide(self, steps: Sequence[Step], budget_left: BudgetLeft) -> Decision:
+        """Decision with the budget left; more than the plan has, or None, is read as its largest.
 
         Raises
         ------
         ValueError
-            For no steps, or a budget that does not fit the solution.
+            If `steps` is empty, or `budget_left` does not fit the solution.
         """
-        if not steps:
-            raise ValueError("steps is empty; expected at least the state at hand")
-        left = (budget_left,) if isinstance(budget_left, int) else tuple(budget_left)
-        if len(left) != len(self.solution.budget) or min(left) < 0:
-            raise ValueError(f"budget_left is {budget_left}; expected {len(self.solution.budget)} numbers >= 0")
-        like = self.locate(steps, task)
-        if like is None:
-            self.counts.lost += 1
-            return NOHELP, None
-        self.counts.known += not like.extrapolated
-        self.counts.extrapolated += like.extrapolated
-        point: tuple[int, ...] = tuple(min(one, most) for one, most in zip(left, self.solution.budget, strict=True))
-        chosen: npt.NDArray[np.int8] = self.solution.policy
-        return self.model.mdp.actions[int(chosen[(like.state, *point)])], like
-
-
-def unseen_share(model: EstimatedModel, trajectories: Sequence[Trajectory]) -> float:
-    """Share of the steps of other trajectories whose state the model never saw.
-
-    >>> from selfreg.data import Step, Trajectory
-    >>> from selfreg.estimate import ExactKey, estimate_mdp
-    >>> from selfreg.evaluate import unseen_share
-    >>> model = estimate_mdp([Trajectory("t", "0", 1.0, (Step("a"),))], ExactKey())
-    >>> unseen_share(model, [Trajectory("t", "1", 1.0, (Step("a"), Step("b")))])
-    0.5
-    """
-    states: list[Key | int | None] = [model.state(one, t) for one in trajectories for t in range(len(one.steps))]
-    if not states:
-        raise ValueError("there are no steps")
-    return sum(state is None for state in states) / len(states)
+        decision = self.plan.look_up(steps, budget_left)
+        if decision is not None:
+            self.counts.logged += 1
+            return decision
+        match = self.backoff.nearest(steps, self._task)
+        if match is None:
+            self.counts.unmatched += 1
+            return Decision(budget_left=budget_left, extrapolated=True, reason="no logged state is similar")
+        self.counts.extrapolated += 1
+        reason = f"as in the most similar logged state, similarity {match.similarity:.2f}"
+        return replace(self.plan.decide_at(match.state, budget_left), extrapolated=True, reason=reason)

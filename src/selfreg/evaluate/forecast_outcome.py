@@ -1,4 +1,4 @@
-"""Forecast against outcome: what the plan promised, and what happened."""
+"""Predicted against realised success and usage of a plan."""
 
 from __future__ import annotations
 
@@ -13,7 +13,18 @@ from selfreg.evaluate.comparison import Floats, several_tasks
 
 
 class ForecastOutcome(NamedTuple):
-    """One budget: planned success and usage, realised ones with their intervals, and whether the plan lies inside."""
+    """Predicted and realised success and usage under one budget.
+
+    Attributes
+    ----------
+    budget : int
+    planned_success, planned_usage : float
+        Predicted by the model.
+    success, usage : Interval
+        Realised.
+    success_inside, usage_inside : bool
+        Whether the interval holds the prediction.
+    """
 
     budget: int
     planned_success: float
@@ -25,37 +36,37 @@ class ForecastOutcome(NamedTuple):
 
     @property
     def words(self) -> str:
-        """Promise and outcome in plain words."""
+        """Prediction and outcome as a sentence."""
         parts = [
-            f"{what} {planned:.3f}, came out {real.mean:.3f} [{real.low:.3f}, {real.high:.3f}]"
+            f"predicted {what} {planned:.3f}, realised {real.mean:.3f} [{real.low:.3f}, {real.high:.3f}]"
             + ("" if inside else " (outside)")
             for what, planned, real, inside in (
                 ("success", self.planned_success, self.success, self.success_inside),
                 ("help", self.planned_usage, self.usage, self.usage_inside),
             )
         ]
-        return f"budget {self.budget}: the plan promised {'; '.join(parts)}"
+        return f"budget {self.budget}: {'; '.join(parts)}"
 
 
 def forecasts(
     planned: Mapping[int, tuple[float, float]], rows: Sequence[Row], policy: str = "plan"
 ) -> list[ForecastOutcome]:
-    """Hold planned success and usage against the episodes of a policy.
+    """Compare predicted success and usage with the episodes of a policy.
 
     Parameters
     ----------
     planned : mapping of budget to (success, usage)
-        What the model promises from the start distribution, such as `EstimatedModel.success` and `.usage`.
+        Predicted from the start distribution, by `EstimatedModel.success` and `.usage`.
     rows : sequence of Row
-        Of `run_closed_loop`, on the tasks that the forecast is for.
+        Of `run_closed_loop`, on the tasks of the forecast.
     policy : str
-        Whose episodes count.
+        Name of the policy.
 
     Returns
     -------
     list of ForecastOutcome
-        By budget. Intervals are 95% percentile bootstrap intervals over tasks. A plan made from the data that its
-        model was estimated from promises too much on average: success below the forecast is what to look for.
+        By budget. Intervals are 95% percentile bootstrap intervals over tasks. A plan that is made from the data of
+        its model predicts too much success on average.
 
     Raises
     ------
@@ -74,13 +85,11 @@ def forecasts(
     for budget, (success, usage) in sorted(planned.items()):
         mine = [row for row in rows if row.policy == policy and row.budget == budget]
         if not mine:
-            raise ValueError(
-                f"no episodes of {policy!r} under budget {budget}; expected some to hold the forecast against"
-            )
+            raise ValueError(f"no episodes of {policy!r} under budget {budget}; expected at least one of each task")
         successes, helps = (
             _by_task([(row.task, float(getattr(row, name))) for row in mine]) for name in ("success", "help")
         )
-        result.append(ForecastOutcome(budget, success, *_held(success, successes), usage, *_held(usage, helps)))
+        result.append(ForecastOutcome(budget, success, *_compare(success, successes), usage, *_compare(usage, helps)))
     return result
 
 
@@ -92,6 +101,6 @@ def _by_task(values: Sequence[tuple[str, float]]) -> Floats:
     return np.array([np.mean(group) for group in groups.values()])
 
 
-def _held(planned: float, means: Floats) -> tuple[Interval, bool]:
+def _compare(planned: float, means: Floats) -> tuple[Interval, bool]:
     realised = interval(means.mean(), means[bootstrap(len(means))].mean(axis=1))
     return realised, bool(realised.low <= planned <= realised.high)

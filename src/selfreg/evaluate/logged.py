@@ -1,8 +1,8 @@
-"""Logs seen from a policy: what it would have done at every logged step, weights, a model of it."""
+"""A policy on the steps of a log: what it would do there, importance weights, models."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -11,10 +11,9 @@ import scipy.sparse as sp
 
 from selfreg._util import validate
 from selfreg.data import NOHELP, Trajectory
-from selfreg.envs import HelpPolicy, RandomHelp
+from selfreg.decisions import DecisionPolicy, action_probabilities, start_episode
 from selfreg.estimate import Key, StateAbstraction
 from selfreg.estimate.dataset import Fitted, ResamplingDataset
-from selfreg.evaluate.policies import Plan, at_budget
 from selfreg.planning._chains import solve_transient
 
 Floats = npt.NDArray[np.float64]
@@ -26,20 +25,20 @@ FOLDS = 5
 
 
 class Overlap(NamedTuple):
-    """How much of the logs looks like the policy.
+    """How much of the log the policy could have made.
 
     Attributes
     ----------
     episodes, tasks : int
     matched : float
-        Share of the episodes with a positive weight: the policy could have taken every step of them.
+        Share of the episodes with a positive weight: the policy could have taken all their steps.
     effective : float
         Effective number of tasks, (sum of task weights)^2 / sum of their squares.
     largest : float
         Share of the largest episode weight in the sum.
     mean_weight, mean_weight_error : float
-        Mean weight and its standard error over tasks. It is 1 but for chance where the propensities are right and all
-        that the policy does was tried; the part that is missing was never tried.
+        Mean weight and its standard error over tasks. The expected value is 1 where the propensities are right and
+        everything that the policy does was tried; what is missing from 1 was never tried.
     """
 
     episodes: int
@@ -82,29 +81,13 @@ class Corrected(NamedTuple):
     error: Floats  # (2, steps)
 
 
-def _chances(policy: HelpPolicy, trajectory: Trajectory, t: int, left: int | None) -> Mapping[str, float]:
-    """P(action) by a policy at a logged step, whether or not the budget can pay for it."""
-    if isinstance(policy, Plan):
-        row = policy.decisions.get(policy.abstraction.encode(trajectory, t))
-        if row is None:
-            return _chances(policy.fallback, trajectory, t, left)
-        return {at_budget(row, left) or NOHELP: 1.0}
-    if isinstance(policy, RandomHelp):
-        share = policy.rate / max(len(policy.names), 1)
-        return {NOHELP: 1.0 - policy.rate, **dict.fromkeys(policy.names, share)}
-    if hasattr(policy, "probabilities"):
-        chances: Mapping[str, float] = policy.probabilities(trajectory.steps[: t + 1], left)
-        return chances
-    return {policy.decide(trajectory.steps[: t + 1], left) or NOHELP: 1.0}
-
-
 class Logged:
-    """Logs seen from a policy: every step with its state, its budget left, and what the policy would do."""
+    """A log with, for every step, its state, the budget left, and the policy's P(action)."""
 
     def __init__(
         self,
         episodes: Sequence[Trajectory],
-        policy: HelpPolicy,
+        policy: DecisionPolicy,
         budget: int | None,
         abstraction: StateAbstraction,
         study: ResamplingDataset,
@@ -127,11 +110,11 @@ class Logged:
         columns: list[tuple[int, int, int, int, int, int]] = []
         target: list[Floats] = []
         for i, trajectory in enumerate(self.episodes):
-            self.policy.start(trajectory.task, 0)
+            start_episode(self.policy, trajectory.task, 0, trajectory.fields)
             spent = 0
             for t, step in enumerate(trajectory.steps):
                 state = self.index[self.abstraction.encode(trajectory, t)]
-                # Where more was spent than the budget, the policy has left the episode before.
+                # An episode that spent more than the budget has left the policy before.
                 left = 0 if self.budget is None else max(self.budget - spent, 0)
                 rows = [self._decision(trajectory, t, point) for point in self.lattice]
                 self.table[state] += rows
@@ -146,9 +129,10 @@ class Logged:
     def _decision(self, trajectory: Trajectory, t: int, left: int | None) -> Floats:
         """P(action) under the policy at a logged step, with so much budget left."""
         result = np.zeros(len(self.actions))
-        for name, chance in _chances(self.policy, trajectory, t, left).items():
+        budget_left = None if left is None else (left,)
+        for name, chance in action_probabilities(self.policy, trajectory.steps[: t + 1], budget_left).items():
             if name not in self.actions:
-                raise ValueError(f"the policy asks for {name!r}, which no step of these logs used")
+                raise ValueError(f"the policy requests {name!r}, which no step of these logs used")
             payable = name == NOHELP or left is None or self.cost[name] <= left
             result[self.actions.index(name) if payable else 0] += validate.probability(f"P({name})", chance)
         if abs(result.sum() - 1.0) > 1e-9:
@@ -180,13 +164,13 @@ class Logged:
         if isinstance(propensity, str):
             return self._mixture(propensity)
         if not callable(propensity):
-            raise TypeError(f"propensity is {propensity!r}; expected the name of a field or a function")
+            raise TypeError(f"propensity is {propensity!r}; expected the name of a field, or a function")
         chance = np.empty(len(self.steps.time))
         for k, (i, t) in enumerate(zip(self.steps.episode, self.steps.time, strict=True)):
             chance[k] = value = float(propensity(self.episodes[i], int(t)))
             if not 0.0 < value <= 1.0:
                 where = f"episode {self.episodes[i].episode!r} step {t}"
-                raise ValueError(f"propensity of {where} is {value:g}; an action that was taken has one in (0, 1]")
+                raise ValueError(f"propensity of {where} is {value:g}; expected a number in (0, 1]")
         return self.along(chance)
 
     def _mixture(self, field: str) -> Floats:
@@ -213,7 +197,7 @@ class Logged:
     def _frequencies(self, times: Floats | None) -> Floats:
         """Share of each logged action in its state, by whether none, some or all of the earlier steps were helped.
 
-        With every task taken `times` (tasks,) times; 0 where it is taken never.
+        Every task counts `times` (tasks,) times; the share is 0 where it counts 0 times.
         """
         helped = (self.steps.action > 0).astype(np.int64)
         before = np.concatenate([np.cumsum(helped[a : b + 1]) - helped[a : b + 1] for a, b in self._spans()])
@@ -260,7 +244,7 @@ class Logged:
         return np.bincount(self.task, by_episode, self.study.n_tasks).astype(np.float64)[:, None]
 
     def ratio_by_time(self, weight: Floats) -> Table:
-        """Usage, step number by step number: an episode that has ended keeps its last weight and spends nothing."""
+        """Usage by step number: an episode that has ended keeps its last weight and spends nothing."""
         longest = int(self.steps.time.max(initial=0)) + 1
         length = self.final - self.first + 1
         held = np.where(np.arange(longest) >= length[:, None], weight[self.final][:, None], 0.0)
@@ -284,7 +268,7 @@ class Logged:
             begins = self.steps.time[rows] == 0
             for i, table in enumerate(self._q(self.study.fit((fold != k).astype(np.float64)))):
                 q = table[self.steps.state[rows], self.steps.left[rows]]
-                # What the policy never does counts nothing, were it infinite.
+                # An action of probability 0 counts 0, even if its value is infinite.
                 value = np.where(self.steps.target[rows] > 0, self.steps.target[rows] * q, 0.0).sum(axis=1)
                 taken = np.take_along_axis(q, self.steps.action[rows][:, None], axis=1)[:, 0]
                 after = earned[i] + np.where(ends, 0.0, np.append(value[1:], 0.0))
@@ -347,7 +331,7 @@ class Logged:
             right, leaving = known + stay[:, -2:] @ result[-2:, point], np.flatnonzero(_leaving(stay))
             result[leaving, point] = solve_transient(sp.csr_array(stay[leaving][:, leaving]), right[leaving])
             stuck = np.setdiff1d(np.flatnonzero(known[:, 1]), leaving)
-            result[stuck, point, 1] = np.inf  # asks for ever
+            result[stuck, point, 1] = np.inf  # requests help without end
         return result[..., 0], result[..., 1]
 
     def _q(self, fitted: Fitted) -> tuple[Floats, Floats]:
@@ -362,7 +346,7 @@ class Logged:
 
 
 def _leaving(rows: sp.csr_array) -> npt.NDArray[np.bool_]:
-    """States from which mass leaves, to an end or to less budget; the others go on for ever."""
+    """States from which mass leaves, to an end or to less budget; the others never end."""
     inner = sp.csr_array(rows[:, :-2])
     result: npt.NDArray[np.bool_] = np.asarray(inner.sum(axis=1) < 1.0 - 1e-12)
     while True:
@@ -375,5 +359,5 @@ def _leaving(rows: sp.csr_array) -> npt.NDArray[np.bool_]:
 def _one_cost(name: str, cost: int | tuple[int, ...]) -> int:
     amounts = validate.nonneg_ints(f'costs["{name}"]', cost)
     if len(amounts) != 1:
-        raise ValueError(f"help type {name!r} takes from {len(amounts)} budgets; off-policy evaluation knows one")
+        raise ValueError(f"help type {name!r} takes from {len(amounts)} budgets; expected one")
     return amounts[0]

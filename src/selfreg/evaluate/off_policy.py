@@ -1,4 +1,4 @@
-"""Off-policy evaluation: what a help policy would have done, from logs that another one made."""
+"""Off-policy evaluation: success and usage of a policy, from logs of other policies."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import numpy.typing as npt
 from selfreg._util import validate
 from selfreg._util.bootstrap import Interval, central
 from selfreg.data import Trajectory
-from selfreg.envs import HelpPolicy
+from selfreg.decisions import DecisionPolicy
 from selfreg.estimate import StateAbstraction
 from selfreg.estimate.abstraction import BRANCH
 from selfreg.estimate.dataset import ResamplingDataset
 from selfreg.evaluate.logged import Corrected, Logged, Overlap, Propensity, Table
-from selfreg.evaluate.policies import Plan
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES, REFITS = 1000, 100
@@ -27,7 +26,7 @@ WEIGHT_GAP = 0.05
 
 
 class OverlapError(ValueError):
-    """The logs say too little of what the policy does; `overlap` has the figures."""
+    """Too few episodes of the log agree with the policy; `overlap` has the figures."""
 
     def __init__(self, message: str, overlap: Overlap) -> None:
         super().__init__(message)
@@ -35,7 +34,7 @@ class OverlapError(ValueError):
 
 
 class Estimate(NamedTuple):
-    """Success and help used by one estimator; usage is None where a model lets the policy ask for ever."""
+    """Success and help used by one estimator; usage is None where it is infinite in a model."""
 
     success: Interval
     usage: Interval | None
@@ -67,7 +66,7 @@ class OffPolicy:
         return max(means) - min(means)
 
     def lines(self) -> list[str]:
-        """The result in plain words."""
+        """The result as sentences."""
         o = self.overlap
         head = (
             f"{o.episodes} episodes of {o.tasks} tasks, propensities {self.propensities}; {100 * o.matched:.0f}% of "
@@ -83,7 +82,7 @@ class OffPolicy:
 
 def ope(
     trajectories: Iterable[Trajectory],
-    policy: HelpPolicy,
+    policy: DecisionPolicy,
     *,
     budget: int | None = None,
     propensity: str | Propensity | None = None,
@@ -94,55 +93,55 @@ def ope(
     refits: int = REFITS,
     least_effective: float = LEAST_EFFECTIVE,
 ) -> OffPolicy:
-    """Estimate what `policy` attains and spends, from logs of other policies.
+    """Estimate success and usage of `policy` from logs of other policies.
 
     Importance sampling weighs every logged step by the product, up to it, of P(action | policy) / P(action | log)
     (Precup, Sutton and Singh 2000). The doubly robust estimator (Jiang and Li 2016) adds weighted errors of a model to
-    the model's value; models come from other tasks than those that they are used on (cross-fitting in 5 folds), so
-    that it is unbiased where the propensities are right.
+    the model's value. Models are estimated from other tasks than those that they are used on (cross-fitting in 5
+    folds), so that the estimator is unbiased where the propensities are right.
 
     Parameters
     ----------
     trajectories : iterable of Trajectory
-        With an outcome each, of two tasks or more.
-    policy : HelpPolicy
-        Such as `Plan`, `Always`, `Never`; `decide` is called at every logged step with the budget that is left there.
-        A request that the budget cannot pay is not executed. A policy with a method `probabilities(steps,
-        budget_left)`, a mapping of action to probability, may choose at random.
+        With an outcome each, of at least two tasks.
+    policy : DecisionPolicy
+        Such as `Plan`, `Always`, a `Helper`. It decides at every logged step, with the budget left there. A request
+        that the budget cannot pay for is not carried out. A policy that decides at random needs a method
+        `action_probabilities(steps, budget_left)`, which returns a mapping of action to probability.
     budget : int, optional
         Largest budget of an episode; unlimited by default.
     propensity : str or callable, optional
-        How likely the logged action was: the name of an episode field that holds the chance of help in each of its
-        steps, shared equally by the help types ("rate" where `selfreg.envs.collect` made the log; several rates are
-        taken as one mixture); or a function of a trajectory and a step number, such as `fitted_propensity` makes of
-        the log by a calibrated classifier. Without it, frequencies of the actions by abstract state, and by whether
-        none, some or all of the earlier steps were helped, are taken, of every resample its own. What a function says
-        is taken as given: where it was fitted to the same log, intervals are rather too wide.
+        P(logged action): the name of an episode field that holds the chance of help in each of its steps, shared
+        equally by the help types ("rate" in logs of `selfreg.envs.collect`; several rates are one mixture); or a
+        function of a trajectory and a step number, such as `fitted_propensity` returns. By default, the frequencies
+        of the actions by abstract state, and by whether none, some or all of the earlier steps were helped, anew in
+        every resample. The values of a function are not resampled: if it was fitted to the same log, intervals are
+        too wide.
     abstraction : StateAbstraction, optional
-        States of the model and of estimated propensities; that of the plan by default.
+        States of the model and of estimated propensities; by default that of the policy, if it is a `Plan`.
     costs : mapping, optional
         As for `estimate_mdp`, with one budget.
     confidence : float
         Of the intervals (percentile bootstrap over tasks).
     seed : int
     refits : int
-        Resamples in which the model, and frequencies, are fitted anew, for their intervals; 2 / (1 - confidence) or
-        more, or the interval is their range, which is too narrow.
+        Resamples with a model, and frequencies, of their own, for their intervals. With fewer than
+        2 / (1 - confidence) the interval is the range of the resamples, which is too narrow.
     least_effective : float
-        With fewer effective tasks there is no estimate, nor where the mean weight is off 1 by more than chance: then
-        part of what the policy does was never tried, or the propensities are wrong. 0 asks for estimates whatever
-        they are.
+        Effective tasks below which there is no estimate. There is none either if the mean weight differs from 1 by
+        more than chance: then part of what the policy does was never tried, or the propensities are wrong. 0 switches
+        both checks off.
 
     Raises
     ------
     OverlapError
-        Where overlap is thinner than `least_effective`; it carries the figures and says what is missing.
+        If overlap is below `least_effective`; it carries the figures.
     ValueError, TypeError
         For bad propensities, a single task, an episode without an outcome, an unknown help type.
 
     Examples
     --------
-    A fair coin decided about help, which always succeeds.
+    Help is given by a fair coin, and always succeeds.
 
     >>> from selfreg.data import Step, Trajectory
     >>> from selfreg.estimate import Features
@@ -158,15 +157,17 @@ def ope(
     confidence = validate.confidence("confidence", confidence)
     refits = validate.integer("refits", refits, 2, RESAMPLES)
     limit = None if budget is None else validate.integer("budget", budget, 0)
-    states = abstraction or (policy.abstraction if isinstance(policy, Plan) else None)
+    states = abstraction or getattr(policy, "abstraction", None)
     if states is None:
-        raise ValueError("give an abstraction: the policy has none, and a model needs states")
+        raise ValueError("abstraction is missing: the policy has none, and a model needs states")
     episodes = list(trajectories)
     for trajectory in episodes:
         if BRANCH in trajectory.fields:
-            raise ValueError(f"episode {trajectory.episode!r} branches from another; what led there was not by chance")
+            raise ValueError(
+                f"episode {trajectory.episode!r} starts in the middle of another one; expected whole episodes"
+            )
         if trajectory.outcome is None:
-            raise ValueError(f"episode {trajectory.episode!r} has no outcome; what it was worth cannot be weighed")
+            raise ValueError(f"episode {trajectory.episode!r} has no outcome; expected one")
     study = ResamplingDataset(episodes, states, 0.0, None, costs, borrow_help=True)
     problem = Logged(episodes, policy, limit, states, study)
     weight = problem.weight(propensity)
@@ -178,11 +179,11 @@ def ope(
     times = generator.multinomial(study.n_tasks, np.full(study.n_tasks, 1 / study.n_tasks), size=RESAMPLES).astype(
         float
     )
-    with np.errstate(invalid="ignore"):  # a model in which the policy may ask for ever has no finite usage
+    with np.errstate(invalid="ignore"):  # usage is infinite in a model where requests never end
         models = problem.corrected(generator)
         tables = _tables(problem, weight, models)
         if propensity is None:
-            # Frequencies are estimates too: those of every resample are its own.
+            # Frequencies are estimates too: every resample has its own.
             again = [_values(_tables(problem, problem.weight(None, one), models), one[None]) for one in times[:refits]]
             drawn = np.concatenate(again, axis=-1)
         else:
@@ -224,16 +225,15 @@ def _estimate(mean: Floats, drawn: Floats, confidence: float) -> Estimate:
 
 
 def _refusal(problem: Logged, overlap: Overlap, weight: Floats, least: float) -> str:
-    """Why there is no estimate, with the step number at which most episodes part from the policy."""
+    """Why there is no estimate, with the step number at which most episodes differ from the policy."""
     parted = np.flatnonzero((weight == 0) & np.append(True, (weight > 0)[:-1] | (problem.steps.time[1:] == 0)))
     where = ""
     if len(parted):
         step = int(np.bincount(problem.steps.time[parted]).argmax())
-        where = f"; most part from the policy at step {step}"
+        where = f"; most differ from the policy first at step {step}"
     return (
         f"too little overlap: {100 * overlap.matched:.1f}% of {overlap.episodes} episodes could be the policy's, "
-        f"{overlap.effective:.1f} effective tasks where {least:g} are asked for, the largest weight "
-        f"{100 * overlap.largest:.0f}% of all, "
-        f"the mean weight {overlap.mean_weight:.2f} in place of 1{where}. "
-        "Log more episodes in which help is given as the policy would"
+        f"{overlap.effective:.1f} effective tasks (expected {least:g}), the largest weight "
+        f"{100 * overlap.largest:.0f}% of all, the mean weight {overlap.mean_weight:.2f} (expected 1){where}. "
+        "Log more episodes with help where the policy requests it"
     )

@@ -1,34 +1,30 @@
-"""Help policies to compare: baselines, the plan, the helper. All follow `selfreg.envs.HelpPolicy`."""
+"""Baselines, and the registry of all policies that a comparison shows.
+
+A baseline is a class that follows `selfreg.decisions.DecisionPolicy` and an entry in `POLICIES`. Policies of other
+packages are found by entry points of the group `selfreg.policies` (see `load_policy`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
-from selfreg._util.text_features import hashed_words
-from selfreg.data import Step, Trajectory, state_text
-from selfreg.envs import ExactModel, HelpPolicy
-from selfreg.estimate import EstimatedModel, ExactKey, Key, StateAbstraction
-from selfreg.planning.hard import Solution, solve
+from selfreg.data import NOHELP, Step
+from selfreg.decisions import BudgetLeft, Decision, DecisionPolicy, budget_spent
+from selfreg.envs import RandomHelp
+from selfreg.prm.threshold import ThresholdPolicy
 
 if TYPE_CHECKING:
-    from selfreg.helper import Helper
+    from selfreg.evaluate.policy_comparison import PolicySetup
 
-WORDS = 2**16  # numbers that word groups are hashed to
-
-
-class Scorer(Protocol):
-    """What a threshold needs of a PRM."""
-
-    def text(self, steps: Sequence[Step]) -> str:
-        """Text of the state that the last of `steps` is in."""
-
-    def score(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        """P(success | text, no help from here on), float64 (len(texts),)."""
+GROUP = "selfreg.policies"  # of entry points
+# Members of the family "random", compared at equal cost; never and always close each family on both sides.
+RATES = (0.03, 0.07, 0.12, 0.2, 0.35)
+TUNED, PLAN, HELPER, OPTIMUM = "tuned PRM threshold", "plan", "helper", "optimum"
+PLAN_PRM, PLAN_NEAREST = "plan, PRM where unseen", "plan, nearest where unseen"
 
 
 class Never:
@@ -36,185 +32,231 @@ class Never:
 
     name = "never"
 
-    def start(self, task: str, seed: int) -> None:
-        """Nothing to forget."""
-
-    def decide(self, steps: Sequence[Step], budget_left: int | None) -> str | None:
-        """None."""
-        return None
+    def decide(self, steps: Sequence[Step], budget_left: BudgetLeft) -> Decision:
+        """No help."""
+        return Decision(budget_left=budget_left)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Always:
-    """Asks for `help` at every step; under a budget of k this is first-k."""
+    """Requests `help` at every step; under a budget of k requests this is first-k.
+
+    Examples
+    --------
+    >>> from selfreg.data import Step
+    >>> from selfreg.evaluate import Always
+    >>> [Always("help").decide([Step("a")], left).action for left in (None, (1,), (0,), (0, 1))]
+    ['help', 'help', 'nohelp', 'help']
+    """
 
     help: str
     name: str = "always"
 
-    def start(self, task: str, seed: int) -> None:
-        """Nothing to forget."""
-
-    def decide(self, steps: Sequence[Step], budget_left: int | None) -> str | None:
-        """The help type, while there is budget."""
-        return None if budget_left == 0 else self.help
+    def decide(self, steps: Sequence[Step], budget_left: BudgetLeft) -> Decision:
+        """The help type, while a unit of budget is left."""
+        return _request_if(True, self.help, budget_left)
 
 
-@dataclass
-class Threshold:
-    """Asks for `help` where the PRM's P(success) is below `threshold`."""
+@dataclass(frozen=True)
+class LastK:
+    """Requests `help` in the last `k` decisions up to number `horizon`, and after it, while there is budget.
 
-    prm: Scorer
+    The length of an episode is not known in advance; `horizon` is an estimate, such as the median number of decisions
+    of unhelped episodes of the training tasks.
+
+    Raises
+    ------
+    ValueError
+        If `k` or `horizon` is below 1.
+    """
+
     help: str
-    threshold: float
-    name: str = "PRM threshold"
-    known: dict[str, float] = field(default_factory=dict)
+    k: int
+    horizon: int
+    name: str = "last-k"
 
-    def start(self, task: str, seed: int) -> None:
-        """Nothing to forget."""
+    def __post_init__(self) -> None:
+        for field, value in (("k", self.k), ("horizon", self.horizon)):
+            if value < 1:
+                raise ValueError(f"LastK.{field} is {value}; expected at least 1")
 
-    def decide(self, steps: Sequence[Step], budget_left: int | None) -> str | None:
-        """The help type where the score is low."""
-        if budget_left == 0:
-            return None
-        text = self.prm.text(steps)
-        if text not in self.known:
-            self.known[text] = float(self.prm.score([text])[0])
-        return self.help if self.known[text] < self.threshold else None
+    def decide(self, steps: Sequence[Step], budget_left: BudgetLeft) -> Decision:
+        """The help type from decision `horizon` - k + 1 on."""
+        return _request_if(len(steps) > self.horizon - self.k, self.help, budget_left)
 
 
-class Plan:
-    """The plan of dynamic programming, looked up by abstract state.
+@dataclass(frozen=True)
+class EveryN:
+    """Requests `help` at every n-th decision, the first time at decision number n, while there is budget.
 
-    Parameters
-    ----------
-    abstraction : StateAbstraction
-    decisions : mapping
-        Help type, or None, at each budget left, by key of the abstract state.
-    fallback : HelpPolicy, optional
-        Decides at states that the plan does not know; by default the agent goes on alone there.
+    Raises
+    ------
+    ValueError
+        If `n` is below 1.
+    """
+
+    help: str
+    n: int
+    name: str = "every-n"
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"EveryN.n is {self.n}; expected at least 1")
+
+    def decide(self, steps: Sequence[Step], budget_left: BudgetLeft) -> Decision:
+        """The help type at decisions n, 2n, ..."""
+        return _request_if(len(steps) % self.n == 0, self.help, budget_left)
+
+
+def _request_if(condition: bool, help: str, budget_left: BudgetLeft) -> Decision:
+    return Decision(help if condition and not budget_spent(budget_left) else NOHELP, budget_left=budget_left)
+
+
+class Member(NamedTuple):
+    """A policy of a registered name. `setting` distinguishes members of a family; budget None is unlimited."""
+
+    policy: DecisionPolicy
+    budget: int | None
+    setting: float = 0.0
+
+
+Members: TypeAlias = Callable[["PolicySetup"], Iterable[Member]]
+
+
+class RegisteredPolicy(NamedTuple):
+    """A policy as tables, plots and comparisons know it.
 
     Attributes
     ----------
-    unseen : int
-        Decisions at unknown states since `start`.
+    name : str
+    members : callable
+        Makes the policies of this name from a `PolicySetup`; none where the setup lacks what they need.
+    order : int
+        Place in tables, ascending.
+    color, marker : str or None
+        In plots; the policy is in tables only where they are None.
     """
 
-    name = "plan"
-
-    def __init__(
-        self,
-        abstraction: StateAbstraction,
-        decisions: Mapping[Key, Sequence[str | None]],
-        fallback: HelpPolicy | None = None,
-    ) -> None:
-        self.abstraction, self.decisions, self.fallback = abstraction, decisions, fallback or Never()
-        self.unseen = 0
-
-    @classmethod
-    def of(cls, model: EstimatedModel, solution: Solution, fallback: HelpPolicy | None = None) -> Plan:
-        """Plan of a solved model with one budget."""
-        return cls(model.abstraction, _table(model.counts.keys, solution), fallback)
-
-    @classmethod
-    def exact(cls, models: Mapping[str, ExactModel], budget: int) -> Plan:
-        """The true optimum of tasks by their exact models."""
-        table: dict[Key, Sequence[str | None]] = {}
-        for task, model in models.items():
-            table |= _table([(task, key) for key in model.keys], solve(model.mdp, budget))
-        return cls(ExactKey(), table)
-
-    def start(self, task: str, seed: int) -> None:
-        """Begin an episode."""
-        self.task, self.unseen = task, 0
-        self.fallback.start(task, seed)
-
-    def decide(self, steps: Sequence[Step], budget_left: int | None) -> str | None:
-        """The plan's decision with the budget left (its largest where more is left)."""
-        so_far = Trajectory(self.task, "now", None, tuple(steps), truncated=True)
-        row = self.decisions.get(self.abstraction.encode(so_far, len(steps) - 1))
-        if row is None:
-            self.unseen += 1
-            return self.fallback.decide(steps, budget_left)
-        return at_budget(row, budget_left)
+    name: str
+    members: Members
+    order: int = 100
+    color: str | None = None
+    marker: str | None = None
 
 
-def _table(keys: Sequence[Key], solution: Solution) -> dict[Key, Sequence[str | None]]:
-    if len(solution.budget) != 1:
-        raise ValueError(f"a plan is followed with one budget; the solution has {len(solution.budget)}")
-    names = [None, *solution.mdp.actions[1:]]
-    return {key: [names[a] for a in solution.policy[i]] for i, key in enumerate(keys)}
+def _per_budget(make: Callable[[PolicySetup, int], DecisionPolicy | None]) -> Members:
+    """A policy for each budget, where `make` returns one."""
+
+    def members(setup: PolicySetup) -> Iterable[Member]:
+        for budget in setup.comparison.budgets:
+            policy = make(setup, budget)
+            if policy is not None:
+                yield Member(policy, budget)
+
+    return members
 
 
-def at_budget(row: Sequence[str | None], budget_left: int | None) -> str | None:
-    """Decision with the budget left, the last one of the row where more is left or help is unlimited."""
-    return row[-1 if budget_left is None else min(budget_left, len(row) - 1)]
+def _never(setup: PolicySetup) -> Iterable[Member]:
+    return [Member(Never(), 0)]
 
 
-class NearestState:
-    """Decides as a plan does in the most similar state of the same task that the plan knows.
+def _always(setup: PolicySetup) -> Iterable[Member]:
+    return [Member(Always(setup.comparison.help), None)]
 
-    Likeness is the cosine of the sets of word groups in the states' texts
-    (`selfreg._util.text_features.hashed_words`), the first one of equals counts. Where the plan knows no state of the
-    task the agent goes on alone.
 
-    Parameters
-    ----------
-    plan : Plan
-    trajectories : iterable of Trajectory
-        Those that the plan's model was estimated from: they have the texts.
+def _random(setup: PolicySetup) -> Iterable[Member]:
+    return [Member(RandomHelp(rate, [setup.comparison.help]), None, rate) for rate in RATES]
+
+
+def _thresholds(setup: PolicySetup) -> Iterable[Member]:
+    make = partial(ThresholdPolicy, setup.prm, setup.comparison.help, scores=setup.scores)
+    return [Member(make(threshold), None, threshold) for threshold in setup.comparison.thresholds]
+
+
+def _first_k(setup: PolicySetup, budget: int) -> DecisionPolicy:
+    return Always(setup.comparison.help)
+
+
+def _last_k(setup: PolicySetup, budget: int) -> DecisionPolicy:
+    return LastK(setup.comparison.help, setup.requests(budget), setup.comparison.horizon)
+
+
+def _every_n(setup: PolicySetup, budget: int) -> DecisionPolicy:
+    return EveryN(setup.comparison.help, max(1, setup.comparison.horizon // (setup.requests(budget) + 1)))
+
+
+def _tuned(setup: PolicySetup, budget: int) -> DecisionPolicy | None:
+    if budget not in setup.comparison.tuned:
+        return None
+    threshold = setup.comparison.tuned[budget]
+    return ThresholdPolicy(setup.prm, setup.comparison.help, threshold, name=TUNED, scores=setup.scores)
+
+
+def _plan_prm(setup: PolicySetup, budget: int) -> DecisionPolicy | None:
+    tuned, plan = _tuned(setup, budget), setup.comparison.fallback
+    return None if tuned is None or plan is None else plan.with_fallback(tuned)
+
+
+def _helper(setup: PolicySetup, budget: int) -> DecisionPolicy:
+    return setup.helper
+
+
+def _plan(name: str) -> Members:
+    return _per_budget(lambda setup, budget: setup.comparison.plans.get(name))
+
+
+POLICIES = (
+    RegisteredPolicy("never", _never, 10, "#1f2430", "X"),
+    RegisteredPolicy("first-k", _per_budget(_first_k), 20, "#a16207", "v"),
+    RegisteredPolicy("last-k", _per_budget(_last_k), 30, "#a16207", ">"),
+    RegisteredPolicy("every-n", _per_budget(_every_n), 40, "#be185d", "p"),
+    RegisteredPolicy("random", _random, 50, "#9333ea", "D"),
+    RegisteredPolicy("PRM threshold", _thresholds, 60, "#0f766e", "^"),
+    RegisteredPolicy(TUNED, _per_budget(_tuned), 70, "#0f766e", "<"),
+    RegisteredPolicy(HELPER, _per_budget(_helper), 80, "#c2410c", "o"),
+    RegisteredPolicy(PLAN, _plan(PLAN), 90, "#1d4ed8", "s"),
+    RegisteredPolicy(PLAN_PRM, _per_budget(_plan_prm), 91),
+    RegisteredPolicy(PLAN_NEAREST, _plan(PLAN_NEAREST), 92),
+    RegisteredPolicy(OPTIMUM, _plan(OPTIMUM), 110, "#1d4ed8", "*"),
+    RegisteredPolicy("always", _always, 120, "#1f2430", "P"),
+)
+_BY_NAME = {one.name: one for one in POLICIES}
+
+
+def policy_order(name: str) -> int:
+    """Place of a policy in tables; policies of other packages come after the plans."""
+    return _BY_NAME[name].order if name in _BY_NAME else RegisteredPolicy._field_defaults["order"]
+
+
+def load_policy(name: str) -> RegisteredPolicy:
+    """Policy of an installed package, by the name of its entry point in the group ``selfreg.policies``.
+
+    The entry point's value is a factory. It is called with a `PolicySetup` and a budget (int), once for each budget of
+    the comparison, and returns a `DecisionPolicy`::
+
+        [project.entry-points."selfreg.policies"]
+        on-error = "my_package:make_policy"      # def make_policy(setup, budget): ...
+
+    Raises
+    ------
+    ValueError
+        If no package has such an entry point, two have it, or the name is one of `POLICIES`.
+    TypeError
+        When the policy is made, if the factory returns something without `decide`.
     """
-
-    name = "nearest state"
-
-    def __init__(self, plan: Plan, trajectories: Iterable[Trajectory]) -> None:
-        self.known: dict[str, dict[str, Sequence[str | None]]] = {}
-        for trajectory in trajectories:
-            mine = self.known.setdefault(trajectory.task, {})
-            for i, step in enumerate(trajectory.steps):
-                row = plan.decisions.get(plan.abstraction.encode(trajectory, i))
-                if row is not None:
-                    mine.setdefault(step.state, row)
-        self._task: str | None = None
-
-    def start(self, task: str, seed: int) -> None:
-        """Begin an episode; the words of the last task are kept."""
-        if task != self._task:
-            self._task, self._rows = task, list(self.known.get(task, {}).values())
-            self._words = [hashed_words(text, WORDS) for text in self.known.get(task, {})]
-            self._found: dict[str, Sequence[str | None]] = {}
-
-    def decide(self, steps: Sequence[Step], budget_left: int | None) -> str | None:
-        """The plan's decision in the most similar state."""
-        text = steps[-1].state
-        if not self._rows:
-            return None
-        if text not in self._found:
-            words = hashed_words(text, WORDS)
-            likeness = [np.isin(mine, words).sum() / np.sqrt(max(len(mine), 1)) for mine in self._words]
-            self._found[text] = self._rows[int(np.argmax(likeness))]
-        return at_budget(self._found[text], budget_left)
+    if name in _BY_NAME:
+        raise ValueError(f"policy {name!r} is one of selfreg's own; expected another name")
+    named = [point for point in entry_points(group=GROUP) if point.name == name]
+    if len(named) != 1:
+        installed = ", ".join(sorted({point.name for point in entry_points(group=GROUP)})) or "none is installed"
+        found = f"policy {name!r} is in several packages" if named else f"unknown policy {name!r}"
+        raise ValueError(f"{found}; entry points {GROUP}: {installed}")
+    return RegisteredPolicy(name, _per_budget(partial(_from_entry_point, named[0])))
 
 
-class FollowHelper:
-    """Does what a trained helper says."""
-
-    name = "helper"
-
-    def __init__(self, helper: Helper) -> None:
-        self.helper = helper
-        self.cheapest = min(cost[0] for cost in helper.costs.values())
-        self.known: dict[tuple[str, int], str | None] = {}
-
-    def start(self, task: str, seed: int) -> None:
-        """Nothing to forget."""
-
-    def decide(self, steps: Sequence[Step], budget_left: int | None) -> str | None:
-        """The most probable action that can be paid."""
-        left = self.helper.limits[0] if budget_left is None else budget_left
-        if left < self.cheapest:
-            return None
-        place = (state_text(steps, self.helper.history), left)
-        if place not in self.known:
-            action = int(self.helper.choices([place[0]], [[left]])[0])
-            self.known[place] = self.helper.actions[action] if action else None
-        return self.known[place]
+def _from_entry_point(point: EntryPoint, setup: PolicySetup, budget: int) -> DecisionPolicy:
+    policy: Any = point.load()(setup, budget)
+    if not callable(getattr(policy, "decide", None)):
+        raise TypeError(f"policy {point.name!r}: {point.value} returned {policy!r}; expected an object with decide()")
+    made: DecisionPolicy = policy
+    return made

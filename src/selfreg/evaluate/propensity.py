@@ -1,4 +1,4 @@
-"""How likely the logged actions were, where the log does not say: a calibrated classifier."""
+"""P(logged action) by a calibrated classifier, for logs that do not hold it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def fitted_propensity(
 ) -> Propensity:
     """P(logged action) at every step, by a logistic regression that is calibrated on held-out tasks.
 
-    Features are the parts of the abstract state, the whole state, the step, the action before, and how many of the
-    earlier steps were helped. Every task is predicted by a model of other tasks; in it, the scale is set by Platt's
-    sigmoids on tasks held out again (scikit-learn's `CalibratedClassifierCV`).
+    Features are the parts of the abstract state, the whole state, the step, the previous action, and the share of
+    earlier steps that were helped. The model of a task is fitted to other tasks and calibrated by Platt's sigmoids on
+    held-out ones among them (scikit-learn's `CalibratedClassifierCV`).
 
     Parameters
     ----------
@@ -37,13 +37,12 @@ def fitted_propensity(
     Returns
     -------
     callable
-        Of a trajectory and a step, as `ope` takes it; it knows these trajectories only.
+        Of a trajectory and a step, as the `propensity` of `ope`; for these trajectories only.
 
     Raises
     ------
     ValueError
-        For fewer tasks than folds, an action in too few tasks to be learned for others, or (when called) a
-        trajectory that is not one of these.
+        For fewer tasks than the folds need, an action in too few tasks, or (when called) another trajectory.
 
     Examples
     --------
@@ -64,7 +63,7 @@ def fitted_propensity(
     tasks = {name: i for i, name in enumerate(dict.fromkeys(one.task for one in episodes))}
     if len(tasks) < folds * INNER:
         raise ValueError(
-            f"there are {len(tasks)} tasks; {folds} folds of models calibrated by tasks take {folds * INNER}"
+            f"there are {len(tasks)} tasks; {folds} folds with {INNER} of calibration need {folds * INNER}"
         )
     task = np.array([tasks[one.task] for one in episodes for _ in one.steps])
     chance = _out_of_fold(features, action, task, np.random.default_rng(seed).permutation(len(tasks)) % folds)
@@ -73,7 +72,7 @@ def fitted_propensity(
 
     def propensity(trajectory: Trajectory, step: int) -> float:
         if trajectory.episode not in first:
-            raise ValueError(f"episode {trajectory.episode!r} is not one that propensities were fitted to")
+            raise ValueError(f"episode {trajectory.episode!r} is not one of the fitted episodes")
         return float(chance[first[trajectory.episode] + step])
 
     return propensity
@@ -113,9 +112,9 @@ def _out_of_fold(
         splits = list(GroupKFold(INNER).split(table[rest], action[rest], task[rest]))
         for name in np.unique(action).tolist():
             if any(name not in action[rest][part] for pair in splits for part in pair):
-                raise ValueError(f"action {name!r} was taken in too few tasks to be learned for others")
+                raise ValueError(f"action {name!r} occurs in too few tasks; expected it in every fold")
         model = CalibratedClassifierCV(LogisticRegression(max_iter=1000), method="sigmoid", cv=splits)
-        with threadpool_limits(1, "blas"):  # its vectors are short: threads would wait for each other
+        with threadpool_limits(1, "blas"):  # threads do not pay for such short vectors
             model.fit(table[rest], action[rest])
         column = np.searchsorted(model.classes_, action[here])
         result[here] = np.take_along_axis(model.predict_proba(table[here]), column[:, None], axis=1)[:, 0]

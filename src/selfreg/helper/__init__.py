@@ -3,18 +3,15 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from selfreg.runtime.ledger import Ledger
-
 if TYPE_CHECKING:
     from selfreg.helper.calibration import Spending, calibrate, spending
     from selfreg.helper.examples import HelperExamples
-    from selfreg.helper.helper import Decision, Helper
+    from selfreg.helper.helper import Helper
     from selfreg.helper.labels import Labels, label
-    from selfreg.helper.memory import Memory, Neighbour
+    from selfreg.helper.memory import Memory
     from selfreg.helper.train import HelperConfig, train_helper
 
 _HOME = {
-    "Decision": "helper",
     "Helper": "helper",
     "HelperConfig": "train",
     "HelperExamples": "examples",
@@ -23,20 +20,16 @@ _HOME = {
     "spending": "calibration",
     "Labels": "labels",
     "Memory": "memory",
-    "Neighbour": "memory",
     "label": "labels",
     "train_helper": "train",
 }
 
 __all__ = [
-    "Decision",
     "Helper",
     "HelperConfig",
     "HelperExamples",
     "Labels",
-    "Ledger",
     "Memory",
-    "Neighbour",
     "Spending",
     "calibrate",
     "label",

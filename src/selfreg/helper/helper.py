@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,52 +14,19 @@ from numpy.typing import ArrayLike, NDArray
 from selfreg._util.bootstrap import as_texts
 from selfreg._util.files import atomic_folder
 from selfreg.data import NOHELP, Step, state_text
-from selfreg.helper.memory import Memory, Neighbour
+from selfreg.decisions import BudgetLeft, Decision, Neighbour
+from selfreg.helper.memory import Memory
 from selfreg.helper.models.registry import FORMS
 from selfreg.helper.models.transformer import FEATURES, DecisionModel
 from selfreg.prm.prm import PRM
 from selfreg.prm.transformer import RECORD, read_record
-from selfreg.runtime.ledger import Ledger
 
 SCHEMA = "selfreg.helper/1"
 
 
 @dataclass(frozen=True)
-class Decision:
-    """What to do in a state, and why.
-
-    Attributes
-    ----------
-    action : str
-        "nohelp", or the help type to call.
-    request_probability : float
-        P(any help that can be paid), by the helper.
-    success_probability : dict of str to float
-        P(success) of the actions for which it is known: taking the action now and deciding as planned afterwards, by
-        the nearest logged states; where the helper remembers none, of "nohelp" for good by the PRM, if one is attached.
-    budget_left : tuple of int
-        Before this decision is paid.
-    reason : str
-        In words.
-    price : tuple of float or None
-        Of each budget, what its last unit is worth here in P(success), by the nearest logged states; None where there
-        is no unit left, or nothing is known.
-    neighbours : tuple of Neighbour
-        The nearest logged states, nearest first.
-    """
-
-    action: str
-    request_probability: float
-    success_probability: dict[str, float]
-    budget_left: tuple[int, ...]
-    reason: str
-    price: tuple[float | None, ...] = ()
-    neighbours: tuple[Neighbour, ...] = ()
-
-
-@dataclass(frozen=True)
 class Helper:
-    """Decides whether to ask for help. Made by `train_helper` or `load`.
+    """Decides whether to request help; a `DecisionPolicy`. Made by `train_helper` or `load`.
 
     Attributes
     ----------
@@ -105,12 +73,12 @@ class Helper:
     >>> labels = label(logs, model, selfreg.solve(model.mdp, 1))
     >>> helper = train_helper(labels, HelperConfig(form="tfidf"))
     >>> ledger = selfreg.Ledger(1)
-    >>> decision = helper.decide(["red light"], ledger)
+    >>> decision = helper.decide(["red light"], ledger.left)
     >>> decision.action, decision.success_probability["help"] - decision.success_probability["nohelp"] > 0.5
     ('help', True)
     >>> ledger.charge("run 1", "step 1", helper.costs["help"])
     True
-    >>> helper.decide(["red light"], ledger).reason.split(".")[0]
+    >>> helper.decide(["red light"], ledger.left).reason.split(".")[0]
     'nohelp: budget 0 cannot pay for help (cost 1)'
     """
 
@@ -124,6 +92,7 @@ class Helper:
     thresholds: tuple[float, ...] | None = None
     memory: Memory | None = field(default=None, compare=False, repr=False)
     prm: PRM | None = None
+    name: ClassVar[str] = "helper"
 
     def __post_init__(self) -> None:
         check_costs(self.actions, self.costs, len(self.limits))
@@ -131,36 +100,67 @@ class Helper:
         if self.thresholds is not None and len(self.thresholds) != points:
             raise ValueError(f"there are {len(self.thresholds)} thresholds; expected one for each of {points} budgets")
 
-    def decide(self, history: Sequence[Step | str], ledger: Ledger) -> Decision:
-        """Decide for the last state of `history`; the ledger is read and not charged.
+    def decide(self, steps: Sequence[Step | str], budget_left: BudgetLeft) -> Decision:
+        """Decide for the last state of `steps`.
 
-        The most probable action that can be paid, ties to "nohelp"; with `thresholds`, the most probable help where
-        P(request) is above the threshold of the budget left.
+        The most probable action that the budget can pay for, ties to "nohelp"; with `thresholds`, the most probable
+        help type where P(request) is above the threshold of the budget left.
 
         Parameters
         ----------
-        history : sequence of Step or str
+        steps : sequence of Step or str
             The episode so far; a str is a state.
-        ledger : Ledger
-            With as many budgets as the helper was trained for.
+        budget_left : tuple of int, or None
+            Units left of each budget, such as `ledger.left`. None, for no limit, is read as the largest budget of the
+            training, and more than that as well.
 
         Raises
         ------
         TypeError
-            `history` is one str and no sequence, or holds something else than steps and states.
+            `steps` is a str, or holds something other than steps and states; `budget_left` is not a tuple.
         ValueError
-            `history` is empty, or the ledger has another number of budgets.
+            `steps` is empty, or `budget_left` has another number of budgets or a negative number.
         """
-        steps, left = _steps(history), ledger.left
-        text = state_text(steps, self.history)
-        probability = self.request_probabilities([text], [left])
-        action = self.actions[int(self._chosen(probability, np.array([left]))[0])]
-        request = float(probability[0, 1:].sum())
+        return self.decide_batch([steps], [budget_left])[0]
+
+    def decide_batch(
+        self, histories: Sequence[Sequence[Step | str]], budgets_left: Sequence[BudgetLeft]
+    ) -> list[Decision]:
+        """Decide in many states, in one pass of the classifier; arguments and errors as for `decide`."""
+        if len(histories) != len(budgets_left):
+            raise ValueError(f"there are {len(histories)} histories and {len(budgets_left)} budgets; expected as many")
+        if not len(histories):
+            return []
+        episodes = [_steps(history) for history in histories]
+        texts = [state_text(steps, self.history) for steps in episodes]
+        budgets = self._budgets(texts, [self._left(left) for left in budgets_left])
+        probability = self.request_probabilities(texts, budgets)
+        actions = [self.actions[int(a)] for a in self._chosen(probability, budgets)]
+        return [
+            self._decision(*one)
+            for one in zip(episodes, texts, budgets_left, actions, probability[:, 1:].sum(axis=1), strict=True)
+        ]
+
+    def _decision(
+        self, steps: Sequence[Step], text: str, budget_left: BudgetLeft, action: str, request: float
+    ) -> Decision:
+        left = self._left(budget_left)
         success, price, near = self._recalled(text, left)
         if not success and self.prm is not None:
             success = {NOHELP: float(self.prm.score([self.prm.text(steps)])[0])}
-        reason = ". ".join([self._rule(action, request, left), *self._words(success, price, near)])
-        return Decision(action, request, success, left, reason, price, near)
+        rule = self._rule(action, float(request), left, limited=budget_left is not None)
+        reason = ". ".join([rule, *self._words(success, price, near)])
+        return Decision(action, float(request), success, budget_left, reason, price, near)
+
+    def _left(self, budget_left: BudgetLeft) -> tuple[int, ...]:
+        """Budget left as numbers."""
+        if budget_left is None:
+            return self.limits
+        if not isinstance(budget_left, tuple):
+            raise TypeError(f"budget_left is {budget_left!r}; expected a tuple of int such as ledger.left, or None")
+        if len(budget_left) != len(self.limits):
+            raise ValueError(f"budget_left is {budget_left}; expected {len(self.limits)} number(s)")
+        return budget_left
 
     def request_probabilities(self, texts: Sequence[str], budgets: ArrayLike) -> NDArray[np.float64]:
         """P(action) in many states: 0 for help that the budget cannot pay, the rest sums to 1.
@@ -184,8 +184,11 @@ class Helper:
         left = self._budgets(texts, budgets)
         if not len(texts):
             return np.empty((0, len(self.actions)))
+        payable = affordable(self.actions, self.costs, left)
+        if not payable[:, 1:].any():
+            return payable.astype(np.float64)
         logits = self.classifier.decision_logits(texts, np.minimum(left, self.limits))
-        logits[~affordable(self.actions, self.costs, left)] = -np.inf
+        logits[~payable] = -np.inf
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
@@ -264,10 +267,10 @@ class Helper:
     def _chosen(self, probability: NDArray[np.float64], left: NDArray[np.int64]) -> NDArray[np.int64]:
         if self.thresholds is None:
             return np.asarray(probability.argmax(axis=1))
-        asks = probability[:, 1:].sum(axis=1) > np.array(self.thresholds)[self._points(left)]
-        # help that cannot be paid has probability 0, and is no choice where nothing else is one
-        asks &= (probability[:, 1:] > 0).any(axis=1)
-        return np.asarray(np.where(asks, probability[:, 1:].argmax(axis=1) + 1, 0))
+        requests = probability[:, 1:].sum(axis=1) > np.array(self.thresholds)[self._points(left)]
+        # help that the budget cannot pay for has probability 0
+        requests &= (probability[:, 1:] > 0).any(axis=1)
+        return np.asarray(np.where(requests, probability[:, 1:].argmax(axis=1) + 1, 0))
 
     def _recalled(
         self, text: str, left: tuple[int, ...]
@@ -294,8 +297,8 @@ class Helper:
         near = self.memory.neighbours(index[0], similarity[0], self.actions)
         return success, tuple(price), tuple(near)
 
-    def _rule(self, action: str, request: float, left: tuple[int, ...]) -> str:
-        shown = " ".join(map(str, left))
+    def _rule(self, action: str, request: float, left: tuple[int, ...], limited: bool) -> str:
+        shown = f"budget {' '.join(map(str, left))}" if limited else "no limit"
         paid = affordable(self.actions, self.costs, np.array([left]))[0]
         dear = [
             f"{a} (cost {' '.join(map(str, self.costs[a]))})"
@@ -303,8 +306,8 @@ class Helper:
             if not can
         ]
         if len(dear) == len(self.actions) - 1:
-            return f"{action}: budget {shown} cannot pay for {', '.join(dear)}"
-        reason = f"{action}: P(request) {request:.2f} with budget {shown}"
+            return f"{action}: {shown} cannot pay for {', '.join(dear)}"
+        reason = f"{action}: P(request) {request:.2f} with {shown}"
         if self.thresholds is not None:
             reason += f" against a threshold of {self.thresholds[int(self._points(np.array([left]))[0])]:.2f}"
         return f"{reason}, which cannot pay for {', '.join(dear)}" if dear else reason
@@ -331,12 +334,12 @@ def _spoken(action: str) -> str:
 
 def _steps(history: Sequence[Step | str]) -> list[Step]:
     if isinstance(history, str):
-        raise TypeError("history is a str; expected a sequence of states or steps")
+        raise TypeError("steps is a str; expected a sequence of states or steps")
     if not len(history):
-        raise ValueError("history is empty; expected at least the current state")
+        raise ValueError("steps is empty; expected at least the current state")
     for i, one in enumerate(history):
         if not isinstance(one, Step | str):
-            raise TypeError(f"history[{i}] is {one!r}; expected a Step or a str")
+            raise TypeError(f"steps[{i}] is {one!r}; expected a Step or a str")
     return [Step(state=one) if isinstance(one, str) else one for one in history]
 
 

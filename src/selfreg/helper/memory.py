@@ -7,16 +7,17 @@ for every form of helper.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from selfreg._util.text_index import TextIndex, Tfidf
+from selfreg.decisions import Neighbour
 from selfreg.helper.labels import Labels
 from selfreg.prm.linear import MOST_FEATURES, read_arrays, words_vectorizer
 
@@ -25,24 +26,6 @@ Floats = NDArray[np.float64]
 ARRAYS, WORDS = "memory.npz", "memory.json"
 NEIGHBOURS = 5
 SHOWN_TEXT = 300
-
-
-class Neighbour(NamedTuple):
-    """A logged state like the one at hand.
-
-    Attributes
-    ----------
-    text : str
-        Its first characters.
-    similarity : float
-        Cosine, from 0 to 1.
-    visits : dict of str to int
-        How often each action was taken there.
-    """
-
-    text: str
-    similarity: float
-    visits: dict[str, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,16 +40,14 @@ class Memory:
         Value of each action at each budget; NaN where it is unknown.
     visits : ndarray of float32, shape (n, n_actions)
         How often each action was taken after this text. Values may rest on more: on all texts of an abstract state.
-    vectorizer : TfidfVectorizer
-    rows : csr_array of float32, shape (n, n_words)
-        TF-IDF vectors of length 1.
+    index : TextIndex
+        The texts in full, by TF-IDF vectors of length 1.
     """
 
     texts: list[str]
     values: NDArray[np.float32]
     visits: NDArray[np.float32]
-    vectorizer: Any
-    rows: sp.csr_array
+    index: TextIndex
 
     @classmethod
     def of(cls, labels: Labels, tasks: Sequence[str], history: int, most: int) -> Memory | None:
@@ -88,39 +69,22 @@ class Memory:
         values = np.divide(total, known, out=np.full_like(total, np.nan), where=known > 0)
         kept = np.sort(np.argsort(-visits.sum(axis=1), kind="stable")[:most])
         names = list(place)
-        vectorizer = tfidf_vectorizer(max_features=MOST_FEATURES)
         try:
-            vectors = vectorizer.fit_transform([names[i] for i in kept])
+            index = TextIndex.of([names[i] for i in kept], Tfidf(tfidf_vectorizer(max_features=MOST_FEATURES)))
         except ValueError:  # nothing to remember, or empty texts only
             return None
         shown = [names[i][:SHOWN_TEXT] for i in kept]
         narrow = values[kept].astype(np.float32), visits[kept].astype(np.float32)
-        return cls(shown, *narrow, vectorizer, sp.csr_array(vectors))
-
-    @cached_property
-    def _analyze(self) -> Callable[[str], list[str]]:
-        words: Callable[[str], list[str]] = self.vectorizer.build_analyzer()
-        return words
-
-    def vector(self, text: str) -> NDArray[np.float32]:
-        """TF-IDF of a text, float32 (n_words,): the vectorizer's, without the checks that take most of its time."""
-        known = self.vectorizer.vocabulary_
-        places = [known[word] for word in self._analyze(text) if word in known]
-        words, count = np.unique(np.array(places, dtype=np.int64), return_counts=True)
-        result = np.zeros(len(known), dtype=self.rows.dtype)  # of one type with the rows, which are else converted
-        result[words] = (1 + np.log(count)) * self.vectorizer.idf_[words]
-        length = np.linalg.norm(result)
-        return result / length if length else result
+        return cls(shown, *narrow, index)
 
     def nearest(self, texts: Sequence[str], k: int = NEIGHBOURS) -> tuple[NDArray[np.int64], Floats]:
         """Indices and similarities of the `k` nearest states, (n, k) each; the first ones where several are as near."""
-        likeness = np.array([self.rows @ self.vector(text) for text in texts], dtype=np.float64).reshape(len(texts), -1)
-        k = min(k, len(self.texts))
-        found = np.empty((len(likeness), k), dtype=np.int64)
-        for row, like in zip(found, likeness, strict=True):
-            near = np.flatnonzero(like >= np.partition(like, -k)[-k])  # k or, with ties, more
-            row[:] = near[np.argsort(-like[near], kind="stable")[:k]]
-        return found, np.take_along_axis(likeness, found, axis=1)
+        near = [self.index.nearest(text, k) for text in texts]
+        shape = len(texts), min(k, len(self.texts))
+        return (
+            np.array([places for places, _ in near], dtype=np.int64).reshape(shape),
+            np.array([similarity for _, similarity in near], dtype=np.float64).reshape(shape),
+        )
 
     def estimate(self, nearest: NDArray[np.int64], similarity: Floats) -> Floats:
         """Values in states with these neighbours, float64 (n, n_points, n_actions): their mean by likeness and visits.
@@ -141,13 +105,19 @@ class Memory:
             for i, s in zip(nearest, similarity, strict=True)
         ]
 
+    @property
+    def _vectorizer(self) -> Any:
+        assert isinstance(self.index.vectors, Tfidf)
+        return self.index.vectors.vectorizer
+
     def save(self, folder: Path) -> None:
         """Write arrays and words, nothing pickled."""
-        vocabulary = self.vectorizer.vocabulary_
+        vectorizer = self._vectorizer
+        vocabulary = vectorizer.vocabulary_
         words = {"texts": self.texts, "vocabulary": sorted(vocabulary, key=vocabulary.__getitem__)}
         (folder / WORDS).write_text(json.dumps(words), encoding="utf-8")
-        rows = {"data": self.rows.data, "indices": self.rows.indices, "indptr": self.rows.indptr}
-        arrays = {"values": self.values, "visits": self.visits, "idf": self.vectorizer.idf_, **rows}
+        rows = {name: getattr(self.index.rows, name) for name in ("data", "indices", "indptr")}
+        arrays = {"values": self.values, "visits": self.visits, "idf": vectorizer.idf_, **rows}
         np.savez_compressed(folder / ARRAYS, **arrays)
 
     @classmethod
@@ -168,7 +138,7 @@ class Memory:
             vectorizer.idf_ = arrays["idf"]
             shape = len(words["texts"]), len(words["vocabulary"])
             rows = sp.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
-            return cls(words["texts"], arrays["values"], arrays["visits"], vectorizer, rows)
+            return cls(words["texts"], arrays["values"], arrays["visits"], TextIndex(Tfidf(vectorizer), rows))
         except Exception as error:  # JSON and array errors of many kinds
             raise ValueError(f"{str(folder)!r}: {ARRAYS} or {WORDS} is damaged: {error}") from error
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from selfreg.prm.encoder import EncoderConfig
     from selfreg.prm.prm import PRM, PRMConfig, recalibrate, train_prm
     from selfreg.prm.scoring import Scored, read_scores, score_logs
-    from selfreg.prm.threshold import ThresholdRule, choose_threshold, measure_threshold
+    from selfreg.prm.threshold import ThresholdPolicy, ThresholdRule, choose_threshold, measure_threshold
     from selfreg.prm.transformer import Examples, TextClassifier
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "ReliabilityRow",
     "Scored",
     "TextClassifier",
+    "ThresholdPolicy",
     "ThresholdRule",
     "auroc",
     "brier",
@@ -55,7 +56,7 @@ _HOME = {"EncoderConfig": "encoder", "Examples": "transformer", "TextClassifier"
 _HOME |= dict.fromkeys(("PRM", "PRMConfig", "recalibrate", "train_prm"), "prm")
 _HOME |= dict.fromkeys(("Contender", "compare_prms", "with_baselines"), "comparison")
 _HOME |= dict.fromkeys(("Scored", "read_scores", "score_logs"), "scoring")
-_HOME |= dict.fromkeys(("ThresholdRule", "choose_threshold", "measure_threshold"), "threshold")
+_HOME |= dict.fromkeys(("ThresholdPolicy", "ThresholdRule", "choose_threshold", "measure_threshold"), "threshold")
 
 
 def __getattr__(name: str) -> Any:

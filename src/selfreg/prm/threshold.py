@@ -1,35 +1,90 @@
-"""Self-regulation by the PRM alone: stop, or ask, where P(success) is low (section 4 of the method's paper)."""
+"""Self-regulation by the PRM alone: stop, or request help, where P(success) is low (section 4 of the method's paper)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selfreg.data import Step, Trajectory
+from selfreg.data import NOHELP, Step, Trajectory
+from selfreg.data.scorer import StateScorer
+from selfreg.decisions import BudgetLeft, Decision, budget_spent
 from selfreg.prm.prm import PRM, scores
 from selfreg.prm.visits import Visits, unhelped
 
 
+@dataclass
+class ThresholdPolicy:
+    """Requests `help` (or stops) in states whose P(success) is below `threshold`; a `DecisionPolicy`.
+
+    Attributes
+    ----------
+    prm : StateScorer
+    help : str
+        Help type to request.
+    threshold : float
+    once : bool
+        Whether an episode requests help at most once.
+    name : str
+    scores : dict of str to float
+        P(success) by text, filled on the way; policies may share it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfreg.data import Step
+    >>> from selfreg.prm import ThresholdPolicy
+    >>> class ByLength:
+    ...     def text(self, steps): return steps[-1].state
+    ...     def score(self, texts): return np.array([len(text) / 10 for text in texts])
+    >>> policy = ThresholdPolicy(ByLength(), "person", 0.5)
+    >>> policy.decide([Step("long text")], (2,)).action, policy.decide([Step("text")], (2,)).action
+    ('nohelp', 'person')
+    """
+
+    prm: StateScorer
+    help: str
+    threshold: float
+    once: bool = False
+    name: str = "PRM threshold"
+    scores: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
+
+    def decide(self, steps: Sequence[Step], budget_left: BudgetLeft) -> Decision:
+        """Request help where the score is below the threshold and a unit of budget is left."""
+        if budget_spent(budget_left):
+            return Decision(budget_left=budget_left, reason="no budget is left")
+        if self.once and any(step.intervention is not None for step in steps[:-1]):
+            return Decision(budget_left=budget_left, reason="help was requested before")
+        text = self.prm.text(steps)
+        if text not in self.scores:
+            self.scores[text] = float(self.prm.score([text])[0])
+        score = self.scores[text]
+        low = score < self.threshold
+        reason = f"P(success) {score:.2f} is {'' if low else 'not '}below {self.threshold:.2f}"
+        return Decision(
+            self.help if low else NOHELP, float(low), {NOHELP: score}, budget_left=budget_left, reason=reason
+        )
+
+
 @dataclass(frozen=True)
 class ThresholdRule:
-    """Ask (or stop) in every state whose P(success) is below `threshold`.
+    """A threshold on P(success), with its figures on unhelped episodes.
 
     Attributes
     ----------
     threshold : float
     once : bool
-        Whether an episode asks (or stops) at most once, at its first state below the threshold.
+        Whether an episode requests help (or stops) at most once, at its first state below the threshold.
     mean_cost : float
-        Requests per episode, on the episodes that the figures are of.
+        Requests per episode.
     precision : float
-        Of the states in which it asks, the share from which the agent alone fails; NaN where it never asks.
+        Share of the requests that come where the agent alone fails; NaN without a request.
     recall : float
-        Of the failing states (episodes where `once`), the share in which it asks; NaN where none fails.
+        Share of the failing states (episodes where `once`) in which help is requested; NaN where none fails.
     episodes : int
-        How many unhelped episodes the figures rest on.
+        Number of unhelped episodes that the figures are of.
     """
 
     threshold: float
@@ -39,9 +94,9 @@ class ThresholdRule:
     recall: float
     episodes: int
 
-    def asks(self, prm: PRM, steps: Sequence[Step]) -> bool:
-        """Whether to ask in the state after `steps`; where `once`, the caller stops asking after the first time."""
-        return bool(prm.score([prm.text(steps)])[0] < self.threshold)
+    def policy(self, prm: StateScorer, help: str = "help") -> ThresholdPolicy:
+        """Policy that requests `help` by this rule."""
+        return ThresholdPolicy(prm, help, self.threshold, self.once)
 
 
 def choose_threshold(
@@ -52,32 +107,32 @@ def choose_threshold(
     precision: float | None = None,
     once: bool = False,
 ) -> ThresholdRule:
-    """The largest threshold whose mean cost, or precision, on unhelped episodes is as asked for.
+    """Choose the largest threshold with a mean cost, or a precision, on unhelped episodes.
 
-    Requests are counted on episodes in which nobody helped. Where help changes what comes next, later requests of the
-    same episode may be more or fewer; with `once` nothing comes after a request, and the count is exact.
+    Requests are counted on episodes in which nobody helped. Help changes what follows, so that later requests of the
+    same episode may be more or fewer; with `once` nothing follows a request, and the count is exact.
 
     Parameters
     ----------
     prm : PRM
     trajectories : sequence of Trajectory
-        Validation episodes: of tasks that the PRM was not trained on. Helped ones are left out.
+        Validation episodes: of tasks that the PRM was not trained on. Helped ones are ignored.
     mean_cost : float, optional
         At most this many requests per episode on average.
     precision : float, optional
         At least this share of the requests comes where the agent alone fails.
     once : bool
-        Whether an episode asks at most once.
+        Whether an episode requests help at most once.
 
     Returns
     -------
     ThresholdRule
-        With threshold 0, which never asks, where no other meets what was asked for.
+        With threshold 0, which never requests help, where no other meets the condition.
 
     Raises
     ------
     ValueError
-        Not one of `mean_cost` and `precision` is given, or it is out of range; no episode is unhelped.
+        Neither or both of `mean_cost` and `precision` are given, or one is out of range; no episode is unhelped.
 
     Examples
     --------
@@ -91,11 +146,11 @@ def choose_threshold(
     >>> prm = train_prm(logs, config)
     >>> validation = [t for t in logs if t.task in prm.split["validation"]]
     >>> rule = choose_threshold(prm, validation, precision=0.9)
-    >>> rule.precision, rule.recall, rule.asks(prm, [Step("An error.")])
-    (1.0, 1.0, True)
+    >>> rule.precision, rule.recall, rule.policy(prm).decide([Step("An error.")], None).action
+    (1.0, 1.0, 'help')
     """
     if (mean_cost is None) == (precision is None):
-        raise ValueError("give one of mean_cost and precision")
+        raise ValueError("expected one of mean_cost and precision")
     if mean_cost is not None and not 0 <= mean_cost < np.inf:
         raise ValueError(f"mean_cost is {mean_cost}; expected a finite number >= 0")
     if precision is not None and not 0 <= precision <= 1:
@@ -117,7 +172,7 @@ def choose_threshold(
 def measure_threshold(
     prm: PRM, trajectories: Sequence[Trajectory], threshold: float, once: bool = False
 ) -> ThresholdRule:
-    """A given threshold with its figures on other unhelped episodes: those of test tasks, once.
+    """Figures of a threshold on other unhelped episodes, such as those of test tasks.
 
     Raises
     ------
@@ -142,13 +197,14 @@ def measure_threshold(
 
 
 def _scored(prm: PRM, trajectories: Sequence[Trajectory], once: bool) -> tuple[Visits, NDArray[np.float64], int]:
-    """States in which a request can come, the score under which it does, and the number of episodes.
+    """States in which a request can come, the score below which it does, and the number of episodes.
 
-    Where an episode asks at most once it does so if its lowest score is below the threshold.
+    With `once`, an episode requests help if its lowest score is below the threshold.
     """
+
     alone = [t for t in trajectories if not t.helped and t.outcome is not None]
     if not alone:
-        raise ValueError(f"none of {len(trajectories)} episodes is unhelped with a known outcome")
+        raise ValueError(f"none of {len(trajectories)} episodes is unhelped with an outcome")
     visits = unhelped(alone, prm.text)
     score = scores(prm, visits)
     if not once:
@@ -159,7 +215,7 @@ def _scored(prm: PRM, trajectories: Sequence[Trajectory], once: bool) -> tuple[V
 
 
 def _rule(threshold: float, once: bool, visits: Visits, score: NDArray[np.float64], episodes: int) -> ThresholdRule:
-    asks, failure = score < threshold, 1 - visits.outcomes
-    precision = float(failure[asks].mean()) if asks.any() else float("nan")
-    recall = float(failure[asks].sum() / failure.sum()) if failure.sum() else float("nan")
-    return ThresholdRule(threshold, once, float(asks.sum() / episodes), precision, recall, episodes)
+    requested, failure = score < threshold, 1 - visits.outcomes
+    precision = float(failure[requested].mean()) if requested.any() else float("nan")
+    recall = float(failure[requested].sum() / failure.sum()) if failure.sum() else float("nan")
+    return ThresholdRule(threshold, once, float(requested.sum() / episodes), precision, recall, episodes)

@@ -14,6 +14,7 @@ from selfreg._util.files import atomic_write
 from selfreg.data import Trajectory
 from selfreg.envs import World
 from selfreg.estimate import EstimatedModel, coverage
+from selfreg.evaluate.policies import policy_order
 from selfreg.planning.solution import Solution
 from selfreg.report import plots
 from selfreg.runs import RunFolder
@@ -156,13 +157,12 @@ def _evaluation(summary: dict[str, Any]) -> dict[str, Any] | None:
     gaps: dict[str, dict[int, Any]] = {}
     for difference in found["differences"]:
         gaps.setdefault(difference["other"], {})[difference["budget"]] = difference
-    order = {name: i for i, name in enumerate(plots.STYLE)}
     return {
         "plot": plots.success_by_usage(found["outcomes"]),
         "tasks": found["tasks"],
         "outcomes": sorted(
             found["outcomes"],
-            key=lambda o: (np.inf if o["budget"] is None else o["budget"], order.get(o["policy"], len(order))),
+            key=lambda o: (np.inf if o["budget"] is None else o["budget"], policy_order(o["policy"])),
         ),
         "differences": found["differences"],
         "rivals": RIVALS,

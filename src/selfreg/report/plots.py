@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util.extras import require_extra
+from selfreg.evaluate.policies import HELPER, PLAN, POLICIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,24 +22,14 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 
 INK, MUTED, GRID = "#1f2430", "#6b7280", "#e5e7eb"
-# Colour and marker of every policy: told apart without colour too. Others are in the tables only.
+# Colour and marker of every policy that is in plots; others are in the tables only.
 STYLE: dict[str, tuple[str, str]] = {
-    "helper": ("#c2410c", "o"),
-    "plan": ("#1d4ed8", "s"),
-    "PRM threshold": ("#0f766e", "^"),
-    "random": ("#9333ea", "D"),
-    "first-k": ("#a16207", "v"),
-    "never": (INK, "X"),
-    "always": (INK, "P"),
-    "optimum": ("#1d4ed8", "*"),
-    "tuned PRM threshold": ("#0f766e", "<"),
-    "last-k": ("#a16207", ">"),
-    "every-n": ("#be185d", "p"),
+    one.name: (one.color, one.marker) for one in POLICIES if one.color is not None and one.marker is not None
 }
 # Always-help that uses this many times the help of all others would press them to the margin.
 FAR = 2.0
 # Colours and markers of up to seven lines that have no names of their own.
-LINES = list(STYLE.values())[:7]
+LINES = [STYLE[name] for name in (HELPER, PLAN, "PRM threshold", "random", "first-k", "never", "always")]
 
 
 def value_by_budget(summary: Mapping[str, Any]) -> str:
@@ -137,7 +128,7 @@ def coverage(report: Coverage, budgets: Sequence[int] | None) -> str:
     left = np.ravel(axes)[0]
     most = max(float(visits.max(initial=1.0)) for visits in report.visits.values())
     limits = np.unique(np.geomspace(1, most + 1, 200))
-    for (name, visits), (color, _) in zip(report.visits.items(), STYLE.values(), strict=False):
+    for (name, visits), (color, _) in zip(report.visits.items(), LINES, strict=False):
         if visits.any():
             left.step(limits, [report.low_count_visits(name, m) for m in limits], where="post", color=color, label=name)
     left.axvline(report.fewer_than, color=MUTED, linestyle=":", linewidth=1)

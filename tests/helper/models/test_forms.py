@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from helper_cases import NEEDED, QUICK, WORDS, rule_examples, state
-from selfreg.helper import Helper, HelperConfig, HelperExamples, Ledger, train_helper
+from selfreg.helper import Helper, HelperConfig, HelperExamples, train_helper
 from selfreg.helper.models.transformer import BudgetInHead, BudgetInText, DecisionWriter
 from selfreg.prm.encoder import EncoderConfig, scratch
 from selfreg.prm.training import Training, cross_entropy
@@ -46,7 +46,7 @@ def test_each_form_learns_a_rule_that_depends_on_the_budget(helper: Helper) -> N
     rng = np.random.default_rng(1)
     for word, needed in NEEDED.items():
         for budget in range(4):
-            asked = [helper.decide([state(word, rng)], Ledger(budget)).action == "help" for _ in range(10)]
+            asked = [helper.decide([state(word, rng)], (budget,)).action == "help" for _ in range(10)]
             assert np.mean(asked) == pytest.approx(float(budget >= needed), abs=0.11), (word, budget)
 
 
@@ -107,7 +107,7 @@ def test_a_causal_model_writes_its_decision_as_the_next_token(helper: Helper, tm
         for budget in (1, 3):
             inputs = tokenizer(f"budget {budget} |", text, return_tensors="pt")
             written = model.generate(**inputs, max_new_tokens=1, do_sample=False)[0, -1]
-            assert tokenizer.decode(written) == f"<|{helper.decide([text], Ledger(budget)).action}|>"
+            assert tokenizer.decode(written) == f"<|{helper.decide([text], (budget,)).action}|>"
 
 
 def test_the_loss_of_a_writer_is_that_of_the_decision_token() -> None:
