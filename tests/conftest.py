@@ -17,7 +17,7 @@ settings.register_profile(
 settings.load_profile("selfreg")
 
 
-# Folders whose tests may run without torch; the others import it, with one thread, and are left out where it is missing.
+# Folders whose tests run without torch. The others import it, with one thread, and are left out where it is missing.
 WITHOUT_TORCH = {"_core", "_util", "data", "estimate", "planning", "sweeps", "tests"}
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 if not HAS_TORCH:
