@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 
 import strategies
@@ -17,10 +17,25 @@ settings.register_profile(
 settings.load_profile("selfreg")
 
 
+# Folders whose tests run without torch. The others import it, with one thread, and are left out where it is missing.
+WITHOUT_TORCH = {"_core", "_util", "data", "estimate", "planning", "sweeps", "tests"}
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+if not HAS_TORCH:
+    collect_ignore = ["helper", "prm"]
+
+
 @pytest.fixture(scope="session", autouse=True)
-def one_torch_thread() -> None:
+def one_torch_thread(request: pytest.FixtureRequest) -> None:
     """Small models on shared machines lose more to threads that wait for each other than they gain."""
-    torch.set_num_threads(1)
+    rooms = {(folder.parts or ("tests",))[0] for folder in map(_folder_below_tests, request.session.items)}
+    if HAS_TORCH and rooms - WITHOUT_TORCH:
+        import torch
+
+        torch.set_num_threads(1)
+
+
+def _folder_below_tests(item: pytest.Item) -> Path:
+    return item.path.parent.relative_to(Path(__file__).parent)
 
 
 @pytest.fixture(params=["cython", "python"], scope="session")
