@@ -11,6 +11,7 @@ import pytest
 
 from selfreg.cli.main import main
 from selfreg.evaluate.policies import PLAN_NEAREST, PLAN_PRM
+from selfreg.report import words
 from selfreg.runs import RunFolder
 
 
@@ -50,13 +51,13 @@ def test_evaluation_is_on_held_out_tasks_and_within_budget(demo) -> None:
 def test_report_shows_every_section(demo) -> None:
     page = (demo.path / "report.html").read_text()
     for heading in (
-        "What happened on held-out tasks",
-        "Forecast against outcome",
-        "What the plan promises",
-        "What the plan rests on",
-        "Where help is asked",
+        words.EVALUATION,
+        words.FORECASTS,
+        words.PLAN,
+        words.COVERAGE,
+        words.REQUESTS,
         "Reliability",
-        "Settings",
+        words.SETTINGS,
     ):
         assert heading in page
     assert page.count("<svg") == 6

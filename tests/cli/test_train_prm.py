@@ -79,16 +79,16 @@ def test_a_killed_training_goes_on(run, capsys, monkeypatch) -> None:
 def test_threshold_and_recalibration(run, tmp_path, capsys) -> None:
     assert main(["train", str(run), "--part", "prm", "--prm", "tfidf"]) == 0
     capsys.readouterr()
-    assert main(["threshold", str(run), "--precision", "0.8"]) == 0
+    assert main(["prm", "threshold", str(run), "--precision", "0.8"]) == 0
     rule = json.loads(capsys.readouterr().out)
     assert rule["validation"]["precision"] >= 0.8
     assert rule["test"]["threshold"] == rule["validation"]["threshold"]
-    assert main(["threshold", str(run)]) == 2
+    assert main(["prm", "threshold", str(run)]) == 2
     assert "give one of mean_cost and precision" in capsys.readouterr().err
-    assert main(["threshold", str(run), "--mean-cost", "0"]) == 0
+    assert main(["prm", "threshold", str(run), "--mean-cost", "0"]) == 0
     assert json.loads(capsys.readouterr().out)["validation"]["precision"] is None
     write_trajectories(tmp_path / "recent.jsonl", made.colours(seed=3, luck=0.6))
-    assert main(["recalibrate", str(run), str(tmp_path / "recent.jsonl"), "--kind", "isotonic"]) == 0
+    assert main(["prm", "recalibrate", str(run), str(tmp_path / "recent.jsonl"), "--kind", "isotonic"]) == 0
     figures = RunFolder(run).settings()["prm"]["figures"]
     assert figures["ece"] < figures["ece_before"]
     assert PRM.load(run / "prm").calibration.describe()["kind"] == "isotonic"

@@ -151,10 +151,10 @@ def test_on_the_command_line(prm, log, tmp_path, capsys) -> None:
     run = tmp_path / "run"
     run.mkdir()
     (run / "run.toml").write_text("")
-    assert main(["score", str(run), str(log), "--out", str(tmp_path / "out")]) == 2
+    assert main(["prm", "score", str(run), str(log), "--out", str(tmp_path / "out")]) == 2
     assert "train --part prm" in capsys.readouterr().err
     prm_there = run / "prm"
     prm_there.symlink_to(prm, target_is_directory=True)
-    assert main(["score", str(run), str(log), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
+    assert main(["prm", "score", str(run), str(log), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
     assert "400 steps of 200 episodes" in capsys.readouterr().err
     assert read_scores(tmp_path / "out").num_rows == 400

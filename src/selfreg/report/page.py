@@ -1,4 +1,4 @@
-"""What the report says: tables and plots from the files of a run folder."""
+"""The page of the report: tables and plots from the files of a run folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from selfreg.envs import World
 from selfreg.estimate import EstimatedModel, coverage
 from selfreg.evaluate.policies import policy_order
 from selfreg.planning.solution import Solution
-from selfreg.report import plots
+from selfreg.report import plots, words
 from selfreg.runs import RunFolder
 
 with require_extra("logs", "the report"):
@@ -24,7 +24,7 @@ with require_extra("logs", "the report"):
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-# Whether the helper beats these is said in words.
+# Differences between the helper and these are also written as sentences.
 RIVALS = ("random at equal cost", "PRM threshold at equal cost")
 SHOWN_STATES = 12
 SHOWN_TEXT = 600
@@ -32,7 +32,38 @@ SHOWN_STEPS = 40
 
 
 def write_report(run: RunFolder) -> None:
-    """Write report.html: plan, where help is asked, evaluation, data and settings, as far as the run has got."""
+    """Write report.html from the files of a run folder: plan, requests for help, evaluation, data and settings.
+
+    Parts of stages that have not run are left out.
+
+    Parameters
+    ----------
+    run : RunFolder
+        A run with a solved model.
+
+    Raises
+    ------
+    ValueError
+        If model.npz, solution.npz or summary.json is missing or damaged.
+    ImportError
+        Without the extra `logs`.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from selfreg.cli.main import main
+    >>> from selfreg.data import Step, Trajectory, write_trajectories
+    >>> from selfreg.report import write_report
+    >>> from selfreg.runs import RunFolder
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> write_trajectories(folder / "log.jsonl", [Trajectory("a", "0", 1.0, (Step("start"),))])
+    >>> main(["fit", str(folder / "log.jsonl"), "--out", str(folder / "run"), "--budget", "0"])  # doctest: +ELLIPSIS
+    planned...
+    0
+    >>> write_report(RunFolder.open(folder / "run"))
+    >>> (folder / "run" / "report.html").is_file()
+    True
+    """
     summary = run.summary()
     model = run.model()
     solution = run.solution(model)
@@ -41,6 +72,7 @@ def write_report(run: RunFolder) -> None:
     trajectories = run.trajectories()
     covered = coverage(model, trajectories, solution)
     page = _template().render(
+        words=words,
         summary=summary,
         title=_title(settings),
         rows=list(zip(summary["budgets"], summary["success"], summary["usage"], strict=True)),
@@ -65,7 +97,7 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["number"] = lambda x: " ".join(f"{v:.3f}" for v in np.ravel(x))
     environment.filters["interval"] = lambda values: (
-        "unknown" if None in values else "{:.3f} [{:.3f}, {:.3f}]".format(*values)
+        words.UNKNOWN if None in values else "{:.3f} [{:.3f}, {:.3f}]".format(*values)
     )
     return environment.get_template("report.html")
 
@@ -84,13 +116,13 @@ def _step_plot(run: RunFolder) -> str | None:
     if not labels.num_rows:
         return None
     step, budget = labels["step"].to_numpy(), labels["budget"].to_numpy()
-    asks = pc.not_equal(labels["decision"], "nohelp").to_numpy()
-    kept = step < SHOWN_STEPS
-    shape = (int(budget.max()) + 1, int(step[kept].max()) + 1)
-    total, asked = np.zeros(shape), np.zeros(shape)
-    np.add.at(total, (budget[kept], step[kept]), 1.0)
-    np.add.at(asked, (budget[kept], step[kept]), asks[kept])
-    share: npt.NDArray[np.float64] = np.divide(asked, total, out=np.full(shape, np.nan), where=total > 0)
+    requested = pc.not_equal(labels["decision"], "nohelp").to_numpy()
+    shown = step < SHOWN_STEPS
+    shape = (int(budget.max()) + 1, int(step[shown].max()) + 1)
+    total, requests = np.zeros(shape), np.zeros(shape)
+    np.add.at(total, (budget[shown], step[shown]), 1.0)
+    np.add.at(requests, (budget[shown], step[shown]), requested[shown])
+    share: npt.NDArray[np.float64] = np.divide(requests, total, out=np.full(shape, np.nan), where=total > 0)
     return plots.help_by_step(share[1:], list(range(1, shape[0])))
 
 
@@ -98,9 +130,9 @@ def _states(
     model: EstimatedModel,
     solution: Solution,
     trajectories: list[Trajectory],
-    asks: npt.NDArray[np.float64] | None,
+    help_share: npt.NDArray[np.float64] | None,
 ) -> list[dict[str, Any]]:
-    """Abstract states at which help is worth most in all: advantage times visits, at the largest budget."""
+    """Abstract states with the largest advantage of help times visits, at the largest budget."""
     actions, n = model.mdp.actions, model.mdp.n_states
     if len(actions) == 1:
         return []
@@ -110,17 +142,17 @@ def _states(
     advantage = np.where(np.isfinite(best), best - q[0], 0.0)
     chosen = [i for i in np.argsort(-advantage * visits, kind="stable")[:SHOWN_STATES] if advantage[i] > 0]
     texts = {} if hasattr(model.abstraction, "names") else _texts(model, trajectories, set(map(int, chosen)))
-    asking = (solution.policy.reshape(n, -1) > 0)[chosen]
+    requesting = (solution.policy.reshape(n, -1) > 0)[chosen]
     return [
         {
             "name": texts.get(int(i)) or _name(model, int(i)),
             "visits": {name: int(model.counts.visits[name][i]) for name in actions},
             "alone": float(q[0, i]),
             "helped": float(best[i]),
-            "sure": None if asks is None else float(asks[i].ravel()[-1]),
-            "from": int(np.argmax(row)) if len(solution.budget) == 1 and row.any() else None,
+            "share": None if help_share is None else float(help_share[i].ravel()[-1]),
+            "from_budget": int(np.argmax(row)) if len(solution.budget) == 1 and row.any() else None,
         }
-        for i, row in zip(chosen, asking, strict=True)
+        for i, row in zip(chosen, requesting, strict=True)
     ]
 
 
@@ -142,7 +174,7 @@ def _texts(model: EstimatedModel, trajectories: list[Trajectory], states: set[in
 
 
 def _prm(run: RunFolder) -> dict[str, Any] | None:
-    """What the PRM's folder says of its calibration, and of plain models beside it."""
+    """Calibration of the PRM and comparison with baseline models, from the PRM's folder."""
     if not run.has("prm"):
         return None
     facts = json.loads((run.path / "prm" / "selfreg.json").read_text(encoding="utf-8"))["facts"]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from selfreg._util.extras import require_extra
 from selfreg.evaluate.policies import HELPER, PLAN, POLICIES
+from selfreg.report import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +27,7 @@ INK, MUTED, GRID = "#1f2430", "#6b7280", "#e5e7eb"
 STYLE: dict[str, tuple[str, str]] = {
     one.name: (one.color, one.marker) for one in POLICIES if one.color is not None and one.marker is not None
 }
-# Always-help that uses this many times the help of all others would press them to the margin.
+# Always-help is drawn as a level where it uses this many times the help of all others.
 FAR = 2.0
 # Colours and markers of up to seven lines that have no names of their own.
 LINES = [STYLE[name] for name in (HELPER, PLAN, "PRM threshold", "random", "first-k", "never", "always")]
@@ -43,25 +44,25 @@ def value_by_budget(summary: Mapping[str, Any]) -> str:
             axes.fill_between(budgets, band["low"], band["high"], color=STYLE["plan"][0], alpha=0.15, lw=0)
     if trust and trust["cross_fit"]:
         crossed = trust["cross_fit"]["crossed"]
-        left.plot(budgets, crossed, color=STYLE["helper"][0], marker="v", linestyle="-.", label="on other tasks")
-    left.plot(budgets, summary["success"], color=STYLE["plan"][0], marker="o", label="planned")
+        left.plot(budgets, crossed, color=STYLE["helper"][0], marker="v", linestyle="-.", label=words.OTHER_HALF)
+    left.plot(budgets, summary["success"], color=STYLE["plan"][0], marker="o", label=words.PLANNED)
     if trust and trust["cross_fit"]:
         left.legend(frameon=False, fontsize=8, loc="lower right")
-    # The curve starts near the unhelped rate and rises: labels stand where it is not.
+    # The curve rises from the unhelped rate: labels are on the other side.
     for name, style, place, side in (("unhelped", ":", budgets[-1], "right"), ("helped", "--", budgets[0], "left")):
         if summary[name]["success"] is not None:
             left.axhline(summary[name]["success"], color=MUTED, linestyle=style, linewidth=1)
             left.annotate(
-                f"logged, {name} episodes",
+                words.LOGGED.format(name),
                 (place, summary[name]["success"]),
                 color=MUTED,
                 fontsize=8,
                 ha=side,
                 va="bottom",
             )
-    left.set(xlabel="budget", ylabel="planned success")
+    left.set(xlabel=words.BUDGET, ylabel=words.PLANNED_SUCCESS)
     right.plot(budgets, summary["usage"], color=STYLE["plan"][0], marker="o")
-    right.set(xlabel="budget", ylabel="planned help used", ylim=(0, None))
+    right.set(xlabel=words.BUDGET, ylabel=words.PLANNED_HELP, ylim=(0, None))
     for axes in (left, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
     return _svg(figure)
@@ -77,7 +78,7 @@ def success_by_usage(outcomes: Sequence[Mapping[str, Any]]) -> str:
             continue
         x, y = ([o[what]["mean"] for o in points] for what in ("help", "success"))
         if policy == "always" and 0 < FAR * others < x[0]:
-            label = f"always (help {x[0]:.1f})"
+            label = words.ALWAYS.format(x[0])
             axes.axhspan(points[0]["success"]["low"], points[0]["success"]["high"], color=color, alpha=0.08, lw=0)
             axes.axhline(y[0], color=color, linestyle="--", linewidth=1, label=label)
             continue
@@ -86,36 +87,36 @@ def success_by_usage(outcomes: Sequence[Mapping[str, Any]]) -> str:
         axes.errorbar(
             x, y, yerr=errors, color=color, marker=marker, markersize=6, linewidth=1.5, elinewidth=0.8, label=policy
         )
-    axes.set(xlabel="help used per episode (mean)", ylabel="success on held-out tasks")
+    axes.set(xlabel=words.MEAN_HELP, ylabel=words.HELD_OUT_SUCCESS)
     axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return _svg(figure)
 
 
 def forecasts(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Success and help that the plan promised, and what came out with its interval, by budget."""
+    """Predicted success and help of the plan, and realised ones with intervals, by budget."""
     figure, pair = _figure(1, 2, (9.0, 3.2))
     budgets = [row["budget"] for row in rows]
     for axes, what, name in ((pair[0], "success", "success"), (pair[1], "usage", "help used")):
         mean, low, high = (np.array([row[what][part] for row in rows]) for part in ("mean", "low", "high"))
         errors = [(mean - low).clip(0), (high - mean).clip(0)]
-        axes.errorbar(budgets, mean, yerr=errors, color=STYLE["plan"][0], marker="o", capsize=3, label="came out")
-        promised = [row[f"planned_{what}"] for row in rows]
-        axes.plot(budgets, promised, color=STYLE["helper"][0], marker="v", linestyle="--", label="promised")
-        axes.set(xlabel="budget", ylabel=f"{name}, plan on its own tasks")
+        axes.errorbar(budgets, mean, yerr=errors, color=STYLE["plan"][0], marker="o", capsize=3, label=words.REALISED)
+        predicted = [row[f"planned_{what}"] for row in rows]
+        axes.plot(budgets, predicted, color=STYLE["helper"][0], marker="v", linestyle="--", label=words.PREDICTED)
+        axes.set(xlabel=words.BUDGET, ylabel=words.PLAN_ON_OWN_TASKS.format(name))
         axes.xaxis.get_major_locator().set_params(integer=True)
     pair[0].legend(frameon=False, fontsize=9, loc="lower right")
     return _svg(figure)
 
 
 def help_by_step(share: Floats, budgets: Sequence[int]) -> str:
-    """Share of labelled steps at which the plan asks, by episode step (columns) and remaining budget (rows)."""
+    """Share of labelled steps at which the plan requests help, by episode step (columns) and budget left (rows)."""
     figure, axes = _figure(1, 1, (8.0, 0.9 + 0.32 * len(budgets)))
     axes.grid(False)
     image = axes.imshow(share, aspect="auto", origin="lower", cmap="Oranges", vmin=0, vmax=max(np.nanmax(share), 0.01))
-    axes.set(xlabel="episode step", ylabel="budget left", yticks=range(len(budgets)), yticklabels=budgets)
+    axes.set(xlabel=words.STEP, ylabel=words.BUDGET_LEFT, yticks=range(len(budgets)), yticklabels=budgets)
     axes.xaxis.get_major_locator().set_params(integer=True)
     bar = figure.colorbar(image, ax=axes, pad=0.02)
-    bar.set_label("share asking", color=INK, fontsize=9)
+    bar.set_label(words.REQUEST_SHARE, color=INK, fontsize=9)
     bar.outline.set_visible(False)
     return _svg(figure)
 
@@ -132,12 +133,12 @@ def coverage(report: Coverage, budgets: Sequence[int] | None) -> str:
         if visits.any():
             left.step(limits, [report.low_count_visits(name, m) for m in limits], where="post", color=color, label=name)
     left.axvline(report.fewer_than, color=MUTED, linestyle=":", linewidth=1)
-    left.set(xscale="log", xlabel="m", ylabel="share of visits on rows\nwith fewer than m", ylim=(-0.02, 1.02))
+    left.set(xscale="log", xlabel=words.ROW_LIMIT, ylabel=words.LOW_COUNT_VISITS, ylim=(-0.02, 1.02))
     left.legend(frameon=False, fontsize=9)
     if low_count is not None:
         right = np.ravel(axes)[1]
         right.plot(budgets, low_count, color=STYLE["plan"][0], marker="o")
-        right.set(xlabel="budget", ylabel="share of planned success\non low-count rows", ylim=(-0.02, 1.02))
+        right.set(xlabel=words.BUDGET, ylabel=words.LOW_COUNT_SUCCESS, ylim=(-0.02, 1.02))
         right.xaxis.get_major_locator().set_params(integer=True)
     return _svg(figure)
 
@@ -152,7 +153,7 @@ def reliability_diagram(rows: Sequence[Mapping[str, float]]) -> str:
     errors = [(y - low).clip(0), (high - y).clip(0)]
     axes.errorbar(x, y, yerr=errors, color=STYLE["PRM threshold"][0], linewidth=1.2, elinewidth=0.8)
     axes.scatter(x, y, s=12 + 300 * weight, color=STYLE["PRM threshold"][0], alpha=0.7, linewidths=0)
-    axes.set(xlabel="mean P(success)", ylabel="share of successes", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.set(xlabel=words.MEAN_PROBABILITY, ylabel=words.OBSERVED, xlim=(0, 1), ylim=(0, 1), aspect="equal")
     return _svg(figure)
 
 
@@ -163,16 +164,16 @@ def values_by_budget(value: Floats, parameters: Mapping[str, Sequence[Any]], nam
     few = len(value) <= len(LINES)
     for i, row in enumerate(value):
         shown = (
-            ", ".join(f"{name} {_short(values[i])}" for name, values in parameters.items()) or names[i] or f"model {i}"
+            ", ".join(f"{name} {_short(values[i])}" for name, values in parameters.items())
+            or names[i]
+            or words.MODEL.format(i)
         )
         color, marker = LINES[i] if few else (STYLE["plan"][0], None)
         axes.plot(budgets, row, color=color, marker=marker, linewidth=1.5 if few else 0.6,
                   alpha=1.0 if few else max(0.05, min(0.5, 20 / len(value))), label=shown if few else None)  # fmt: skip
     if not few:
-        axes.plot(
-            budgets, np.nanmedian(value, axis=0), color=INK, linewidth=2.5, label=f"median of {len(value)} models"
-        )
-    axes.set(xlabel="budget", ylabel="planned success")
+        axes.plot(budgets, np.nanmedian(value, axis=0), color=INK, linewidth=2.5, label=words.MEDIAN.format(len(value)))
+    axes.set(xlabel=words.BUDGET, ylabel=words.PLANNED_SUCCESS)
     axes.legend(frameon=False, fontsize=9)
     axes.xaxis.get_major_locator().set_params(integer=True)
     return _svg(figure)
@@ -196,7 +197,7 @@ def effect(name: str, values: Sequence[Any], value: Floats) -> str:
         )
         low, high = [rows.min() for rows in at], [rows.max() for rows in at]
         axes.fill_between([places[i] for i in kept], low, high, color=color, alpha=0.12, linewidth=0)
-    axes.set(xlabel=name, ylabel="planned success (mean, range)", xticks=places)
+    axes.set(xlabel=name, ylabel=words.EFFECT, xticks=places)
     axes.set_xticklabels([_short(level) for level in levels])
     axes.legend(frameon=False, fontsize=9)
     return _svg(figure)

@@ -1,4 +1,4 @@
-"""`selfreg threshold`: ask, or stop, by the PRM alone."""
+"""`selfreg prm threshold`: ask, or stop, by the PRM alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def command(
 
     Needs unhelped episodes of both. NaN is written as null.
     """
-    with require_extra("ml", "selfreg threshold"):
+    with require_extra("ml", "selfreg prm threshold"):
         from selfreg.prm import choose_threshold, measure_threshold
     folder = RunFolder.open(run)
     prm = folder.prm()

@@ -1,4 +1,4 @@
-"""`selfreg recalibrate`: the PRM's calibration anew, on recent logs."""
+"""`selfreg prm recalibrate`: the PRM's calibration anew, on recent logs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def command(
     where: options.Where = None,
 ) -> None:
     """Fit the calibration of the run's PRM anew; figures are of the recent logs, on tasks left out by turns."""
-    with require_extra("ml", "selfreg recalibrate"):
+    with require_extra("ml", "selfreg prm recalibrate"):
         from selfreg.prm import recalibrate
     folder = RunFolder.open(run)
     roles, kept = options.mapping("--map", map), options.filters(where)

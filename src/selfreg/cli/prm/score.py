@@ -1,4 +1,4 @@
-"""`selfreg score`: the PRM's score of every state of logs, of any size."""
+"""`selfreg prm score`: the PRM's score of every state of logs, of any size."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def command(
     skip_bad: options.SkipBad = False,
 ) -> None:
     """Score every state of the logs with the run's PRM, each distinct text once, to a Parquet data set."""
-    with require_extra("ml", "selfreg score"):
+    with require_extra("ml", "selfreg prm score"):
         from selfreg.prm.scoring import score_logs
     folder = RunFolder.open(run)
     found = score_logs(

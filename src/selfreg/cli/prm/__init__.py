@@ -1,0 +1,1 @@
+"""`selfreg prm`: use of a run's trained PRM, one file a command."""
