@@ -149,7 +149,8 @@ def test_third_parties_stay_in_their_rooms() -> None:
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             strangers += [name for one in names if one.split(".")[0] in {"torch", "transformers"}]
     # The imitation actor of Phase I is a small network; the commands set the threads of workers.
-    assert sorted(set(strangers)) == ["selfreg.cli.collect", "selfreg.cli.evaluate", "selfreg.envs.imitation"]
+    allowed = {"selfreg.cli.collect", "selfreg.cli.demo", "selfreg.cli.evaluate", "selfreg.envs.imitation"}
+    assert set(strangers) <= allowed
 
 
 def public_functions() -> set[str]:
