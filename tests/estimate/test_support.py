@@ -112,7 +112,7 @@ def test_coverage_is_printed_and_in_the_report(tmp_path, capsys) -> None:
     files = [str(examples / "tickets.jsonl"), "--format", "jsonl", *mapped, "--out", str(out)]
     assert main(["fit", *files, *state, "--budget", "2"]) == 0
     page = (out / "report.html").read_text()
-    assert "What the plan rests on" in page
+    assert "Data behind the plan" in page
     assert "share of planned success" in page
     capsys.readouterr()
     assert main(["estimate", str(out), *state, "--fewer-than", "20"]) == 0

@@ -58,7 +58,7 @@ SETTINGS_CAPTION = "{} settings and versions"
 # ---- columns of tables
 
 OUTCOME_COLUMNS = ("policy", "limit", "success", "help used", "steps", "unseen states")
-VISITS = "visits {}"
+STATE, VISITS, AT_BUDGET = "state", "visits {}", "budget {}"
 DIFFERENCE_COLUMN = "success of the helper minus success of"
 FORECAST_COLUMNS = ("budget", "predicted success", "realised", "", "predicted help", "realised", "")
 PLAN_COLUMNS = ("budget", "planned success", "planned help used")
