@@ -22,8 +22,8 @@ from selfreg.envs import (
     collect,
     collect_into,
     household_tasks,
-    make_household,
     low_count_states,
+    make_household,
 )
 
 TASKS = household_tasks(12, 0, seed=5)[0]

@@ -11,9 +11,9 @@ import pytest
 
 from helper_cases import NEEDED, QUICK, WORDS, rule_examples, state
 from selfreg.data import Step, Trajectory
-from selfreg.runtime.ledger import Ledger
 from selfreg.helper import Helper, HelperExamples, train_helper
 from selfreg.prm import PRMConfig, train_prm
+from selfreg.runtime.ledger import Ledger
 
 
 @pytest.fixture(scope="module")

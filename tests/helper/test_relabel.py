@@ -8,7 +8,6 @@ import pytest
 import selfreg
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import ExactKey, estimate_mdp
-from selfreg.runtime.ledger import Ledger
 from selfreg.helper import HelperConfig, Labels, label, train_helper
 from selfreg.helper.relabel import relabel
 from selfreg.prm.transformer import split_tasks

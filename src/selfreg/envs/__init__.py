@@ -76,6 +76,7 @@ __all__ = [
     "demonstrate",
     "enumerate_model",
     "household_tasks",
+    "low_count_states",
     "make_babyai",
     "make_household",
     "make_textworld",
@@ -83,6 +84,5 @@ __all__ = [
     "run_episode",
     "split_tasks",
     "textworld_tasks",
-    "low_count_states",
     "train_imitation",
 ]
