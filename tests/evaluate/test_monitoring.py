@@ -88,7 +88,7 @@ def test_forecast_of_a_plan_is_its_planned_success_and_usage() -> None:
     assert Forecast.of(model, plan, 0, bands).success == (bands.success.low[0], bands.success.high[0])
     with pytest.raises(ValueError, match="beyond the lattice"):
         Forecast.of(model, plan, 2)
-    with pytest.raises(ValueError, match="intervals are of other budgets"):
+    with pytest.raises(ValueError, match="uncertainty has other budgets"):
         Forecast.of(model, plan, 1, uncertainty(logs, Features(["step"]), 2, samples=2))
 
 
