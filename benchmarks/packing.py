@@ -95,9 +95,7 @@ def main(argv: Sequence[str] = ()) -> None:
     executors._solve_packed = solve_any
     ways = {"block": Packer, "plain": Plain, "joined": Joined}
     for states, models in ((50, 20_000), (200, 20_000), (2000, 2_000)):
-        made = [
-            instances.layered(f"M{i}", states, 10, budget=BUDGET, successors=3, seed=i).mdp for i in range(models)
-        ]
+        made = [instances.layered(f"M{i}", states, 10, budget=BUDGET, successors=3, seed=i).mdp for i in range(models)]
         seconds: dict[str, list[float]] = {name: [] for name in [*ways, "local"]}
         values = {}
         for run in range(-1, options.runs):
@@ -111,9 +109,7 @@ def main(argv: Sequence[str] = ()) -> None:
                     seconds[name].append(time.perf_counter() - begin)
         assert all(np.array_equal(value, values["block"]) for value in values.values())
         medians = {name: float(np.median(some)) for name, some in seconds.items()}
-        ratios = {
-            name: float(np.median(np.array(seconds[name]) / np.array(seconds["block"]))) for name in seconds
-        }
+        ratios = {name: float(np.median(np.array(seconds[name]) / np.array(seconds["block"]))) for name in seconds}
         print(f"{models} models of {states} states:")
         for name in seconds:
             print(f"  {name:7s} {medians[name]:.3f} s, {ratios[name]:.2f} times the block", flush=True)

@@ -239,7 +239,7 @@ def test_monitor_says_whether_the_forecast_holds(log, tmp_path, capsys) -> None:
     lost = [Trajectory(f"n{i}", str(i), 0.0, (Step("task"), Step("fine"))) for i in range(60)]
     write_trajectories(tmp_path / "lost.jsonl", lost)
     assert main(["monitor", str(out), str(tmp_path / "lost.jsonl"), "--budget", "1"]) == 3
-    assert "success: forecast" in (printed := capsys.readouterr().out)
+    assert "success: predicted" in (printed := capsys.readouterr().out)
     assert "ALARM" in printed
     assert "below the forecast" in printed
     assert main(["monitor", str(out), str(tmp_path / "lost.jsonl"), "--budget", "1", "--point"]) == 3

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from selfreg.data import Step, Trajectory
+from selfreg.data import NOHELP, Step, Trajectory
+from selfreg.decisions import BudgetLeft, Decision
 from selfreg.envs import (
     AssistedEnvironment,
     BabyAIConfig,
@@ -28,21 +29,21 @@ LEVEL = "BabyAI-UnlockPickup-v0"
 TASK = f"{LEVEL}/5"
 
 
-class Ask:
-    """Asks for one help type whenever `steps` is a multiple of `every`; keeps what it was shown."""
+class RequestEvery:
+    """Requests one help type whenever the number of steps is a multiple of `every`; records its arguments."""
 
     def __init__(self, name: str | None, every: int = 1) -> None:
         self.request = name
         self.every = every
-        self.shown: list[tuple[Step, int | None]] = []
+        self.shown: list[tuple[Step, BudgetLeft]] = []
 
     def start(self, task: str, seed: int) -> None:
         self.shown = []
 
-    def decide(self, steps: Sequence[Step], budget_left: int | None) -> str | None:
+    def decide(self, steps: Sequence[Step], budget_left: BudgetLeft) -> Decision:
         self.shown.append((steps[-1], budget_left))
         assert len(steps) == len(self.shown)
-        return self.request if len(steps) % self.every == 0 else None
+        return Decision(self.request or NOHELP) if len(steps) % self.every == 0 else Decision()
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def dear_world() -> AssistedEnvironment:
 
 
 def alone(world: AssistedEnvironment, seed: int) -> Trajectory:
-    return run_episode(world, TASK, seed, Ask(None))
+    return run_episode(world, TASK, seed, RequestEvery(None))
 
 
 def test_the_seed_decides(world: AssistedEnvironment) -> None:
@@ -83,7 +84,7 @@ def test_help_policies_share_the_agents_luck(world: AssistedEnvironment) -> None
 def test_budget_is_never_overspent(
     dear_world: AssistedEnvironment, name: str, price: int, length: int, budget: int | None
 ) -> None:
-    policy = Ask(name, every=2)
+    policy = RequestEvery(name, every=2)
     episode = run_episode(dear_world, TASK, 0, policy, budget)
     helped = [step for step in episode.steps if step.intervention]
     assert episode.cost == price * len(helped)
@@ -93,25 +94,25 @@ def test_budget_is_never_overspent(
         assert episode.fields["refused"] == 0
         return
     spent = [sum(step.charge for step in episode.steps[:index]) for index in range(len(episode.steps))]
-    assert [left for _, left in policy.shown] == [budget - before for before in spent]
+    assert [left for _, left in policy.shown] == [(budget - before,) for before in spent]
     assert episode.cost <= budget
     assert episode.fields["refused"] == len(episode.steps) // 2 - len(helped)
 
 
 def test_policy_sees_what_is_recorded(world: AssistedEnvironment) -> None:
-    policy = Ask("help", every=3)
+    policy = RequestEvery("help", every=3)
     episode = run_episode(world, TASK, 7, policy, 2, "one")
     assert [(step.state, step.key) for step, _ in policy.shown] == [(step.state, step.key) for step in episode.steps]
     assert all(step.action is None and step.intervention is None for step, _ in policy.shown)
     assert [step.intervention for step in episode.steps[:7]] == [None, None, "help", None, None, "help", None]
     assert episode.episode == "one"
     assert episode.task == TASK
-    assert episode.fields.items() >= {"seed": 7, "policy": "Ask", "budget": 2}.items()
+    assert episode.fields.items() >= {"seed": 7, "policy": "RequestEvery", "budget": 2}.items()
     assert episode.outcome in (0.0, 1.0)
 
 
 def test_help_stops_where_the_episode_ends(dear_world: AssistedEnvironment) -> None:
-    episode = run_episode(dear_world, TASK, 0, Ask("long"))
+    episode = run_episode(dear_world, TASK, 0, RequestEvery("long"))
     lengths = [len((step.action or "").split(", ")) for step in episode.steps]
     assert episode.outcome == 1.0
     assert set(lengths[:-1]) == {5}
@@ -121,9 +122,9 @@ def test_help_stops_where_the_episode_ends(dear_world: AssistedEnvironment) -> N
 
 def test_wrong_calls_are_refused(world: AssistedEnvironment) -> None:
     with pytest.raises(ValueError, match="'oracle' is unknown"):
-        run_episode(world, TASK, 0, Ask("oracle"), 0)
+        run_episode(world, TASK, 0, RequestEvery("oracle"), 0)
     with pytest.raises(ValueError, match="budget is -1"):
-        run_episode(world, TASK, 0, Ask(None), -1)
+        run_episode(world, TASK, 0, RequestEvery(None), -1)
     alone(world, 0)
     with pytest.raises(ValueError, match="episode is over"):
         world.step()
@@ -161,5 +162,5 @@ def test_impossible_help_is_refused(wrong: dict[str, object]) -> None:
 
 def test_costs_of_numpy_can_be_logged() -> None:
     world = make_household(interventions=[Intervention(cost=np.int64(2))])
-    episode = run_episode(world, "household-place/3", 0, Ask("help"), 4)
+    episode = run_episode(world, "household-place/3", 0, RequestEvery("help"), 4)
     assert json.loads(msgspec.json.encode(episode))["steps"][0]["cost"] == 2

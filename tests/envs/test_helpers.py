@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from selfreg.data import Step
+from selfreg.decisions import BudgetLeft, Decision
 from selfreg.envs import (
     AssistedEnvironment,
     BabyAIConfig,
@@ -32,26 +33,23 @@ def worlds(helps: Sequence[Intervention]) -> list[tuple[AssistedEnvironment, str
     return [(make_household(interventions=helps), HOUSEHOLD), (make_babyai(BabyAIConfig(), helps), BABYAI)]
 
 
-class AskAt:
-    """Asks for one help type at one decision."""
+class RequestAt:
+    """Requests one help type at one decision."""
 
     def __init__(self, name: str, step: int) -> None:
         self.request, self.step = name, step
 
-    def start(self, task: str, seed: int) -> None:
-        """Nothing to forget."""
-
-    def decide(self, steps: Sequence[Step], budget_left: int | None) -> str | None:
-        return self.request if len(steps) - 1 == self.step else None
+    def decide(self, steps: Sequence[Step], budget_left: BudgetLeft) -> Decision:
+        return Decision(self.request) if len(steps) - 1 == self.step else Decision()
 
 
 def test_help_lasts_one_step_k_steps_or_to_the_end() -> None:
     helps = [Intervention("one"), Intervention("four", steps=4), Intervention("latch", steps=None, cost=3)]
     for world, task in worlds(helps):
         for name, length in (("one", 1), ("four", 4)):
-            episode = run_episode(world, task, 0, AskAt(name, 2))
+            episode = run_episode(world, task, 0, RequestAt(name, 2))
             assert [len((step.action or "").split(", ")) for step in episode.steps[:4]] == [1, 1, length, 1]
-        episode = run_episode(world, task, 0, AskAt("latch", 2))
+        episode = run_episode(world, task, 0, RequestAt("latch", 2))
         assert len(episode.steps) == 3
         assert episode.outcome == 1.0
         assert episode.cost == 3
@@ -61,7 +59,7 @@ def test_a_weaker_helper_errs_at_its_rate_and_is_worth_less() -> None:
     helps = [Intervention("expert", steps=None), Intervention("weak", steps=None, helper=ErringHelper(0.5))]
     for world, task in worlds(helps):
         success = {
-            name: np.mean([run_episode(world, task, seed, AskAt(name, 0)).outcome or 0.0 for seed in range(30)])
+            name: np.mean([run_episode(world, task, seed, RequestAt(name, 0)).outcome or 0.0 for seed in range(30)])
             for name in ("expert", "weak")
         }
         assert success["expert"] == 1.0
@@ -76,16 +74,16 @@ def test_helpers_do_not_use_up_the_agents_luck() -> None:
     """Two helpers that do the same leave the agent with the same luck, whatever they draw."""
     helps = [Intervention("expert"), Intervention("drawing", helper=ErringHelper(0.0))]
     for world, task in worlds(helps):
-        one, other = (run_episode(world, task, 4, AskAt(name, 1)) for name in ("expert", "drawing"))
+        one, other = (run_episode(world, task, 4, RequestAt(name, 1)) for name in ("expert", "drawing"))
         assert [step.action for step in one.steps] == [step.action for step in other.steps]
-    again = run_episode(world, task, 4, AskAt("drawing", 1))
+    again = run_episode(world, task, 4, RequestAt("drawing", 1))
     assert again == other
 
 
 def test_help_misleads_only_where_it_is_said_to() -> None:
     misled = Situational("^In hand: (?!nothing)", FixedAction("wait"), Expert())
     world = make_household(interventions=[Intervention("help", helper=misled)])
-    episode = run_episode(world, HOUSEHOLD, 0, AskEverytime())
+    episode = run_episode(world, HOUSEHOLD, 0, RequestAlways())
     carrying = ["In hand: nothing" not in step.state for step in episode.steps]
     assert any(carrying)
     assert not all(carrying)
@@ -93,12 +91,12 @@ def test_help_misleads_only_where_it_is_said_to() -> None:
     assert episode.outcome == 0.0
 
 
-class AskEverytime(AskAt):
+class RequestAlways(RequestAt):
     def __init__(self) -> None:
         super().__init__("help", 0)
 
-    def decide(self, steps: Sequence[Step], budget_left: int | None) -> str | None:
-        return self.request
+    def decide(self, steps: Sequence[Step], budget_left: BudgetLeft) -> Decision:
+        return Decision(self.request)
 
 
 def test_all_forms_are_collected_in_workers() -> None:

@@ -62,5 +62,5 @@ def test_a_world_without_help_is_collected_alone() -> None:
     episodes = list(collect(alone, tasks, CollectConfig(episodes_per_task=2, rates=(0.0,), workers=1)))
     unhelped = list(collect(make_household, tasks, CollectConfig(episodes_per_task=2, rates=(0.0,), workers=1)))
     assert episodes == unhelped
-    with pytest.raises(ValueError, match="no help to ask for"):
+    with pytest.raises(ValueError, match="without a help type"):
         list(collect(alone, tasks, SMALL))

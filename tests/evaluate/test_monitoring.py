@@ -49,8 +49,8 @@ def test_alarm_where_success_is_off(true, side) -> None:
     won = np.random.default_rng(1).random(300) < true
     result = monitor(Forecast((0.6, 0.6), None, 0), log(won))
     assert result.alarm
-    assert result.watches[0].side == side
-    assert result.watches[0].alarm < 300
+    assert result.tests[0].side == side
+    assert result.tests[0].alarm < 300
     # A forecast that allows for it raises no alarm.
     assert not monitor(Forecast((0.3, 0.9), None, 0), log(won)).alarm
 
@@ -59,7 +59,7 @@ def test_alarm_where_more_help_is_used() -> None:
     generator = np.random.default_rng(2)
     won, helps = generator.random(200) < 0.6, generator.integers(1, 3, 200)
     result = monitor(Forecast((0.6, 0.6), (0.8, 0.8), 2), log(won, helps))
-    success, usage = result.watches
+    success, usage = result.tests
     assert success.alarm is None
     assert usage.alarm is not None
     assert usage.side == "above"
@@ -88,7 +88,7 @@ def test_forecast_of_a_plan_is_its_planned_success_and_usage() -> None:
     assert Forecast.of(model, plan, 0, bands).success == (bands.success.low[0], bands.success.high[0])
     with pytest.raises(ValueError, match="beyond the lattice"):
         Forecast.of(model, plan, 2)
-    with pytest.raises(ValueError, match="intervals are of other budgets"):
+    with pytest.raises(ValueError, match="uncertainty has other budgets"):
         Forecast.of(model, plan, 1, uncertainty(logs, Features(["step"]), 2, samples=2))
 
 
@@ -96,7 +96,7 @@ def test_bad_input_is_named() -> None:
     one = log(np.array([1.0]), np.array([2]))
     with pytest.raises(ValueError, match="episode '0' spent 2; the budget is 1"):
         monitor(Forecast((0.5, 0.5), None, 1), one)
-    with pytest.raises(ValueError, match="there are no episodes"):
+    with pytest.raises(ValueError, match="recent has no episodes"):
         monitor(Forecast((0.5, 0.5), None, 1), [])
     with pytest.raises(ValueError, match="forecast of success is"):
         monitor(Forecast((0.5, 1.5), None, 2), one)

@@ -1,149 +1,149 @@
-"""Plans at states that they do not know, the optimum, thresholds for several budgets, and the whole contest."""
+"""Baselines: when they request help, several budgets, and the registry with policies of other packages."""
 
 from __future__ import annotations
 
-import numpy as np
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 import selfreg
-from benchmarks import robustness
-from selfreg.data import Step, Trajectory
-from selfreg.envs import CollectConfig, collect, household_tasks, make_household
-from selfreg.envs.household import environment as household
-from selfreg.estimate import ExactKey, estimate_mdp
-from selfreg.evaluate import (
-    Always,
-    Contestant,
-    NearestState,
-    Never,
-    Plan,
-    PolicyComparison,
-    Row,
-    paired,
-    run_closed_loop,
-    score_quantiles,
-    tune_threshold,
-    tune_thresholds,
-    usual_length,
-)
-from selfreg.evaluate.policy_comparison import PLAN_PRM
+from selfreg.data import Step
+from selfreg.envs import RandomHelp, make_household, run_episode
+from selfreg.evaluate import Always, EveryN, LastK, Never
+from selfreg.evaluate.policies import OPTIMUM, POLICIES, load_policy, policy_order
 
 TASK = "household-moved/3"
 
 
-class Searching:
-    """A stand-in for a PRM that reads the text: low while something was searched in vain."""
-
-    def text(self, steps):
-        return steps[-1].state
-
-    def score(self, texts):
-        return np.array([0.2 if "in vain: none" not in t else 0.8 for t in texts])
-
-
-def world_step(text: str) -> Step:
-    return Step(text, key=text)
-
-
-def test_a_plan_asks_its_fallback_where_it_knows_nothing() -> None:
-    decisions = {("t", "known"): [None, None, "help"]}
-    alone, falling = Plan(ExactKey(), decisions), Plan(ExactKey(), decisions, Always("help"))
-    for plan, elsewhere in ((alone, None), (falling, "help")):
-        plan.start("t", 0)
-        assert plan.decide([world_step("known")], 1) is None
-        assert plan.decide([world_step("known")], 2) == "help"
-        assert plan.unseen == 0
-        assert plan.decide([world_step("new")], 2) == elsewhere
-        assert plan.unseen == 1
-        plan.start("t", 0)
-        assert plan.unseen == 0
+@pytest.mark.parametrize(
+    ("policy", "budget", "expected"),
+    [
+        (EveryN("help", 3), None, [3, 6, 9, 12]),
+        (EveryN("help", 3), 2, [3, 6]),
+        (EveryN("help", 1), 2, [1, 2]),
+        (LastK("help", 2, 12), None, [11, 12]),
+        (LastK("help", 2, 5), 2, [5 - 1, 5]),
+        (LastK("help", 2, 5), None, list(range(4, 13))),
+        (LastK("help", 9, 5), 0, []),
+    ],
+)
+def test_help_comes_at_fixed_times(policy: EveryN | LastK, budget: int | None, expected: list[int]) -> None:
+    decisions, left = [], budget
+    for number in range(1, 13):
+        decision = policy.decide([Step("x")] * number, None if left is None else (left,))
+        if decision.requests_help:
+            decisions.append(number)
+            left = None if left is None else left - 1
+    assert decisions == expected
 
 
-def test_the_nearest_state_of_the_same_task_decides() -> None:
-    texts = {"a": "Task: x.\nHere: kitchen. In hand: nothing.", "b": "Task: x.\nHere: study. In hand: mug."}
-    logs = [Trajectory("t", name, 1.0, (Step(text, key=name),)) for name, text in texts.items()]
-    plan = Plan(ExactKey(), {("t", "a"): [None, "help"], ("t", "b"): [None, None]})
-    nearest = NearestState(plan, logs)
-    nearest.start("t", 0)
-    close_to_a = Step("Task: x.\nHere: kitchen. In hand: pen.", key="c")
-    assert nearest.decide([close_to_a], 1) == "help"
-    assert nearest.decide([close_to_a], 0) is None
-    assert nearest.decide([Step("Task: x.\nHere: hall. In hand: mug.", key="d")], 1) is None
-    nearest.start("another task", 0)
-    assert nearest.decide([close_to_a], 1) is None
+def test_in_an_episode_they_keep_to_the_budget() -> None:
+    world = make_household()
+    for policy in (EveryN("help", 2), LastK("help", 3, 8)):
+        episode = run_episode(world, TASK, 1, policy, 2)
+        assert episode.cost <= 2
+        assert episode.fields["policy"] == policy.name
+        assert episode.fields["refused"] == 0
 
 
-def test_the_exact_plan_holds_the_optimum() -> None:
-    exact = household.exact_model(TASK)
-    value = selfreg.solve(exact.mdp, 2).value[exact.start]
-    plan = Plan.exact({TASK: exact}, 2)
-    rows = run_closed_loop(
-        make_household,
-        lambda: [Contestant("optimum", 1, plan), Contestant("optimum", 2, plan)],
-        [TASK],
-        episodes_per_task=300,
-        workers=1,
-    )
-    for b in (1, 2):
-        outcomes = [row.success for row in rows if row.budget == b]
-        assert abs(np.mean(outcomes) - value[b]) < 4 * np.sqrt(0.25 / 300)
-        assert not any(row.unseen for row in rows)
+@pytest.mark.parametrize(("make", "name"), [(lambda: EveryN("help", 0), "n"), (lambda: LastK("help", 1, 0), "horizon")])
+def test_impossible_times_are_refused(make, name: str) -> None:
+    with pytest.raises(ValueError, match=rf"\.{name} is 0"):
+        make()
 
 
-def test_several_budgets_are_tuned_as_one_by_one() -> None:
-    tasks = household_tasks(6, 0, seed=4, kinds=["moved"])[0]
-    both = tune_thresholds(make_household, Searching(), "help", [0.1, 0.5, 0.9], tasks, [1, 3])
-    for b in (1, 3):
-        alone = tune_threshold(make_household, Searching(), "help", [0.9, 0.5, 0.1], tasks, b)
-        assert both[b].candidates == alone.candidates
-        assert both[b].policy.threshold == alone.policy.threshold
+@pytest.mark.parametrize("policy", [Always("help"), LastK("help", 1, 1), EveryN("help", 1)])
+def test_a_unit_of_any_budget_is_enough_to_request(policy) -> None:
+    actions = [policy.decide([Step("x")], left).action for left in ((0, 0), (0, 1), (1, 0), None)]
+    assert actions == ["nohelp", "help", "help", "help"]
+    assert Never().decide([Step("x")], (1, 1)).action == "nohelp"
 
 
-def test_everyone_takes_part_and_keeps_to_the_budget() -> None:
-    logs = list(collect(make_household, [TASK], CollectConfig(episodes_per_task=40, workers=1)))
-    model = estimate_mdp(logs, ExactKey())
-    plan = Plan.of(model, selfreg.solve(model.mdp, 2))
-    thresholds = score_quantiles(Searching(), logs, (0.1, 0.9))
-    contest = PolicyComparison(
-        "help", (1, 2), usual_length(logs), thresholds, {1: 0.5, 2: 0.5}, {"plan": plan}, fallback=plan
-    )
-    everyone = contest.contestants(Searching(), Never())
-    assert len({(one.name, one.budget, one.setting) for one in everyone}) == len(everyone)
-    rows = run_closed_loop(make_household, lambda: everyone, [TASK], episodes_per_task=3, workers=1)
-    assert {row.policy for row in rows if row.budget == 2} == {
-        "first-k", "last-k", "every-n", "tuned PRM threshold", "plan", PLAN_PRM, "helper"
-    }  # fmt: skip
-    assert all(row.help <= row.budget for row in rows if row.budget is not None)
+def test_chance_of_help_is_shared_by_the_help_types() -> None:
+    policy = RandomHelp(0.5, ["a", "b"])
+    assert policy.action_probabilities([Step("x")], (1, 1)) == {"nohelp": 0.5, "a": 0.25, "b": 0.25}
+    assert RandomHelp(0.0, []).action_probabilities([Step("x")], None) == {"nohelp": 1.0}
 
 
-def test_dear_requests_are_placed_as_if_there_were_few() -> None:
-    under = {}
-    for cost, b in ((1, 2), (3, 6), (3, 8), (3, 1)):
-        everyone = PolicyComparison("help", (b,), 12, (), cost=cost).contestants(Searching(), Never())
-        under[cost, b] = {one.policy.name: one.policy for one in everyone if one.budget == b}
-    assert under[1, 2]["last-k"].k == under[3, 6]["last-k"].k == under[3, 8]["last-k"].k == 2
-    assert under[1, 2]["every-n"].n == under[3, 6]["every-n"].n == 4
-    assert under[3, 1]["last-k"].k == 1  # which cannot be paid
+# ---- registry
 
 
-def test_paired_differences_need_both() -> None:
-    rows = [Row("a", 0.0, 1, f"t{i}", 0, float(i % 3 > 0), 1, 5, 0) for i in range(30)]
-    rows += [row._replace(policy="b", success=0.0) for row in rows]
-    gap = paired(rows, ("a", 1), ("b", 1))
-    assert gap.mean == pytest.approx(2 / 3)
-    assert gap.low > 0
-    with pytest.raises(ValueError, match="'b' has no episodes under budget 2"):
-        paired(rows, ("a", 1), ("b", 2))
+def test_names_of_the_registry_are_unique_and_in_order() -> None:
+    assert len({one.name for one in POLICIES}) == len(POLICIES)
+    assert [one.order for one in POLICIES] == sorted(one.order for one in POLICIES)
+    assert policy_order("plan, nearest where unseen") < policy_order("somebody's own") < policy_order(OPTIMUM)
 
 
-def test_logs_of_a_biased_trigger_are_biased() -> None:
-    episodes = robustness.logged(make_household(), TASK, robustness.BIASED, 200)
-    asked = {True: [], False: []}
-    for trajectory in episodes:
-        for step in trajectory.steps:
-            asked["in vain: none" in step.state].append(step.intervention is not None)
-    assert abs(np.mean(asked[True]) - 0.05) < 0.04
-    assert abs(np.mean(asked[False]) - 0.8) < 0.06
-    table = robustness.regrets([TASK], [40])
-    assert set(table) == {(kind, 40) for kind in (*robustness.RATES, robustness.BIASED)}
-    assert all(np.all(found.regret > -1e-9) for found in table.values())
+MODULE = """
+from selfreg.decisions import Decision
+
+class AfterAnError:
+    def __init__(self, help, every):
+        self.help, self.every = help, every
+
+    def decide(self, steps, budget_left):
+        return Decision(self.help if len(steps) % self.every == 0 else "nohelp")
+
+def make(setup, budget):
+    return AfterAnError(setup.comparison.help, budget + 1)
+
+def broken(setup, budget):
+    return None
+"""
+ENTRY_POINTS = (
+    "[selfreg.policies]\nafter-an-error = their_policy:make\nbroken = their_policy:broken\nnever = their_policy:make\n"
+)
+SCRIPT = """
+import json
+from selfreg.envs import make_household
+from selfreg.evaluate import Never, PolicyComparison, run_closed_loop
+from selfreg.evaluate.policies import load_policy
+
+def policies(name="after-an-error"):
+    comparison = PolicyComparison("help", (1, 2), 12, (), added=(name,))
+    return [one for one in comparison.policies(None, Never()) if one.name == name]
+
+if __name__ == "__main__":
+    rows = run_closed_loop(make_household, policies, ["household-moved/3"], workers=2)
+    errors = []
+    for attempt in (lambda: load_policy("unknown"), lambda: load_policy("never"), lambda: policies("broken")):
+        try:
+            attempt()
+        except (TypeError, ValueError) as error:
+            errors.append(str(error))
+    print(json.dumps([[[row.policy, row.budget, row.help] for row in rows], errors]))
+"""
+
+
+@pytest.fixture
+def distribution(tmp_path: Path) -> Path:
+    """A folder with an installed package that has policies."""
+    (tmp_path / "their_policy.py").write_text(MODULE, encoding="utf-8")
+    info = tmp_path / "their_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(ENTRY_POINTS, encoding="utf-8")
+    return tmp_path
+
+
+def test_policies_of_other_packages_take_part(distribution: Path) -> None:
+    script = distribution / "script.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    paths = [str(distribution), str(Path(selfreg.__file__).parents[1])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True)
+    rows, errors = json.loads(done.stdout)
+    assert {(name, budget) for name, budget, _ in rows} == {("after-an-error", 1), ("after-an-error", 2)}
+    assert all(0 < used <= budget for _, budget, used in rows)
+    assert errors[0] == "unknown policy 'unknown'; entry points selfreg.policies: after-an-error, broken, never"
+    assert errors[1] == "policy 'never' is one of selfreg's own; expected another name"
+    assert errors[2] == "policy 'broken': their_policy:broken returned None; expected an object with decide()"
+
+
+def test_an_unknown_policy_is_named() -> None:
+    with pytest.raises(ValueError, match="unknown policy 'nobody'; entry points selfreg"):
+        load_policy("nobody")

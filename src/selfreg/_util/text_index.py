@@ -114,9 +114,9 @@ class TextIndex:
         return np.asarray(np.sqrt(np.maximum(squares, 1.0)))
 
     def nearest(self, text: str, k: int = 1) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Places and similarities (cosine, 0 to 1 up to rounding) of the `k` most similar texts; of ties, the first ones.
+        """Places and similarities (cosine, 0 to 1 up to rounding) of the `k` most similar texts, or of all if fewer.
 
-        Fewer where there are not as many texts.
+        Of ties, the first ones.
         """
         k = min(k, self.rows.shape[0])
         if not k:

@@ -36,7 +36,7 @@ class ComparedPolicy(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One episode. `help` is in budget units; `unseen` counts extrapolated decisions, at states that were never logged."""
+    """One episode. `help` is in budget units; `unseen` counts decisions that were extrapolated."""
 
     policy: str
     setting: float

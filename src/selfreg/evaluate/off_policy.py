@@ -163,9 +163,7 @@ def ope(
     episodes = list(trajectories)
     for trajectory in episodes:
         if BRANCH in trajectory.fields:
-            raise ValueError(
-                f"episode {trajectory.episode!r} starts in the middle of another one; expected whole episodes"
-            )
+            raise ValueError(f"episode {trajectory.episode!r} starts inside of another one; expected whole episodes")
         if trajectory.outcome is None:
             raise ValueError(f"episode {trajectory.episode!r} has no outcome; expected one")
     study = ResamplingDataset(episodes, states, 0.0, None, costs, borrow_help=True)

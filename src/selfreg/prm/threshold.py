@@ -1,4 +1,4 @@
-"""Self-regulation by the PRM alone: stop, or request help, where P(success) is low (section 4 of the method's paper)."""
+"""Self-regulation by the PRM alone: stop, or request help, where P(success) is low (section 4 of the paper)."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import pytest
 
 import selfreg
 from helper_cases import QUICK, lights
+from selfreg._util.text_index import Tfidf
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import Features, estimate_mdp
 from selfreg.helper import Helper, HelperExamples, Labels, calibrate, label, spending, train_helper
@@ -335,4 +336,6 @@ def test_vectors_are_scikit_learns(light_labels: Labels) -> None:
     memory = Memory.of(light_labels, sorted(set(light_labels.tasks)), 0, 10_000)
     assert memory is not None
     for text in [*light_labels.texts()[:20], "", "red red RED door!", "other words", "first ☃ key key"]:
-        np.testing.assert_allclose(memory.vector(text), memory.vectorizer.transform([text]).toarray()[0], atol=1e-6)
+        vectors = memory.index.vectors
+        assert isinstance(vectors, Tfidf)
+        np.testing.assert_allclose(vectors.vector(text), vectors.vectorizer.transform([text]).toarray()[0], atol=1e-6)
