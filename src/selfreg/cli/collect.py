@@ -49,24 +49,24 @@ Help = Annotated[
     typer.Option(
         "--intervention",
         metavar="NAME,steps=K,cost=C,...",
-        help="Form of help in place of the default one: steps=K or steps=end; error=CHANCE for a weaker helper; "
-        "wrong=ACTION and, as the last one, where=EXPRESSION for one that misleads there. May repeat.",
+        help="Help type instead of the default one: steps=K or steps=end; error=CHANCE for a weaker helper; "
+        "wrong=ACTION and, last, where=EXPRESSION for a helper that misleads there. May repeat.",
     ),
 ]
 Actor = Annotated[
     str,
     typer.Option(help="weak; imitation (trained here on --demonstrations); or the file of a saved imitation policy."),
 ]
-Demonstrations = Annotated[int, typer.Option(help="Tasks that the expert shows an imitation actor.", min=1)]
+Demonstrations = Annotated[int, typer.Option(help="Tasks with expert demonstrations for an imitation actor.", min=1)]
 Log = Annotated[
     Path | None,
-    typer.Option(help="Keep the episodes in this folder as they come; the same command goes on there after a kill."),
+    typer.Option(help="Also write the episodes to this folder. After a kill, the same command resumes there."),
 ]
 
 N_TRAIN, N_TEST, N_EPISODES = 60, 100, CollectConfig().episodes_per_task
 N_VALIDATION, N_DEMONSTRATIONS = 20, 100
 IMITATION, ACTOR_FILE = "imitation", "actor.safetensors"
-# Keep further draws of tasks apart from that of training and test tasks.
+# Seeds of further draws of tasks, so that they differ from training and test tasks.
 VALIDATION_SEED, DEMONSTRATION_SEED = 1_000_003, 1_000_033
 
 
@@ -86,7 +86,7 @@ class PhaseOne:
 
 
 def world_of(environment: str, level: str, settings: list[str] | None, helps: list[str] | None) -> World:
-    """World of the options."""
+    """World that the options describe."""
     numbers: dict[str, float] = {}
     for name, text in options.mapping("--set", settings).items():
         try:
@@ -101,15 +101,15 @@ def world_of(environment: str, level: str, settings: list[str] | None, helps: li
 
 
 def collect(run: RunFolder, phase: PhaseOne) -> list[Trajectory]:
-    """Collect trajectories of the training tasks; the names of the other tasks are noted in run.toml."""
+    """Collect trajectories of the training tasks; run.toml records the names of the other tasks."""
     train, test = phase.world.tasks(phase.tasks, phase.test_tasks, phase.seed)
     validation = phase.world.more_tasks(N_VALIDATION, phase.seed + VALIDATION_SEED, [*train, *test])
     world = _with_actor(run, phase, [*train, *test, *validation])
     config = collection(phase.episodes, phase.seed, phase.workers)
     trajectories = _episodes(run, world, train, config, phase.log)
     run.write_trajectories(trajectories)
-    noted = {"world": world.describe(), "episodes": phase.episodes, "rates": list(config.rates), "seed": phase.seed}
-    run.record("collect", {**noted, "test_tasks": test, "validation_tasks": validation})
+    settings = {"world": world.describe(), "episodes": phase.episodes, "rates": list(config.rates), "seed": phase.seed}
+    run.record("collect", {**settings, "test_tasks": test, "validation_tasks": validation})
     return trajectories
 
 
@@ -120,14 +120,14 @@ def _episodes(
     if log is None:
         return list(collect_episodes(make_world, tasks, config))
     described = world.describe()
-    if world.actor != WEAK:  # another agent may have been saved under this name
+    if world.actor != WEAK:  # the file may hold another agent
         described["actor"] = ImitationPolicy.load(run.path / world.actor).digest()
     collect_into(log, make_world, tasks, config, world=described)
     return list(read_trajectories(log / EPISODES))
 
 
-def _with_actor(run: RunFolder, phase: PhaseOne, taken: list[str]) -> World:
-    """The world with the actor asked for; a trained one is in the run folder."""
+def _with_actor(run: RunFolder, phase: PhaseOne, excluded: list[str]) -> World:
+    """The world with the chosen actor; a trained one is saved in the run folder."""
     if phase.actor == WEAK:
         return phase.world
     path = run.path / ACTOR_FILE
@@ -135,23 +135,25 @@ def _with_actor(run: RunFolder, phase: PhaseOne, taken: list[str]) -> World:
         with require_extra("ml", "training an actor"):
             import torch  # noqa: F401
         environment = phase.world.make().environment
-        shown = phase.world.more_tasks(phase.demonstrations, phase.seed + DEMONSTRATION_SEED, taken)
+        shown = phase.world.more_tasks(phase.demonstrations, phase.seed + DEMONSTRATION_SEED, excluded)
         train_imitation(demonstrate(environment, shown), environment.action_names).save(path)
     elif Path(phase.actor).is_file():
         ImitationPolicy.load(phase.actor).check(phase.world.make().environment)
         shutil.copyfile(phase.actor, path)
     else:
-        raise ValueError(f"--actor {phase.actor}: expected {WEAK}, {IMITATION}, or the file of a policy")
+        raise ValueError(
+            f"--actor {phase.actor}: expected {WEAK}, {IMITATION}, or the file of a saved imitation policy"
+        )
     return replace(phase.world, actor=ACTOR_FILE)
 
 
 def maker(run: RunFolder, world: World) -> Callable[[], AssistedEnvironment]:
-    """Picklable maker of the run's world."""
+    """A picklable function that makes the run's world."""
     return partial(world.make, run.path)
 
 
 def collection(episodes: int, seed: int, workers: int | None) -> CollectConfig:
-    """Collection with the default rates."""
+    """Settings of a collection with the default rates."""
     chosen: dict[str, Any] = {} if workers is None else {"workers": workers}
     return CollectConfig(episodes_per_task=episodes, seed=seed, **chosen)
 

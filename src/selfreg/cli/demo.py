@@ -44,9 +44,9 @@ from selfreg.runs import MARKER, RunFolder
 
 KAPPA = 0.1
 FORMS = ("features", "text", "sft", "tfidf", "words")
-# Its decisions carry over to new tasks best, and it trains in seconds; see docs/evaluation.md.
+# The best on new tasks, and trained in seconds; see docs/evaluation.md.
 FORM = "words"
-# Plain models that cost no time beside the PRM.
+# Baseline models that train in no time.
 PLAIN = ("constant", "step")
 
 
@@ -59,7 +59,7 @@ def pipeline(
     form: str = FORM,
     seconds: dict[str, float] | None = None,
 ) -> Evaluated:
-    """Every stage from collecting to the report in a new run folder; `seconds` notes what each one takes."""
+    """Run every stage from collection to the report in a new run folder; `seconds` gets the time of each."""
     clock = {} if seconds is None else seconds
     with stage("collect", clock):
         trajectories = collect(run, phase)
@@ -103,8 +103,8 @@ def command(
 ) -> None:
     """Collect in an environment, train a PRM, estimate, solve, label, train a helper, evaluate, report."""
     with require_extra("ml", "selfreg demo"):
-        import transformers  # noqa: F401  (said before a minute of collecting, not after)
-    HelperConfig(form=form)  # its errors are said before anything runs
+        import transformers  # noqa: F401  (fail before a minute of collecting)
+    HelperConfig(form=form)  # fail before anything runs
     collection(episodes, seed, workers)
     seconds: dict[str, float] = {}
     world = world_of(environment, level, settings, interventions)

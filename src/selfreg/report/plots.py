@@ -202,7 +202,11 @@ def effect(name: str, values: Sequence[Any], value: Floats) -> str:
     for (color, marker), b in zip(LINES, dict.fromkeys([top, top // 2, 0]), strict=False):
         at = [value[chosen[i], b] for i in kept]
         axes.plot(
-            [places[i] for i in kept], [rows.mean() for rows in at], color=color, marker=marker, label=words.AT_BUDGET.format(b)
+            [places[i] for i in kept],
+            [rows.mean() for rows in at],
+            color=color,
+            marker=marker,
+            label=words.AT_BUDGET.format(b),
         )
         low, high = [rows.min() for rows in at], [rows.max() for rows in at]
         axes.fill_between([places[i] for i in kept], low, high, color=color, alpha=0.12, linewidth=0)
