@@ -15,6 +15,7 @@ from selfreg.cli import options
 from selfreg.cli.terminal import table
 from selfreg.data import Trajectory
 from selfreg.envs import AssistedEnvironment, World, collect, enumerate_model
+from selfreg.envs.phase_one import N_VALIDATION, VALIDATION_SEED, make_config
 from selfreg.envs.worlds import WEAK
 from selfreg.estimate import EstimatedModel, ExactKey, StateAbstraction, estimate_mdp
 from selfreg.evaluate import (
@@ -66,17 +67,15 @@ def evaluate(
     The plan on test tasks rests on a Phase I of its own (`plan_episodes` of each task): it knows the tasks, the helper
     does not. That makes it the helper's reference, and no fair competitor.
     """
-    from selfreg.cli.collect import N_VALIDATION, VALIDATION_SEED, collection, maker
-
     settings = run.settings().get("collect")
     if settings is None:
         raise ValueError(f"{run.path} was not collected in an environment; there is nothing to run policies in")
     abstraction = _checked(run)
     prm, trajectories = run.prm(), run.trajectories()
     world, tasks = World.of(settings["world"]), list(settings["test_tasks"])
-    make_world = maker(run, world)
+    make_world = partial(world.make, run.path)
     # Other seeds than Phase I of the training tasks and than the evaluation itself.
-    rehearsal = list(collect(make_world, tasks, collection(plan_episodes, seed + 1, workers)))
+    rehearsal = list(collect(make_world, tasks, make_config(plan_episodes, seed + 1, workers)))
     model = estimate_mdp(rehearsal, abstraction if isinstance(abstraction, ExactKey) else ExactKey())
     solution = solve(model.mdp, budget)
     budgets, help_type = range(1, budget + 1), next(iter(make_world().interventions.values()))
