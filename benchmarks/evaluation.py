@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 from benchmarks.evaluation_tables import Result, print_setting, print_summary, print_targets
 from selfreg._util.files import atomic_folder
-from selfreg.cli.collect import IMITATION, PhaseOne
 from selfreg.cli.demo import FORM, pipeline
 from selfreg.envs import World
+from selfreg.envs.phase_one import IMITATION, PhaseOne
 from selfreg.envs.worlds import WEAK
 from selfreg.evaluate import read_rows
 from selfreg.runs import MARKER, RunFolder

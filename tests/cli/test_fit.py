@@ -134,7 +134,7 @@ def test_skip_bad_counts_and_lists(log, tmp_path, capsys) -> None:
     assert "Traceback" not in error
     assert not out.exists()
     assert main(options(log, out, "--skip-bad")) == 0
-    assert "skipped 1 records in all" in capsys.readouterr().err
+    assert "skipped 1 records in total" in capsys.readouterr().err
     assert "log.jsonl:81" in RunFolder(out).settings()["import"]["skipped"][0]
     assert "log.jsonl:81" in (out / "report.html").read_text()
 
@@ -142,11 +142,11 @@ def test_skip_bad_counts_and_lists(log, tmp_path, capsys) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--where", "agent=nobody"], "no episode with"),
+        (["--where", "agent=nobody"], "no episodes with"),
         (["--where", "agent"], "expected NAME=VALUE"),
         (["--where", "model=a"], "field 'model' is missing"),
         (["--map", "reward=won"], "unknown role 'reward'"),
-        (["--map", "task=agent"], "'task' is given twice"),
+        (["--map", "task=agent"], "duplicate name 'task'"),
         (["--state", "domain"], "unknown feature 'domain'"),
         (["--state", "class"], "'class' needs classes"),
         (["--classes", "x.toml"], "is not used without --state"),
@@ -173,7 +173,7 @@ def test_an_empty_log_and_a_missing_one(tmp_path, capsys) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
     assert main(options(empty, tmp_path / "run")) == 2
-    assert "empty.jsonl: no episode" in capsys.readouterr().err
+    assert "empty.jsonl: no episodes" in capsys.readouterr().err
     assert main(options(tmp_path / "nothing.jsonl", tmp_path / "run")) == 2
     assert "no such file" in capsys.readouterr().err
 

@@ -96,7 +96,7 @@ def test_a_grid_over_one_run(runs, capsys) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[sweep", "not TOML"),
+        ("[sweep", "not a TOML file"),
         ('[sweep]\nbudget = 2\nout = "o"\n', "expected one of the tables [models] and [grid]"),
         ('[sweep]\nbudget = "2"\nout = "o"\n', "$.sweep.budget"),
         ('[sweep]\nbudget = 2\nout = "o"\nspeed = 1\n', "unknown field `speed`"),

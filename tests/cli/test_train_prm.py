@@ -146,6 +146,6 @@ def test_errors_name_the_culprit(run, capsys, more, message) -> None:
 
 def test_score_needs_company_and_a_prm(run, capsys) -> None:
     assert main(["estimate", str(run), "--state", "score"]) == 2
-    assert "name another feature beside `score`" in capsys.readouterr().err
+    assert "name another feature besides `score`" in capsys.readouterr().err
     assert main(["estimate", str(run), "--state", "step,score"]) == 2
     assert "run `selfreg train --part prm` first" in capsys.readouterr().err

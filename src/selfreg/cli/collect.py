@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,7 +17,6 @@ from selfreg.cli import options
 from selfreg.data import Trajectory, read_trajectories
 from selfreg.envs import (
     ENVIRONMENTS,
-    AssistedEnvironment,
     CollectConfig,
     ImitationPolicy,
     World,
@@ -27,6 +26,19 @@ from selfreg.envs import (
 )
 from selfreg.envs import collect as collect_episodes
 from selfreg.envs.collection import EPISODES
+from selfreg.envs.phase_one import (
+    ACTOR_FILE,
+    DEMONSTRATION_SEED,
+    IMITATION,
+    N_DEMONSTRATIONS,
+    N_EPISODES,
+    N_TEST,
+    N_TRAIN,
+    N_VALIDATION,
+    VALIDATION_SEED,
+    PhaseOne,
+    make_config,
+)
 from selfreg.envs.worlds import WEAK
 from selfreg.runs import MARKER, RunFolder
 
@@ -49,44 +61,23 @@ Help = Annotated[
     typer.Option(
         "--intervention",
         metavar="NAME,steps=K,cost=C,...",
-        help="Form of help in place of the default one: steps=K or steps=end; error=CHANCE for a weaker helper; "
-        "wrong=ACTION and, as the last one, where=EXPRESSION for one that misleads there. May repeat.",
+        help="Help type instead of the default one: steps=K or steps=end; error=CHANCE for a weaker helper; "
+        "wrong=ACTION and, last, where=EXPRESSION for a helper that misleads there. May repeat.",
     ),
 ]
 Actor = Annotated[
     str,
     typer.Option(help="weak; imitation (trained here on --demonstrations); or the file of a saved imitation policy."),
 ]
-Demonstrations = Annotated[int, typer.Option(help="Tasks that the expert shows an imitation actor.", min=1)]
+Demonstrations = Annotated[int, typer.Option(help="Tasks with expert demonstrations for an imitation actor.", min=1)]
 Log = Annotated[
     Path | None,
-    typer.Option(help="Keep the episodes in this folder as they come; the same command goes on there after a kill."),
+    typer.Option(help="Also write the episodes to this folder. After a kill, the same command resumes there."),
 ]
 
-N_TRAIN, N_TEST, N_EPISODES = 60, 100, CollectConfig().episodes_per_task
-N_VALIDATION, N_DEMONSTRATIONS = 20, 100
-IMITATION, ACTOR_FILE = "imitation", "actor.safetensors"
-# Keep further draws of tasks apart from that of training and test tasks.
-VALIDATION_SEED, DEMONSTRATION_SEED = 1_000_003, 1_000_033
 
-
-@dataclass(frozen=True)
-class PhaseOne:
-    """What Phase I runs: the world, numbers of tasks and episodes, and the actor to train."""
-
-    world: World
-    tasks: int = N_TRAIN
-    test_tasks: int = N_TEST
-    episodes: int = N_EPISODES
-    seed: int = 0
-    workers: int | None = None
-    actor: str = WEAK
-    demonstrations: int = N_DEMONSTRATIONS
-    log: Path | None = None
-
-
-def world_of(environment: str, level: str, settings: list[str] | None, helps: list[str] | None) -> World:
-    """World of the options."""
+def make_world(environment: str, level: str, settings: list[str] | None, helps: list[str] | None) -> World:
+    """World that the options describe."""
     numbers: dict[str, float] = {}
     for name, text in options.mapping("--set", settings).items():
         try:
@@ -101,33 +92,33 @@ def world_of(environment: str, level: str, settings: list[str] | None, helps: li
 
 
 def collect(run: RunFolder, phase: PhaseOne) -> list[Trajectory]:
-    """Collect trajectories of the training tasks; the names of the other tasks are noted in run.toml."""
+    """Collect trajectories of the training tasks; run.toml records the names of the other tasks."""
     train, test = phase.world.tasks(phase.tasks, phase.test_tasks, phase.seed)
     validation = phase.world.more_tasks(N_VALIDATION, phase.seed + VALIDATION_SEED, [*train, *test])
     world = _with_actor(run, phase, [*train, *test, *validation])
-    config = collection(phase.episodes, phase.seed, phase.workers)
+    config = make_config(phase.episodes, phase.seed, phase.workers)
     trajectories = _episodes(run, world, train, config, phase.log)
     run.write_trajectories(trajectories)
-    noted = {"world": world.describe(), "episodes": phase.episodes, "rates": list(config.rates), "seed": phase.seed}
-    run.record("collect", {**noted, "test_tasks": test, "validation_tasks": validation})
+    settings = {"world": world.describe(), "episodes": phase.episodes, "rates": list(config.rates), "seed": phase.seed}
+    run.record("collect", {**settings, "test_tasks": test, "validation_tasks": validation})
     return trajectories
 
 
 def _episodes(
     run: RunFolder, world: World, tasks: Sequence[str], config: CollectConfig, log: Path | None
 ) -> list[Trajectory]:
-    make_world = maker(run, world)
+    make = partial(world.make, run.path)
     if log is None:
-        return list(collect_episodes(make_world, tasks, config))
+        return list(collect_episodes(make, tasks, config))
     described = world.describe()
-    if world.actor != WEAK:  # another agent may have been saved under this name
+    if world.actor != WEAK:  # the file may hold another agent
         described["actor"] = ImitationPolicy.load(run.path / world.actor).digest()
-    collect_into(log, make_world, tasks, config, world=described)
+    collect_into(log, make, tasks, config, world=described)
     return list(read_trajectories(log / EPISODES))
 
 
-def _with_actor(run: RunFolder, phase: PhaseOne, taken: list[str]) -> World:
-    """The world with the actor asked for; a trained one is in the run folder."""
+def _with_actor(run: RunFolder, phase: PhaseOne, excluded: list[str]) -> World:
+    """The world with the chosen actor; a trained one is saved in the run folder."""
     if phase.actor == WEAK:
         return phase.world
     path = run.path / ACTOR_FILE
@@ -135,25 +126,16 @@ def _with_actor(run: RunFolder, phase: PhaseOne, taken: list[str]) -> World:
         with require_extra("ml", "training an actor"):
             import torch  # noqa: F401
         environment = phase.world.make().environment
-        shown = phase.world.more_tasks(phase.demonstrations, phase.seed + DEMONSTRATION_SEED, taken)
+        shown = phase.world.more_tasks(phase.demonstrations, phase.seed + DEMONSTRATION_SEED, excluded)
         train_imitation(demonstrate(environment, shown), environment.action_names).save(path)
     elif Path(phase.actor).is_file():
         ImitationPolicy.load(phase.actor).check(phase.world.make().environment)
         shutil.copyfile(phase.actor, path)
     else:
-        raise ValueError(f"--actor {phase.actor}: expected {WEAK}, {IMITATION}, or the file of a policy")
+        raise ValueError(
+            f"--actor {phase.actor}: expected {WEAK}, {IMITATION}, or the file of a saved imitation policy"
+        )
     return replace(phase.world, actor=ACTOR_FILE)
-
-
-def maker(run: RunFolder, world: World) -> Callable[[], AssistedEnvironment]:
-    """Picklable maker of the run's world."""
-    return partial(world.make, run.path)
-
-
-def collection(episodes: int, seed: int, workers: int | None) -> CollectConfig:
-    """Collection with the default rates."""
-    chosen: dict[str, Any] = {} if workers is None else {"workers": workers}
-    return CollectConfig(episodes_per_task=episodes, seed=seed, **chosen)
 
 
 def command(
@@ -173,7 +155,7 @@ def command(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Run an agent in an environment with random interventions, into a new run folder."""
-    world = world_of(environment, level, settings, interventions)
+    world = make_world(environment, level, settings, interventions)
     phase = PhaseOne(world, tasks, test_tasks, episodes, seed, workers, actor, demonstrations, log)
     with atomic_folder(out, MARKER, overwrite) as folder:
         trajectories = collect(RunFolder(folder), phase)

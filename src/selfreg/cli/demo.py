@@ -11,23 +11,17 @@ from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_folder
 from selfreg.cli import options
 from selfreg.cli.collect import (
-    N_DEMONSTRATIONS,
-    N_EPISODES,
-    N_TEST,
-    N_TRAIN,
     Actor,
     Demonstrations,
     Environment,
     Episodes,
     Help,
     Level,
-    PhaseOne,
     Set,
     Tasks,
     TestTasks,
     collect,
-    collection,
-    world_of,
+    make_world,
 )
 from selfreg.cli.estimate import estimate
 from selfreg.cli.evaluate import Evaluated, Fallbacks, evaluate, show
@@ -35,6 +29,7 @@ from selfreg.cli.label import label
 from selfreg.cli.solve import solve
 from selfreg.cli.terminal import stage
 from selfreg.cli.train import train_helper, train_prm
+from selfreg.envs.phase_one import N_DEMONSTRATIONS, N_EPISODES, N_TEST, N_TRAIN, PhaseOne, make_config
 from selfreg.envs.worlds import WEAK
 from selfreg.estimate import ExactKey
 from selfreg.helper import HelperConfig
@@ -44,9 +39,9 @@ from selfreg.runs import MARKER, RunFolder
 
 KAPPA = 0.1
 FORMS = ("features", "text", "sft", "tfidf", "words")
-# Its decisions carry over to new tasks best, and it trains in seconds; see docs/evaluation.md.
+# The best on new tasks, and trained in seconds; see docs/evaluation.md.
 FORM = "words"
-# Plain models that cost no time beside the PRM.
+# Baseline models that train in no time.
 PLAIN = ("constant", "step")
 
 
@@ -59,7 +54,7 @@ def pipeline(
     form: str = FORM,
     seconds: dict[str, float] | None = None,
 ) -> Evaluated:
-    """Every stage from collecting to the report in a new run folder; `seconds` notes what each one takes."""
+    """Run every stage from collection to the report in a new run folder; `seconds` gets the time of each."""
     clock = {} if seconds is None else seconds
     with stage("collect", clock):
         trajectories = collect(run, phase)
@@ -103,11 +98,11 @@ def command(
 ) -> None:
     """Collect in an environment, train a PRM, estimate, solve, label, train a helper, evaluate, report."""
     with require_extra("ml", "selfreg demo"):
-        import transformers  # noqa: F401  (said before a minute of collecting, not after)
-    HelperConfig(form=form)  # its errors are said before anything runs
-    collection(episodes, seed, workers)
+        import transformers  # noqa: F401  (fail before a minute of collecting)
+    HelperConfig(form=form)  # fail before anything runs
+    make_config(episodes, seed, workers)
     seconds: dict[str, float] = {}
-    world = world_of(environment, level, settings, interventions)
+    world = make_world(environment, level, settings, interventions)
     phase = PhaseOne(world, tasks, test_tasks, episodes, seed, workers, actor, demonstrations)
     with atomic_folder(out, MARKER, overwrite) as folder:
         result = pipeline(RunFolder(folder), phase, budget, kappa, fallbacks, form, seconds)

@@ -27,8 +27,8 @@ from selfreg.estimate.support import FEWER_THAN
 from selfreg.runs import RunFolder
 
 
-def by_score(state: str | None) -> bool:
-    """Whether the abstract state has the PRM's score in it."""
+def uses_score(state: str | None) -> bool:
+    """Whether the abstract state contains the PRM's score."""
     return state is not None and SCORE in state.split(",")
 
 
@@ -40,15 +40,15 @@ def abstraction(
     with_step: bool = False,
     bins: int = 5,
 ) -> StateAbstraction:
-    """Abstraction asked for; by default the exact key where the log has keys, else the episode step."""
+    """Abstraction that the options describe; by default the exact key where the log has keys, else the episode step."""
     if state is not None:
         if with_step:
             raise ValueError("--with-step is for exact keys; with --state, name `step` among the features")
         names = [name for name in state.split(",") if name != SCORE]
         if not names:
-            raise ValueError(f"--state {state}: name another feature beside `score`, such as `step`")
+            raise ValueError(f"--state {state}: name another feature besides `score`, such as `step`")
         features = Features(names, {} if classes is None else load_classes(classes))
-        return ScoreBins(features, run.prm(), bins) if by_score(state) else features
+        return ScoreBins(features, run.prm(), bins) if uses_score(state) else features
     if classes is not None:
         raise ValueError(f"--classes {classes} is not used without --state ...,class")
     if any(step.key is not None for trajectory in trajectories for step in trajectory.steps):
@@ -64,7 +64,7 @@ def estimate(
     costs: Mapping[str, int | tuple[int, ...]] | None = None,
     borrow_help: bool = False,
 ) -> EstimatedModel:
-    """Estimate the model; where the run has a PRM it scores truncated episodes and, with `kappa`, every row."""
+    """Estimate the model; a PRM of the run scores truncated episodes and, with `kappa`, every row."""
     prm = None
     if run.has("prm"):
         prm = run.prm()
@@ -80,7 +80,7 @@ def estimate(
 
 
 def show(report: Coverage) -> None:
-    """Print what the rows of every action rest on."""
+    """Print counts of visits, rows and states by action."""
     few = f"rows under {report.fewer_than}"
     columns = ["action", "visits", "states", few, "their visits", "median visits", "successors", "effective tasks"]
     rows = []
@@ -96,7 +96,9 @@ def command(
     run: options.RunArgument,
     state: options.State = None,
     classes: options.Classes = None,
-    with_step: Annotated[bool, typer.Option("--with-step", help="With exact keys: the step is part of it.")] = False,
+    with_step: Annotated[
+        bool, typer.Option("--with-step", help="With exact keys: the step is part of the state.")
+    ] = False,
     bins: options.Bins = 5,
     kappa: Annotated[
         float,
@@ -106,7 +108,7 @@ def command(
     borrow_help: options.BorrowHelp = False,
     fewer_than: Annotated[int, typer.Option(help="Rows with fewer visits are low-count rows.")] = FEWER_THAN,
 ) -> None:
-    """Estimate a model from the run's trajectories, and say how well they cover it."""
+    """Estimate a model from the run's trajectories and print its coverage."""
     folder = RunFolder.open(run)
     trajectories = folder.trajectories()
     states = abstraction(folder, trajectories, state, classes, with_step, bins)

@@ -17,6 +17,7 @@ from selfreg.cli.terminal import table
 from selfreg.data import Trajectory
 from selfreg.decisions import DecisionPolicy
 from selfreg.envs import AssistedEnvironment, World, collect, enumerate_model
+from selfreg.envs.phase_one import N_VALIDATION, VALIDATION_SEED, make_config
 from selfreg.envs.worlds import WEAK
 from selfreg.estimate import EstimatedModel, ExactKey, StateAbstraction, estimate_mdp
 from selfreg.evaluate import (
@@ -77,8 +78,6 @@ def evaluate(
     The plan on test tasks is made from a Phase I of its own (`plan_episodes` of each task). It has seen the tasks and
     the helper has not: it is the helper's reference, not a competitor.
     """
-    from selfreg.cli.collect import N_VALIDATION, VALIDATION_SEED, collection, maker
-
     settings = run.settings().get("collect")
     if settings is None:
         raise ValueError(f"{run.path} was not collected in an environment; expected a run of selfreg collect or demo")
@@ -87,9 +86,9 @@ def evaluate(
     abstraction = _checked(run)
     prm, trajectories = run.prm(), run.trajectories()
     world, tasks = World.of(settings["world"]), list(settings["test_tasks"])
-    make_world = maker(run, world)
+    make_world = partial(world.make, run.path)
     # Other seeds than Phase I of the training tasks and than the evaluation itself.
-    rehearsal = list(collect(make_world, tasks, collection(plan_episodes, seed + 1, workers)))
+    rehearsal = list(collect(make_world, tasks, make_config(plan_episodes, seed + 1, workers)))
     model = estimate_mdp(rehearsal, abstraction if isinstance(abstraction, ExactKey) else ExactKey())
     solution = solve(model.mdp, budget)
     budgets, help_type = range(1, budget + 1), next(iter(make_world().interventions.values()))

@@ -1,4 +1,4 @@
-"""`selfreg fit`: from logs to a plan, labels and a report; with a helper if asked."""
+"""`selfreg fit`: from logs to a plan, labels and a report, optionally with a helper."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from selfreg._util.files import atomic_folder
 from selfreg.cli import options
-from selfreg.cli.estimate import abstraction, by_score, estimate
+from selfreg.cli.estimate import abstraction, estimate, uses_score
 from selfreg.cli.import_ import import_logs
 from selfreg.cli.label import label
 from selfreg.cli.solve import show, solve
@@ -44,16 +44,16 @@ def command(
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Read logs, estimate, solve, label, report: the whole way from logs to a plan."""
-    roles, kept = options.mapping("--map", map), options.filters(where)
+    """From logs to a plan: import, estimate, solve, label, report."""
+    roles, filters = options.mapping("--map", map), options.filters(where)
     lone = options.takeovers(assume_takeover)
     limit, charges = options.integers("--budget", budget), options.costs(cost)
     seconds: dict[str, float] = {}
     with atomic_folder(out, MARKER, overwrite) as folder:
         run = RunFolder(folder)
         with stage("import", seconds):
-            trajectories = import_logs(run, logs, format, roles, kept, skip_bad, lone)
-        if kappa or prm or by_score(state):
+            trajectories = import_logs(run, logs, format, roles, filters, skip_bad, lone)
+        if kappa or prm or uses_score(state):
             with stage("train PRM", seconds):
                 config = PRMConfig(kind=prm or PRMConfig.kind, model=model, history=history, seed=seed)
                 train_prm(run, trajectories, config)

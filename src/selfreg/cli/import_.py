@@ -1,4 +1,4 @@
-"""`selfreg import`: logs of other people to a run folder."""
+"""`selfreg import`: logs to a run folder."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ def import_logs(
     skip_bad: bool,
     takeover: Sequence[options.Takeover] = (),
 ) -> list[Trajectory]:
-    """Read logs into the run folder; what cannot be read raises, or is listed on the error stream if asked.
+    """Read logs into the run folder.
 
-    `takeover` names runs that a helper did alone, to be read as help beside the others.
+    A record that cannot be read raises; with `skip_bad` it is skipped and listed on the error stream. `takeover` names
+    runs of a helper alone, which are added as help.
     """
     skipped: list[LogError] | None = [] if skip_bad else None
     trajectories = list(read_trajectories(logs, format, roles=roles, where=where, skipped=skipped))
@@ -35,16 +36,16 @@ def import_logs(
     for error in skipped or ():
         remark(f"skipped: {error}")
     if skipped:
-        remark(f"skipped {len(skipped)} records in all")
+        remark(f"skipped {len(skipped)} records in total")
     if not trajectories:
         names = ", ".join(str(log) for log in logs)
         rest = f" with {dict(where)}" if where else ""
-        raise ValueError(f"{names}: no episode{rest}")
+        raise ValueError(f"{names}: no episodes{rest}")
     run.write_trajectories(trajectories)
     settings = {"logs": [log.name for log in logs], "format": format, "map": dict(roles), "where": dict(where)}
     settings["assume_takeover"] = [str(one) for one in takeover]
-    left_out = {"episodes": len(trajectories), "skipped": [str(error) for error in skipped or ()]}
-    run.record("import", settings | left_out)
+    counts = {"episodes": len(trajectories), "skipped": [str(error) for error in skipped or ()]}
+    run.record("import", settings | counts)
     return trajectories
 
 
@@ -56,13 +57,13 @@ def _lone_runs(
     where: Mapping[str, Sequence[str]],
     others: Sequence[Trajectory],
 ) -> list[Trajectory]:
-    """Runs that the helper did alone, as help; those without help whose field has the value."""
+    """Runs of the helper alone, as help: episodes without help whose field has the value."""
     chosen = {**where, takeover.field: [takeover.value]}
     found = [t for t in read_trajectories(logs, format, roles=roles, where=chosen) if not t.helped]
     if not found:
         raise ValueError(f"--assume-takeover {takeover}: no episode without help has {takeover.field}={takeover.value}")
-    known = {t.episode for t in others}
-    if twice := next((t.episode for t in found if t.episode in known), None):
+    episodes = {t.episode for t in others}
+    if twice := next((t.episode for t in found if t.episode in episodes), None):
         raise ValueError(f"--assume-takeover {takeover}: episode {twice!r} is among the agent's; use --where")
     return list(assume_takeover(found, takeover.name))
 
@@ -78,8 +79,8 @@ def command(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Read logs into a new run folder."""
-    roles, kept = options.mapping("--map", map), options.filters(where)
+    roles, filters = options.mapping("--map", map), options.filters(where)
     lone = options.takeovers(assume_takeover)
     with atomic_folder(out, MARKER, overwrite) as folder:
-        trajectories = import_logs(RunFolder(folder), logs, format, roles, kept, skip_bad, lone)
+        trajectories = import_logs(RunFolder(folder), logs, format, roles, filters, skip_bad, lone)
     print(f"{len(trajectories)} episodes -> {out}")

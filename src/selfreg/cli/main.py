@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; 0 where all went well, 2 for an error that the user can mend."""
-    from selfreg.planning.hard import ConvergenceError
+    """Run the command line; return 0, 2 for an error that the user can correct, or 130 if interrupted."""
+    from selfreg.planning.solution import ConvergenceError
 
     try:
         from selfreg.cli.app import app
@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     except KeyboardInterrupt:
-        print("selfreg: interrupted; no partial output was left", file=sys.stderr)
+        print("selfreg: interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError, ImportError, ConvergenceError) as error:
         print(f"selfreg: error: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`selfreg monitor`: does the forecast of a run still hold for episodes that came in since?"""
+"""`selfreg monitor`: test the forecast of a run on new episodes."""
 
 from __future__ import annotations
 
@@ -15,35 +15,37 @@ from selfreg.runs import RunFolder
 ALARM = 3  # exit status, so that a job can act on it
 
 
-def forecast_of(run: RunFolder, budget: int, point: bool) -> Forecast:
-    """Forecast of the run's plan; a range where the run has intervals, unless `point` asks for the planned numbers."""
+def load_forecast(run: RunFolder, budget: int, point: bool) -> Forecast:
+    """Forecast of the run's plan: its intervals if the run has them, the planned values otherwise or with `point`."""
     model = run.model()
     solution = run.solution(model)
     trust = run.summary().get("uncertainty")
     if point or not trust or len(solution.budget) != 1:
         return Forecast.of(model, solution, budget)
-    Forecast.of(model, solution, budget)  # the budget is one of the plan's
+    Forecast.of(model, solution, budget)  # raises for a budget that the plan does not have
     success, usage = ((trust[name]["low"][budget], trust[name]["high"][budget]) for name in ("success", "usage"))
     return Forecast(success, usage, budget)
 
 
 def command(
     run: options.RunArgument,
-    logs: Annotated[list[Path], typer.Argument(metavar="LOGS...", help="Episodes run by the plan, oldest first.")],
-    budget: Annotated[int, typer.Option(help="Budget that the episodes were run with.")],
+    logs: Annotated[
+        list[Path], typer.Argument(metavar="LOGS...", help="Logs of episodes that followed the plan, oldest first.")
+    ],
+    budget: Annotated[int, typer.Option(help="Budget of the episodes.")],
     format: options.Format = "selfreg",
     map: options.Map = None,
     where: options.Where = None,
-    false_alarm: Annotated[float, typer.Option(help="Chance of any alarm, ever, while the forecast holds.")] = 0.05,
-    point: Annotated[
-        bool, typer.Option("--point", help="Test the planned numbers themselves, not the run's intervals.")
-    ] = False,
+    false_alarm: Annotated[
+        float, typer.Option(help="Probability of any alarm, ever, if the forecast is right.")
+    ] = 0.05,
+    point: Annotated[bool, typer.Option("--point", help="Test the planned values, not the run's intervals.")] = False,
 ) -> None:
-    """Compare a run's forecast with new episodes; may be repeated as they come in. Exit status 3 is an alarm."""
-    roles, kept = options.mapping("--map", map), options.filters(where)
+    """Compare a run's forecast with new episodes, as often as you like. Exit status 3 is an alarm."""
+    roles, filters = options.mapping("--map", map), options.filters(where)
     folder = RunFolder.open(run)
-    recent = read_trajectories(logs, format, roles=roles, where=kept)
-    found = monitor(forecast_of(folder, budget, point), recent, false_alarm=false_alarm)
+    recent = read_trajectories(logs, format, roles=roles, where=filters)
+    found = monitor(load_forecast(folder, budget, point), recent, false_alarm=false_alarm)
     for line in found.lines():
         print(line)
     if found.alarm:

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their texts are read."""
+"""Options that several commands share, and the parsers of their values."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ import typer
 from selfreg.data.formats import format_names
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of an earlier stage.")]
-Out = Annotated[Path, typer.Option(help="Run folder to make.")]
+Out = Annotated[Path, typer.Option(help="Run folder to create.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in that folder.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
 Workers = Annotated[int | None, typer.Option(help="Processes; all cores by default.")]
-Budget = Annotated[str, typer.Option(help="Largest budget; one number for each budget where there are several (2,1).")]
+Budget = Annotated[str, typer.Option(help="Largest budget; one number per budget if there are several (2,1).")]
 Format = Annotated[str, typer.Option(help=f"Format of the logs: {', '.join(format_names())}.")]
 Map = Annotated[
     list[str] | None,
     typer.Option(
         "--map",
         metavar="ROLE=FIELD",
-        help="For jsonl: the field that holds a role (task, episode, outcome, intervention, steps, observation, "
+        help="For jsonl: the field of a role (task, episode, outcome, intervention, steps, observation, "
         "action, truncated, cost, key, label). May repeat.",
     ),
 ]
@@ -37,13 +37,13 @@ Where = Annotated[
         help="Keep episodes whose field has the value. May repeat: values of one field are alternatives.",
     ),
 ]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out records that cannot be read, and list them.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip records that cannot be read, and list them.")]
 AssumeTakeover = Annotated[
     list[str] | None,
     typer.Option(
         metavar="HELP:FIELD=VALUE",
-        help="Take unhelped episodes whose field has the value (a stronger agent's own runs) for steps of HELP: an "
-        "assumption, noted in the model and the report. Only --where of other fields applies to them. May repeat.",
+        help="Count unhelped episodes whose field has the value (a stronger agent's own runs) as help of type HELP. "
+        "The model and the report note this assumption. Only --where of other fields applies to them. May repeat.",
     ),
 ]
 State = Annotated[
@@ -69,7 +69,7 @@ Prm = Annotated[
 
 
 def pseudo_counts(value: float) -> float:
-    """--kappa, before anything runs."""
+    """Check --kappa before anything runs."""
     if not 0.0 <= value < math.inf:
         raise typer.BadParameter(f"{value:g}; expected a finite number >= 0")
     return value
@@ -81,17 +81,17 @@ Kappa = Annotated[
 ]
 Cost = Annotated[
     list[str] | None,
-    typer.Option(metavar="HELP=UNITS", help="Cost of a help type (1, or 1,0 for two budgets); default: as logged."),
+    typer.Option(metavar="HELP=UNITS", help="Cost of a help type (1, or 1,0 for two budgets). Default: as logged."),
 ]
 Samples = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Models resampled by task for intervals, at least 2; 0 for none. By default 200 where that takes seconds.",
+        help="Models resampled by task for intervals: at least 2, or 0 for none. Default: 200 if that takes seconds.",
     ),
 ]
 BorrowHelp = Annotated[
-    bool, typer.Option("--borrow-help", help="Where help was never tried, take the row of a coarser class of states.")
+    bool, typer.Option("--borrow-help", help="Where help was never tried, use the row of a coarser class of states.")
 ]
 
 
@@ -107,11 +107,11 @@ def pairs(option: str, texts: Sequence[str] | None) -> list[tuple[str, str]]:
 
 
 def mapping(option: str, texts: Sequence[str] | None) -> dict[str, str]:
-    """NAME=VALUE texts as a mapping; a name given twice is an error."""
+    """NAME=VALUE texts as a mapping; a duplicate name is an error."""
     result: dict[str, str] = {}
     for name, value in pairs(option, texts):
         if name in result:
-            raise ValueError(f"{option} {name}={value}: {name!r} is given twice")
+            raise ValueError(f"{option} {name}={value}: duplicate name {name!r}")
         result[name] = value
     return result
 
@@ -125,7 +125,7 @@ def filters(texts: Sequence[str] | None) -> dict[str, list[str]]:
 
 
 class Takeover(NamedTuple):
-    """Episodes that a helper did alone, and what to call its help."""
+    """Episodes of a helper alone, and the name of its help type."""
 
     name: str
     field: str
@@ -152,21 +152,21 @@ def integers(option: str, text: str) -> int | tuple[int, ...]:
     try:
         numbers = tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"{option} {text!r}: expected an integer, or several with commas between") from None
+        raise ValueError(f"{option} {text!r}: expected an integer, or several separated by commas") from None
     if min(numbers) < 0:
         raise ValueError(f"{option} {text!r}: expected integers >= 0")
     return numbers[0] if len(numbers) == 1 else numbers
 
 
 def costs(texts: Sequence[str] | None) -> dict[str, int | tuple[int, ...]] | None:
-    """--cost texts: help type to units; None where there are none."""
+    """--cost texts: help type to units; None if there are none."""
     return {name: integers(f"--cost {name}=", value) for name, value in mapping("--cost", texts).items()} or None
 
 
 def from_configs(*configs: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Options of a command from the fields of configuration classes, with their help texts.
 
-    The command gets those that were given as `settings`, by the name of the field.
+    The command gets the values that the user sets as `settings`, by the name of the field.
     """
     fields: dict[str, inspect.Parameter] = {}
     for config in configs:
@@ -186,9 +186,9 @@ def from_configs(*configs: Any) -> Callable[[Callable[..., None]], Callable[...,
         parameters = [p for p in own.parameters.values() if p.name != "settings"]
 
         @functools.wraps(command)
-        def run(**given: Any) -> None:
-            chosen = {name: given.pop(name) for name in fields}
-            command(**given, settings={name: value for name, value in chosen.items() if value is not None})
+        def run(**values: Any) -> None:
+            chosen = {name: values.pop(name) for name in fields}
+            command(**values, settings={name: value for name, value in chosen.items() if value is not None})
 
         together = [*parameters, *fields.values()]
         run.__signature__ = own.replace(parameters=together)  # type: ignore[attr-defined]
@@ -199,7 +199,7 @@ def from_configs(*configs: Any) -> Callable[[Callable[..., None]], Callable[...,
 
 
 def configure(config: Any, settings: dict[str, Any], part: str) -> Any:
-    """A configuration from `settings`; ValueError for one that it does not have."""
+    """A configuration from `settings`; ValueError for an unknown one."""
     known = {field.name: field.metadata.get("option", field.name) for field in dataclasses.fields(config)}
     for name in settings:
         if name not in known:

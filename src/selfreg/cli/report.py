@@ -8,7 +8,7 @@ from selfreg.runs import RunFolder
 
 
 def command(run: options.RunArgument) -> None:
-    """Write report.html from what the run folder holds."""
+    """Write report.html, one page about the run."""
     folder = RunFolder.open(run)
     write_report(folder)
     print(folder.path / "report.html")

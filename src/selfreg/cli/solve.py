@@ -1,4 +1,4 @@
-"""`selfreg solve`: the plan for every budget up to the one given, and summary.json."""
+"""`selfreg solve`: the plan for every budget up to a largest one, and summary.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from selfreg.planning.usage import expected_usage
 from selfreg.runs import RunFolder
 
 SCHEMA = "selfreg.summary/1"
-# Models resampled where nothing else is asked for, and states up to which that takes seconds.
+# Default number of resampled models, and the number of states up to which they take seconds.
 SAMPLES, CHEAP_STATES = 200, 2000
 
 
@@ -30,23 +30,23 @@ def solve(
 ) -> Solution:
     """Solve the run's model and write solution.npz and summary.json; with `samples`, uncertainty.npz too."""
     if len(model.mdp.actions) == 1 and not isinstance(budget, int):
-        budget = budget[0]  # without help there is nothing to tell several budgets apart
+        budget = budget[0]  # without help, all budgets are alike
     solution = solve_mdp(model.mdp, budget)
     run.write_solution(solution)
     summary = summarise(trajectories, model, solution)
-    wanted = _samples(run, model, summary["tasks"], samples)
+    n_samples = _choose_samples(run, model, summary["tasks"], samples)
     (run.path / "uncertainty.npz").unlink(missing_ok=True)
-    if wanted:
-        summary["uncertainty"] = _uncertainty(run, trajectories, model, budget, wanted)
+    if n_samples:
+        summary["uncertainty"] = _uncertainty(run, trajectories, model, budget, n_samples)
     run.write_summary(summary)
-    run.record("solve", {"budget": list(solution.budget), "samples": wanted})
+    run.record("solve", {"budget": list(solution.budget), "samples": n_samples})
     return solution
 
 
-def _samples(run: RunFolder, model: EstimatedModel, tasks: int, asked: int | None) -> int:
-    """Samples asked for; by default as many as take seconds, and none where there is one task or a PRM to score by."""
-    if asked is not None:
-        return asked
+def _choose_samples(run: RunFolder, model: EstimatedModel, tasks: int, samples: int | None) -> int:
+    """`samples`, or the default: none where they take more than seconds, for one task, or with a PRM."""
+    if samples is not None:
+        return samples
     cheap = tasks > 1 and model.mdp.n_states <= CHEAP_STATES and not run.has("prm")
     return SAMPLES if cheap else 0
 
@@ -58,7 +58,7 @@ def _uncertainty(
     budget: int | tuple[int, ...],
     samples: int,
 ) -> dict[str, Any]:
-    """What summary.json says of intervals and optimism; also writes uncertainty.npz."""
+    """Intervals and optimism for summary.json; also writes uncertainty.npz."""
     prm = None
     if run.has("prm"):
         from selfreg.prm import PRM
@@ -89,7 +89,7 @@ def _uncertainty(
 
 
 def summarise(trajectories: Sequence[Trajectory], model: EstimatedModel, solution: Solution) -> dict[str, Any]:
-    """What summary.json holds: planned success and usage at every budget, and what they rest on.
+    """Contents of summary.json: planned success and usage at every budget, and the size of the data.
 
     With several budgets, `budgets` and `usage` hold lists, in C order of the lattice.
     """
@@ -119,7 +119,7 @@ def summarise(trajectories: Sequence[Trajectory], model: EstimatedModel, solutio
 
 
 def show(summary: dict[str, Any]) -> None:
-    """Print planned success and usage, with intervals where there are some."""
+    """Print planned success and usage, with intervals if there are any."""
     rows = [
         [str(b), f"{s:.4f}", f"{u:.3f}" if isinstance(u, float) else " ".join(f"{x:.3f}" for x in u)]
         for b, s, u in zip(summary["budgets"], summary["success"], summary["usage"], strict=True)
@@ -137,7 +137,7 @@ def show(summary: dict[str, Any]) -> None:
 
 
 def command(run: options.RunArgument, budget: options.Budget = "5", samples: options.Samples = None) -> None:
-    """Solve the run's model for every budget up to the one given."""
+    """Solve the run's model for every budget up to --budget."""
     folder = RunFolder.open(run)
     solve(folder, folder.trajectories(), folder.model(), options.integers("--budget", budget), samples)
     show(folder.summary())

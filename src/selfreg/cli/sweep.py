@@ -1,4 +1,4 @@
-"""`selfreg sweep`: many models from a TOML file, to a Parquet data set and pictures."""
+"""`selfreg sweep`: many models from a TOML file, to a Parquet data set and plots."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class SweepTable(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ModelsTable(msgspec.Struct, forbid_unknown_fields=True):
-    """Models that are there."""
+    """Saved models."""
 
     folder: str
 
 
 class GridTable(msgspec.Struct, forbid_unknown_fields=True):
-    """Models estimated anew from one run, for each combination of settings."""
+    """Models estimated from one run, one for each combination of settings."""
 
     run: str
     kappa: list[float] = []
@@ -74,7 +74,7 @@ def read_config(path: Path) -> Config:
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not TOML: {error}") from None
+        raise ValueError(f"{path}: not a TOML file: {error}") from None
     except msgspec.ValidationError as error:
         raise ValueError(f"{path}: {error}") from None
     if (config.sweep.budget is None) == (config.sweep.penalties is None):
@@ -154,7 +154,7 @@ def _executor(settings: SweepTable) -> Any:
 
 
 def show(found: Sweep) -> None:
-    """Print success and help used with no budget and with all of it; the first models only."""
+    """Print success and help used without help and at the largest budget, for the first models."""
     value, usage = found.success.reshape(len(found), -1), found.usage.reshape(len(found), -1, found.n_budgets)
     rows = []
     for i in range(min(len(found), SHOWN)):
@@ -175,7 +175,7 @@ def show(found: Sweep) -> None:
 
 
 def draw(found: Sweep, out: Path) -> list[str]:
-    """Write the pictures; names of the files."""
+    """Write the plots and return the names of their files."""
     from selfreg.report import plots
 
     if len(found.budget) != 1 or len(found) == len(found.errors):
@@ -192,10 +192,10 @@ def draw(found: Sweep, out: Path) -> list[str]:
 
 def command(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG.toml", help="What to sweep; docs/scale.md lists the entries.")
+        Path, typer.Argument(metavar="CONFIG.toml", help="Settings of the sweep; docs/scale.md lists the entries.")
     ],
 ) -> None:
-    """Solve many models; called again after a kill, only what is missing."""
+    """Solve many models. After a kill, the same command solves the missing ones."""
     settings, base = read_config(config), config.parent
     out = base / settings.sweep.out
     budget = settings.sweep.budget
@@ -205,7 +205,7 @@ def command(
         penalties=settings.sweep.penalties,
         executor=_executor(settings.sweep),
         out=out,
-        on_error=settings.sweep.on_error,  # type: ignore[arg-type]  # checked there
+        on_error=settings.sweep.on_error,  # type: ignore[arg-type]  # checked by sweep
     )
     show(found)
     print(f"results: {out} ({', '.join(['part-*.parquet', *draw(found, out)])})")

@@ -1,4 +1,4 @@
-"""What the commands print."""
+"""Output of the commands: progress, remarks and tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`selfreg prm recalibrate`: the PRM's calibration anew, on recent logs."""
+"""`selfreg prm recalibrate`: refit the PRM's calibration on recent logs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def command(
     map: options.Map = None,
     where: options.Where = None,
 ) -> None:
-    """Fit the calibration of the run's PRM anew; figures are of the recent logs, on tasks left out by turns."""
+    """Refit the calibration of the run's PRM on recent logs, and print cross-validated figures."""
     with require_extra("ml", "selfreg prm recalibrate"):
         from selfreg.prm import recalibrate
     folder = RunFolder.open(run)
-    roles, kept = options.mapping("--map", map), options.filters(where)
-    recent = list(read_trajectories(logs, format, roles=roles, where=kept))
+    roles, filters = options.mapping("--map", map), options.filters(where)
+    recent = list(read_trajectories(logs, format, roles=roles, where=filters))
     prm = recalibrate(folder.prm(), recent, kind)
     prm.save(folder.path / "prm")
     settings = folder.settings().get("prm", {})

@@ -1,4 +1,4 @@
-"""`selfreg prm score`: the PRM's score of every state of logs, of any size."""
+"""`selfreg prm score`: the PRM's score of every state of logs of any size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from selfreg.sweeps.executors import RayExecutor
 def command(
     run: options.RunArgument,
     logs: Annotated[list[Path], typer.Argument(metavar="LOGS...", help="Log files; .gz and .zst are unpacked.")],
-    out: Annotated[Path, typer.Option(help="Folder of the scores; called again, only what is missing is scored.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the scores. The same command scores only what is missing there.")
+    ],
     format: options.Format = "selfreg",
     map: options.Map = None,
     where: options.Where = None,
@@ -45,6 +47,6 @@ def command(
         skip_bad=skip_bad,
     )
     for fault in found.skipped:
-        remark(f"left out: {fault}")
+        remark(f"skipped: {fault}")
     remark(f"{found.steps} steps of {found.episodes} episodes; {found.texts} texts scored now")
     print(f"scores: {out} (part-*.parquet)")

@@ -1,4 +1,4 @@
-"""`selfreg prm threshold`: ask, or stop, by the PRM alone."""
+"""`selfreg prm threshold`: request help, or stop, by the PRM alone."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def command(
     precision: Annotated[
         float | None, typer.Option(help="At least this share of requests where the agent alone fails.")
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Ask (or stop) at most once an episode.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Request help (or stop) at most once an episode.")] = False,
 ) -> None:
-    """Choose a threshold on P(success) on the PRM's validation tasks, measure it once on its test tasks; as JSON.
+    """Choose a threshold on P(success) on validation tasks, measure it on test tasks, print both as JSON.
 
-    Needs unhelped episodes of both. NaN is written as null.
+    The tasks are those of the PRM; both kinds need unhelped episodes. NaN is written as null.
     """
     with require_extra("ml", "selfreg prm threshold"):
         from selfreg.prm import choose_threshold, measure_threshold
