@@ -14,6 +14,7 @@ import strategies
 settings.register_profile(
     "selfreg", max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("quick", settings.get_profile("selfreg"), max_examples=12)  # of `make check`
 settings.load_profile("selfreg")
 
 
