@@ -3,13 +3,15 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from selfreg._util.parallel import LocalExecutor, RayExecutor
 from selfreg.mdp import InterventionMDP
 from selfreg.planning.allocation import Allocation, allocate
 from selfreg.planning.constraints import ConstrainedMixture, constrained
 from selfreg.planning.frontiers import Frontier, RewardSearch, StationaryMixture, frontier, reward_search
 from selfreg.planning.hard import solve, solve_memory
 from selfreg.planning.solution import ConvergenceError, Solution, StartSolution
-from selfreg.sweeps.runner import LocalExecutor, ModelGrid, RayExecutor, Sweep, read_sweep, sweep
+from selfreg.sweeps.runner import Sweep, read_sweep, sweep
+from selfreg.sweeps.sources import ModelGrid
 
 if TYPE_CHECKING:
     from selfreg.helper import Decision, Helper

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -13,15 +15,14 @@ import numpy as np
 from selfreg._util import validate
 from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write
-from selfreg._util.parallel import spawn_pool
+from selfreg._util.parallel import ProcessExecutor, run_tasks
+from selfreg._util.progress import progress
 from selfreg.envs import AssistedEnvironment, HelpPolicy, run_episode
 from selfreg.envs.rollouts import check_tasks
 
 with require_extra("logs", "selfreg.evaluate"):
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from rich.console import Console
-    from rich.progress import track
 
 
 class Contestant(NamedTuple):
@@ -83,38 +84,35 @@ def run_closed_loop(
     validate.integer("episodes_per_task", episodes_per_task, 1)
     validate.seed("seed", seed)
     n = os.cpu_count() or 1 if workers is None else validate.integer("workers", workers, 1)
-    settings = (make_world, make_contestants, episodes_per_task, seed)
-    console = Console(stderr=True)
-    shown = partial(track, description="evaluate", total=len(tasks), console=console, disable=not console.is_terminal)
-    if n == 1:
-        _begin(*settings)
-        return [row for rows in shown(map(_run_task, tasks)) for row in rows]
-    with spawn_pool(n, _begin, settings) as pool:
-        return [row for rows in shown(pool.map(_run_task, tasks)) for row in rows]
+    bench = _Bench(make_world, make_contestants, episodes_per_task, seed)
+    tasks_run = run_tasks(ProcessExecutor(n), _run_task, bench, ((None, task) for task in tasks))
+    rows: list[Row] = []
+    with progress("evaluate", len(tasks), "tasks") as advance, closing(tasks_run) as results:
+        for _, some in results:
+            rows += some
+            advance(1)
+    return rows
 
 
-class _Bench(NamedTuple):
-    world: AssistedEnvironment
-    contestants: Sequence[Contestant]
+@dataclass
+class _Bench:
+    """What a process runs; world and contestants are made by the first task that runs in it."""
+
+    make_world: Callable[[], AssistedEnvironment]
+    make_contestants: Callable[[], Sequence[Contestant]]
     episodes_per_task: int
     seed: int
 
+    @cached_property
+    def world(self) -> AssistedEnvironment:
+        return self.make_world()
 
-# What a worker process works with; set once by `_begin`.
-_BENCH: list[_Bench] = []
-
-
-def _begin(
-    make_world: Callable[[], AssistedEnvironment],
-    make_contestants: Callable[[], Sequence[Contestant]],
-    episodes_per_task: int,
-    seed: int,
-) -> None:
-    _BENCH[:] = [_Bench(make_world(), make_contestants(), episodes_per_task, seed)]
+    @cached_property
+    def contestants(self) -> Sequence[Contestant]:
+        return self.make_contestants()
 
 
-def _run_task(task: str) -> list[Row]:
-    bench = _BENCH[0]
+def _run_task(bench: _Bench, task: str) -> list[Row]:
     rows = []
     for i in range(bench.episodes_per_task):
         luck = int(np.random.SeedSequence([bench.seed, zlib.crc32(task.encode()), i]).generate_state(1)[0])

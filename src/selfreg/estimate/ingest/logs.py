@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from selfreg._util import validate
+from selfreg._util.parallel import ProcessExecutor, RayExecutor, choose_executor
 from selfreg._util.progress import progress
 from selfreg.data.formats.canonical import LogError
 from selfreg.data.read import check_format, names_of
@@ -20,7 +21,6 @@ from selfreg.estimate.ingest.pieces import Ask, Piece, located, pieces, place
 from selfreg.estimate.ingest.piecework import Counted, count_on_ray, count_pieces
 from selfreg.estimate.ingest.saved_pieces import KeptPieces
 from selfreg.estimate.score_bins import from_description
-from selfreg.sweeps.executors import RayExecutor, ray_executor
 
 
 class Ingested(NamedTuple):
@@ -97,7 +97,8 @@ def count_logs(
     (100, 200, [100.0, 100.0, 0.0, 0.0])
     """
     check_format(format, roles or {})
-    n_workers, cluster = validate.threads(workers), ray_executor(executor)
+    n_workers = validate.threads(workers)
+    chosen = choose_executor(executor, ProcessExecutor(n_workers))
     names = names_of(paths)
     for name in names:
         if not Path(name).is_file():
@@ -114,7 +115,9 @@ def count_logs(
             done += 1
             advance(len(counted.episodes))
         todo = islice(enumerate(pieces(names, format)), done, None)
-        found = count_on_ray(todo, ask, cluster) if cluster else count_pieces(todo, ask, n_workers)
+        found = (
+            count_on_ray(todo, ask, chosen) if isinstance(chosen, RayExecutor) else count_pieces(todo, ask, n_workers)
+        )
         for number, piece, counted in found:
             merged = total.add(piece, counted)
             if kept:

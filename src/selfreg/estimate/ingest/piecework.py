@@ -5,9 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pyarrow as pa
 
-from selfreg._util.parallel import spawn_pool
+from selfreg._util.parallel import Executor, LocalExecutor, ProcessExecutor, RayExecutor, run_tasks
 from selfreg.data.columns import Wanted, jsonl_columns, parquet_columns
 from selfreg.data.decoded import lean_trajectories, read_lean_lines
 from selfreg.data.formats.canonical import LogError
@@ -36,9 +35,6 @@ from selfreg.estimate.ingest.pieces import (
     with_content,
 )
 from selfreg.estimate.ingest.states import wanted_text
-from selfreg.sweeps.executors import RayExecutor
-
-AHEAD = 2
 
 _STEPS, _EPISODE = attrgetter("steps"), attrgetter("episode")
 
@@ -162,26 +158,27 @@ def _count_columns(piece: Piece, tally: _Tally, wanted: Wanted, source: int) -> 
     return tally.result(source, by_column=True)
 
 
-class _Worker:
-    """What a process keeps from piece to piece: states that it named before need not be named again."""
+class _Process:
+    """The counter of a process: states that it has named need not be named again."""
 
     counter: Counter | None = None
 
     @classmethod
-    def count(cls, piece: Piece, ask: Ask) -> Counted:
+    def count(cls, ask: Ask, piece: Piece) -> Counted:
         if cls.counter is None:
+            gc.disable()  # records have no cycles, and looking for some would take a third of the time
             cls.counter = Counter(ask.abstraction)
         return count_piece(piece, ask, cls.counter, os.getpid())
 
 
 class _Threads(threading.local):
-    """The same of threads, as many as there are counters."""
+    """A counter for each thread."""
 
     def __init__(self, counters: Sequence[Counter], free: list[int]) -> None:
         self._counters, self._free = counters, free
         self._mine: int | None = None
 
-    def count(self, piece: Piece, ask: Ask) -> Counted:
+    def count(self, ask: Ask, piece: Piece) -> Counted:
         if self._mine is None:
             self._mine = self._free.pop()
         return count_piece(piece, ask, self._counters[self._mine], self._mine)
@@ -193,7 +190,7 @@ def count_pieces(
     """Pieces in order, with their counts; where `ask` lets these stay behind, they come in the end, of no piece.
 
     The first one shows who counts the others: threads where it went by column, else processes, which take a second to
-    start. Each takes pieces in order too: what it knows was in pieces before, which `Merger` rests on.
+    start. Each takes pieces in order, so that states that it knows were in earlier pieces; `Merger` depends on that.
     """
     counters, by_column = [Counter(ask.abstraction) for _ in range(workers)], True
     for number, piece in numbered:
@@ -203,38 +200,14 @@ def count_pieces(
         if workers > 1:
             break
     if by_column and workers > 1:
-        with ThreadPoolExecutor(workers) as threads:
-            count = _Threads(counters, [*range(workers)]).count
-            yield from _in_order(numbered, ask, threads, count, AHEAD * workers)
+        count = _Threads(counters, [*range(workers)]).count
+        yield from _in_order(LocalExecutor(workers), count, ask, numbered)
     elif (following := next(numbered, None)) is not None:
-        # Records have no cycles: looking for some again and again would take a third of the time.
-        with spawn_pool(workers, gc.disable) as processes:
-            rest, apart = chain([following], numbered), ask._replace(apart=True)
-            yield from _in_order(rest, apart, processes, _Worker.count, AHEAD * workers)
+        rest, apart = chain([following], numbered), ask._replace(apart=True)
+        yield from _in_order(ProcessExecutor(workers), _Process.count, apart, rest)
     if not ask.apart:
         for source, counter in enumerate(counters):
             yield -1, None, Counted(counter.take(), source, 0, [], [], [])
-
-
-def _in_order(
-    numbered: Iterator[tuple[int, Piece]],
-    ask: Ask,
-    pool: Executor,
-    count: Callable[[Piece, Ask], Counted],
-    ahead: int,
-) -> Iterator[tuple[int, Piece, Counted]]:
-    waiting: deque[tuple[int, Piece, Future[Counted]]] = deque()
-    try:
-        for number, piece in numbered:
-            waiting.append((number, piece._replace(content=None), pool.submit(count, piece, ask)))
-            if len(waiting) >= ahead:
-                number, piece, future = waiting.popleft()
-                yield number, piece, future.result()
-        while waiting:
-            number, piece, future = waiting.popleft()
-            yield number, piece, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def count_on_ray(
@@ -242,9 +215,18 @@ def count_on_ray(
 ) -> Iterator[tuple[int, Piece, Counted]]:
     """The same on a cluster, where tasks know nothing of each other: each piece names all of its states."""
     filled = ((number, with_content(piece, ask)) for number, piece in numbered)
-    for (number, piece), counted in cluster.in_order(_count_alone, ask._replace(apart=True), filled):
-        yield number, piece._replace(content=None), counted._replace(source=None)
+    for number, piece, counted in _in_order(cluster, _count_alone, ask._replace(apart=True), filled):
+        yield number, piece, counted._replace(source=None)
 
 
-def _count_alone(ask: Ask, numbered: tuple[int, Piece]) -> Counted:
-    return count_piece(numbered[1], ask, Counter(ask.abstraction), 0)
+def _in_order(
+    executor: Executor, count: Callable[[Ask, Piece], Counted], ask: Ask, numbered: Iterator[tuple[int, Piece]]
+) -> Iterator[tuple[int, Piece, Counted]]:
+    tasks = (((number, piece._replace(content=None)), piece) for number, piece in numbered)
+    with closing(run_tasks(executor, count, ask, tasks)) as results:
+        for (number, piece), counted in results:
+            yield number, piece, counted
+
+
+def _count_alone(ask: Ask, piece: Piece) -> Counted:
+    return count_piece(piece, ask, Counter(ask.abstraction), 0)
