@@ -21,7 +21,7 @@ import selfreg
 from benchmarks import instances, peers
 from benchmarks.instances import Floats, Instance
 from benchmarks.solver import AT_LEAST, AT_MOST, Calls, Figure, Target, interleaved, milliseconds, ratio, table
-from selfreg.sweeps.executors import Executor
+from selfreg._util.parallel import LocalExecutor, RayExecutor
 from selfreg.sweeps.runner import Sweep
 
 MODELS, RAY_MODELS, BUDGET = 10_000, 100_000, 8
@@ -78,7 +78,10 @@ def through_ray(n_models: int, runs: int) -> list[Figure]:
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
     mdps = [made(place) for place in range(n_models)]
     grid = selfreg.ModelGrid(made, {"place": range(n_models // 10)})
-    executors: dict[str, Executor] = {"local": selfreg.LocalExecutor(2), "ray": selfreg.RayExecutor(n_workers=2)}
+    executors: dict[str, LocalExecutor | RayExecutor] = {
+        "local": selfreg.LocalExecutor(2),
+        "ray": selfreg.RayExecutor(n_workers=2),
+    }
     figures = []
     for name, models in (("M", mdps), ("M, made where solved", grid)):
         found: dict[str, Sweep] = {}

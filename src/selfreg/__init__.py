@@ -6,13 +6,15 @@ Result classes are in their modules, for example `selfreg.planning.penalized.Pen
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from selfreg._util.parallel import LocalExecutor, RayExecutor
 from selfreg.mdp import InterventionMDP
 from selfreg.planning.allocation import allocate
 from selfreg.planning.constraints import constrained
 from selfreg.planning.frontiers import Frontier, frontier, reward_search
 from selfreg.planning.hard import solve, solve_memory
 from selfreg.planning.solution import ConvergenceError, Solution
-from selfreg.sweeps.runner import LocalExecutor, ModelGrid, RayExecutor, read_sweep, sweep
+from selfreg.sweeps.runner import read_sweep, sweep
+from selfreg.sweeps.sources import ModelGrid
 
 if TYPE_CHECKING:
     from selfreg.decisions import Decision

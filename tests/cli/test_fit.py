@@ -120,7 +120,7 @@ def test_a_folder_of_somebody_else_is_never_replaced(log, tmp_path, capsys) -> N
     out.mkdir()
     (out / "chapter.txt").write_text("years of work")
     assert main(options(log, out, "--overwrite")) == 2
-    assert "left alone" in capsys.readouterr().err
+    assert "cannot be overwritten" in capsys.readouterr().err
     assert (out / "chapter.txt").read_text() == "years of work"
 
 

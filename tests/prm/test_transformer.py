@@ -152,7 +152,7 @@ def test_saving_replaces_its_own_folder_only(trained: TextClassifier, tmp_path: 
     assert TextClassifier.load(tmp_path / "new" / "model", "b")[1] == {"schema": "b"}
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
-    with pytest.raises(FileExistsError, match="left alone"):
+    with pytest.raises(FileExistsError, match="cannot be overwritten"):
         trained.save(tmp_path / "thesis", {})
     assert (tmp_path / "thesis" / "chapter.tex").is_file()
 

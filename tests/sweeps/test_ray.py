@@ -20,7 +20,8 @@ from selfreg.data.log_files import LogError
 from selfreg.estimate import ExactKey, count_logs
 from selfreg.estimate.ingest import pieces as _pieces
 from selfreg.prm import PRMConfig, read_scores, score_logs, scoring, train_prm
-from selfreg.sweeps.runner import ModelError, Sweep
+from selfreg.sweeps.batches import ModelError
+from selfreg.sweeps.runner import Sweep
 
 ray = pytest.importorskip("ray", reason="needs the extra 'ray'")
 pytestmark = pytest.mark.filterwarnings("default")  # what Ray warns of is Ray's
@@ -73,7 +74,7 @@ def fatal(flag: str, place: int) -> selfreg.InterventionMDP:
 
 
 def same(found: Sweep, local: Sweep) -> None:
-    for name in ("value", "usage", "bound", "states", "places"):
+    for name in ("value", "usage", "bound", "states", "indices"):
         np.testing.assert_array_equal(getattr(found, name), getattr(local, name))
     assert found.errors == local.errors
 
@@ -107,11 +108,11 @@ def test_a_batch_that_kills_every_worker_is_given_up_and_the_rest_stays(cluster,
     grid = selfreg.ModelGrid(partial(fatal, ""), {"place": list(range(40))})
     with pytest.raises(ConnectionError, match="Ray gave up"):
         selfreg.sweep(grid, 2, executor=selfreg.RayExecutor(retries=1), out=tmp_path / "o")
-    kept = selfreg.read_sweep(tmp_path / "o").places
+    kept = selfreg.read_sweep(tmp_path / "o").indices
     assert 0 < len(kept) < 40
     assert 30 not in kept
     healed = selfreg.ModelGrid(chain, {"n": [4], "seed": list(range(40))})
-    with pytest.raises(ValueError, match="holds another sweep"):
+    with pytest.raises(ValueError, match="has another sweep"):
         selfreg.sweep(healed, 2, executor="ray", out=tmp_path / "o")
 
 

@@ -19,9 +19,8 @@ import selfreg
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import Features, estimate_mdp
 from selfreg.runs import RunFolder
-from selfreg.sweeps.batches import Case, Job, Label, batches, solve_batch
-from selfreg.sweeps.packing import Packer
-from selfreg.sweeps.runner import ModelError
+from selfreg.sweeps.batches import ModelEntry, ModelError, ModelLabel, SweepSpec, cut_batches, solve_batch
+from selfreg.sweeps.joined import Joiner
 
 ROOT = Path(__file__).parents[2]
 ALL = ("value", "usage", "state_value", "policy")
@@ -66,7 +65,7 @@ def test_threads_order_and_disk_change_nothing(tmp_path, monkeypatch) -> None:
         selfreg.read_sweep(tmp_path / "out"),
     ):
         assert len(found) == 300
-        for name in ("value", "usage", "bound", "states", "places"):
+        for name in ("value", "usage", "bound", "states", "indices"):
             np.testing.assert_array_equal(getattr(found, name), getattr(one, name))
         for i in (0, 123, 299):
             np.testing.assert_array_equal(found.policy(i), one.policy(i))
@@ -77,21 +76,30 @@ def test_threads_order_and_disk_change_nothing(tmp_path, monkeypatch) -> None:
 
 def test_cuts_do_not_depend_on_what_is_done(monkeypatch) -> None:
     monkeypatch.setattr("selfreg.sweeps.batches.BATCH_MODELS", 16)
-    cases = [Case(Label(i), tiny()) for i in range(100)]
-    cuts = [[case.label.place for case in batch] for batch in batches(cases, 9, lambda case: False)]
-    again = [[c.label.place for c in batch] for batch in batches(cases, 9, lambda case: case.label.place in cuts[2])]
+    entries = [ModelEntry(ModelLabel(i), tiny()) for i in range(100)]
+    cuts = [[entry.label.model_index for entry in batch] for batch in cut_batches(entries, 9, lambda entry: False)]
+    rest = cut_batches(entries, 9, lambda entry: entry.label.model_index in cuts[2])
+    again = [[entry.label.model_index for entry in batch] for batch in rest]
     assert again == cuts[:2] + cuts[3:]
 
 
-def test_packing_changes_nothing(implementation) -> None:
+def test_joined_arrays_change_nothing(implementation) -> None:
     estimated = estimate_mdp([Trajectory("t", "e", 0.5, (Step("a"), Step("b")))], Features(["step"]))
-    items = [chain(5, 2), estimated, tiny, (chain(4, 4), np.full(6, 1 / 6)), "nothing"]
-    cases = [Case(Label(i), item) for i, item in enumerate(items)]
-    job = Job((2,), ALL, None, True)
-    packer = Packer()
-    packer.pack(cases[:1], implementation)
-    other = packer.pack(cases, implementation).solve(job, implementation)
-    one = solve_batch(cases, job, implementation)
+    long = chain(5, 4)
+    arrays = {name: matrix.copy() for name, matrix in long.transitions.items()}
+    for matrix in arrays.values():
+        matrix.indptr, matrix.indices = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64)
+    wide = selfreg.InterventionMDP(arrays, long.terminal_value, long.costs)
+    items = [chain(5, 2), wide, estimated, tiny, (chain(4, 4), np.full(6, 1 / 6)), chain(5, 3), "nothing"]
+    entries = [ModelEntry(ModelLabel(i), item) for i, item in enumerate(items)]
+    spec = SweepSpec((2,), ALL, None, True)
+    joiner = Joiner()
+    joiner.join(entries[:1])
+    batch = joiner.join(entries)
+    assert [*batch.unmade] == [3, 6]
+    unmade = [ModelEntry(entry.label, batch.unmade.get(i)) for i, entry in enumerate(entries)]
+    other = solve_batch(spec, unmade, implementation, [group.split() for group in batch.groups])
+    one = solve_batch(spec, entries, implementation)
     np.testing.assert_array_equal(one.value, other.value)
     np.testing.assert_array_equal(one.usage, other.usage)
     assert one.errors == other.errors
@@ -124,7 +132,7 @@ def test_folder_of_runs_and_of_saved_models(tmp_path) -> None:
     assert found.value[1].tolist() == found.value[2].tolist() == [0.5, 0.5]
     assert found.value[3].tolist() == [0.5, 0.9]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="holds no models"):
+    with pytest.raises(ValueError, match="no models in"):
         selfreg.sweep(tmp_path / "empty", 1)
 
 
@@ -153,7 +161,7 @@ def test_penalties_give_the_points_of_solve_penalized(tmp_path, implementation) 
     for penalties, budgets, error in (([-1.0], None, "holds -1"), (None, None, "not both"), ([0.1], 2, "not both")):
         with pytest.raises((ValueError, TypeError), match=error):
             selfreg.sweep(mdps, budgets, penalties=penalties)
-    with pytest.raises(ValueError, match="'policy', which is there for budgets only"):
+    with pytest.raises(ValueError, match="'policy', which needs budgets, not penalties"):
         selfreg.sweep(mdps, penalties=[0.1], keep=("policy",))
 
 
@@ -219,7 +227,12 @@ def test_bad_arguments_are_named(change, message) -> None:
 
 @pytest.mark.parametrize(
     ("parameters", "message"),
-    [({}, "is empty"), ({3: [1]}, "cannot be the name"), ({"a": []}, "at least one value"), ({"a": "xy"}, "'xy'")],
+    [
+        ({}, "is empty"),
+        ({3: [1]}, "is not a name of an argument"),
+        ({"a": []}, "at least one value"),
+        ({"a": "xy"}, "'xy'"),
+    ],
 )
 def test_bad_grids_are_named(parameters, message) -> None:
     with pytest.raises(ValueError, match=message):
@@ -254,7 +267,7 @@ def test_a_sweep_that_stopped_goes_on(tmp_path, monkeypatch) -> None:
     with pytest.raises(ModelError, match=r"^model 50: "):
         selfreg.sweep(broken, 3, out=tmp_path / "o", executor=selfreg.LocalExecutor(1))
     (tmp_path / "o" / ".x.partial.parquet").write_bytes(b"cut off")
-    assert selfreg.read_sweep(tmp_path / "o").places.tolist() == list(range(48))
+    assert selfreg.read_sweep(tmp_path / "o").indices.tolist() == list(range(48))
     functions = [partial(counted, mdp, i) for i, mdp in enumerate(mdps)]
     monkeypatch.setattr("selfreg.sweeps.batches.BATCH_UNMADE", 16)
     found = selfreg.sweep(functions, 3, out=tmp_path / "o")
@@ -278,9 +291,9 @@ def test_another_sweep_is_refused(tmp_path) -> None:
             other(out=tmp_path / "o")
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "mine.txt").write_text("x")
-    with pytest.raises(ValueError, match="holds no sweep"):
+    with pytest.raises(ValueError, match="not a sweep"):
         selfreg.sweep([tiny()], 1, out=tmp_path / "p")
-    with pytest.raises(ValueError, match="holds no sweep"):
+    with pytest.raises(ValueError, match="not a sweep"):
         selfreg.read_sweep(tmp_path / "p")
     (tmp_path / "o" / "sweep.json").write_text(json.dumps({"schema": "other"}))
     with pytest.raises(ValueError, match="schema 'other'"):
@@ -346,7 +359,7 @@ def test_kills_lose_nothing_and_repeat_nothing(tmp_path, kills, monkeypatch) -> 
     assert kill_and_resume(tmp_path / "killed", kills, seed=kills) >= min(kills, 3) - 1
     whole = selfreg.sweep(iter(many(200)), 3, out=tmp_path / "whole")
     found = selfreg.read_sweep(tmp_path / "killed")
-    assert found.places.tolist() == list(range(200))
+    assert found.indices.tolist() == list(range(200))
     assert found.table().equals(whole.table())
     names = [sorted(path.name for path in (tmp_path / side).iterdir()) for side in ("killed", "whole")]
     assert names[0] == names[1]

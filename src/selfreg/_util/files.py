@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from typing import Any
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary neighbour of the file `path`, renamed to it when the block ends well and removed otherwise.
+    """Yield a temporary file beside `path`; rename it to `path` if the block succeeds, else remove it.
 
-    The temporary name keeps the suffixes of `path`, so that a format told by name stays the same.
+    The temporary name has the suffixes of `path`, because writers choose a format by them.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -33,20 +33,20 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str], marker: str, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary neighbour of the folder `path`, renamed to it when the block ends well and removed otherwise.
+    """Yield a temporary folder beside `path`; rename it to `path` if the block succeeds, else remove it.
 
     Raises
     ------
     FileExistsError
-        If `path` is there already and `overwrite` is false, or if it lacks `marker` (a file that shows that the folder
-        is one of ours): a folder of somebody else is never replaced.
+        If `path` exists and is not empty, unless `overwrite` is true and the folder has the file `marker`, which shows
+        that this package wrote it.
     """
     target = Path(path).absolute()
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         if not overwrite:
-            raise FileExistsError(f"{path} exists; choose another folder or ask to overwrite it")
+            raise FileExistsError(f"{path} exists; choose another folder, or overwrite it")
         if not (target / marker).is_file():
-            raise FileExistsError(f"{path} exists and is not such a folder (no {marker} in it); it is left alone")
+            raise FileExistsError(f"{path} exists and cannot be overwritten (missing {marker})")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.partial-"))
     try:
@@ -64,28 +64,80 @@ def atomic_folder(path: str | os.PathLike[str], marker: str, overwrite: bool = F
 
 
 def open_resumable(folder: Path, name: str, settings: Mapping[str, Any], what: str) -> None:
-    """Make `folder` that of the work with these settings, noted in the file `name`, or find that it is.
+    """Begin work with these settings in `folder`, or check that the work in it has the same.
+
+    Leftovers of files that were being written when a process was killed are removed.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        File of the settings.
+    settings : mapping
+        JSON values that identify the work.
+    what : str
+        Name of the work in messages.
 
     Raises
     ------
     ValueError
-        For a folder of other work, naming the setting that differs, or of something else.
+        If the folder holds other work (names the setting that differs) or other files.
     """
     file = folder / name
     if not file.is_file():
         if folder.is_dir() and any(path for path in folder.iterdir() if not path.name.startswith(".")):
-            raise ValueError(f"{folder} is not empty and holds no {what} (no {name}); choose another folder")
-        with atomic_write(file) as temporary:
-            temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    before, now = json.loads(file.read_text(encoding="utf-8")), json.loads(json.dumps(settings))
-    for key in [*now, *before]:
-        if before.get(key) != now.get(key):
-            raise ValueError(
-                f"{folder} holds another {what}: its {key} is {before.get(key)!r}, now {now.get(key)!r}; "
-                "choose another folder, or remove that one"
-            )
+            raise ValueError(f"{folder} is not empty and not a {what} (missing {name}); choose another folder")
+        write_settings(file, settings)
+    check_settings(file, settings, what)
     for leftover in folder.glob(".*.partial*"):
         leftover.unlink(missing_ok=True)
+
+
+def write_settings(file: Path, settings: Mapping[str, Any]) -> None:
+    """Write settings as JSON, atomically."""
+    with atomic_write(file) as temporary:
+        temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+def check_settings(file: Path, settings: Mapping[str, Any], what: str, optional: Collection[str] = ()) -> None:
+    """Compare settings with those in a file; `optional` ones only if both have them.
+
+    Raises
+    ------
+    ValueError
+        Naming the first one that differs.
+    """
+    before, now = json.loads(file.read_text(encoding="utf-8")), json.loads(json.dumps(settings))
+    for key in [*now, *before]:
+        if key in optional and not (key in before and key in now):
+            continue
+        if before.get(key) != now.get(key):
+            raise ValueError(
+                f"{file.parent} has another {what}: its {key} is {_short(before.get(key))}, now {_short(now.get(key))};"
+                " choose another folder, or remove that one"
+            )
+
+
+def escape_surrogates(value: Any) -> Any:
+    """Texts in a JSON-like value with lone surrogates escaped, which UTF-8 cannot encode.
+
+    Python puts them in file names for bytes that the locale cannot decode.
+
+    >>> escape_surrogates({"logs": ["a\\udcff.jsonl"]})
+    {'logs': ['a\\\\udcff.jsonl']}
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {escape_surrogates(key): escape_surrogates(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [escape_surrogates(item) for item in value]
+    return value
+
+
+def _short(value: Any, most: int = 120) -> str:
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _umask() -> int:

@@ -13,12 +13,14 @@ import msgspec
 import typer
 
 from selfreg._util.files import atomic_write
+from selfreg._util.parallel import LocalExecutor, RayExecutor
 from selfreg.cli.estimate import abstraction
 from selfreg.cli.terminal import remark, table
 from selfreg.data import Trajectory
 from selfreg.estimate import EstimatedModel, StateAbstraction, estimate_mdp, from_description
 from selfreg.runs import RunFolder
-from selfreg.sweeps.runner import LocalExecutor, ModelGrid, RayExecutor, Sweep, sweep
+from selfreg.sweeps.runner import Sweep, sweep
+from selfreg.sweeps.sources import ModelGrid
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -158,7 +160,7 @@ def show(found: Sweep) -> None:
     value, usage = found.success.reshape(len(found), -1), found.usage.reshape(len(found), -1, found.n_budgets)
     rows = []
     for i in range(min(len(found), SHOWN)):
-        named = [str(values[i]) for values in found.parameters.values()] or [found.names[i] or str(found.places[i])]
+        named = [str(values[i]) for values in found.parameters.values()] or [found.names[i] or str(found.indices[i])]
         spent = " ".join(f"{u:.3f}" for u in usage[i, -1])
         rows.append([*named, f"{value[i, 0]:.4f}", f"{value[i, -1]:.4f}", spent])
     ends = ["no help", f"up to {', '.join(map(str, found.budget))}"]

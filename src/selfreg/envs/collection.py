@@ -6,25 +6,23 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from selfreg._util.extras import require_extra
-from selfreg._util.files import atomic_write
-from selfreg._util.parallel import spawn_pool
+from selfreg._util.files import check_settings, write_settings
+from selfreg._util.parallel import ProcessExecutor, run_tasks
+from selfreg._util.progress import progress
 from selfreg.data import NOHELP, Step, Trajectory
 from selfreg.decisions import BudgetLeft, Decision, DecisionPolicy
 from selfreg.envs.episode import continue_episode
 from selfreg.envs.protocol import AssistedEnvironment
-from selfreg.envs.rollouts import CollectConfig, RandomHelp, check_tasks, episode_seed, run_one
+from selfreg.envs.rollouts import CollectConfig, RandomHelp, check_tasks, episode_seed, run_chunk
 
 with require_extra("logs", "selfreg.envs"):
     import msgspec
-    from rich.console import Console
-    from rich.progress import Progress
 
 SETTINGS, EPISODES = "collection.json", "episodes.jsonl"
 CHUNK = 8  # episodes that a worker runs before they are written
@@ -125,35 +123,39 @@ def collect_into(
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     with open(path / EPISODES, "ab") as log, _alone(log, path):
-        _same_settings(path / SETTINGS, json.loads(json.dumps(asked)), empty=log.tell() == 0)
+        _check_settings(path / SETTINGS, json.loads(json.dumps(asked)), empty=log.tell() == 0)
         counter, done = _Counter(), set()
         for trajectory in _kept(path / EPISODES, log):
             counter.add(trajectory)
             done.add(trajectory.episode)
-        for episodes in _shown(
-            _remaining(make_world, tasks, config, done), len(tasks) * config.episodes_per_task, counter
-        ):
-            log.write(b"".join(msgspec.json.encode(one) + b"\n" for one in episodes))
-            log.flush()
-            os.fsync(log.fileno())
-            if report is not None:
-                report(counter.read())
+        chunks = ((None, chunk) for chunk in _missing_chunks(tasks, config.episodes_per_task, done))
+        running = run_tasks(ProcessExecutor(config.workers), run_chunk, (make_world, config), chunks)
+        total = len(tasks) * config.episodes_per_task
+        with progress("collect", total, "episodes", len(done)) as advance, closing(running) as results:
+            for _, episodes in results:
+                for trajectory in episodes:
+                    counter.add(trajectory)
+                log.write(b"".join(msgspec.json.encode(trajectory) + b"\n" for trajectory in episodes))
+                log.flush()
+                os.fsync(log.fileno())
+                now = counter.read()
+                advance(len(episodes), f"{now.states} states, {now.known:.0%} known")
+                if report is not None:
+                    report(now)
     return counter.read()
 
 
-def _same_settings(path: Path, settings: dict[str, Any], empty: bool) -> None:
-    if empty or not path.exists():
-        if not empty:
-            raise ValueError(f"{path.parent} has episodes but no {SETTINGS}; expected both or none")
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(settings, indent=1) + "\n")
-        return
-    before = json.loads(path.read_text())
-    before.setdefault("world", settings.get("world"))
-    for name, value in settings.items():
-        if before.get(name) != value:
-            shown = "" if name == "tasks" else f" {before.get(name)!r}, not {value!r}"
-            raise ValueError(f"{path.parent} was begun with other {name}{shown}; expected the same, or another folder")
+def _check_settings(path: Path, settings: dict[str, Any], empty: bool) -> None:
+    """Note the settings of a new log, or compare them with those of the log.
+
+    Not `open_resumable`: the log is one file that grows, in a folder that may hold other files, and a log that is still
+    empty may change its settings.
+    """
+    if empty:
+        write_settings(path, settings)
+    elif not path.exists():
+        raise ValueError(f"{path.parent} has episodes but no {SETTINGS}; expected both or none")
+    check_settings(path, settings, "collection", optional=("world",))
 
 
 def _kept(path: Path, log: Any) -> Iterator[Trajectory]:
@@ -171,39 +173,11 @@ def _kept(path: Path, log: Any) -> Iterator[Trajectory]:
     log.truncate(end)
 
 
-def _remaining(
-    make_world: Callable[[], AssistedEnvironment], tasks: Sequence[str], config: CollectConfig, done: set[str]
-) -> Iterator[list[Trajectory]]:
-    chunks = []
+def _missing_chunks(tasks: Sequence[str], episodes: int, done: set[str]) -> Iterator[tuple[str, list[int]]]:
+    """Tasks with the numbers of the episodes that are not done, a few at a time."""
     for task in tasks:
-        left = [i for i in range(config.episodes_per_task) if f"{task}#{i}" not in done]
-        chunks += [(task, left[i : i + CHUNK]) for i in range(0, len(left), CHUNK)]
-    run = partial(_run_chunk, make_world, config)
-    if config.workers == 1 or not chunks:
-        yield from map(run, chunks)
-        return
-    with spawn_pool(config.workers) as pool:
-        yield from pool.map(run, chunks)
-
-
-def _run_chunk(
-    make_world: Callable[[], AssistedEnvironment], config: CollectConfig, chunk: tuple[str, list[int]]
-) -> list[Trajectory]:
-    world = make_world()
-    return [run_one(world, config, chunk[0], index) for index in chunk[1]]
-
-
-def _shown(chunks: Iterable[list[Trajectory]], total: int, counter: _Counter) -> Iterator[list[Trajectory]]:
-    """The chunks, counted, with progress on a terminal."""
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        line = bar.add_task("collect", total=total, completed=counter.episodes)
-        for episodes in chunks:
-            for one in episodes:
-                counter.add(one)
-            now = counter.read()
-            bar.update(line, completed=now.episodes, description=f"{now.states} states, {now.known:.0%} known")
-            yield episodes
+        left = [i for i in range(episodes) if f"{task}#{i}" not in done]
+        yield from ((task, left[i : i + CHUNK]) for i in range(0, len(left), CHUNK))
 
 
 @contextmanager

@@ -6,14 +6,15 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
 from selfreg._util import validate
 from selfreg._util.extras import require_extra
-from selfreg._util.parallel import spawn_pool
+from selfreg._util.parallel import ProcessExecutor, run_tasks
+from selfreg._util.progress import progress
 from selfreg.data import NOHELP, Step, Trajectory
 from selfreg.decisions import BudgetLeft, Decision
 from selfreg.envs.episode import run_episode
@@ -21,8 +22,6 @@ from selfreg.envs.protocol import AssistedEnvironment
 
 with require_extra("logs", "selfreg.envs"):
     import msgspec
-    from rich.console import Console
-    from rich.progress import track
 
 _HELP_STREAM = 1  # separates chance in requests from chance in the base policy, which has the seed alone
 
@@ -137,15 +136,14 @@ def collect(
 
     Examples
     --------
-    >>> from functools import partial
-    >>> from selfreg.envs import BabyAIConfig, CollectConfig, collect, make_babyai
+    >>>     >>> from selfreg.envs import BabyAIConfig, CollectConfig, collect, make_babyai
     >>> config = CollectConfig(episodes_per_task=2, rates=(0.0, 1.0), workers=1)
     >>> episodes = list(collect(partial(make_babyai, BabyAIConfig()), ["BabyAI-UnlockPickup-v0/17"], config))
     >>> [(one.episode, one.fields["rate"], one.helped) for one in episodes]
     [('BabyAI-UnlockPickup-v0/17#0', 0.0, False), ('BabyAI-UnlockPickup-v0/17#1', 1.0, True)]
     """
     check_tasks(tasks)
-    return _flat(partial(_run_task, make_world, config), tasks, config.workers)
+    return _run_all(make_world, config, tasks)
 
 
 def check_tasks(tasks: Sequence[str]) -> None:
@@ -155,21 +153,25 @@ def check_tasks(tasks: Sequence[str]) -> None:
             raise ValueError(f"tasks lists {task!r} more than once; expected each task once")
 
 
-def _flat(run: Callable[[str], list[Trajectory]], tasks: Sequence[str], workers: int) -> Iterator[Trajectory]:
-    console = Console(stderr=True)
-    shown = partial(track, description="collect", total=len(tasks), console=console, disable=not console.is_terminal)
-    if workers == 1:
-        for episodes in shown(map(run, tasks)):
+def _run_all(
+    make_world: Callable[[], AssistedEnvironment], config: CollectConfig, tasks: Sequence[str]
+) -> Iterator[Trajectory]:
+    chunks = ((None, (task, list(range(config.episodes_per_task)))) for task in tasks)
+    running = run_tasks(ProcessExecutor(config.workers), run_chunk, (make_world, config), chunks)
+    with progress("collect", len(tasks), "tasks") as advance, closing(running) as results:
+        for _, episodes in results:
             yield from episodes
-        return
-    with spawn_pool(workers) as pool:
-        for episodes in shown(pool.map(run, tasks)):
-            yield from episodes
+            advance(1)
 
 
-def _run_task(make_world: Callable[[], AssistedEnvironment], config: CollectConfig, task: str) -> list[Trajectory]:
+def run_chunk(
+    settings: tuple[Callable[[], AssistedEnvironment], CollectConfig], chunk: tuple[str, Sequence[int]]
+) -> list[Trajectory]:
+    """Run the episodes of a task that have these numbers, in a new world."""
+    make_world, config = settings
+    task, numbers = chunk
     world = make_world()
-    return [run_one(world, config, task, index) for index in range(config.episodes_per_task)]
+    return [run_one(world, config, task, number) for number in numbers]
 
 
 def run_one(world: AssistedEnvironment, config: CollectConfig, task: str, index: int) -> Trajectory:

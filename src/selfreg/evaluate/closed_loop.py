@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +15,8 @@ import numpy as np
 from selfreg._util import validate
 from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write
-from selfreg._util.parallel import spawn_pool
+from selfreg._util.parallel import ProcessExecutor, run_tasks
+from selfreg._util.progress import progress
 from selfreg.decisions import DecisionPolicy
 from selfreg.envs import AssistedEnvironment
 from selfreg.envs.episode import run_with_decisions
@@ -22,8 +25,6 @@ from selfreg.envs.rollouts import check_tasks
 with require_extra("logs", "selfreg.evaluate"):
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from rich.console import Console
-    from rich.progress import track
 
 
 class ComparedPolicy(NamedTuple):
@@ -85,38 +86,35 @@ def run_closed_loop(
     validate.integer("episodes_per_task", episodes_per_task, 1)
     validate.seed("seed", seed)
     n = os.cpu_count() or 1 if workers is None else validate.integer("workers", workers, 1)
-    settings = (make_world, make_policies, episodes_per_task, seed)
-    console = Console(stderr=True)
-    shown = partial(track, description="evaluate", total=len(tasks), console=console, disable=not console.is_terminal)
-    if n == 1:
-        _begin(*settings)
-        return [row for rows in shown(map(_run_task, tasks)) for row in rows]
-    with spawn_pool(n, _begin, settings) as pool:
-        return [row for rows in shown(pool.map(_run_task, tasks)) for row in rows]
+    setup = _Setup(make_world, make_policies, episodes_per_task, seed)
+    tasks_run = run_tasks(ProcessExecutor(n), _run_task, setup, ((None, task) for task in tasks))
+    rows: list[Row] = []
+    with progress("evaluate", len(tasks), "tasks") as advance, closing(tasks_run) as results:
+        for _, some in results:
+            rows += some
+            advance(1)
+    return rows
 
 
-class _Setup(NamedTuple):
-    world: AssistedEnvironment
-    policies: Sequence[ComparedPolicy]
+@dataclass
+class _Setup:
+    """What a process runs; world and policies are made by the first task that runs in it."""
+
+    make_world: Callable[[], AssistedEnvironment]
+    make_policies: Callable[[], Sequence[ComparedPolicy]]
     episodes_per_task: int
     seed: int
 
+    @cached_property
+    def world(self) -> AssistedEnvironment:
+        return self.make_world()
 
-# Of a worker process; set once by `_begin`.
-_SETUP: list[_Setup] = []
-
-
-def _begin(
-    make_world: Callable[[], AssistedEnvironment],
-    make_policies: Callable[[], Sequence[ComparedPolicy]],
-    episodes_per_task: int,
-    seed: int,
-) -> None:
-    _SETUP[:] = [_Setup(make_world(), make_policies(), episodes_per_task, seed)]
+    @cached_property
+    def policies(self) -> Sequence[ComparedPolicy]:
+        return self.make_policies()
 
 
-def _run_task(task: str) -> list[Row]:
-    setup = _SETUP[0]
+def _run_task(setup: _Setup, task: str) -> list[Row]:
     rows = []
     for i in range(setup.episodes_per_task):
         luck = int(np.random.SeedSequence([setup.seed, zlib.crc32(task.encode()), i]).generate_state(1)[0])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from selfreg._core import chooser
 from selfreg._util import validate
+from selfreg._util.parallel import LocalExecutor, run_tasks
 from selfreg.mdp import InterventionMDP
 from selfreg.planning import _arguments
 from selfreg.planning._structure import strides
@@ -119,7 +119,7 @@ def simulate(
     kernel.accumulate_rows(indptr, data, cumulative)
     result = Simulation(np.zeros(n), np.zeros((n, mdp.n_budgets), np.int64), np.zeros(n, np.int64), np.zeros(n, bool))
 
-    def run(first: int) -> int:
+    def run(_: None, first: int) -> int:
         part = slice(first, first + CHUNK)
         fault: int = kernel.run_episodes(
             indptr, indices, cumulative, mdp.terminal_value, flat, offset, mdp.cost_table, limit, top,
@@ -128,20 +128,13 @@ def simulate(
         )  # fmt: skip
         return fault
 
-    for fault in _run_in_threads(run, range(0, n, CHUNK), threads):
-        if fault >= 0:
-            raise ValueError(_explain_fault(mdp, flat, fault))
+    chunks = range(0, n, CHUNK)
+    executor = LocalExecutor(max(1, min(threads, len(chunks))))
+    with closing(run_tasks(executor, run, None, ((None, first) for first in chunks))) as results:
+        for _, fault in results:
+            if fault >= 0:
+                raise ValueError(_explain_fault(mdp, flat, fault))
     return result
-
-
-def _run_in_threads(run: Callable[[int], int], tasks: range, n_threads: int) -> Iterator[int]:
-    """Results in the order of the tasks; tasks that have not begun are dropped when the caller stops iterating."""
-    n_threads = min(n_threads, len(tasks))
-    if n_threads <= 1:
-        yield from map(run, tasks)
-        return
-    with ThreadPoolExecutor(n_threads) as pool:
-        yield from pool.map(run, tasks)
 
 
 def _flat_policy(

@@ -10,12 +10,9 @@ import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from selfreg._util.extras import require_extra
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -92,17 +89,6 @@ def require_ml() -> None:
     with require_extra("ml", "selfreg.prm, and selfreg.helper,"):
         for module in ("torch", "tokenizers", "safetensors", "transformers", "rich"):
             importlib.import_module(module)
-
-
-@contextlib.contextmanager
-def progress() -> Iterator[Progress]:
-    """Progress bars on a terminal's error stream; nothing in a pipe."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        yield bar
 
 
 def scratch(n_labels: int, texts: Sequence[str], config: EncoderConfig) -> tuple[Any, Any]:

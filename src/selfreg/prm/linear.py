@@ -20,8 +20,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from selfreg._util.extras import require_extra
+from selfreg._util.progress import track
 from selfreg.prm.calibration import sigmoid
-from selfreg.prm.encoder import EncoderConfig, chosen_device, model_and_tokenizer, progress, quiet, require_ml
+from selfreg.prm.encoder import EncoderConfig, chosen_device, model_and_tokenizer, quiet, require_ml
 from selfreg.prm.tokens import Tokens
 from selfreg.prm.transformer import Examples, by_length, saved_folder
 
@@ -283,8 +284,8 @@ def _logistic(features: Any, train: Examples, held_out: Any, validation: Example
     weight = np.concatenate([share * target, share * (1 - target)])
     best: tuple[float, Vector, float] | None = None
     # The vectors of a fit are short: threads would wait for each other.
-    with progress() as bar, threadpool_limits(1, "blas"):
-        for strength in bar.track(STRENGTHS, description="logistic regression"):
+    with threadpool_limits(1, "blas"):
+        for strength in track(STRENGTHS, "logistic regression", "penalties"):
             model = LogisticRegression(C=strength, max_iter=1000).fit(both, outcome, sample_weight=weight)
             weights, intercept = model.coef_[0], float(model.intercept_[0])
             probability = sigmoid(np.asarray(held_out @ weights + intercept))

@@ -1,4 +1,4 @@
-"""Scores of all states of logs: every distinct text once, on many processes or a cluster; what is done stays done."""
+"""Scores of all states of logs: every distinct text once, on processes or a cluster; resumable."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import Any, Literal, NamedTuple
 from selfreg._util import validate
 from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write, open_resumable
+from selfreg._util.parallel import ProcessExecutor, RayExecutor, choose_executor, run_tasks
 from selfreg._util.progress import progress
 from selfreg.data import LogError, Trajectory, read_trajectories
 from selfreg.data.read import list_paths
-from selfreg.sweeps.executors import RayExecutor, in_processes, ray_executor
 
 with require_extra("logs", "scoring of logs"):
     import pyarrow as pa
@@ -144,17 +144,16 @@ def score_logs(
     >>> read_scores(folder / "scores").column_names
     ['task', 'episode', 'step', 'text', 'score']
     """
-    processes, cluster = validate.threads(workers), ray_executor(executor)
+    chosen = choose_executor(executor, ProcessExecutor(validate.threads(workers)))
     names = list_paths(paths)
     faults: list[LogError] | None = [] if skip_bad else None
     episodes = read_trajectories(names, format, roles=roles, where=where, skipped=faults)
-    model = _model_files(Path(prm), device, cluster is not None)
+    model = _model_files(Path(prm), device, isinstance(chosen, RayExecutor))
     folder = Path(out)
-    open_resumable(folder, SETTINGS, _settings(model, names, format, roles, where, skip_bad), "scores")
+    open_resumable(folder, SETTINGS, _settings(model, names, format, roles, where, skip_bad), "set of scores")
     with closing(_Cache(Path(cache) if cache is not None else folder / CACHE, model.digest)) as known:
         work = _Work(folder, iter(episodes), _text_of(Path(prm)), known)
-        tasks = work.tasks()
-        scored = cluster.in_order(_score, model, tasks) if cluster else in_processes(_score, model, tasks, processes)
+        scored = run_tasks(chosen, _score, model, ((None, texts) for texts in work.tasks()))
         with progress("score", None, "steps") as advance, closing(scored):
             for _, scores in scored:
                 advance(work.finish(scores))
@@ -169,10 +168,10 @@ def read_scores(out: str | os.PathLike[str]) -> pa.Table:
     Raises
     ------
     ValueError
-        If the folder holds no scores.
+        If the folder is not of scores.
     """
     if not (Path(out) / SETTINGS).is_file():
-        raise ValueError(f"{out} holds no scores (it has no {SETTINGS})")
+        raise ValueError(f"{out} is not a set of scores (missing {SETTINGS})")
     return ds.dataset([str(path) for path in sorted(Path(out).glob("part-*.parquet"))], COLUMNS).to_table()
 
 
@@ -244,7 +243,7 @@ class _Work:
 
 
 class _Cache:
-    """Scores by digest in an SQLite file, of one PRM; whatever was put in one call is there whole or not at all."""
+    """Scores by digest in an SQLite file, of one PRM; each call of `put` is written atomically."""
 
     def __init__(self, path: Path, model: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -257,10 +256,10 @@ class _Cache:
             ((found,),) = self._file.execute("SELECT digest FROM model")
         except sqlite3.DatabaseError as error:
             self._file.close()
-            raise ValueError(f"{path} is no cache of scores: {error}") from None
+            raise ValueError(f"{path} is not a cache of scores: {error}") from None
         if found != model:
             self._file.close()
-            raise ValueError(f"{path} holds scores of another PRM; choose another cache")
+            raise ValueError(f"{path} has scores of another PRM; choose another cache")
 
     def get(self, digests: Iterable[bytes]) -> dict[bytes, float]:
         wanted = list(dict.fromkeys(digests))
@@ -339,7 +338,7 @@ def _text_of(prm: Path) -> Any:
 def _settings(
     model: ModelFiles, names: Sequence[str], format: str, roles: Any, where: Any, skip_bad: bool
 ) -> dict[str, Any]:
-    """What makes two scorings the same, as JSON values."""
+    """JSON values that identify a scoring."""
     for name in names:
         if not Path(name).is_file():
             raise LogError(f"{name}: no such file")

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import Progress
 from torch.nn import functional
 
+from selfreg._util.progress import Advance, progress
 from selfreg.prm.checkpoint import read_checkpoint, write_checkpoint
-from selfreg.prm.encoder import EncoderConfig, progress, seeded
+from selfreg.prm.encoder import EncoderConfig, seeded
 from selfreg.prm.transformer import Examples, by_length
 
 if TYPE_CHECKING:
@@ -66,25 +66,25 @@ class Training:
     def run(self, title: str, checkpoint: str | os.PathLike[str] | None) -> dict[str, float]:
         """Train to the end, or on from the checkpoint; the model has the best weights afterwards."""
         path = None if checkpoint is None else Path(checkpoint)
-        with seeded(self.config.seed, self.config.device), progress() as bar:
+        with seeded(self.config.seed, self.config.device):
             if path is not None and path.exists():
                 self._resume(path)
-            self._updates(bar, title, path)
+            with progress(title, self.total, "updates", self.done) as advance:
+                self._updates(advance, path)
         with torch.no_grad():
             for name, values in self.kept.items():
                 self.parameters[name].copy_(values)
         self.model.eval()
         return {"epochs": float(self.done // self.epoch_updates), **self.figures}
 
-    def _updates(self, bar: Progress, title: str, path: Path | None) -> None:
+    def _updates(self, advance: Advance, path: Path | None) -> None:
         lengths = np.array([len(ids) for ids, _ in self.encoded])
         batches = islice(batches_by_length(lengths, self.config.batch_size, self.config.seed), self.done, None)
-        shown = bar.add_task(title, total=self.total, completed=self.done)
         self.model.train()
         while self.done < self.total and self.since < self.config.patience:
             self._update(next(batches), path)
             self.done += 1
-            bar.advance(shown)
+            advance(1)
             ends = self.done % self.epoch_updates == 0
             if ends:
                 self._validate()

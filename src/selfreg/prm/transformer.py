@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg._util.files import atomic_folder
-from selfreg.prm.encoder import EncoderConfig, chosen_device, pretrained, progress, quiet, require_ml, scratch, seeded
+from selfreg._util.progress import track
+from selfreg.prm.encoder import EncoderConfig, chosen_device, pretrained, quiet, require_ml, scratch, seeded
 from selfreg.prm.tokens import Encoded, Tokens
 
 if TYPE_CHECKING:
@@ -211,9 +212,8 @@ def by_length(encoded: Sequence[Encoded]) -> Iterator[NDArray[np.intp]]:
     """Batches of indices of texts of like length; progress is shown where there are many."""
     order = np.argsort([len(ids) for ids, _ in encoded], kind="stable")
     starts = range(0, len(order), SCORING_BATCH)
-    with progress() if len(starts) > 100 else nullcontext() as bar:
-        for start in bar.track(starts, description="scoring") if bar else starts:
-            yield order[start : start + SCORING_BATCH]
+    for start in track(starts, "score", "batches") if len(starts) > 100 else starts:
+        yield order[start : start + SCORING_BATCH]
 
 
 @contextmanager

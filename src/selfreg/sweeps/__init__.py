@@ -1,1 +1,1 @@
-"""Many models at once: batches, executors, resumable results."""
+"""Many models at once: batches on threads or Ray, results that can be resumed."""

@@ -1,4 +1,4 @@
-"""Batches of models on their way through the sweep kernel: from what users give to arrays, and to results."""
+"""Batches of models: from what users pass to arrays for the kernel, and to results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from selfreg._core import chooser
-from selfreg._core._batch_py import arrays_in
 from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
 from selfreg.planning._arguments import check_budget_count
@@ -24,23 +23,23 @@ Floats = npt.NDArray[np.float64]
 NO_USAGE, NO_PENALTIES = np.empty((0, 0, 0)), np.empty((0, 0))
 
 
-class Label(NamedTuple):
-    """What tells a model of a sweep from the others."""
+class ModelLabel(NamedTuple):
+    """Index of a model in the sweep, its name if the source has names, and the parameters of a grid."""
 
-    place: int
+    model_index: int
     name: str | None = None
     parameters: tuple[Any, ...] = ()
 
 
-class Case(NamedTuple):
-    """One model of a sweep; `item` is a model, or makes one when called."""
+class ModelEntry(NamedTuple):
+    """One model of a sweep: what the user passed, or a function without arguments that makes it."""
 
-    label: Label
-    item: Any
+    label: ModelLabel
+    model: Any
 
 
-class Job(NamedTuple):
-    """What is asked of every model: values under a budget, or (budget is ()) the optima for penalties (L, budgets)."""
+class SweepSpec(NamedTuple):
+    """What is computed for every model: values up to a budget, or (budget is ()) optima for penalties (L, budgets)."""
 
     budget: tuple[int, ...]
     keep: tuple[str, ...]
@@ -58,7 +57,7 @@ class Job(NamedTuple):
         return len(self.budget) or self.penalties.shape[1]
 
 
-class Group(NamedTuple):
+class ModelGroup(NamedTuple):
     """Models of a batch with the same actions and costs.
 
     Attributes
@@ -66,28 +65,21 @@ class Group(NamedTuple):
     kind : tuple
         Actions and costs, as of `KernelArrays`.
     members : list of int
-        Places in the batch.
-    models : list of tuple of arrays, or (block, table)
+        Positions in the batch.
+    models : list of tuple of arrays
         As the kernel takes them.
     starts : dict of int to start
-        Where a model has one of its own; numbers are places in `members`.
+        Of the models that have their own, by position in `members`.
     """
 
     kind: Any
     members: list[int]
-    models: Any
+    models: list[tuple[Any, ...]]
     starts: dict[int, Any]
 
-    def sizes(self) -> list[int]:
-        """Number of states of every model."""
-        if isinstance(self.models, list):
-            return [len(arrays[0]) for arrays in self.models]
-        sizes: list[int] = (self.models[1][:, 0, 1] // 8).tolist()
-        return sizes
-
-    def mdp(self, k: int) -> InterventionMDP:
-        """A model again; its arrays were validated when it was made."""
-        arrays = self.models[k] if isinstance(self.models, list) else arrays_in(self.models[0], self.models[1], k)
+    def build_mdp(self, k: int) -> InterventionMDP:
+        """The k-th model; its arrays were validated when it was made."""
+        arrays = self.models[k]
         n, parts = len(arrays[0]), arrays[1:]
         triples = zip(parts[0::3], parts[1::3], parts[2::3], strict=True)
         matrices = [sp.csr_array((data, indices, indptr), shape=(n, n)) for indptr, indices, data in triples]
@@ -96,23 +88,23 @@ class Group(NamedTuple):
         return InterventionMDP._trusted(dict(zip(actions, matrices, strict=True)), arrays[0], named)
 
 
-class Results(NamedTuple):
-    """Results of a batch, one entry a model; NaN where there is an error.
+class BatchResults(NamedTuple):
+    """Results of a batch, one row per model; NaN for models with errors.
 
     Attributes
     ----------
-    labels : list of Label
+    labels : list of ModelLabel
     states : int64 (models,)
     bound : float64 (models,)
     value : float64 (models, lattice)
-        Of penalties, the success.
+        For penalties, the success.
     usage : float64 (models, budgets, lattice), or empty
     state_value : list of float64 (n, lattice), or empty
     policy : list of int8 (n, lattice), or empty
     errors : list of str or None
     """
 
-    labels: list[Label]
+    labels: list[ModelLabel]
     states: npt.NDArray[np.int64]
     bound: Floats
     value: Floats
@@ -123,30 +115,30 @@ class Results(NamedTuple):
 
 
 class ModelError(ValueError):
-    """A model of a sweep that cannot be solved: its place, its name, and what is wrong."""
+    """A model of a sweep cannot be made or solved; names its index, its name and the fault."""
 
 
-# ---- what users give ------------------------------------------------------------------------------------------------
+# ---- models ---------------------------------------------------------------------------------------------------------
 
 
-def model_of(item: Any) -> tuple[InterventionMDP, Any]:
-    """The model and its start in an estimated model, in (model, start), or in what a callable returns."""
+def resolve_model(item: Any) -> tuple[InterventionMDP, Any]:
+    """Model and start of an estimated model, of (model, start), or of what a callable returns."""
     if isinstance(item, InterventionMDP):
         return item, None
     if isinstance(item, tuple) and len(item) == 2:
-        return model_of(item[0])[0], item[1]
+        return resolve_model(item[0])[0], item[1]
     if isinstance(mdp := getattr(item, "mdp", None), InterventionMDP):
         return mdp, getattr(item, "start", None)
     if callable(item):
         made = item()
         if callable(made):
             raise TypeError(f"the function returned {type(made).__name__}; expected a model")
-        return model_of(made)
+        return resolve_model(made)
     raise TypeError(f"expected an InterventionMDP, an EstimatedModel or (model, start); got {type(item).__name__}")
 
 
-def work(item: Any, n_lattice: int) -> int | None:
-    """Estimated cost of a model in entries times lattice points; None where the model is yet to be made."""
+def estimate_work(item: Any, n_lattice: int) -> int | None:
+    """Estimated cost of a model in entries times lattice points; None if the model is not made yet."""
     if type(item) is not InterventionMDP:
         if type(item) is tuple and len(item) == 2:
             item = item[0]
@@ -157,18 +149,20 @@ def work(item: Any, n_lattice: int) -> int | None:
     return n_lattice * (len(arrays[0]) + len(arrays[3]) * (len(arrays) // 3))  # other actions have about as many
 
 
-def grouped(cases: Iterable[tuple[int, Case]], fault: Callable[[Exception, int], None]) -> list[Group]:
-    """Groups of the models of a batch, each told with its place; `fault` is told of those that cannot be made."""
-    groups: dict[Any, Group] = {}
-    for i, (_, item) in cases:
+def group_models(
+    entries: Iterable[tuple[int, ModelEntry]], on_error: Callable[[Exception, int], None]
+) -> list[ModelGroup]:
+    """Group the models of a batch, given with their positions; `on_error` is called for those that cannot be made."""
+    groups: dict[Any, ModelGroup] = {}
+    for i, (_, item) in entries:
         try:
-            mdp, start = (item, None) if type(item) is InterventionMDP else model_of(item)
+            mdp, start = (item, None) if type(item) is InterventionMDP else resolve_model(item)
         except Exception as error:
-            fault(error, i)
+            on_error(error, i)
             continue
         kind, arrays = mdp._kernel_arrays
         if (group := groups.get(kind)) is None:
-            group = groups[kind] = Group(kind, [], [], {})
+            group = groups[kind] = ModelGroup(kind, [], [], {})
         if start is not None:
             group.starts[len(group.members)] = start
         group.members.append(i)
@@ -180,48 +174,50 @@ def grouped(cases: Iterable[tuple[int, Case]], fault: Callable[[Exception, int],
 
 
 def solve_batch(
-    cases: Sequence[Case], job: Job, implementation: str | None = None, groups: Sequence[Group] = ()
-) -> Results:
+    spec: SweepSpec, entries: Sequence[ModelEntry], implementation: str | None = None, groups: Sequence[ModelGroup] = ()
+) -> BatchResults:
     """Solve the models of a batch; ModelError for one that is invalid, unless errors are recorded.
 
-    Models in `groups`, which came as a block, are not looked for in `cases`.
+    Models in `groups` are not taken from `entries`.
     """
-    n, m, n_lattice = len(cases), job.n_budgets, job.points
-    usage = np.full((n, m, n_lattice), np.nan) if "usage" in job.keep else NO_USAGE
-    results = Results(
-        [case.label for case in cases],
+    n, m, n_lattice = len(entries), spec.n_budgets, spec.points
+    usage = np.full((n, m, n_lattice), np.nan) if "usage" in spec.keep else NO_USAGE
+    results = BatchResults(
+        [entry.label for entry in entries],
         np.zeros(n, np.int64),
         np.full(n, np.nan),
         np.full((n, n_lattice), np.nan),
         usage,
-        [np.empty((0, n_lattice))] * n if "state_value" in job.keep else [],
-        [np.empty((0, n_lattice), np.int8)] * n if "policy" in job.keep else [],
+        [np.empty((0, n_lattice))] * n if "state_value" in spec.keep else [],
+        [np.empty((0, n_lattice), np.int8)] * n if "policy" in spec.keep else [],
         [None] * n,
     )
-    here = {i for group in groups for i in group.members}
-    rest = ((i, case) for i, case in enumerate(cases) if i not in here) if here else enumerate(cases)
-    for group in [*groups, *grouped(rest, lambda error, i: _note(error, i, job, results))]:
-        _solve_group(group, job, results, implementation)
+    grouped = {i for group in groups for i in group.members}
+    rest = ((i, entry) for i, entry in enumerate(entries) if i not in grouped) if grouped else enumerate(entries)
+    for group in [*groups, *group_models(rest, lambda error, i: _record_error(error, i, spec, results))]:
+        _solve_group(group, spec, results, implementation)
     return results
 
 
-def _note(error: Exception, i: int, job: Job, results: Results) -> None:
-    """Note what is wrong with a model, or raise a ModelError that names it."""
-    if isinstance(error, MemoryError):  # no fault of the model
+def _record_error(error: Exception, i: int, spec: SweepSpec, results: BatchResults) -> None:
+    """Record the fault of a model, or raise a ModelError that names it."""
+    if isinstance(error, MemoryError):  # not the model's fault
         raise error
     # What makes a model is the user's own code and may raise anything.
     expected = isinstance(error, (ValueError, TypeError, OSError, ConvergenceError))
     text = str(error) if expected else f"{type(error).__name__}: {error}"
     label = results.labels[i]
-    if not job.record_errors:
+    if not spec.record_errors:
         name = "" if label.name is None else f" ({label.name})"
-        raise ModelError(f"model {label.place}{name}: {text}") from error
+        raise ModelError(f"model {label.model_index}{name}: {text}") from error
     results.errors[i] = text
 
 
-def _starts(group: Group, sizes: Sequence[int], job: Job, results: Results) -> tuple[dict[int, Any], set[int]]:
-    """Start of every model that does not begin in state 0: a state, or probabilities; and models that have none."""
-    own = group.starts if job.start is None else dict.fromkeys(range(len(sizes)), job.start)
+def _starts(
+    group: ModelGroup, sizes: Sequence[int], spec: SweepSpec, results: BatchResults
+) -> tuple[dict[int, Any], set[int]]:
+    """Starts other than state 0, a state or probabilities, by position; and positions of models with invalid starts."""
+    own = group.starts if spec.start is None else dict.fromkeys(range(len(sizes)), spec.start)
     starts: dict[int, Any] = {}
     bad = set()
     for k, start in own.items():
@@ -233,60 +229,60 @@ def _starts(group: Group, sizes: Sequence[int], job: Job, results: Results) -> t
             starts[k] = int(np.argmax(weight)) if np.ndim(start) == 0 else weight
         except Exception as error:
             bad.add(k)
-            _note(error, group.members[k], job, results)
+            _record_error(error, group.members[k], spec, results)
     return starts, bad
 
 
-def _solve_group(group: Group, job: Job, results: Results, implementation: str | None) -> None:
+def _solve_group(group: ModelGroup, spec: SweepSpec, results: BatchResults, implementation: str | None) -> None:
     """Solve the models of a group; those with cycles one by one."""
     members, costs = group.members, group.kind[1]
     try:
-        _fits(job, len(costs[0]) if costs else 1)
+        _check_budgets(spec, len(costs[0]) if costs else 1)
     except ValueError as error:
         for i in members:
-            _note(error, i, job, results)
+            _record_error(error, i, spec, results)
         return
-    sizes = group.sizes()
-    starts, bad = _starts(group, sizes, job, results)
-    if job.budget:
-        whole, policy, solved = _run_kernel(group, sizes, starts, job, results, implementation)
+    sizes = [len(arrays[0]) for arrays in group.models]
+    starts, bad = _starts(group, sizes, spec, results)
+    if spec.budget:
+        values, policies, solved = _run_kernel(group, sizes, starts, spec, results, implementation)
     else:
-        whole, policy, solved = [], [], np.zeros(len(sizes), np.uint8)
+        values, policies, solved = [], [], np.zeros(len(sizes), np.uint8)
         results.states[members] = sizes
-    for k, i in enumerate(members if whole or policy else ()):
-        if whole:
-            results.state_value[i] = whole[k]
-        if policy:
-            results.policy[i] = policy[k]
+    for k, i in enumerate(members if values or policies else ()):
+        if values:
+            results.state_value[i] = values[k]
+        if policies:
+            results.policy[i] = policies[k]
     for k in bad:
-        _forget(members[k], results)
+        _clear_result(members[k], results)
     for k in np.flatnonzero(solved == 0).tolist():
         if k in bad:
             continue
-        solve_one = _solve_alone if job.budget else _solve_penalized
+        solve_model = _solve_iteratively if spec.budget else _solve_penalized
         try:
-            solve_one(members[k], group.mdp(k), starts.get(k, 0), job, results, implementation)
+            solve_model(members[k], group.build_mdp(k), starts.get(k, 0), spec, results, implementation)
         except Exception as error:
-            _note(error, members[k], job, results)
+            _record_error(error, members[k], spec, results)
 
 
-def _fits(job: Job, n_budgets: int) -> None:
-    if job.budget:
-        check_budget_count(job.budget, n_budgets)
-    elif job.n_budgets != n_budgets:
-        raise ValueError(f"penalties has {job.n_budgets} columns; the model has {n_budgets} budgets")
+def _check_budgets(spec: SweepSpec, n_budgets: int) -> None:
+    if spec.budget:
+        check_budget_count(spec.budget, n_budgets)
+    elif spec.n_budgets != n_budgets:
+        raise ValueError(f"penalties has {spec.n_budgets} columns; the model has {n_budgets} budgets")
 
 
 def _run_kernel(
-    group: Group,
+    group: ModelGroup,
     sizes: Sequence[int],
     starts: Mapping[int, Any],
-    job: Job,
-    results: Results,
+    spec: SweepSpec,
+    results: BatchResults,
     implementation: str | None,
 ) -> tuple[list[Floats], list[npt.NDArray[np.int8]], npt.NDArray[np.uint8]]:
-    """Value and usage from the start of every model without a cycle into `results`; values and policies, and which."""
-    shape = tuple(b + 1 for b in job.budget)
+    """Write results of the models without cycles; all values and policies if kept, and which models were solved."""
+    shape = tuple(b + 1 for b in spec.budget)
     costs = np.array([(0,) * len(shape), *group.kind[1]], np.int64)
     offset, _, runs = lattice_moves(costs, shape)
     n_lattice, count = prod(shape), len(sizes)
@@ -297,24 +293,29 @@ def _run_kernel(
             states[k] = start
     value, solved = np.empty((count, n_lattice)), np.empty(count, np.uint8)
     usage = np.empty((count, len(shape), n_lattice)) if len(results.usage) else NO_USAGE
-    whole = [np.empty((n, n_lattice)) for n in sizes] if results.state_value else []
-    policy = [np.empty((n, n_lattice), np.int8) for n in sizes] if results.policy else []
+    values = [np.empty((n, n_lattice)) for n in sizes] if results.state_value else []
+    policies = [np.empty((n, n_lattice), np.int8) for n in sizes] if results.policy else []
     chooser.kernel("batch", implementation).solve_models(
-        group.models, weights, states, offset, runs, costs, value, usage, whole, policy, solved
+        group.models, weights, states, offset, runs, costs, value, usage, values, policies, solved
     )
-    done = np.array(group.members)
-    results.states[done], results.value[done], results.bound[done] = sizes, value, 0.0
+    rows = np.array(group.members)
+    results.states[rows], results.value[rows], results.bound[rows] = sizes, value, 0.0
     if len(usage):
-        results.usage[done] = usage
-    return whole, policy, solved
+        results.usage[rows] = usage
+    return values, policies, solved
 
 
-def _solve_alone(
-    i: int, mdp: InterventionMDP, start: Floats | int, job: Job, results: Results, implementation: str | None
+def _solve_iteratively(
+    i: int,
+    mdp: InterventionMDP,
+    start: Floats | int,
+    spec: SweepSpec,
+    results: BatchResults,
+    implementation: str | None,
 ) -> None:
     """A model with cycles: iteration with a proven bound."""
-    _forget(i, results)
-    solution = solve(mdp, job.budget, n_threads=1, implementation=implementation)
+    _clear_result(i, results)
+    solution = solve(mdp, spec.budget, n_threads=1, implementation=implementation)
     n = len(solution.value)
     weight = validate.start(start, n)
     results.value[i] = weight @ solution.value.reshape(n, -1)
@@ -328,17 +329,22 @@ def _solve_alone(
 
 
 def _solve_penalized(
-    i: int, mdp: InterventionMDP, start: Floats | int, job: Job, results: Results, implementation: str | None
+    i: int,
+    mdp: InterventionMDP,
+    start: Floats | int,
+    spec: SweepSpec,
+    results: BatchResults,
+    implementation: str | None,
 ) -> None:
     from selfreg.planning.penalized import solve_penalized_start
 
     weight = validate.start(start, mdp.n_states)
-    points = solve_penalized_start(mdp, weight, job.penalties, implementation=implementation)
+    points = solve_penalized_start(mdp, weight, spec.penalties, implementation=implementation)
     results.value[i], results.usage[i], results.bound[i] = points.success, points.usage.T, points.bound
 
 
-def _forget(i: int, results: Results) -> None:
-    """What the kernel left for a model that it did not solve."""
+def _clear_result(i: int, results: BatchResults) -> None:
+    """Reset what the kernel wrote for a model that it did not solve."""
     results.value[i], results.bound[i] = np.nan, np.nan
     if len(results.usage):
         results.usage[i] = np.nan
@@ -358,26 +364,26 @@ def _usage(solution: Solution, weight: Floats) -> Floats:
 
 # ---- batches by cost ------------------------------------------------------------------------------------------------
 
-# A batch is some milliseconds of work, ten times what it takes to hand it out.
+# A batch takes some milliseconds, ten times the cost of submitting it.
 BATCH_MODELS, BATCH_WORK, BATCH_UNMADE = 256, 1 << 22, 64
 
 
-def batches(
-    cases: Iterable[Case], n_lattice: int, done: Callable[[Case], bool] | None, times: int = 1
-) -> Iterator[list[Case]]:
-    """Consecutive cases that are not done, cut by estimated cost; the same cuts however many are done.
+def cut_batches(
+    entries: Iterable[ModelEntry], n_lattice: int, is_done: Callable[[ModelEntry], bool] | None, times: int = 1
+) -> Iterator[list[ModelEntry]]:
+    """Cut consecutive entries into batches by estimated cost; the cuts do not depend on what is done already.
 
-    Batches of models that are there already are `times` as large as others.
+    Batches of models that are made already are `times` as large.
     """
-    batch: list[Case] = []
+    batch: list[ModelEntry] = []
     most_models, most_work = times * BATCH_MODELS, times * BATCH_WORK
     unmade = most_work // BATCH_UNMADE
     count, total = 0, 0
-    for case in cases:
-        cost = work(case.item, n_lattice)
+    for entry in entries:
+        cost = estimate_work(entry.model, n_lattice)
         count, total = count + 1, total + (unmade if cost is None else cost)
-        if done is None or not done(case):
-            batch.append(case)
+        if is_done is None or not is_done(entry):
+            batch.append(entry)
         if count >= most_models or total >= most_work:
             if batch:
                 yield batch

@@ -1,8 +1,7 @@
-"""Results of a sweep on disk: a Parquet data set in parts, each there whole or not at all, and what makes it resumable.
+"""Results of a sweep on disk: a Parquet data set in parts, which a second call completes.
 
-A folder holds `sweep.json` (what was asked) and `part-FIRST-LAST.parquet`, named by the places of the first and the
-last model in it. A part is written under a temporary name and renamed, so that after a kill the parts that are
-there are right, and places in no part are to be done.
+A folder has `sweep.json` (the settings) and `part-FIRST-LAST.parquet`, named by the indices of the first and the last
+model in it. Parts are written atomically: after a kill, models that are in no part remain to be done.
 """
 
 from __future__ import annotations
@@ -17,15 +16,14 @@ import numpy as np
 
 from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write, open_resumable
-from selfreg.sweeps.batches import Results
+from selfreg.sweeps.batches import BatchResults
 
-with require_extra("logs", "sweep(out=...)"):
+with require_extra("logs", "a sweep on disk or as a table"):
     import pyarrow as pa
     import pyarrow.dataset as ds
     import pyarrow.parquet as pq
 
 SETTINGS, SCHEMA = "sweep.json", "selfreg.sweep/1"
-COLUMNS = ("model", "name", "states", "bound", "value", "success", "usage", "state_value", "policy", "error")
 
 
 class PartFolder:
@@ -35,41 +33,41 @@ class PartFolder:
     ----------
     path : path
     settings : mapping, optional
-        What is asked, as JSON values. A folder that holds an answer to something else is refused.
+        JSON values that identify the sweep.
 
     Raises
     ------
     ValueError
-        For a folder of something else; names what differs.
+        If the folder is of another sweep (names the setting that differs), or of something else.
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
         self.path = Path(path)
         if settings is None:
             if not (self.path / SETTINGS).is_file():
-                raise ValueError(f"{path} holds no sweep (it has no {SETTINGS})")
+                raise ValueError(f"{path} is not a sweep (missing {SETTINGS})")
         else:
             open_resumable(self.path, SETTINGS, {"schema": SCHEMA, **settings}, "sweep")
         self.settings: dict[str, Any] = json.loads((self.path / SETTINGS).read_text(encoding="utf-8"))
         if self.settings.get("schema") != SCHEMA:
             raise ValueError(f"{path}/{SETTINGS} has schema {self.settings.get('schema')!r}; expected {SCHEMA!r}")
-        self.schema = _schema(self.settings)
+        self.schema = schema_of(self.settings)
 
-    def done(self) -> dict[int, int]:
-        """Places done, with the number of states of the model there."""
+    def read_done(self) -> dict[int, int]:
+        """Indices of the models that are done, with their numbers of states."""
         if not (parts := self._files()):
             return {}
         table = pq.read_table(parts, columns=["model", "states"], schema=self.schema)
         return dict(zip(table["model"].to_pylist(), table["states"].to_pylist(), strict=True))
 
-    def write(self, results: Results) -> None:
+    def write(self, results: BatchResults) -> None:
         """Write one part."""
-        places = [label.place for label in results.labels]
-        table = table_of(results, self.settings, self.schema)
-        with atomic_write(self.path / f"part-{places[0]:09d}-{places[-1]:09d}.parquet") as temporary:
+        indices = [label.model_index for label in results.labels]
+        table = build_table(results, self.settings, self.schema)
+        with atomic_write(self.path / f"part-{indices[0]:09d}-{indices[-1]:09d}.parquet") as temporary:
             pq.write_table(table, temporary, compression="zstd")
 
-    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+    def read_table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All parts, in the order of the models."""
         parts = ds.dataset(self._files(), schema=self.schema, format="parquet")
         names = self.schema.names if columns is None else [*columns]
@@ -77,37 +75,25 @@ class PartFolder:
             return parts.to_table(columns=names).sort_by("model")
         return parts.to_table(columns=["model", *names]).sort_by("model").select(names)
 
-    def one(self, column: str, place: int) -> Any:
+    def read_entry(self, column: str, index: int) -> Any:
         """Entry of one model, as an array."""
         parts = ds.dataset(self._files(), schema=self.schema, format="parquet")
-        found = parts.to_table(columns=[column], filter=ds.field("model") == place)[column]
-        return found[0].values.to_numpy(zero_copy_only=False)
+        entry = parts.to_table(columns=[column], filter=ds.field("model") == index)[column]
+        return entry[0].values.to_numpy(zero_copy_only=False)
 
     def _files(self) -> list[str]:
         return sorted(str(path) for path in self.path.glob("part-*.parquet"))
 
 
-def parameter_kind(values: Sequence[Any]) -> str:
-    """Column type that holds all values of a parameter; anything but numbers and strings is written as its text."""
-    plain = [value.item() if isinstance(value, np.generic) else value for value in values]
-    if all(isinstance(value, bool) for value in plain):
-        return "bool"
-    if all(isinstance(value, int) and not isinstance(value, bool) for value in plain):
-        return "int64"
-    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in plain):
-        return "float64"
-    return "string"
-
-
-def form(settings: Mapping[str, Any]) -> tuple[int, int]:
-    """Budgets of the lattice, or penalties; and kinds of budget."""
+def count_points(settings: Mapping[str, Any]) -> tuple[int, int]:
+    """Number of budgets of the lattice (or of penalties), and of kinds of budget."""
     if penalties := settings.get("penalties"):
         return len(penalties), len(penalties[0])
     return int(np.prod([b + 1 for b in settings["budget"]])), len(settings["budget"])
 
 
-def _schema(settings: Mapping[str, Any]) -> pa.Schema:
-    points, n_budgets = form(settings)
+def schema_of(settings: Mapping[str, Any]) -> pa.Schema:
+    points, n_budgets = count_points(settings)
     types = {
         "value": pa.list_(pa.float64(), points),
         "success": pa.list_(pa.float64(), points),
@@ -129,10 +115,10 @@ def _schema(settings: Mapping[str, Any]) -> pa.Schema:
     )
 
 
-def table_of(results: Results, settings: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
+def build_table(results: BatchResults, settings: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
     """Results as a table: one row a model; lattices flattened in C order, budgets innermost in usage."""
     columns: dict[str, Any] = {
-        "model": [label.place for label in results.labels],
+        "model": [label.model_index for label in results.labels],
         "name": [label.name for label in results.labels],
         "states": results.states,
         "bound": results.bound,

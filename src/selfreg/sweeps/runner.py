@@ -1,4 +1,4 @@
-"""Many models, all budgets of each: in batches, on threads or a Ray cluster, to arrays or to a Parquet data set."""
+"""Solve many models in batches, on threads or a Ray cluster, to arrays or to a Parquet data set."""
 
 from __future__ import annotations
 
@@ -13,23 +13,28 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
+from selfreg._util.parallel import LocalExecutor, RayExecutor, run_tasks
 from selfreg._util.progress import progress
 from selfreg.planning._arguments import penalty_table
 from selfreg.planning.penalized import HUGE
-from selfreg.sweeps.batches import Case, Job, ModelError, Results, batches
-from selfreg.sweeps.executors import Executor, LocalExecutor, RayExecutor, executor_of
-from selfreg.sweeps.sources import ModelGrid, cases_of
+from selfreg.sweeps.batches import BatchResults, ModelEntry, SweepSpec, cut_batches, solve_batch
+from selfreg.sweeps.joined import Joiner, solve_joined
+from selfreg.sweeps.sources import list_entries
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from selfreg.sweeps.parts import PartFolder
 
-__all__ = ["LocalExecutor", "ModelError", "ModelGrid", "RayExecutor", "Sweep", "read_sweep", "sweep"]
-
 Floats = npt.NDArray[np.float64]
 KEPT = ("value", "usage", "state_value", "policy")
 PRICED = ("success", "usage")
+
+
+# Columns of the results (docs/scale.md), which no parameter of a grid may be named after.
+COLUMNS = ("model", "name", "states", "bound", "value", "success", "usage", "state_value", "policy", "error")
+# A task costs Ray about a millisecond of processor time, and a batch of small models takes some milliseconds.
+RAY_BATCH_TIMES = 4
 
 
 class Sweep:
@@ -44,7 +49,9 @@ class Sweep:
         What was kept.
     """
 
-    def __init__(self, settings: dict[str, Any], results: Sequence[Results], folder: PartFolder | None = None) -> None:
+    def __init__(
+        self, settings: dict[str, Any], results: Sequence[BatchResults], folder: PartFolder | None = None
+    ) -> None:
         self.budget: tuple[int, ...] = tuple(settings["budget"])
         priced = settings.get("penalties")  # folders of earlier versions have none
         self.penalties: Floats | None = np.array(priced, dtype=np.float64) if priced else None
@@ -53,11 +60,11 @@ class Sweep:
         self._results = results
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.indices)
 
     def __repr__(self) -> str:
-        asked = f"budget {self.budget}" if self.penalties is None else f"{len(self.penalties)} penalties"
-        return f"Sweep({len(self)} models, {asked}, {len(self.errors)} errors)"
+        spec = f"budget {self.budget}" if self.penalties is None else f"{len(self.penalties)} penalties"
+        return f"Sweep({len(self)} models, {spec}, {len(self.errors)} errors)"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,29 +78,29 @@ class Sweep:
 
     @cached_property
     def _order(self) -> list[tuple[int, int]]:
-        """Part and row in it of every model, by place."""
+        """Batch and row in it of every model, by index."""
         order = sorted(
-            ((label.place, k, i) for k, part in enumerate(self._results) for i, label in enumerate(part.labels))
+            ((label.model_index, k, i) for k, part in enumerate(self._results) for i, label in enumerate(part.labels))
         )
         return [(k, i) for _, k, i in order]
 
     def table(self) -> pa.Table:
         """All results as a table: one row a model (`docs/scale.md` lists the columns); needs the extra `logs`."""
-        from selfreg.sweeps.parts import _schema, table_of
+        from selfreg.sweeps.parts import build_table, schema_of
 
         if self._folder is not None:
-            return self._folder.table()
+            return self._folder.read_table()
         import pyarrow as pa
 
-        schema = _schema(self._settings)
-        parts = [table_of(part, self._settings, schema) for part in self._results]
+        schema = schema_of(self._settings)
+        parts = [build_table(part, self._settings, schema) for part in self._results]
         return pa.concat_tables([schema.empty_table(), *parts]).sort_by("model")
 
     @cached_property
-    def places(self) -> npt.NDArray[np.int64]:
-        """Place of every model in what was given, int64 (models,)."""
+    def indices(self) -> npt.NDArray[np.int64]:
+        """Index of every model in the source, int64 (models,)."""
         if self._folder is None:
-            return np.array([self._results[k].labels[i].place for k, i in self._order], np.int64)
+            return np.array([self._results[k].labels[i].model_index for k, i in self._order], np.int64)
         return np.asarray(self._column("model"), dtype=np.int64)
 
     @cached_property
@@ -105,27 +112,27 @@ class Sweep:
         if self.penalties is not None:
             paid: Floats = np.einsum("mld,ld->ml", self.usage, np.minimum(self.penalties, HUGE))
             return self.success - paid
-        return self._stacked("value").reshape(-1, *self.shape)
+        return self._read_rows("value").reshape(-1, *self.shape)
 
     @cached_property
     def success(self) -> Floats:
         """Success from the start, float64 (models, B1 + 1, ...) or (models, L); NaN where there is an error."""
-        return self.value if self.penalties is None else self._stacked("success").reshape(-1, *self.shape)
+        return self.value if self.penalties is None else self._read_rows("success").reshape(-1, *self.shape)
 
     @cached_property
     def usage(self) -> Floats:
         """Expected help spent from the start, float64 (models, B1 + 1, ..., budgets); NaN where there is an error."""
-        return self._stacked("usage").reshape(-1, *self.shape, self.n_budgets)
+        return self._read_rows("usage").reshape(-1, *self.shape, self.n_budgets)
 
     @cached_property
     def bound(self) -> Floats:
         """Proven error of every model's values, float64 (models,)."""
-        return self._stacked("bound")
+        return self._read_rows("bound")
 
     @cached_property
     def states(self) -> npt.NDArray[np.int64]:
         """States of every model, int64 (models,); 0 for one that could not be made."""
-        return np.asarray(self._stacked("states"), dtype=np.int64)
+        return np.asarray(self._read_rows("states"), dtype=np.int64)
 
     @cached_property
     def names(self) -> list[str | None]:
@@ -136,7 +143,7 @@ class Sweep:
 
     @cached_property
     def parameters(self) -> dict[str, list[Any]]:
-        """Values of every parameter of a `ModelGrid`, one a model; from disk what is no number is text."""
+        """Values of every parameter of a `ModelGrid`; from disk, anything but booleans and numbers as text."""
         names = list(self._settings["parameters"])
         if self._folder is None:
             rows = [self._results[k].labels[i].parameters for k, i in self._order]
@@ -145,41 +152,41 @@ class Sweep:
 
     @cached_property
     def errors(self) -> dict[int, str]:
-        """Place and fault of every model that could not be solved."""
+        """Fault of every model that could not be solved, by index."""
         if self._folder is None:
             texts = [self._results[k].errors[i] for k, i in self._order]
         else:
             texts = self._column("error").to_pylist()
-        return {int(place): text for place, text in zip(self.places, texts, strict=True) if text is not None}
+        return {int(index): text for index, text in zip(self.indices, texts, strict=True) if text is not None}
 
     def state_value(self, i: int) -> Floats:
         """Values of all states of the i-th model, float64 (n, B1 + 1, ...); needs keep=("state_value", ...)."""
-        return np.asarray(self._whole("state_value", i), dtype=np.float64)
+        return np.asarray(self._read_array("state_value", i), dtype=np.float64)
 
     def policy(self, i: int) -> npt.NDArray[np.int8]:
         """Decisions in all states of the i-th model, int8 (n, B1 + 1, ...); needs keep=("policy", ...)."""
-        return np.asarray(self._whole("policy", i), dtype=np.int8)
+        return np.asarray(self._read_array("policy", i), dtype=np.int8)
 
-    def _whole(self, what: str, i: int) -> npt.NDArray[Any]:
-        self._kept(what)
+    def _read_array(self, what: str, i: int) -> npt.NDArray[Any]:
+        self._require_kept(what)
         if self._folder is None:
             k, j = self._order[i]
             array = getattr(self._results[k], what)[j]
         else:
-            array = self._folder.one(what, int(self.places[i]))
+            array = self._folder.read_entry(what, int(self.indices[i]))
         return np.asarray(array).reshape(-1, *self.shape)
 
-    def _kept(self, what: str) -> None:
+    def _require_kept(self, what: str) -> None:
         if what in KEPT and what not in self.keep:
-            raise ValueError(f"{what!r} was not kept; ask for it with keep=(..., {what!r})")
+            raise ValueError(f"{what!r} was not kept; pass keep=(..., {what!r})")
 
     def _column(self, what: str) -> Any:
         assert self._folder is not None
-        return self._folder.table([what])[what].combine_chunks()
+        return self._folder.read_table([what])[what].combine_chunks()
 
-    def _stacked(self, what: str) -> npt.NDArray[Any]:
-        """One row a model, flat."""
-        self._kept(what)
+    def _read_rows(self, what: str) -> npt.NDArray[Any]:
+        """One row per model, flat."""
+        self._require_kept(what)
         if self._folder is not None:
             column = self._column(what)
             flat = column.flatten() if what in (*KEPT, *PRICED) else column
@@ -198,7 +205,7 @@ def sweep(
     budgets: int | tuple[int, ...] | None = None,
     *,
     penalties: npt.ArrayLike | None = None,
-    executor: Executor | Literal["local", "ray"] | None = None,
+    executor: LocalExecutor | RayExecutor | Literal["local", "ray"] | None = None,
     keep: Sequence[str] = ("value", "usage"),
     out: str | os.PathLike[str] | None = None,
     start: npt.ArrayLike | None = None,
@@ -206,7 +213,7 @@ def sweep(
 ) -> Sweep:
     """Solve many models for every budget up to the one given, or for every penalty.
 
-    Models without cycles go through one kernel call a batch; others one by one, with a proven bound.
+    Models without cycles are solved in batches, one kernel call each; others one by one, with a proven bound.
 
     Parameters
     ----------
@@ -215,22 +222,22 @@ def sweep(
         arguments that makes one of these), by name, a folder with run folders or saved models in it, or a function
         of a parameter grid.
     budgets : int or tuple of int
-        Largest budget, or one per kind of budget, >= 0; the same for all models. None where there are penalties.
+        Largest budget, or one per kind of budget, >= 0; the same for all models. None with `penalties`.
     penalties : array_like of float (L,) or (L, budgets)
         Instead of budgets: prices of a unit of help, from 0 to infinity, as of `solve_penalized`. Success and usage are
         those of the optimal policy for each price.
     executor : {"local", "ray"}, LocalExecutor, RayExecutor, optional
-        By default threads of this process, one a core. The results do not depend on it.
+        Default: threads of this process, one per core. The results do not depend on it.
     keep : sequence of {"value", "usage", "state_value", "policy"}
-        Value and expected usage from the start; values and decisions in all states. Of penalties, success and usage
-        are kept.
+        Value and expected usage from the start; values and decisions in all states. With `penalties`, success and
+        usage are kept.
     out : path, optional
-        Folder of the results, a Parquet data set in parts. If it holds parts of the same sweep, only what is missing is
-        done: a sweep that was killed is called again as it was. Needs the extra `logs`.
+        Folder of the results, a Parquet data set in parts. Only models without results in it are solved: to continue
+        a sweep that was killed, call it again. Needs the extra `logs`.
     start : int or array_like of float (n,), optional
-        A state, or probabilities; by default a model's own (of an `EstimatedModel`), else state 0.
+        A state, or probabilities. Default: the model's own (of an `EstimatedModel`), else state 0.
     on_error : {"raise", "record"}
-        What a model that cannot be made or solved does: stop the sweep, or leave its place, its fault and NaN.
+        A model that cannot be made or solved stops the sweep, or its fault is recorded and its results are NaN.
 
     Returns
     -------
@@ -239,9 +246,9 @@ def sweep(
     Raises
     ------
     ValueError, TypeError
-        If an argument is not of the form above; `ModelError` (a ValueError) with the place of an invalid model.
+        If an argument is not of the form above; `ModelError` (a ValueError) names the index of an invalid model.
     ConnectionError
-        Where a Ray cluster is lost; with `out`, what is done stays.
+        If a Ray cluster is lost; results in `out` stay.
 
     Examples
     --------
@@ -249,37 +256,37 @@ def sweep(
     >>> alone = np.array([[0, .5, .5], [0, 0, 0], [0, 0, 0]])
     >>> helped = np.array([[0, .9, .1], [0, 0, 0], [0, 0, 0]])
     >>> mdp = selfreg.InterventionMDP({"nohelp": alone, "help": helped}, [np.nan, 1, 0], {"help": 1})
-    >>> found = selfreg.sweep([mdp, "no model", mdp], budgets=1, on_error="record")
-    >>> found.value.tolist()
+    >>> results = selfreg.sweep([mdp, "not a model", mdp], budgets=1, on_error="record")
+    >>> results.value.tolist()
     [[0.5, 0.9], [nan, nan], [0.5, 0.9]]
-    >>> found.errors
+    >>> results.errors
     {1: 'expected an InterventionMDP, an EstimatedModel or (model, start); got str'}
     >>> priced = selfreg.sweep([mdp], penalties=[0.1, 0.5])
     >>> priced.success.tolist(), priced.usage[..., 0].tolist()
     ([[0.9, 0.5]], [[1.0, 0.0]])
     """
-    job = _job(budgets, penalties, keep, start, _on_error(on_error) == "record")
-    chosen = executor_of(executor)
-    cases, total, parameters = cases_of(mdps)
-    settings = _settings(job, total, parameters)
-    folder, done = _folder(out, settings)
-    seen: list[Results] = []
-    todo = batches(cases, job.points, _skipping(done), getattr(chosen, "batch_times", 1))
-    with progress("sweep", total, "models") as advance, closing(_run(chosen, todo, job)) as running:
-        advance(len(done))
-        for results in running:
-            seen.append(results) if folder is None else folder.write(results)
+    spec = _parse_spec(budgets, penalties, keep, start, _on_error(on_error) == "record")
+    chosen = _choose_executor(executor)
+    entries, total, parameters = list_entries(mdps)
+    settings = _settings(spec, total, parameters)
+    folder, done = _open_folder(out, settings)
+    batches: list[BatchResults] = []
+    times = RAY_BATCH_TIMES if isinstance(chosen, RayExecutor) else 1
+    todo = cut_batches(entries, spec.points, _check_done(done) if done else None, times)
+    with progress("sweep", total, "models", len(done)) as advance, closing(_solve_all(chosen, todo, spec)) as solved:
+        for results in solved:
+            batches.append(results) if folder is None else folder.write(results)
             advance(len(results.labels))
-    return Sweep(settings, seen, folder)
+    return Sweep(settings, batches, folder)
 
 
 def read_sweep(out: str | os.PathLike[str]) -> Sweep:
-    """Results of a sweep from its folder, as far as they are there.
+    """Read the results of a sweep, complete or not, from its folder.
 
     Raises
     ------
     ValueError
-        If the folder holds no sweep.
+        If the folder is not of a sweep.
     """
     from selfreg.sweeps.parts import PartFolder
 
@@ -287,18 +294,40 @@ def read_sweep(out: str | os.PathLike[str]) -> Sweep:
     return Sweep(folder.settings, [], folder)
 
 
-def _run(executor: Executor, todo: Iterator[list[Case]], job: Job) -> Generator[Results, None, None]:
-    yield from executor.run(todo, job)
+def _choose_executor(value: Any) -> LocalExecutor | RayExecutor:
+    if value is None or value == "local":
+        return LocalExecutor()
+    if isinstance(value, (LocalExecutor, RayExecutor)):
+        return value
+    if value == "ray":
+        return RayExecutor()
+    raise ValueError(f'executor is {value!r}; expected "local", "ray", LocalExecutor(...) or RayExecutor(...)')
 
 
-def _job(budgets: Any, penalties: Any, keep: Any, start: Any, record_errors: bool) -> Job:
+def _solve_all(
+    executor: LocalExecutor | RayExecutor, todo: Iterator[list[ModelEntry]], spec: SweepSpec
+) -> Generator[BatchResults, None, None]:
+    """Results of all batches, as they complete."""
+    if isinstance(executor, LocalExecutor):
+        with closing(
+            run_tasks(executor, solve_batch, spec, ((None, batch) for batch in todo), in_order=False)
+        ) as solved:
+            yield from (results for _, results in solved)
+        return
+    joiner = Joiner()
+    tasks = (([entry.label for entry in batch], joiner.join(batch)) for batch in todo)
+    with closing(run_tasks(executor, solve_joined, spec, tasks, in_order=False)) as joined:
+        yield from (results._replace(labels=labels) for labels, results in joined)
+
+
+def _parse_spec(budgets: Any, penalties: Any, keep: Any, start: Any, record_errors: bool) -> SweepSpec:
     if (budgets is None) == (penalties is None):
         raise TypeError("expected budgets or penalties, and not both")
     if penalties is None:
-        return Job(validate.nonneg_ints("budgets", budgets), _keep(keep), start, record_errors)
+        return SweepSpec(validate.nonneg_ints("budgets", budgets), _keep(keep), start, record_errors)
     if more := set(_keep(keep)) - {"value", "usage"}:
-        raise ValueError(f"keep has {min(more)!r}, which is there for budgets only")
-    return Job((), PRICED, start, record_errors, penalty_table(penalties))
+        raise ValueError(f"keep has {min(more)!r}, which needs budgets, not penalties")
+    return SweepSpec((), PRICED, start, record_errors, penalty_table(penalties))
 
 
 def _keep(keep: Any) -> tuple[str, ...]:
@@ -315,48 +344,57 @@ def _on_error(value: Any) -> str:
     return str(value)
 
 
-def _settings(job: Job, total: int | None, parameters: Any) -> dict[str, Any]:
-    """What makes two sweeps the same, as JSON values."""
-    kinds = {}
-    if parameters:
-        from selfreg.sweeps.parts import COLUMNS, parameter_kind
-
-        if clash := [name for name in parameters if name in COLUMNS]:
-            raise ValueError(f"parameter {clash[0]!r} has the name of a column of the results; rename it")
-        kinds = {name: parameter_kind(values) for name, values in parameters.items()}
+def _settings(spec: SweepSpec, total: int | None, parameters: Any) -> dict[str, Any]:
+    """JSON values that identify a sweep."""
+    if clash := [name for name in parameters if name in COLUMNS]:
+        raise ValueError(f"parameter {clash[0]!r} has the name of a column of the results; rename it")
     return {
-        "budget": list(job.budget),
-        "keep": list(job.keep),
-        "penalties": job.penalties.tolist() if not job.budget else None,
-        "start": None if job.start is None else np.asarray(job.start).tolist(),
+        "budget": list(spec.budget),
+        "keep": list(spec.keep),
+        "penalties": spec.penalties.tolist() if not spec.budget else None,
+        "start": None if spec.start is None else np.asarray(spec.start).tolist(),
         "models": total,
-        "parameters": kinds,
+        "parameters": {name: _parameter_kind(values) for name, values in parameters.items()},
         "grid": {name: [str(value) for value in values] for name, values in parameters.items()},
     }
 
 
-def _folder(out: str | os.PathLike[str] | None, settings: dict[str, Any]) -> tuple[PartFolder | None, dict[int, int]]:
+def _open_folder(
+    out: str | os.PathLike[str] | None, settings: dict[str, Any]
+) -> tuple[PartFolder | None, dict[int, int]]:
     if out is None:
         return None, {}
     from selfreg.sweeps.parts import PartFolder
 
     folder = PartFolder(out, settings)
-    return folder, folder.done()
+    return folder, folder.read_done()
 
 
-def _skipping(done: dict[int, int]) -> Callable[[Case], bool] | None:
-    if not done:
-        return None
+def _check_done(done: dict[int, int]) -> Callable[[ModelEntry], bool]:
+    """Whether a model is done; ValueError if the one with its index has another number of states."""
 
-    def skip(case: Case) -> bool:
-        if case.label.place not in done:
+    def is_done(entry: ModelEntry) -> bool:
+        index = entry.label.model_index
+        if index not in done:
             return False
-        states = getattr(getattr(case.item, "mdp", case.item), "n_states", None)
-        if states is not None and done[case.label.place] not in (0, states):
+        states = getattr(getattr(entry.model, "mdp", entry.model), "n_states", None)
+        if states is not None and done[index] not in (0, states):
             raise ValueError(
-                f"model {case.label.place} has {states} states, {done[case.label.place]} in the results so far: "
+                f"model {index} has {states} states, {done[index]} in the results so far: "
                 "these are other models; choose another folder"
             )
         return True
 
-    return skip
+    return is_done
+
+
+def _parameter_kind(values: Sequence[Any]) -> str:
+    """Column type of the values of a parameter; anything but booleans and numbers is written as text."""
+    plain = [value.item() if isinstance(value, np.generic) else value for value in values]
+    if all(isinstance(value, bool) for value in plain):
+        return "bool"
+    if all(isinstance(value, int) and not isinstance(value, bool) for value in plain):
+        return "int64"
+    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in plain):
+        return "float64"
+    return "string"

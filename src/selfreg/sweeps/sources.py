@@ -1,4 +1,4 @@
-"""Where the models of a sweep come from: lists, iterators, folders of runs, functions of a parameter grid."""
+"""Sources of models: lists, iterators, folders of runs, functions of a parameter grid."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from selfreg._util.files import escape_surrogates
 from selfreg.mdp import InterventionMDP
-from selfreg.sweeps.batches import Case, Label
+from selfreg.sweeps.batches import ModelEntry, ModelLabel
 
 RUN_FILE, MODEL_FILE = "model.npz", "model.json"
 
@@ -32,7 +33,7 @@ class ModelGrid:
     Raises
     ------
     ValueError, TypeError
-        For no parameters, a parameter without values, or a name that no function can take.
+        If there are no parameters, a parameter has no values, or a name is not a string.
 
     Examples
     --------
@@ -58,48 +59,49 @@ class ModelGrid:
             raise ValueError("parameters is empty; expected at least one name with its values")
         for name, values in self.parameters.items():
             if not isinstance(name, str) or not name:
-                raise ValueError(f"parameter {name!r} cannot be the name of an argument")
+                raise ValueError(f"parameter {name!r} is not a name of an argument; expected a string")
             if isinstance(values, (str, bytes)) or not len(values):
                 raise ValueError(f"parameter {name!r} has {values!r}; expected a sequence of at least one value")
 
     def __len__(self) -> int:
         return prod(len(values) for values in self.parameters.values())
 
-    def __iter__(self) -> Iterator[Case]:
-        for place, values in enumerate(product(*self.parameters.values())):
-            made = partial(self.make, **dict(zip(self.parameters, values, strict=True)))
-            yield Case(Label(place, None, values), made)
+    def __iter__(self) -> Iterator[ModelEntry]:
+        for index, values in enumerate(product(*self.parameters.values())):
+            make = partial(self.make, **dict(zip(self.parameters, values, strict=True)))
+            yield ModelEntry(ModelLabel(index, None, values), make)
 
 
-def cases_of(models: Any) -> tuple[Iterable[Case], int | None, Mapping[str, Sequence[Any]]]:
-    """Cases in order, how many there are (None: not known), and the parameters that tell them apart."""
+def list_entries(models: Any) -> tuple[Iterable[ModelEntry], int | None, Mapping[str, Sequence[Any]]]:
+    """Models in order, their number (None if unknown), and the parameters of a grid."""
     if isinstance(models, ModelGrid):
         return models, len(models), models.parameters
     if isinstance(models, (str, os.PathLike)):
-        found = _folders(Path(models))
-        return [Case(Label(i, name), partial(_read, str(path))) for i, (name, path) in enumerate(found)], len(found), {}
+        paths = _list_folders(Path(models))
+        saved = [ModelEntry(ModelLabel(i, name), partial(_read_model, path)) for i, (name, path) in enumerate(paths)]
+        return saved, len(saved), {}
     if isinstance(models, InterventionMDP) or not isinstance(models, Iterable):
         raise TypeError(
             f"mdps is a {type(models).__name__}; expected models in a list or iterator, a folder, a ModelGrid"
         )
     if isinstance(models, Mapping):
-        named = [Case(Label(i, str(name)), item) for i, (name, item) in enumerate(models.items())]
+        named = [ModelEntry(ModelLabel(i, str(name)), item) for i, (name, item) in enumerate(models.items())]
         return named, len(named), {}
     total = len(models) if isinstance(models, Sequence) else None
-    return map(Case, map(Label, count()), models), total, {}
+    return map(ModelEntry, map(ModelLabel, count()), models), total, {}
 
 
-def _folders(folder: Path) -> list[tuple[str, Path]]:
-    """Run folders and saved models in `folder`, at any depth, with their relative paths, in the order of those."""
+def _list_folders(folder: Path) -> list[tuple[str, str]]:
+    """Relative and full path of the run folders and saved models in `folder`, at any depth; sorted."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     paths = {path.parent for name in (RUN_FILE, MODEL_FILE) for path in folder.rglob(name)}
     if not paths:
-        raise ValueError(f"{folder} holds no models; expected run folders (with {RUN_FILE}) or saved models in it")
-    return sorted((path.relative_to(folder).as_posix(), path) for path in paths)
+        raise ValueError(f"no models in {folder}; expected run folders (with {RUN_FILE}) or saved models")
+    return sorted((escape_surrogates(path.relative_to(folder).as_posix()), str(path)) for path in paths)
 
 
-def _read(path: str) -> Any:
+def _read_model(path: str) -> Any:
     if (Path(path) / MODEL_FILE).is_file():
         return InterventionMDP.open(path)
     from selfreg.runs import RunFolder

@@ -401,7 +401,7 @@ def test_other_counts_are_refused(tmp_path) -> None:
     write_trajectories(log, walks(21))
     with pytest.raises(ValueError, match="its logs is"):
         count_logs(log, ExactKey(), workers=1, out=tmp_path / "out")
-    with pytest.raises(ValueError, match="holds no counts"):
+    with pytest.raises(ValueError, match="not a set of counts"):
         count_logs(log, ExactKey(), workers=1, out=tmp_path)
 
 

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from selfreg._util.extras import require_extra
+from selfreg._util.parallel import RayExecutor
 from selfreg.cli import options
 from selfreg.cli.terminal import remark
 from selfreg.runs import RunFolder
-from selfreg.sweeps.executors import RayExecutor
 
 
 def command(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from selfreg._util import validate
+from selfreg._util.parallel import ProcessExecutor, RayExecutor, choose_executor
 from selfreg._util.progress import progress
 from selfreg.data.formats import find_format
 from selfreg.data.log_files import LogError
@@ -21,7 +22,6 @@ from selfreg.estimate.ingest.pieces import CountSettings, Piece, locate_fault, l
 from selfreg.estimate.ingest.piecework import PieceCounts, count_on_ray, count_pieces
 from selfreg.estimate.ingest.saved_pieces import SavedPieces
 from selfreg.estimate.score_bins import from_description
-from selfreg.sweeps.executors import RayExecutor, ray_executor
 
 
 class Ingested(NamedTuple):
@@ -97,9 +97,10 @@ def count_logs(
     >>> found.episodes, found.steps, found.counts.visits["nohelp"].tolist()
     (100, 200, [100.0, 100.0, 0.0, 0.0])
     """
-    chosen = find_format(format)
-    chosen.check_roles(roles or {})
-    n_workers, cluster = validate.threads(workers), ray_executor(executor)
+    log_format = find_format(format)
+    log_format.check_roles(roles or {})
+    n_workers = validate.threads(workers)
+    chosen = choose_executor(executor, ProcessExecutor(n_workers))
     names = list_paths(paths)
     for name in names:
         check_file(name)
@@ -114,8 +115,12 @@ def count_logs(
             total.add(None, counted)
             done += 1
             advance(len(counted.episodes))
-        todo = islice(enumerate(split_files(names, chosen)), done, None)
-        found = count_on_ray(todo, settings, cluster) if cluster else count_pieces(todo, settings, n_workers)
+        todo = islice(enumerate(split_files(names, log_format)), done, None)
+        found = (
+            count_on_ray(todo, settings, chosen)
+            if isinstance(chosen, RayExecutor)
+            else count_pieces(todo, settings, n_workers)
+        )
         for number, piece, counted in found:
             merged = total.add(piece, counted)
             if saved:

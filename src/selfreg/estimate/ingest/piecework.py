@@ -5,9 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pyarrow as pa
 
-from selfreg._util.parallel import spawn_pool
+from selfreg._util.parallel import Executor, LocalExecutor, ProcessExecutor, RayExecutor, run_tasks
 from selfreg.data.columns import StepText, jsonl_columns, parquet_columns
 from selfreg.data.decoded import decode_lines, read_decoded_lines
 from selfreg.data.log_files import LogError
@@ -35,9 +34,6 @@ from selfreg.estimate.ingest.pieces import (
     read_records,
 )
 from selfreg.estimate.ingest.states import select_text
-from selfreg.sweeps.executors import RayExecutor
-
-AHEAD = 2
 
 _STEPS, _EPISODE = attrgetter("steps"), attrgetter("episode")
 
@@ -163,26 +159,27 @@ def _count_columns(piece: Piece, counting: _PieceCounter, text: StepText, source
     return counting.result(source, by_column=True)
 
 
-class _Worker:
-    """What a process keeps from piece to piece: states that it named before need not be named again."""
+class _Process:
+    """The counter of a process: states that it has named need not be named again."""
 
     counter: Counter | None = None
 
     @classmethod
-    def count(cls, piece: Piece, settings: CountSettings) -> PieceCounts:
+    def count(cls, settings: CountSettings, piece: Piece) -> PieceCounts:
         if cls.counter is None:
+            gc.disable()  # records have no cycles, and looking for some would take a third of the time
             cls.counter = Counter(settings.abstraction)
         return count_piece(piece, settings, cls.counter, os.getpid())
 
 
 class _Threads(threading.local):
-    """The same of threads, as many as there are counters."""
+    """A counter for each thread."""
 
     def __init__(self, counters: Sequence[Counter], free: list[int]) -> None:
         self._counters, self._free = counters, free
         self._mine: int | None = None
 
-    def count(self, piece: Piece, settings: CountSettings) -> PieceCounts:
+    def count(self, settings: CountSettings, piece: Piece) -> PieceCounts:
         if self._mine is None:
             self._mine = self._free.pop()
         return count_piece(piece, settings, self._counters[self._mine], self._mine)
@@ -194,7 +191,7 @@ def count_pieces(
     """Pieces in order, with their counts; where `settings` lets these stay behind, they come in the end, of no piece.
 
     The first one shows who counts the others: threads where it went by column, else processes, which take a second to
-    start. Each takes pieces in order too: what it knows was in pieces before, which `Merger` rests on.
+    start. Each takes pieces in order, so that states that it knows were in earlier pieces: `CountMerger` needs that.
     """
     counters, by_column = [Counter(settings.abstraction) for _ in range(workers)], True
     for number, piece in numbered:
@@ -204,38 +201,14 @@ def count_pieces(
         if workers > 1:
             break
     if by_column and workers > 1:
-        with ThreadPoolExecutor(workers) as threads:
-            count = _Threads(counters, [*range(workers)]).count
-            yield from _in_order(numbered, settings, threads, count, AHEAD * workers)
+        count = _Threads(counters, [*range(workers)]).count
+        yield from _in_order(LocalExecutor(workers), count, settings, numbered)
     elif (following := next(numbered, None)) is not None:
-        # CountableRecords have no cycles: looking for some again and again would take a third of the time.
-        with spawn_pool(workers, gc.disable) as processes:
-            rest, apart = chain([following], numbered), settings._replace(counts_per_piece=True)
-            yield from _in_order(rest, apart, processes, _Worker.count, AHEAD * workers)
+        rest, apart = chain([following], numbered), settings._replace(counts_per_piece=True)
+        yield from _in_order(ProcessExecutor(workers), _Process.count, apart, rest)
     if not settings.counts_per_piece:
         for source, counter in enumerate(counters):
             yield -1, None, PieceCounts(counter.take_counts(), source, 0, [], [], [])
-
-
-def _in_order(
-    numbered: Iterator[tuple[int, Piece]],
-    settings: CountSettings,
-    pool: Executor,
-    count: Callable[[Piece, CountSettings], PieceCounts],
-    ahead: int,
-) -> Iterator[tuple[int, Piece, PieceCounts]]:
-    waiting: deque[tuple[int, Piece, Future[PieceCounts]]] = deque()
-    try:
-        for number, piece in numbered:
-            waiting.append((number, piece._replace(content=None), pool.submit(count, piece, settings)))
-            if len(waiting) >= ahead:
-                number, piece, future = waiting.popleft()
-                yield number, piece, future.result()
-        while waiting:
-            number, piece, future = waiting.popleft()
-            yield number, piece, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def count_on_ray(
@@ -243,9 +216,21 @@ def count_on_ray(
 ) -> Iterator[tuple[int, Piece, PieceCounts]]:
     """The same on a cluster, where tasks know nothing of each other: each piece names all of its states."""
     filled = ((number, load_content(piece)) for number, piece in numbered)
-    for (number, piece), counted in cluster.in_order(_count_alone, settings._replace(counts_per_piece=True), filled):
-        yield number, piece._replace(content=None), counted._replace(source=None)
+    for number, piece, counted in _in_order(cluster, _count_alone, settings._replace(counts_per_piece=True), filled):
+        yield number, piece, counted._replace(source=None)
 
 
-def _count_alone(settings: CountSettings, numbered: tuple[int, Piece]) -> PieceCounts:
-    return count_piece(numbered[1], settings, Counter(settings.abstraction), 0)
+def _in_order(
+    executor: Executor,
+    count: Callable[[CountSettings, Piece], PieceCounts],
+    settings: CountSettings,
+    numbered: Iterator[tuple[int, Piece]],
+) -> Iterator[tuple[int, Piece, PieceCounts]]:
+    tasks = (((number, piece._replace(content=None)), piece) for number, piece in numbered)
+    with closing(run_tasks(executor, count, settings, tasks)) as results:
+        for (number, piece), counted in results:
+            yield number, piece, counted
+
+
+def _count_alone(settings: CountSettings, piece: Piece) -> PieceCounts:
+    return count_piece(piece, settings, Counter(settings.abstraction), 0)

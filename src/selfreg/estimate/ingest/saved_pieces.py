@@ -28,7 +28,7 @@ class SavedPieces:
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path = path
-        open_resumable(path, SETTINGS, {"schema": SCHEMA, **settings}, "counts")
+        open_resumable(path, SETTINGS, {"schema": SCHEMA, **settings}, "set of counts")
 
     def _file(self, number: int) -> Path:
         return self.path / f"piece-{number:07d}.npz"

@@ -12,11 +12,12 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from selfreg._util.extras import require_extra
+from selfreg._util.progress import track
 from selfreg._util.text_features import hashed_words
 from selfreg.helper.examples import Votes
 from selfreg.helper.memory import tfidf_vectorizer
 from selfreg.helper.models.transformer import distinct
-from selfreg.prm.encoder import EncoderConfig, progress
+from selfreg.prm.encoder import EncoderConfig
 from selfreg.prm.linear import MOST_FEATURES, STRENGTHS, WEIGHTS, read_arrays
 from selfreg.prm.transformer import Examples, read_record, saved_folder
 
@@ -68,9 +69,8 @@ class LinearDecider:
         """Learn weights budget by budget, the penalty of each by validation loss; too quick to need a checkpoint."""
         known, held_out = (self.features(part.texts) for part in (train, validation))
         losses = np.zeros(len(self._weights))
-        with progress() as bar:
-            for p in bar.track(range(len(self._weights)), description=title):
-                losses[p] = self.fit_point(p, known, train.targets[:, p], held_out, validation.targets[:, p])
+        for p in track(range(len(self._weights)), title, "labels"):
+            losses[p] = self.fit_point(p, known, train.targets[:, p], held_out, validation.targets[:, p])
         total = validation.weights.sum()
         return {"epochs": 0.0, "validation_loss": float(losses.sum() / total) if total else 0.0}
 
