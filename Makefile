@@ -7,6 +7,9 @@ BUILD_INPUTS := pyproject.toml setup.py constraints.txt $(wildcard src/selfreg/_
 	src/selfreg/_core/*.h)
 KERNEL_TESTS := tests/planning/test_hard.py tests/planning/test_structure.py tests/test_mdp.py \
 	tests/planning/test_robust.py tests/planning/test_penalized.py tests/_core
+# What `make check` runs: no torch, no training, property tests on few random models.
+CHECK_TESTS := tests/planning tests/_core tests/_util tests/data tests/test_mdp.py tests/test_rooms.py tests/test_word_check.py \
+	tests/estimate/test_model.py tests/estimate/test_validity.py
 
 # $(call instrumented,NAME,SWITCH): kernels built with SWITCH=1 in a copy of the sources, so that the build in use stays as it is.
 define instrumented
@@ -21,11 +24,13 @@ endef
 # The solver's tests run on kernels with checks too where sanitizers are known to work.
 INSTRUMENTED := $(and $(filter Linux,$(shell uname -s)),$(shell command -v gcc))
 
-.PHONY: help demo test test-long test-debug test-sanitize lint types clean
+.PHONY: help demo build check check-tests test test-long test-debug test-sanitize lint types clean
 
 help:
 	@echo "make demo       set up $(VENV), run the whole pipeline in BabyAI, write runs/demo/report.html"
-	@echo "make test       set up $(VENV), run lint, types and tests (on Linux with gcc test-debug and test-sanitize too)"
+	@echo "make test       set up $(VENV), run lint, types and tests with coverage (on Linux with gcc test-debug and test-sanitize too)"
+	@echo "make check      lint, types and the fast tests, in under two minutes; for use while editing"
+	@echo "make build      build the kernels that changed, in place"
 	@echo "make test-long  the tests that take minutes"
 	@echo "make test-debug     the solver's tests on kernels with bounds checks"
 	@echo "make test-sanitize  the solver's tests under address, leak and undefined-behaviour sanitizers (Linux, gcc)"
@@ -44,18 +49,31 @@ demo: $(READY)
 	$(BIN)/selfreg demo --out runs/demo --overwrite
 
 lint: $(READY)
-	@echo "== ruff, cython-lint"
+	@echo "== ruff, cython-lint, words"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint src
+	$(BIN)/python tools/check_words.py
 
 types: $(READY)
 	@echo "== mypy"
 	$(BIN)/mypy
 
+build: $(READY)
+	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2
+
+check: $(READY)
+	@$(MAKE) --no-print-directory -j 2 lint types check-tests
+
+check-tests: $(READY)
+	@echo "== pytest, the fast tests"
+	$(BIN)/python -m pytest -m "not long" --hypothesis-profile=quick $(CHECK_TESTS)
+
+# sys.monitoring costs less than tracing; coverage measures with it from Python 3.12 on.
 test: lint types
 	@echo "== pytest"
-	$(BIN)/python -m pytest -m "not long"
+	COVERAGE_CORE=$$($(BIN)/python -c "import sys; print('sysmon' if sys.version_info >= (3, 12) else 'ctrace')") \
+		$(BIN)/python -m pytest -m "not long" --cov=selfreg --cov-report=term:skip-covered
 	$(if $(INSTRUMENTED),$(MAKE) test-debug test-sanitize)
 
 test-long: $(READY)

@@ -21,7 +21,7 @@ import scipy
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "src" / "selfreg" / "_core"
-FOLDERS = ("src", "tests", "docs", "examples", "benchmarks")
+FOLDERS = ("src", "tests", "docs", "examples", "benchmarks", "tools")
 GENERATED = ("__pycache__", "*.egg-info", "*.so", "*.pyd", "*.c", "build")
 SCRIPTS = "Scripts" if os.name == "nt" else "bin"
 
