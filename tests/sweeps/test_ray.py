@@ -34,10 +34,9 @@ def cluster():
 
     store = 100 << 20
     before = dict(os.environ)
-    # Workers find what they are to run where this process does.
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        filter(None, [str(Path(__file__).parent), str(Path(__file__).parents[1]), before.get("PYTHONPATH")])
-    )
+    # Workers import from the same folders as this process.
+    folders = [str(Path(__file__).parents[i]) for i in (0, 1)]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*folders, before.get("PYTHONPATH")]))
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     made = Cluster(
         initialize_head=True,
