@@ -59,7 +59,7 @@ def test_a_log_of_another_world_is_not_gone_on_with(tmp_path, capsys) -> None:
     )
     for other in others:
         assert main([*other, "--out", str(tmp_path / "c")]) == 2
-        assert "begun with other world" in capsys.readouterr().err
+        assert "started with other world" in capsys.readouterr().err
 
 
 def test_an_actor_of_another_world_is_refused(tmp_path, capsys) -> None:

@@ -17,7 +17,6 @@ from selfreg.data import read_trajectories
 from selfreg.envs import (
     CollectConfig,
     HouseholdConfig,
-    Recurrence,
     branch_rollouts,
     collect,
     collect_into,
@@ -25,6 +24,7 @@ from selfreg.envs import (
     low_count_states,
     make_household,
 )
+from selfreg.envs.collection import Recurrence
 
 TASKS = household_tasks(12, 0, seed=5)[0]
 CONFIG = CollectConfig(episodes_per_task=24, workers=1)
@@ -106,9 +106,9 @@ def test_workers_end_with_a_killed_process(tmp_path: Path) -> None:
 
 def test_another_collection_is_not_mixed_in(tmp_path: Path) -> None:
     collect_into(tmp_path, make_household, TASKS[:1], CONFIG)
-    with pytest.raises(ValueError, match="begun with other tasks"):
+    with pytest.raises(ValueError, match="started with other tasks"):
         collect_into(tmp_path, make_household, TASKS[:2], CONFIG)
-    with pytest.raises(ValueError, match="begun with other seed 0, not 1"):
+    with pytest.raises(ValueError, match="started with other seed 0, not 1"):
         collect_into(tmp_path, make_household, TASKS[:1], CollectConfig(episodes_per_task=24, seed=1))
     collect_into(tmp_path, make_household, TASKS[:1], CollectConfig(episodes_per_task=24, workers=2))
     lines = (tmp_path / "episodes.jsonl").read_text().splitlines()
@@ -120,7 +120,7 @@ def test_another_collection_is_not_mixed_in(tmp_path: Path) -> None:
 def test_another_world_is_not_mixed_in(tmp_path: Path) -> None:
     collect_into(tmp_path / "a", make_household, TASKS[:1], CONFIG, world={"trust": 0.6, "helps": ("help",)})
     collect_into(tmp_path / "a", make_household, TASKS[:1], CONFIG, world={"trust": 0.6, "helps": ("help",)})
-    with pytest.raises(ValueError, match="begun with other world"):
+    with pytest.raises(ValueError, match="started with other world"):
         collect_into(tmp_path / "a", make_household, TASKS[:1], CONFIG, world={"trust": 0.7, "helps": ("help",)})
     collect_into(tmp_path / "b", make_household, TASKS[:1], CONFIG)
     collect_into(tmp_path / "b", make_household, TASKS[:1], CONFIG, world={"trust": 0.6})  # nobody noted which

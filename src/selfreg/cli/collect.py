@@ -16,7 +16,6 @@ from selfreg._util.files import atomic_folder
 from selfreg.cli import options
 from selfreg.data import Trajectory, read_trajectories
 from selfreg.envs import (
-    ENVIRONMENTS,
     AssistedEnvironment,
     CollectConfig,
     ImitationPolicy,
@@ -27,7 +26,7 @@ from selfreg.envs import (
 )
 from selfreg.envs import collect as collect_episodes
 from selfreg.envs.collection import EPISODES
-from selfreg.envs.worlds import WEAK
+from selfreg.envs.worlds import ENVIRONMENTS, WEAK
 from selfreg.runs import MARKER, RunFolder
 
 Tasks = Annotated[int, typer.Option(help="Training tasks.", min=3)]

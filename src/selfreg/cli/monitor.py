@@ -16,7 +16,7 @@ ALARM = 3  # exit status, so that a job can act on it
 
 
 def forecast_of(run: RunFolder, budget: int, point: bool) -> Forecast:
-    """Forecast of the run's plan; a range where the run has intervals, unless `point` asks for the planned numbers."""
+    """Forecast of the run's plan; a range where the run has intervals, unless `point` selects the planned numbers."""
     model = run.model()
     solution = run.solution(model)
     trust = run.summary().get("uncertainty")

@@ -15,8 +15,6 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from selfreg.envs import (
-    TEXTWORLD_LEVELS,
-    CarelessPlayer,
     CollectConfig,
     ErringHelper,
     Expert,
@@ -31,6 +29,8 @@ from selfreg.envs import (
     textworld_tasks,
     train_imitation,
 )
+from selfreg.envs.textworld.environment import CarelessPlayer
+from selfreg.envs.textworld.games import TEXTWORLD_LEVELS
 from selfreg.estimate import ExactKey, estimate_mdp
 from selfreg.integrations.gymnasium import HelpWrapper
 
