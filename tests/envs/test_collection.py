@@ -1,4 +1,4 @@
-"""The log of Phase I: killed at any moment nothing is lost or doubled; rollouts start where they are told to."""
+"""The log of Phase I: killed at any moment nothing is lost or doubled; rollouts start at the chosen states."""
 
 from __future__ import annotations
 

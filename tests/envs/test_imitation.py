@@ -114,8 +114,8 @@ def test_wrong_input_is_refused(policy: ImitationPolicy, tmp_path: Path, monkeyp
     save_file(tensors, tmp_path / "nameless", header)
     save_file(tensors, tmp_path / "unnamed", {"kind": KIND})
     for wrong, message in (
-        ("text", "no safetensors file"),
-        ("other", "no imitation policy"),
+        ("text", "not a safetensors file"),
+        ("other", "not an imitation policy"),
         ("nameless", "do not fit 0 action names"),
         ("unnamed", "do not fit 0 action names"),
     ):

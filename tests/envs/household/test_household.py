@@ -20,11 +20,11 @@ from selfreg.envs import (
     Intervention,
     Situational,
     enumerate_model,
-    household,
     household_tasks,
     make_babyai,
     make_household,
 )
+from selfreg.envs.household import environment as household
 from selfreg.envs.household.environment import StaleMapAgent
 from selfreg.envs.household.house import KINDS, ROOMS
 

@@ -150,7 +150,7 @@ def test_games_are_made_once_and_nothing_else_is_left(tmp_path: Path) -> None:
     assert os.stat(path).st_mtime_ns == before
     assert files[0].parent.name == "coin"
     files[0].write_text("{}")
-    with pytest.raises(ValueError, match=r"3\.json is no game"):
+    with pytest.raises(ValueError, match=r"3\.json is not a TextWorld game"):
         world(str(tmp_path), "coin")
 
 
