@@ -21,7 +21,8 @@ import scipy.sparse as sp
 import selfreg
 from selfreg._util.bootstrap import bootstrap, interval
 from selfreg.data import Trajectory
-from selfreg.envs import CollectConfig, ExactModel, collect, household_tasks, make_household
+from selfreg.envs import CollectConfig, collect, household_tasks, make_household
+from selfreg.envs.exact import ExactModel
 from selfreg.envs.household import environment as household
 from selfreg.estimate import EstimatedModel, ExactKey, estimate_mdp
 

@@ -15,7 +15,6 @@ from functools import partial
 
 from selfreg._util.bootstrap import Interval
 from selfreg.envs import (
-    TEXTWORLD_LEVELS,
     ImitationPolicy,
     TextWorldConfig,
     TextWorldEnvironment,
@@ -24,6 +23,7 @@ from selfreg.envs import (
     textworld_tasks,
     train_imitation,
 )
+from selfreg.envs.textworld.games import TEXTWORLD_LEVELS
 from selfreg.evaluate import Always, ComparedPolicy, Never, compare, run_closed_loop
 
 TASKS, SHOWN = 300, 20

@@ -1,4 +1,4 @@
-"""The log of Phase I: killed at any moment nothing is lost or doubled; rollouts start where they are told to."""
+"""The log of Phase I: killed at any moment nothing is lost or doubled; rollouts start at the chosen states."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from selfreg.data import read_trajectories
 from selfreg.envs import (
     CollectConfig,
     HouseholdConfig,
-    Recurrence,
     branch_rollouts,
     collect,
     collect_into,
@@ -25,6 +24,7 @@ from selfreg.envs import (
     low_count_states,
     make_household,
 )
+from selfreg.envs.collection import Recurrence
 
 TASKS = household_tasks(12, 0, seed=5)[0]
 CONFIG = CollectConfig(episodes_per_task=24, workers=1)

@@ -15,7 +15,6 @@ from selfreg.envs import (
     AssistedEnvironment,
     BabyAIConfig,
     BabyAIEnvironment,
-    DegradedBot,
     Environment,
     Expert,
     Intervention,
@@ -24,6 +23,7 @@ from selfreg.envs import (
     make_household,
     run_episode,
 )
+from selfreg.envs.babyai.environment import DegradedBot
 
 LEVEL = "BabyAI-UnlockPickup-v0"
 TASK = f"{LEVEL}/5"

@@ -13,8 +13,6 @@ from selfreg.envs import (
     BABYAI_LEVELS,
     AssistedEnvironment,
     BabyAIEnvironment,
-    BasePolicy,
-    Demonstrations,
     HouseholdEnvironment,
     ImitationConfig,
     ImitationPolicy,
@@ -22,7 +20,8 @@ from selfreg.envs import (
     household_tasks,
     train_imitation,
 )
-from selfreg.envs.imitation import KIND
+from selfreg.envs.imitation import KIND, Demonstrations
+from selfreg.envs.protocol import BasePolicy
 
 LEVEL = "BabyAI-GoToLocalS5N2-v0"
 TRAIN, TEST = ([f"{LEVEL}/{i}" for i in range(*span)] for span in ((120,), (1000, 1040)))
@@ -115,8 +114,8 @@ def test_wrong_input_is_refused(policy: ImitationPolicy, tmp_path: Path, monkeyp
     save_file(tensors, tmp_path / "nameless", header)
     save_file(tensors, tmp_path / "unnamed", {"kind": KIND})
     for wrong, message in (
-        ("text", "no safetensors file"),
-        ("other", "no imitation policy"),
+        ("text", "not a safetensors file"),
+        ("other", "not an imitation policy"),
         ("nameless", "do not fit 0 action names"),
         ("unnamed", "do not fit 0 action names"),
     ):

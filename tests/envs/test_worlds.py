@@ -57,7 +57,7 @@ def test_more_tasks_are_others() -> None:
 
 def test_tasks_that_cannot_be_drawn_are_refused() -> None:
     for numbers, message in (
-        ((2**20, 1, 0), "1048577 tasks are wanted"),
+        ((2**20, 1, 0), "1048577 tasks; expected at most"),
         ((-1, 1, 0), "n_train is -1"),
         ((1, 1, -1), "seed is -1"),
     ):
@@ -121,7 +121,7 @@ def test_where_takes_the_rest() -> None:
         ("steps=2,cost=1", "expected its name first"),
         ("help,error=0.1,wrong=wait", "exclude"),
         ("help,where=x", r"expected error= or wrong="),
-        ("help,error=0.1,where=(", "no regular expression"),
+        ("help,error=0.1,where=(", "not a regular expression"),
     ],
 )
 def test_help_that_cannot_be_read(text: str, message: str) -> None:

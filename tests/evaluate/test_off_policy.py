@@ -199,7 +199,7 @@ def test_bad_input_is_named() -> None:
         ope([episode(0, 1.0, 0)], Never(), propensity="rate", abstraction=STEP)
     with pytest.raises(ValueError, match="abstraction is missing"):
         ope(logs, Never(), propensity="rate")
-    with pytest.raises(ValueError, match="asks for 'person', which no step"):
+    with pytest.raises(ValueError, match="requests 'person', which no step"):
         ope(logs, Always("person"), propensity="rate", abstraction=STEP)
     with pytest.raises(ValueError, match="confidence is 0"):
         ope(logs, Never(), propensity="rate", abstraction=STEP, confidence=0)

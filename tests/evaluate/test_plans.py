@@ -11,7 +11,8 @@ import pytest
 import selfreg
 from selfreg.data import Step, Trajectory
 from selfreg.decisions import action_probabilities, start_episode
-from selfreg.envs import ExactModel, RandomHelp, make_household, run_episode
+from selfreg.envs import RandomHelp, make_household, run_episode
+from selfreg.envs.exact import ExactModel
 from selfreg.envs.household import environment as household
 from selfreg.estimate import ExactKey, Features, estimate_mdp
 from selfreg.evaluate import Always, ComparedPolicy, Plan, run_closed_loop

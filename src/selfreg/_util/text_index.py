@@ -94,7 +94,7 @@ class TextIndex:
     >>> index = TextIndex.of(["Task: x.\\nHere: kitchen.", "Task: x.\\nHere: study."], WordGroups())
     >>> places, similarity = index.nearest("Task: x.\\nHere: study. In hand: pen.")
     >>> places.tolist(), similarity.round(2).tolist()
-    ([1], [0.61])
+    ([1], [0.68])
     """
 
     vectors: Vectors

@@ -16,7 +16,6 @@ from selfreg._util.files import atomic_folder
 from selfreg.cli import options
 from selfreg.data import Trajectory, read_trajectories
 from selfreg.envs import (
-    ENVIRONMENTS,
     CollectConfig,
     ImitationPolicy,
     World,
@@ -39,7 +38,7 @@ from selfreg.envs.phase_one import (
     PhaseOne,
     make_config,
 )
-from selfreg.envs.worlds import WEAK
+from selfreg.envs.worlds import ENVIRONMENTS, WEAK
 from selfreg.runs import MARKER, RunFolder
 
 Tasks = Annotated[int, typer.Option(help="Training tasks.", min=3)]

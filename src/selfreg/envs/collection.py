@@ -103,7 +103,7 @@ def collect_into(
     Raises
     ------
     ValueError
-        If the folder's log was begun with other tasks or settings (`workers` may change) or in another `world`, if a
+        If the folder's log was started with other tasks or settings (`workers` may change) or in another `world`, if a
         line of it cannot be read, or if another process is collecting into it.
 
     Examples
@@ -118,14 +118,14 @@ def collect_into(
     (16, True)
     """
     check_tasks(tasks)
-    asked = {"tasks": list(tasks), **asdict(config)} | ({} if world is None else {"world": dict(world)})
-    del asked["workers"]
+    settings = {"tasks": list(tasks), **asdict(config)} | ({} if world is None else {"world": dict(world)})
+    del settings["workers"]
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     with open(path / EPISODES, "ab") as log, _alone(log, path):
-        _check_settings(path / SETTINGS, json.loads(json.dumps(asked)), empty=log.tell() == 0)
+        _check_settings(path / SETTINGS, json.loads(json.dumps(settings)), empty=log.tell() == 0)
         counter, done = _Counter(), set()
-        for trajectory in _kept(path / EPISODES, log):
+        for trajectory in _read_episodes(path / EPISODES, log):
             counter.add(trajectory)
             done.add(trajectory.episode)
         chunks = ((None, chunk) for chunk in _missing_chunks(tasks, config.episodes_per_task, done))
@@ -158,7 +158,7 @@ def _check_settings(path: Path, settings: dict[str, Any], empty: bool) -> None:
     check_settings(path, settings, "collection", optional=("world",))
 
 
-def _kept(path: Path, log: Any) -> Iterator[Trajectory]:
+def _read_episodes(path: Path, log: Any) -> Iterator[Trajectory]:
     """Episodes of the log; a last line without its end is cut off."""
     decoder, end = msgspec.json.Decoder(Trajectory), 0
     with open(path, "rb") as stream:
@@ -246,7 +246,7 @@ def branch_rollouts(
     Raises
     ------
     ValueError
-        If there is no such step, recorded actions do not lead to the recorded state, or `rates` are no chances.
+        If there is no such step, recorded actions do not lead to the recorded state, or `rates` are not in [0, 1].
     """
     if not rates or not all(0 <= rate <= 1 for rate in rates):
         raise ValueError(f"rates is {tuple(rates)}; expected one or more chances in [0, 1]")
@@ -258,8 +258,8 @@ def branch_rollouts(
             yield _rollout(world, Branch(trajectory, step), saved, policy, "", i, seed, {"rate": rate})
 
 
-class Wanted(Protocol):
-    """What `advised_rollouts` is told: so many rollouts from these moments, with this action first."""
+class RolloutRequest(Protocol):
+    """Rollouts to run from some moments, with the first action."""
 
     @property
     def moments(self) -> Sequence[tuple[Trajectory, int]]:
@@ -275,9 +275,9 @@ class Wanted(Protocol):
 
 
 def advised_rollouts(
-    world: AssistedEnvironment, samples: Iterable[Wanted], rate: float = 0.5, seed: int = 0
+    world: AssistedEnvironment, samples: Iterable[RolloutRequest], rate: float = 0.5, seed: int = 0
 ) -> Iterator[Trajectory]:
-    """Run the rollouts that `selfreg.estimate.advise` asks for: the given action first, then help at random.
+    """Run the rollouts that `selfreg.estimate.advise` proposes: its action first, then help at random.
 
     Parameters
     ----------
@@ -296,7 +296,7 @@ def advised_rollouts(
     Raises
     ------
     ValueError
-        If a moment cannot be replayed, the rate is no chance, or an action is no help type of the world.
+        If a moment cannot be replayed, the rate is not in [0, 1], or an action is an unknown help type.
 
     Examples
     --------
@@ -313,7 +313,7 @@ def advised_rollouts(
         raise ValueError(f"rate is {rate}; expected a chance in [0, 1]")
     for sample in samples:
         if sample.action not in (NOHELP, *world.interventions):
-            raise ValueError(f"action {sample.action!r} is no help type of the world: {list(world.interventions)}")
+            raise ValueError(f"unknown help type {sample.action!r}; expected one of {list(world.interventions)}")
         policy = _FirstThen(sample.action, RandomHelp(rate, list(world.interventions)))
         saved = [_replayed(world, *moment) for moment in sample.moments[: sample.rollouts]]
         for i in range(sample.rollouts):

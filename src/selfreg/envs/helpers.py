@@ -24,7 +24,7 @@ class ErringHelper:
     Raises
     ------
     ValueError
-        If `error` is no chance.
+        If `error` is not in [0, 1].
 
     Examples
     --------
@@ -95,7 +95,7 @@ class Situational:
     Raises
     ------
     ValueError
-        If `where` is no regular expression.
+        If `where` is not a regular expression.
     TypeError
         If one of the policies cannot act.
 
@@ -112,7 +112,7 @@ class Situational:
         try:
             self.where = re.compile(where, re.MULTILINE)
         except re.error as error:
-            raise ValueError(f"where is {where!r}, which is no regular expression: {error}") from None
+            raise ValueError(f"where is {where!r}, which is not a regular expression: {error}") from None
         for name, policy in (("there", there), ("elsewhere", elsewhere)):
             if isinstance(policy, type) or not isinstance(policy, BasePolicy):
                 raise TypeError(f"{name} is {policy!r}; expected a policy with act()")

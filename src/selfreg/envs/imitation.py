@@ -150,9 +150,9 @@ class ImitationPolicy:
                 header = file.metadata() or {}
                 weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
         except SafetensorError as error:
-            raise ValueError(f"{path} is no safetensors file: {error}") from None
+            raise ValueError(f"{path} is not a safetensors file: {error}") from None
         if header.get("kind") != KIND or set(weights) != set(WEIGHTS):
-            raise ValueError(f"{path} holds no imitation policy; expected kind {KIND!r} and weights {WEIGHTS}")
+            raise ValueError(f"{path} is not an imitation policy; expected kind {KIND!r} and weights {WEIGHTS}")
         names = json.loads(header.get("action_names", "[]"))
         hidden = weights["hidden.bias"].size
         shapes = [weights[name].shape for name in WEIGHTS]

@@ -13,7 +13,7 @@ from selfreg._util import validate
 from selfreg.data import NOHELP, Step
 
 TASKS = 2**20
-HELPER_STREAM = 2  # keeps chance in the helpers apart from that in the base policy and in the asking
+HELPER_STREAM = 2  # separates chance in the helpers from that in the base policy and in requests
 
 
 @runtime_checkable
@@ -78,7 +78,7 @@ class Expert:
     """Does what the environment's expert would do."""
 
     def act(self, environment: Environment, generator: np.random.Generator) -> int:
-        """Return the expert's action; there is no chance in it."""
+        """Return the expert's action; it is not random."""
         return environment.expert_action()
 
     def distribution(self, environment: Environment) -> npt.NDArray[np.float64]:
@@ -98,7 +98,7 @@ def draw_tasks(name: Callable[[int, int], str], n_train: int, n_test: int, seed:
         validate.integer(label, value, 0)
     validate.seed("seed", seed)
     if n_train + n_test > TASKS:
-        raise ValueError(f"{n_train + n_test} tasks are wanted; expected at most {TASKS}")
+        raise ValueError(f"{n_train + n_test} tasks; expected at most {TASKS}")
     numbers = np.random.default_rng(seed).choice(TASKS, n_train + n_test, replace=False)
     tasks = [name(i, int(number)) for i, number in enumerate(numbers)]
     return tasks[:n_train], tasks[n_train:]
@@ -120,7 +120,7 @@ class Intervention:
     ValueError
         If the name is empty or "nohelp", `steps` is below 1 or `cost` is negative.
     TypeError
-        If `helper` cannot act, or a number is no whole one.
+        If `helper` cannot act, or a number is not an integer.
     """
 
     name: str = field(default="help", metadata={"help": "name of the help type"})
@@ -142,7 +142,7 @@ class Intervention:
 
 
 class AssistedEnvironment:
-    """An environment in which a base policy acts, unless an intervention is asked for.
+    """An environment in which a base policy acts, unless an intervention is requested.
 
     One decision step is one environment step of the base policy, or all steps of one intervention (fewer where the
     episode ends first).
@@ -172,7 +172,7 @@ class AssistedEnvironment:
         self._state: Step | None = None
 
     def _seeded(self, seed: int) -> None:
-        # Helpers have chance of their own, so that asking does not use up the agent's luck.
+        # Helpers have chance of their own, so that a request does not change the agent's luck.
         self._generator = np.random.default_rng(seed)
         self._helper_generator = np.random.default_rng([seed, HELPER_STREAM])
 

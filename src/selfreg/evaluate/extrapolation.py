@@ -211,7 +211,7 @@ class Extrapolating:
     >>> [(one.action, one.extrapolated) for one in decisions]
     [('help', False), ('help', True), ('nohelp', True)]
     >>> decisions[1].reason
-    'as in the most similar logged state, similarity 0.71'
+    'as in the most similar logged state, similarity 0.77'
     >>> print(plan.counts)
     3 decisions: 1 at logged states, 1 extrapolated from a similar state, 1 without a similar state (alone)
     """

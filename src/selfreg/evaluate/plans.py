@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from selfreg.data import NOHELP, Step, Trajectory
 from selfreg.decisions import BudgetLeft, Decision, DecisionPolicy, action_probabilities, start_episode
-from selfreg.envs import ExactModel
+from selfreg.envs.exact import ExactModel
 from selfreg.estimate import EstimatedModel, ExactKey, Key, StateAbstraction
 from selfreg.evaluate.policies import Never
 from selfreg.planning.hard import Solution, solve

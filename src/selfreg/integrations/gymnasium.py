@@ -113,9 +113,10 @@ class HelpWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):  # 
     """Help as extra actions, and the remaining budget in the observation.
 
     The world's help types follow the environment's own actions. With `base_policy`, its own actions give way to one,
-    0: let the world's agent act; what is learned is then when to ask. A request that the budget cannot pay does
-    nothing and is told as ``info["refused"]``; ``info["action_mask"]``, int8, says which actions can be taken. An
-    episode is truncated after 100 refusals. Every step, asked for or refused, passes through the wrappers inside.
+    0: let the world's agent act; what is learned is when to request help. A request that the budget cannot pay does
+    nothing and sets ``info["refused"]``; ``info["action_mask"]``, int8, says which actions can be taken. An
+    episode is truncated after 100 refusals. Every step passes through the wrappers inside, also those of help and of
+    refused requests.
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ class HelpWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):  # 
     TypeError
         If there is no `WorldEnv` inside.
     ValueError
-        If the budget is negative, or the world offers no help; in a step, if there is no such action or the episode is
+        If the budget is negative, or the world offers no help; in a step, if the action is unknown or the episode is
         over.
 
     Examples
@@ -169,7 +170,7 @@ class HelpWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):  # 
         return self._with_budget(observation), info | {"action_mask": self.action_mask()}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Act, or ask for help."""
+        """Act, or request help."""
         if not 0 <= (action := int(action)) < self.action_space.n:
             raise ValueError(f"action is {action}; expected 0 to {self.action_space.n - 1}")
         if self.world.done:

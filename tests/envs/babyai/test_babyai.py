@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from selfreg.envs import AssistedEnvironment, BabyAIConfig, BabyAIEnvironment, DegradedBot, make_babyai, split_tasks
+from selfreg.envs import AssistedEnvironment, BabyAIConfig, BabyAIEnvironment, make_babyai, split_tasks
+from selfreg.envs.babyai.environment import DegradedBot
 
 LEVEL = "BabyAI-UnlockPickup-v0"
 LEFT, RIGHT, FORWARD, PICKUP, DROP, TOGGLE, DONE = range(7)

@@ -19,13 +19,13 @@ from selfreg.envs import (
     HouseholdEnvironment,
     Intervention,
     Situational,
-    StaleMapAgent,
     enumerate_model,
     household_tasks,
     make_babyai,
     make_household,
 )
 from selfreg.envs.household import environment as household
+from selfreg.envs.household.environment import StaleMapAgent
 from selfreg.envs.household.house import KINDS, ROOMS
 
 TASKS = household_tasks(60, 0, seed=1)[0]

@@ -15,8 +15,6 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from selfreg.envs import (
-    TEXTWORLD_LEVELS,
-    CarelessPlayer,
     CollectConfig,
     ErringHelper,
     Expert,
@@ -31,6 +29,8 @@ from selfreg.envs import (
     textworld_tasks,
     train_imitation,
 )
+from selfreg.envs.textworld.environment import CarelessPlayer
+from selfreg.envs.textworld.games import TEXTWORLD_LEVELS
 from selfreg.estimate import ExactKey, estimate_mdp
 from selfreg.integrations.gymnasium import HelpWrapper
 
@@ -150,7 +150,7 @@ def test_games_are_made_once_and_nothing_else_is_left(tmp_path: Path) -> None:
     assert os.stat(path).st_mtime_ns == before
     assert files[0].parent.name == "coin"
     files[0].write_text("{}")
-    with pytest.raises(ValueError, match=r"3\.json is no game"):
+    with pytest.raises(ValueError, match=r"3\.json is not a TextWorld game"):
         world(str(tmp_path), "coin")
 
 

@@ -58,7 +58,7 @@ class BabyAIConfig:
 
     level: str = field(default="BabyAI-UnlockPickup-v0", metadata={"help": "name of the BabyAI level"})
     step_limit: int = field(default=28, metadata={"help": "environment steps after which the task has failed"})
-    help_steps: int = field(default=2, metadata={"help": "environment steps that the expert takes when asked"})
+    help_steps: int = field(default=2, metadata={"help": "environment steps that the expert takes per request"})
     fumble: float = field(
         default=0.65, metadata={"help": "chance of a random move where the agent should pick up, drop or toggle"}
     )
@@ -143,7 +143,7 @@ class DegradedBot:
 class BabyAIEnvironment:
     """A BabyAI level; a task is named "LEVEL/SEED". Success is 1, running out of `step_limit` steps is 0.
 
-    One bot lives as long as the episode and is told every action really taken: its memory (what it has seen, its
+    One bot lives as long as the episode and gets every action that was really taken: its memory (what it has seen, its
     stack of subgoals) decides what it does next and is part of `key`. So are the steps left: a tight limit is what
     makes fumbling fatal, and a key without them would mix states that can still be won with lost ones. Told exactly,
     they let few states come back when a task is repeated; text and key therefore tell them in units of `clock`, which
@@ -163,7 +163,7 @@ class BabyAIEnvironment:
     ImportError
         If the extra "envs" is not installed.
     ValueError
-        If there is no such level, or its bot cannot solve it.
+        If the level is unknown, or its bot cannot solve it.
     """
 
     action_names = ACTION_NAMES
@@ -275,7 +275,7 @@ class BabyAIEnvironment:
             self._advice, self._lost = DONE, True
 
     def _steps_left(self) -> str:
-        return told_left(self.step_limit - self._world.step_count, self.clock, self.step_limit)
+        return describe_steps_left(self.step_limit - self._world.step_count, self.clock, self.step_limit)
 
     def _seen_objects(self) -> list[str]:
         world = self._world
@@ -291,7 +291,7 @@ class BabyAIEnvironment:
         return [text for _, text in sorted(found)]
 
 
-def told_left(left: int, clock: int, limit: int) -> str:
+def describe_steps_left(left: int, clock: int, limit: int) -> str:
     """Steps left in units of `clock`: "5 to 8", or "5" where that is exact; "0" once there are none."""
     if left <= 0:
         return "0"

@@ -3,17 +3,9 @@
 from selfreg.envs.household.environment import (
     HouseholdConfig,
     HouseholdEnvironment,
-    StaleMapAgent,
     exact_model,
     household_tasks,
     make_household,
 )
 
-__all__ = [
-    "HouseholdConfig",
-    "HouseholdEnvironment",
-    "StaleMapAgent",
-    "exact_model",
-    "household_tasks",
-    "make_household",
-]
+__all__ = ["HouseholdConfig", "HouseholdEnvironment", "exact_model", "household_tasks", "make_household"]

@@ -46,7 +46,7 @@ class HouseholdConfig:
     """
 
     step_limit: int = field(default=12, metadata={"help": "actions after which the task has failed"})
-    help_steps: int = field(default=1, metadata={"help": "actions that the expert takes when asked"})
+    help_steps: int = field(default=1, metadata={"help": "actions that the expert takes per request"})
     trust: float = field(default=0.6, metadata={"help": "chance that the agent goes by the map, whatever it found"})
     heed: float = field(default=0.5, metadata={"help": "chance that it goes by what was said, where not by the map"})
 

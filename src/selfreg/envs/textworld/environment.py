@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
-from selfreg.envs.babyai.environment import told_left
+from selfreg.envs.babyai.environment import describe_steps_left
 from selfreg.envs.protocol import AssistedEnvironment, BasePolicy, Environment, Intervention, certain, draw_tasks
 from selfreg.envs.textworld.games import DIRECTIONS, IDLE, TEXTWORLD_LEVELS, game_file, goal, load_textworld
 from selfreg.envs.textworld.scene import Scene
@@ -30,14 +30,14 @@ class TextWorldConfig:
     Raises
     ------
     ValueError
-        If there is no such level, or a number is out of its range.
+        If the level is unknown, or a number is out of its range.
     TypeError
         If a setting is of another type.
     """
 
     level: str = field(default="cooking", metadata={"help": "family of games: coin, treasure or cooking"})
     step_limit: int = field(default=0, metadata={"help": "actions after which the game is lost; 0 is the level's own"})
-    help_steps: int = field(default=2, metadata={"help": "actions that the expert takes when asked"})
+    help_steps: int = field(default=2, metadata={"help": "actions that the expert takes per request"})
     stray: float = field(default=0.4, metadata={"help": "chance of a random exit where the player should go on"})
     careless: float = field(default=0.25, metadata={"help": "chance of handling something else, or in another way"})
     clock: int = field(default=4, metadata={"help": "unit in which states tell the steps left; 1 is exact"})
@@ -101,7 +101,7 @@ def textworld_tasks(n_train: int, n_test: int, seed: int, level: str = "cooking"
     Raises
     ------
     ValueError
-        If there is no such level.
+        If the level is unknown.
 
     Examples
     --------
@@ -176,7 +176,7 @@ class TextWorldEnvironment:
     ImportError
         If the extra "textworld" is not installed.
     ValueError
-        If there is no such level, or a number is out of its range.
+        If the level is unknown, or a number is out of its range.
     """
 
     def __init__(self, level: str, step_limit: int = 0, clock: int = 1, cache: str = "") -> None:
@@ -285,7 +285,7 @@ class TextWorldEnvironment:
         try:
             return self._textworld.start(str(path), wanted)
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is no game of TextWorld ({error!r}); delete it to have it made anew") from None
+            raise ValueError(f"{path} is not a TextWorld game ({error!r}); delete it to generate it again") from None
 
     def _look_round(self) -> None:
         """Read the facts and number what can be done."""
@@ -302,4 +302,4 @@ class TextWorldEnvironment:
         return where if door is None else f"{where} behind shut {door}"
 
     def _steps_left(self) -> str:
-        return told_left(self.step_limit - len(self._actions), self.clock, self.step_limit)
+        return describe_steps_left(self.step_limit - len(self._actions), self.clock, self.step_limit)

@@ -28,7 +28,7 @@ class Level(NamedTuple):
     challenge : str
         TextWorld's name for the generator.
     settings : mapping
-        What the generator is told.
+        Arguments of the generator.
     verbs : tuple of str
         What can be done to one of the numbered things.
     things : int
@@ -124,7 +124,7 @@ def _generate(textworld: Any, level: Level, seed: int) -> Any:
 
 
 def goal(game: Any, level: str, last_command: str) -> tuple[str, dict[str, tuple[str, str]]]:
-    """What a game asks for in a sentence, and how each ingredient is to be cooked and cut (else an empty dict).
+    """Goal of a game in a sentence, and how each ingredient is to be cooked and cut (else an empty dict).
 
     TextWorld's own words for it would tell the way, command by command.
     """

@@ -66,22 +66,22 @@ class Scene:
         return sorted(name for name, _ in self.places["I"])
 
     def things(self, room: str) -> list[str]:
-        """What can be seen lying in a room, told with its place and state."""
-        return sorted(self._told(name, place) for name, place in self._lying(room))
+        """What can be seen lying in a room, with its place and state."""
+        return sorted(self._describe(name, place) for name, place in self._lying(room))
 
     def fixtures(self, room: str) -> list[str]:
-        """Containers, supporters and cookers in a room, told with their state."""
+        """Containers, supporters and cookers in a room, with their state."""
         return sorted(self._named(name) for name, _ in self.places[room] if self.kinds[name] in FIXTURES)
 
     def here(self) -> list[str]:
         """What can be handled in this room, with its number: things that lie here, shut containers and doors."""
-        shown = [(name, self._told(name, place)) for name, place in self._lying(self.room)]
+        shown = [(name, self._describe(name, place)) for name, place in self._lying(self.room)]
         shown += [(name, self._named(name)) for name in self._shut_things()]
         return self._numbered(shown)
 
     def in_hand(self) -> list[str]:
         """What is in hand, with its number."""
-        return self._numbered((name, self._told(name, "")) for name in self.held())
+        return self._numbered((name, self._describe(name, "")) for name in self.held())
 
     def action(self, command: str) -> str:
         """Name of the action that a command of TextWorld is: "take red apple from counter" may be "take 2"."""
@@ -114,13 +114,13 @@ class Scene:
         return name not in self.aim, not useful, not self._is_shut(name), name
 
     def _numbered(self, shown: Iterable[tuple[str, str]]) -> list[str]:
-        return [f"{number} {told}" for number, told in sorted((self.numbers[name], told) for name, told in shown)]
+        return [f"{number} {text}" for number, text in sorted((self.numbers[name], text) for name, text in shown)]
 
     def _named(self, name: str) -> str:
         state = next((mark for mark in (*SHUT, "open") if mark in self.marks[name]), "")
         return f"{state} {name}".strip()
 
-    def _told(self, name: str, place: str) -> str:
+    def _describe(self, name: str, place: str) -> str:
         state = [mark for mark in (*COOKING, *CUTTING) if mark in self.marks[name]]
-        told = f"{name}{place} {' '.join(state)}".strip()
-        return f"{told} wanted {' '.join(self.recipe[name])}" if name in self.recipe else told
+        text = f"{name}{place} {' '.join(state)}".strip()
+        return f"{text} wanted {' '.join(self.recipe[name])}" if name in self.recipe else text
