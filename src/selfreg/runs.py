@@ -1,4 +1,4 @@
-"""The run folder: self-contained, portable, every file whole or not there, nothing pickled."""
+"""The run folder: self-contained and portable; files are written atomically, and nothing is pickled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from selfreg._util.extras import require_extra
-from selfreg._util.files import atomic_write
+from selfreg._util.files import atomic_write, escape_surrogates
 from selfreg._version import __version__
 from selfreg.data import Trajectory, read_trajectories, write_trajectories
 from selfreg.estimate import Counts, EstimatedModel, from_description
@@ -48,7 +48,7 @@ class RunFolder:
     Parameters
     ----------
     path : path
-        An existing folder; `RunFolder.open` also checks that it holds a run.
+        An existing folder; `RunFolder.open` also checks that it is of a run.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -56,19 +56,19 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RunFolder:
-        """Folder of an earlier run; ValueError where it is none."""
+        """Folder of an earlier run; ValueError if it is not one."""
         if not (Path(path) / MARKER).is_file():
-            raise ValueError(f"{path} is no run folder (it has no {MARKER})")
+            raise ValueError(f"{path} is not a run folder (missing {MARKER})")
         return cls(path)
 
     def need(self, name: str, command: str) -> Path:
-        """Path of a file that an earlier stage wrote; ValueError naming the command that writes it."""
+        """Path of a file that an earlier stage wrote; ValueError names the command that writes it."""
         if not (self.path / name).exists():
             raise ValueError(f"{self.path} has no {name}; run `selfreg {command}` first")
         return self.path / name
 
     def has(self, name: str) -> bool:
-        """Whether the file or folder is there."""
+        """Whether the file or folder exists."""
         return (self.path / name).exists()
 
     # ---- settings
@@ -84,12 +84,12 @@ class RunFolder:
                 raise ValueError(f"{self.path / MARKER} is damaged: {error}") from None
 
     def record(self, stage: str, settings: Mapping[str, Any]) -> None:
-        """Note the settings of a stage, and the versions it ran with, in run.toml; None is left out."""
+        """Write the settings of a stage and the versions it ran with to run.toml; None is omitted."""
         everything = self.settings()
         everything["selfreg"] = {"version": __version__, "python": platform.python_version(), **_versions()}
         everything[stage] = {name: value for name, value in settings.items() if value is not None}
         with atomic_write(self.path / MARKER) as temporary:
-            temporary.write_text(tomli_w.dumps(everything))
+            temporary.write_text(tomli_w.dumps(escape_surrogates(everything)), encoding="utf-8")
 
     # ---- trajectories, model, solution
 
@@ -156,7 +156,7 @@ class RunFolder:
         return PRM.load(self.need("prm", "train --part prm"))
 
     def write_solution(self, solution: Solution) -> None:
-        """Write solution.npz, which notes what model.npz it is of."""
+        """Write solution.npz, with a digest of the model.npz that it belongs to."""
         _write_npz(
             self.path / "solution.npz",
             {
@@ -181,16 +181,16 @@ class RunFolder:
         path = self.path / "model.npz"
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
-    def write_asks(self, asks: npt.NDArray[np.float64]) -> None:
-        """Write uncertainty.npz: the share of resampled plans that ask, by abstract state and budget."""
-        _write_npz(self.path / "uncertainty.npz", {"asks": asks})
+    def write_request_shares(self, shares: npt.NDArray[np.float64]) -> None:
+        """Write uncertainty.npz: the share of resampled plans that request help, by abstract state and budget."""
+        _write_npz(self.path / "uncertainty.npz", {"request_shares": shares})
 
-    def asks(self) -> npt.NDArray[np.float64] | None:
-        """Read uncertainty.npz; None where the run has none."""
+    def request_shares(self) -> npt.NDArray[np.float64] | None:
+        """Read uncertainty.npz; None if the run has none."""
         if not self.has("uncertainty.npz"):
             return None
         with np.load(self.path / "uncertainty.npz", allow_pickle=False) as file:
-            found: npt.NDArray[np.float64] = file["asks"]
+            found: npt.NDArray[np.float64] = file["request_shares"]
         return found
 
     # ---- summary
@@ -198,13 +198,13 @@ class RunFolder:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json."""
         with atomic_write(self.path / "summary.json") as temporary:
-            temporary.write_text(json.dumps(summary, indent=1) + "\n")
+            temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
 
     def summary(self) -> dict[str, Any]:
         """Read summary.json."""
         path = self.need("summary.json", "solve")
         try:
-            content: dict[str, Any] = json.loads(path.read_text())
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path} is damaged ({error}); run `selfreg solve` again") from None
         return content
@@ -227,7 +227,7 @@ def _write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _arrays(path: Path, command: str) -> Iterator[Any]:
-    """Arrays of a file; ValueError naming the command that writes it anew where it is damaged."""
+    """Arrays of a file; if it is damaged, ValueError names the command that writes it again."""
     with open(path, "rb") as stream:
         try:
             file = np.load(stream, allow_pickle=False)

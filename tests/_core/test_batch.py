@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import selfreg
 import strategies
-from selfreg.sweeps.batches import Case, Job, Label, solve_batch
+from selfreg.sweeps.batches import ModelEntry, ModelLabel, SweepSpec, solve_batch
 
 ALL = ("value", "usage", "state_value", "policy")
 
@@ -25,8 +25,8 @@ def test_answers_are_those_of_solve(implementation, data, drawn) -> None:
     mdps = [mdp for mdp, _ in drawn]
     budget = data.draw(st.integers(0, 3))
     starts = [np.random.default_rng(i).dirichlet(np.ones(mdp.n_states)) for i, mdp in enumerate(mdps)]
-    cases = [Case(Label(i), (mdp, start)) for i, (mdp, start) in enumerate(zip(mdps, starts, strict=True))]
-    found = solve_batch(cases, Job((budget,), ALL, None, False), implementation)
+    entries = [ModelEntry(ModelLabel(i), (mdp, start)) for i, (mdp, start) in enumerate(zip(mdps, starts, strict=True))]
+    found = solve_batch(SweepSpec((budget,), ALL, None, False), entries, implementation)
     for i, (mdp, start) in enumerate(zip(mdps, starts, strict=True)):
         value, usage, solution = expected(mdp, budget, start, implementation)
         np.testing.assert_allclose(found.value[i], value, rtol=0, atol=1e-8)
@@ -43,7 +43,7 @@ def test_several_budgets_and_any_start(implementation, drawn, state) -> None:
     if mdp.n_budgets != len(budget) or not mdp.n_states:
         return
     start = state % mdp.n_states
-    found = solve_batch([Case(Label(0), mdp)], Job(budget, ALL, start, False), implementation)
+    found = solve_batch(SweepSpec(budget, ALL, start, False), [ModelEntry(ModelLabel(0), mdp)], implementation)
     value, usage, solution = expected(mdp, budget, np.eye(mdp.n_states)[start], implementation)
     np.testing.assert_allclose(found.value[0], value.ravel(), rtol=0, atol=1e-12)
     if np.array_equal(found.policy[0].ravel(), solution.policy.ravel()):

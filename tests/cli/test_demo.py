@@ -103,7 +103,7 @@ def test_impossible_settings_are_said_before_collecting(tmp_path, capsys, monkey
         ("model.npz", "evaluate", "no model.npz; run `selfreg estimate`"),
         ("model.npz", "solve", "no model.npz; run `selfreg estimate`"),
         ("solution.npz", "label", "no solution.npz; run `selfreg solve`"),
-        ("run.toml", "evaluate", "no run folder"),
+        ("run.toml", "evaluate", "not a run folder"),
     ],
 )
 def test_missing_and_damaged_files_are_named(

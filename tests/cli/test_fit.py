@@ -198,7 +198,7 @@ def test_two_budgets(log, tmp_path) -> None:
 
 def test_stages_out_of_order_name_the_stage_that_is_missing(tmp_path, capsys) -> None:
     assert main(["solve", str(tmp_path)]) == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
     write_trajectories(tmp_path / "log.jsonl", [Trajectory("t", "e", 1.0, (Step("s"),))])
     assert main(["import", str(tmp_path / "log.jsonl"), "--out", str(tmp_path / "run")]) == 0
     for command, needed in (("solve", "estimate"), ("label", "estimate"), ("report", "solve")):

@@ -101,7 +101,7 @@ def test_a_grid_over_one_run(runs, capsys) -> None:
         ('[sweep]\nbudget = "2"\nout = "o"\n', "$.sweep.budget"),
         ('[sweep]\nbudget = 2\nout = "o"\nspeed = 1\n', "unknown field `speed`"),
         ('[sweep]\nbudget = 2\nout = "o"\n[models]\nfolder = "none"\n', "no such folder"),
-        ('[sweep]\nbudget = 2\nout = "o"\n[grid]\nrun = "none"\nkappa = [0.0]\n', "is no run folder"),
+        ('[sweep]\nbudget = 2\nout = "o"\n[grid]\nrun = "none"\nkappa = [0.0]\n', "is not a run folder"),
         ('[sweep]\nbudget = 2\nout = "o"\n[grid]\nrun = "runs/run0"\n', "parameters is empty"),
         ('[sweep]\nbudget = 2\nout = "o"\n[grid]\nrun = "runs/run0"\nkappa = [1.0]\n', "model 0: kappa=1 needs a PRM"),
         ('[sweep]\nbudget = 2\nout = "o"\nexecutor = "x"\n[models]\nfolder = "runs"\n', "executor is 'x'"),

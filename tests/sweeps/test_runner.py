@@ -105,6 +105,32 @@ def test_joined_arrays_change_nothing(implementation) -> None:
     assert one.errors == other.errors
 
 
+def test_sweeps_in_memory_need_no_extra() -> None:
+    code = """
+import sys
+sys.modules.update(dict.fromkeys(("pyarrow", "msgspec", "rich", "ray")))
+import numpy as np, selfreg
+
+def model(alone):
+    nohelp = np.array([[0, alone, 1 - alone], [0, 0, 0], [0, 0, 0]])
+    helped = np.array([[0, 0.9, 0.1], [0, 0, 0], [0, 0, 0]])
+    return selfreg.InterventionMDP({"nohelp": nohelp, "help": helped}, [np.nan, 1, 0], {"help": 1})
+
+found = selfreg.sweep(selfreg.ModelGrid(model, {"alone": [0.3, 0.5]}), 1)
+assert found.value.tolist() == [[0.3, 0.9], [0.5, 0.9]]
+assert found.parameters == {"alone": [0.3, 0.5]}
+for call in (found.table, lambda: selfreg.sweep([model(0.5)], 1, out="never"), lambda: selfreg.read_sweep("never")):
+    try:
+        call()
+    except ImportError as error:
+        assert "needs the extra 'logs'" in str(error), error
+    else:
+        raise AssertionError(call)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 # ---- sources --------------------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 def solve_models(
-    models: list[tuple[Any, ...]] | tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]],
+    models: list[tuple[Any, ...]],
     weights: dict[int, npt.NDArray[np.float64]],
     start: npt.NDArray[np.int64],
     offset: npt.NDArray[np.int64],
@@ -17,9 +17,3 @@ def solve_models(
     solved: npt.NDArray[np.uint8],
 ) -> None:
     """Solve every model of the batch; all have the same actions, costs and lattice."""
-
-def measure(models: list[tuple[Any, ...]], table: npt.NDArray[np.int64]) -> int:
-    """Bytes of the block that holds all models; arrays begin at multiples of eight bytes."""
-
-def gather(models: list[tuple[Any, ...]], table: npt.NDArray[np.int64], block: npt.NDArray[np.uint8]) -> None:
-    """Copy all models into a block."""

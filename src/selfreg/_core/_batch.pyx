@@ -6,15 +6,12 @@
 A model of 200 states takes some microseconds, less than the Python overhead of one `solve`. Here the arrays of a
 model are located once, and everything else (order of states, values, policy, usage) happens in scratch memory that
 all models of the call share. Models with cycles are left to the caller.
-
-Models that travel to another process do so as one block of bytes with a table of the positions of their arrays:
-(models, arrays, 3) first byte, bytes, bytes per item; arrays in the same order as in a list.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from selfreg._core._budget cimport Model, backup, model_set_lattice
 from selfreg._core._graph cimport longest_paths, tarjan
@@ -58,8 +55,8 @@ cdef struct Scratch:
 
 
 def solve_models(
-    object models,                        # IN  per model a tuple: terminal values, then indptr, indices, data of every
-                                          #     action, C-contiguous; or a tuple: block of bytes, table of positions
+    list models,                          # IN  per model a tuple: terminal values, then indptr, indices, data of every
+                                          #     action, C-contiguous
     dict weights,                         # IN  model: float64 (n,) start distribution
     const int64_t[::1] start,             # IN  (models,) start state of models without a weight
     const int64_t[::1] offset,            # IN  (actions,) distance that an action moves down the flattened lattice
@@ -88,10 +85,7 @@ def solve_models(
     try:
         if not (sources and parts and m.rows and m.columns and m.probabilities):
             raise MemoryError(f"a batch of {n_models} models")
-        if isinstance(models, list):
-            bind_arrays(<list> models, n_actions, sources, parts)
-        else:
-            bind_block(models[0], models[1], n_actions, sources, parts)
+        bind_arrays(models, n_actions, sources, parts)
         for i in range(n_models):
             sources[i].weight = NULL
             sources[i].start = start[i]
@@ -154,55 +148,6 @@ cdef int bind_arrays(list models, Py_ssize_t n_actions, Source* sources, Part* p
             part.data = <const double*> buffer_address(model[3 + 3 * a], PyBUF_SIMPLE, &length, NULL)
             part.nnz = length // <Py_ssize_t> sizeof(double)
     return 0
-
-
-cdef int bind_block(const uint8_t[::1] block, const int64_t[:, :, ::1] table, Py_ssize_t n_actions, Source* sources,
-                    Part* parts) except -1:
-    cdef Py_ssize_t i, a
-    cdef Part* part
-    cdef const uint8_t* base = &block[0]
-    for i in range(table.shape[0]):
-        sources[i].terminal_value = <const double*> (base + table[i, 0, 0])
-        sources[i].n = table[i, 0, 1] // <Py_ssize_t> sizeof(double)
-        for a in range(n_actions):
-            part = &parts[i * n_actions + a]
-            part.indptr, part.indptr_size = base + table[i, 1 + 3 * a, 0], table[i, 1 + 3 * a, 2]
-            part.indices, part.index_size = base + table[i, 2 + 3 * a, 0], table[i, 2 + 3 * a, 2]
-            part.data = <const double*> (base + table[i, 3 + 3 * a, 0])
-            part.nnz = table[i, 3 + 3 * a, 1] // <Py_ssize_t> sizeof(double)
-    return 0
-
-
-def measure(
-    list models,                          # IN  as of `solve_models`
-    int64_t[:, :, ::1] table,             # OUT (models, arrays, 3) positions of their arrays in a block
-):
-    """Bytes of the block that holds all models; arrays begin at multiples of eight bytes."""
-    cdef Py_ssize_t i, k, length = 0, size = 0
-    cdef int64_t place = 0
-    cdef tuple model
-    for i in range(len(models)):
-        model = models[i]
-        for k in range(len(model)):
-            buffer_address(model[k], PyBUF_SIMPLE, &length, &size)
-            table[i, k, 0], table[i, k, 1], table[i, k, 2] = place, length, size
-            place += (length + 7) & ~7
-    return place
-
-
-def gather(
-    list models,                          # IN  as of `solve_models`
-    const int64_t[:, :, ::1] table,       # IN  (models, arrays, 3) positions of their arrays
-    uint8_t[::1] block,                   # OUT
-):
-    """Copy all models into a block."""
-    cdef Py_ssize_t i, k
-    cdef tuple model
-    for i in range(len(models)):
-        model = models[i]
-        for k in range(len(model)):
-            if table[i, k, 1]:
-                memcpy(&block[table[i, k, 0]], buffer_address(model[k], PyBUF_SIMPLE, NULL, NULL), table[i, k, 1])
 
 
 cdef bint allocate(Scratch* s, Py_ssize_t n, Py_ssize_t nnz, Py_ssize_t n_actions, Py_ssize_t n_lattice,

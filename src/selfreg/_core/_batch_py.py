@@ -13,7 +13,7 @@ EMPTY = np.empty(0, np.int32)
 
 
 def solve_models(
-    models: list[tuple[Any, ...]] | tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]],
+    models: list[tuple[Any, ...]],
     weights: dict[int, npt.NDArray[np.float64]],
     start: npt.NDArray[np.int64],
     offset: npt.NDArray[np.int64],
@@ -26,8 +26,7 @@ def solve_models(
     solved: npt.NDArray[np.uint8],
 ) -> None:
     """Solve every model of the batch; all have the same actions, costs and lattice."""
-    rows = models if isinstance(models, list) else [arrays_in(*models, i) for i in range(len(start))]
-    for i, (terminal_value, *parts) in enumerate(rows):
+    for i, (terminal_value, *parts) in enumerate(models):
         weight = weights.get(i)
         indptr, indices, data = parts[0::3], parts[1::3], parts[2::3]
         terminal = (~np.isnan(terminal_value)).view(np.uint8)
@@ -47,32 +46,6 @@ def solve_models(
         if len(usage):
             spent = _usage(indptr, indices, data, offset, costs, terminal, order, policy)
             usage[i] = spent[start[i]] if weight is None else np.tensordot(weight, spent, axes=1)
-
-
-def measure(models: list[tuple[Any, ...]], table: npt.NDArray[np.int64]) -> int:
-    """Bytes of the block that holds all models; arrays begin at multiples of eight bytes."""
-    place = 0
-    for i, model in enumerate(models):
-        for k, array in enumerate(model):
-            table[i, k] = place, array.nbytes, array.itemsize
-            place += (array.nbytes + 7) & ~7
-    return place
-
-
-def gather(models: list[tuple[Any, ...]], table: npt.NDArray[np.int64], block: npt.NDArray[np.uint8]) -> None:
-    """Copy all models into a block."""
-    for i, model in enumerate(models):
-        for (place, length, _), array in zip(table[i].tolist(), model, strict=True):
-            block[place : place + length] = array.view(np.uint8)
-
-
-def arrays_in(block: npt.NDArray[np.uint8], table: npt.NDArray[np.int64], i: int) -> tuple[Any, ...]:
-    """Arrays of model `i` of a block, without a copy."""
-    found = []
-    for k, (place, length, size) in enumerate(table[i].tolist()):
-        kind = np.float64 if k % 3 == 0 else np.dtype(f"i{size}")
-        found.append(block[place : place + length].view(kind))
-    return tuple(found)
 
 
 def _order(indptr: list[Any], indices: list[Any], terminal: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32] | None:

@@ -72,7 +72,7 @@ def _uncertainty(
         "borrow_help": borrow,
     }
     bands = uncertainty(trajectories, model.abstraction, budget, samples=samples, **how)
-    run.write_asks(bands.help_share)
+    run.write_request_shares(bands.help_share)
     crossed = None
     if not isinstance(model.abstraction, ExactKey):
         halves = cross_fit(trajectories, model.abstraction, budget, **how)

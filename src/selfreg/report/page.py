@@ -79,7 +79,7 @@ def write_report(run: RunFolder) -> None:
         trust=summary.get("uncertainty"),
         value_plot=plots.value_by_budget(summary) if single else None,
         step_plot=_step_plot(run) if single and len(model.mdp.actions) > 1 else None,
-        states=_states(model, solution, trajectories, run.asks()),
+        states=_states(model, solution, trajectories, run.request_shares()),
         coverage=covered,
         coverage_plot=plots.coverage(covered, summary["budgets"] if single else None),
         evaluation=_evaluation(summary),

@@ -1,0 +1,101 @@
+"""Atomic files, resumable folders, and texts that are UTF-8 in every locale."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import selfreg
+from selfreg._util.files import atomic_write, check_settings, escape_surrogates, open_resumable
+
+SOURCES = sorted(Path(selfreg.__file__).parent.rglob("*.py"))
+
+
+def test_a_file_is_written_atomically(tmp_path) -> None:
+    names = []
+    with pytest.raises(KeyError), atomic_write(tmp_path / "a.json.gz") as temporary:
+        raise KeyError(names.append(temporary.name))
+    assert names[0].endswith(".json.gz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_work_is_resumed_with_the_same_settings_only(tmp_path) -> None:
+    folder = tmp_path / "work"
+    open_resumable(folder, "work.json", {"seed": 0, "logs": ["a" * 1000]}, "sweep")
+    (folder / ".part.partial.npz").write_bytes(b"cut off")
+    open_resumable(folder, "work.json", {"seed": 0, "logs": ["a" * 1000]}, "sweep")
+    assert [path.name for path in folder.iterdir()] == ["work.json"]
+    with pytest.raises(ValueError, match=r"has another sweep: its seed is 0, now 1; choose"):
+        open_resumable(folder, "work.json", {"seed": 1, "logs": ["a" * 1000]}, "sweep")
+    with pytest.raises(ValueError, match="its logs is") as caught:
+        open_resumable(folder, "work.json", {"seed": 0, "logs": ["b" * 1000]}, "sweep")
+    assert len(str(caught.value)) < 500 + len(str(folder))
+    with pytest.raises(ValueError, match=r"not empty and not a sweep \(missing other.json\)"):
+        open_resumable(folder, "other.json", {}, "sweep")
+    check_settings(folder / "work.json", {"seed": 0, "logs": ["a" * 1000], "world": 1}, "sweep", optional=("world",))
+
+
+def test_lone_surrogates_are_escaped() -> None:
+    assert escape_surrogates({"a": ["é\udcff", 1, None, ("x",)]}) == {"a": ["é\\udcff", 1, None, ["x"]]}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_text_files_name_their_encoding(path) -> None:
+    """The default depends on the locale."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        keywords = {keyword.arg for keyword in node.keywords}
+        where = f"{path}:{node.lineno}"
+        if isinstance(node.func, ast.Attribute) and node.func.attr in {"read_text", "write_text"}:
+            assert "encoding" in keywords, where
+        if isinstance(node.func, ast.Name) and node.func.id == "open":
+            mode = next((a.value for a in node.args[1:2] if isinstance(a, ast.Constant)), "r")
+            assert "b" in str(mode) or "encoding" in keywords, where
+
+
+LOCALE = """
+import json, os, pathlib, sys
+import selfreg
+from selfreg.data import Step, Trajectory, write_trajectories
+from selfreg.estimate import ExactKey, count_logs, estimate_mdp
+from selfreg.runs import RunFolder
+
+folder = os.fsdecode(b"\\xff\\xc3\\xa9")
+os.mkdir(folder)
+log = os.path.join(folder, os.fsdecode(b"log\\xfe.jsonl"))
+logs = [Trajectory("t\\u00e9", "e", 1.0, (Step("\\u20ac"),))]
+write_trajectories(log, logs)
+for _ in range(2):
+    assert count_logs(log, ExactKey(), workers=1, out=os.path.join(folder, "counts")).episodes == 1
+run = RunFolder(folder)
+run.record("import", {"logs": [log], "note": "\\u20ac"})
+assert run.settings()["import"]["note"] == "\\u20ac"
+run.write_summary({"text": "\\u20ac", "log": log})
+assert run.summary()["text"] == "\\u20ac"
+run.write_model(estimate_mdp(logs, ExactKey()))
+for _ in range(2):
+    found = selfreg.sweep(folder and os.curdir, 1, out="swept")
+    assert len(found) == 1 and not found.errors, found.errors
+print(found.names)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")
+@pytest.mark.parametrize(
+    "settings", [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"LC_ALL": "C.UTF-8"}]
+)
+def test_names_that_the_locale_cannot_encode(tmp_path, settings) -> None:
+    path = {"PYTHONPATH": os.pathsep.join([str(Path(selfreg.__file__).parents[1])])}
+    done = subprocess.run(
+        [sys.executable, "-c", LOCALE], cwd=tmp_path, env={**os.environ, **path, **settings}, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    assert b"udcff" in done.stdout
+    assert json.loads((tmp_path / "swept" / "sweep.json").read_text(encoding="utf-8"))["models"] == 1
