@@ -1,4 +1,4 @@
-"""Scores of all states of logs: every distinct text once, on many processes or a cluster; what is done stays done."""
+"""Scores of all states of logs: every distinct text once, in processes or on a cluster; resumable."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class Scored(NamedTuple):
     Attributes
     ----------
     episodes, steps : int
-        In all, those of earlier calls among them.
+        Total, including earlier calls.
     texts : int
-        Texts that were scored in this call: those that neither came before nor were in the cache.
+        Texts scored in this call: not in earlier calls, not in the cache.
     skipped : list of str
-        What is wrong with each record that was left out.
+        Error of each skipped record.
     """
 
     episodes: int
@@ -60,7 +60,7 @@ class Scored(NamedTuple):
 
 
 class ModelFiles(NamedTuple):
-    """A PRM on its way to a worker: where its folder is, or what is in it."""
+    """A PRM for workers: its folder, or the contents of its files."""
 
     digest: str
     device: str
@@ -101,8 +101,8 @@ def score_logs(
         Folder of a PRM (`PRM.save`; `prm/` of a run).
     paths : path or iterable of paths
     out : path
-        Folder of the results, a Parquet data set in parts: `read_scores`. Called again after a kill, only what is
-        missing is scored.
+        Folder of the results, a Parquet data set in parts: `read_scores`. A later call scores only
+        what is missing.
     format, roles, where
         As for `selfreg.data.read_trajectories`.
     workers : int, optional
@@ -126,9 +126,9 @@ def score_logs(
     LogError
         File, line, field and what was expected.
     ValueError
-        For a folder that holds no PRM, or `out` or `cache` of another PRM or other logs.
+        `prm` is not a saved PRM, or `out` or `cache` is of another PRM or other logs.
     ConnectionError
-        Where a Ray cluster is lost; what is done stays.
+        The Ray cluster is lost; finished parts are kept.
 
     Examples
     --------
@@ -152,7 +152,7 @@ def score_logs(
     folder = Path(out)
     open_resumable(folder, SETTINGS, _settings(model, names, format, roles, where, skip_bad), "scores")
     with closing(_Cache(Path(cache) if cache is not None else folder / CACHE, model.digest)) as known:
-        work = _Work(folder, iter(episodes), _text_of(Path(prm)), known)
+        work = _Work(folder, iter(episodes), _state_reader(Path(prm)), known)
         tasks = work.tasks()
         scored = cluster.in_order(_score, model, tasks) if cluster else in_processes(_score, model, tasks, processes)
         with progress("score", None, "steps") as advance, closing(scored):
@@ -162,22 +162,22 @@ def score_logs(
 
 
 def read_scores(out: str | os.PathLike[str]) -> pa.Table:
-    """Scores from their folder, as far as they are there, in the order of the logs.
+    """Scores written so far, in the order of the logs.
 
-    Columns: task, episode (string), step (int32), text (16 bytes: hash of what the PRM read), score (float64).
+    Columns: task, episode (string), step (int32), text (16 bytes: hash of the PRM's input), score (float64).
 
     Raises
     ------
     ValueError
-        If the folder holds no scores.
+        `out` is not a folder of scores.
     """
     if not (Path(out) / SETTINGS).is_file():
-        raise ValueError(f"{out} holds no scores (it has no {SETTINGS})")
+        raise ValueError(f"{out} is not a folder of scores (missing {SETTINGS})")
     return ds.dataset([str(path) for path in sorted(Path(out).glob("part-*.parquet"))], COLUMNS).to_table()
 
 
 def text_digest(text: str) -> bytes:
-    """What stands for a text in the cache, 16 bytes."""
+    """Hash of a text for the cache, 16 bytes."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
 
 
@@ -189,7 +189,7 @@ class _Work:
 
     def __init__(self, folder: Path, episodes: Iterator[Trajectory], text_of: Any, cache: _Cache) -> None:
         self.folder, self.cache = folder, cache
-        self._stream, self._text_of = episodes, text_of
+        self._stream, self._state_reader = episodes, text_of
         self.episodes = self.steps = self.scored = 0
         self._waiting: deque[Piece] = deque()
         self._under_way: set[bytes] = set()
@@ -204,7 +204,7 @@ class _Work:
                 yield texts
 
     def finish(self, scores: Sequence[float]) -> int:
-        """Keep the scores of the piece that comes next; how many steps it has."""
+        """Write the scores of the next piece; return its number of steps."""
         piece = self._waiting.popleft()
         found = dict(zip(piece.new, scores, strict=True))
         self.cache.put(sorted(found.items()))  # neighbours in the tree one after another
@@ -230,7 +230,7 @@ class _Work:
             yield some
 
     def _piece(self, part: Path, some: list[Trajectory]) -> tuple[Piece, list[str]]:
-        texts = [self._text_of(t.steps[: i + 1]) for t in some for i in range(len(t.steps))]
+        texts = [self._state_reader(t.steps[: i + 1]) for t in some for i in range(len(t.steps))]
         digests = [text_digest(text) for text in texts]
         first = dict(zip(reversed(digests), reversed(texts), strict=True))
         known = self.cache.get(first)
@@ -244,7 +244,7 @@ class _Work:
 
 
 class _Cache:
-    """Scores by digest in an SQLite file, of one PRM; whatever was put in one call is there whole or not at all."""
+    """Scores by digest in an SQLite file, of one PRM; whatever was put in one call is written atomically."""
 
     def __init__(self, path: Path, model: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -257,10 +257,10 @@ class _Cache:
             ((found,),) = self._file.execute("SELECT digest FROM model")
         except sqlite3.DatabaseError as error:
             self._file.close()
-            raise ValueError(f"{path} is no cache of scores: {error}") from None
+            raise ValueError(f"{path} is not a cache of scores: {error}") from None
         if found != model:
             self._file.close()
-            raise ValueError(f"{path} holds scores of another PRM; choose another cache")
+            raise ValueError(f"{path} has scores of another PRM; choose another cache")
 
     def get(self, digests: Iterable[bytes]) -> dict[bytes, float]:
         wanted = list(dict.fromkeys(digests))
@@ -294,12 +294,12 @@ def _score(model: ModelFiles, texts: list[str]) -> list[float]:
         return []
     if model.digest not in _LOADED:
         _LOADED.clear()
-        _LOADED[model.digest] = _loaded(model)
+        _LOADED[model.digest] = _load_model(model)
     found: list[float] = _LOADED[model.digest].score(texts).tolist()
     return found
 
 
-def _loaded(model: ModelFiles) -> Any:
+def _load_model(model: ModelFiles) -> Any:
     from selfreg.prm.prm import PRM
 
     if model.files is None:
@@ -324,8 +324,8 @@ def _model_files(prm: Path, device: str, with_files: bool) -> ModelFiles:
     return ModelFiles(digest.hexdigest(), device, os.fspath(prm.absolute()), files if with_files else None)
 
 
-def _text_of(prm: Path) -> Any:
-    """What the PRM reads of an episode so far, without its weights."""
+def _state_reader(prm: Path) -> Any:
+    """The PRM's input for an episode so far; reads no weights."""
     from functools import partial
 
     from selfreg.prm.prm import SCHEMA as PRM_SCHEMA
@@ -339,7 +339,7 @@ def _text_of(prm: Path) -> Any:
 def _settings(
     model: ModelFiles, names: Sequence[str], format: str, roles: Any, where: Any, skip_bad: bool
 ) -> dict[str, Any]:
-    """What makes two scorings the same, as JSON values."""
+    """Settings that must match to resume, as JSON values."""
     for name in names:
         if not Path(name).is_file():
             raise LogError(f"{name}: no such file")
