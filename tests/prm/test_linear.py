@@ -87,9 +87,7 @@ def test_the_plain_model_wins_and_it_is_said(tmp_path: Path) -> None:
     config = PRMConfig(hidden_size=16, layers=1, epochs=1, max_tokens=32, learning_rate=1e-6)
     prm = with_baselines(train_prm(logs, config), logs, config)
     said = prm.facts["baselines"]["words"]
-    assert said.startswith(
-        "A baseline wins on these data: tfidf has a Brier score lower than that of transformer by"
-    )
+    assert said.startswith("A baseline wins on these data: tfidf has a Brier score lower than that of transformer by")
     assert "--prm tfidf" in said
     prm.save(tmp_path / "prm")
     card = (tmp_path / "prm" / "README.md").read_text()
@@ -125,7 +123,8 @@ def test_paired_gaps_are_differences_of_brier_scores() -> None:
     assert "wins on these data: tfidf" in describe_comparison(rows)
     single = rows[1]._replace(gap=rows[1].gap._replace(low=rows[1].gap.mean, high=rows[1].gap.mean))
     assert "one test task" in describe_comparison([rows[0], single])
-    assert "do not differ significantly" in describe_comparison([rows[2], rows[2]._replace(gap=rows[2].gap._replace(low=-0.1, high=0.1))])
+    wide = rows[2]._replace(gap=rows[2].gap._replace(low=-0.1, high=0.1))
+    assert "do not differ significantly" in describe_comparison([rows[2], wide])
 
 
 def test_kinds_are_checked() -> None:

@@ -123,6 +123,6 @@ def describe_comparison(rows: Sequence[Contender]) -> str:
         return f"{prm.name} beats every other model here; the nearest, {best.name}, by {gap} in Brier score."
     lower = best.name if best.gap.mean > 0 else prm.name
     return (
-        f"{prm.name} and the baseline {best.name} do not differ significantly on these data: the Brier score of {lower} "
-        f"is lower by {gap}. --prm {best.name} chooses the simpler one."
+        f"{prm.name} and the baseline {best.name} do not differ significantly on these data: the Brier score of "
+        f"{lower} is lower by {gap}. --prm {best.name} chooses the simpler one."
     )

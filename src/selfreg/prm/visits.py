@@ -74,8 +74,8 @@ def unhelped_visits(
 
     A step counts with weight 1 if it and all later steps are unhelped, else with `helped_weight`. Where help was drawn
     at random, a long continuation is unhelped less often than a short one; if long ones mostly fail, success is
-    overestimated. With `propensity`, the episode field with the chance r of help at a step, a continuation of L unhelped
-    steps weighs 1 / (1 - r)^L (at most 20): inverse propensity weighting.
+    overestimated. With `propensity`, the episode field with the chance r of help at a step, a continuation of L
+    unhelped steps weighs 1 / (1 - r)^L (at most 20): inverse propensity weighting.
 
     Raises
     ------

@@ -4,9 +4,9 @@ A step is identified by ``(run_id, step_id)``. Its status is ``reserved``, then 
 ``refused`` at once. Refused and refunded are final. Calls are idempotent: a step that is executed again gets the same
 answers, and a repeated or late call changes nothing. To try again, use a new ``step_id``.
 
-After a crash between `reserve` and `charge` it is unknown whether help was given. **The reservation is kept**, and counts
-as spent, until it is charged or refunded: by the step itself when it is executed again, or by an operator who reads
-`entries`. Reservations do not expire: a slow process would then get help that is not counted.
+After a crash between `reserve` and `charge` it is unknown whether help was given. **The reservation is kept**, and
+counts as spent, until it is charged or refunded: by the step itself when it is executed again, or by an operator who
+reads `entries`. Reservations do not expire: a slow process would then get help that is not counted.
 """
 
 from selfreg.runtime.ledger.memory import Entry, Ledger, Status, Units, units

@@ -28,8 +28,8 @@ class SQLiteLedger(Ledger):
     """A ledger in a file, shared by threads and processes, that survives crashes.
 
     Each call is one SQLite transaction, on disk before it returns. The file is in rollback-journal mode, since
-    write-ahead logs cannot be shared over a network. On a network file system it is as safe as that system's locks. Each
-    call opens the file, so that the object may be forked and pickled.
+    write-ahead logs cannot be shared over a network. On a network file system it is as safe as that system's locks.
+    Each call opens the file, so that the object may be forked and pickled.
 
     Parameters
     ----------
