@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from selfreg._util import validate
 from selfreg.helper.examples import HelperExamples
 from selfreg.helper.helper import Helper, check_costs, mask_affordable
 from selfreg.helper.labels import Labels
@@ -19,7 +20,6 @@ from selfreg.helper.models.transformer import FEATURES, lattice
 from selfreg.helper.relabel import relabel
 from selfreg.prm.encoder import EncoderConfig
 from selfreg.prm.transformer import split_tasks
-from selfreg.runtime.ledger import units
 
 DROP, DOWN_WEIGHT = "drop", "down-weight"
 FALL = 0.01
@@ -371,6 +371,6 @@ def _charges(
         if n_budgets != 1:
             raise ValueError(f"costs are needed where there are {n_budgets} budgets")
         costs = dict.fromkeys(actions[1:], 1)
-    charges = {action: units(cost, f"cost of {action!r}") for action, cost in costs.items()}
+    charges = {action: validate.nonneg_ints(f"cost of {action!r}", cost) for action, cost in costs.items()}
     check_costs(actions, charges, n_budgets)
     return charges

@@ -9,7 +9,7 @@ counts as spent, until it is charged or refunded: by the step itself when it is 
 reads `entries`. Reservations do not expire: a slow process would then get help that is not counted.
 """
 
-from selfreg.runtime.ledger.memory import Entry, Ledger, Status, Units, units
+from selfreg.runtime.ledger.memory import Entry, Ledger, Status, Units
 from selfreg.runtime.ledger.sqlite import SQLiteLedger
 
-__all__ = ["Entry", "Ledger", "SQLiteLedger", "Status", "Units", "units"]
+__all__ = ["Entry", "Ledger", "SQLiteLedger", "Status", "Units"]

@@ -82,7 +82,7 @@ class Ledger:
     """
 
     def __init__(self, limits: int | Sequence[int]) -> None:
-        self._limits = units(limits, "limits")
+        self._limits = check_units(limits, "limits")
         self._book = _MemoryBook(self._limits)
         self._lock = threading.Lock()
 
@@ -201,7 +201,7 @@ class Ledger:
             return before in COUNTED
 
     def _units(self, cost: int | Sequence[int]) -> Units:
-        spent = units(cost, "cost")
+        spent = check_units(cost, "cost")
         if len(spent) != len(self._limits):
             raise ValueError(
                 f"cost {spent} has {len(spent)} entries; expected one for each of {len(self._limits)} budgets"
@@ -247,7 +247,7 @@ class _MemoryBook:
         self._left = tuple(have - unit for have, unit in zip(self._left, cost, strict=True))
 
 
-def units(value: int | Sequence[int], name: str) -> Units:
+def check_units(value: int | Sequence[int], name: str) -> Units:
     """`value` as one whole nonnegative number for each budget."""
     entries = tuple(value) if isinstance(value, Iterable) else (value,)
     if not entries:
@@ -259,5 +259,5 @@ def units(value: int | Sequence[int], name: str) -> Units:
     except TypeError:
         raise TypeError(f"{name} is {value!r}; expected whole numbers") from None
     if min(whole) < 0:
-        raise ValueError(f"{name} is {value!r}; expected no negative number")
+        raise ValueError(f"{name} is {value!r}; expected numbers >= 0")
     return whole

@@ -10,7 +10,7 @@ import time
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 
-from selfreg.runtime.ledger.memory import Book, Entry, Key, Ledger, Status, Units, units
+from selfreg.runtime.ledger.memory import Book, Entry, Key, Ledger, Status, Units, check_units
 
 LARGEST = 2**63 - 1  # what SQLite can hold
 
@@ -70,7 +70,7 @@ class SQLiteLedger(Ledger):
         if not timeout >= 0:
             raise ValueError(f"timeout is {timeout!r}; expected seconds >= 0")
         self._path, self._timeout = Path(path).absolute(), timeout
-        wanted = None if limits is None else units(limits, "limits")
+        wanted = None if limits is None else check_units(limits, "limits")
         if wanted is not None and max(wanted) > LARGEST:
             raise ValueError(f"limits is {limits}; expected at most {LARGEST}")
         if wanted is None and not self._path.is_file():
