@@ -296,7 +296,7 @@ def test_labels_that_teach_nothing() -> None:
 def test_bad_histories_and_budgets(helper: Helper) -> None:
     with pytest.raises(TypeError, match=r"steps\[1\] is 3; expected a Step or a str"):
         helper.decide(["a", 3], (1,))  # type: ignore[list-item]
-    with pytest.raises(ValueError, match="budgets hold -1"):
+    with pytest.raises(ValueError, match="budgets contain -1"):
         helper.request_probabilities(["a"], [[-1]])
     with pytest.raises(TypeError, match=r"texts\[0\] is None"):
         HelperExamples([None], np.ones((1, 1), int), np.zeros(1, int), np.ones(1), ["t"], ("nohelp", "help"))  # type: ignore[list-item]

@@ -145,7 +145,7 @@ def test_several_help_types_and_budgets(form: str) -> None:
     torn = helper.decide(["blue door lamp"], (1, 0))
     assert torn.action != "person"
     assert torn.reason.endswith("cannot pay for person (cost 0 1)")
-    with pytest.raises(ValueError, match=r"budgets have shape \(1, 1\); expected \(1, 2\)"):
+    with pytest.raises(ValueError, match=r"budget_left is \(1,\); expected 2 number"):
         helper.decide(["red door"], (1,))
 
 

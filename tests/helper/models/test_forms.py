@@ -223,7 +223,7 @@ def test_too_many_budgets_for_a_head() -> None:
     wide = HelperExamples(
         ["a", "b", "c"], np.array([[3000], [0], [1]]), np.array([1, 0, 0]), np.ones(3), list("xyz"), ("nohelp", "help")
     )
-    with pytest.raises(ValueError, match="3001 budgets and 2 actions make more than 4096 logits; use form 'text'"):
+    with pytest.raises(ValueError, match="3001 budgets and 2 actions need more than 4096 logits; use form 'text'"):
         train_helper(wide, QUICK)
 
 
