@@ -96,7 +96,7 @@ def test_what_is_wrong_is_named(prm, log, tmp_path) -> None:
         score_logs(tmp_path / "nothing", log, tmp_path / "x", workers=1)
     with pytest.raises(LogError, match="no such file"):
         score_logs(prm, tmp_path / "none.jsonl", tmp_path / "x", workers=1)
-    with pytest.raises(ValueError, match="is not a folder of scores"):
+    with pytest.raises(ValueError, match="holds no scores"):
         read_scores(tmp_path)
     score_logs(prm, log, tmp_path / "out", workers=1)
     train_prm(made.colours(seed=1), PRMConfig(kind="tfidf")).save(tmp_path / "other")
@@ -105,7 +105,7 @@ def test_what_is_wrong_is_named(prm, log, tmp_path) -> None:
     with pytest.raises(ValueError, match="scores of another PRM"):
         score_logs(tmp_path / "other", log, tmp_path / "o", workers=1, cache=tmp_path / "out" / "cache.sqlite")
     (tmp_path / "text").write_text("this is no data base, and long enough to be seen as none" * 20)
-    with pytest.raises(ValueError, match="is not a cache of scores"):
+    with pytest.raises(ValueError, match="is no cache of scores"):
         score_logs(prm, log, tmp_path / "p", workers=1, cache=tmp_path / "text")
     (tmp_path / "bad.jsonl").write_text('{"task": "t"}\n')
     with pytest.raises(LogError, match=r"bad.jsonl:1: "):

@@ -1,4 +1,4 @@
-"""Scores of all states of logs: every distinct text once, in processes or on a cluster; resumable."""
+"""Scores of all states of logs: every distinct text once, on many processes or a cluster; what is done stays done."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def score_logs(
     folder = Path(out)
     open_resumable(folder, SETTINGS, _settings(model, names, format, roles, where, skip_bad), "scores")
     with closing(_Cache(Path(cache) if cache is not None else folder / CACHE, model.digest)) as known:
-        work = _Work(folder, iter(episodes), _state_reader(Path(prm)), known)
+        work = _Work(folder, iter(episodes), _text_of(Path(prm)), known)
         tasks = work.tasks()
         scored = cluster.in_order(_score, model, tasks) if cluster else in_processes(_score, model, tasks, processes)
         with progress("score", None, "steps") as advance, closing(scored):
@@ -169,10 +169,10 @@ def read_scores(out: str | os.PathLike[str]) -> pa.Table:
     Raises
     ------
     ValueError
-        `out` is not a folder of scores.
+        If the folder holds no scores.
     """
     if not (Path(out) / SETTINGS).is_file():
-        raise ValueError(f"{out} is not a folder of scores (missing {SETTINGS})")
+        raise ValueError(f"{out} holds no scores (it has no {SETTINGS})")
     return ds.dataset([str(path) for path in sorted(Path(out).glob("part-*.parquet"))], COLUMNS).to_table()
 
 
@@ -189,7 +189,7 @@ class _Work:
 
     def __init__(self, folder: Path, episodes: Iterator[Trajectory], text_of: Any, cache: _Cache) -> None:
         self.folder, self.cache = folder, cache
-        self._stream, self._state_reader = episodes, text_of
+        self._stream, self._text_of = episodes, text_of
         self.episodes = self.steps = self.scored = 0
         self._waiting: deque[Piece] = deque()
         self._under_way: set[bytes] = set()
@@ -230,7 +230,7 @@ class _Work:
             yield some
 
     def _piece(self, part: Path, some: list[Trajectory]) -> tuple[Piece, list[str]]:
-        texts = [self._state_reader(t.steps[: i + 1]) for t in some for i in range(len(t.steps))]
+        texts = [self._text_of(t.steps[: i + 1]) for t in some for i in range(len(t.steps))]
         digests = [text_digest(text) for text in texts]
         first = dict(zip(reversed(digests), reversed(texts), strict=True))
         known = self.cache.get(first)
@@ -244,7 +244,7 @@ class _Work:
 
 
 class _Cache:
-    """Scores by digest in an SQLite file, of one PRM; whatever was put in one call is written atomically."""
+    """Scores by digest in an SQLite file, of one PRM; whatever was put in one call is there whole or not at all."""
 
     def __init__(self, path: Path, model: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -257,10 +257,10 @@ class _Cache:
             ((found,),) = self._file.execute("SELECT digest FROM model")
         except sqlite3.DatabaseError as error:
             self._file.close()
-            raise ValueError(f"{path} is not a cache of scores: {error}") from None
+            raise ValueError(f"{path} is no cache of scores: {error}") from None
         if found != model:
             self._file.close()
-            raise ValueError(f"{path} has scores of another PRM; choose another cache")
+            raise ValueError(f"{path} holds scores of another PRM; choose another cache")
 
     def get(self, digests: Iterable[bytes]) -> dict[bytes, float]:
         wanted = list(dict.fromkeys(digests))
@@ -324,7 +324,7 @@ def _model_files(prm: Path, device: str, with_files: bool) -> ModelFiles:
     return ModelFiles(digest.hexdigest(), device, os.fspath(prm.absolute()), files if with_files else None)
 
 
-def _state_reader(prm: Path) -> Any:
+def _text_of(prm: Path) -> Any:
     """The PRM's input for an episode so far; reads no weights."""
     from functools import partial
 
@@ -339,7 +339,7 @@ def _state_reader(prm: Path) -> Any:
 def _settings(
     model: ModelFiles, names: Sequence[str], format: str, roles: Any, where: Any, skip_bad: bool
 ) -> dict[str, Any]:
-    """Settings that must match to resume, as JSON values."""
+    """What makes two scorings the same, as JSON values."""
     for name in names:
         if not Path(name).is_file():
             raise LogError(f"{name}: no such file")
