@@ -120,12 +120,12 @@ def prm_threshold(case: Case, train: HelperExamples, validation: HelperExamples,
         score |= dict(zip(texts, case.prm.score(texts), strict=True))
 
     def decide(b: int) -> Ints:
-        chosen = validation.at(at(validation, b))
+        chosen = validation.select(at(validation, b))
         known = np.array([score[text] for text in chosen.texts])
         tried = np.unique(np.quantile(known, np.linspace(0, 1, 101)))
         gains = [chosen.weights[(known < t) == (chosen.decisions > 0)].sum() for t in [*tried, np.inf]]
         threshold = [*tried, np.inf][int(np.argmax(gains))]
-        return np.array([score[text] < threshold for text in test.at(at(test, b)).texts], dtype=np.int64)
+        return np.array([score[text] < threshold for text in test.select(at(test, b)).texts], dtype=np.int64)
 
     return by_budget(test, decide)
 
@@ -154,7 +154,7 @@ def contest(
     """Every form of helper and every baseline on one split."""
     examples = case.labels.examples(case.config.history)
     split = split_tasks(examples.tasks, case.config)
-    train, validation, test = (examples.of(split[name]) for name in ("train", "validation", "test"))
+    train, validation, test = (examples.select_tasks(split[name]) for name in ("train", "validation", "test"))
     found, helpers = [], dict[str, Helper]()
     for form in forms:
         config = dataclasses.replace(case.config, form=form)
@@ -248,7 +248,9 @@ def tables(title: str, found: Sequence[Result], forms: Sequence[str]) -> None:
         print(f"| {name} | {' | '.join(cells)} | {statistics.median(one.seconds for one in chosen):.0f} |")
     share = np.mean([one.test.weights[one.test.decisions > 0].sum() / one.test.weights.sum() for one in first])
     print(f"\nThe plan asks in {share:.0%} of the test weight. Figures of the helpers, mean over splits:\n")
-    figures = [name for name in first[0].figures if name.startswith(("recall", "falls", "value", "epochs"))]
+    figures = [
+        name for name in first[0].figures if name.startswith(("recall", "monotonicity_violations", "value", "epochs"))
+    ]
     print(f"| | agreement, split by split | {' | '.join(figures)} |")
     print("| " + " | ".join(["---"] * (2 + len(figures))) + " |")
     for name in names[: len(forms)]:

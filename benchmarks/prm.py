@@ -22,7 +22,7 @@ from selfreg._util.bootstrap import Interval, bootstrap, interval
 from selfreg.data import Trajectory, read_trajectories
 from selfreg.prm import PRMConfig, auroc, brier, expected_calibration_error, train_prm
 from selfreg.prm.linear import EmbeddingLogistic
-from selfreg.prm.prm import scores, visits_of
+from selfreg.prm.prm import collect_visits, score_visits
 from selfreg.prm.visits import Visits
 
 MINT, MISTAKES = "mint/mint_core.jsonl.gz", "bigbench_mistake/bigbench_mistake.jsonl.gz"
@@ -76,8 +76,8 @@ def results(
             begin = process_time()
             prm = train_prm(used, config)
             seconds = process_time() - begin
-            visits = visits_of(used, config)[1].of(prm.split["test"])
-            found.append(Result(name, seed, scores(prm, visits), visits, seconds))
+            visits = collect_visits(used, config)[1].select_tasks(prm.split["test"])
+            found.append(Result(name, seed, score_visits(prm, visits), visits, seconds))
             print(f"  {name}, split {seed}: {seconds:.0f} s", file=sys.stderr, flush=True)
     return found
 
@@ -115,7 +115,7 @@ def figures(found: Sequence[Result], metric: str, other: Sequence[Result] = ()) 
 
 def cut(one: Result, mask: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Result:
     """A part of the test states."""
-    return one._replace(score=one.score[mask], visits=one.visits.at(mask))
+    return one._replace(score=one.score[mask], visits=one.visits.select(mask))
 
 
 def shown(values: Interval) -> str:

@@ -17,7 +17,7 @@ from transformers import (
 
 from selfreg.data import Step, Trajectory
 from selfreg.prm import EncoderConfig
-from selfreg.prm.encoder import scratch, seeded
+from selfreg.prm.encoder import create_from_scratch, fix_seed
 
 WORDS = ["north", "south", "east", "west", "door", "key", "lamp", "table", "open", "closed", "near", "far"]
 
@@ -40,7 +40,7 @@ def colours(tasks: int = 20, episodes: int = 10, seed: int = 0, luck: float = 0.
 def pretrained_folder(kind: str, folder: Path) -> Path:
     """A small untrained model saved as its makers would: an encoder without a head, or a causal language model."""
     texts = [step.state for log in colours() for step in log.steps]
-    _, tokenizer = scratch(1, texts, EncoderConfig(max_tokens=64))
+    _, tokenizer = create_from_scratch(1, texts, EncoderConfig(max_tokens=64))
     tokenizer.eos_token = "[SEP]"
     if kind != "bert":
         tokenizer.pad_token = None  # as those of most causal models
@@ -74,7 +74,7 @@ def pretrained_folder(kind: str, folder: Path) -> Path:
             )
         ),
     }[kind]
-    with seeded(0, "cpu"):  # as it comes out in any order of the tests
+    with fix_seed(0, "cpu"):  # the same in any order of the tests
         model = make()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

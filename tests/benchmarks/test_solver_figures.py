@@ -198,7 +198,7 @@ def test_helper_baselines_learn_what_they_can() -> None:
     examples = HelperExamples(
         texts, np.array(budgets), np.array(decisions), np.ones(len(rows)), tasks, ("nohelp", "help")
     )
-    parts = [examples.of([f"task {i}" for i in part]) for part in (range(20), range(20, 25), range(25, 30))]
+    parts = [examples.select_tasks([f"task {i}" for i in part]) for part in (range(20), range(20, 25), range(25, 30))]
 
     class Scores:
         def score(self, texts: list[str]) -> np.ndarray:

@@ -79,7 +79,7 @@ def test_written_labels_say_what_they_rest_on(case, tmp_path) -> None:
         "decision": "help",
         "advantage": 0.5,
         "support": 4.0,
-        "few": False,
+        "low_support": False,
         "budget": 1,
         "q_nohelp": 0.25,
         "visits_nohelp": 4.0,

@@ -111,7 +111,7 @@ def test_help_that_gains_less_than_its_price_is_not_asked_for() -> None:
     ]
     model = estimate_mdp(trajectories, ExactKey())
     labels = label(trajectories, model, selfreg.solve(model.mdp, 1))
-    priced = labels.priced(0.25)
+    priced = labels.subtract_price(0.25)
     np.testing.assert_allclose(priced.advantage[:, 1], 0.1 - 0.25)
     np.testing.assert_array_equal(priced.q[..., 0], labels.q[..., 0])
     assert labels.decision[:, 1].all()

@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import made
 from selfreg.data import Step, Trajectory
 from selfreg.prm import PRM, PRMConfig, train_prm
-from selfreg.prm.encoder import scratch
+from selfreg.prm.encoder import create_from_scratch
 
 QUICK = PRMConfig(hidden_size=32, layers=1, epochs=1, max_tokens=32)
 
@@ -61,7 +61,7 @@ def test_the_folder_is_standard(saved: Path) -> None:
 )
 def test_a_part_is_missing(folder: Path, missing: str, said: str) -> None:
     (folder / missing).unlink()
-    with pytest.raises(ValueError, match=f"prm' holds no {said}"):
+    with pytest.raises(ValueError, match=f"prm' is missing {said}"):
         PRM.load(folder)
 
 
@@ -105,7 +105,7 @@ def test_a_record_that_lacks_something(folder: Path) -> None:
     record = json.loads((folder / "selfreg.json").read_text())
     del record["calibration"]
     (folder / "selfreg.json").write_text(json.dumps(record))
-    with pytest.raises(ValueError, match=r"is damaged: its selfreg.json or weights lack 'calibration'"):
+    with pytest.raises(ValueError, match=r"is damaged: its selfreg.json or weights are missing 'calibration'"):
         PRM.load(folder)
     (folder / "selfreg.json").write_text(json.dumps({**record, "kind": "oracle", "calibration": {}}))
     with pytest.raises(ValueError, match="a PRM of kind 'oracle'"):
@@ -122,7 +122,7 @@ def test_a_tokenizer_of_another_model(tmp_path: Path, whose: str) -> None:
     own, other = (few, many) if whose == "larger" else (many, few)
     folder = tmp_path / "prm"
     train_prm(logs, own).save(folder)
-    scratch(1, [t.steps[0].state for t in logs], other)[1].save_pretrained(folder)
+    create_from_scratch(1, [t.steps[0].state for t in logs], other)[1].save_pretrained(folder)
     for use in (lambda: PRM.load(folder), lambda: train_prm(logs, dataclasses.replace(QUICK, model=str(folder)))):
         with pytest.raises(ValueError, match="they do not belong together"):
             use()
@@ -143,7 +143,7 @@ def test_no_such_model(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be loaded from safetensors"):
         train_prm(made.colours(), dataclasses.replace(QUICK, model=str(tmp_path / "nothing")))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"holds no \*\.safetensors"):
+    with pytest.raises(ValueError, match=r"is missing \*\.safetensors"):
         train_prm(made.colours(), dataclasses.replace(QUICK, model=str(tmp_path / "empty")))
 
 
@@ -194,7 +194,7 @@ def test_no_room_on_the_disk(folder: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     saving, training = done.stdout.splitlines()
     for name, error in (("there", saving), ("checkpoint", training)):
-        assert f"{name}' could not be written, and is as it was before" in error
+        assert f"{name}' could not be written and is unchanged" in error
     assert sorted(path.name for path in tmp_path.iterdir()) == listed
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
     PRM.load(target)

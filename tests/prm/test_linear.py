@@ -11,7 +11,7 @@ import pytest
 import made
 from selfreg.data import Step, Trajectory
 from selfreg.prm import PRM, PRMConfig, compare_prms, train_prm, with_baselines
-from selfreg.prm.comparison import words
+from selfreg.prm.comparison import describe_comparison
 
 KINDS = ["constant", "step", "tfidf", "embedding"]
 SEEN = [log.steps for log in made.colours(seed=5)]
@@ -74,7 +74,7 @@ def test_one_number_a_step() -> None:
 
 def test_texts_without_words() -> None:
     logs = [Trajectory(f"t{i}", f"e{i}", float(i % 2), (Step(""),)) for i in range(20)]
-    with pytest.raises(ValueError, match="training texts hold no words"):
+    with pytest.raises(ValueError, match="training texts contain no words"):
         train_prm(logs, PRMConfig(kind="tfidf"))
     assert np.isfinite(train_prm(logs, PRMConfig(hidden_size=16, layers=1, epochs=1)).score([""])).all()
     with pytest.raises(ValueError, match="'embedding' needs a model"):
@@ -87,9 +87,7 @@ def test_the_plain_model_wins_and_it_is_said(tmp_path: Path) -> None:
     config = PRMConfig(hidden_size=16, layers=1, epochs=1, max_tokens=32, learning_rate=1e-6)
     prm = with_baselines(train_prm(logs, config), logs, config)
     said = prm.facts["baselines"]["words"]
-    assert said.startswith(
-        "A plain model wins on these data: tfidf has a Brier score lower than that of transformer by"
-    )
+    assert said.startswith("A baseline wins on these data: tfidf has a Brier score lower than that of transformer by")
     assert "--prm tfidf" in said
     prm.save(tmp_path / "prm")
     card = (tmp_path / "prm" / "README.md").read_text()
@@ -121,11 +119,12 @@ def test_paired_gaps_are_differences_of_brier_scores() -> None:
         assert row.gap is not None
         assert row.gap.mean == pytest.approx(rows[0].brier.mean - row.brier.mean)
         assert row.gap.low <= row.gap.mean <= row.gap.high
-    assert "nothing to compare" in words(rows[:1])
-    assert "wins on these data: tfidf" in words(rows)
+    assert "nothing to compare" in describe_comparison(rows[:1])
+    assert "wins on these data: tfidf" in describe_comparison(rows)
     single = rows[1]._replace(gap=rows[1].gap._replace(low=rows[1].gap.mean, high=rows[1].gap.mean))
-    assert "one test task" in words([rows[0], single])
-    assert "not told apart" in words([rows[2], rows[2]._replace(gap=rows[2].gap._replace(low=-0.1, high=0.1))])
+    assert "one test task" in describe_comparison([rows[0], single])
+    wide = rows[2]._replace(gap=rows[2].gap._replace(low=-0.1, high=0.1))
+    assert "do not differ significantly" in describe_comparison([rows[2], wide])
 
 
 def test_kinds_are_checked() -> None:

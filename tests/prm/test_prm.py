@@ -14,7 +14,7 @@ import pytest
 import made
 from selfreg.data import Step, Trajectory, state_text
 from selfreg.prm import PRM, PRMConfig, train_prm
-from selfreg.prm.visits import unhelped
+from selfreg.prm.visits import unhelped_visits
 
 _QUICK = PRMConfig(hidden_size=32, layers=1, epochs=4)
 
@@ -59,18 +59,20 @@ def test_visits_merge_identical_texts_into_soft_targets() -> None:
         Trajectory(task="u", episode="3", outcome=0.0, steps=(Step(state="c", intervention="help"), Step(state="a"))),
         Trajectory(task="u", episode="4", outcome=None, steps=(Step(state="d"),), truncated=True),
     ]
-    visits = unhelped(logs, state_text)
+    visits = unhelped_visits(logs, state_text)
     assert (visits.texts, visits.tasks) == (["a", "b", "a"], ["t", "t", "u"])
-    merged = visits.merged()
+    merged = visits.merge()
     assert merged.texts == ["a", "b"]
     np.testing.assert_array_equal(merged.targets, [[0.5], [1.0]])
     np.testing.assert_array_equal(merged.weights, [2.0, 1.0])
-    assert visits.of(["u"]).texts == ["a"]
+    assert visits.select_tasks(["u"]).texts == ["a"]
 
 
 def test_history_is_part_of_the_text() -> None:
     steps = (Step(state="a", action="go"), Step(state="b"))
-    visits = unhelped([Trajectory(task="t", episode="1", outcome=1.0, steps=steps)], partial(state_text, history=1))
+    visits = unhelped_visits(
+        [Trajectory(task="t", episode="1", outcome=1.0, steps=steps)], partial(state_text, history=1)
+    )
     assert visits.texts == ["a", "a\n> go\nb"]
 
 

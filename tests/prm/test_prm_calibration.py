@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import made
 from selfreg.prm import PRM, PRMConfig, brier, expected_calibration_error, recalibrate, train_prm
-from selfreg.prm.calibration import CALIBRATIONS, Isotonic, Temperature, calibrate, calibration_from
+from selfreg.prm.calibration import CALIBRATIONS, Isotonic, Temperature, calibrate, load_calibration
 
 Rows = st.lists(st.tuples(st.floats(-6, 6), st.floats(0, 1), st.floats(0.1, 3)), min_size=1, max_size=30)
 
@@ -54,7 +54,7 @@ def test_probabilities_keep_the_order_and_survive_json(rows: list[tuple[float, f
     probability = fitted.probability(grid)
     assert ((probability >= 0) & (probability <= 1)).all()
     assert (np.diff(probability) >= 0).all()
-    again = calibration_from(json.loads(json.dumps(fitted.describe())))
+    again = load_calibration(json.loads(json.dumps(fitted.describe())))
     np.testing.assert_array_equal(again.probability(grid), probability)
 
 

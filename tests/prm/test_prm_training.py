@@ -113,10 +113,10 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
             train_prm(logs, config, checkpoint=path)
     assert path.read_bytes() == before
     path.write_bytes(before[: len(before) // 2])
-    with pytest.raises(ValueError, match="is no checkpoint that can be read"):
+    with pytest.raises(ValueError, match="is not a readable checkpoint"):
         train_prm(made.colours(), QUICK, checkpoint=path)
     path.write_text("a letter")
-    with pytest.raises(ValueError, match="is no checkpoint that can be read"):
+    with pytest.raises(ValueError, match="is not a readable checkpoint"):
         train_prm(made.colours(), QUICK, checkpoint=path)
 
 
@@ -172,7 +172,7 @@ def test_any_model_folder(kind: str, lora: int, tmp_path: Path) -> None:
 
 
 def test_divergence_keeps_the_last_good_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loss that is not a number: named batch, checkpoint intact, and training goes on from it at a lower rate."""
+    """A loss that is not a number: named batch, checkpoint intact, and training resumes from it at a lower rate."""
     plain, path = Training._losses, tmp_path / "checkpoint"
 
     def broken(training: Training, chosen: np.ndarray) -> torch.Tensor:

@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, GPT2
 import made
 from selfreg.prm import EncoderConfig, TextClassifier, auroc
 from selfreg.prm.tokens import Tokens
-from selfreg.prm.training import batches_by_length
+from selfreg.prm.training import shuffle_by_length
 from selfreg.prm.transformer import Examples, split_tasks
 
 _WORDS = ["north", "south", "east", "west", "door", "key", "lamp", "table", "open", "closed", "near", "far"]
@@ -168,7 +168,7 @@ def test_failed_save_leaves_the_old_folder(trained: TextClassifier, tmp_path: Pa
 def test_folders_that_are_not_ours(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="schema 'test/1'; expected 'other/1'"):
         TextClassifier.load(folder, "other/1")
-    with pytest.raises(ValueError, match=r"holds no selfreg\.json"):
+    with pytest.raises(ValueError, match=r"is not a saved model \(missing selfreg\.json"):
         TextClassifier.load(tmp_path, "test/1")
 
 
@@ -281,7 +281,7 @@ def test_best_weights_are_kept() -> None:
 
 def test_batches_hold_every_text_once_a_pass_and_like_lengths() -> None:
     lengths = np.random.default_rng(0).integers(2, 100, 1000)
-    stream = batches_by_length(lengths, 32, seed=0)
+    stream = shuffle_by_length(lengths, 32, seed=0)
     one_pass = [next(stream) for _ in range(32)]
     assert sorted(np.concatenate(one_pass)) == list(range(1000))
     padding = sum(lengths[b].max() * len(b) for b in one_pass) / lengths.sum()

@@ -9,22 +9,22 @@ import pytest
 import made
 from selfreg.data import Step, Trajectory, state_text
 from selfreg.prm import PRMConfig, auroc, train_prm
-from selfreg.prm.visits import joined, labelled, unhelped
+from selfreg.prm.visits import join_visits, labelled_visits, unhelped_visits
 
 HELP = Step(state="h", intervention="help")
 
 
 def test_helped_continuations_are_weighed_down_where_asked() -> None:
     log = Trajectory("t", "e", 1.0, (Step("a"), HELP, Step("b")))
-    assert unhelped([log], state_text).texts == ["b"]
-    visits = unhelped([log], state_text, helped_weight=0.25)
+    assert unhelped_visits([log], state_text).texts == ["b"]
+    visits = unhelped_visits([log], state_text, helped_weight=0.25)
     assert visits.texts == ["a", "h", "b"]
     assert visits.weights.tolist() == [0.25, 0.25, 1.0]
     assert visits.steps.tolist() == [0, 1, 2]
     all_helped = Trajectory("t", "e", 1.0, (HELP,))
-    assert unhelped([all_helped], state_text, 0.5).weights.tolist() == [0.5]
+    assert unhelped_visits([all_helped], state_text, 0.5).weights.tolist() == [0.5]
     with pytest.raises(ValueError, match="none of 1 trajectories"):
-        unhelped([all_helped], state_text)
+        unhelped_visits([all_helped], state_text)
 
 
 def test_helped_states_are_learnt_from_and_not_measured() -> None:
@@ -48,17 +48,17 @@ def test_inverse_propensity_undoes_the_choice_of_short_rests() -> None:
         logs.append(Trajectory(f"t{i}", f"e{i}", float(length == 1), steps, fields={"rate": 0.3}))
 
     def first(propensity: str | None) -> float:
-        visits = unhelped(logs, state_text, propensity=propensity)
-        begins = visits.at(visits.steps == 0)
+        visits = unhelped_visits(logs, state_text, propensity=propensity)
+        begins = visits.select(visits.steps == 0)
         return float(np.average(begins.outcomes, weights=begins.weights))
 
     assert first(None) > 0.75
     assert first("rate") == pytest.approx(0.5, abs=0.02)
     with pytest.raises(ValueError, match="propensity field 'chance' of episode 'e0' is None"):
-        unhelped(logs, state_text, propensity="chance")
+        unhelped_visits(logs, state_text, propensity="chance")
     sure = msgspec.structs.replace(logs[1], fields={"rate": 1.0}, steps=(Step("s"),))
     with pytest.raises(ValueError, match=r"is 1.0; expected a chance of help in \[0, 1\)"):
-        unhelped([sure], state_text, propensity="rate")
+        unhelped_visits([sure], state_text, propensity="rate")
 
 
 def test_labels_belong_to_the_state_after_the_action() -> None:
@@ -68,17 +68,17 @@ def test_labels_belong_to_the_state_after_the_action() -> None:
         Step("saw more", action="third", label=0.0),
     )
     log = Trajectory("t", "e", None, steps, truncated=True)
-    visits = labelled([log], state_text)
+    visits = labelled_visits([log], state_text)
     assert (visits.texts, visits.outcomes.tolist()) == (
         ["saw"],
         [1.0],
     )  # the last action is not in a text without history
-    visits = labelled([log], lambda steps: state_text(steps, 9))
+    visits = labelled_visits([log], lambda steps: state_text(steps, 9))
     assert visits.texts == ["task\n> first\nsaw", "task\n> first\nsaw\n> second\nsaw more\n> third\n"]
     assert visits.outcomes.tolist() == [1.0, 0.0]
     assert visits.steps.tolist() == [1, 3]
     with pytest.raises(ValueError, match="no step of 1 trajectories has a label"):
-        labelled([Trajectory("t", "e", 1.0, (Step("a"),))], state_text)
+        labelled_visits([Trajectory("t", "e", 1.0, (Step("a"),))], state_text)
 
 
 def test_an_action_that_is_the_next_observation_is_shown_once() -> None:
@@ -103,8 +103,8 @@ def test_training_on_labels_and_on_both() -> None:
     ):
         prm = train_prm(logs, PRMConfig(**quick, targets=targets, label_weight=weight))
         assert low <= auroc(prm.score(texts), truth) <= high, targets
-    visits, labels = unhelped(logs, state_text), labelled(logs, state_text)
-    both = joined(visits, labels, 0.5).merged()
+    visits, labels = unhelped_visits(logs, state_text), labelled_visits(logs, state_text)
+    both = join_visits(visits, labels, 0.5).merge()
     np.testing.assert_allclose(both.targets[:, 0], (visits.outcomes + 0.5 * labels.outcomes) / 1.5)
 
 

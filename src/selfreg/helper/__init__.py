@@ -1,4 +1,4 @@
-"""The helper: decides at run time whether to ask for help, within what a ledger can still pay."""
+"""The helper: decides at run time whether to request help, within the budget that is left."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the parts that need more than NumPy when they are first asked for."""
+    """Import the parts that need more than NumPy on first use."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,4 +1,4 @@
-"""The decision rule: thresholds on P(request) with which a helper spends what the plan would."""
+"""Thresholds on P(request) at which a helper spends as much as the plan."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 from selfreg.helper.helper import Helper
 from selfreg.helper.labels import Labels
-from selfreg.helper.model_rollout import HelperInModel
+from selfreg.helper.model_rollout import ModelRollout
 from selfreg.helper.models.transformer import lattice
 
 Floats = NDArray[np.float64]
 
 
 class Spending(NamedTuple):
-    """Expected help spent from the first states of some tasks, in the estimated model.
+    """Expected usage from the first states of some tasks, in the estimated model.
 
     Attributes
     ----------
     budgets : ndarray of int64, shape (n_points, m)
     helper, plan : ndarray of float64, shape (n_points, m)
-        Units of each budget, by the helper and by the plan.
+        Usage of each budget, by the helper and by the plan.
     """
 
     budgets: NDArray[np.int64]
@@ -35,17 +35,16 @@ class Spending(NamedTuple):
 def calibrate(helper: Helper, labels: Labels, budget: int | Sequence[int] | None = None) -> Helper:
     """The same helper with thresholds, one for each budget, at which it spends as much as the plan.
 
-    What the helper spends is computed exactly, in the model behind the labels, from the first states of the helper's
-    validation tasks. Budgets are taken in rising order, and each threshold is found by halving, with those of smaller
-    budgets in place; of those tried the one that comes nearest is taken. Where there are several budgets, spending is
-    the sum of the shares of each that are spent. Where help was never tried in the logs the plan does not ask; the
-    helper may, and pays, and the model takes its help to change nothing there.
+    Usage is computed exactly in the model of the labels, from the first states of the helper's validation tasks.
+    Budgets are calibrated in increasing order, each by bisection, with the thresholds of smaller budgets fixed; the
+    nearest of the thresholds tried is used. With several budgets, usage is the sum of the shares spent. Where help was
+    never tried in the logs, a request costs and changes nothing.
 
     Parameters
     ----------
     helper : Helper
     labels : Labels
-        Of logs that hold the helper's validation tasks, at budgets up to its limits at least.
+        Of logs with the helper's validation tasks, for budgets up to its limits or larger.
     budget : int or sequence of int, optional
         Largest budget to calibrate for; larger ones use its threshold. By default the helper's limits.
 
@@ -57,12 +56,12 @@ def calibrate(helper: Helper, labels: Labels, budget: int | Sequence[int] | None
     Raises
     ------
     ValueError
-        The labels hold no validation task of the helper, or are of other actions, costs or budgets.
+        The labels have no validation task of the helper, or other actions, costs or budgets.
 
     Examples
     --------
-    Help saves red states and spoils green ones, and half of the states are red. A helper that always asks spends too
-    much.
+    Help is right in red states and wrong in green ones; half of the states are red. A helper that always requests help
+    spends too much.
 
     >>> from dataclasses import replace
     >>> import selfreg
@@ -88,7 +87,7 @@ def calibrate(helper: Helper, labels: Labels, budget: int | Sequence[int] | None
         not 0 <= one <= most for one, most in zip(top, helper.limits, strict=True)
     ):
         raise ValueError(f"budget is {budget}; expected at most {helper.limits}")
-    states = HelperInModel.of(helper, labels, "validation")
+    states = ModelRollout.create(helper, labels, "validation")
     points, thresholds = lattice(helper.limits), np.full(len(lattice(helper.limits)), 0.5)
     plan = states.usage(labels.solution.policy.reshape(labels.model.mdp.n_states, -1))
     for p in np.flatnonzero((points <= top).all(axis=1) & (points > 0).any(axis=1)):
@@ -110,7 +109,7 @@ def calibrate(helper: Helper, labels: Labels, budget: int | Sequence[int] | None
 
 
 def spending(helper: Helper, labels: Labels, part: str = "test") -> Spending:
-    """What helper and plan spend in the estimated model from the first states of a part of the helper's split.
+    """Usage of helper and plan in the estimated model, from the first states of a part of the helper's split.
 
     Parameters
     ----------
@@ -146,7 +145,7 @@ def spending(helper: Helper, labels: Labels, part: str = "test") -> Spending:
     >>> found.budgets.tolist(), found.helper.tolist(), found.plan.tolist()
     ([[0], [1]], [[0.0], [0.5]], [[0.0], [0.5]])
     """
-    states = HelperInModel.of(helper, labels, part)
+    states = ModelRollout.create(helper, labels, part)
     points = lattice(helper.limits)
     at = [states.point(point) for point in points]
     thresholds = None if helper.thresholds is None else np.array(helper.thresholds)

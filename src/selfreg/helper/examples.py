@@ -1,4 +1,4 @@
-"""What a helper learns from: decisions by state text and remaining budget, and their weights."""
+"""Training data of a helper: decisions by state text and budget left, with weights."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ class HelperExamples:
     texts : list of str, length N
         State texts, without the budget.
     budgets : ndarray of int64, shape (N, m)
-        What is left of each budget.
+        Units left of each budget.
     decisions : ndarray of int64, shape (N,)
         Index into `actions`.
     weights : ndarray of float64, shape (N,)
-        How much the decision matters: |advantage| times visits. Entries of weight 0 teach nothing.
+        |advantage| times visits. Entries of weight 0 are ignored.
     tasks : list of str, length N
     actions : tuple of str
         "nohelp" first, then the help types.
     support : ndarray of float64, shape (N,), optional
-        How many visits each decision rests on, see `Labels.support`.
+        Number of visits that each decision is based on, see `Labels.support`.
 
     Raises
     ------
     TypeError
         Budgets or decisions are not of an integer type.
     ValueError
-        Naming the field, and the first entry, that is wrong.
+        Naming the wrong field and its first wrong entry.
 
     Examples
     --------
-    The rule of a state, decided at two budgets; with budget 0 nothing can be asked for.
+    The rule of a state, decided at two budgets; with budget 0 no help can be requested.
 
     >>> import numpy as np
     >>> from selfreg.helper import HelperExamples
@@ -68,7 +68,7 @@ class HelperExamples:
     ...     tasks=["task 1", "task 1"],
     ...     actions=("nohelp", "help"),
     ... )
-    >>> examples.at(examples.weights > 0).decisions.tolist()
+    >>> examples.select(examples.weights > 0).decisions.tolist()
     [1]
     """
 
@@ -105,29 +105,29 @@ class HelperExamples:
         columns: dict[str, Any] = {"decisions": self.decisions, "weights": self.weights}
         return columns if self.support is None else columns | {"support": self.support}
 
-    def of(self, tasks: Sequence[str]) -> HelperExamples:
+    def select_tasks(self, tasks: Sequence[str]) -> HelperExamples:
         """The examples of some tasks."""
         wanted = set(tasks)
-        return self.at(np.array([task in wanted for task in self.tasks]))
+        return self.select(np.array([task in wanted for task in self.tasks]))
 
-    def at(self, chosen: NDArray[np.bool_]) -> HelperExamples:
+    def select(self, chosen: NDArray[np.bool_]) -> HelperExamples:
         """The examples where `chosen`, bool (N,), is true."""
         i = np.flatnonzero(chosen)
         support = None if self.support is None else self.support[i]
         texts, tasks = [self.texts[k] for k in i], [self.tasks[k] for k in i]
         return HelperExamples(texts, self.budgets[i], self.decisions[i], self.weights[i], tasks, self.actions, support)
 
-    def counted(self, min_count: int, few: str, balance: float) -> HelperExamples:
-        """The same with the weights that training uses.
+    def reweight(self, min_count: int, few: str, balance: float) -> HelperExamples:
+        """The same examples with the weights used in training.
 
         Parameters
         ----------
         min_count : int
-            Decisions that rest on fewer visits than this count as `few` says.
+            Decisions based on fewer visits are treated as `few` says.
         few : {"drop", "down-weight"}
             Leave them out, or multiply their weight by support / `min_count`.
         balance : float
-            From 0, weights as they are, to 1, as much weight on every action.
+            From 0 (weights unchanged) to 1 (the same total weight for every action).
         """
         weights = self.weights if self.weights.any() else np.ones(len(self.texts))
         if self.support is not None:
@@ -138,7 +138,7 @@ class HelperExamples:
         return replace(self, weights=weights * factor[self.decisions])
 
     def votes(self, limits: Sequence[int]) -> Votes:
-        """Texts that are not of weight 0, with the weights of their decisions at all budgets up to `limits`."""
+        """Texts of positive weight, with the weights of their decisions at all budgets up to `limits`."""
         shape = np.array(limits) + 1
         point = np.ravel_multi_index(tuple(np.minimum(self.budgets, limits).T), tuple(shape))
         used = np.flatnonzero(self.weights)

@@ -1,4 +1,4 @@
-"""The helper at run time: state and remaining budget in, a decision out."""
+"""The helper at run time: decides from the state's text and the budget left."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCHEMA = "selfreg.helper/1"
 
 @dataclass(frozen=True)
 class Helper:
-    """Decides whether to request help; a `DecisionPolicy`. Made by `train_helper` or `load`.
+    """Decides whether to request help; a `DecisionPolicy`. Create with `train_helper` or `load`.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Helper:
     costs : dict of str to tuple of int
         Of each help type, in units of each budget.
     limits : tuple of int
-        Largest budgets seen in training: more than that is read as that.
+        Largest budgets of the training; larger ones are treated as these.
     history : int
         Earlier steps that `decide` shows to the classifier.
     figures : dict of str to float
@@ -45,8 +45,8 @@ class Helper:
     split : dict of str to list of str
         The tasks of `train`, `validation` and `test`.
     thresholds : tuple of float or None
-        For each point of the budget lattice, in C order: help is asked for where P(request) is above it. None: the most
-        probable action is taken. See `calibrate`.
+        For each point of the budget lattice, in C order: help is requested where P(request) is above it. None: the most
+        probable action. See `calibrate`.
     memory : Memory or None
         Logged states, for reasons.
     prm : PRM or None
@@ -111,13 +111,13 @@ class Helper:
         steps : sequence of Step or str
             The episode so far; a str is a state.
         budget_left : tuple of int, or None
-            Units left of each budget, such as `ledger.left`. None, for no limit, is read as the largest budget of the
-            training, and more than that as well.
+            Units left of each budget, such as `ledger.left`. None (no limit) and budgets above those of the
+            training are treated as the largest budget of the training.
 
         Raises
         ------
         TypeError
-            `steps` is a str, or holds something other than steps and states; `budget_left` is not a tuple.
+            `steps` is a str, or has an element other than Step and str; `budget_left` is not a tuple.
         ValueError
             `steps` is empty, or `budget_left` has another number of budgets or a negative number.
         """
@@ -135,7 +135,7 @@ class Helper:
         texts = [state_text(steps, self.history) for steps in episodes]
         budgets = self._budgets(texts, [self._left(left) for left in budgets_left])
         probability = self.request_probabilities(texts, budgets)
-        actions = [self.actions[int(a)] for a in self._chosen(probability, budgets)]
+        actions = [self.actions[int(a)] for a in self._choose(probability, budgets)]
         return [
             self._decision(*one)
             for one in zip(episodes, texts, budgets_left, actions, probability[:, 1:].sum(axis=1), strict=True)
@@ -145,11 +145,11 @@ class Helper:
         self, steps: Sequence[Step], text: str, budget_left: BudgetLeft, action: str, request: float
     ) -> Decision:
         left = self._left(budget_left)
-        success, price, near = self._recalled(text, left)
+        success, price, near = self._recall(text, left)
         if not success and self.prm is not None:
             success = {NOHELP: float(self.prm.score([self.prm.text(steps)])[0])}
-        rule = self._rule(action, float(request), left, limited=budget_left is not None)
-        reason = ". ".join([rule, *self._words(success, price, near)])
+        rule = self._explain_rule(action, float(request), left, limited=budget_left is not None)
+        reason = ". ".join([rule, *self._explain_values(success, price, near)])
         return Decision(action, float(request), success, budget_left, reason, price, near)
 
     def _left(self, budget_left: BudgetLeft) -> tuple[int, ...]:
@@ -163,14 +163,14 @@ class Helper:
         return budget_left
 
     def request_probabilities(self, texts: Sequence[str], budgets: ArrayLike) -> NDArray[np.float64]:
-        """P(action) in many states: 0 for help that the budget cannot pay, the rest sums to 1.
+        """P(action) in many states: 0 for help that the budget cannot pay for; rows sum to 1.
 
         Parameters
         ----------
         texts : sequence of str, length n
             State texts, without the budget.
         budgets : array_like of int, shape (n, m)
-            What is left of each of the m budgets.
+            Units left of each of the m budgets.
 
         Returns
         -------
@@ -184,7 +184,7 @@ class Helper:
         left = self._budgets(texts, budgets)
         if not len(texts):
             return np.empty((0, len(self.actions)))
-        payable = affordable(self.actions, self.costs, left)
+        payable = mask_affordable(self.actions, self.costs, left)
         if not payable[:, 1:].any():
             return payable.astype(np.float64)
         logits = self.classifier.decision_logits(texts, np.minimum(left, self.limits))
@@ -194,17 +194,17 @@ class Helper:
 
     def choices(self, texts: Sequence[str], budgets: ArrayLike) -> NDArray[np.int64]:
         """Index of the action that `decide` takes in each of many states, int64 (n,); arguments as above."""
-        return self._chosen(self.request_probabilities(texts, budgets), self._budgets(texts, budgets))
+        return self._choose(self.request_probabilities(texts, budgets), self._budgets(texts, budgets))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write a standard transformers folder with selfreg.json and memory, whole or not at all; without the PRM.
+        """Write a standard transformers folder with selfreg.json and memory, atomically; without the PRM.
 
         Raises
         ------
         FileExistsError
-            `folder` holds something that was not saved by selfreg.
+            `folder` exists and was not saved by selfreg.
         OSError
-            There is no room; what was in `folder` stays.
+            The disk is full; `folder` is unchanged.
         """
         record = {"schema": SCHEMA, "form": self.classifier.form, "actions": self.actions, "costs": self.costs}
         rest = {"history": self.history, "figures": self.figures, "split": self.split, "thresholds": self.thresholds}
@@ -220,17 +220,17 @@ class Helper:
         Raises
         ------
         ValueError
-            `folder` holds no helper, or a damaged one.
+            `folder` is not a saved helper, or is damaged.
         """
         form = read_record(folder, SCHEMA).get("form", FEATURES)
         if form not in FORMS:
-            raise ValueError(f"{str(folder)!r} holds a helper of form {form!r}; expected one of {', '.join(FORMS)}")
+            raise ValueError(f"{str(folder)!r} has helper form {form!r}; expected one of {', '.join(FORMS)}")
         try:
-            model, record = FORMS[form].loaded(folder, SCHEMA, device)
+            model, record = FORMS[form].load_saved(folder, SCHEMA, device)
             costs = {action: tuple(cost) for action, cost in record["costs"].items()}
             known = {name: record[name] for name in ("history", "figures", "split")}
         except KeyError as error:
-            raise ValueError(f"{str(folder)!r} is damaged: its {RECORD} lacks {error}") from None
+            raise ValueError(f"{str(folder)!r} is damaged: its {RECORD} is missing {error}") from None
         thresholds = record.get("thresholds")
         known["thresholds"] = None if thresholds is None else tuple(thresholds)
         return cls(model, model.actions, costs, model.limits, **known, memory=Memory.load(Path(folder)), prm=prm)
@@ -245,7 +245,7 @@ class Helper:
         figures = "\n".join(f"| {name} | {text} |" for name, text in as_texts(self.figures).items())
         return (
             "---\nlibrary_name: transformers\ntags: [selfreg]\n---\n"
-            f"# Helper\n\nDecides when an agent asks for {costs}, with budgets up to "
+            f"# Helper\n\nDecides when an agent requests {costs}, with budgets up to "
             f"{' '.join(map(str, self.limits))}; form: {self.classifier.form}. Load it with "
             f"`selfreg.Helper.load(folder)`.\n\nTasks: {tasks}. Figures are those of `selfreg.helper.train_helper`, "
             f"on test tasks.\n\n| figure | value |\n| --- | --- |\n{figures}\n"
@@ -256,15 +256,15 @@ class Helper:
         if left.shape != (len(texts), len(self.limits)):
             raise ValueError(f"budgets have shape {left.shape}; expected {(len(texts), len(self.limits))}")
         if left.size and left.min() < 0:
-            raise ValueError(f"budgets hold {left.min()}; expected no negative number")
+            raise ValueError(f"budgets contain {left.min()}; expected no negative number")
         return left.astype(np.int64)
 
     def _points(self, left: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Place of budgets (n, m) in the lattice."""
+        """Index of budgets (n, m) in the lattice."""
         shape = tuple(top + 1 for top in self.limits)
         return np.asarray(np.ravel_multi_index(tuple(np.minimum(left, self.limits).T), shape))
 
-    def _chosen(self, probability: NDArray[np.float64], left: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _choose(self, probability: NDArray[np.float64], left: NDArray[np.int64]) -> NDArray[np.int64]:
         if self.thresholds is None:
             return np.asarray(probability.argmax(axis=1))
         requests = probability[:, 1:].sum(axis=1) > np.array(self.thresholds)[self._points(left)]
@@ -272,19 +272,19 @@ class Helper:
         requests &= (probability[:, 1:] > 0).any(axis=1)
         return np.asarray(np.where(requests, probability[:, 1:].argmax(axis=1) + 1, 0))
 
-    def _recalled(
+    def _recall(
         self, text: str, left: tuple[int, ...]
     ) -> tuple[dict[str, float], tuple[float | None, ...], tuple[Neighbour, ...]]:
-        """P(success) of the actions, price of the last unit of each budget, nearest states: as far as remembered."""
+        """P(success) of the actions, price of the last unit of each budget, nearest states; empty without memory."""
         if self.memory is None:
             return {}, (), ()
         index, similarity = self.memory.nearest([text])
-        if not similarity[0, 0] > 0:  # no word in common with any
+        if not similarity[0, 0] > 0:  # no word in common with any logged state
             return {}, (), ()
         values = self.memory.estimate(index, similarity)[0]
         here = np.minimum(left, self.limits)
         q = values[self._points(here[None])[0]]
-        paid = affordable(self.actions, self.costs, np.array([left]))[0]
+        paid = mask_affordable(self.actions, self.costs, np.array([left]))[0]
         known = paid & ~np.isnan(q)
         success = {action: float(q[a]) for a, action in enumerate(self.actions) if known[a]}
         price: list[float | None] = []
@@ -297,9 +297,9 @@ class Helper:
         near = self.memory.neighbours(index[0], similarity[0], self.actions)
         return success, tuple(price), tuple(near)
 
-    def _rule(self, action: str, request: float, left: tuple[int, ...], limited: bool) -> str:
+    def _explain_rule(self, action: str, request: float, left: tuple[int, ...], limited: bool) -> str:
         shown = f"budget {' '.join(map(str, left))}" if limited else "no limit"
-        paid = affordable(self.actions, self.costs, np.array([left]))[0]
+        paid = mask_affordable(self.actions, self.costs, np.array([left]))[0]
         dear = [
             f"{a} (cost {' '.join(map(str, self.costs[a]))})"
             for a, can in zip(self.actions, paid, strict=True)
@@ -312,23 +312,23 @@ class Helper:
             reason += f" against a threshold of {self.thresholds[int(self._points(np.array([left]))[0])]:.2f}"
         return f"{reason}, which cannot pay for {', '.join(dear)}" if dear else reason
 
-    def _words(
+    def _explain_values(
         self, success: Mapping[str, float], price: Sequence[float | None], near: Sequence[Neighbour]
     ) -> list[str]:
         if not near:
-            return [f"P(success) {value:.2f} going on alone, by the PRM" for value in success.values()]
+            return [f"P(success) {value:.2f} alone, by the PRM" for value in success.values()]
         visits = {action: sum(one.visits[action] for one in near) for action in self.actions}
-        shown = ", ".join(f"{value:.2f} {_spoken(action)}" for action, value in success.items())
-        counts = ", ".join(f"{visits[action]} visits {_spoken(action)}" for action in self.actions)
+        shown = ", ".join(f"{value:.2f} {_phrase(action)}" for action, value in success.items())
+        counts = ", ".join(f"{visits[action]} visits {_phrase(action)}" for action in self.actions)
         words = [f"P(success) by the {len(near)} nearest logged states ({counts}): {shown}"]
         worth = [f"{unit:.2f}" for unit in price if unit is not None]
         if worth:
             words.append(f"The last unit of budget is worth {', '.join(worth)}")
         first = near[0]
-        return [*words, f"Nearest (likeness {first.similarity:.2f}): {' '.join(first.text.split())[:120]!r}"]
+        return [*words, f"Nearest (similarity {first.similarity:.2f}): {' '.join(first.text.split())[:120]!r}"]
 
 
-def _spoken(action: str) -> str:
+def _phrase(action: str) -> str:
     return "alone" if action == NOHELP else f"with {action}"
 
 
@@ -343,7 +343,7 @@ def _steps(history: Sequence[Step | str]) -> list[Step]:
     return [Step(state=one) if isinstance(one, str) else one for one in history]
 
 
-def affordable(
+def mask_affordable(
     actions: Sequence[str], costs: Mapping[str, Sequence[int]], budgets: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """Whether budgets (n, m) can pay for each action, bool (n, n_actions)."""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from selfreg.planning.solution import Solution
 
 TIE = 1e-12
-# Labels that rest on fewer visits than this are marked in what `write` writes.
-FEW = 3
+# `write` marks labels based on fewer visits.
+LOW_SUPPORT = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +33,9 @@ class Labels:
     actions : tuple of str
         `nohelp`, then the help types.
     trajectories : sequence of Trajectory
-        What was labelled.
+        The labelled episodes.
     episode, step : int64 (steps,)
-        Place of every labelled step: index into `trajectories`, step in it.
+        Of every labelled step: index into `trajectories`, and into its steps.
     state : int64 (steps,)
         Its abstract state in the model.
     budgets : int64 (points, budgets)
@@ -48,7 +48,7 @@ class Labels:
         How often each action was taken in the step's abstract state, in the logs of the model.
     model : EstimatedModel
     solution : Solution
-        What the labels were read off.
+        The plan that the labels are of.
     """
 
     actions: tuple[str, ...]
@@ -65,16 +65,16 @@ class Labels:
 
     @property
     def advantage(self) -> npt.NDArray[np.float64]:
-        """float64 (steps, points): Q(best help) - Q(nohelp); NaN where no help can be had."""
+        """float64 (steps, points): Q(best help) - Q(nohelp); NaN where no help is available."""
         _, q = self._best_help
         return np.where(np.isinf(q), np.nan, q - self.q[..., 0])
 
     @property
     def support(self) -> npt.NDArray[np.float64]:
-        """float64 (steps, points): how often going on alone, or the best help if that is less, was tried in the state.
+        """float64 (steps, points): visits of going on alone or of the best help in the state, whichever is less.
 
-        0 where one of them was never tried: the advantage then compares a row of counts with one that was borrowed or
-        is the PRM's. 0 too where no help can be had.
+        0 where one of them was never tried: the advantage then depends on a row filled from other states or by the PRM.
+        0 too where no help is available.
         """
         best, q = self._best_help
         helped = np.take_along_axis(np.hstack([self.visits, np.zeros((len(self.step), 1))]), best + 1, axis=1)
@@ -82,14 +82,14 @@ class Labels:
 
     @property
     def _best_help(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """Index among the help types and value, (steps, points) each; -inf where no help can be had."""
+        """Index among the help types and value, (steps, points) each; -inf where no help is available."""
         if self.q.shape[2] == 1:
             return np.zeros(self.q.shape[:2], dtype=np.int64), np.full(self.q.shape[:2], -np.inf)
         help_types = np.where(np.isnan(self.q[..., 1:]), -np.inf, self.q[..., 1:])
         return help_types.argmax(axis=2), help_types.max(axis=2)
 
-    def priced(self, price: float) -> Labels:
-        """The same labels where every unit of help costs `price` of success: help that gains less is not asked for."""
+    def subtract_price(self, price: float) -> Labels:
+        """The same labels where every unit of help costs `price` of success: help that gains less is not requested."""
         if not price:
             return self
         units = np.array([0.0, *(np.sum(self.model.mdp.costs[name]) for name in self.actions[1:])])
@@ -97,10 +97,9 @@ class Labels:
         return replace(self, q=q, decision=best_actions(q))
 
     def examples(self, history: int = 0) -> HelperExamples:
-        """What `train_helper` learns from, weighed by |advantage|; every visit of a state counts.
+        """Training data for `train_helper`, weighted by |advantage|; every visit of a state counts.
 
-        Steps at which no help can be had teach nothing and are left out, and so are those where one side was never
-        tried (`support` is 0).
+        Steps where no help is available, or where one side was never tried (`support` is 0), are left out.
 
         Parameters
         ----------
@@ -127,8 +126,8 @@ class Labels:
         return [state_text(self._episode(i).steps[: int(self.step[i]) + 1], history) for i in range(len(self.step))]
 
     @property
-    def taken(self) -> npt.NDArray[np.int64]:
-        """int64 (steps,): index of the action that was taken, -1 where `actions` lacks it."""
+    def logged_action(self) -> npt.NDArray[np.int64]:
+        """int64 (steps,): index of the logged action, -1 where it is not in `actions`."""
         index = {name: a for a, name in enumerate(self.actions)}
         steps = [self._episode(i).steps[int(t)] for i, t in enumerate(self.step)]
         return np.array([index.get(step.intervention or NOHELP, -1) for step in steps], dtype=np.int64)
@@ -142,7 +141,7 @@ class Labels:
         return self.trajectories[int(self.episode[row])]
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write Parquet: one row per step and budget. `few` marks labels whose `support` is below 3 visits."""
+        """Write Parquet: one row per step and budget. `low_support` marks labels whose `support` is below 3 visits."""
         with require_extra("logs", "selfreg.helper.labels"):
             import pyarrow as pa
             import pyarrow.parquet as pq
@@ -156,7 +155,7 @@ class Labels:
             "decision": pa.array(self.actions).take(pa.array(self.decision.ravel())),
             "advantage": pa.array(self.advantage.ravel(), from_pandas=True),
             "support": pa.array(self.support.ravel()),
-            "few": pa.array(self.support.ravel() < FEW),
+            "low_support": pa.array(self.support.ravel() < LOW_SUPPORT),
         }
         for i in range(self.budgets.shape[1]):
             name = "budget" if self.budgets.shape[1] == 1 else f"budget_{i}"
@@ -169,7 +168,7 @@ class Labels:
 
 
 def best_actions(q: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
-    """Index of the best action along the last axis, the first of those that tie; NaN is none."""
+    """Index of the best action along the last axis, ties to the first; NaN is unavailable."""
     known = np.where(np.isnan(q), -np.inf, q)
     return np.asarray((known >= known.max(axis=-1, keepdims=True) - TIE).argmax(axis=-1), np.int8)
 
@@ -180,7 +179,7 @@ def label(trajectories: Sequence[Trajectory], model: EstimatedModel, solution: S
     Parameters
     ----------
     trajectories : sequence of Trajectory
-        Those that the model was estimated from, or others.
+        Those of the model, or others.
     model : EstimatedModel
     solution : Solution
         Of `model.mdp`.
@@ -188,7 +187,7 @@ def label(trajectories: Sequence[Trajectory], model: EstimatedModel, solution: S
     Raises
     ------
     ValueError
-        If the solution is not of this model.
+        The solution is of another model.
 
     Examples
     --------
@@ -206,7 +205,7 @@ def label(trajectories: Sequence[Trajectory], model: EstimatedModel, solution: S
     ([[0, 1], [0, 1]], [[nan, 1.0], [nan, 1.0]])
     """
     if solution.mdp is not model.mdp:
-        raise ValueError("the solution is of another model than the one given")
+        raise ValueError("solution is of another model than `model`")
     places = [
         (e, t, state)
         for e, trajectory in enumerate(trajectories)

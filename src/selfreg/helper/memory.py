@@ -1,7 +1,6 @@
-"""Logged states that a helper remembers: what was known there of values, and how well, for the reasons that it gives.
+"""Memory of a helper: logged states with their values and visits, for the reasons of decisions.
 
-Likeness is the cosine of TF-IDF vectors of words, marks and pairs of them: it can be looked up by hand, and is the same
-for every form of helper.
+Similarity is the cosine of TF-IDF vectors of words, punctuation marks and pairs of them, for every form of helper.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ class Memory:
     texts : list of str, length n
         Their first characters.
     values : ndarray of float32, shape (n, n_points, n_actions)
-        Value of each action at each budget; NaN where it is unknown.
+        Value of each action at each budget; NaN where unknown.
     visits : ndarray of float32, shape (n, n_actions)
-        How often each action was taken after this text. Values may rest on more: on all texts of an abstract state.
+        Visits of each action at this text. Values may be based on more: on all texts of an abstract state.
     index : TextIndex
         The texts in full, by TF-IDF vectors of length 1.
     """
@@ -50,12 +49,12 @@ class Memory:
     index: TextIndex
 
     @classmethod
-    def of(cls, labels: Labels, tasks: Sequence[str], history: int, most: int) -> Memory | None:
-        """The `most` visited states of some tasks; None where there is none, or no word in them.
+    def from_labels(cls, labels: Labels, tasks: Sequence[str], history: int, most: int) -> Memory | None:
+        """The `most` visited states of some tasks; None where there are no states, or no words in them.
 
-        States of the same text are one; their values are averaged by the visits that they rest on.
+        States with the same text are merged; their values are averaged, weighted by visits.
         """
-        wanted, texts, taken = set(tasks), labels.texts(history), labels.taken
+        wanted, texts, taken = set(tasks), labels.texts(history), labels.logged_action
         steps = [i for i, task in enumerate(labels.tasks) if task in wanted and taken[i] >= 0]
         first = {(texts[i], int(labels.state[i])): i for i in reversed(steps)}
         place = {text: k for k, text in enumerate(sorted({text for text, _ in first}))}
@@ -78,7 +77,7 @@ class Memory:
         return cls(shown, *narrow, index)
 
     def nearest(self, texts: Sequence[str], k: int = NEIGHBOURS) -> tuple[NDArray[np.int64], Floats]:
-        """Indices and similarities of the `k` nearest states, (n, k) each; the first ones where several are as near."""
+        """Indices and similarities of the `k` nearest states, (n, k) each; ties to the first."""
         near = [self.index.nearest(text, k) for text in texts]
         shape = len(texts), min(k, len(self.texts))
         return (
@@ -87,9 +86,9 @@ class Memory:
         )
 
     def estimate(self, nearest: NDArray[np.int64], similarity: Floats) -> Floats:
-        """Values in states with these neighbours, float64 (n, n_points, n_actions): their mean by likeness and visits.
+        """Values in states with these neighbours, float64 (n, n_points, n_actions), NaN where no neighbour has one.
 
-        NaN where no neighbour knows.
+        The mean of the neighbours', weighted by similarity and visits.
         """
         values = self.values[nearest].astype(np.float64)
         weight = (similarity**2 * np.sqrt(self.visits[nearest].sum(axis=2)))[:, :, None, None] + 1e-9
@@ -144,5 +143,5 @@ class Memory:
 
 
 def tfidf_vectorizer(**settings: Any) -> Any:
-    """Of the words of a plain PRM, in float32."""
+    """The vectorizer of the PRM 'tfidf', in float32."""
     return words_vectorizer("a helper's words", dtype=np.float32, **settings)

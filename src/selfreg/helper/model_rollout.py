@@ -1,4 +1,4 @@
-"""What a helper does in the estimated model behind its labels: a policy there, its success and what it spends."""
+"""The helper as a policy in the estimated model of its labels: its success and usage."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Floats = NDArray[np.float64]
 TEXTS_A_STATE = 3
 
 
-class HelperInModel(NamedTuple):
-    """The states that can be reached from parts of the tasks, with what the helper thinks there."""
+class ModelRollout(NamedTuple):
+    """States reachable from parts of the tasks, with the helper's P(action) there."""
 
     labels: Labels
     mdp: InterventionMDP
@@ -34,21 +34,21 @@ class HelperInModel(NamedTuple):
     inside: NDArray[np.int64]  # point of the helper for each point of the labels
 
     @classmethod
-    def of(cls, helper: Helper, labels: Labels, *parts: str) -> HelperInModel:
-        """What the helper thinks in states that can be reached from the first ones of some parts of its split.
+    def create(cls, helper: Helper, labels: Labels, *parts: str) -> ModelRollout:
+        """Evaluate the helper in the states reachable from the first states of some parts of its split.
 
         Raises
         ------
         ValueError
-            The labels hold no task of these parts, or are of other actions, costs or budgets.
+            The labels have no task of these parts, or other actions, costs or budgets.
         """
         _check(helper, labels)
         wanted = [task for part in parts for task in helper.split.get(part, [])]
         start = first_states(labels, wanted)
         if start is None:
-            raise ValueError(f"the labels hold no {' or '.join(parts)} task of the helper")
+            raise ValueError(f"the labels have no {' or '.join(parts)} task of the helper")
         n = labels.model.mdp.n_states
-        reached = _reached(labels.model.mdp.transitions, np.flatnonzero(start))
+        reached = _find_reachable(labels.model.mdp.transitions, np.flatnonzero(start))
         tasks = np.isin(labels.tasks, wanted)
         texts, states = _texts(labels, helper.history, np.argsort(~tasks, kind="stable"), reached)
         points = lattice(helper.limits)
@@ -62,7 +62,7 @@ class HelperInModel(NamedTuple):
         )
         return cls(
             labels,
-            with_all_help(labels.model.mdp),
+            add_missing_help(labels.model.mdp),
             start,
             live,
             total[live] / count[live, None, None],
@@ -70,19 +70,19 @@ class HelperInModel(NamedTuple):
         )
 
     def candidates(self, point: int) -> Floats:
-        """Thresholds that tell any two states apart, float64 (at most states + 1,), rising."""
+        """Thresholds that separate the states, float64 (at most states + 1,), increasing."""
         request = np.unique(self.probability[:, point, 1:].sum(axis=1))
         return np.concatenate([[0.0], (request[1:] + request[:-1]) / 2, [1.0]])
 
     def policy(self, thresholds: Floats | None) -> NDArray[np.int8]:
-        """Actions, int8 (n_states, points of the labels): nohelp where nothing is known."""
+        """Actions, int8 (n_states, points of the labels): nohelp in states without text."""
         policy = np.zeros((self.labels.model.mdp.n_states, len(self.labels.budgets)), dtype=np.int8)
         help_types = self.probability[..., 1:]
         if thresholds is None:
             chosen = self.probability.argmax(axis=2)
         else:
-            asks = (help_types.sum(axis=2) > thresholds) & (help_types > 0).any(axis=2)
-            chosen = np.where(asks, help_types.argmax(axis=2) + 1, 0)
+            requests = (help_types.sum(axis=2) > thresholds) & (help_types > 0).any(axis=2)
+            chosen = np.where(requests, help_types.argmax(axis=2) + 1, 0)
         policy[self.reached] = chosen[:, self.inside]
         return policy
 
@@ -99,13 +99,13 @@ class HelperInModel(NamedTuple):
         return table.success.reshape(policy.shape)
 
     def point(self, budget: NDArray[np.int64]) -> int:
-        """Place of a budget in the lattice of the labels."""
+        """Index of a budget in the lattice of the labels."""
         return int(np.flatnonzero((self.labels.budgets == budget).all(axis=1))[0])
 
 
 def success_in_model(helper: Helper, labels: Labels, part: str = "test") -> dict[str, float]:
     """Success of helper and plan from the first states of a part of the tasks, mean over the budgets above 0."""
-    states, paid = HelperInModel.of(helper, labels, part), labels.budgets.any(axis=1)
+    states, paid = ModelRollout.create(helper, labels, part), labels.budgets.any(axis=1)
     helped = states.start @ states.value(states.policy(None))
     planned = states.start @ labels.solution.value.reshape(len(states.start), -1)
     if not paid.any():
@@ -116,7 +116,7 @@ def success_in_model(helper: Helper, labels: Labels, part: str = "test") -> dict
 def first_states(labels: Labels, tasks: Sequence[str]) -> Floats | None:
     """Share of the episodes of some tasks that begin in each state, (n_states,); None where there are no episodes.
 
-    Episodes without help count alone where there are any, as for the start of the model itself.
+    Only episodes without help count where there are any, as for the start of the model.
     """
     first = np.isin(labels.tasks, tasks) & (labels.step == 0)
     alone = first & np.array([not labels.trajectories[int(e)].helped for e in labels.episode])
@@ -126,10 +126,10 @@ def first_states(labels: Labels, tasks: Sequence[str]) -> Floats | None:
     return np.asarray(np.bincount(labels.state[first], minlength=labels.model.mdp.n_states) / first.sum())
 
 
-def with_all_help(mdp: InterventionMDP) -> InterventionMDP:
+def add_missing_help(mdp: InterventionMDP) -> InterventionMDP:
     """The model with help everywhere: where it was never tried it costs, and changes nothing.
 
-    A helper asks in such states too, and what it pays there counts.
+    A helper requests help in such states too, and what it pays there counts.
     """
     alone = mdp.transitions[NOHELP]
     rows = {NOHELP: alone}
@@ -149,7 +149,7 @@ def _check(helper: Helper, labels: Labels) -> None:
         raise ValueError(f"the labels have budgets up to {largest}; the helper needs {helper.limits}")
 
 
-def _reached(transitions: Mapping[str, sp.csr_array], start: NDArray[np.intp]) -> NDArray[np.int64]:
+def _find_reachable(transitions: Mapping[str, sp.csr_array], start: NDArray[np.intp]) -> NDArray[np.int64]:
     """States that can be reached from `start`, itself included."""
     matrices = list(transitions.values())
     seen = np.zeros(matrices[0].shape[0], dtype=bool)
@@ -164,7 +164,7 @@ def _reached(transitions: Mapping[str, sp.csr_array], start: NDArray[np.intp]) -
 def _texts(
     labels: Labels, history: int, order: NDArray[np.intp], states: NDArray[np.int64]
 ) -> tuple[list[str], NDArray[np.int64]]:
-    """A few texts of each of some states, the first in `order`, and the states that they belong to."""
+    """Up to TEXTS_A_STATE texts of each state, in `order`, and the states that they belong to."""
     wanted, every = set(states.tolist()), labels.texts(history)
     found: dict[int, list[str]] = {}
     for i in order:

@@ -1,12 +1,11 @@
-"""Labels for what can be read off the text: the plan's decisions, improved for a policy that knows no more than that.
+"""Relabelling: improve the plan's labels for a policy that reads only the text.
 
-The plan of a task knows all that the logs of this task tell: where the thing turned out to be, say, although no text
-says so before it is found. Its advantages suppose that all later decisions will know that too. Here they are replaced,
-round by round, by those of a policy that reads texts only: a linear model of words learns the labels, its decisions
-are valued in the estimated model, and every decision is labelled anew with
-Q(s, b, a) = sum_j P_a[s,j] V(j, b - c_a), where V is the value of going on as that policy does. This is approximate
-policy iteration with a classifier (Lagoudakis & Parr, 2003) that weighs errors by what they cost (Ross & Bagnell,
-2014), on the tables over (state, remaining budget) of this library.
+The plan uses everything in the logs of a task, also what no text shows yet, such as where an object will be. Its
+advantages assume that later decisions know this too. Relabelling replaces them in rounds: a linear model of words
+learns the labels, its policy is evaluated in the estimated model, and every decision is labelled again with
+Q(s, b, a) = sum_j P_a[s,j] V(j, b - c_a), where V is the value of that policy. This is approximate policy iteration
+with a classifier (Lagoudakis & Parr, 2003) that weights errors by their cost (Ross & Bagnell, 2014), on the tables over
+(state, budget left) of this library.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from selfreg.helper.helper import affordable
+from selfreg.helper.helper import mask_affordable
 from selfreg.helper.labels import Labels, best_actions
-from selfreg.helper.model_rollout import first_states, with_all_help
+from selfreg.helper.model_rollout import add_missing_help, first_states
 from selfreg.helper.models.linear import LinearDecider, WordsDecider
 from selfreg.helper.models.registry import FORMS
-from selfreg.helper.models.transformer import distinct
+from selfreg.helper.models.transformer import deduplicate
 from selfreg.planning.evaluation import evaluate_policy
 
 if TYPE_CHECKING:
@@ -33,22 +32,22 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 
-# Inverse weights of the penalty; stronger penalties than the first make the policy of a round too blunt to improve on.
+# Inverse weights of the penalty; with stronger penalties the policy of a round is too coarse to improve.
 STRENGTHS = (1.0, 10.0)
 
 
 class Relabelling(NamedTuple):
-    """What `attainable` found.
+    """Result of `relabel`.
 
     Attributes
     ----------
     values : list of float
         Success of the policy of every round in the estimated model, mean over validation tasks and the budgets above 0;
-        the first is that of the one which imitates the plan.
+        the first imitates the plan.
     labels : Labels
-        What the best of them had learnt from: the plan's own where no round was better.
+        Labels that the best of them learnt from: the plan's own where no round was better.
     model : LinearDecider
-        The best of them.
+        The model of the best round.
     """
 
     values: list[float]
@@ -57,7 +56,7 @@ class Relabelling(NamedTuple):
 
 
 def relabel(labels: Labels, split: Mapping[str, Sequence[str]], config: HelperConfig) -> Relabelling:
-    """Improve labels for a policy that reads texts only.
+    """Improve labels for a policy that reads only the text.
 
     Parameters
     ----------
@@ -66,11 +65,11 @@ def relabel(labels: Labels, split: Mapping[str, Sequence[str]], config: HelperCo
     split : mapping of str to sequence of str
         Tasks for "train" and "validation".
     config : HelperConfig
-        Of `rounds` improvements the one that does best on validation tasks counts. The model is of the form asked for
-        where that is linear, else of the form "words". Labels that rest on few visits count as it says.
+        The best of `rounds` rounds on validation tasks counts. The model has the form `form` where that is linear, else
+        the form "words". Low-count labels are treated as `few` says.
     """
     reader, start = _Reader(labels, split, config), first_states(labels, split["validation"])
-    mdp = with_all_help(labels.model.mdp)
+    mdp = add_missing_help(labels.model.mdp)
     paid, shape = labels.budgets.any(axis=1), labels.solution.policy.shape
     values, current, best = list[float](), labels, (labels, reader.model)
     for _ in range(config.rounds + 1):
@@ -79,12 +78,12 @@ def relabel(labels: Labels, split: Mapping[str, Sequence[str]], config: HelperCo
         values.append(float((start @ value)[paid].mean()) if start is not None else 0.0)
         if values[-1] >= max(values):
             best = current, reader.model
-        current = _valued(labels, value)
+        current = _replace_values(labels, value)
     return Relabelling(values, *best)
 
 
-def _valued(labels: Labels, value: Floats) -> Labels:
-    """The labels where later decisions are those of a policy with this value, float64 (n_states, points)."""
+def _replace_values(labels: Labels, value: Floats) -> Labels:
+    """The labels if later decisions are those of a policy with this value, float64 (n_states, points)."""
     mdp, shape = labels.model.mdp, labels.solution.policy.shape[1:]
     q = np.full_like(labels.q, np.nan)
     for a, name in enumerate(labels.actions):
@@ -96,34 +95,34 @@ def _valued(labels: Labels, value: Floats) -> Labels:
 
 
 class _Reader:
-    """Learns labels by the words of the text, and says what it decides in every state of the estimated model."""
+    """Learns labels from words of the text, and decides in every state of the estimated model."""
 
     def __init__(self, labels: Labels, split: Mapping[str, Sequence[str]], config: HelperConfig) -> None:
-        self.texts, self.place = distinct(labels.texts(config.history))
+        self.texts, self.place = deduplicate(labels.texts(config.history))
         self.limits = tuple(int(top) for top in labels.budgets.max(axis=0))
         form = FORMS[config.form]
         self.form, self.config = form if issubclass(form, LinearDecider) else WordsDecider, config
         self.parts = [np.isin(labels.tasks, split[name]) for name in ("train", "validation")]
         self.known = [self.texts[i] for i in np.unique(self.place[self.parts[0]])]
-        self.model = self._made(labels)
+        self.model = self._create_model(labels)
         self.features = self.model.features(self.texts)
         counted = np.minimum(labels.support / config.min_count, 1.0)
         self.counted = np.floor(counted) if config.few == "drop" else counted
         size = labels.model.mdp.n_states, len(self.texts)
         self.seen = sp.csr_array((np.ones(len(self.place)), (labels.state, self.place)), shape=size)
 
-    def _made(self, labels: Labels) -> LinearDecider:
-        made: LinearDecider = self.form.made(labels.actions, self.limits, self.known, self.config)
-        return made
+    def _create_model(self, labels: Labels) -> LinearDecider:
+        model: LinearDecider = self.form.build(labels.actions, self.limits, self.known, self.config)
+        return model
 
     def learn(self, labels: Labels) -> NDArray[np.int8]:
         """Learn labels; the action in every state and point, int8 (n_states, points).
 
         It is the most probable over the texts of a state, and nohelp in a state without text.
         """
-        self.model, labels = self._made(labels), labels.priced(self.config.price)
+        self.model, labels = self._create_model(labels), labels.subtract_price(self.config.price)
         worth = np.where(self.counted > 0, np.nan_to_num(np.abs(labels.advantage)) * self.counted, 0.0)
-        paid = affordable(labels.actions, labels.model.mdp.costs, labels.budgets)
+        paid = mask_affordable(labels.actions, labels.model.mdp.costs, labels.budgets)
         policy = np.zeros((self.seen.shape[0], len(labels.budgets)), dtype=np.int8)
         for p in range(len(labels.budgets)):
             votes = [np.zeros((len(self.texts), len(labels.actions))) for _ in self.parts]

@@ -1,4 +1,4 @@
-"""Train a helper on the planner's decisions: state text and remaining budget in, P(action) out."""
+"""Train a helper on the plan's decisions: P(action) from the state's text and the budget left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from selfreg._util import validate
 from selfreg.helper.examples import HelperExamples
-from selfreg.helper.helper import Helper, affordable, check_costs
+from selfreg.helper.helper import Helper, check_costs, mask_affordable
 from selfreg.helper.labels import Labels
 from selfreg.helper.memory import Memory
 from selfreg.helper.model_rollout import success_in_model
@@ -51,7 +51,7 @@ class HelperConfig(EncoderConfig):
         default=1, metadata={"help": "Trainings from other random weights; the best on validation tasks is kept."}
     )
     min_count: int = field(
-        default=1, metadata={"help": "Labels that rest on fewer visits than this are treated as few says."}
+        default=1, metadata={"help": "Labels that depend on fewer visits than this are treated as few says."}
     )
     few: str = field(
         default=DOWN_WEIGHT, metadata={"help": f"{DOWN_WEIGHT} labels by visits / min_count, or {DROP} them."}
@@ -101,52 +101,51 @@ def train_helper(
 ) -> Helper:
     """Train one helper for every budget of the lattice.
 
-    Each decision of the plan weighs by |advantage|, once a visit of its state; from labels, help that gains less than
-    `price` a unit is not asked for, so that a budget is no reason to spend it. Tasks are split into training,
-    validation (early stopping, choice among restarts and rounds) and test (figures).
+    Decisions are weighted by |advantage| and visits. With labels, help that gains less than `price` a unit is not
+    requested. Tasks are split into training, validation (early stopping, choice among restarts and rounds) and test
+    (figures).
 
-    The plan of a task knows all that the logs of the task tell, the helper only what its text says. With labels
-    decisions are therefore first improved for a policy that reads texts, `rounds` times: a linear model of words learns
-    them, is valued in the estimated model, and every decision is labelled anew with the value of going on as it does.
-    The round that does best on validation tasks is learnt from; a helper of a linear form is the model of that round
-    (approximate policy iteration with a classifier: Lagoudakis & Parr, 2003; errors weighed by cost: Ross & Bagnell,
+    The plan uses everything in the logs of a task, the helper only its text. With labels, decisions are therefore first
+    improved for a policy that reads texts, in up to `rounds` rounds: a linear model of words learns them, its policy is
+    evaluated in the estimated model, and every decision is labelled again with the value of that policy. The helper
+    learns the labels of the round that is best on validation tasks; a linear form is the model of that round
+    (approximate policy iteration with a classifier: Lagoudakis & Parr, 2003; errors weighted by cost: Ross & Bagnell,
     2014).
 
     Parameters
     ----------
     labels : Labels or HelperExamples
-        From labels the helper also remembers states and their values, for its reasons.
+        With labels the helper also stores states and their values, for its reasons.
     config : HelperConfig, optional
     costs : mapping of str to int or sequence of int, optional
         Of each help type, in units of each budget. By default those of the labels; with examples, 1 each where there is
         one budget.
     checkpoint : path, optional
-        File from which training goes on if it was killed, with the same data and settings; each restart has its own,
+        File for checkpoints. Training resumes from it, with the same data and settings; each restart has its own,
         `checkpoint`.1 and so on.
 
     Returns
     -------
     Helper
-        Its `figures`, on held-out test tasks where nothing else is said:
+        Its `figures`, on held-out test tasks unless stated otherwise:
 
-        - `agreement` with the plan's decisions, `agreement_weighted` by how much they matter, the same for always
+        - `agreement` with the plan's decisions, `agreement_weighted` by their weights, the same for always
           taking the training majority (`majority`, `majority_weighted`);
         - `success` in the estimated model from the first states of test tasks, mean over the budgets above 0, and
-          `success_plan`, that of the plan, which knows these tasks; `rounds`, how often the labels were improved;
-        - `recall_ACTION`, the weighted share of the decisions for an action that are met, and `share_ACTION`, the
-          share that these have of the weight in training, as it was labelled;
-        - `falls`, how often P(request) falls by over 0.01 where one unit of budget is added, and `falls_plan`, how
-          often the optimal decision goes from help to "nohelp" (a plan may do so: with more budget it can pay to wait);
-        - `few`, the share of the training weight on decisions that rest on fewer visits than `min_count`;
+          `success_plan`, that of the plan; `rounds`, how often the labels were improved;
+        - `recall_ACTION`, the weighted share of an action's decisions that the helper makes too, and `share_ACTION`,
+          their share of the training weight;
+        - `monotonicity_violations`, how often P(request) decreases by over 0.01 where one unit of budget is added, and
+          `monotonicity_violations_plan`, how often the plan's decision changes from help to "nohelp";
+        - `low_support`, the share of the training weight on decisions based on fewer visits than `min_count`;
         - `value_error`, the mean error of the values that reasons give, and `value_error_constant`, that of their mean;
-        - `constant_decision` is 1 where every decision was the same, so that nothing could be learnt; `epochs`,
-          `validation_loss`, `restart` (which of them was kept), and the number of examples.
+        - `constant_decision` is 1 where every decision was the same, so that there was nothing to learn; `epochs`,
+          `validation_loss`, `restart` (the chosen one), and the number of examples.
 
     Raises
     ------
     ValueError
-        Costs do not fit, a decision could not be paid, there are no decisions to learn or fewer than 3 tasks, or
-        training diverges.
+        Wrong costs, a decision over its budget, no decisions to learn, fewer than 3 tasks, or training diverges.
 
     Examples
     --------
@@ -170,10 +169,12 @@ def train_helper(
     _check_paid(examples, charges)
     split = split_tasks(examples.tasks, config)
     if isinstance(labels, Labels) and config.rounds:
-        helper, labels = _improved(labels, split, charges, config, checkpoint)
+        helper, labels = _train_improved(labels, split, charges, config, checkpoint)
     else:
-        taught = labels.priced(config.price).examples(config.history) if isinstance(labels, Labels) else examples
-        helper = _fitted(taught, charges, split, config, checkpoint)
+        taught = (
+            labels.subtract_price(config.price).examples(config.history) if isinstance(labels, Labels) else examples
+        )
+        helper = _train_form(taught, charges, split, config, checkpoint)
     helper = replace(helper, memory=_memory(labels, split["train"], config))
     return replace(helper, figures=helper.figures | _figures(helper, examples, labels, split, config))
 
@@ -185,10 +186,14 @@ def _figures(
     split: Mapping[str, list[str]],
     config: HelperConfig,
 ) -> dict[str, float]:
-    """What a trained helper does on held-out tasks; `labels` are those that it learnt from, `examples` the plan's."""
-    train, test = (examples.of(split[name]) for name in ("train", "test"))
+    """Figures on held-out tasks; `labels` are those that the helper learnt, `examples` the plan's."""
+    train, test = (examples.select_tasks(split[name]) for name in ("train", "test"))
     figures = {"test_examples": float(len(test.texts)), "constant_decision": float(np.ptp(examples.decisions) == 0)}
-    figures |= _agreement(helper, train, test) | _falls(helper, test) | _few(train, config.min_count)
+    figures |= (
+        _agreement(helper, train, test)
+        | _measure_monotonicity(helper, test)
+        | _measure_support(train, config.min_count)
+    )
     if isinstance(labels, Labels):
         figures |= success_in_model(helper, labels)
         if helper.memory is not None:
@@ -196,45 +201,45 @@ def _figures(
     return figures
 
 
-def _improved(
+def _train_improved(
     labels: Labels,
     split: dict[str, list[str]],
     charges: Mapping[str, tuple[int, ...]],
     config: HelperConfig,
     checkpoint: str | os.PathLike[str] | None,
 ) -> tuple[Helper, Labels]:
-    """A helper that has learnt improved labels, and these labels."""
+    """A helper trained on improved labels, and these labels."""
     values, labels, reader = relabel(labels, split, config)
     found = {"rounds": float(np.argmax(values))}
-    examples = labels.priced(config.price).examples(config.history)
+    examples = labels.subtract_price(config.price).examples(config.history)
     if not isinstance(reader, FORMS[config.form]):
-        helper = _fitted(examples, charges, split, config, checkpoint)
+        helper = _train_form(examples, charges, split, config, checkpoint)
         return replace(helper, figures=helper.figures | found), labels
-    _used(examples.of(split["train"]), config)
+    _weigh(examples.select_tasks(split["train"]), config)
     found |= {"epochs": 0.0, "train_examples": float(len(examples.texts))}
     return Helper(reader, labels.actions, dict(charges), reader.limits, config.history, found, split), labels
 
 
-def _used(train: HelperExamples, config: HelperConfig) -> HelperExamples:
-    used = train.counted(config.min_count, config.few, config.balance)
+def _weigh(train: HelperExamples, config: HelperConfig) -> HelperExamples:
+    used = train.reweight(config.min_count, config.few, config.balance)
     if not used.weights.any():
-        raise ValueError(f"no training label rests on {config.min_count} visits; lower min_count, or down-weight")
+        raise ValueError(f"no training label is based on {config.min_count} visits; lower min_count, or down-weight")
     return used
 
 
-def _fitted(
+def _train_form(
     examples: HelperExamples,
     charges: Mapping[str, tuple[int, ...]],
     split: dict[str, list[str]],
     config: HelperConfig,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> Helper:
-    """A helper without memory, with the figures of its training alone."""
-    train, validation = (examples.of(split[name]) for name in ("train", "validation"))
+    """A helper without memory, with the figures of its training only."""
+    train, validation = (examples.select_tasks(split[name]) for name in ("train", "validation"))
     limits = tuple(int(top) for top in examples.budgets.max(axis=0))
-    used = _used(train, config)
-    checks = validation.counted(config.min_count, DOWN_WEIGHT, config.balance)
-    classifier, figures = _best(used, checks, limits, config, checkpoint)
+    used = _weigh(train, config)
+    checks = validation.reweight(config.min_count, DOWN_WEIGHT, config.balance)
+    classifier, figures = _train_restarts(used, checks, limits, config, checkpoint)
     return Helper(classifier, examples.actions, dict(charges), limits, config.history, figures, split)
 
 
@@ -242,23 +247,27 @@ def _examples(labels: Labels | HelperExamples, config: HelperConfig, costs: Any)
     if isinstance(labels, HelperExamples):
         return labels, costs
     if len(labels.actions) == 1:
-        raise ValueError("the labels know no help type: there is nothing that a helper could ask for")
+        raise ValueError("the labels have no help type: there is nothing that a helper could request")
     if not labels.support.any() and not labels.budgets.any():
-        raise ValueError("the labels are for budget 0 only, which pays for no help; solve for a larger one")
+        raise ValueError("the labels are for budget 0 only, which pays for no help; solve for a larger budget")
     if not labels.support.any():
-        raise ValueError("in no labelled state were both going on alone and help tried: there is nothing to learn from")
+        raise ValueError(
+            "both going on alone and help were tried in none of the labelled states: there is nothing to learn"
+        )
     return labels.examples(config.history), costs or labels.model.mdp.costs
 
 
 def _check_paid(examples: HelperExamples, charges: Mapping[str, tuple[int, ...]]) -> None:
-    paid = affordable(examples.actions, charges, examples.budgets)[np.arange(len(examples.texts)), examples.decisions]
+    paid = mask_affordable(examples.actions, charges, examples.budgets)[
+        np.arange(len(examples.texts)), examples.decisions
+    ]
     if not paid.all():
         i = int(np.argmin(paid))
         action, budget = examples.actions[examples.decisions[i]], examples.budgets[i].tolist()
         raise ValueError(f"decisions[{i}] is {action!r} at cost {charges[action]}, over its budget {budget}")
 
 
-def _best(
+def _train_restarts(
     train: HelperExamples,
     validation: HelperExamples,
     limits: tuple[int, ...],
@@ -271,9 +280,9 @@ def _best(
         checks = replace(validation, weights=np.ones_like(validation.weights)).votes(limits)
     best: tuple[Any, dict[str, float]] | None = None
     for restart in range(config.restarts):
-        # far apart, so that restarts of neighbouring seeds are no repetitions
+        # far apart, so that neighbouring seeds share no restarts
         one = replace(config, seed=config.seed + 1_000_003 * restart)
-        model = FORMS[config.form].made(train.actions, limits, votes.texts, one)
+        model = FORMS[config.form].build(train.actions, limits, votes.texts, one)
         learnt = model.examples(votes)
         title = "training the helper" + (f" ({restart + 1} of {config.restarts})" if config.restarts > 1 else "")
         path = None if checkpoint is None else f"{os.fspath(checkpoint)}{f'.{restart}' if restart else ''}"
@@ -288,11 +297,11 @@ def _best(
 def _memory(labels: Labels | HelperExamples, tasks: Sequence[str], config: HelperConfig) -> Memory | None:
     if isinstance(labels, HelperExamples) or not config.memory:
         return None
-    return Memory.of(labels, tasks, config.history, config.memory)
+    return Memory.from_labels(labels, tasks, config.history, config.memory)
 
 
 def _agreement(helper: Helper, train: HelperExamples, test: HelperExamples) -> dict[str, float]:
-    """How often held-out decisions are met, each counted once and by its weight (if any has one)."""
+    """Share of held-out decisions that the helper makes too, unweighted and weighted (if any weight is positive)."""
     hit = helper.choices(test.texts, test.budgets) == test.decisions
     figures = {}
     for name, train_weights, weights in (
@@ -312,8 +321,8 @@ def _agreement(helper: Helper, train: HelperExamples, test: HelperExamples) -> d
     return figures
 
 
-def _falls(helper: Helper, test: HelperExamples) -> dict[str, float]:
-    """How often more budget makes a request less likely: in the helper, and in the labels that it learns from."""
+def _measure_monotonicity(helper: Helper, test: HelperExamples) -> dict[str, float]:
+    """How often more budget makes a request less likely, by the helper and by its labels."""
     texts, points = list(dict.fromkeys(test.texts)), lattice(helper.limits)
     shape = tuple(top + 1 for top in helper.limits)
     every = helper.request_probabilities(np.repeat(texts, len(points)).tolist(), np.tile(points, (len(texts), 1)))
@@ -321,21 +330,24 @@ def _falls(helper: Helper, test: HelperExamples) -> dict[str, float]:
     votes = test.votes(helper.limits)
     asked = np.where(votes.weights.any(axis=2), votes.weights[..., 1:].sum(axis=2) > votes.weights[..., 0], np.nan)
     figures: dict[str, float] = {}
-    for name, values, least in (("falls", request, FALL), ("falls_plan", asked.reshape(-1, *shape), 0.0)):
+    for name, values, least in (
+        ("monotonicity_violations", request, FALL),
+        ("monotonicity_violations_plan", asked.reshape(-1, *shape), 0.0),
+    ):
         steps = np.concatenate([np.diff(values, axis=axis).ravel() for axis in range(1, values.ndim)])
         steps = steps[~np.isnan(steps)]
         figures |= {name: float(np.mean(steps < -least))} if len(steps) else {}
     return figures
 
 
-def _few(train: HelperExamples, min_count: int) -> dict[str, float]:
+def _measure_support(train: HelperExamples, min_count: int) -> dict[str, float]:
     if train.support is None or not train.weights.any():
         return {}
-    return {"few": float(train.weights[train.support < min_count].sum() / train.weights.sum())}
+    return {"low_support": float(train.weights[train.support < min_count].sum() / train.weights.sum())}
 
 
 def _value_error(memory: Memory, labels: Labels, split: Mapping[str, Sequence[str]], history: int) -> dict[str, float]:
-    """Mean |error| of remembered values in test states where help and going on alone were tried, by visits."""
+    """Mean |error| of the memory's values in test states where help and going on alone were tried, by visits."""
     tasks, texts = np.array(labels.tasks), labels.texts(history)
     rows = np.flatnonzero(np.isin(tasks, split["test"]) & (labels.support > 0).any(axis=1))
     known = np.flatnonzero(np.isin(tasks, split["train"]) & (labels.support > 0).any(axis=1))

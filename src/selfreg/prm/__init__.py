@@ -60,7 +60,7 @@ _HOME |= dict.fromkeys(("ThresholdPolicy", "ThresholdRule", "choose_threshold", 
 
 
 def __getattr__(name: str) -> Any:
-    """Import the parts that read trajectories or train when they are first asked for."""
+    """Import the parts that read trajectories or train on first use."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

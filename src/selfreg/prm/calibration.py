@@ -1,4 +1,4 @@
-"""From logits to probabilities that mean what they say: temperature, or an isotonic curve."""
+"""Calibration: from logits to probabilities, by a temperature or an isotonic curve."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from selfreg._util.extras import require_extra
 Vector = NDArray[np.float64]
 
 CALIBRATIONS = ("temperature", "isotonic", "none")
-# Below this many distinct logits an isotonic curve would be a table of them.
+# With fewer distinct logits an isotonic curve would only repeat them.
 LEAST_DISTINCT = 3
 
 
 class Calibration(Protocol):
-    """Maps logits to probabilities, keeping their order (ties may arise)."""
+    """Maps logits to probabilities; monotone, ties may arise."""
 
     def probability(self, logits: Vector) -> Vector:
         """Float64 (n,), in [0, 1]."""
@@ -45,7 +45,7 @@ class Temperature:
 
 @dataclass(frozen=True)
 class Isotonic:
-    """A non-decreasing curve, linear between its points and level outside of them."""
+    """A non-decreasing curve, linear between its points and constant outside of them."""
 
     logits: tuple[float, ...]
     probabilities: tuple[float, ...]
@@ -62,7 +62,7 @@ class Isotonic:
         return {"kind": "isotonic", "logits": list(self.logits), "probabilities": list(self.probabilities)}
 
 
-def calibration_from(description: Mapping[str, Any]) -> Calibration:
+def load_calibration(description: Mapping[str, Any]) -> Calibration:
     """Calibration from what its `describe` returned."""
     if description["kind"] == "isotonic":
         return Isotonic(tuple(description["logits"]), tuple(description["probabilities"]))
@@ -84,17 +84,17 @@ def calibrate(kind: str, logits: Vector, outcomes: Vector, weights: Vector) -> C
     Returns
     -------
     Calibration
-        A temperature of 1 where outcomes do not differ and so say nothing.
+        A temperature of 1 where all outcomes are the same.
 
     Raises
     ------
     ValueError
-        `kind` is not known.
+        Unknown `kind`.
 
     Examples
     --------
     >>> import numpy as np
-    >>> logits = np.repeat([-3.0, 3.0], 100)  # says .05 and .95 where .3 and .7 come true
+    >>> logits = np.repeat([-3.0, 3.0], 100)  # predicted .05 and .95, realised .3 and .7
     >>> outcomes = np.tile(np.repeat([0.0, 1.0], [70, 30]), 2)
     >>> outcomes[100:] = 1 - outcomes[100:]
     >>> calibrate("temperature", logits, outcomes, np.ones(200)).probability(np.array([3.0])).round(2)

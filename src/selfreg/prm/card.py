@@ -14,7 +14,7 @@ tags: [process-reward-model, selfreg]
 ---
 # Process reward model
 
-P(success | state text, the agent goes on without help). Model: {kind}. Load it with
+P(success | state text, the agent continues without help). Model: {kind}. Load it with
 `selfreg.prm.PRM.load(folder)`; `score(texts)` gives calibrated probabilities, `text(steps)` the text of a state.
 
 """
@@ -23,7 +23,7 @@ P(success | state text, the agent goes on without help). Model: {kind}. Load it 
 def model_card(
     kind: str, figures: Mapping[str, float], split: Mapping[str, Sequence[str]], facts: Mapping[str, Any]
 ) -> str:
-    """Markdown with data, split, figures and, where they are known, plain models beside it."""
+    """Markdown with data, split, figures and, where measured, baselines."""
     text = HEADER.format(kind=kind, library="transformers" if kind == "transformer" else "selfreg")
     if data := facts.get("data"):
         text += f"## Data\n\n{data['states']} states of {data['tasks']} tasks ({data['episodes']} episodes), "
@@ -35,7 +35,7 @@ def model_card(
         text += "## Figures on test tasks\n\nIntervals are 95% bootstrap intervals over tasks.\n\n"
         text += _table(("figure", "value"), list(as_texts(figures).items()))
     if baselines := facts.get("baselines"):
-        text += f"## Beside plain models\n\n{baselines['words']}\n\n"
+        text += f"## Compared with baselines\n\n{baselines['words']}\n\n"
         rows = [(r["name"], *(_interval(r[m]) for m in ("auroc", "brier", "ece"))) for r in baselines["rows"]]
         text += _table(("model", "AUROC", "Brier score", "calibration error"), rows)
     return text

@@ -16,12 +16,12 @@ SCHEMA = "selfreg.checkpoint/1"
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
-    """Write the file, whole or not at all.
+    """Write the file atomically.
 
     Raises
     ------
     OSError
-        There is no room; an earlier checkpoint stays.
+        The disk is full; an earlier checkpoint is kept.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -31,11 +31,11 @@ def write_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], facts: Map
         with atomic_write(path) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, header)
     except SafetensorError as error:
-        raise OSError(f"checkpoint {str(path)!r} could not be written, and is as it was before: {error}") from error
+        raise OSError(f"checkpoint {str(path)!r} could not be written and is unchanged: {error}") from error
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors and facts; ValueError where the file is damaged or something else."""
+    """Tensors and facts; ValueError where the file is not a checkpoint or is damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -43,6 +43,6 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
             facts = json.loads((file.metadata() or {}).get("selfreg", "{}"))
             if facts.get("schema") != SCHEMA:
                 raise ValueError(f"its schema is {facts.get('schema')!r}; expected {SCHEMA!r}")
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118  (it is no mapping)
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118  (not a mapping)
     except (OSError, ValueError, SafetensorError) as error:
-        raise ValueError(f"{str(path)!r} is no checkpoint that can be read: {error}") from None
+        raise ValueError(f"{str(path)!r} is not a readable checkpoint: {error}") from None

@@ -1,4 +1,4 @@
-"""A PRM beside plain models: the same tasks to learn from, the same to be measured on."""
+"""A PRM compared with baselines, trained and tested on the same tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from selfreg._util.bootstrap import Interval
 from selfreg.data import Trajectory
 from selfreg.prm.linear import BASELINES
 from selfreg.prm.metrics import by_task, difference_by_task
-from selfreg.prm.prm import PRM, PRMConfig, scores, train_prm, visits_of
+from selfreg.prm.prm import PRM, PRMConfig, collect_visits, score_visits, train_prm
 
 
 class Contender(NamedTuple):
@@ -27,7 +27,7 @@ class Contender(NamedTuple):
 def with_baselines(
     prm: PRM, trajectories: Sequence[Trajectory], config: PRMConfig, kinds: Sequence[str] | None = None
 ) -> PRM:
-    """Train plain models as `prm` was trained, and note in its facts how they compare on the test tasks.
+    """Train baselines with the settings of `prm`; its facts gain the comparison on test tasks.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def with_baselines(
     trajectories : sequence of Trajectory
     config : PRMConfig
     kinds : sequence of str, optional
-        By default all plain kinds but the PRM's own; 'embedding' only where `config.model` names an encoder.
+        By default all baselines except the PRM's own kind; 'embedding' only where `config.model` names an encoder.
 
     Examples
     --------
@@ -55,11 +55,13 @@ def with_baselines(
         kinds = [k for k in BASELINES if k != prm.kind and (k != "embedding" or config.model is not None)]
     others = [train_prm(trajectories, replace(config, kind=kind)) for kind in kinds]
     rows = compare_prms([prm, *others], trajectories, config)
-    return replace(prm, facts={**prm.facts, "baselines": {"words": words(rows), "rows": [_as_json(r) for r in rows]}})
+    return replace(
+        prm, facts={**prm.facts, "baselines": {"words": describe_comparison(rows), "rows": [_as_json(r) for r in rows]}}
+    )
 
 
 def compare_prms(prms: Sequence[PRM], trajectories: Sequence[Trajectory], config: PRMConfig) -> list[Contender]:
-    """Figures on the test tasks of the first PRM, which is the one that the others are compared with.
+    """Figures on the test tasks of the first PRM; the others are compared with it.
 
     Examples
     --------
@@ -78,10 +80,10 @@ def compare_prms(prms: Sequence[PRM], trajectories: Sequence[Trajectory], config
     rows: list[Contender] = []
     reference: Any = None
     for prm in prms:
-        test = visits_of(trajectories, replace(config, kind=prm.kind, history=prm.history, show_step=prm.show_step))[
-            1
-        ].of(prms[0].split["test"])
-        score = scores(prm, test)
+        test = collect_visits(
+            trajectories, replace(config, kind=prm.kind, history=prm.history, show_step=prm.show_step)
+        )[1].select_tasks(prms[0].split["test"])
+        score = score_visits(prm, test)
         auroc, brier, ece = (
             by_task(m, score, test.outcomes, test.tasks, test.weights) for m in ("auroc", "brier", "ece")
         )
@@ -94,7 +96,7 @@ def compare_prms(prms: Sequence[PRM], trajectories: Sequence[Trajectory], config
 
 
 def _as_json(row: Contender) -> dict[str, Any]:
-    """JSON values: lists for intervals, None for what is not known."""
+    """JSON values: lists for intervals, None for what is unknown."""
     values: dict[str, Any] = {"name": row.name}
     for name in ("auroc", "brier", "ece", "gap"):
         numbers = getattr(row, name)
@@ -102,25 +104,25 @@ def _as_json(row: Contender) -> dict[str, Any]:
     return values
 
 
-def words(rows: Sequence[Contender]) -> str:
-    """Which model has the lowest Brier score, in plain words."""
+def describe_comparison(rows: Sequence[Contender]) -> str:
+    """Which model has the lowest Brier score, as a sentence."""
     prm, others = rows[0], [row for row in rows[1:] if row.gap is not None]
     if not others:
         return "There is nothing to compare with."
     best = max(others, key=lambda row: row.gap.mean)  # type: ignore[union-attr]
     assert best.gap is not None
     if best.gap.low == best.gap.high != 0:
-        return "There is one test task only, too few to tell models apart."
+        return "There is only one test task: too few to compare models."
     gap = f"{abs(best.gap.mean):.3f} (the difference lies in [{best.gap.low:+.3f}, {best.gap.high:+.3f}])"
     if best.gap.low > 0:
         return (
-            f"A plain model wins on these data: {best.name} has a Brier score lower than that of {prm.name} by {gap}. "
+            f"A baseline wins on these data: {best.name} has a Brier score lower than that of {prm.name} by {gap}. "
             f"Choose it with --prm {best.name}."
         )
     if best.gap.high < 0:
         return f"{prm.name} beats every other model here; the nearest, {best.name}, by {gap} in Brier score."
     lower = best.name if best.gap.mean > 0 else prm.name
     return (
-        f"{prm.name} and the plain model {best.name} are not told apart on these data: the Brier score of {lower} is "
-        f"lower by {gap}. --prm {best.name} chooses the simpler one."
+        f"{prm.name} and the baseline {best.name} do not differ significantly on these data: the Brier score of "
+        f"{lower} is lower by {gap}. --prm {best.name} chooses the simpler one."
     )

@@ -85,14 +85,14 @@ class EncoderConfig:
 
 
 def require_ml() -> None:
-    """Raise ImportError, naming the extra, unless torch and transformers are there."""
+    """Raise ImportError, naming the extra, unless torch and transformers are installed."""
     with require_extra("ml", "selfreg.prm, and selfreg.helper,"):
         for module in ("torch", "tokenizers", "safetensors", "transformers", "rich"):
             importlib.import_module(module)
 
 
-def scratch(n_labels: int, texts: Sequence[str], config: EncoderConfig) -> tuple[Any, Any]:
-    """A small BERT with new weights, and a tokenizer made for `texts`."""
+def create_from_scratch(n_labels: int, texts: Sequence[str], config: EncoderConfig) -> tuple[Any, Any]:
+    """A small BERT with random weights, and a tokenizer trained on `texts`."""
     from transformers import BertConfig, BertForSequenceClassification
 
     tokenizer = _tokenizer(texts, config)
@@ -138,24 +138,24 @@ def _tokenizer(texts: Sequence[str], config: EncoderConfig) -> Any:
     )
 
 
-def pretrained(name: str, new_head: bool = False, **options: Any) -> tuple[Any, Any]:
-    """Classifier and its tokenizer from a folder or the hub; a head that is missing or of another size may be new."""
+def load_pretrained(name: str, new_head: bool = False, **options: Any) -> tuple[Any, Any]:
+    """Classifier and tokenizer from a folder or the hub. With `new_head` a missing or mismatched head is new."""
     from transformers import AutoModelForSequenceClassification
 
     options |= {"ignore_mismatched_sizes": new_head}
-    return model_and_tokenizer(AutoModelForSequenceClassification, name, new_head, **options)
+    return load_model_and_tokenizer(AutoModelForSequenceClassification, name, new_head, **options)
 
 
-def model_and_tokenizer(kind: Any, name: str, new_head: bool = True, **options: Any) -> tuple[Any, Any]:
-    """Model of a transformers auto class and its tokenizer: safetensors only, none of their code is run.
+def load_model_and_tokenizer(kind: Any, name: str, new_head: bool = True, **options: Any) -> tuple[Any, Any]:
+    """Model of a transformers auto class and its tokenizer: safetensors only, no remote code.
 
-    Without a new head a model must have every weight; with one, those below the head, except a pooler, which many
-    encoders are saved without.
+    Without a new head all weights must be present; with one, all below the head except a pooler, which many encoders
+    are saved without.
 
     Raises
     ------
     ValueError
-        Naming the model: not there, pickled, corrupt, lacking weights below its head, or with another's tokenizer.
+        Naming the model: missing, pickled, corrupt, incomplete below its head, or with the tokenizer of another model.
     """
     from safetensors import SafetensorError
     from transformers import AutoTokenizer
@@ -176,14 +176,14 @@ def model_and_tokenizer(kind: Any, name: str, new_head: bool = True, **options: 
 
 
 def _check_parts(folder: Path) -> None:
-    """Say which file is missing, where transformers would speak of what it tried in its place."""
+    """Name the missing file; the message of transformers would name its fallbacks."""
     names = {path.name for path in folder.iterdir()}
     if not any(name.endswith(".safetensors") for name in names):
-        raise ValueError(f"model {str(folder)!r} holds no *.safetensors; pickled weights are refused")
+        raise ValueError(f"model {str(folder)!r} is missing *.safetensors; pickled weights are refused")
     if "config.json" not in names:
-        raise ValueError(f"model {str(folder)!r} holds no config.json")
+        raise ValueError(f"model {str(folder)!r} is missing config.json")
     if not any(name.startswith(("tokenizer.", "vocab.")) or name.endswith(".model") for name in names):
-        raise ValueError(f"model {str(folder)!r} holds no tokenizer")
+        raise ValueError(f"model {str(folder)!r} is missing tokenizer files")
 
 
 def _check_weights(name: str, model: Any, loading: dict[str, Any], new_head: bool) -> None:
@@ -197,17 +197,17 @@ def _check_weights(name: str, model: Any, loading: dict[str, Any], new_head: boo
 
 
 def _check_tokenizer(name: str, model: Any, tokenizer: Any) -> None:
-    """Embeddings are often padded, or hold tokens for later use, but not for the most part."""
+    """Embeddings may be larger than the vocabulary (padding, reserved tokens), but not more than twice."""
     size, known = model.get_input_embeddings().num_embeddings, tokenizer.get_vocab()
     if not known or max(known.values()) >= size or len(known) < size / 2:
         raise ValueError(
             f"the tokenizer of model {name!r} has {len(known)} tokens, up to number {max(known.values(), default=-1)}; "
-            f"the model knows {size}: they do not belong together"
+            f"the model has {size}: they do not belong together"
         )
 
 
-def chosen_device(name: str) -> str:
-    """`auto` as cuda where there is a GPU, else cpu; any other name as it is, if torch knows it.
+def choose_device(name: str) -> str:
+    """`auto` as cuda where there is a GPU, else cpu; any other device is returned unchanged after a check.
 
     Raises
     ------
@@ -228,19 +228,19 @@ def chosen_device(name: str) -> str:
 
 
 @contextlib.contextmanager
-def seeded(seed: int, device: str) -> Iterator[None]:
-    """Torch's random numbers from `seed`, and as they were afterwards."""
+def fix_seed(seed: int, device: str) -> Iterator[None]:
+    """Seed torch's random numbers in the block; restore their state afterwards."""
     import torch
 
-    place = torch.device(chosen_device(device))
+    place = torch.device(choose_device(device))
     with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars and no advice from transformers."""
+def silence_transformers() -> Iterator[None]:
+    """Switch off progress bars and warnings of transformers in the block."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

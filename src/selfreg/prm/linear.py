@@ -22,16 +22,22 @@ from numpy.typing import NDArray
 from selfreg._util.extras import require_extra
 from selfreg._util.progress import track
 from selfreg.prm.calibration import sigmoid
-from selfreg.prm.encoder import EncoderConfig, chosen_device, model_and_tokenizer, quiet, require_ml
+from selfreg.prm.encoder import (
+    EncoderConfig,
+    choose_device,
+    load_model_and_tokenizer,
+    require_ml,
+    silence_transformers,
+)
 from selfreg.prm.tokens import Tokens
-from selfreg.prm.transformer import Examples, by_length, saved_folder
+from selfreg.prm.transformer import Examples, iterate_by_length, write_model_folder
 
 Vector = NDArray[np.float64]
 
 WEIGHTS = "weights.npz"
 # Inverse strengths of the ridge penalty; validation tasks choose.
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-# Words, numbers and single marks: brackets and signs carry meaning in logs.
+# Words, numbers and single punctuation marks, which carry meaning in logs.
 TOKEN = r"\w+|[^\w\s]"
 MOST_FEATURES = 50_000
 SMOOTHING = 1.0
@@ -61,9 +67,9 @@ class Baseline(ABC):
         """From what `_parts` returned."""
 
     def save(self, folder: str | os.PathLike[str], record: Mapping[str, object], card: str | None = None) -> None:
-        """Write the folder, whole or not at all; see `TextClassifier.save`."""
+        """Write the folder atomically; see `TextClassifier.save`."""
         values, arrays = self._parts()
-        with saved_folder(folder, {**record, "baseline": values}, card) as new:
+        with write_model_folder(folder, {**record, "baseline": values}, card) as new:
             np.savez_compressed(new / WEIGHTS, **arrays)  # type: ignore[arg-type]
             self._save_more(new)
 
@@ -82,7 +88,7 @@ class Constant(Baseline):
     @classmethod
     def fit(cls, train: Examples, validation: Examples, config: EncoderConfig) -> Constant:
         """Learn the rate."""
-        return cls(float(_smoothed(train.weights @ train.targets[:, 0], train.weights.sum())))
+        return cls(float(_smooth(train.weights @ train.targets[:, 0], train.weights.sum())))
 
     def logits(self, texts: Sequence[str]) -> Vector:
         """The same for every text."""
@@ -109,11 +115,11 @@ class StepRates(Baseline):
 
     @classmethod
     def fit(cls, train: Examples, validation: Examples, config: EncoderConfig) -> StepRates:
-        """Learn a rate for each step, leaning on that of all steps by one pseudo-count."""
+        """Learn a rate for each step, shrunk towards that of all steps by one pseudo-count."""
         step = cls._steps(train.texts)
         total = np.bincount(step, weights=train.weights)
         wins = np.bincount(step, weights=train.weights * train.targets[:, 0])
-        return cls(_smoothed(wins, total, Constant.fit(train, validation, config).rate))
+        return cls(_smooth(wins, total, Constant.fit(train, validation, config).rate))
 
     def logits(self, texts: Sequence[str]) -> Vector:
         """By step.
@@ -121,7 +127,7 @@ class StepRates(Baseline):
         Raises
         ------
         ValueError
-            A text is no number.
+            A text is not a step number.
         """
         return np.asarray(_logit(self.rates)[np.minimum(self._steps(texts), len(self.rates) - 1)][:, None])
 
@@ -145,7 +151,7 @@ class StepRates(Baseline):
 
 @dataclass(frozen=True)
 class TfidfLogistic(Baseline):
-    """Logistic regression on TF-IDF of words, marks and pairs of them (scikit-learn)."""
+    """Logistic regression on TF-IDF of words, punctuation marks and pairs of them (scikit-learn)."""
 
     kind: ClassVar[str] = "tfidf"
     vectorizer: Any
@@ -160,7 +166,7 @@ class TfidfLogistic(Baseline):
         try:
             features = vectorizer.fit_transform(train.texts)
         except ValueError as error:
-            raise ValueError(f"the {len(train.texts)} training texts hold no words: {error}") from None
+            raise ValueError(f"the {len(train.texts)} training texts contain no words: {error}") from None
         weights, intercept = _logistic(features, train, vectorizer.transform(validation.texts), validation)
         return cls(vectorizer, weights, intercept)
 
@@ -184,7 +190,7 @@ class TfidfLogistic(Baseline):
 
 
 def words_vectorizer(purpose: str, **settings: Any) -> Any:
-    """Words, marks and pairs of them; with `vocabulary` and `idf_` set it needs no fitting."""
+    """TF-IDF of words, punctuation marks and pairs of them; no fit needed once `vocabulary` and `idf_` are set."""
     with require_extra("ml", purpose):
         from sklearn.feature_extraction.text import TfidfVectorizer
     return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=TOKEN, **settings)
@@ -192,7 +198,7 @@ def words_vectorizer(purpose: str, **settings: Any) -> Any:
 
 @dataclass(frozen=True)
 class EmbeddingLogistic(Baseline):
-    """Logistic regression on what a frozen encoder makes of a text: the mean of its last layer, at length 1."""
+    """Logistic regression on the embedding by a frozen encoder: the mean of its last layer, normalised to length 1."""
 
     kind: ClassVar[str] = "embedding"
     model: Any
@@ -206,7 +212,7 @@ class EmbeddingLogistic(Baseline):
         require_ml()
         if config.model is None:
             raise ValueError("the PRM 'embedding' needs a model: the folder or hub id of a sentence encoder")
-        encoder = cls._loaded(config.model, config.max_tokens, config.task_tokens, config.device)
+        encoder = cls._load_encoder(config.model, config.max_tokens, config.task_tokens, config.device)
         untrained = cls(*encoder, np.empty(0), 0.0)
         features = untrained.embed([*train.texts, *validation.texts])
         known, held_out = features[: len(train.texts)], features[len(train.texts) :]
@@ -219,7 +225,7 @@ class EmbeddingLogistic(Baseline):
         encoded = self.tokens.encode(texts)
         rows: dict[int, Vector] = {}
         with torch.inference_mode():
-            for chosen in by_length(encoded):
+            for chosen in iterate_by_length(encoded):
                 inputs = self.tokens.batch([encoded[i] for i in chosen], self.model.device)
                 mask = inputs["attention_mask"][:, :, None]
                 mean = (self.model(**inputs).last_hidden_state * mask).sum(dim=1) / mask.sum(dim=1)
@@ -242,17 +248,21 @@ class EmbeddingLogistic(Baseline):
     @classmethod
     def load(cls, folder: Path, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> EmbeddingLogistic:
         """From what `_parts` returned."""
-        encoder = cls._loaded(str(folder), values["max_tokens"], values["task_tokens"], "auto", local_files_only=True)
+        encoder = cls._load_encoder(
+            str(folder), values["max_tokens"], values["task_tokens"], "auto", local_files_only=True
+        )
         return cls(*encoder, arrays["weights"], float(arrays["intercept"]))
 
     @staticmethod
-    def _loaded(name: str, max_tokens: int, task_tokens: int | None, device: str, **options: Any) -> tuple[Any, Tokens]:
+    def _load_encoder(
+        name: str, max_tokens: int, task_tokens: int | None, device: str, **options: Any
+    ) -> tuple[Any, Tokens]:
         from transformers import AutoModel
 
-        with quiet():
-            model, tokenizer = model_and_tokenizer(AutoModel, name, **options)
-        tokens = Tokens.of_model(model, tokenizer, max_tokens, task_tokens)
-        return model.to(chosen_device(device)).eval(), tokens
+        with silence_transformers():
+            model, tokenizer = load_model_and_tokenizer(AutoModel, name, **options)
+        tokens = Tokens.from_model(model, tokenizer, max_tokens, task_tokens)
+        return model.to(choose_device(device)).eval(), tokens
 
 
 BASELINES: dict[str, type[Baseline]] = {
@@ -261,13 +271,13 @@ BASELINES: dict[str, type[Baseline]] = {
 
 
 def read_arrays(folder: Path, name: str = WEIGHTS) -> dict[str, NDArray[Any]]:
-    """Arrays of an npz file; ValueError where they are not there, damaged or pickled."""
+    """Arrays of an npz file; ValueError where it is missing, damaged or pickled."""
     try:
         with open(folder / name, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        # NumPy takes what is no archive for a pickle, and says how to load it all the same
-        why = "it is no archive of plain arrays" if "allow_pickle" in str(error) else error
+        # NumPy takes any other file for a pickle, and suggests to allow it
+        why = "not an archive of plain arrays" if "allow_pickle" in str(error) else error
         raise ValueError(f"{str(folder)!r} is damaged: {name}: {why}") from None
 
 
@@ -283,7 +293,7 @@ def _logistic(features: Any, train: Examples, held_out: Any, validation: Example
     share = train.weights / train.weights.mean()
     weight = np.concatenate([share * target, share * (1 - target)])
     best: tuple[float, Vector, float] | None = None
-    # The vectors of a fit are short: threads would wait for each other.
+    # Vectors are short: BLAS threads would only wait for each other.
     with threadpool_limits(1, "blas"):
         for strength in track(STRENGTHS, "logistic regression", "penalties"):
             model = LogisticRegression(C=strength, max_iter=1000).fit(both, outcome, sample_weight=weight)
@@ -296,7 +306,7 @@ def _logistic(features: Any, train: Examples, held_out: Any, validation: Example
     return best[1], best[2]
 
 
-def _smoothed(wins: Any, total: Any, rate: float = 0.5) -> Any:
+def _smooth(wins: Any, total: Any, rate: float = 0.5) -> Any:
     return (wins + SMOOTHING * rate) / (total + SMOOTHING)
 
 

@@ -1,4 +1,4 @@
-"""How good probabilities of success are: Brier score, calibration error, area under the ROC curve. NumPy only."""
+"""Metrics of predicted success: Brier score, calibration error, area under the ROC curve. NumPy only."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def brier(probability: ArrayLike, outcome: ArrayLike, weight: ArrayLike | None =
     Parameters
     ----------
     probability, outcome : array_like, shape (n,)
-        In [0, 1]. Merged outcomes (success rates) lower the score by their inner variance: give single ones.
+        In [0, 1]. Merged outcomes (success rates) lower the score by the variance within them: pass single outcomes.
     weight : array_like, shape (n,), optional
-        Nonnegative; 1 each where left out.
+        Nonnegative; 1 by default.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def brier(probability: ArrayLike, outcome: ArrayLike, weight: ArrayLike | None =
     >>> brier([0.5, 1.0], [0, 1])
     0.125
     """
-    p, y, w = _checked(probability, outcome, weight, bounded=True)
+    p, y, w = _check_arrays(probability, outcome, weight, bounded=True)
     return float(np.average((p - y) ** 2, weights=w))
 
 
@@ -67,7 +67,7 @@ def reliability(
     """
     if bins < 1:
         raise ValueError(f"bins is {bins}; expected at least 1")
-    p, y, w = _checked(probability, outcome, weight, bounded=True)
+    p, y, w = _check_arrays(probability, outcome, weight, bounded=True)
     index = np.minimum((p * bins).astype(np.intp), bins - 1)
     total, predicted, observed = (np.bincount(index, weights=v, minlength=bins) for v in (w, w * p, w * y))
     used = total > 0
@@ -101,7 +101,7 @@ def auroc(score: ArrayLike, outcome: ArrayLike, weight: ArrayLike | None = None)
         In [0, 1]. A soft outcome y is y of a success and 1 - y of a failure, so that merged examples
         (success rate, with their count as weight) give the same area as single ones.
     weight : array_like, shape (n,), optional
-        Nonnegative; 1 each where left out.
+        Nonnegative; 1 by default.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def auroc(score: ArrayLike, outcome: ArrayLike, weight: ArrayLike | None = None)
     >>> auroc([0.1, 0.4, 0.4, 0.9], [0, 0, 1, 1])
     0.875
     """
-    s, y, w = _checked(score, outcome, weight, bounded=False)
+    s, y, w = _check_arrays(score, outcome, weight, bounded=False)
     _, group = np.unique(s, return_inverse=True)
     success, failure = np.bincount(group, weights=w * y), np.bincount(group, weights=w * (1 - y))
     pairs = success.sum() * failure.sum()
@@ -138,15 +138,15 @@ def by_task(
     score, outcome, weight : array_like, shape (n,)
         As of `auroc` and `brier`.
     tasks : sequence of str, length n
-        What is drawn in a resample: all steps of a task, or none.
+        Task of each score. Resamples draw whole tasks.
 
     Examples
     --------
     >>> by_task("brier", [0.5, 0.5], [0, 1], ["a", "b"])
     Interval(mean=0.25, low=0.25, high=0.25)
     """
-    s, y, w = _checked(score, outcome, weight, bounded=metric != "auroc")
-    return interval(METRICS[metric](s, y, w), _resampled(metric, s, y, w, tasks))
+    s, y, w = _check_arrays(score, outcome, weight, bounded=metric != "auroc")
+    return interval(METRICS[metric](s, y, w), _resample(metric, s, y, w, tasks))
 
 
 def difference_by_task(
@@ -166,10 +166,10 @@ def difference_by_task(
     >>> difference_by_task("brier", [0.5, 0.5], [0.0, 1.0], [0, 1], ["a", "b"])
     Interval(mean=0.25, low=0.25, high=0.25)
     """
-    s, y, w = _checked(score, outcome, weight, bounded=metric != "auroc")
-    o = _checked(other, outcome, weight, bounded=metric != "auroc")[0]
+    s, y, w = _check_arrays(score, outcome, weight, bounded=metric != "auroc")
+    o = _check_arrays(other, outcome, weight, bounded=metric != "auroc")[0]
     gap = METRICS[metric](s, y, w) - METRICS[metric](o, y, w)
-    return interval(gap, _resampled(metric, s, y, w, tasks) - _resampled(metric, o, y, w, tasks))
+    return interval(gap, _resample(metric, s, y, w, tasks) - _resample(metric, o, y, w, tasks))
 
 
 class ReliabilityRow(NamedTuple):
@@ -198,7 +198,7 @@ def reliability_by_task(
     >>> reliability_by_task([0.1, 0.9], [0, 1], ["a", "b"], bins=2)[1].observed
     1.0
     """
-    p, y, w = _checked(probability, outcome, weight, bounded=True)
+    p, y, w = _check_arrays(probability, outcome, weight, bounded=True)
     diagram = reliability(p, y, w, bins)
     index = np.minimum((p * bins).astype(np.intp), bins - 1)
     names, task = np.unique(np.asarray(tasks), return_inverse=True)
@@ -217,7 +217,7 @@ def reliability_by_task(
     return rows
 
 
-def _resampled(metric: str, s: Vector, y: Vector, w: Vector, tasks: Sequence[str]) -> Vector:
+def _resample(metric: str, s: Vector, y: Vector, w: Vector, tasks: Sequence[str]) -> Vector:
     """The metric on resamples of tasks; NaN where a resample has none."""
     names, task = np.unique(np.asarray(tasks), return_inverse=True)
     if task.shape != s.shape:
@@ -227,7 +227,7 @@ def _resampled(metric: str, s: Vector, y: Vector, w: Vector, tasks: Sequence[str
     return np.array([METRICS[metric](s, y, v) if v.sum() > 0 else np.nan for v in weights])
 
 
-def _checked(
+def _check_arrays(
     probability: ArrayLike, outcome: ArrayLike, weight: ArrayLike | None, bounded: bool
 ) -> tuple[Vector, Vector, Vector]:
     p, y = np.asarray(probability, dtype=np.float64), np.asarray(outcome, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""The process reward model: P(success | state text, the base policy goes on without help)."""
+"""The process reward model: P(success | state text, the base policy continues without help)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data import Step, Trajectory, state_text
-from selfreg.prm.calibration import CALIBRATIONS, Calibration, Temperature, calibrate, calibration_from
+from selfreg.prm.calibration import CALIBRATIONS, Calibration, Temperature, calibrate, load_calibration
 from selfreg.prm.card import model_card
 from selfreg.prm.encoder import EncoderConfig
 from selfreg.prm.linear import BASELINES, StepRates, read_arrays
 from selfreg.prm.metrics import brier, by_task, expected_calibration_error, reliability_by_task
 from selfreg.prm.transformer import TextClassifier, read_record, split_tasks
-from selfreg.prm.visits import Visits, joined, labelled, unhelped
+from selfreg.prm.visits import Visits, join_visits, labelled_visits, unhelped_visits
 
 SCHEMA = "selfreg.prm/1"
 TRANSFORMER = "transformer"
@@ -29,13 +29,13 @@ TARGETS = ("outcomes", "labels", "both")
 
 
 class LogitModel(Protocol):
-    """What is under a PRM: a `TextClassifier` with one label, or a baseline."""
+    """Model of a PRM: a `TextClassifier` with one label, or a baseline."""
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Float64 (n, 1)."""
 
     def save(self, folder: str | os.PathLike[str], record: Mapping[str, object], card: str | None = None) -> None:
-        """Write a folder with `record` in selfreg.json, whole or not at all."""
+        """Write a folder with `record` in selfreg.json, atomically."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ class PRMConfig(EncoderConfig):
 
 @dataclass(frozen=True)
 class PRM:
-    """Scores states: p(s) = P(success | state text, the base policy goes on without help).
+    """Scores states: p(s) = P(success | state text, the base policy continues without help).
 
-    Made by `train_prm` or `load`.
+    Create with `train_prm` or `load`.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class PRM:
     show_step : bool
         Whether `text` begins with the number of the step.
     facts : dict
-        JSON values about data, settings, reliability and, after `with_baselines`, plain models beside it.
+        JSON values about data, settings, reliability and, after `with_baselines`, the comparison with baselines.
 
     Examples
     --------
@@ -134,24 +134,24 @@ class PRM:
     def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """P(success) of each text, float64 (n,).
 
-        Texts are scored in batches of like length; on a CPU the same texts give the same scores, bit for bit.
+        Texts of similar length are batched; on a CPU the same texts give the same scores, bit for bit.
         """
         return self.calibration.probability(self.logits(texts))
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Before calibration, float64 (n,)."""
+        """Logits before calibration, float64 (n,)."""
         if isinstance(texts, str):
             raise TypeError(f"texts is the str {texts[:60]!r}; expected a sequence of str")
         return self.model.logits(texts)[:, 0]
 
     def text(self, steps: Sequence[Step]) -> str:
-        """What the PRM reads of an episode so far: its state's text, or the number of its last step (kind 'step')."""
+        """Input of the PRM for an episode so far: the state's text, or the number of its last step (kind 'step')."""
         return read_state(steps, self.kind, self.history, self.show_step)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write a standard transformers folder with selfreg.json and a model card, whole or not at all.
+        """Write a standard transformers folder with selfreg.json and a model card, atomically.
 
-        Plain models have weights.npz in place of transformers' files.
+        Baselines have weights.npz in place of transformers' files.
         """
         record: dict[str, Any] = {"schema": SCHEMA, "kind": self.kind, "calibration": self.calibration.describe()}
         record |= {"history": self.history, "show_step": self.show_step, "facts": self.facts}
@@ -173,22 +173,22 @@ class PRM:
         Raises
         ------
         ValueError
-            `folder` holds no PRM, or is damaged.
+            `folder` is not a saved PRM, or is damaged.
         """
         record = read_record(folder, SCHEMA)
         try:
             model = cls._model(Path(folder), record, device, bf16)
             values = {name: record[name] for name in ("kind", "history", "show_step", "figures", "split", "facts")}
-            return cls(model, calibration=calibration_from(record["calibration"]), **values)
+            return cls(model, calibration=load_calibration(record["calibration"]), **values)
         except KeyError as error:
-            raise ValueError(f"{str(folder)!r} is damaged: its selfreg.json or weights lack {error}") from None
+            raise ValueError(f"{str(folder)!r} is damaged: its selfreg.json or weights are missing {error}") from None
 
     @staticmethod
     def _model(folder: Path, record: Mapping[str, Any], device: str, bf16: bool) -> LogitModel:
         if record["kind"] == TRANSFORMER:
             return TextClassifier.load(folder, SCHEMA, device, bf16)[0]
         if record["kind"] not in BASELINES:
-            raise ValueError(f"{str(folder)!r} holds a PRM of kind {record['kind']!r}; this version knows {KINDS}")
+            raise ValueError(f"{str(folder)!r} has PRM kind {record['kind']!r}; expected one of {KINDS}")
         return BASELINES[record["kind"]].load(folder, record["baseline"], read_arrays(folder))
 
 
@@ -198,26 +198,24 @@ def train_prm(
     *,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> PRM:
-    """Train a PRM on what happened after states from which the agent went on without help.
+    """Train a PRM on the outcomes after states from which the agent continued without help.
 
-    Every step counts whose own and later steps are unhelped, in episodes whose outcome is known (others can be let in
-    by `helped_weight`); step labels are a second source (`targets`). Within a split, identical texts are one example:
-    their mean outcome is the (soft) target and their count the weight. Tasks are split into training, validation (early
-    stopping by Brier score, calibration) and test (figures).
+    A step counts if it and all later steps are unhelped and the outcome is known; `helped_weight` adds the others. Step
+    labels are a second source (`targets`). Identical texts are one example: their mean outcome is the (soft) target and
+    their count the weight. Tasks are split into training, validation (early stopping by Brier score, calibration) and
+    test (figures).
 
     Parameters
     ----------
     trajectories : sequence of Trajectory
     config : PRMConfig, optional
     checkpoint : path, optional
-        File for checkpoints; where it is there, training goes on from it. It stays after training: remove it once the
-        PRM is saved.
+        File for checkpoints. Training resumes from it where it exists. It is not removed after training.
 
     Raises
     ------
     ValueError
-        There is nothing to learn from (no unhelped continuation, fewer than 3 tasks, one outcome only), or
-        training diverges.
+        No unhelped continuation, fewer than 3 tasks, only one outcome, or training diverges.
 
     Examples
     --------
@@ -231,53 +229,53 @@ def train_prm(
     (2,)
     """
     config = config or PRMConfig()
-    learnt, measured = visits_of(trajectories, config)
+    learnt, measured = collect_visits(trajectories, config)
     split = split_tasks(measured.tasks, config)
-    train, validation = learnt.of(split["train"]), measured.of(split["validation"])
+    train, validation = learnt.select_tasks(split["train"]), measured.select_tasks(split["validation"])
     if not train.texts or np.ptp(train.outcomes) == 0:
         tasks = f"{len(split['train'])} training tasks (of {len(set(measured.tasks))} tasks)"
         found = f"is {train.outcomes[0]}" if train.texts else "is missing"
         raise ValueError(f"every outcome of the {tasks} {found}; a PRM needs successes and failures")
-    examples, checks = train.merged(), validation.merged()
+    examples, checks = train.merge(), validation.merge()
     model, figures = _fit(examples, checks, config, checkpoint)
     logits = model.logits(checks.texts)[:, 0]
-    plain = config.kind in ("constant", "step")  # rates are calibrated as they are
+    plain = config.kind in ("constant", "step")  # rates are calibrated already
     calibration = calibrate("none" if plain else config.calibration, logits, checks.targets[:, 0], checks.weights)
     if isinstance(calibration, Temperature):
         figures["temperature"] = calibration.temperature
     figures |= {"train_steps": float(len(train.texts)), "train_texts": float(len(examples.texts))}
     prm = PRM(model, config.kind, calibration, config.history, figures, split, config.show_step)
-    test = measured.of(split["test"])
+    test = measured.select_tasks(split["test"])
     figures |= {"brier_constant": brier(np.full(len(test.texts), _mean(train)), test.outcomes, test.weights)}
-    figures |= figures_on(prm, test)
+    figures |= compute_figures(prm, test)
     return replace(prm, facts={"data": _data(trajectories, learnt, config), "reliability": _reliability(prm, test)})
 
 
 def read_state(steps: Sequence[Step], kind: str, history: int, show_step: bool) -> str:
-    """What a PRM of some kind reads of an episode so far."""
+    """Input of a PRM of this kind for an episode so far."""
     number = len(steps) - 1
     if kind == StepRates.kind:
         return str(number)
     return (f"step {number}\n" if show_step else "") + state_text(steps, history)
 
 
-def visits_of(trajectories: Sequence[Trajectory], config: PRMConfig) -> tuple[Visits, Visits]:
-    """States to learn from, and states to measure on, which are never of a helped continuation."""
+def collect_visits(trajectories: Sequence[Trajectory], config: PRMConfig) -> tuple[Visits, Visits]:
+    """States for training, and states for figures, which are never of a helped continuation."""
     text = partial(read_state, kind=config.kind, history=config.history, show_step=config.show_step)
     if config.targets == "labels":
-        labels = labelled(trajectories, text)
+        labels = labelled_visits(trajectories, text)
         return labels, labels
-    measured = learnt = unhelped(trajectories, text, propensity=config.propensity)
+    measured = learnt = unhelped_visits(trajectories, text, propensity=config.propensity)
     if config.helped_weight:
-        learnt = unhelped(trajectories, text, config.helped_weight, config.propensity)
+        learnt = unhelped_visits(trajectories, text, config.helped_weight, config.propensity)
     if config.targets == "both":
-        learnt = joined(learnt, labelled(trajectories, text), config.label_weight)
+        learnt = join_visits(learnt, labelled_visits(trajectories, text), config.label_weight)
     return learnt, measured
 
 
-def figures_on(prm: PRM, visits: Visits) -> dict[str, float]:
+def compute_figures(prm: PRM, visits: Visits) -> dict[str, float]:
     """Brier score, calibration error and AUROC of some states, with 95% intervals over tasks."""
-    score = scores(prm, visits)
+    score = score_visits(prm, visits)
     figures = {"test_steps": float(len(score)), "test_tasks": float(len(set(visits.tasks)))}
     for metric in ("brier", "ece", "auroc"):
         mean, low, high = by_task(metric, score, visits.outcomes, visits.tasks, visits.weights)
@@ -286,7 +284,7 @@ def figures_on(prm: PRM, visits: Visits) -> dict[str, float]:
     return figures
 
 
-def scores(prm: PRM, visits: Visits) -> NDArray[np.float64]:
+def score_visits(prm: PRM, visits: Visits) -> NDArray[np.float64]:
     """P(success) of each visit; every distinct text is scored once."""
     texts = list(dict.fromkeys(visits.texts))
     known = dict(zip(texts, prm.score(texts), strict=True))
@@ -294,31 +292,31 @@ def scores(prm: PRM, visits: Visits) -> NDArray[np.float64]:
 
 
 def recalibrate(prm: PRM, trajectories: Sequence[Trajectory], kind: str = "temperature", folds: int = 5) -> PRM:
-    """Fit the calibration anew on recent logs; the model stays.
+    """Refit the calibration on recent logs; the model is unchanged.
 
     Parameters
     ----------
     prm : PRM
     trajectories : sequence of Trajectory
-        Recent episodes; the steps that count are those of `train_prm` with its default settings.
+        Recent episodes; steps count as for `train_prm` with default settings.
     kind : {"temperature", "isotonic"}
     folds : int
-        For the figures: the calibration is also fitted `folds` times with a part of the tasks left out.
+        Number of folds over tasks for the cross-validated figures.
 
     Returns
     -------
     PRM
-        Its `figures` are of the recent logs: `brier` and `ece` before (`_before`) and after, the latter on tasks that
-        were left out, and `recalibration_tasks`.
+        Its `figures` are of the recent logs: `brier` and `ece` before (`_before`) and after (cross-validated over
+        tasks), and `recalibration_tasks`.
 
     Raises
     ------
     ValueError
-        There are fewer tasks than folds, nothing counts, or outcomes do not differ.
+        Fewer tasks than folds, no unhelped continuation, or only one outcome.
 
     Examples
     --------
-    Later, an error is no longer the end.
+    In recent logs an error is often recovered from.
 
     >>> from selfreg.prm import PRMConfig, recalibrate, train_prm
     >>> from selfreg.data import Step, Trajectory
@@ -334,10 +332,10 @@ def recalibrate(prm: PRM, trajectories: Sequence[Trajectory], kind: str = "tempe
     """
     if folds < 2:
         raise ValueError(f"folds is {folds}; expected at least 2")
-    visits = unhelped(trajectories, prm.text)
+    visits = unhelped_visits(trajectories, prm.text)
     tasks = sorted(set(visits.tasks))
     if len(tasks) < folds:
-        raise ValueError(f"the logs hold {len(tasks)} tasks; {folds} folds need at least as many")
+        raise ValueError(f"the logs have {len(tasks)} tasks; {folds} folds need at least as many")
     if np.ptp(visits.outcomes) == 0:
         raise ValueError(f"every outcome is {visits.outcomes[0]}; a calibration needs successes and failures")
     logits = prm.logits(visits.texts)
@@ -380,5 +378,5 @@ def _data(trajectories: Sequence[Trajectory], learnt: Visits, config: PRMConfig)
 
 
 def _reliability(prm: PRM, visits: Visits) -> list[dict[str, float]]:
-    rows = reliability_by_task(scores(prm, visits), visits.outcomes, visits.tasks, visits.weights)
+    rows = reliability_by_task(score_visits(prm, visits), visits.outcomes, visits.tasks, visits.weights)
     return [row._asdict() for row in rows]

@@ -46,11 +46,11 @@ class Scored(NamedTuple):
     Attributes
     ----------
     episodes, steps : int
-        In all, those of earlier calls among them.
+        Total, including earlier calls.
     texts : int
-        Texts that were scored in this call: those that neither came before nor were in the cache.
+        Texts scored in this call: not in earlier calls, not in the cache.
     skipped : list of str
-        What is wrong with each record that was left out.
+        Error of each skipped record.
     """
 
     episodes: int
@@ -60,7 +60,7 @@ class Scored(NamedTuple):
 
 
 class ModelFiles(NamedTuple):
-    """A PRM on its way to a worker: where its folder is, or what is in it."""
+    """A PRM for workers: its folder, or the contents of its files."""
 
     digest: str
     device: str
@@ -101,8 +101,8 @@ def score_logs(
         Folder of a PRM (`PRM.save`; `prm/` of a run).
     paths : path or iterable of paths
     out : path
-        Folder of the results, a Parquet data set in parts: `read_scores`. Called again after a kill, only what is
-        missing is scored.
+        Folder of the results, a Parquet data set in parts: `read_scores`. A later call scores only
+        what is missing.
     format, roles, where
         As for `selfreg.data.read_trajectories`.
     workers : int, optional
@@ -126,9 +126,9 @@ def score_logs(
     LogError
         File, line, field and what was expected.
     ValueError
-        For a folder that holds no PRM, or `out` or `cache` of another PRM or other logs.
+        `prm` is not a saved PRM, or `out` or `cache` is of another PRM or other logs.
     ConnectionError
-        Where a Ray cluster is lost; what is done stays.
+        The Ray cluster is lost; finished parts are kept.
 
     Examples
     --------
@@ -161,9 +161,9 @@ def score_logs(
 
 
 def read_scores(out: str | os.PathLike[str]) -> pa.Table:
-    """Scores from their folder, as far as they are there, in the order of the logs.
+    """Scores written so far, in the order of the logs.
 
-    Columns: task, episode (string), step (int32), text (16 bytes: hash of what the PRM read), score (float64).
+    Columns: task, episode (string), step (int32), text (16 bytes: hash of the PRM's input), score (float64).
 
     Raises
     ------
@@ -176,7 +176,7 @@ def read_scores(out: str | os.PathLike[str]) -> pa.Table:
 
 
 def text_digest(text: str) -> bytes:
-    """What stands for a text in the cache, 16 bytes."""
+    """Hash of a text for the cache, 16 bytes."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
 
 
@@ -203,7 +203,7 @@ class _Work:
                 yield texts
 
     def finish(self, scores: Sequence[float]) -> int:
-        """Keep the scores of the piece that comes next; how many steps it has."""
+        """Write the scores of the next piece; return its number of steps."""
         piece = self._waiting.popleft()
         found = dict(zip(piece.new, scores, strict=True))
         self.cache.put(sorted(found.items()))  # neighbours in the tree one after another
@@ -293,12 +293,12 @@ def _score(model: ModelFiles, texts: list[str]) -> list[float]:
         return []
     if model.digest not in _LOADED:
         _LOADED.clear()
-        _LOADED[model.digest] = _loaded(model)
+        _LOADED[model.digest] = _load_model(model)
     found: list[float] = _LOADED[model.digest].score(texts).tolist()
     return found
 
 
-def _loaded(model: ModelFiles) -> Any:
+def _load_model(model: ModelFiles) -> Any:
     from selfreg.prm.prm import PRM
 
     if model.files is None:
@@ -324,7 +324,7 @@ def _model_files(prm: Path, device: str, with_files: bool) -> ModelFiles:
 
 
 def _text_of(prm: Path) -> Any:
-    """What the PRM reads of an episode so far, without its weights."""
+    """The PRM's input for an episode so far; reads no weights."""
     from functools import partial
 
     from selfreg.prm.prm import SCHEMA as PRM_SCHEMA

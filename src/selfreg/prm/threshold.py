@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from selfreg.data import NOHELP, Step, Trajectory
 from selfreg.data.scorer import StateScorer
 from selfreg.decisions import BudgetLeft, Decision, budget_spent
-from selfreg.prm.prm import PRM, scores
-from selfreg.prm.visits import Visits, unhelped
+from selfreg.prm.prm import PRM, score_visits
+from selfreg.prm.visits import Visits, unhelped_visits
 
 
 @dataclass
@@ -205,13 +205,13 @@ def _scored(prm: PRM, trajectories: Sequence[Trajectory], once: bool) -> tuple[V
     alone = [t for t in trajectories if not t.helped and t.outcome is not None]
     if not alone:
         raise ValueError(f"none of {len(trajectories)} episodes is unhelped with an outcome")
-    visits = unhelped(alone, prm.text)
-    score = scores(prm, visits)
+    visits = unhelped_visits(alone, prm.text)
+    score = score_visits(prm, visits)
     if not once:
         return visits, score, len(alone)
     begin = np.flatnonzero(visits.steps == 0)
     lowest = np.minimum.reduceat(score, begin)
-    return visits.at(visits.steps == 0), lowest, len(alone)
+    return visits.select(visits.steps == 0), lowest, len(alone)
 
 
 def _rule(threshold: float, once: bool, visits: Visits, score: NDArray[np.float64], episodes: int) -> ThresholdRule:

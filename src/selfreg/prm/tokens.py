@@ -1,4 +1,4 @@
-"""The one way from texts to tokens: for training and scoring, classifiers and sentence encoders."""
+"""Tokenizing, the same for training and scoring, classifiers and sentence encoders."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 Encoded: TypeAlias = tuple[list[int], list[int]]  # token ids and segment ids of a text
 
-# Hardly a vocabulary has longer tokens on average: what lies beyond cannot be seen, and need not be tokenised.
+# Tokens are shorter on average: text beyond this is cut before it is tokenised.
 MOST_CHARACTERS = 32
 
 
 class Tokens:
-    """A tokenizer with a limit: longer texts keep their beginning, where the task stands, and their end.
+    """A tokenizer with a limit: longer texts keep their beginning (the task) and their end.
 
     Parameters
     ----------
@@ -35,13 +35,13 @@ class Tokens:
         self._lock = threading.Lock()
 
     @classmethod
-    def of_model(cls, model: Any, tokenizer: Any, max_tokens: int, task_tokens: int | None) -> Tokens:
-        """With a limit that the model can take and a token to pad with; both are noted in tokenizer and model.
+    def from_model(cls, model: Any, tokenizer: Any, max_tokens: int, task_tokens: int | None) -> Tokens:
+        """With the limit of the model and a padding token; sets both in tokenizer and model.
 
         Raises
         ------
         ValueError
-            There is nothing to pad with.
+            There is neither a padding token nor an end-of-text token.
         """
         if tokenizer.pad_token is None:
             if tokenizer.eos_token is None:
@@ -60,7 +60,7 @@ class Tokens:
         Raises
         ------
         TypeError
-            `texts` is one str, or one of them is no str.
+            `texts` is one str, or an element is not a str.
         ValueError
             A prefix leaves no room for its text.
         """
@@ -71,12 +71,12 @@ class Tokens:
                 raise TypeError(f"texts[{i}] is {text!r}; expected a str")
         if not len(texts):
             return []
-        shown = [self._ends(text) for text in texts]
-        begin = [0] * len(shown) if prefixes is None else self._begin(prefixes)
-        with self._lock:  # fast tokenizers keep settings of a call in themselves
-            encoded = self._tokenized(*([shown] if prefixes is None else [list(prefixes), shown]))
+        shown = [self._shorten(text) for text in texts]
+        begin = [0] * len(shown) if prefixes is None else self._count_prefix_tokens(prefixes)
+        with self._lock:  # fast tokenizers store the settings of a call
+            encoded = self._tokenize(*([shown] if prefixes is None else [list(prefixes), shown]))
         segments = encoded.get("token_type_ids") or [[0] * len(ids) for ids in encoded["input_ids"]]
-        # a tokenizer without special tokens makes nothing of the empty text
+        # without special tokens an empty text has no tokens
         return [
             (self._cut(ids, first), self._cut(kinds, first)) if ids else ([self.tokenizer.pad_token_id], [0])
             for ids, kinds, first in zip(encoded["input_ids"], segments, begin, strict=True)
@@ -96,8 +96,8 @@ class Tokens:
             inputs["token_type_ids"] = segments
         return {name: torch.from_numpy(values).to(device) for name, values in inputs.items()}
 
-    def _tokenized(self, *parts: list[str]) -> Any:
-        """What the tokenizer gives; it passes even one text to another thread, which a decision need not wait for."""
+    def _tokenize(self, *parts: list[str]) -> Any:
+        """Output of the tokenizer; a single text takes a path without threads, for the latency of decisions."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if len(parts[0]) > 1 or backend is None:
             return self.tokenizer(*parts, verbose=False)
@@ -108,13 +108,13 @@ class Tokens:
         kinds = {"token_type_ids": [one.type_ids]} if "token_type_ids" in self.tokenizer.model_input_names else {}
         return {"input_ids": [one.ids], **kinds}
 
-    def _ends(self, text: str) -> str:
-        """The beginning and the end of a text that is far too long."""
+    def _shorten(self, text: str) -> str:
+        """Keep the beginning and the end of a text that is far too long."""
         head, tail = MOST_CHARACTERS * self.task_tokens, MOST_CHARACTERS * self.max_tokens
         return text if len(text) <= head + tail else text[:head] + text[-tail:]
 
-    def _begin(self, prefixes: Sequence[str]) -> list[int]:
-        """How many tokens come before each text."""
+    def _count_prefix_tokens(self, prefixes: Sequence[str]) -> list[int]:
+        """Number of tokens of each prefix."""
         with self._lock:
             length = {prefix: len(self.tokenizer(prefix)["input_ids"]) for prefix in set(prefixes)}
         longest = max(length, key=lambda prefix: length[prefix])

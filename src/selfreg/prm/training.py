@@ -1,4 +1,4 @@
-"""The training loop: updates on batches of like length, early stopping, checkpoints that a killed run goes on from."""
+"""The training loop: batches of similar length, early stopping, checkpoints to resume from."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from torch.nn import functional
 
 from selfreg._util.progress import Advance, progress
 from selfreg.prm.checkpoint import read_checkpoint, write_checkpoint
-from selfreg.prm.encoder import EncoderConfig, seeded
-from selfreg.prm.transformer import Examples, by_length
+from selfreg.prm.encoder import EncoderConfig, fix_seed
+from selfreg.prm.transformer import Examples, iterate_by_length
 
 if TYPE_CHECKING:
     from selfreg.prm.transformer import TextClassifier
 
-# An epoch of few examples repeats them and one of many stops early: validation comes at sensible times, training ends.
+# Bounds on updates per epoch, so that validation is neither too frequent nor too rare.
 EPOCH_UPDATES = (32, 160)
 VALIDATION_EXAMPLES = 4096
 LEAST_GAIN = 1e-4
-# A run that diverged may go on from its last good checkpoint with a lower learning rate, on any device.
+# May change on resume: a diverged run can continue with a lower learning rate, on any device.
 NOT_IN_FINGERPRINT = ("learning_rate", "device", "checkpoint_updates")
 
 
 class Training:
     """One run of the loop.
 
-    The random numbers of a run are those of the order of batches, which is drawn anew and skipped up to where a
-    checkpoint was written, and torch's, which are part of the checkpoint.
+    On resume, the order of batches is drawn again from the seed and skipped up to the checkpoint; torch's random state
+    is part of the checkpoint.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class Training:
         self.kept: dict[str, torch.Tensor] = {}
 
     def run(self, title: str, checkpoint: str | os.PathLike[str] | None) -> dict[str, float]:
-        """Train to the end, or on from the checkpoint; the model has the best weights afterwards."""
+        """Train to the end, resuming from the checkpoint; the model then has the best weights."""
         path = None if checkpoint is None else Path(checkpoint)
-        with seeded(self.config.seed, self.config.device):
+        with fix_seed(self.config.seed, self.config.device):
             if path is not None and path.exists():
                 self._resume(path)
             with progress(title, self.total, "updates", self.done) as advance:
@@ -79,7 +79,7 @@ class Training:
 
     def _updates(self, advance: Advance, path: Path | None) -> None:
         lengths = np.array([len(ids) for ids, _ in self.encoded])
-        batches = islice(batches_by_length(lengths, self.config.batch_size, self.config.seed), self.done, None)
+        batches = islice(shuffle_by_length(lengths, self.config.batch_size, self.config.seed), self.done, None)
         self.model.train()
         while self.done < self.total and self.since < self.config.patience:
             self._update(next(batches), path)
@@ -92,7 +92,7 @@ class Training:
                 self._write(path)
 
     def _update(self, chosen: NDArray[np.intp], path: Path | None) -> None:
-        """One step of AdamW: warm-up over a twentieth of all updates, then a linear fall."""
+        """One step of AdamW: warm-up over a twentieth of all updates, then linear decay."""
         warm = max(1, self.total // 20)
         factor = min((self.done + 1) / warm, (self.total - self.done) / max(1, self.total - warm))
         for group in self.optimizer.param_groups:
@@ -122,11 +122,11 @@ class Training:
         return torch.from_numpy(self.weights[chosen]).to(logits) * losses
 
     def _validate(self) -> None:
-        """Note loss and Brier score on validation; keep the weights if they are the best so far."""
+        """Compute loss and Brier score on validation; keep the weights if they are the best so far."""
         self.model.eval()
         logits = torch.empty(self.validation.targets.shape, dtype=torch.float64)
         with torch.inference_mode():
-            for chosen in by_length(self.held_out):
+            for chosen in iterate_by_length(self.held_out):
                 logits[chosen] = self.classifier._forward([self.held_out[i] for i in chosen]).double().cpu()
         self.model.train()
         targets = torch.from_numpy(self.validation.targets)
@@ -146,7 +146,7 @@ class Training:
 
     @cached_property
     def _fingerprint(self) -> str:
-        """Hash of everything that must be the same for a run to go on."""
+        """Hash of everything that must match to resume."""
         digest = hashlib.sha256()
         settings = {k: v for k, v in asdict(self.config).items() if k not in NOT_IN_FINGERPRINT}
         digest.update(json.dumps([settings, self.criterion, self.encoded, self.held_out], default=str).encode())
@@ -194,11 +194,11 @@ class Training:
     def _left(self, path: Path | None) -> str:
         if path is None or not path.exists():
             return ""
-        return f"; {str(path)!r} holds the last good checkpoint, and training goes on from it"
+        return f"; {str(path)!r} holds the last good checkpoint, from which training resumes"
 
 
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Of each row, shape (n,): sigmoid for one label, softmax for several."""
+    """Cross-entropy of each row, shape (n,): sigmoid for one label, softmax for several."""
     if logits.shape[1] == 1:
         return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")[:, 0]
     return functional.cross_entropy(logits, targets, reduction="none")
@@ -210,8 +210,8 @@ def squared_error(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return (probability - targets).square().sum(dim=1)
 
 
-def batches_by_length(lengths: NDArray[np.intp], size: int, seed: int) -> Iterator[NDArray[np.intp]]:
-    """Random batches of texts of like length, for ever: each pass holds every text once."""
+def shuffle_by_length(lengths: NDArray[np.intp], size: int, seed: int) -> Iterator[NDArray[np.intp]]:
+    """Random batches of texts of similar length, endlessly; each pass has every text once."""
     rng = np.random.default_rng(seed)
     while True:
         order = rng.permutation(len(lengths))

@@ -1,4 +1,4 @@
-"""A transformers sequence classifier over state texts: the model under the PRM and under the helper."""
+"""A transformers sequence classifier over state texts: shared by PRM and helper."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from selfreg._util.files import atomic_folder
 from selfreg._util.progress import track
-from selfreg.prm.encoder import EncoderConfig, chosen_device, pretrained, quiet, require_ml, scratch, seeded
+from selfreg.prm.encoder import (
+    EncoderConfig,
+    choose_device,
+    create_from_scratch,
+    fix_seed,
+    load_pretrained,
+    require_ml,
+    silence_transformers,
+)
 from selfreg.prm.tokens import Encoded, Tokens
 
 if TYPE_CHECKING:
@@ -29,7 +37,7 @@ SCORING_BATCH = 64
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts to learn from.
+    """Training texts.
 
     Attributes
     ----------
@@ -38,7 +46,7 @@ class Examples:
         One column: P(yes). More: a distribution over labels.
     weights : ndarray of float64, shape (n,)
     prefixes : sequence of str, length n, or None
-        First parts of the inputs, which are never cut.
+        Beginnings of the inputs, never cut.
     """
 
     texts: Sequence[str]
@@ -50,7 +58,7 @@ class Examples:
 class TextClassifier:
     """Texts in, logits out: a transformers sequence classifier and its tokenizer.
 
-    Made by `create` (untrained) or `load`; `fit` trains it.
+    Create with `create` (untrained) or `load`; train with `fit`.
     """
 
     def __init__(
@@ -63,8 +71,8 @@ class TextClassifier:
         task_tokens: int | None = None,
         bf16: bool = False,
     ) -> None:
-        self._tokens = Tokens.of_model(model, tokenizer, max_tokens, task_tokens)
-        self._model, self._tokenizer = model.to(chosen_device(device)).eval(), tokenizer
+        self._tokens = Tokens.from_model(model, tokenizer, max_tokens, task_tokens)
+        self._model, self._tokenizer = model.to(choose_device(device)).eval(), tokenizer
         self._bf16 = bf16
 
     @classmethod
@@ -76,19 +84,19 @@ class TextClassifier:
         labels : sequence of str
             One logit each.
         texts : sequence of str
-            What a tokenizer from scratch is trained on.
+            Training texts of a tokenizer from scratch.
 
         Raises
         ------
         ValueError
-            The model cannot be had, or not as safetensors.
+            The model cannot be loaded from safetensors.
         """
         require_ml()
-        with seeded(config.seed, config.device), quiet():
+        with fix_seed(config.seed, config.device), silence_transformers():
             if config.model is None:
-                model, tokenizer = scratch(len(labels), texts, config)
+                model, tokenizer = create_from_scratch(len(labels), texts, config)
             else:
-                model, tokenizer = pretrained(config.model, new_head=True, num_labels=len(labels))
+                model, tokenizer = load_pretrained(config.model, new_head=True, num_labels=len(labels))
         model.config.id2label = dict(enumerate(labels))
         model.config.label2id = {label: i for i, label in enumerate(labels)}
         return cls(model, tokenizer, config.max_tokens, config.device, task_tokens=config.task_tokens, bf16=config.bf16)
@@ -119,15 +127,15 @@ class TextClassifier:
         title : str
             Shown beside the progress bar.
         criterion : {"loss", "brier"}
-            What is least on `validation` for the weights that are kept.
+            Criterion on `validation` by which weights are chosen.
         checkpoint : path, optional
-            File for checkpoints. Where it is there already, training goes on from it, to the same weights (bit for bit
-            on a CPU) that training without a stop gives.
+            File for checkpoints. Training resumes from it where it exists, and ends (bit for bit on a CPU) with the
+            same weights as without an interruption.
 
         Returns
         -------
         dict
-            `epochs` that were run, `validation_loss` and `validation_brier` of the weights that were kept.
+            `epochs` run; `validation_loss` and `validation_brier` of the chosen weights.
 
         Raises
         ------
@@ -136,7 +144,7 @@ class TextClassifier:
         """
         from selfreg.prm.training import Training
 
-        with adapted(self, config):
+        with apply_lora(self, config):
             return Training(self, train, validation, config, criterion).run(title, checkpoint)
 
     def logits(self, texts: Sequence[str], prefixes: Sequence[str] | None = None) -> NDArray[np.float64]:
@@ -151,30 +159,30 @@ class TextClassifier:
         encoded = self._encode(texts, prefixes)
         out = np.empty((len(encoded), self.n_labels))
         with torch.inference_mode():
-            for chosen in by_length(encoded):
+            for chosen in iterate_by_length(encoded):
                 out[chosen] = self._forward([encoded[i] for i in chosen]).double().cpu().numpy()
         return out
 
     def save(self, folder: str | os.PathLike[str], record: Mapping[str, object], card: str | None = None) -> None:
-        """Write a standard transformers folder (safetensors), whole or not at all.
+        """Write a standard transformers folder (safetensors), atomically.
 
         Parameters
         ----------
         folder : path
         record : mapping
-            JSON values, put into selfreg.json.
+            JSON values for selfreg.json.
         card : str, optional
-            Model card, put into README.md.
+            Model card for README.md.
 
         Raises
         ------
         FileExistsError
             `folder` holds something that was not saved by selfreg.
         OSError
-            There is no room; what was in `folder` stays.
+            The disk is full; `folder` is unchanged.
         """
         tokens = {"task_tokens": self._tokens.task_tokens}
-        with saved_folder(folder, {**record, "tokens": tokens}, card) as new:
+        with write_model_folder(folder, {**record, "tokens": tokens}, card) as new:
             self._model.save_pretrained(new)
             self._tokenizer.save_pretrained(new)
 
@@ -187,12 +195,12 @@ class TextClassifier:
         Raises
         ------
         ValueError
-            `folder` is not such a folder, is damaged, or its record has another schema.
+            `folder` is not a saved model, is damaged, or its record has another schema.
         """
         record = read_record(folder, schema)
         require_ml()
-        with quiet():
-            model, tokenizer = pretrained(str(folder), local_files_only=True)
+        with silence_transformers():
+            model, tokenizer = load_pretrained(str(folder), local_files_only=True)
         tokens = record.pop("tokens", {})
         return cls(model, tokenizer, tokenizer.model_max_length, device, **tokens, bf16=bf16), record
 
@@ -208,8 +216,8 @@ class TextClassifier:
         return logits.float()
 
 
-def by_length(encoded: Sequence[Encoded]) -> Iterator[NDArray[np.intp]]:
-    """Batches of indices of texts of like length; progress is shown where there are many."""
+def iterate_by_length(encoded: Sequence[Encoded]) -> Iterator[NDArray[np.intp]]:
+    """Batches of indices of texts of similar length, with progress where there are many."""
     order = np.argsort([len(ids) for ids, _ in encoded], kind="stable")
     starts = range(0, len(order), SCORING_BATCH)
     for start in track(starts, "score", "batches") if len(starts) > 100 else starts:
@@ -217,8 +225,8 @@ def by_length(encoded: Sequence[Encoded]) -> Iterator[NDArray[np.intp]]:
 
 
 @contextmanager
-def adapted(classifier: TextClassifier, config: EncoderConfig) -> Iterator[None]:
-    """Low-rank adapters around the model in the block, merged into its weights at the end."""
+def apply_lora(classifier: TextClassifier, config: EncoderConfig) -> Iterator[None]:
+    """Wrap the model in low-rank adapters for the block; merge them into its weights at the end."""
     if not config.lora_rank:
         yield
         return
@@ -232,8 +240,8 @@ def adapted(classifier: TextClassifier, config: EncoderConfig) -> Iterator[None]
     settings = LoraConfig(
         task_type=TaskType.SEQ_CLS, r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear"
     )
-    with seeded(config.seed, config.device), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of settings that peft puts right, and names that transformers gives up
+    with fix_seed(config.seed, config.device), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft and transformers warn about settings that peft corrects
         classifier._model = get_peft_model(plain, settings)
     try:
         yield
@@ -242,13 +250,15 @@ def adapted(classifier: TextClassifier, config: EncoderConfig) -> Iterator[None]
 
 
 @contextmanager
-def saved_folder(folder: str | os.PathLike[str], record: Mapping[str, object], card: str | None) -> Iterator[Path]:
-    """A new model folder, put in the place of `folder` with its record and card when the block ends well."""
+def write_model_folder(
+    folder: str | os.PathLike[str], record: Mapping[str, object], card: str | None
+) -> Iterator[Path]:
+    """A temporary folder that replaces `folder`, with record and card, when the block succeeds."""
     from safetensors import SafetensorError
 
     text = json.dumps(record, indent=1, allow_nan=False) + "\n"
     try:
-        with quiet(), atomic_folder(folder, RECORD, overwrite=True) as new:
+        with silence_transformers(), atomic_folder(folder, RECORD, overwrite=True) as new:
             yield new
             if card is not None:
                 (new / "README.md").write_text(card, encoding="utf-8")
@@ -256,17 +266,17 @@ def saved_folder(folder: str | os.PathLike[str], record: Mapping[str, object], c
     except FileExistsError:
         raise
     except Exception as error:
-        # What the writers of weights and tokenizers make of a full disk is no OSError.
+        # The writers of weights and tokenizers do not raise OSError where the disk is full.
         if isinstance(error, (OSError, SafetensorError)) or type(error) is Exception:
-            raise OSError(f"{str(folder)!r} could not be written, and is as it was before: {error}") from error
+            raise OSError(f"{str(folder)!r} could not be written and is unchanged: {error}") from error
         raise
 
 
 def read_record(folder: str | os.PathLike[str], schema: str) -> dict[str, Any]:
-    """selfreg.json of a folder; ValueError where it is not there, damaged, or of another schema."""
+    """selfreg.json of a folder; ValueError where it is missing, damaged, or of another schema."""
     path = Path(folder) / RECORD
     if not path.is_file():
-        raise ValueError(f"{str(folder)!r} holds no {RECORD}; expected a folder with schema {schema!r}")
+        raise ValueError(f"{str(folder)!r} is not a saved model (missing {RECORD}, schema {schema!r})")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -278,12 +288,12 @@ def read_record(folder: str | os.PathLike[str], schema: str) -> dict[str, Any]:
 
 
 def split_tasks(tasks: Sequence[str], config: EncoderConfig) -> dict[str, list[str]]:
-    """Tasks at random into `train`, `validation` and `test`: the same tasks and seed give the same split.
+    """Split tasks at random into `train`, `validation` and `test`, reproducibly for tasks and seed.
 
     Raises
     ------
     ValueError
-        There are fewer than three tasks, or too few for the shares.
+        Fewer than three tasks, or too few for the shares.
     """
     names = sorted(set(tasks))
     if len(names) < 3:

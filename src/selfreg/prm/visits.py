@@ -1,4 +1,4 @@
-"""What a PRM learns from: states of trajectories, with what came of them or how their last action was judged."""
+"""Training data of a PRM: states of trajectories with the outcome, or with the label of the last action."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from selfreg.data import Step, Trajectory
 from selfreg.prm.transformer import Examples
 
-# Text of the state that the last of the steps is in.
+# Text of the state at the last of the steps.
 StateTextOf: TypeAlias = Callable[[Sequence[Step]], str]
-# A continuation that hardly ever goes unhelped would outweigh all others.
+# Cap, so that a rare unhelped continuation does not outweigh all others.
 MOST_WEIGHT = 20.0
 
 
@@ -37,18 +37,18 @@ class Visits:
     tasks: list[str]
     steps: NDArray[np.int64]
 
-    def of(self, tasks: Sequence[str]) -> Visits:
+    def select_tasks(self, tasks: Sequence[str]) -> Visits:
         """The visits of some tasks."""
         wanted = set(tasks)
-        return self.at(np.array([task in wanted for task in self.tasks], dtype=np.bool_))
+        return self.select(np.array([task in wanted for task in self.tasks], dtype=np.bool_))
 
-    def at(self, mask: NDArray[np.bool_]) -> Visits:
+    def select(self, mask: NDArray[np.bool_]) -> Visits:
         """The visits where `mask` is true."""
         i = np.flatnonzero(mask)
         texts, tasks = [self.texts[k] for k in i], [self.tasks[k] for k in i]
         return Visits(texts, self.outcomes[i], self.weights[i], tasks, self.steps[i])
 
-    def merged(self) -> Examples:
+    def merge(self) -> Examples:
         """Distinct texts, with their mean outcome as target and their summed weight."""
         place = {text: i for i, text in enumerate(dict.fromkeys(self.texts))}
         index = [place[text] for text in self.texts]
@@ -56,8 +56,8 @@ class Visits:
         return Examples(list(place), (np.bincount(index, weights=self.weights * self.outcomes) / total)[:, None], total)
 
 
-def joined(first: Visits, second: Visits, weight: float) -> Visits:
-    """Both, the second with its weights times `weight`."""
+def join_visits(first: Visits, second: Visits, weight: float) -> Visits:
+    """Both; the weights of the second are multiplied by `weight`."""
     return Visits(
         first.texts + second.texts,
         np.concatenate([first.outcomes, second.outcomes]),
@@ -67,20 +67,20 @@ def joined(first: Visits, second: Visits, weight: float) -> Visits:
     )
 
 
-def unhelped(
+def unhelped_visits(
     trajectories: Sequence[Trajectory], text: StateTextOf, helped_weight: float = 0.0, propensity: str | None = None
 ) -> Visits:
-    """States with the outcome of their episode, where the agent went on without help.
+    """States with the outcome of their episode, where the agent continued without help.
 
     A step counts with weight 1 if it and all later steps are unhelped, else with `helped_weight`. Where help was drawn
-    at random, a long rest of an episode goes unhelped less often than a short one; if long rests mostly fail, the
-    successes become too many. With `propensity`, the episode field that holds the chance r of help at a step, a rest of
-    L unhelped steps weighs 1 / (1 - r)^L (at most 20), which undoes it: inverse propensity weighting.
+    at random, a long continuation is unhelped less often than a short one; if long ones mostly fail, success is
+    overestimated. With `propensity`, the episode field with the chance r of help at a step, a continuation of L
+    unhelped steps weighs 1 / (1 - r)^L (at most 20): inverse propensity weighting.
 
     Raises
     ------
     ValueError
-        Nothing counts, or `propensity` is no field with a chance in [0, 1).
+        No step counts, or `propensity` is not a field with a chance in [0, 1).
     """
     rows: list[tuple[str, float, float, str, int]] = []
     for trajectory in trajectories:
@@ -100,11 +100,11 @@ def unhelped(
     return _visits(rows)
 
 
-def labelled(trajectories: Sequence[Trajectory], text: StateTextOf) -> Visits:
-    """States with the judgement of the action that led to them.
+def labelled_visits(trajectories: Sequence[Trajectory], text: StateTextOf) -> Visits:
+    """States with the label of the action that led to them.
 
-    The state after the last action is the episode so far with an empty observation; where its text is empty (no history
-    is shown), it does not count.
+    The state after the last action has an empty observation; it counts only where its text is not empty (history is
+    shown).
 
     Raises
     ------

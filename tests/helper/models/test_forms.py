@@ -25,7 +25,7 @@ from transformers import (
 from helper_cases import NEEDED, QUICK, WORDS, rule_examples, state
 from selfreg.helper import Helper, HelperConfig, HelperExamples, train_helper
 from selfreg.helper.models.transformer import BudgetInHead, BudgetInText, DecisionWriter
-from selfreg.prm.encoder import EncoderConfig, scratch
+from selfreg.prm.encoder import EncoderConfig, create_from_scratch
 from selfreg.prm.training import Training, cross_entropy
 
 TRANSFORMERS = {"model.safetensors", "config.json", "tokenizer.json"}
@@ -114,7 +114,7 @@ def test_the_loss_of_a_writer_is_that_of_the_decision_token() -> None:
     """Against the model's own loss with all other labels masked."""
     examples = rule_examples(40)
     config = replace(QUICK, form="sft")
-    writer = DecisionWriter.made(("nohelp", "help"), (3,), examples.texts, config)
+    writer = DecisionWriter.build(("nohelp", "help"), (3,), examples.texts, config)
     learnt = writer.examples(replace(examples, weights=np.ones(len(examples.texts))).votes((3,)))
     encoded = writer._encode(learnt.texts, learnt.prefixes)
     with torch.no_grad():
@@ -130,7 +130,9 @@ def test_the_loss_of_a_writer_is_that_of_the_decision_token() -> None:
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_a_given_causal_model(tmp_path: Path, kind: str) -> None:
     """A model folder as others save it: no padding token, tied or untied embeddings."""
-    _, base = scratch(1, [" ".join(WORDS), "budget 0123456789 | red green blue"], EncoderConfig(vocabulary_size=400))
+    _, base = create_from_scratch(
+        1, [" ".join(WORDS), "budget 0123456789 | red green blue"], EncoderConfig(vocabulary_size=400)
+    )
     base.backend_tokenizer.post_processor = None
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=base.backend_tokenizer, eos_token="[SEP]", model_max_length=64)
     torch.manual_seed(0)
@@ -154,7 +156,7 @@ def test_a_given_causal_model(tmp_path: Path, kind: str) -> None:
 
 
 def test_heads_give_all_budgets_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = BudgetInHead.made(("nohelp", "help"), (2, 1), ["red door"], QUICK)
+    model = BudgetInHead.build(("nohelp", "help"), (2, 1), ["red door"], QUICK)
     assert model._model.config.id2label[11] == "help at 2 1"
     raw = model._model(**model._tokens.batch(model._encode(["red door"], None), "cpu")).logits[0].detach()
     passed: list[int] = []
@@ -172,7 +174,7 @@ def test_heads_give_all_budgets_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_equal_states_at_equal_budgets_pass_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = BudgetInText.made(("nohelp", "help"), (2,), ["red door"], QUICK)
+    model = BudgetInText.build(("nohelp", "help"), (2,), ["red door"], QUICK)
     passed: list[int] = []
     logits = BudgetInText.logits
     monkeypatch.setattr(
@@ -221,12 +223,12 @@ def test_too_many_budgets_for_a_head() -> None:
     wide = HelperExamples(
         ["a", "b", "c"], np.array([[3000], [0], [1]]), np.array([1, 0, 0]), np.ones(3), list("xyz"), ("nohelp", "help")
     )
-    with pytest.raises(ValueError, match="3001 budgets and 2 actions make more than 4096 logits; use form 'text'"):
+    with pytest.raises(ValueError, match="3001 budgets and 2 actions need more than 4096 logits; use form 'text'"):
         train_helper(wide, QUICK)
 
 
 def test_damaged_folders_are_refused(helper: Helper, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds no selfreg\.json"):
+    with pytest.raises(ValueError, match=r"is not a saved model \(missing selfreg\.json"):
         Helper.load(tmp_path)
     folder = tmp_path / "helper"
     helper.save(folder)
@@ -248,7 +250,7 @@ def test_damaged_folders_are_refused(helper: Helper, tmp_path: Path) -> None:
             Helper.load(folder)
     for key in ("limits", "actions", "costs", "split"):
         record.write_text(json.dumps({name: value for name, value in content.items() if name != key}))
-        with pytest.raises(ValueError, match=f"lacks '{key}'|damaged: '{key}'"):
+        with pytest.raises(ValueError, match=f"is missing '{key}'|damaged: '{key}'"):
             Helper.load(folder)
     record.write_text("{")
     with pytest.raises(ValueError, match="damaged"):
@@ -280,7 +282,7 @@ def test_training_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pyte
 
 
 def test_causal_models_that_cannot_be_used(tmp_path: Path) -> None:
-    _, tokenizer = scratch(1, ["red green blue"], EncoderConfig(vocabulary_size=400))
+    _, tokenizer = create_from_scratch(1, ["red green blue"], EncoderConfig(vocabulary_size=400))
     model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer) - 9, n_positions=64, n_embd=8, n_layer=1, n_head=1))
     model.save_pretrained(tmp_path / "given")
     tokenizer.save_pretrained(tmp_path / "given")

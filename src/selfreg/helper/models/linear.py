@@ -1,4 +1,4 @@
-"""Plain models behind the helper's interface: words and a logistic regression at each budget (scikit-learn)."""
+"""Linear forms of the helper: words and a logistic regression for each budget (scikit-learn)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from selfreg._util.progress import track
 from selfreg._util.text_features import hashed_words
 from selfreg.helper.examples import Votes
 from selfreg.helper.memory import tfidf_vectorizer
-from selfreg.helper.models.transformer import distinct
+from selfreg.helper.models.transformer import deduplicate
 from selfreg.prm.encoder import EncoderConfig
 from selfreg.prm.linear import MOST_FEATURES, STRENGTHS, WEIGHTS, read_arrays
-from selfreg.prm.transformer import Examples, read_record, saved_folder
+from selfreg.prm.transformer import Examples, read_record, write_model_folder
 
 Floats = NDArray[np.float64]
 
-HASHED = 2**15  # numbers that groups of words are hashed to
-# Log-odds of a budget's only decision.
+HASHED = 2**15  # number of hash values of word groups
+# Log-odds of the decision where a budget has only one.
 CERTAIN = 10.0
 
 
 class LinearDecider:
-    """Log-odds linear in features of the text, with weights of their own at each budget."""
+    """Log-odds linear in features of the text, with separate weights for each budget."""
 
     form: ClassVar[str]
 
@@ -42,15 +42,15 @@ class LinearDecider:
         """Features of texts, sparse (n, size)."""
         raise NotImplementedError
 
-    def words(self) -> tuple[dict[str, Any], dict[str, Floats]]:
-        """What `of_words` needs besides the weights: values of the record, and arrays."""
+    def describe_vocabulary(self) -> tuple[dict[str, Any], dict[str, Floats]]:
+        """Values of the record and arrays for `from_vocabulary`, besides the weights."""
         return {}, {}
 
     @classmethod
-    def of_words(
+    def from_vocabulary(
         cls, actions: Sequence[str], limits: Sequence[int], record: dict[str, Any], arrays: Mapping[str, Floats]
     ) -> LinearDecider:
-        """Untrained, with the words of a record."""
+        """Untrained, with the vocabulary of a record."""
         raise NotImplementedError
 
     def examples(self, votes: Votes) -> Examples:
@@ -66,7 +66,7 @@ class LinearDecider:
         *,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> dict[str, float]:
-        """Learn weights budget by budget, the penalty of each by validation loss; too quick to need a checkpoint."""
+        """Learn weights budget by budget, each penalty chosen by validation loss; writes no checkpoint."""
         known, held_out = (self.features(part.texts) for part in (train, validation))
         losses = np.zeros(len(self._weights))
         for p in track(range(len(self._weights)), title, "labels"):
@@ -77,7 +77,7 @@ class LinearDecider:
     def fit_point(
         self, p: int, known: Any, votes: Floats, held_out: Any, checks: Floats, strengths: Sequence[float] = STRENGTHS
     ) -> float:
-        """Learn the weights at one point of the budget lattice; their summed loss on validation.
+        """Learn the weights at one point of the budget lattice; return their summed validation loss.
 
         Parameters
         ----------
@@ -89,11 +89,11 @@ class LinearDecider:
         strengths : sequence of float
             Inverse weights of the penalty to choose from, by the loss on validation.
         """
-        with require_extra("ml", "a plain helper"):
+        with require_extra("ml", "a linear helper"):
             from sklearn.linear_model import LogisticRegression
             from threadpoolctl import threadpool_limits
         used = np.flatnonzero(votes.sum(axis=0))
-        if len(used) < 2:  # nothing was decided here, or always the same
+        if len(used) < 2:  # no decision here, or only one
             self._intercept[p, used] = CERTAIN
             return self._loss(p, held_out, checks)
         rows, decisions = np.nonzero(votes)
@@ -101,10 +101,10 @@ class LinearDecider:
         best: tuple[float, Floats, Floats] | None = None
         for strength in strengths:
             model = LogisticRegression(C=strength, max_iter=1000)
-            with threadpool_limits(1, "blas"):  # its vectors are short: threads would wait for each other
+            with threadpool_limits(1, "blas"):  # short vectors: BLAS threads would only wait for each other
                 model.fit(known[rows], decisions, sample_weight=weight / weight.mean())
             self._weights[p], self._intercept[p] = 0.0, -CERTAIN
-            # of two classes scikit-learn gives the weights of the second alone
+            # for two classes scikit-learn returns only the weights of the second
             chosen = used[1:] if len(used) == 2 else used
             self._intercept[p, used[0]] = 0.0
             self._weights[p, chosen], self._intercept[p, chosen] = model.coef_, model.intercept_
@@ -126,7 +126,7 @@ class LinearDecider:
     def decision_logits(self, texts: Sequence[str], budgets: NDArray[np.int64]) -> Floats:
         """Log-odds of the actions, float64 (n, n_actions)."""
         point = np.ravel_multi_index(tuple(budgets.T), tuple(top + 1 for top in self.limits))
-        different, rows = distinct(texts)
+        different, rows = deduplicate(texts)
         features, result = self.features(different), np.empty((len(texts), len(self.actions)))
         for p in np.unique(point):
             at = point == p
@@ -134,15 +134,17 @@ class LinearDecider:
         return result
 
     def save(self, folder: str | os.PathLike[str], record: Mapping[str, object], card: str | None = None) -> None:
-        """Write weights and vocabulary, nothing pickled, whole or not at all."""
-        words, arrays = self.words()
+        """Write weights and vocabulary atomically, nothing pickled."""
+        words, arrays = self.describe_vocabulary()
         made: dict[str, Any] = {"weights": self._weights, "intercept": self._intercept, **arrays}
-        with saved_folder(folder, {**record, **words}, card) as new:
+        with write_model_folder(folder, {**record, **words}, card) as new:
             np.savez_compressed(new / WEIGHTS, **made)
 
     @classmethod
-    def loaded(cls, folder: str | os.PathLike[str], schema: str, device: str) -> tuple[LinearDecider, dict[str, Any]]:
-        """From a folder that `save` wrote, with its record.
+    def load_saved(
+        cls, folder: str | os.PathLike[str], schema: str, device: str
+    ) -> tuple[LinearDecider, dict[str, Any]]:
+        """Model and record from a folder that `save` wrote.
 
         Raises
         ------
@@ -152,7 +154,7 @@ class LinearDecider:
         record = read_record(folder, schema)
         arrays = read_arrays(Path(folder))
         try:
-            model = cls.of_words(record["actions"], record["limits"], record, arrays)
+            model = cls.from_vocabulary(record["actions"], record["limits"], record, arrays)
         except Exception as error:  # array and key errors of many kinds
             raise ValueError(
                 f"{str(folder)!r} cannot be loaded: {WEIGHTS} or its record is damaged: {error}"
@@ -164,7 +166,7 @@ class LinearDecider:
 
 
 class TfidfDecider(LinearDecider):
-    """TF-IDF of words, marks and pairs of them."""
+    """TF-IDF of words, punctuation marks and pairs of them."""
 
     form = "tfidf"
 
@@ -173,7 +175,7 @@ class TfidfDecider(LinearDecider):
         super().__init__(actions, limits, len(vectorizer.vocabulary_))
 
     @classmethod
-    def made(
+    def build(
         cls, actions: Sequence[str], limits: Sequence[int], texts: Sequence[str], config: EncoderConfig
     ) -> TfidfDecider:
         """Untrained, with the vocabulary of `texts`."""
@@ -181,22 +183,22 @@ class TfidfDecider(LinearDecider):
         try:
             return cls(actions, limits, vectorizer.fit(texts))
         except ValueError as error:
-            raise ValueError(f"the {len(texts)} training texts hold no words: {error}") from None
+            raise ValueError(f"the {len(texts)} training texts contain no words: {error}") from None
 
     def features(self, texts: Sequence[str]) -> Any:
         """TF-IDF vectors of length 1."""
         return self._vectorizer.transform(texts)
 
-    def words(self) -> tuple[dict[str, Any], dict[str, Floats]]:
+    def describe_vocabulary(self) -> tuple[dict[str, Any], dict[str, Floats]]:
         """Vocabulary, and inverse document frequencies."""
         vocabulary = self._vectorizer.vocabulary_
         return {"vocabulary": sorted(vocabulary, key=vocabulary.__getitem__)}, {"idf": self._vectorizer.idf_}
 
     @classmethod
-    def of_words(
+    def from_vocabulary(
         cls, actions: Sequence[str], limits: Sequence[int], record: dict[str, Any], arrays: Mapping[str, Floats]
     ) -> TfidfDecider:
-        """Untrained, with the vocabulary of a record, which is taken out of it."""
+        """Untrained, with the vocabulary of a record, which is removed from it."""
         vectorizer = tfidf_vectorizer(vocabulary=record.pop("vocabulary"))
         vectorizer.idf_ = arrays["idf"]
         vectorizer._validate_vocabulary()  # sets vocabulary_, which `transform` would do later
@@ -204,23 +206,23 @@ class TfidfDecider(LinearDecider):
 
 
 class WordsDecider(LinearDecider):
-    """Hashed groups of words, also with those of the first line (the task) blanked out: `hashed_words`.
+    """Hashed groups of words, also with the words of the first line (the task) blanked out: `hashed_words`.
 
-    "The thing that I am to find is in front of me" is then the same in every task, so that a decision that hangs on
-    it carries over to new tasks.
+    "The object that I have to find is in front of me" is then the same text in every task, so that a decision that
+    depends on it generalises to new tasks.
     """
 
     form = "words"
 
     @classmethod
-    def made(
+    def build(
         cls, actions: Sequence[str], limits: Sequence[int], texts: Sequence[str], config: EncoderConfig
     ) -> WordsDecider:
         """Untrained; hashing needs no vocabulary."""
         return cls(actions, limits, HASHED)
 
     def features(self, texts: Sequence[str]) -> Any:
-        """1 where a group of words hashed to that number is in the text, scaled to length 1."""
+        """1 for each hash value of a word group in the text, scaled to length 1."""
         bags = [hashed_words(text, HASHED) for text in texts]
         sizes = np.array([len(bag) for bag in bags])
         values = np.repeat(1 / np.sqrt(np.maximum(sizes, 1)), sizes)
@@ -228,7 +230,7 @@ class WordsDecider(LinearDecider):
         return sp.csr_array((values, places, np.concatenate([[0], sizes.cumsum()])), shape=(len(bags), HASHED))
 
     @classmethod
-    def of_words(
+    def from_vocabulary(
         cls, actions: Sequence[str], limits: Sequence[int], record: dict[str, Any], arrays: Mapping[str, Floats]
     ) -> WordsDecider:
         """Untrained."""

@@ -7,7 +7,7 @@ from typing import Any
 from selfreg.helper.models.linear import TfidfDecider, WordsDecider
 from selfreg.helper.models.transformer import BudgetInHead, BudgetInText, DecisionWriter
 
-# Each with `made`, `examples`, `fit` and `loaded`, and the interface of `DecisionModel`.
+# Each with `build`, `examples`, `fit` and `load_saved`, and the interface of `DecisionModel`.
 FORMS: dict[str, Any] = {
     one.form: one for one in (BudgetInHead, BudgetInText, DecisionWriter, TfidfDecider, WordsDecider)
 }

@@ -1,8 +1,8 @@
-"""Ways for a model to read state and budget and to answer with a decision, behind one interface.
+"""Transformer forms of the helper, behind one interface.
 
 - ``features``: the budget enters the head of a sequence classifier, which has a logit for every action at every budget
-  (a one-hot code of the budget, times what the encoder makes of the text). One pass answers for all budgets.
-- ``text``: the budget is written before the state; one logit an action, one pass a budget.
+  (a one-hot code of the budget times the encoding of the text). One pass serves all budgets.
+- ``text``: the budget is written before the state; one logit per action, one pass per budget.
 - ``sft``: the same text, and a causal model that writes the decision as its next token (the method's paper's form).
 """
 
@@ -18,9 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.helper.examples import Votes
-from selfreg.prm.encoder import EncoderConfig, model_and_tokenizer, quiet, require_ml, scratch, seeded
+from selfreg.prm.encoder import (
+    EncoderConfig,
+    create_from_scratch,
+    fix_seed,
+    load_model_and_tokenizer,
+    require_ml,
+    silence_transformers,
+)
 from selfreg.prm.tokens import Encoded
-from selfreg.prm.transformer import Examples, TextClassifier, by_length, read_record
+from selfreg.prm.transformer import Examples, TextClassifier, iterate_by_length, read_record
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +40,7 @@ MOST_HEADS = 4096
 
 
 class DecisionModel(Protocol):
-    """What is under a helper."""
+    """Model of a helper."""
 
     form: ClassVar[str]
 
@@ -41,30 +48,30 @@ class DecisionModel(Protocol):
         """Log-odds of the actions, float64 (n, n_actions), at budgets (n, m) no larger than in training."""
 
     def save(self, folder: str | os.PathLike[str], record: Mapping[str, object], card: str | None = None) -> None:
-        """Write a transformers folder with `record` in selfreg.json, whole or not at all."""
+        """Write a transformers folder with `record` in selfreg.json, atomically."""
 
 
 class _Decider(TextClassifier):
-    """A text classifier that knows its actions and budgets; `made` or `loaded`."""
+    """A text classifier with actions and budgets. Create with `build` or `load_saved`."""
 
     form: ClassVar[str]
     actions: tuple[str, ...]
     limits: tuple[int, ...]
 
     @classmethod
-    def made(cls, actions: Sequence[str], limits: Sequence[int], texts: Sequence[str], config: EncoderConfig) -> Any:
+    def build(cls, actions: Sequence[str], limits: Sequence[int], texts: Sequence[str], config: EncoderConfig) -> Any:
         """Untrained."""
         model: Any = cls.create(cls.labels(actions, limits), texts, config)
-        return model._of(actions, limits)
+        return model._set_lattice(actions, limits)
 
     @classmethod
-    def loaded(cls, folder: str | os.PathLike[str], schema: str, device: str) -> tuple[Any, dict[str, Any]]:
+    def load_saved(cls, folder: str | os.PathLike[str], schema: str, device: str) -> tuple[Any, dict[str, Any]]:
         """From a folder, with its record."""
         loaded: tuple[Any, dict[str, Any]] = cls.load(folder, schema, device)
         model, record = loaded
-        return model._of(record["actions"], record["limits"]), record
+        return model._set_lattice(record["actions"], record["limits"]), record
 
-    def _of(self, actions: Sequence[str], limits: Sequence[int]) -> Any:
+    def _set_lattice(self, actions: Sequence[str], limits: Sequence[int]) -> Any:
         self.actions, self.limits = tuple(actions), tuple(limits)
         return self
 
@@ -74,7 +81,7 @@ class _Decider(TextClassifier):
         return list(actions)
 
     def examples(self, votes: Votes) -> Examples:
-        """Votes as the training loop takes them: one example for each text and budget."""
+        """Training examples: one for each text and budget."""
         n, points = np.nonzero(votes.weights.sum(axis=2))
         weights = votes.weights[n, points]
         total = weights.sum(axis=1)
@@ -82,8 +89,8 @@ class _Decider(TextClassifier):
         return Examples([votes.texts[i] for i in n], weights / total[:, None], total, prefixes)
 
     def decision_logits(self, texts: Sequence[str], budgets: NDArray[np.int64]) -> Floats:
-        """Log-odds of the actions, float64 (n, n_actions); each distinct text and budget passes the model once."""
-        pairs, rows = distinct(list(zip(budget_prefixes(budgets), texts, strict=True)))
+        """Log-odds of the actions, float64 (n, n_actions); each distinct text and budget is evaluated once."""
+        pairs, rows = deduplicate(list(zip(budget_prefixes(budgets), texts, strict=True)))
         return self.logits([text for _, text in pairs], [prefix for prefix, _ in pairs])[rows]
 
 
@@ -104,7 +111,7 @@ class BudgetInHead(_Decider):
         points = lattice(limits)
         if len(points) * len(actions) > MOST_HEADS:
             raise ValueError(
-                f"{len(points)} budgets and {len(actions)} actions make more than {MOST_HEADS} logits; use form 'text'"
+                f"{len(points)} budgets and {len(actions)} actions need more than {MOST_HEADS} logits; use form 'text'"
             )
         return [f"{action} at {' '.join(map(str, point))}" for point in points for action in actions]
 
@@ -116,14 +123,14 @@ class BudgetInHead(_Decider):
         return Examples(votes.texts, targets.transpose(0, 2, 1), total)
 
     def decision_logits(self, texts: Sequence[str], budgets: NDArray[np.int64]) -> Floats:
-        """Log-odds of the actions, float64 (n, n_actions); each distinct text passes the model once."""
+        """Log-odds of the actions, float64 (n, n_actions); each distinct text is evaluated once."""
         import torch
 
-        different, rows = distinct(texts)
+        different, rows = deduplicate(texts)
         encoded = self._encode(different, None)
         grid = np.empty((len(different), len(self.actions), len(lattice(self.limits))))
         with torch.inference_mode():
-            for chosen in by_length(encoded):
+            for chosen in iterate_by_length(encoded):
                 grid[chosen] = self._forward([encoded[i] for i in chosen]).double().cpu().numpy()
         point = np.ravel_multi_index(tuple(budgets.T), tuple(top + 1 for top in self.limits))
         return grid[rows, :, point]
@@ -144,9 +151,9 @@ class DecisionWriter(_Decider):
         from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
         require_ml()
-        with seeded(config.seed, config.device), quiet():
+        with fix_seed(config.seed, config.device), silence_transformers():
             if config.model is None:
-                _, tokenizer = scratch(1, texts, config)
+                _, tokenizer = create_from_scratch(1, texts, config)
                 tokenizer.model_input_names = ["input_ids", "attention_mask"]
                 sizes = {"hidden_size": config.hidden_size, "intermediate_size": 2 * config.hidden_size}
                 sizes |= {"num_hidden_layers": config.layers, "num_attention_heads": config.heads}
@@ -155,7 +162,7 @@ class DecisionWriter(_Decider):
                     LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=config.max_tokens, **sizes, **ends)
                 )
             else:
-                model, tokenizer = model_and_tokenizer(AutoModelForCausalLM, config.model)
+                model, tokenizer = load_model_and_tokenizer(AutoModelForCausalLM, config.model)
             tokenizer.add_tokens(decision_tokens(labels), special_tokens=True)
             model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         return cls(model, tokenizer, config.max_tokens, config.device, task_tokens=config.task_tokens, bf16=config.bf16)
@@ -169,12 +176,12 @@ class DecisionWriter(_Decider):
 
         record = read_record(folder, schema)
         require_ml()
-        with quiet():
-            model, tokenizer = model_and_tokenizer(AutoModelForCausalLM, str(folder), local_files_only=True)
+        with silence_transformers():
+            model, tokenizer = load_model_and_tokenizer(AutoModelForCausalLM, str(folder), local_files_only=True)
         return cls(model, tokenizer, tokenizer.model_max_length, device, **record.pop("tokens", {}), bf16=bf16), record
 
     def examples(self, votes: Votes) -> Examples:
-        """As of the other forms, with a last column for every token that is no decision: never right."""
+        """As for the other forms, with a last column (target 0) for all tokens that are not decisions."""
         examples = super().examples(votes)
         targets = np.hstack([examples.targets, np.zeros((len(examples.texts), 1))])
         return Examples(examples.texts, targets, examples.weights, examples.prefixes)
@@ -195,7 +202,7 @@ class DecisionWriter(_Decider):
     def _forward(self, encoded: Sequence[Encoded]) -> torch.Tensor:
         """Logits of the decisions after the last token, and the logsumexp of all others, shape (n, n_actions + 1).
 
-        A softmax over these is the softmax over the vocabulary, seen from the decision tokens.
+        A softmax over these gives the decision tokens the probabilities of a softmax over the vocabulary.
         """
         import torch
 
@@ -204,7 +211,7 @@ class DecisionWriter(_Decider):
         places, row = torch.unique(last, return_inverse=True)
         inputs = self._tokens.batch(encoded, device)
         if "logits_to_keep" in inspect.signature(self._model.forward).parameters:
-            inputs["logits_to_keep"] = places  # the vocabulary is large, and padding is on the right
+            inputs["logits_to_keep"] = places  # the vocabulary is large; padding is on the right
         else:
             row = last
         with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
@@ -219,8 +226,8 @@ def lattice(limits: Sequence[int]) -> NDArray[np.int64]:
     return np.indices([top + 1 for top in limits]).reshape(len(limits), -1).T.astype(np.int64)
 
 
-def distinct(values: Sequence[T]) -> tuple[list[T], NDArray[np.int64]]:
-    """The distinct values in order of appearance, and the place of each value among them, int64 (n,)."""
+def deduplicate(values: Sequence[T]) -> tuple[list[T], NDArray[np.int64]]:
+    """The distinct values in order of appearance, and the index of each value among them, int64 (n,)."""
     place = {value: i for i, value in enumerate(dict.fromkeys(values))}
     return list(place), np.array([place[value] for value in values], dtype=np.int64)
 
@@ -231,5 +238,5 @@ def budget_prefixes(budgets: NDArray[np.int64]) -> list[str]:
 
 
 def decision_tokens(actions: Sequence[str]) -> list[str]:
-    """What a causal model writes: one token an action."""
+    """Output tokens of a causal model, one per action."""
     return [f"<|{action}|>" for action in actions]

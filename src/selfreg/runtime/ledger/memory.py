@@ -1,4 +1,4 @@
-"""A ledger in memory, and what every ledger keeps to."""
+"""A ledger in memory; base class of all ledgers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Entry(NamedTuple):
 
 
 class Book(Protocol):
-    """What one transaction sees of a ledger."""
+    """A ledger's entries within one transaction."""
 
     def find(self, key: Key) -> tuple[Status, Units] | None:
         """Status and cost of a step."""
@@ -49,10 +49,10 @@ class Book(Protocol):
         """Set status and cost of a step."""
 
     def left(self) -> Units:
-        """What is left of each budget."""
+        """Units left of each budget."""
 
     def use(self, cost: Sequence[int]) -> None:
-        """Take units, or give back negative ones."""
+        """Subtract units; negative ones are returned."""
 
 
 class Ledger:
@@ -61,14 +61,14 @@ class Ledger:
     Parameters
     ----------
     limits : int or sequence of int
-        What may be spent of each budget; one int stands for one budget.
+        Units that may be spent of each budget; an int for one budget.
 
     Raises
     ------
     TypeError
         A limit or cost is not a whole number.
     ValueError
-        A limit or cost is negative, or there is not one cost for each budget.
+        A limit or cost is negative, or the number of costs differs from the number of budgets.
 
     Examples
     --------
@@ -82,18 +82,18 @@ class Ledger:
     """
 
     def __init__(self, limits: int | Sequence[int]) -> None:
-        self._limits = units(limits, "limits")
+        self._limits = check_units(limits, "limits")
         self._book = _MemoryBook(self._limits)
         self._lock = threading.Lock()
 
     @property
     def limits(self) -> Units:
-        """What may be spent of each budget in all."""
+        """Units that may be spent of each budget in total."""
         return self._limits
 
     @property
     def left(self) -> Units:
-        """What is left of each budget now: neither charged nor held by a reservation."""
+        """Units left of each budget: neither charged nor reserved."""
         with self._reading() as book:
             return book.left()
 
@@ -103,36 +103,36 @@ class Ledger:
         Parameters
         ----------
         run_id, step_id : hashable
-            Together the identity of the step that is paid for.
+            Identify the step.
         cost : int or sequence of int
             Units of each budget.
 
         Returns
         -------
         bool
-            True where the step is paid for, now or before. False where the cost is more than what is left of any
-            budget, and where the step was refused or refunded before.
+            True where the step is reserved or charged, now or before. False where the cost exceeds what is left of any
+            budget, or the step was refused or refunded before.
 
         Raises
         ------
         TypeError, ValueError
-            As for the limits, and ValueError where the step came before at another cost.
+            As for the limits, and ValueError where the step was entered before at another cost.
         """
         return self._take(run_id, step_id, self._units(cost), RESERVED)
 
     def charge(self, run_id: Hashable, step_id: Hashable, cost: int | Sequence[int] | None = None) -> bool:
-        """Pay for a step, once: what was reserved for it or, where nothing was, `cost` at once.
+        """Charge a step once: its reservation or, without one, `cost`.
 
         Parameters
         ----------
         run_id, step_id : hashable
         cost : int or sequence of int, optional
-            May be left out where the step was reserved.
+            Optional where the step was reserved.
 
         Returns
         -------
         bool
-            As of `reserve`; a repeated call gets the first answer and pays nothing.
+            As of `reserve`; a repeated call returns the first answer and charges nothing.
 
         Raises
         ------
@@ -142,12 +142,12 @@ class Ledger:
         return self._take(run_id, step_id, None if cost is None else self._units(cost), CHARGED)
 
     def refund(self, run_id: Hashable, step_id: Hashable) -> bool:
-        """Give back what a step holds or has paid, for good.
+        """Refund a step's reservation or charge; final.
 
         Returns
         -------
         bool
-            True where the step is refunded, now or before; False where it never held anything.
+            True where the step is refunded, now or before; False where it was refused or never entered.
         """
         key = self._key(run_id, step_id)
         with self._writing() as book:
@@ -161,9 +161,9 @@ class Ledger:
             return True
 
     def entries(self, status: Status | None = None) -> list[Entry]:
-        """Steps of the ledger, in the order of their first request; those of one status if asked.
+        """Steps of the ledger, in the order of their first request; optionally those of one status.
 
-        ``entries("reserved")`` is what a crash left neither charged nor refunded, and what is under way.
+        ``entries("reserved")`` lists steps in progress, and those that a crash left neither charged nor refunded.
         """
         return [entry for entry in self._all() if status is None or entry.status == status]
 
@@ -201,21 +201,21 @@ class Ledger:
             return before in COUNTED
 
     def _units(self, cost: int | Sequence[int]) -> Units:
-        spent = units(cost, "cost")
+        spent = check_units(cost, "cost")
         if len(spent) != len(self._limits):
             raise ValueError(
                 f"cost {spent} has {len(spent)} entries; expected one for each of {len(self._limits)} budgets"
             )
         return spent
 
-    # ---- where it is kept
+    # ---- storage
 
     def _key(self, run_id: Hashable, step_id: Hashable) -> Key:
         return run_id, step_id
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Book]:
-        """A transaction: its changes are kept whole when the block ends well, and dropped otherwise."""
+        """A transaction: committed when the block succeeds, rolled back otherwise."""
         with self._lock:
             yield self._book
 
@@ -247,7 +247,7 @@ class _MemoryBook:
         self._left = tuple(have - unit for have, unit in zip(self._left, cost, strict=True))
 
 
-def units(value: int | Sequence[int], name: str) -> Units:
+def check_units(value: int | Sequence[int], name: str) -> Units:
     """`value` as one whole nonnegative number for each budget."""
     entries = tuple(value) if isinstance(value, Iterable) else (value,)
     if not entries:
@@ -259,5 +259,5 @@ def units(value: int | Sequence[int], name: str) -> Units:
     except TypeError:
         raise TypeError(f"{name} is {value!r}; expected whole numbers") from None
     if min(whole) < 0:
-        raise ValueError(f"{name} is {value!r}; expected no negative number")
+        raise ValueError(f"{name} is {value!r}; expected numbers >= 0")
     return whole

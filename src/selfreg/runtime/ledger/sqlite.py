@@ -10,11 +10,11 @@ import time
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 
-from selfreg.runtime.ledger.memory import Book, Entry, Key, Ledger, Status, Units, units
+from selfreg.runtime.ledger.memory import Book, Entry, Key, Ledger, Status, Units, check_units
 
 LARGEST = 2**63 - 1  # what SQLite can hold
 
-APPLICATION = 0x5E1F4E60  # tells our files from other databases
+APPLICATION = 0x5E1F4E60  # marks files of this library
 SCHEMA = 1
 TABLES = """
 CREATE TABLE budget (place INTEGER PRIMARY KEY, top INTEGER NOT NULL, used INTEGER NOT NULL,
@@ -25,18 +25,18 @@ CREATE TABLE entry (place INTEGER PRIMARY KEY, run_id NOT NULL, step_id NOT NULL
 
 
 class SQLiteLedger(Ledger):
-    """The same ledger in a file, shared by threads and processes, and there after a crash.
+    """A ledger in a file, shared by threads and processes, that survives crashes.
 
-    Each call is one SQLite transaction that has reached the disk before it is answered. The file is in rollback-journal
-    mode, since write-ahead logs cannot be shared over a network; there too it is only as safe as the locks of that file
-    system. Each call opens the file anew, so that the object may be forked and pickled.
+    Each call is one SQLite transaction, on disk before it returns. The file is in rollback-journal mode, since
+    write-ahead logs cannot be shared over a network. On a network file system it is as safe as that system's locks.
+    Each call opens the file, so that the object may be forked and pickled.
 
     Parameters
     ----------
     path : path
-        Made where it does not exist; its folder must exist.
+        Created if missing; its folder must exist.
     limits : int or sequence of int, optional
-        What may be spent of each budget. May be left out for a ledger that is there already; else must be as it was.
+        Units that may be spent of each budget. Optional for an existing ledger; otherwise must match its limits.
     timeout : float
         Seconds to wait for other processes before TimeoutError.
 
@@ -45,9 +45,9 @@ class SQLiteLedger(Ledger):
     TypeError
         A limit or cost is not a whole number, or a `run_id` or `step_id` is neither str nor int.
     ValueError
-        As for `Ledger`; `path` is something else than a ledger; the ledger has other limits.
+        As for `Ledger`; `path` is not a ledger, or a ledger with other limits.
     OSError
-        The file cannot be read or written; with ENOSPC the disk is full. What was answered before is intact.
+        The file cannot be read or written; with ENOSPC the disk is full. Earlier calls stay valid.
     TimeoutError
         The file was locked for longer than `timeout`; nothing was done.
 
@@ -70,30 +70,30 @@ class SQLiteLedger(Ledger):
         if not timeout >= 0:
             raise ValueError(f"timeout is {timeout!r}; expected seconds >= 0")
         self._path, self._timeout = Path(path).absolute(), timeout
-        wanted = None if limits is None else units(limits, "limits")
+        wanted = None if limits is None else check_units(limits, "limits")
         if wanted is not None and max(wanted) > LARGEST:
             raise ValueError(f"limits is {limits}; expected at most {LARGEST}")
         if wanted is None and not self._path.is_file():
-            raise ValueError(f"{path}: no such ledger; give its limits to make it")
+            raise ValueError(f"{path}: no such ledger; pass limits to create it")
         if not self._path.parent.is_dir():
             raise ValueError(f"{path}: its folder does not exist")
-        self._limits = self._found_or_made(wanted)
+        self._limits = self._open_or_create(wanted)
 
     @property
     def path(self) -> Path:
-        """Where the ledger is kept."""
+        """File of the ledger."""
         return self._path
 
-    def _found_or_made(self, wanted: Units | None) -> Units:
-        # An empty file is what is left where a process was killed before its first commit.
+    def _open_or_create(self, wanted: Units | None) -> Units:
+        # A process that was killed before its first commit leaves an empty file.
         with self._transaction("IMMEDIATE", "rw" if wanted is None else "rwc") as connection:
             application, schema = (_number(connection, f"PRAGMA {name}") for name in ("application_id", "user_version"))
             if not _number(connection, "SELECT count(*) FROM sqlite_master"):
                 if wanted is None:
-                    raise ValueError(f"{self._path}: no ledger is in it yet; give its limits to make it")
+                    raise ValueError(f"{self._path}: an empty file; pass limits to create a ledger in it")
                 self._make(connection, wanted)
             elif (application, schema) != (APPLICATION, SCHEMA):
-                raise ValueError(f"{self._path}: a database, but no ledger of schema {SCHEMA}; it is left alone")
+                raise ValueError(f"{self._path}: a database, but not a ledger of schema {SCHEMA}; left unchanged")
             limits = tuple(top for (top,) in connection.execute("SELECT top FROM budget ORDER BY place"))
         if wanted is not None and limits != wanted:
             raise ValueError(f"{self._path}: the ledger has limits {limits}; expected {wanted}")
@@ -121,7 +121,7 @@ class SQLiteLedger(Ledger):
             place = f"{self._path.as_uri()}?mode={mode}"
             connection = sqlite3.connect(place, timeout=self._timeout, isolation_level=None, uri=True)
             with contextlib.closing(connection):
-                # An answer must outlive a loss of power: EXTRA also syncs the folder of the deleted journal.
+                # Must survive a power failure: EXTRA also syncs the folder of the deleted journal.
                 connection.execute("PRAGMA synchronous = EXTRA")
                 connection.execute("PRAGMA fullfsync = ON")
                 connection.execute(f"BEGIN {kind}")
@@ -133,17 +133,19 @@ class SQLiteLedger(Ledger):
                     raise
                 connection.execute("COMMIT")
         except sqlite3.Error as error:
-            raise self._in_words(error) from error
+            raise self._translate_error(error) from error
 
-    def _in_words(self, error: sqlite3.Error) -> Exception:
+    def _translate_error(self, error: sqlite3.Error) -> Exception:
         words = str(error)
         if "is locked" in words:
-            return TimeoutError(f"{self._path}: locked by others for over {self._timeout:g} s; nothing was done")
+            return TimeoutError(
+                f"{self._path}: locked for over {self._timeout:g} s by another process; nothing was done"
+            )
         if "is full" in words:
-            return OSError(errno.ENOSPC, "no room on disk; nothing was done", str(self._path))
+            return OSError(errno.ENOSPC, "disk full; nothing was done", str(self._path))
         if "not a database" in words or "malformed" in words:
-            return ValueError(f"{self._path}: not a ledger, or a damaged one ({words}); it is left alone")
-        return OSError(errno.EIO, f"{words}; ask again, no step is paid for twice", str(self._path))
+            return ValueError(f"{self._path}: not a ledger, or damaged ({words}); left unchanged")
+        return OSError(errno.EIO, f"{words}; retry, no step is charged twice", str(self._path))
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Book]:
@@ -158,7 +160,7 @@ class SQLiteLedger(Ledger):
     def _all(self) -> list[Entry]:
         with self._transaction("DEFERRED") as connection:
             rows = connection.execute("SELECT run_id, step_id, status, cost FROM entry ORDER BY place")
-            return [Entry(run, step, status, _parsed(cost)) for run, step, status, cost in rows]
+            return [Entry(run, step, status, _parse_cost(cost)) for run, step, status, cost in rows]
 
 
 class _FileBook:
@@ -168,7 +170,7 @@ class _FileBook:
     def find(self, key: Key) -> tuple[Status, Units] | None:
         rows = self._connection.execute("SELECT status, cost FROM entry WHERE run_id = ? AND step_id = ?", key)
         row = rows.fetchone()
-        return None if row is None else (row[0], _parsed(row[1]))
+        return None if row is None else (row[0], _parse_cost(row[1]))
 
     def write(self, key: Key, status: Status, cost: Units) -> None:
         self._connection.execute(
@@ -190,5 +192,5 @@ def _number(connection: sqlite3.Connection, query: str) -> int:
     return int(connection.execute(query).fetchone()[0])
 
 
-def _parsed(cost: str) -> Units:
+def _parse_cost(cost: str) -> Units:
     return tuple(map(int, cost.split()))
