@@ -99,7 +99,7 @@ def test_recalibrate_on_recent_logs(prm: PRM, kind: str) -> None:
 
 
 def test_recalibrate_says_what_is_missing(prm: PRM) -> None:
-    with pytest.raises(ValueError, match="hold 3 tasks; 5 folds need at least as many"):
+    with pytest.raises(ValueError, match="have 3 tasks; 5 folds need at least as many"):
         recalibrate(prm, made.colours(tasks=3))
     with pytest.raises(ValueError, match="folds is 1"):
         recalibrate(prm, made.colours(), folds=1)
