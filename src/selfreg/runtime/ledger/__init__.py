@@ -1,17 +1,42 @@
-"""What is left of the budget: paid once a step, never overspent, in memory or in a file that outlives the process.
+"""What is left of budgets: paid once a step and never overspent, in memory, in a file, or on a PostgreSQL server.
 
-A step is known by ``(run_id, step_id)``, and its story only goes forward: ``reserved``, then ``charged`` or
-``refunded``; or ``refused`` at once. What was refused or refunded stays so: a step that is executed again goes the way
-that it went before, and a message that comes twice or late changes nothing. Whoever wants to try once more asks under a
-new ``step_id``.
+A step is identified by ``(run_id, step_id)``, and its status only goes forward: ``reserved``, then ``charged`` or
+``refunded``; or ``refused`` at once. Refused and refunded are final: a step that is executed again gets the answer that
+it got before, and a message that comes twice or late changes nothing. Another try needs a new ``step_id``.
 
-After a crash between `reserve` and `charge` nobody can know whether help was given. The rule: **the reservation stays
+After a crash between `reserve` and `charge` nobody can know whether help was given. The reservation then **stays
 held**, which counts as spent, until it is charged or refunded: by the step itself when it is executed again (its
-`reserve` is answered as before and takes nothing), or by whoever reads `entries` and knows better. No lease gives it
-back after some time: a process that is only slow would then get help that nobody counted.
+`reserve` is answered as before and takes nothing), or by whoever reads `entries` and knows better. A reservation
+expires only where `expires_in` says so.
 """
 
-from selfreg.runtime.ledger.memory import Entry, Ledger, Status, Units, units
-from selfreg.runtime.ledger.sqlite import SQLiteLedger
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Entry", "Ledger", "SQLiteLedger", "Status", "Units", "units"]
+from selfreg.runtime.ledger.budgets import Budget, Units, micro_units, units
+from selfreg.runtime.ledger.ledger import Entry, Ledger, LimitChange
+from selfreg.runtime.ledger.sqlite import SQLiteLedger
+from selfreg.runtime.ledger.store import Status
+
+if TYPE_CHECKING:
+    from selfreg.runtime.ledger.postgres import PostgresLedger
+
+__all__ = [
+    "Budget",
+    "Entry",
+    "Ledger",
+    "LimitChange",
+    "PostgresLedger",
+    "SQLiteLedger",
+    "Status",
+    "Units",
+    "micro_units",
+    "units",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "PostgresLedger":  # needs the extra 'postgres'
+        from selfreg.runtime.ledger.postgres import PostgresLedger
+
+        return PostgresLedger
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
