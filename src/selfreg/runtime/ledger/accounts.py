@@ -65,20 +65,20 @@ class Accounts:
         budgets = self.settings.budgets
         read = [i for i, one in enumerate(budgets) if not fresh or one.scope == "all"]
         names = [self._name(i, budgets[i], run_id, keys or {}) for i in read]
-        used = dict(zip(read, self.transaction.used(names), strict=True))
+        used = dict(zip(read, self.transaction.read_used(names), strict=True))
         left = [max(one.limit - used.get(i, 0), 0) for i, one in enumerate(budgets)]
         return tuple(min(left[i] for i, one in enumerate(budgets) if one.unit == unit) for unit in self.units)
 
     def fits(self, names: tuple[str, ...], cost: Units) -> bool:
         """Whether all budgets can pay."""
-        budgets, used = self.settings.budgets, self.transaction.used(names)
+        budgets, used = self.settings.budgets, self.transaction.read_used(names)
         wanted = [cost[self.units.index(one.unit)] for one in budgets]
         tops = [one.limit for one in budgets]
         return all(not add or have + add <= top for add, have, top in zip(wanted, used, tops, strict=True))
 
     def add(self, names: tuple[str, ...], cost: Units) -> None:
         """Count units that fit, that are given back (< 0), or that are recorded whether they fit or not."""
-        used = self.transaction.used(names)
+        used = self.transaction.read_used(names)
         for name, have, budget in zip(names, used, self.settings.budgets, strict=True):
             more = cost[self.units.index(budget.unit)]
             if have + more > LARGEST:
@@ -155,7 +155,7 @@ class Accounts:
 
     def cost_of(self, cost: Any) -> Units:
         """A cost as one int for each unit."""
-        return checked_cost(cost, self.units)
+        return parse_cost(cost, self.units)
 
 
 def unit_names(budgets: tuple[Budget, ...]) -> tuple[str, ...]:
@@ -163,7 +163,7 @@ def unit_names(budgets: tuple[Budget, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one.unit for one in budgets))
 
 
-def checked_cost(cost: Any, names: tuple[str, ...]) -> Units:
+def parse_cost(cost: Any, names: tuple[str, ...]) -> Units:
     """A cost, by order or by name of the units, as one int for each unit."""
     if isinstance(cost, Mapping):
         unknown = [name for name in cost if name not in names]

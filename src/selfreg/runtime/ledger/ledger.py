@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from selfreg.runtime.ledger.accounts import Accounts, checked_cost, unit_names
+from selfreg.runtime.ledger.accounts import Accounts, parse_cost, unit_names
 from selfreg.runtime.ledger.budgets import Budget, Keys, Units, as_budgets, one_unit
 from selfreg.runtime.ledger.memory import MemoryStore
 from selfreg.runtime.ledger.store import (
@@ -104,7 +104,7 @@ class Ledger:
     _store: Store
 
     def __init__(self, limits: Limits, *, overrun: Overrun = "refuse", clock: Clock | None = None) -> None:
-        self._open(MemoryStore(as_budgets(limits), checked_overrun(overrun), clock))
+        self._open(MemoryStore(as_budgets(limits), parse_overrun(overrun), clock))
 
     def _open(self, store: Store) -> None:
         self._store = store
@@ -154,13 +154,17 @@ class Ledger:
             return None if due else accounts.left(run_id, keys, fresh)
 
         left = self._store.read(read)
-        return self._write(lambda accounts: accounts.left(run_id, keys, fresh)) if left is None else left
+        return self.write(lambda accounts: accounts.left(run_id, keys, fresh)) if left is None else left
 
-    def _write(self, work: Callable[[Accounts], Result]) -> Result:
-        """Do `work` in one transaction, after reservations whose time is over were given back."""
+    def read(self, work: Callable[[Transaction], Result]) -> Result:
+        """Do `work`, which only reads, in one transaction of the store; for what is stored beside the ledger."""
+        return self._store.read(work)
+
+    def write(self, work: Callable[[Accounts], Result], shadow: bool = False) -> Result:
+        """Do `work` in one transaction of the store, after reservations whose time is over were given back."""
 
         def expire_first(transaction: Transaction) -> Result:
-            accounts = Accounts(transaction)
+            accounts = Accounts(transaction, shadow)
             accounts.expire()
             return work(accounts)
 
@@ -201,10 +205,10 @@ class Ledger:
             An id is neither str nor int; a cost is not a whole number >= 0 for each unit; the step was reserved at
             another cost before; a budget has a scope that is not in `keys`.
         """
-        key, spent = as_key(run_id, step_id), self._cost(cost)
+        key, spent = as_key(run_id, step_id), self.parse_cost(cost)
         if expires_in is not None and not 0 < expires_in < float("inf"):
             raise ValueError(f"expires_in is {expires_in!r}; expected seconds > 0")
-        return self._write(lambda accounts: accounts.take(key, spent, RESERVED, keys, expires_in))
+        return self.write(lambda accounts: accounts.take(key, spent, RESERVED, keys, expires_in))
 
     def charge(
         self, run_id: str | int, step_id: str | int, cost: Cost | None = None, *, keys: Keys | None = None
@@ -231,8 +235,8 @@ class Ledger:
             As of `reserve`; `cost` is missing for a step that was never reserved; `cost` is more than was reserved and
             the ledger refuses overruns; the step was charged at another cost before.
         """
-        key, spent = as_key(run_id, step_id), None if cost is None else self._cost(cost)
-        return self._write(lambda accounts: accounts.take(key, spent, CHARGED, keys))
+        key, spent = as_key(run_id, step_id), None if cost is None else self.parse_cost(cost)
+        return self.write(lambda accounts: accounts.take(key, spent, CHARGED, keys))
 
     def refund(self, run_id: str | int, step_id: str | int) -> bool:
         """Give back what a step holds or has paid, for good.
@@ -243,7 +247,7 @@ class Ledger:
             True where the step is refunded, now or before; False where it never held anything.
         """
         key = as_key(run_id, step_id)
-        return self._write(lambda accounts: accounts.refund(key))
+        return self.write(lambda accounts: accounts.refund(key))
 
     def raise_limit(self, limit: int, *, budget: str | None = None, reason: str) -> None:
         """Raise the limit of a budget, and record who needed it and why.
@@ -306,11 +310,12 @@ class Ledger:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(limits={self.limits}, left={self.left})"
 
-    def _cost(self, cost: Any) -> Units:
-        return checked_cost(cost, self._units)
+    def parse_cost(self, cost: Any) -> Units:
+        """A cost as one int for each unit; raises as `reserve` does."""
+        return parse_cost(cost, self._units)
 
 
-def checked_overrun(overrun: Any) -> Overrun:
+def parse_overrun(overrun: Any) -> Overrun:
     """`overrun`, where it is known."""
     if overrun not in ("refuse", "record"):
         raise ValueError(f"overrun is {overrun!r}; expected 'refuse' or 'record'")

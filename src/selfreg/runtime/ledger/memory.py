@@ -111,7 +111,7 @@ class MemoryTransaction:
         due = [key for key, expires in self._all("due").items() if expires is not None and expires <= now]
         return [(key, self._get("entry", key)) for key in due]
 
-    def used(self, accounts: Sequence[str]) -> list[int]:
+    def read_used(self, accounts: Sequence[str]) -> list[int]:
         return [self._get("account", name) or 0 for name in accounts]
 
     def add_used(self, account: str, units: int, most: int) -> None:

@@ -8,6 +8,7 @@ import re
 import threading
 import time
 import uuid
+import weakref
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from selfreg._util.extras import require_extra
 from selfreg.runtime.ledger.accounts import same_settings
 from selfreg.runtime.ledger.budgets import Budget, as_budgets
-from selfreg.runtime.ledger.ledger import Ledger, Limits, checked_overrun
+from selfreg.runtime.ledger.ledger import Ledger, Limits, parse_overrun
 from selfreg.runtime.ledger.sql import TABLES, DamageError, SQLTransaction
 from selfreg.runtime.ledger.store import Clock, Overrun, Result, Settings, Transaction
 
@@ -81,7 +82,7 @@ class PostgresLedger(Ledger):
             raise ValueError(f"timeout is {timeout!r}; expected seconds >= 0")
         wanted = None if limits is None else as_budgets(limits)
         store = PostgresStore(conninfo, schema, min(timeout, 2_000_000.0), clock)
-        store.open(wanted, None if overrun is None else checked_overrun(overrun))
+        store.open(wanted, None if overrun is None else parse_overrun(overrun))
         self._open(store)
 
 
@@ -102,7 +103,7 @@ class PostgresStore:
 
     def open(self, wanted: tuple[Budget, ...] | None, overrun: Overrun | None) -> None:
         """Make the tables, or open those that have the wanted settings."""
-        settings = self._repeated(lambda tables: self._make(tables, wanted, overrun))
+        settings = self._retry(lambda tables: self._make(tables, wanted, overrun))
         same_settings(f"schema {self.schema!r}", settings, wanted, overrun)
         self.identity = settings.identity
 
@@ -121,19 +122,19 @@ class PostgresStore:
 
     def write(self, work: Callable[[Transaction], Result]) -> Result:
         """Do `work` while the ledger's row is locked."""
-        return self._repeated(lambda tables: work(self._checked(tables, " FOR UPDATE")))
+        return self._retry(lambda tables: work(self._check(tables, " FOR UPDATE")))
 
     def read(self, work: Callable[[Transaction], Result]) -> Result:
         """Do `work` in a snapshot."""
-        return self._repeated(lambda tables: work(self._checked(tables, "")), "REPEATABLE READ READ ONLY")
+        return self._retry(lambda tables: work(self._check(tables, "")), "REPEATABLE READ READ ONLY")
 
-    def _checked(self, tables: ServerTransaction, lock: str) -> ServerTransaction:
+    def _check(self, tables: ServerTransaction, lock: str) -> ServerTransaction:
         found = tables.run(f"SELECT identity FROM {{t}}ledger{lock}").fetchone()
         if found is None or found[0] != self.identity:
             raise ValueError(f"schema {self.schema!r}: the ledger was replaced by another one; open it anew")
         return tables
 
-    def _repeated(self, work: Callable[[ServerTransaction], Result], level: str = "READ COMMITTED") -> Result:
+    def _retry(self, work: Callable[[ServerTransaction], Result], level: str = "READ COMMITTED") -> Result:
         """Do `work` in a transaction, again where the connection breaks: all work of a ledger may be repeated."""
         end, pause = time.monotonic() + self.timeout, RETRY_AFTER
         while True:
@@ -188,11 +189,13 @@ class _Held:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self.connection, self.process = connection, os.getpid()
+        weakref.finalize(self, _close, connection, self.process)
 
-    def __del__(self) -> None:
-        if self.process == os.getpid():
-            with contextlib.suppress(psycopg.Error):
-                self.connection.close()
+
+def _close(connection: psycopg.Connection[Any], process: int) -> None:
+    if process == os.getpid():
+        with contextlib.suppress(psycopg.Error):
+            connection.close()
 
 
 class ServerTransaction(SQLTransaction):

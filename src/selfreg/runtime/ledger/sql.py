@@ -85,7 +85,7 @@ class SQLTransaction(ABC):
         return None if found is None else _row(found)
 
     def write_entry(self, key: Key, row: Row) -> None:
-        cost, reserved, accounts = _spaced(row.cost), _spaced(row.reserved), encode(row.accounts)
+        cost, reserved, accounts = _join(row.cost), _join(row.reserved), encode(row.accounts)
         self.run(
             f"INSERT INTO {{t}}entry (run_id, step_id, {COLUMNS}, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (run_id, step_id) DO UPDATE SET status = excluded.status, cost = excluded.cost,"
@@ -106,7 +106,7 @@ class SQLTransaction(ABC):
         return [(_key(row), _row(row[2:])) for row in rows]
 
     @parses
-    def used(self, accounts: Sequence[str]) -> list[int]:
+    def read_used(self, accounts: Sequence[str]) -> list[int]:
         if not accounts:
             return []
         marks = ", ".join("?" * len(accounts))
@@ -156,7 +156,7 @@ def _key(row: Sequence[Any]) -> Key:
     return run_id, step_id
 
 
-def _spaced(units: Sequence[int]) -> str:
+def _join(units: Sequence[int]) -> str:
     return " ".join(map(str, units))
 
 

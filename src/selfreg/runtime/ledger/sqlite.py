@@ -13,7 +13,7 @@ from typing import Any
 
 from selfreg.runtime.ledger.accounts import same_settings
 from selfreg.runtime.ledger.budgets import Budget, as_budgets
-from selfreg.runtime.ledger.ledger import Ledger, Limits, checked_overrun
+from selfreg.runtime.ledger.ledger import Ledger, Limits, parse_overrun
 from selfreg.runtime.ledger.sql import SCHEMA, TABLES, DamageError, SQLTransaction, parses
 from selfreg.runtime.ledger.store import Clock, Overrun, Result, Row, Settings, Transaction, encode
 
@@ -84,7 +84,7 @@ class SQLiteLedger(Ledger):
             raise ValueError(f"timeout is {timeout!r}; expected seconds >= 0")
         wanted = None if limits is None else as_budgets(limits)
         store = SQLiteStore(Path(path).absolute(), min(timeout, LONGEST), clock or time.time)
-        store.open(wanted, None if overrun is None else checked_overrun(overrun))
+        store.open(wanted, None if overrun is None else parse_overrun(overrun))
         self._open(store)
 
     @property
@@ -109,7 +109,7 @@ class SQLiteStore:
         if wanted is None and not self.path.is_file():
             raise ValueError(f"{self.path}: no such ledger; give its limits to make it")
         mode = "rw" if wanted is None else "rwc"
-        settings = self._connected("IMMEDIATE", lambda file: self._make(file, wanted, overrun), mode)
+        settings = self._transact("IMMEDIATE", lambda file: self._make(file, wanted, overrun), mode)
         same_settings(str(self.path), settings, wanted, overrun)
         self.identity = settings.identity
 
@@ -128,13 +128,13 @@ class SQLiteStore:
 
     def write(self, work: Callable[[Transaction], Result]) -> Result:
         """Do `work` in a transaction that locks the file."""
-        return self._connected("IMMEDIATE", lambda file: work(self._checked(file)))
+        return self._transact("IMMEDIATE", lambda file: work(self._check(file)))
 
     def read(self, work: Callable[[Transaction], Result]) -> Result:
         """Do `work` in a transaction that sees one state of the file."""
-        return self._connected("DEFERRED", lambda file: work(self._checked(file)))
+        return self._transact("DEFERRED", lambda file: work(self._check(file)))
 
-    def _checked(self, file: FileTransaction) -> FileTransaction:
+    def _check(self, file: FileTransaction) -> FileTransaction:
         try:
             found = file.run("SELECT identity FROM {t}ledger").fetchone()
         except sqlite3.OperationalError as error:
@@ -145,7 +145,7 @@ class SQLiteStore:
             raise ValueError(f"{self.path}: the file was replaced by another ledger; open it anew")
         return file
 
-    def _connected(self, kind: str, work: Callable[[FileTransaction], Result], mode: str = "rw") -> Result:
+    def _transact(self, kind: str, work: Callable[[FileTransaction], Result], mode: str = "rw") -> Result:
         connection = None
         try:
             place = f"{self.path.as_uri()}?mode={mode}"
@@ -159,14 +159,14 @@ class SQLiteStore:
             connection.execute("COMMIT")
             return result
         except sqlite3.Error as error:
-            raise self._named(error) from error
+            raise self._translate(error) from error
         except (UnicodeError, DamageError) as error:
-            raise _damaged(self.path, error) from error
+            raise _damage(self.path, error) from error
         finally:
             if connection is not None:
                 connection.close()  # rolls back what was not committed
 
-    def _named(self, error: sqlite3.Error) -> Exception:
+    def _translate(self, error: sqlite3.Error) -> Exception:
         words = str(error)
         if "is locked" in words:
             return TimeoutError(f"{self.path}: locked by others for over {self.timeout:g} s; nothing was done")
@@ -178,11 +178,11 @@ class SQLiteStore:
             return FileNotFoundError(errno.ENOENT, "the file was deleted or moved", str(self.path))
         damages = ("not a database", "malformed", "decode to UTF-8", "no such", "CHECK constraint", "unsupported")
         if any(damage in words for damage in damages):
-            return _damaged(self.path, error)
+            return _damage(self.path, error)
         return OSError(errno.EIO, f"{words}; try again, no step is paid for twice", str(self.path))
 
 
-def _damaged(path: Path, error: Exception) -> ValueError:
+def _damage(path: Path, error: Exception) -> ValueError:
     return ValueError(f"{path}: not a ledger, or a damaged one ({error}); it is left alone")
 
 

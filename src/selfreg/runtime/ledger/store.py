@@ -70,7 +70,7 @@ class Transaction(Protocol):
     def due_entries(self, now: float) -> list[tuple[Key, Row]]:
         """Reservations that expire at `now` or before."""
 
-    def used(self, accounts: Sequence[str]) -> list[int]:
+    def read_used(self, accounts: Sequence[str]) -> list[int]:
         """Units that each counter holds; 0 where there is none yet."""
 
     def add_used(self, account: str, units: int, most: int) -> None:
