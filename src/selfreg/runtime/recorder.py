@@ -9,7 +9,7 @@ import random
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -397,7 +397,7 @@ def _encode(
 ) -> str:
     return json.dumps(
         {
-            "decision": asdict(draft.decision),
+            "decision": {one.name: getattr(draft.decision, one.name) for one in fields(Decision)},
             "requested": requested,
             "propensity": draft.propensity,
             "explored": draft.explored,
@@ -452,7 +452,7 @@ def _trajectory(
 ) -> Trajectory:
     actions = {content["length"]: content["action_before"] for _, content in rows}
     steps = []
-    fields: dict[str, Scalar] = {}
+    propensities: dict[str, Scalar] = {}
     for i, (key, content) in enumerate(rows):
         row, requested = entries.get(key), content["requested"]
         shadow = content["shadow"]
@@ -469,7 +469,7 @@ def _trajectory(
             )
         )
         if shadow or helped or requested == NOHELP:
-            fields[f"propensity {i}"] = 1.0 if shadow else float(content["propensity"])
+            propensities[f"propensity {i}"] = 1.0 if shadow else float(content["propensity"])
     (run_id, _), first = rows[0]
     task = str(first["keys"].get("task", run_id))
-    return Trajectory(task, str(run_id), success, tuple(steps), truncated=success is None, fields=fields)
+    return Trajectory(task, str(run_id), success, tuple(steps), truncated=success is None, fields=propensities)
