@@ -12,6 +12,7 @@ COMMANDS = (
     "prm",
     "helper",
     "latency",
+    "recorder",
     "honesty",
     "advise",
     "sweep",

@@ -1,1 +1,44 @@
-"""What runs beside the agent: ledgers that cannot overspend."""
+"""What runs beside the agent: ledgers that cannot overspend, and decisions that are made once."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from selfreg.runtime.ledger import Budget, Entry, Ledger, LimitChange, SQLiteLedger, micro_units
+
+if TYPE_CHECKING:
+    from selfreg.runtime.desk import Desk, HelpRequest, RequestClosed
+    from selfreg.runtime.ledger.postgres import PostgresLedger
+    from selfreg.runtime.recorder import RecordedDecision, Recorder, logged_propensity
+
+# Public name -> module that needs an extra ('postgres' or 'logs'), imported when first used.
+_LAZY = {
+    "Desk": "selfreg.runtime.desk",
+    "HelpRequest": "selfreg.runtime.desk",
+    "PostgresLedger": "selfreg.runtime.ledger.postgres",
+    "RecordedDecision": "selfreg.runtime.recorder",
+    "RequestClosed": "selfreg.runtime.desk",
+    "Recorder": "selfreg.runtime.recorder",
+    "logged_propensity": "selfreg.runtime.recorder",
+}
+
+__all__ = [
+    "Budget",
+    "Desk",
+    "Entry",
+    "HelpRequest",
+    "Ledger",
+    "LimitChange",
+    "PostgresLedger",
+    "RecordedDecision",
+    "Recorder",
+    "RequestClosed",
+    "SQLiteLedger",
+    "logged_propensity",
+    "micro_units",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,15 +1,42 @@
-"""The ledger: a record of the budget, charged once per step and never overspent, in memory or in a file.
+"""What is left of budgets: paid once a step and never overspent, in memory, in a file, or on a PostgreSQL server.
 
-A step is identified by ``(run_id, step_id)``. Its status is ``reserved``, then ``charged`` or ``refunded``; or
-``refused`` at once. Refused and refunded are final. Calls are idempotent: a step that is executed again gets the same
-answers, and a repeated or late call changes nothing. To try again, use a new ``step_id``.
+A step is identified by ``(run_id, step_id)``, and its status only goes forward: ``reserved``, then ``charged`` or
+``refunded``; or ``refused`` at once. Refused and refunded are final: a step that is executed again gets the answer that
+it got before, and a message that comes twice or late changes nothing. Another try needs a new ``step_id``.
 
-After a crash between `reserve` and `charge` it is unknown whether help was given. **The reservation is kept**, and
-counts as spent, until it is charged or refunded: by the step itself when it is executed again, or by an operator who
-reads `entries`. Reservations do not expire: a slow process would then get help that is not counted.
+After a crash between `reserve` and `charge` nobody can know whether help was given. The reservation then **stays
+held**, which counts as spent, until it is charged or refunded: by the step itself when it is executed again (its
+`reserve` is answered as before and takes nothing), or by whoever reads `entries` and knows better. A reservation
+expires only where `expires_in` says so.
 """
 
-from selfreg.runtime.ledger.memory import Entry, Ledger, Status, Units
-from selfreg.runtime.ledger.sqlite import SQLiteLedger
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Entry", "Ledger", "SQLiteLedger", "Status", "Units"]
+from selfreg.runtime.ledger.budgets import Budget, Units, micro_units, units
+from selfreg.runtime.ledger.ledger import Entry, Ledger, LimitChange
+from selfreg.runtime.ledger.sqlite import SQLiteLedger
+from selfreg.runtime.ledger.store import Status
+
+if TYPE_CHECKING:
+    from selfreg.runtime.ledger.postgres import PostgresLedger
+
+__all__ = [
+    "Budget",
+    "Entry",
+    "Ledger",
+    "LimitChange",
+    "PostgresLedger",
+    "SQLiteLedger",
+    "Status",
+    "Units",
+    "micro_units",
+    "units",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "PostgresLedger":  # needs the extra 'postgres'
+        from selfreg.runtime.ledger.postgres import PostgresLedger
+
+        return PostgresLedger
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,263 +1,131 @@
-"""A ledger in memory; base class of all ledgers."""
+"""A store in memory: gone with its process, shared by its threads."""
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import operator
+import os
 import threading
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
 
-Status: TypeAlias = Literal["reserved", "charged", "refunded", "refused"]
-Units: TypeAlias = tuple[int, ...]
-Key: TypeAlias = tuple[Hashable, Hashable]
+from selfreg.runtime.ledger.budgets import Budget
+from selfreg.runtime.ledger.store import Clock, Key, Overrun, Result, Row, Settings, Transaction
 
-RESERVED: Final = "reserved"
-CHARGED: Final = "charged"
-REFUNDED: Final = "refunded"
-REFUSED: Final = "refused"
-COUNTED = (RESERVED, CHARGED)
-
-
-class Entry(NamedTuple):
-    """A step in a ledger.
-
-    Attributes
-    ----------
-    run_id, step_id : hashable
-        Which step.
-    status : str
-        "reserved" and "charged" count as spent, "refunded" and "refused" do not.
-    cost : tuple of int
-        Units of each budget.
-    """
-
-    run_id: Hashable
-    step_id: Hashable
-    status: Status
-    cost: Units
+Tables: TypeAlias = dict[str, dict[Any, Any]]
+TABLES = ("settings", "entry", "due", "account", "record")
 
 
-class Book(Protocol):
-    """A ledger's entries within one transaction."""
+class MemoryStore:
+    """Tables in memory, with a redo log: a signal may interrupt any line, and nothing is half done."""
 
-    def find(self, key: Key) -> tuple[Status, Units] | None:
-        """Status and cost of a step."""
+    def __init__(self, budgets: tuple[Budget, ...], overrun: Overrun, clock: Clock | None = None) -> None:
+        first = tuple(one.limit for one in budgets)
+        self.clock = clock or time.time
+        self.tables: Tables = {name: {} for name in TABLES}
+        self.tables["settings"][0] = Settings(uuid.uuid4().hex, overrun, budgets, first)
+        # What was committed and may not be in the tables yet.
+        self.redo: Tables | None = None
+        self._locks: dict[int, threading.Lock] = {}
 
-    def write(self, key: Key, status: Status, cost: Units) -> None:
-        """Set status and cost of a step."""
+    def lock(self) -> threading.Lock:
+        """The lock of this process: in a child, nobody would release one that a thread of its parent holds."""
+        return self._locks.setdefault(os.getpid(), threading.Lock())
 
-    def left(self) -> Units:
-        """Units left of each budget."""
+    def write(self, work: Callable[[Transaction], Result]) -> Result:
+        """Do `work`; others wait. One assignment commits it."""
+        # A plain `with` on the lock: no signal is handled between taking the lock and the block, as it would be in a
+        # context manager written in Python.
+        with self.lock():
+            self._apply_redo()
+            transaction = MemoryTransaction(self)
+            result = work(transaction)
+            if any(transaction.rows.values()):
+                self.redo = transaction.rows
+                self._apply_redo()
+            return result
 
-    def use(self, cost: Sequence[int]) -> None:
-        """Subtract units; negative ones are returned."""
+    read = write
 
-
-class Ledger:
-    """Budgets of one run (or of many that share them), safe to use from several threads.
-
-    Parameters
-    ----------
-    limits : int or sequence of int
-        Units that may be spent of each budget; an int for one budget.
-
-    Raises
-    ------
-    TypeError
-        A limit or cost is not a whole number.
-    ValueError
-        A limit or cost is negative, or the number of costs differs from the number of budgets.
-
-    Examples
-    --------
-    >>> ledger = Ledger(2)
-    >>> ledger.charge("run-1", 0, 1), ledger.charge("run-1", 0, 1), ledger.left
-    (True, True, (1,))
-    >>> ledger.reserve("run-1", 1, 1), ledger.left, ledger.refund("run-1", 1), ledger.left
-    (True, (0,), True, (1,))
-    >>> ledger.charge("run-1", 2, 2), ledger.left
-    (False, (1,))
-    """
-
-    def __init__(self, limits: int | Sequence[int]) -> None:
-        self._limits = check_units(limits, "limits")
-        self._book = _MemoryBook(self._limits)
-        self._lock = threading.Lock()
-
-    @property
-    def limits(self) -> Units:
-        """Units that may be spent of each budget in total."""
-        return self._limits
-
-    @property
-    def left(self) -> Units:
-        """Units left of each budget: neither charged nor reserved."""
-        with self._reading() as book:
-            return book.left()
-
-    def reserve(self, run_id: Hashable, step_id: Hashable, cost: int | Sequence[int]) -> bool:
-        """Hold `cost` for a step before help is called; `charge` or `refund` settles it.
-
-        Parameters
-        ----------
-        run_id, step_id : hashable
-            Identify the step.
-        cost : int or sequence of int
-            Units of each budget.
-
-        Returns
-        -------
-        bool
-            True where the step is reserved or charged, now or before. False where the cost exceeds what is left of any
-            budget, or the step was refused or refunded before.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As for the limits, and ValueError where the step was entered before at another cost.
-        """
-        return self._take(run_id, step_id, self._units(cost), RESERVED)
-
-    def charge(self, run_id: Hashable, step_id: Hashable, cost: int | Sequence[int] | None = None) -> bool:
-        """Charge a step once: its reservation or, without one, `cost`.
-
-        Parameters
-        ----------
-        run_id, step_id : hashable
-        cost : int or sequence of int, optional
-            Optional where the step was reserved.
-
-        Returns
-        -------
-        bool
-            As of `reserve`; a repeated call returns the first answer and charges nothing.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As of `reserve`, and ValueError where `cost` is left out for a step that was never reserved.
-        """
-        return self._take(run_id, step_id, None if cost is None else self._units(cost), CHARGED)
-
-    def refund(self, run_id: Hashable, step_id: Hashable) -> bool:
-        """Refund a step's reservation or charge; final.
-
-        Returns
-        -------
-        bool
-            True where the step is refunded, now or before; False where it was refused or never entered.
-        """
-        key = self._key(run_id, step_id)
-        with self._writing() as book:
-            found = book.find(key)
-            if found is None or found[0] == REFUSED:
-                return False
-            status, cost = found
-            if status in COUNTED:
-                book.use([-unit for unit in cost])
-                book.write(key, REFUNDED, cost)
-            return True
-
-    def entries(self, status: Status | None = None) -> list[Entry]:
-        """Steps of the ledger, in the order of their first request; optionally those of one status.
-
-        ``entries("reserved")`` lists steps in progress, and those that a crash left neither charged nor refunded.
-        """
-        return [entry for entry in self._all() if status is None or entry.status == status]
+    def _apply_redo(self) -> None:
+        """Bring committed rows into the tables; may be repeated."""
+        if self.redo is not None:
+            for name, rows in self.redo.items():
+                self.tables[name].update(rows)
+            for key, expires in self.redo["due"].items():
+                if expires is None:
+                    self.tables["due"].pop(key, None)
+            self.redo = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle and copy: everything but the lock. The copy of a ledger in memory is independent of it."""
-        state = dict(vars(self))
-        with state.pop("_lock", contextlib.nullcontext()):
-            return copy.deepcopy(state)
+        with self.lock():
+            self._apply_redo()
+            return {"clock": self.clock, "tables": {name: dict(rows) for name, rows in self.tables.items()}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        if "_book" in state:
-            self._lock = threading.Lock()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(limits={self._limits}, left={self.left})"
-
-    def _take(self, run_id: Hashable, step_id: Hashable, cost: Units | None, status: Status) -> bool:
-        key = self._key(run_id, step_id)
-        with self._writing() as book:
-            found = book.find(key)
-            if found is None:
-                if cost is None:
-                    raise ValueError(f"step {key} was never reserved; charge it with its cost")
-                fits = all(unit <= have for unit, have in zip(cost, book.left(), strict=True))
-                if fits:
-                    book.use(cost)
-                book.write(key, status if fits else REFUSED, cost)
-                return fits
-            before, asked = found
-            if cost is not None and cost != asked:
-                raise ValueError(f"step {key} was entered at cost {asked} before; it cannot cost {cost} now")
-            if (before, status) == (RESERVED, CHARGED):
-                book.write(key, CHARGED, asked)
-            return before in COUNTED
-
-    def _units(self, cost: int | Sequence[int]) -> Units:
-        spent = check_units(cost, "cost")
-        if len(spent) != len(self._limits):
-            raise ValueError(
-                f"cost {spent} has {len(spent)} entries; expected one for each of {len(self._limits)} budgets"
-            )
-        return spent
-
-    # ---- storage
-
-    def _key(self, run_id: Hashable, step_id: Hashable) -> Key:
-        return run_id, step_id
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[Book]:
-        """A transaction: committed when the block succeeds, rolled back otherwise."""
-        with self._lock:
-            yield self._book
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[Book]:
-        with self._lock:
-            yield self._book
-
-    def _all(self) -> list[Entry]:
-        with self._lock:
-            return [Entry(*key, *content) for key, content in self._book.entries.items()]
+        self.clock, self.tables = state["clock"], state["tables"]
+        self.redo, self._locks = None, {}
 
 
-class _MemoryBook:
-    def __init__(self, limits: Units) -> None:
-        self.entries: dict[Key, tuple[Status, Units]] = {}
-        self._left = limits
+class MemoryTransaction:
+    """Reads tables and the rows that it wrote."""
 
-    def find(self, key: Key) -> tuple[Status, Units] | None:
-        return self.entries.get(key)
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.rows: Tables = {name: {} for name in TABLES}
 
-    def write(self, key: Key, status: Status, cost: Units) -> None:
-        self.entries[key] = status, cost
+    def _get(self, table: str, key: Any) -> Any:
+        rows = self.rows[table]
+        return rows[key] if key in rows else self._store.tables[table].get(key)
 
-    def left(self) -> Units:
-        return self._left
+    def _all(self, table: str) -> dict[Any, Any]:
+        return {**self._store.tables[table], **self.rows[table]}
 
-    def use(self, cost: Sequence[int]) -> None:
-        self._left = tuple(have - unit for have, unit in zip(self._left, cost, strict=True))
+    def settings(self) -> Settings:
+        found: Settings = self._get("settings", 0)
+        return found
 
+    def now(self) -> float:
+        return self._store.clock()
 
-def check_units(value: int | Sequence[int], name: str) -> Units:
-    """`value` as one whole nonnegative number for each budget."""
-    entries = tuple(value) if isinstance(value, Iterable) else (value,)
-    if not entries:
-        raise ValueError(f"{name} is empty; expected one entry for each budget")
-    try:
-        if any(isinstance(entry, bool) for entry in entries):
-            raise TypeError
-        whole = tuple(operator.index(entry) for entry in entries)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}; expected whole numbers") from None
-    if min(whole) < 0:
-        raise ValueError(f"{name} is {value!r}; expected numbers >= 0")
-    return whole
+    def write_limit(self, place: int, limit: int) -> None:
+        before = self.settings()
+        budgets = list(before.budgets)
+        budgets[place] = replace(budgets[place], limit=limit)
+        self.rows["settings"][0] = before._replace(budgets=tuple(budgets))
+
+    def find_entry(self, key: Key) -> Row | None:
+        found: Row | None = self._get("entry", key)
+        return found
+
+    def write_entry(self, key: Key, row: Row) -> None:
+        self.rows["entry"][key] = row
+        if row.expires is not None or self._get("due", key) is not None:
+            self.rows["due"][key] = row.expires
+
+    def entries(self) -> list[tuple[Key, Row]]:
+        return list(self._all("entry").items())
+
+    def due_entries(self, now: float) -> list[tuple[Key, Row]]:
+        due = [key for key, expires in self._all("due").items() if expires is not None and expires <= now]
+        return [(key, self._get("entry", key)) for key in due]
+
+    def read_used(self, accounts: Sequence[str]) -> list[int]:
+        return [self._get("account", name) or 0 for name in accounts]
+
+    def add_used(self, account: str, units: int, most: int) -> None:
+        total = (self._get("account", account) or 0) + units
+        assert 0 <= total <= most, f"counter {account} would be {total}"
+        self.rows["account"][account] = total
+
+    def find_record(self, kind: str, key: Key) -> str | None:
+        found = self._get("record", (kind, key))
+        return None if found is None else str(found[1])
+
+    def write_record(self, kind: str, key: Key, state: str, content: str) -> None:
+        self.rows["record"][kind, key] = state, content
+
+    def records(self, kind: str, state: str | None = None) -> list[tuple[Key, str]]:
+        rows = self._all("record").items()
+        return [(key, content) for (k, key), (s, content) in rows if k == kind and state in (None, s)]

@@ -2,58 +2,63 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import sqlite3
 import time
-from collections.abc import Hashable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from selfreg.runtime.ledger.memory import Book, Entry, Key, Ledger, Status, Units, check_units
+from selfreg.runtime.ledger.accounts import same_settings
+from selfreg.runtime.ledger.budgets import Budget, as_budgets
+from selfreg.runtime.ledger.ledger import Ledger, Limits, parse_overrun
+from selfreg.runtime.ledger.sql import SCHEMA, TABLES, DamageError, SQLTransaction, parses
+from selfreg.runtime.ledger.store import Clock, Overrun, Result, Row, Settings, Transaction, encode
 
-LARGEST = 2**63 - 1  # what SQLite can hold
-
-APPLICATION = 0x5E1F4E60  # marks files of this library
-SCHEMA = 1
-TABLES = """
-CREATE TABLE budget (place INTEGER PRIMARY KEY, top INTEGER NOT NULL, used INTEGER NOT NULL,
-    CHECK (0 <= used AND used <= top));
-CREATE TABLE entry (place INTEGER PRIMARY KEY, run_id NOT NULL, step_id NOT NULL, status TEXT NOT NULL,
-    cost TEXT NOT NULL, changed REAL NOT NULL, UNIQUE (run_id, step_id));
-"""
+APPLICATION = 0x5E1F4E60  # marks our files among other databases
+LONGEST = 2_000_000.0  # seconds: SQLite counts milliseconds in 32 bits
 
 
 class SQLiteLedger(Ledger):
-    """A ledger in a file, shared by threads and processes, that survives crashes.
+    """The same ledger in a file, shared by threads and processes, and there after a crash.
 
-    Each call is one SQLite transaction, on disk before it returns. The file is in rollback-journal mode, since
-    write-ahead logs cannot be shared over a network. On a network file system it is as safe as that system's locks.
-    Each call opens the file, so that the object may be forked and pickled.
+    Each call is one SQLite transaction that has reached the disk before it is answered. The file is in rollback-journal
+    mode, since write-ahead logs cannot be shared over a network; there too it is only as safe as the locks of that file
+    system. Each call opens the file anew, so that the object may be forked and pickled.
 
     Parameters
     ----------
     path : path
-        Created if missing; its folder must exist.
-    limits : int or sequence of int, optional
-        Units that may be spent of each budget. Optional for an existing ledger; otherwise must match its limits.
+        Made where it does not exist; its folder must exist. A file of an earlier version is migrated.
+    limits : int, sequence of int, Budget, or sequence of Budget, optional
+        What may be spent, as of `Ledger`. May be left out for a file that exists; else must be as the file was made
+        with, or as it is after limits were raised.
     timeout : float
-        Seconds to wait for other processes before TimeoutError.
+        Seconds to wait for other processes before TimeoutError; more than 2,000,000, and inf, are 2,000,000.
+    overrun : {"refuse", "record"}, optional
+        As of `Ledger`; stored in the file.
+    clock : callable, optional
+        As of `Ledger`.
 
     Raises
     ------
     TypeError
         A limit or cost is not a whole number, or a `run_id` or `step_id` is neither str nor int.
     ValueError
-        As for `Ledger`; `path` is not a ledger, or a ledger with other limits.
+        As for `Ledger`; `path` is something else than a ledger, is damaged, or was replaced by another ledger; the
+        ledger has other limits.
     OSError
-        The file cannot be read or written; with ENOSPC the disk is full. Earlier calls stay valid.
+        The file was deleted (FileNotFoundError), is a folder (IsADirectoryError), or cannot be read or written; with
+        ENOSPC the disk is full. What was answered before is intact.
     TimeoutError
         The file was locked for longer than `timeout`; nothing was done.
 
     Examples
     --------
     >>> import os, tempfile
+    >>> from selfreg import SQLiteLedger
     >>> path = os.path.join(tempfile.mkdtemp(), "ledger.sqlite")
     >>> SQLiteLedger(path, limits=2).reserve("run-1", 0, 1)
     True
@@ -64,133 +69,159 @@ class SQLiteLedger(Ledger):
     (True, (1,))
     """
 
+    _store: SQLiteStore
+
     def __init__(
-        self, path: str | os.PathLike[str], limits: int | Sequence[int] | None = None, timeout: float = 30.0
+        self,
+        path: str | os.PathLike[str],
+        limits: Limits | None = None,
+        timeout: float = 30.0,
+        *,
+        overrun: Overrun | None = None,
+        clock: Clock | None = None,
     ) -> None:
         if not timeout >= 0:
             raise ValueError(f"timeout is {timeout!r}; expected seconds >= 0")
-        self._path, self._timeout = Path(path).absolute(), timeout
-        wanted = None if limits is None else check_units(limits, "limits")
-        if wanted is not None and max(wanted) > LARGEST:
-            raise ValueError(f"limits is {limits}; expected at most {LARGEST}")
-        if wanted is None and not self._path.is_file():
-            raise ValueError(f"{path}: no such ledger; pass limits to create it")
-        if not self._path.parent.is_dir():
-            raise ValueError(f"{path}: its folder does not exist")
-        self._limits = self._open_or_create(wanted)
+        wanted = None if limits is None else as_budgets(limits)
+        store = SQLiteStore(Path(path).absolute(), min(timeout, LONGEST), clock or time.time)
+        store.open(wanted, None if overrun is None else parse_overrun(overrun))
+        self._open(store)
 
     @property
     def path(self) -> Path:
-        """File of the ledger."""
-        return self._path
+        """The file of the ledger."""
+        return self._store.path
 
-    def _open_or_create(self, wanted: Units | None) -> Units:
-        # A process that was killed before its first commit leaves an empty file.
-        with self._transaction("IMMEDIATE", "rw" if wanted is None else "rwc") as connection:
-            application, schema = (_number(connection, f"PRAGMA {name}") for name in ("application_id", "user_version"))
-            if not _number(connection, "SELECT count(*) FROM sqlite_master"):
-                if wanted is None:
-                    raise ValueError(f"{self._path}: an empty file; pass limits to create a ledger in it")
-                self._make(connection, wanted)
-            elif (application, schema) != (APPLICATION, SCHEMA):
-                raise ValueError(f"{self._path}: a database, but not a ledger of schema {SCHEMA}; left unchanged")
-            limits = tuple(top for (top,) in connection.execute("SELECT top FROM budget ORDER BY place"))
-        if wanted is not None and limits != wanted:
-            raise ValueError(f"{self._path}: the ledger has limits {limits}; expected {wanted}")
-        return limits
 
-    @staticmethod
-    def _make(connection: sqlite3.Connection, limits: Units) -> None:
-        for statement in TABLES.split(";")[:-1]:
-            connection.execute(statement)
-        connection.executemany("INSERT INTO budget VALUES (?, ?, 0)", enumerate(limits))
-        connection.execute(f"PRAGMA application_id = {APPLICATION}")
-        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+class SQLiteStore:
+    """Tables in a file."""
 
-    def _key(self, run_id: Hashable, step_id: Hashable) -> Key:
-        for name, value in (("run_id", run_id), ("step_id", step_id)):
-            if isinstance(value, bool) or not isinstance(value, str | int):
-                raise TypeError(f"{name} is {value!r}; a ledger in a file takes str or int")
-            if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
-                raise ValueError(f"{name} is {value}; expected at most 64 bits")
-        return run_id, step_id
+    def __init__(self, path: Path, timeout: float, clock: Clock) -> None:
+        self.path, self.timeout, self.clock = path, timeout, clock
+        self.identity: str | None = None
 
-    @contextlib.contextmanager
-    def _transaction(self, kind: str, mode: str = "rw") -> Iterator[sqlite3.Connection]:
+    def open(self, wanted: tuple[Budget, ...] | None, overrun: Overrun | None) -> None:
+        """Make the file, or open one that has the wanted settings."""
+        if self.path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder; expected a file", str(self.path))
+        if not self.path.parent.is_dir():
+            raise ValueError(f"{self.path}: its folder does not exist")
+        if wanted is None and not self.path.is_file():
+            raise ValueError(f"{self.path}: no such ledger; give its limits to make it")
+        mode = "rw" if wanted is None else "rwc"
+        settings = self._transact("IMMEDIATE", lambda file: self._make(file, wanted, overrun), mode)
+        same_settings(str(self.path), settings, wanted, overrun)
+        self.identity = settings.identity
+
+    def _make(self, file: FileTransaction, wanted: tuple[Budget, ...] | None, overrun: Overrun | None) -> Settings:
+        # An empty file is what is left where a process was killed before its first commit.
+        application, version = (file.number(f"PRAGMA {name}") for name in ("application_id", "user_version"))
+        if not file.number("SELECT count(*) FROM sqlite_master"):
+            if wanted is None:
+                raise ValueError(f"{self.path}: an empty file; give the limits of the ledger to make it")
+            file.make_tables(wanted, overrun or "refuse")
+        elif (application, version) == (APPLICATION, 1):
+            file.migrate(overrun or "refuse")
+        elif (application, version) != (APPLICATION, SCHEMA):
+            raise ValueError(f"{self.path}: a database, but not a ledger of schema {SCHEMA}; it is left alone")
+        return file.settings()
+
+    def write(self, work: Callable[[Transaction], Result]) -> Result:
+        """Do `work` in a transaction that locks the file."""
+        return self._transact("IMMEDIATE", lambda file: work(self._check(file)))
+
+    def read(self, work: Callable[[Transaction], Result]) -> Result:
+        """Do `work` in a transaction that sees one state of the file."""
+        return self._transact("DEFERRED", lambda file: work(self._check(file)))
+
+    def _check(self, file: FileTransaction) -> FileTransaction:
         try:
-            place = f"{self._path.as_uri()}?mode={mode}"
-            connection = sqlite3.connect(place, timeout=self._timeout, isolation_level=None, uri=True)
-            with contextlib.closing(connection):
-                # Must survive a power failure: EXTRA also syncs the folder of the deleted journal.
+            found = file.run("SELECT identity FROM {t}ledger").fetchone()
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
+            found = None
+        if found is None or found[0] != self.identity:
+            raise ValueError(f"{self.path}: the file was replaced by another ledger; open it anew")
+        return file
+
+    def _transact(self, kind: str, work: Callable[[FileTransaction], Result], mode: str = "rw") -> Result:
+        connection = None
+        try:
+            place = f"{self.path.as_uri()}?mode={mode}"
+            connection = sqlite3.connect(place, timeout=self.timeout, isolation_level=None, uri=True)
+            if kind == "IMMEDIATE":
+                # An answer must outlive a loss of power: EXTRA also syncs the folder of the deleted journal.
                 connection.execute("PRAGMA synchronous = EXTRA")
                 connection.execute("PRAGMA fullfsync = ON")
-                connection.execute(f"BEGIN {kind}")
-                try:
-                    yield connection
-                except BaseException:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-                    raise
-                connection.execute("COMMIT")
+            connection.execute(f"BEGIN {kind}")
+            result = work(FileTransaction(connection, self.clock))
+            connection.execute("COMMIT")
+            return result
         except sqlite3.Error as error:
-            raise self._translate_error(error) from error
+            raise self._translate(error) from error
+        except (UnicodeError, DamageError) as error:
+            raise _damage(self.path, error) from error
+        finally:
+            if connection is not None:
+                connection.close()  # rolls back what was not committed
 
-    def _translate_error(self, error: sqlite3.Error) -> Exception:
+    def _translate(self, error: sqlite3.Error) -> Exception:
         words = str(error)
         if "is locked" in words:
-            return TimeoutError(
-                f"{self._path}: locked for over {self._timeout:g} s by another process; nothing was done"
-            )
+            return TimeoutError(f"{self.path}: locked by others for over {self.timeout:g} s; nothing was done")
         if "is full" in words:
-            return OSError(errno.ENOSPC, "disk full; nothing was done", str(self._path))
-        if "not a database" in words or "malformed" in words:
-            return ValueError(f"{self._path}: not a ledger, or damaged ({words}); left unchanged")
-        return OSError(errno.EIO, f"{words}; retry, no step is charged twice", str(self._path))
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[Book]:
-        with self._transaction("IMMEDIATE") as connection:
-            yield _FileBook(connection)
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[Book]:
-        with self._transaction("DEFERRED") as connection:
-            yield _FileBook(connection)
-
-    def _all(self) -> list[Entry]:
-        with self._transaction("DEFERRED") as connection:
-            rows = connection.execute("SELECT run_id, step_id, status, cost FROM entry ORDER BY place")
-            return [Entry(run, step, status, _parse_cost(cost)) for run, step, status, cost in rows]
+            return OSError(errno.ENOSPC, "no room on disk; nothing was done", str(self.path))
+        if self.path.is_dir():
+            return IsADirectoryError(errno.EISDIR, "is a folder; expected a file", str(self.path))
+        if not self.path.exists():
+            return FileNotFoundError(errno.ENOENT, "the file was deleted or moved", str(self.path))
+        damages = ("not a database", "malformed", "decode to UTF-8", "no such", "CHECK constraint", "unsupported")
+        if any(damage in words for damage in damages):
+            return _damage(self.path, error)
+        return OSError(errno.EIO, f"{words}; try again, no step is paid for twice", str(self.path))
 
 
-class _FileBook:
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def find(self, key: Key) -> tuple[Status, Units] | None:
-        rows = self._connection.execute("SELECT status, cost FROM entry WHERE run_id = ? AND step_id = ?", key)
-        row = rows.fetchone()
-        return None if row is None else (row[0], _parse_cost(row[1]))
-
-    def write(self, key: Key, status: Status, cost: Units) -> None:
-        self._connection.execute(
-            "INSERT INTO entry (run_id, step_id, status, cost, changed) VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET status = excluded.status, changed = excluded.changed",
-            (*key, status, " ".join(map(str, cost)), time.time()),
-        )
-
-    def left(self) -> Units:
-        return tuple(have for (have,) in self._connection.execute("SELECT top - used FROM budget ORDER BY place"))
-
-    def use(self, cost: Sequence[int]) -> None:
-        self._connection.executemany(
-            "UPDATE budget SET used = used + ? WHERE place = ?", [(unit, i) for i, unit in enumerate(cost)]
-        )
+def _damage(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path}: not a ledger, or a damaged one ({error}); it is left alone")
 
 
-def _number(connection: sqlite3.Connection, query: str) -> int:
-    return int(connection.execute(query).fetchone()[0])
+class FileTransaction(SQLTransaction):
+    """A transaction of a connection to a file."""
 
+    def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
+        self._connection, self._clock = connection, clock
 
-def _parse_cost(cost: str) -> Units:
-    return tuple(map(int, cost.split()))
+    def run(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        return self._connection.execute(statement.replace("{t}", ""), values)
+
+    def now(self) -> float:
+        return self._clock()
+
+    @parses
+    def number(self, query: str) -> int:
+        """The one number that a query gives."""
+        return int(self.run(query).fetchone()[0])
+
+    def make_tables(self, budgets: Sequence[Budget], overrun: Overrun) -> None:
+        """Make the tables of a new ledger."""
+        for statement in TABLES.split(";")[:-1]:
+            self.run(statement.replace("{serial}", "INTEGER").replace("{real}", "REAL"))
+        self.make(uuid.uuid4().hex, overrun, budgets)
+        self.run(f"PRAGMA application_id = {APPLICATION}")
+        self.run(f"PRAGMA user_version = {SCHEMA}")
+
+    @parses
+    def migrate(self, overrun: Overrun) -> None:
+        """Bring the tables of schema 1 to the present one."""
+        tops = self.run("SELECT top, used FROM budget ORDER BY place").fetchall()
+        rows = self.run("SELECT run_id, step_id, status, cost FROM entry ORDER BY place").fetchall()
+        for table in ("budget", "entry"):
+            self.run(f"DROP TABLE {table}")
+        self.make_tables(as_budgets([top for top, _ in tops]), overrun)
+        accounts = tuple(encode([place, None, None]) for place in range(len(tops)))
+        for name, (top, used) in zip(accounts, tops, strict=True):
+            self.add_used(name, used, top)
+        for run_id, step_id, status, words in rows:
+            cost = tuple(map(int, words.split()))
+            self.write_entry((run_id, step_id), Row(status, cost, cost, accounts))

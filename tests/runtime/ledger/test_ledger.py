@@ -19,14 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from selfreg.runtime.ledger import Entry, Ledger, SQLiteLedger
-
-
-@pytest.fixture(params=["memory", "file"])
-def make(request: pytest.FixtureRequest, tmp_path: Path):
-    """Makes a ledger of each kind."""
-    if request.param == "memory":
-        return Ledger
-    return lambda limits: SQLiteLedger(tmp_path / "ledger.sqlite", limits)
+from selfreg.runtime.ledger.store import Transaction
 
 
 def test_pays_once_for_a_step(make) -> None:
@@ -73,7 +66,9 @@ def test_a_refund_is_final(make) -> None:
 def test_a_step_has_one_cost(make) -> None:
     ledger = make(9)
     ledger.reserve("run", 0, 2)
-    with pytest.raises(ValueError, match=r"step \('run', 0\) was entered at cost \(2,\) before; it cannot cost \(3,\)"):
+    with pytest.raises(ValueError, match=r"\('run', 0\) was reserved at cost \(2,\) before; it cannot cost \(3,\)"):
+        ledger.reserve("run", 0, 3)
+    with pytest.raises(ValueError, match=r"reserved \(2,\) and costs \(3,\)"):
         ledger.charge("run", 0, 3)
     with pytest.raises(ValueError, match=r"step \('run', 1\) was never reserved"):
         ledger.charge("run", 1)
@@ -99,7 +94,7 @@ class Accounts(RuleBasedStateMachine):
     @initialize(limits=st.tuples(st.integers(0, 6), st.integers(0, 6)))
     def begin(self, limits: tuple[int, int]) -> None:
         self.folder = tempfile.TemporaryDirectory()
-        self.limits, self.story = limits, {}
+        self.limits, self.story, self.held = limits, {}, {}
         self.path = Path(self.folder.name) / "ledger"
         self.ledgers = [Ledger(limits), SQLiteLedger(self.path, limits)]
 
@@ -114,34 +109,49 @@ class Accounts(RuleBasedStateMachine):
     def all_say(self, answer: bool, method: str, *arguments: object) -> None:
         assert [getattr(ledger, method)(*arguments) for ledger in self.ledgers] == [answer, answer]
 
-    @rule(run=RUNS, step=STEPS, cost=COSTS, method=st.sampled_from(["reserve", "charge"]))
-    def take(self, run: str, step: int | str, cost: tuple[int, int], method: str) -> None:
-        key, taken = (run, step), "reserved" if method == "reserve" else "charged"
-        if key not in self.story:
-            fits = all(unit <= have for unit, have in zip(cost, self.left(), strict=True))
-            self.story[key] = taken if fits else "refused", cost
-            self.all_say(fits, method, run, step, cost)
-            return
-        status, before = self.story[key]
-        if before != cost:
-            for ledger in self.ledgers:
-                with pytest.raises(ValueError, match="was entered at cost"):
-                    getattr(ledger, method)(run, step, cost)
-            return
-        if status == "reserved":
-            self.story[key] = taken, cost
-        self.all_say(status in ("reserved", "charged"), method, run, step, cost)
+    def all_raise(self, words: str, method: str, *arguments: object) -> None:
+        for ledger in self.ledgers:
+            with pytest.raises(ValueError, match=words):
+                getattr(ledger, method)(*arguments)
+
+    @rule(run=RUNS, step=STEPS, cost=COSTS)
+    def reserve(self, run: str, step: int | str, cost: tuple[int, int]) -> None:
+        if (run, step) not in self.story:
+            self.first(run, step, cost, "reserve", "reserved")
+        elif self.held[run, step] != cost:
+            self.all_raise("was reserved at cost", "reserve", run, step, cost)
+        else:
+            self.all_say(self.story[run, step][0] in ("reserved", "charged"), "reserve", run, step, cost)
+
+    def first(self, run: str, step: int | str, cost: tuple[int, int], method: str, taken: str) -> None:
+        fits = all(unit <= have for unit, have in zip(cost, self.left(), strict=True))
+        self.story[run, step], self.held[run, step] = (taken if fits else "refused", cost), cost
+        self.all_say(fits, method, run, step, cost)
+
+    @rule(run=RUNS, step=STEPS, cost=COSTS)
+    def charge(self, run: str, step: int | str, cost: tuple[int, int]) -> None:
+        status, before = self.story.get((run, step), (None, None))
+        if status is None:
+            self.first(run, step, cost, "charge", "charged")
+        elif status in ("charged", "refused") and cost != before:
+            self.all_raise("at cost .* before", "charge", run, step, cost)
+        elif status == "reserved" and any(real > held for real, held in zip(cost, before, strict=True)):
+            self.all_raise("at most what was reserved", "charge", run, step, cost)
+        else:
+            if status == "reserved":
+                self.story[run, step] = "charged", cost
+            self.all_say(status in ("reserved", "charged"), "charge", run, step, cost)
 
     @rule(run=RUNS, step=STEPS)
     def settle(self, run: str, step: int | str) -> None:
         status, cost = self.story.get((run, step), (None, None))
         if status is None:
-            for ledger in self.ledgers:
-                with pytest.raises(ValueError, match="never reserved"):
-                    ledger.charge(run, step)
+            self.all_raise("never reserved", "charge", run, step)
             return
         if status == "reserved":
             self.story[run, step] = "charged", cost
+        if status == "charged" and cost != self.held[run, step]:
+            self.all_raise("at cost .* before", "charge", run, step, self.held[run, step])
         self.all_say(status in ("reserved", "charged"), "charge", run, step)
 
     @rule(run=RUNS, step=STEPS)
@@ -194,7 +204,7 @@ def test_racing_threads_neither_overspend_nor_pay_twice(make) -> None:
 def audit(path: Path) -> tuple[int, int]:
     """(used, sum over entries that count), from the file itself."""
     with sqlite3.connect(path) as connection:
-        (used,) = connection.execute("SELECT used FROM budget").fetchone()
+        (used,) = connection.execute("SELECT used FROM account").fetchone()
         costs = connection.execute("SELECT cost FROM entry WHERE status IN ('reserved', 'charged')").fetchall()
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     return used, sum(int(cost) for (cost,) in costs)
@@ -282,13 +292,12 @@ def test_a_file_is_taken_up_where_it_was(tmp_path) -> None:
 def test_an_interrupted_call_changes_nothing(tmp_path) -> None:
     ledger = SQLiteLedger(tmp_path / "ledger", 3)
 
-    def interrupted() -> None:
-        with ledger._writing() as book:
-            book.use((2,))
-            raise KeyboardInterrupt
+    def interrupted(transaction: Transaction) -> None:
+        transaction.add_used("[0,null,null]", 2, 3)
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        interrupted()
+        ledger._store.write(interrupted)
     assert ledger.left == (3,)
 
 
@@ -297,7 +306,7 @@ def test_other_files_are_left_alone(tmp_path) -> None:
     with sqlite3.connect(other) as connection:
         connection.execute("CREATE TABLE thesis (chapter)")
     before = other.read_bytes()
-    with pytest.raises(ValueError, match="not a ledger of schema 1"):
+    with pytest.raises(ValueError, match="not a ledger of schema 2"):
         SQLiteLedger(other, 1)
     assert other.read_bytes() == before
     text = tmp_path / "text"
@@ -316,20 +325,18 @@ def test_files_that_cannot_be_had(tmp_path) -> None:
     with pytest.raises(ValueError, match="no such ledger; give its limits"):
         SQLiteLedger(tmp_path / "none")
     (tmp_path / "empty").touch()
-    with pytest.raises(ValueError, match="an empty file"):
+    with pytest.raises(ValueError, match="an empty file; give the limits"):
         SQLiteLedger(tmp_path / "empty")
     assert SQLiteLedger(tmp_path / "empty", 2).left == (2,)
     with pytest.raises(ValueError, match="its folder does not exist"):
         SQLiteLedger(tmp_path / "nowhere" / "ledger", 1)
-    with pytest.raises(OSError, match="unable to open"):
-        SQLiteLedger(tmp_path, 1)
     with pytest.raises(ValueError, match="timeout is -1"):
         SQLiteLedger(tmp_path / "none", 1, timeout=-1)
     with pytest.raises(ValueError, match="expected at most"):
         SQLiteLedger(tmp_path / "none", 2**63)
     ledger = SQLiteLedger(tmp_path / "gone", 1)
     ledger.path.unlink()
-    with pytest.raises(OSError, match="unable to open"):
+    with pytest.raises(FileNotFoundError, match="was deleted or moved"):
         ledger.charge("run", 0, 1)
     assert not ledger.path.exists(), "a lost ledger must not come back empty"
 
@@ -338,7 +345,7 @@ def test_a_lock_that_is_never_released(tmp_path) -> None:
     ledger = SQLiteLedger(tmp_path / "ledger", 2, timeout=0.1)
     other = sqlite3.connect(ledger.path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(TimeoutError, match=r"locked for over 0\.1 s"):
+    with pytest.raises(TimeoutError, match=r"locked by others for over 0\.1 s"):
         ledger.charge("run", 0, 1)
     other.execute("ROLLBACK")
     other.close()
@@ -395,14 +402,5 @@ def test_negative_and_misshapen_are_value_errors(make) -> None:
         make(())
     with pytest.raises(ValueError, match="cost is -1"):
         make((1, 1)).charge("run", 0, -1)
-    with pytest.raises(ValueError, match="has 1 entries; expected one for each of 2 budgets"):
+    with pytest.raises(ValueError, match="has 1 entries; expected one for each of 2 units"):
         make((1, 1)).charge("run", 0, 1)
-
-
-@pytest.mark.parametrize(("name", "value"), [("run_id", None), ("step_id", (1, 2)), ("step_id", 1.0), ("run_id", True)])
-def test_a_file_names_steps_by_str_or_int(tmp_path, name, value) -> None:
-    ledger = SQLiteLedger(tmp_path / "ledger", 1)
-    with pytest.raises(TypeError, match=f"{name} is .*; a ledger in a file takes str or int"):
-        ledger.charge(**{"run_id": "run", "step_id": 0, "cost": 1, name: value})
-    with pytest.raises(ValueError, match="64 bits"):
-        ledger.charge("run", 2**64, 1)
