@@ -79,7 +79,16 @@ def test_all_fields_of_a_decision_are_stored(make) -> None:
     class Rich:
         def decide(self, steps, budget_left):
             near = (Neighbour("text", 0.5, {"person": 2}),)
-            return Decision("person", np.float64(0.7), MappingProxyType({"person": 0.9}), budget_left, "why", (None, 0.1), near, True)
+            return Decision(
+                "person",
+                np.float64(0.7),
+                MappingProxyType({"person": 0.9}),
+                budget_left,
+                "why",
+                (None, 0.1),
+                near,
+                True,
+            )
 
     recorder = Recorder(Rich(), make((2, 3)), costs={"person": (1, 0)})
     first = recorder.decide_once(1, "é", [Step("a")])
