@@ -223,9 +223,14 @@ def crowd(folder: Path, limit: int, agents: int, kills: int, seed: int) -> tuple
     return ledger, [[line.split() for line in diary] for diary in diaries]
 
 
-@pytest.mark.parametrize(("agents", "kills"), [(1, 150), (8, 350)])
+# The recorder's tests kill 500 more.
+KILLS = [(1, 40), (8, 120)]
+LONG = [pytest.param(1, 150, marks=pytest.mark.long), pytest.param(8, 350, marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize(("agents", "kills"), KILLS + LONG)
 def test_killed_processes_neither_overspend_nor_pay_twice(tmp_path, agents, kills) -> None:
-    """SIGKILL at random moments, hundreds of times; what was killed takes up its script where it was."""
+    """SIGKILL at random moments, many times; what was killed takes up its script where it was."""
     demand = agents * 2 * ledger_crowd.STEPS + 2 * ledger_crowd.SHARED
     limit = demand // 2
     ledger, diaries = crowd(tmp_path, limit, agents, kills, seed=agents)
