@@ -62,7 +62,8 @@ class EncoderConfig:
     bf16: bool = field(default=False, metadata={"help": "Compute in bfloat16; weights stay in float32."})
     validation_share: float = field(default=0.15, metadata={"help": "Share of tasks for early stopping, calibration."})
     test_share: float = field(default=0.15, metadata={"help": "Share of tasks held out for the reported figures."})
-    history: int = field(default=0, metadata={"help": "Earlier steps shown before the current one; the first is kept."})
+    # Most agents' steps show only the last observation; texts that hold the whole state need 0.
+    history: int = field(default=4, metadata={"help": "Earlier steps shown before the current one; the first is kept."})
     seed: int = field(default=0, metadata={"help": "Seed of the split, the weights and the order of batches."})
     device: str = field(default="auto", metadata={"help": "cpu, cuda, cuda:1, ...; auto is a GPU where there is one."})
     checkpoint_updates: int = field(

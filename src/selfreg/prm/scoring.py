@@ -12,16 +12,18 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import pyarrow as pa
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
-
 from selfreg._util import validate
+from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write, open_resumable
 from selfreg._util.progress import progress
 from selfreg.data import LogError, Trajectory, read_trajectories
 from selfreg.data.read import list_paths
 from selfreg.sweeps.executors import RayExecutor, in_processes, ray_executor
+
+with require_extra("logs", "score_logs"):
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+    import pyarrow.parquet as pq
 
 SETTINGS, CACHE, SCHEMA = "scores.json", "cache.sqlite", "selfreg.scores/1"
 # Steps in a piece: with the smallest models about a second of work, with large ones minutes.
