@@ -25,7 +25,6 @@ REASONS = {
     "--epochs": "labels of the helper are weighted and need more epochs than outcomes",
     "--form": "demo trains in seconds, with the form that carries over to new tasks best",
     "--kappa": "demo always trains a PRM",
-    "--out": "demo has a folder of its own",
     "--patience": "as --epochs",
     "--prm": "fit trains a PRM only where the plan needs one",
 }
