@@ -91,7 +91,7 @@ def babyai(folder: Path, seed: int) -> Case:
     run = RunFolder.open(folder)
     model = run.model()
     labels = label(run.trajectories(), model, run.solution(model))
-    return Case(labels, PRM.load(folder / "prm"), HelperConfig(seed=seed, rounds=0, price=0.0))
+    return Case(labels, PRM.load(folder / "prm"), HelperConfig(history=0, seed=seed, rounds=0, price=0.0))
 
 
 def mint(folder: Path, seed: int) -> Case:

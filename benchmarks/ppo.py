@@ -137,7 +137,7 @@ def pipeline(setting: Setting, tasks: Sequence[str], episodes: int, config: Help
     trajectories = list(collect(setting.make_world, tasks, collection))
     model = estimate_mdp(trajectories, ExactKey())
     labels = label(trajectories, model, selfreg.solve(model.mdp, setting.budget))
-    helper = replace(train_helper(labels, config or HelperConfig(form=FORM)), memory=None)
+    helper = replace(train_helper(labels, config or HelperConfig(form=FORM, history=0)), memory=None)
     seconds = time.process_time() - begin
     return Learned(helper, sum(len(one.steps) for one in trajectories), seconds, True, [])
 

@@ -92,7 +92,7 @@ def test_memory_is_saved_without_pickle(helper: Helper, tmp_path: Path) -> None:
 
 
 def test_a_helper_without_memory(light_labels: Labels, tmp_path: Path) -> None:
-    helper = train_helper(light_labels, replace(QUICK, memory=0, epochs=1))
+    helper = replace(train_helper(light_labels, replace(QUICK, epochs=1)), memory=None)
     assert helper.memory is None
     helper.save(tmp_path / "helper")
     assert Helper.load(tmp_path / "helper").decide(["red"], (1,)).success_probability == {}

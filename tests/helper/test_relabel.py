@@ -62,7 +62,7 @@ def test_what_the_plan_alone_knows_is_not_counted_on(labels: Labels, form: str) 
 
 
 def test_transformers_learn_improved_labels(labels: Labels) -> None:
-    config = HelperConfig(epochs=12, hidden_size=16, layers=1, heads=2, rounds=1)
+    config = HelperConfig(epochs=12, hidden_size=16, layers=1, rounds=1)
     helper = train_helper(labels, config)
     assert helper.choices(["beginning"], np.array([[1]])).tolist() == [1]
 
@@ -118,7 +118,7 @@ def test_help_that_gains_less_than_its_price_is_not_asked_for() -> None:
     assert not priced.decision.any()
     for form in ("words", "features"):
         for rounds in (0, 1):
-            config = HelperConfig(form=form, rounds=rounds, epochs=2, hidden_size=16, layers=1, heads=2)
+            config = HelperConfig(form=form, rounds=rounds, epochs=2, hidden_size=16, layers=1)
             asks = [
                 train_helper(labels, replace(config, price=price)).choices(["a light"], [[1]]) for price in (0.01, 0.25)
             ]

@@ -113,16 +113,17 @@ def test_a_record_that_lacks_something(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("whose", ["larger", "smaller"])
-def test_a_tokenizer_of_another_model(tmp_path: Path, whose: str) -> None:
+def test_a_tokenizer_of_another_model(tmp_path: Path, whose: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a model with many more, or many fewer, tokens."""
     rng = np.random.default_rng(0)
     words = ["".join(rng.choice(list("abcdefghij"), 8)) for _ in range(300)]
     logs = [Trajectory(f"t{i}", f"e{i}", float(i % 2), (Step(f"{word} {word}"),)) for i, word in enumerate(words)]
-    few, many = (dataclasses.replace(QUICK, vocabulary_size=size) for size in (300, 4096))
-    own, other = (few, many) if whose == "larger" else (many, few)
+    own, other = (300, 4096) if whose == "larger" else (4096, 300)
     folder = tmp_path / "prm"
-    train_prm(logs, own).save(folder)
-    create_from_scratch(1, [t.steps[0].state for t in logs], other)[1].save_pretrained(folder)
+    monkeypatch.setattr("selfreg.prm.encoder.VOCABULARY_SIZE", own)
+    train_prm(logs, QUICK).save(folder)
+    monkeypatch.setattr("selfreg.prm.encoder.VOCABULARY_SIZE", other)
+    create_from_scratch(1, [t.steps[0].state for t in logs], QUICK)[1].save_pretrained(folder)
     for use in (lambda: PRM.load(folder), lambda: train_prm(logs, dataclasses.replace(QUICK, model=str(folder)))):
         with pytest.raises(ValueError, match="they do not belong together"):
             use()

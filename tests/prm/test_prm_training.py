@@ -24,13 +24,14 @@ from selfreg.prm.transformer import Examples
 
 QUICK = PRMConfig(hidden_size=32, layers=1, epochs=3, max_tokens=32)
 
-LONGER = dataclasses.replace(QUICK, epochs=6, patience=6, batch_size=16, checkpoint_updates=7)
+LONGER = dataclasses.replace(QUICK, epochs=6, patience=6, batch_size=16)
 
 RUN = """
 import sys
 import made, torch
-from selfreg.prm import train_prm
+from selfreg.prm import train_prm, training
 from test_prm_training import LONGER
+training.CHECKPOINT_UPDATES = 7
 torch.set_num_threads(1)
 train_prm(made.colours(), LONGER, checkpoint=sys.argv[1]).save(sys.argv[2])
 """
@@ -77,10 +78,11 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     )
 
 
-def test_resuming_with_dropout_and_adapters(tmp_path: Path) -> None:
+def test_resuming_with_dropout_and_adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch's random numbers are part of a checkpoint: a run that is stopped again and again ends as one without."""
     folder = made.pretrained_folder("bert", tmp_path / "bert")  # transformers' own dropout of 0.1
-    config = dataclasses.replace(QUICK, model=str(folder), lora_rank=2, epochs=2, checkpoint_updates=10)
+    config = dataclasses.replace(QUICK, model=str(folder), lora_rank=2, epochs=2)
+    monkeypatch.setattr("selfreg.prm.training.CHECKPOINT_UPDATES", 10)
     texts = [log.steps[0].state for log in made.colours(seed=5)]
     expected = train_prm(made.colours(), config).logits(texts)
     for stop in (15, 33, 47):
@@ -106,7 +108,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     before = path.read_bytes()
     for logs, config in (
         (made.colours(seed=1), QUICK),
-        (made.colours(), dataclasses.replace(QUICK, weight_decay=0.5)),
+        (made.colours(), dataclasses.replace(QUICK, batch_size=32)),
         (made.colours(), dataclasses.replace(QUICK, seed=1)),
     ):
         with pytest.raises(ValueError, match="is of other data or settings"):
@@ -179,7 +181,8 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path: Path, monkeypatch: 
         return plain(training, chosen) * (float("nan") if training.done == 45 else 1.0)
 
     monkeypatch.setattr(Training, "_losses", broken)
-    config = dataclasses.replace(QUICK, checkpoint_updates=20)
+    monkeypatch.setattr("selfreg.prm.training.CHECKPOINT_UPDATES", 20)
+    config = QUICK
     with pytest.raises(ValueError, match=r"loss is nan in epoch 2, batch 13 .* holds the last good checkpoint"):
         train_prm(made.colours(), config, checkpoint=path)
     assert updates(path) == 40

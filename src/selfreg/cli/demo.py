@@ -38,6 +38,8 @@ from selfreg.report import write_report
 from selfreg.runs import MARKER, RunFolder
 
 KAPPA = 0.1
+# The observations of the built-in environments hold the whole state.
+HISTORY = 0
 FORMS = ("features", "text", "sft", "tfidf", "words")
 # The best on new tasks, and trained in seconds; see docs/evaluation.md.
 FORM = "words"
@@ -59,7 +61,7 @@ def pipeline(
     with stage("collect", clock):
         trajectories = collect(run, phase)
     with stage("train PRM", clock):
-        train_prm(run, trajectories, PRMConfig(seed=phase.seed), PLAIN)
+        train_prm(run, trajectories, PRMConfig(history=HISTORY, seed=phase.seed), PLAIN)
     with stage("estimate", clock):
         model = estimate(run, trajectories, ExactKey(), kappa)
     with stage("solve", clock):
@@ -67,7 +69,7 @@ def pipeline(
     with stage("label", clock):
         labels = label(run, trajectories, model, solution)
     with stage("train helper", clock):
-        train_helper(run, labels, HelperConfig(seed=phase.seed, form=form))
+        train_helper(run, labels, HelperConfig(history=HISTORY, seed=phase.seed, form=form))
     with stage("evaluate", clock):
         result = evaluate(run, budget, phase.episodes, phase.seed, phase.workers, fallbacks)
     with stage("report", clock):

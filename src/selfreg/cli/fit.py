@@ -16,7 +16,7 @@ from selfreg.cli.solve import show, solve
 from selfreg.cli.terminal import stage
 from selfreg.cli.train import History, Model, train_helper, train_prm
 from selfreg.helper import HelperConfig
-from selfreg.prm import PRMConfig
+from selfreg.prm import EncoderConfig, PRMConfig
 from selfreg.report import write_report
 from selfreg.runs import MARKER, RunFolder
 
@@ -39,7 +39,7 @@ def command(
     borrow_help: options.BorrowHelp = False,
     helper: Annotated[bool, typer.Option("--helper", help="Also train a helper (extra `ml`).")] = False,
     model: Model = None,
-    history: History = 4,
+    history: History = EncoderConfig.history,
     samples: options.Samples = None,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,

@@ -163,17 +163,18 @@ def costs(texts: Sequence[str] | None) -> dict[str, int | tuple[int, ...]] | Non
     return {name: integers(f"--cost {name}=", value) for name, value in mapping("--cost", texts).items()} or None
 
 
-def from_configs(*configs: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def from_configs(**configs: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Options of a command from the fields of configuration classes, with their help texts.
 
-    The command gets the values that the user sets as `settings`, by the name of the field.
+    `configs` are named by the part of the command that uses them. The command gets the values that the user sets as
+    `settings`, by the name of the field.
     """
     fields: dict[str, inspect.Parameter] = {}
-    for config in configs:
+    for config in configs.values():
         hints: dict[str, Any] = get_type_hints(config)
         for field in dataclasses.fields(config):
             flag = "--" + field.metadata.get("option", field.name).replace("_", "-")
-            text = f"{field.metadata['help']} Default: {'none' if field.default is None else field.default}."
+            text = f"{field.metadata['help']} Default: {_default_text(field.name, configs)}."
             option = typer.Option(flag, help=text, show_default=False)
             kind: Any = hints[field.name] | None
             annotation = Annotated[kind, option]
@@ -196,6 +197,15 @@ def from_configs(*configs: Any) -> Callable[[Callable[..., None]], Callable[...,
         return run
 
     return decorate
+
+
+def _default_text(name: str, configs: dict[str, Any]) -> str:
+    """The default of a field; one for each part where they differ."""
+    defaults = {part: getattr(config, name) for part, config in configs.items() if hasattr(config, name)}
+    texts = {part: "none" if value is None else str(value) for part, value in defaults.items()}
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return ", ".join(f"{text} ({part})" for part, text in texts.items())
 
 
 def configure(config: Any, settings: dict[str, Any], part: str) -> Any:

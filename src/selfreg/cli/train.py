@@ -66,7 +66,16 @@ def train_helper(run: RunFolder, labels: Labels, config: HelperConfig, calibrate
     return helper.figures
 
 
-@options.from_configs(PRMConfig, HelperConfig)
+def keep_history(run: RunFolder, settings: dict[str, Any], part: str) -> dict[str, Any]:
+    """`settings` with the history that the run was trained with, unless they name one."""
+    recorded = run.settings()
+    for stage in (part, "prm", "helper"):
+        if "history" in recorded.get(stage, {}):
+            return {"history": recorded[stage]["history"], **settings}
+    return settings
+
+
+@options.from_configs(prm=PRMConfig, helper=HelperConfig)
 def command(
     run: options.RunArgument,
     settings: dict[str, Any],
@@ -78,16 +87,17 @@ def command(
 ) -> None:
     """Train the run's PRM or helper; figures are those on held-out tasks.
 
+    Without --history, a run that was trained before keeps its history.
     A training that was killed goes on where it was, if it is started again with the same options.
     """
     folder = RunFolder.open(run)
     if part == "prm":
-        config = options.configure(PRMConfig, settings, part)
+        config = options.configure(PRMConfig, keep_history(folder, settings, part), part)
         figures = train_prm(folder, folder.trajectories(), config, baselines=baselines).figures
     elif part == "helper":
         from selfreg.helper import label
 
-        config = options.configure(HelperConfig, settings, part)
+        config = options.configure(HelperConfig, keep_history(folder, settings, part), part)
         estimated = folder.model()
         labels = label(folder.trajectories(), estimated, folder.solution(estimated))
         figures = train_helper(folder, labels, config, calibrate)

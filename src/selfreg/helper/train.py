@@ -23,6 +23,8 @@ from selfreg.prm.transformer import split_tasks
 
 DROP, DOWN_WEIGHT = "drop", "down-weight"
 FALL = 0.01
+# Logged states that a helper remembers for the reasons of its decisions.
+MEMORY_STATES = 10_000
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,6 @@ class HelperConfig(EncoderConfig):
         default=0.02,
         metadata={"help": "Success that a unit of help has to gain at least to be asked for, beside what it costs."},
     )
-    memory: int = field(
-        default=10_000, metadata={"help": "Logged states kept for the reasons of decisions; 0 keeps none."}
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,7 +82,7 @@ class HelperConfig(EncoderConfig):
             raise ValueError(f"form is {self.form!r}; expected one of {', '.join(FORMS)}")
         if self.few not in (DROP, DOWN_WEIGHT):
             raise ValueError(f"few is {self.few!r}; expected {DROP!r} or {DOWN_WEIGHT!r}")
-        for name, low in (("restarts", 1), ("min_count", 1), ("rounds", 0), ("memory", 0)):
+        for name, low in (("restarts", 1), ("min_count", 1), ("rounds", 0)):
             if not getattr(self, name) >= low:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least {low}")
         if not 0 <= self.price < 1:
@@ -295,9 +294,9 @@ def _train_restarts(
 
 
 def _memory(labels: Labels | HelperExamples, tasks: Sequence[str], config: HelperConfig) -> Memory | None:
-    if isinstance(labels, HelperExamples) or not config.memory:
+    if isinstance(labels, HelperExamples):
         return None
-    return Memory.from_labels(labels, tasks, config.history, config.memory)
+    return Memory.from_labels(labels, tasks, config.history, MEMORY_STATES)
 
 
 def _agreement(helper: Helper, train: HelperExamples, test: HelperExamples) -> dict[str, float]:

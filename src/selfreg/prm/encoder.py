@@ -14,6 +14,12 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 
+# Of an encoder trained from scratch.
+HEADS = 2
+VOCABULARY_SIZE = 4096
+# Share of tasks for early stopping and calibration.
+VALIDATION_SHARE = 0.15
+
 
 @dataclass(frozen=True)
 class EncoderConfig:
@@ -31,13 +37,7 @@ class EncoderConfig:
     )
     hidden_size: int = field(default=64, metadata={"help": "Width of an encoder trained from scratch."})
     layers: int = field(default=2, metadata={"help": "Layers of an encoder trained from scratch."})
-    heads: int = field(default=2, metadata={"help": "Attention heads of an encoder trained from scratch."})
-    vocabulary_size: int = field(default=4096, metadata={"help": "Tokens of a tokenizer trained from scratch."})
-    max_tokens: int = field(default=128, metadata={"help": "Longer texts are cut, see task_tokens."})
-    task_tokens: int | None = field(
-        default=None,
-        metadata={"help": "Kept from the beginning of a longer text, where the task stands; none means a quarter."},
-    )
+    max_tokens: int = field(default=128, metadata={"help": "Longer texts keep their first quarter and their end."})
     epochs: int = field(default=8, metadata={"help": "At most this many epochs, of 32 to 160 updates each."})
     patience: int = field(
         default=3, metadata={"help": "Epochs without gain on validation tasks before training stops."}
@@ -52,36 +52,29 @@ class EncoderConfig:
             "help": "Peak learning rate; none means 2e-3 from scratch, 5e-5 with a given model, 5e-4 for its adapters."
         },
     )
-    weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of AdamW."})
     lora_rank: int = field(
         default=0, metadata={"help": "Rank of low-rank adapters to train in place of all weights; 0 trains all."}
     )
     bf16: bool = field(default=False, metadata={"help": "Compute in bfloat16; weights stay in float32."})
-    validation_share: float = field(default=0.15, metadata={"help": "Share of tasks for early stopping, calibration."})
     test_share: float = field(default=0.15, metadata={"help": "Share of tasks held out for the reported figures."})
-    history: int = field(default=0, metadata={"help": "Earlier steps shown before the current one; the first is kept."})
+    # Most agents' steps show only the last observation; texts that hold the whole state need 0.
+    history: int = field(default=4, metadata={"help": "Earlier steps shown before the current one; the first is kept."})
     seed: int = field(default=0, metadata={"help": "Seed of the split, the weights and the order of batches."})
     device: str = field(default="auto", metadata={"help": "cpu, cuda, cuda:1, ...; auto is a GPU where there is one."})
-    checkpoint_updates: int = field(
-        default=100, metadata={"help": "Updates between two checkpoints, where they are asked for."}
-    )
 
     def __post_init__(self) -> None:
-        least: dict[str, float] = {"hidden_size": 1, "layers": 1, "heads": 1, "vocabulary_size": 300, "max_tokens": 16}
-        least |= {"epochs": 1, "patience": 1, "batch_size": 1, "weight_decay": 0, "history": 0}
-        least |= {"accumulation": 1, "lora_rank": 0, "checkpoint_updates": 1}
+        least: dict[str, float] = {"hidden_size": 1, "layers": 1, "max_tokens": 16}
+        least |= {"epochs": 1, "patience": 1, "batch_size": 1, "history": 0}
+        least |= {"accumulation": 1, "lora_rank": 0}
         for name, low in least.items():
             if not getattr(self, name) >= low:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least {low}")
-        if self.hidden_size % self.heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of heads {self.heads}")
+        if self.hidden_size % HEADS:
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of {HEADS}, the attention heads")
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; expected a positive number")
-        if self.task_tokens is not None and not 0 <= self.task_tokens <= self.max_tokens // 2:
-            raise ValueError(f"task_tokens is {self.task_tokens}; expected 0 to half of max_tokens {self.max_tokens}")
-        shares = self.validation_share, self.test_share
-        if min(shares) <= 0 or sum(shares) >= 1:
-            raise ValueError(f"validation_share and test_share are {shares}; expected positive, together below 1")
+        if not 0 < self.test_share < 1 - VALIDATION_SHARE:
+            raise ValueError(f"test_share is {self.test_share}; expected above 0 and below {1 - VALIDATION_SHARE:g}")
 
 
 def require_ml() -> None:
@@ -101,7 +94,7 @@ def create_from_scratch(n_labels: int, texts: Sequence[str], config: EncoderConf
             vocab_size=len(tokenizer),
             hidden_size=config.hidden_size,
             num_hidden_layers=config.layers,
-            num_attention_heads=config.heads,
+            num_attention_heads=HEADS,
             intermediate_size=2 * config.hidden_size,
             max_position_embeddings=config.max_tokens,
             num_labels=n_labels,
@@ -125,7 +118,7 @@ def _tokenizer(texts: Sequence[str], config: EncoderConfig) -> Any:
     backend.pre_tokenizer = pre_tokenizers.Sequence(split)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=config.vocabulary_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        vocab_size=VOCABULARY_SIZE, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     backend.train_from_iterator(texts, trainer)
     backend.post_processor = processors.TemplateProcessing(

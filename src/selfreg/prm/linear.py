@@ -212,7 +212,7 @@ class EmbeddingLogistic(Baseline):
         require_ml()
         if config.model is None:
             raise ValueError("the PRM 'embedding' needs a model: the folder or hub id of a sentence encoder")
-        encoder = cls._load_encoder(config.model, config.max_tokens, config.task_tokens, config.device)
+        encoder = cls._load_encoder(config.model, config.max_tokens, None, config.device)
         untrained = cls(*encoder, np.empty(0), 0.0)
         features = untrained.embed([*train.texts, *validation.texts])
         known, held_out = features[: len(train.texts)], features[len(train.texts) :]

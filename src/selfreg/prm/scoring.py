@@ -25,6 +25,11 @@ with require_extra("logs", "scoring of logs"):
     import pyarrow.dataset as ds
     import pyarrow.parquet as pq
 
+with require_extra("logs", "score_logs"):
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+    import pyarrow.parquet as pq
+
 SETTINGS, CACHE, SCHEMA = "scores.json", "cache.sqlite", "selfreg.scores/1"
 # Steps in a piece: with the smallest models about a second of work, with large ones minutes.
 PIECE_STEPS = 1 << 14

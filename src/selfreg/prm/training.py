@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 EPOCH_UPDATES = (32, 160)
 VALIDATION_EXAMPLES = 4096
 LEAST_GAIN = 1e-4
+WEIGHT_DECAY = 0.01
+# Updates between two checkpoints.
+CHECKPOINT_UPDATES = 100
 # May change on resume: a diverged run can continue with a lower learning rate, on any device.
-NOT_IN_FINGERPRINT = ("learning_rate", "device", "checkpoint_updates")
+NOT_IN_FINGERPRINT = ("learning_rate", "device")
 
 
 class Training:
@@ -57,7 +60,7 @@ class Training:
         self.total = self.epoch_updates * config.epochs
         self.parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=self.rate, weight_decay=config.weight_decay, fused=True
+            self.parameters.values(), lr=self.rate, weight_decay=WEIGHT_DECAY, fused=True
         )
         self.done, self.since, self.best = 0, 0, math.inf
         self.figures: dict[str, float] = {}
@@ -88,7 +91,7 @@ class Training:
             ends = self.done % self.epoch_updates == 0
             if ends:
                 self._validate()
-            if path is not None and (ends or self.done % self.config.checkpoint_updates == 0):
+            if path is not None and (ends or self.done % CHECKPOINT_UPDATES == 0):
                 self._write(path)
 
     def _update(self, chosen: NDArray[np.intp], path: Path | None) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from selfreg._util.files import atomic_folder
 from selfreg._util.progress import track
 from selfreg.prm.encoder import (
+    VALIDATION_SHARE,
     EncoderConfig,
     choose_device,
     create_from_scratch,
@@ -99,7 +100,7 @@ class TextClassifier:
                 model, tokenizer = load_pretrained(config.model, new_head=True, num_labels=len(labels))
         model.config.id2label = dict(enumerate(labels))
         model.config.label2id = {label: i for i, label in enumerate(labels)}
-        return cls(model, tokenizer, config.max_tokens, config.device, task_tokens=config.task_tokens, bf16=config.bf16)
+        return cls(model, tokenizer, config.max_tokens, config.device, bf16=config.bf16)
 
     @property
     def n_labels(self) -> int:
@@ -299,8 +300,8 @@ def split_tasks(tasks: Sequence[str], config: EncoderConfig) -> dict[str, list[s
     if len(names) < 3:
         raise ValueError(f"{len(names)} task(s); expected at least 3: train, validation and test are split by task")
     shuffled = [names[i] for i in np.random.default_rng(config.seed).permutation(len(names))]
-    validation, test = (max(1, round(s * len(names))) for s in (config.validation_share, config.test_share))
+    validation, test = (max(1, round(s * len(names))) for s in (VALIDATION_SHARE, config.test_share))
     if validation + test >= len(names):
-        raise ValueError(f"{len(names)} tasks leave none to train on; lower validation_share or test_share")
+        raise ValueError(f"{len(names)} tasks leave none to train on; lower test_share")
     parts = shuffled[validation + test :], shuffled[:validation], shuffled[validation : validation + test]
     return {name: sorted(part) for name, part in zip(("train", "validation", "test"), parts, strict=True)}

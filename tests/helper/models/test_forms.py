@@ -130,9 +130,7 @@ def test_the_loss_of_a_writer_is_that_of_the_decision_token() -> None:
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_a_given_causal_model(tmp_path: Path, kind: str) -> None:
     """A model folder as others save it: no padding token, tied or untied embeddings."""
-    _, base = create_from_scratch(
-        1, [" ".join(WORDS), "budget 0123456789 | red green blue"], EncoderConfig(vocabulary_size=400)
-    )
+    _, base = create_from_scratch(1, [" ".join(WORDS), "budget 0123456789 | red green blue"], EncoderConfig())
     base.backend_tokenizer.post_processor = None
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=base.backend_tokenizer, eos_token="[SEP]", model_max_length=64)
     torch.manual_seed(0)
@@ -282,7 +280,7 @@ def test_training_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pyte
 
 
 def test_causal_models_that_cannot_be_used(tmp_path: Path) -> None:
-    _, tokenizer = create_from_scratch(1, ["red green blue"], EncoderConfig(vocabulary_size=400))
+    _, tokenizer = create_from_scratch(1, ["red green blue"], EncoderConfig())
     model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer) - 9, n_positions=64, n_embd=8, n_layer=1, n_head=1))
     model.save_pretrained(tmp_path / "given")
     tokenizer.save_pretrained(tmp_path / "given")

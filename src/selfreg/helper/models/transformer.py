@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from selfreg.helper.examples import Votes
 from selfreg.prm.encoder import (
+    HEADS,
     EncoderConfig,
     create_from_scratch,
     fix_seed,
@@ -156,7 +157,7 @@ class DecisionWriter(_Decider):
                 _, tokenizer = create_from_scratch(1, texts, config)
                 tokenizer.model_input_names = ["input_ids", "attention_mask"]
                 sizes = {"hidden_size": config.hidden_size, "intermediate_size": 2 * config.hidden_size}
-                sizes |= {"num_hidden_layers": config.layers, "num_attention_heads": config.heads}
+                sizes |= {"num_hidden_layers": config.layers, "num_attention_heads": HEADS}
                 ends = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": None}
                 model = LlamaForCausalLM(
                     LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=config.max_tokens, **sizes, **ends)
@@ -165,7 +166,7 @@ class DecisionWriter(_Decider):
                 model, tokenizer = load_model_and_tokenizer(AutoModelForCausalLM, config.model)
             tokenizer.add_tokens(decision_tokens(labels), special_tokens=True)
             model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-        return cls(model, tokenizer, config.max_tokens, config.device, task_tokens=config.task_tokens, bf16=config.bf16)
+        return cls(model, tokenizer, config.max_tokens, config.device, bf16=config.bf16)
 
     @classmethod
     def load(

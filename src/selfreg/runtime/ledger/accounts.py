@@ -182,7 +182,9 @@ def same_settings(place: str, settings: Settings, budgets: tuple[Budget, ...] | 
         raise ValueError(f"{place}: the ledger has overrun={settings.overrun!r}; expected {overrun!r}")
     if budgets is None:
         return
-    made = tuple(Budget(top, *_remaining_limits(one)) for one, top in zip(settings.budgets, settings.first, strict=True))
+    made = tuple(
+        Budget(top, *_remaining_limits(one)) for one, top in zip(settings.budgets, settings.first, strict=True)
+    )
     if budgets not in (made, settings.budgets):
         simple = all(one == Budget(one.limit, one.unit) for one in (*budgets, *settings.budgets))
         if simple:
