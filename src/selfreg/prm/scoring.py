@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from selfreg._util import validate
-from selfreg._util.files import atomic_write, open_resumable
+from selfreg._util.files import atomic_write, open_resumable, require_utf8_path
 from selfreg._util.parallel import ProcessExecutor, RayExecutor, choose_executor, run_tasks
 from selfreg._util.progress import progress
 from selfreg.data import Trajectory, read_trajectories
@@ -148,6 +148,7 @@ def score_logs(
     faults: list[LogError] | None = [] if skip_bad else None
     episodes = read_trajectories(names, format, roles=roles, where=where, skipped=faults)
     model = _model_files(Path(prm), device, isinstance(chosen, RayExecutor))
+    require_utf8_path(out)
     folder = Path(out)
     open_resumable(folder, SETTINGS, _settings(model, names, format, roles, where, skip_bad), "set of scores")
     with closing(_Cache(Path(cache) if cache is not None else folder / CACHE, model.digest)) as known:
