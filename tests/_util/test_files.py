@@ -83,13 +83,26 @@ run.write_model(estimate_mdp(logs, ExactKey()))
 for _ in range(2):
     found = selfreg.sweep(folder and os.curdir, 1, out="swept")
     assert len(found) == 1 and not found.errors, found.errors
+try:
+    selfreg.sweep(os.curdir, 1, out=os.path.join(folder, "swept"))
+except ValueError as error:
+    assert "is not valid UTF-8" in str(error), error
+else:
+    raise AssertionError
 print(found.names)
+from selfreg.cli.main import main
+assert main(["solve", folder, "--budget", "1"]) == 2  # names the folder
+print(folder)  # as commands do
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")
 @pytest.mark.parametrize(
-    "settings", [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"LC_ALL": "C.UTF-8"}]
+    "settings",
+    [
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "utf-8:strict"},
+    ],
 )
 def test_names_that_the_locale_cannot_encode(tmp_path, settings) -> None:
     path = {"PYTHONPATH": os.pathsep.join([str(Path(selfreg.__file__).parents[1])])}

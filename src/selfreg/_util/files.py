@@ -135,6 +135,20 @@ def escape_surrogates(value: Any) -> Any:
     return value
 
 
+def require_utf8_path(path: str | os.PathLike[str]) -> None:
+    """Check that Arrow can write Parquet files below `path`.
+
+    Raises
+    ------
+    ValueError
+        If the name has bytes that are not UTF-8 text.
+    """
+    try:
+        os.fspath(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"{os.fspath(path)!a} is not valid UTF-8, which Parquet files need; rename it") from None
+
+
 def _short(value: Any, most: int = 120) -> str:
     text = repr(value)
     return text if len(text) <= most else f"{text[:most]}..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +11,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, 2 for an error that the user can correct, or 130 if interrupted."""
     from selfreg.planning.solution import ConvergenceError
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         from selfreg.cli.app import app
 

@@ -32,6 +32,10 @@ class OverlapError(ValueError):
         super().__init__(message)
         self.overlap = overlap
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy, which would call the class with the message alone."""
+        return type(self), (*self.args, self.overlap)
+
 
 class Estimate(NamedTuple):
     """Success and help used by one estimator; usage is None where it is infinite in a model."""

@@ -14,16 +14,11 @@ from typing import Any, Literal, NamedTuple
 
 from selfreg._util import validate
 from selfreg._util.extras import require_extra
-from selfreg._util.files import atomic_write, open_resumable
+from selfreg._util.files import atomic_write, open_resumable, require_utf8_path
 from selfreg._util.parallel import ProcessExecutor, RayExecutor, choose_executor, run_tasks
 from selfreg._util.progress import progress
 from selfreg.data import LogError, Trajectory, read_trajectories
 from selfreg.data.read import list_paths
-
-with require_extra("logs", "scoring of logs"):
-    import pyarrow as pa
-    import pyarrow.dataset as ds
-    import pyarrow.parquet as pq
 
 with require_extra("logs", "score_logs"):
     import pyarrow as pa
@@ -154,6 +149,7 @@ def score_logs(
     faults: list[LogError] | None = [] if skip_bad else None
     episodes = read_trajectories(names, format, roles=roles, where=where, skipped=faults)
     model = _model_files(Path(prm), device, isinstance(chosen, RayExecutor))
+    require_utf8_path(out)
     folder = Path(out)
     open_resumable(folder, SETTINGS, _settings(model, names, format, roles, where, skip_bad), "set of scores")
     with closing(_Cache(Path(cache) if cache is not None else folder / CACHE, model.digest)) as known:

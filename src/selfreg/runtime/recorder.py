@@ -12,14 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
-import msgspec
-
+from selfreg._util.extras import require_extra
 from selfreg.data import NOHELP, Scalar, Step, Trajectory, write_trajectories
 from selfreg.decisions import Decision, DecisionPolicy, Neighbour, start_episode
 from selfreg.runtime.ledger.accounts import Accounts
 from selfreg.runtime.ledger.budgets import Keys, Units
 from selfreg.runtime.ledger.ledger import Cost, Ledger
 from selfreg.runtime.ledger.store import COUNTED, RESERVED, Key, Row, Transaction, as_key, encode
+
+with require_extra("logs", "selfreg.runtime.Recorder"):
+    import msgspec
 
 DECISION, OUTCOME = "decision", "outcome"  # kinds of records
 

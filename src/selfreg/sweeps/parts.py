@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from selfreg._util.extras import require_extra
-from selfreg._util.files import atomic_write, open_resumable
+from selfreg._util.files import atomic_write, open_resumable, require_utf8_path
 from selfreg.sweeps.batches import BatchResults
 
 with require_extra("logs", "a sweep on disk or as a table"):
@@ -42,6 +42,7 @@ class PartFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
+        require_utf8_path(path)
         self.path = Path(path)
         if settings is None:
             if not (self.path / SETTINGS).is_file():
