@@ -102,7 +102,8 @@ import sys
 sys.modules["torch"] = None
 import selfreg
 import selfreg.prm, selfreg.helper
-from selfreg.helper import Helper, HelperConfig, Ledger
+from selfreg import Ledger
+from selfreg.helper import Helper, HelperConfig
 from selfreg.prm import EncoderConfig, PRM, PRMConfig, TextClassifier
 try:
     TextClassifier.create(["success"], ["a"], EncoderConfig())
@@ -115,6 +116,6 @@ else:
 
 
 def test_importing_stays_light() -> None:
-    script = "import sys, selfreg, selfreg.prm, selfreg.helper; from selfreg.helper import Ledger\n"
+    script = "import sys, selfreg, selfreg.prm, selfreg.helper; from selfreg import Ledger\n"
     script += "sys.exit(', '.join({'torch', 'transformers', 'msgspec', 'rich'} & set(sys.modules)) or 0)"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
