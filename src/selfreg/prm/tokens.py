@@ -34,6 +34,14 @@ class Tokens:
         self.task_tokens = max_tokens // 4 if task_tokens is None else min(task_tokens, max_tokens // 2)
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: everything but the lock."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
     @classmethod
     def from_model(cls, model: Any, tokenizer: Any, max_tokens: int, task_tokens: int | None) -> Tokens:
         """With the limit of the model and a padding token; sets both in tokenizer and model.
