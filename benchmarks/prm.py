@@ -20,8 +20,9 @@ import numpy as np
 
 from selfreg._util.bootstrap import Interval, bootstrap, interval
 from selfreg.data import Trajectory, read_trajectories
-from selfreg.prm import PRMConfig, auroc, brier, expected_calibration_error, train_prm
+from selfreg.prm import PRMConfig, train_prm
 from selfreg.prm.linear import EmbeddingLogistic
+from selfreg.prm.metrics import auroc, brier, expected_calibration_error
 from selfreg.prm.prm import collect_visits, score_visits
 from selfreg.prm.visits import Visits
 

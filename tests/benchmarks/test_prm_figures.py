@@ -11,7 +11,7 @@ import pytest
 
 import made
 from benchmarks import prm as benchmark
-from selfreg.prm import auroc, brier
+from selfreg.prm.metrics import auroc, brier
 from selfreg.prm.visits import Visits
 
 

@@ -10,8 +10,8 @@ import pytest
 
 import made
 from selfreg.data import Step, Trajectory
-from selfreg.prm import PRM, PRMConfig, compare_prms, train_prm, with_baselines
-from selfreg.prm.comparison import describe_comparison
+from selfreg.prm import PRM, PRMConfig, train_prm, with_baselines
+from selfreg.prm.comparison import compare_prms, describe_comparison
 
 KINDS = ["constant", "step", "tfidf", "embedding"]
 SEEN = [log.steps for log in made.colours(seed=5)]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfreg.prm import auroc, brier, expected_calibration_error, reliability
+from selfreg.prm.metrics import auroc, brier, expected_calibration_error, reliability
 
 # a coarse grid makes ties and points on the edges of bins common
 _LEVELS = st.sampled_from([0.0, 0.1, 0.25, 0.3, 0.5, 0.7, 0.9, 1.0])

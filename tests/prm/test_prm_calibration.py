@@ -11,8 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import made
-from selfreg.prm import PRM, PRMConfig, brier, expected_calibration_error, recalibrate, train_prm
+from selfreg.prm import PRM, PRMConfig, recalibrate, train_prm
 from selfreg.prm.calibration import CALIBRATIONS, Isotonic, Temperature, calibrate, load_calibration
+from selfreg.prm.metrics import brier, expected_calibration_error
 
 Rows = st.lists(st.tuples(st.floats(-6, 6), st.floats(0, 1), st.floats(0.1, 3)), min_size=1, max_size=30)
 

@@ -18,7 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import made
-from selfreg.prm import PRM, PRMConfig, TextClassifier, auroc, train_prm
+from selfreg.prm import PRM, PRMConfig, TextClassifier, train_prm
+from selfreg.prm.metrics import auroc
 from selfreg.prm.training import Training
 from selfreg.prm.transformer import Examples
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, GPT2Config, GPT2ForSequenceClassification
 
 import made
-from selfreg.prm import EncoderConfig, TextClassifier, auroc
+from selfreg.prm import EncoderConfig, TextClassifier
+from selfreg.prm.metrics import auroc
 from selfreg.prm.tokens import Tokens
 from selfreg.prm.training import shuffle_by_length
 from selfreg.prm.transformer import Examples, split_tasks

@@ -8,7 +8,8 @@ import pytest
 
 import made
 from selfreg.data import Step, Trajectory, state_text
-from selfreg.prm import PRMConfig, auroc, train_prm
+from selfreg.prm import PRMConfig, train_prm
+from selfreg.prm.metrics import auroc
 from selfreg.prm.visits import join_visits, labelled_visits, unhelped_visits
 
 HELP = Step(state="h", intervention="help")

@@ -65,7 +65,8 @@ def compare_prms(prms: Sequence[PRM], trajectories: Sequence[Trajectory], config
 
     Examples
     --------
-    >>> from selfreg.prm import PRMConfig, compare_prms, train_prm
+    >>> from selfreg.prm import PRMConfig, train_prm
+    >>> from selfreg.prm.comparison import compare_prms
     >>> from selfreg.data import Step, Trajectory
     >>> logs = [
     ...     Trajectory(f"task {i}", str(i), float(i % 2), (Step("It works." if i % 2 else "An error."),))
