@@ -25,7 +25,7 @@ def bootstrap(n: int, seed: int = 0, resamples: int = RESAMPLES) -> npt.NDArray[
     return np.random.default_rng(seed).integers(n, size=(resamples, n))
 
 
-def central(
+def central_bounds(
     samples: npt.NDArray[np.float64], confidence: float
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Bounds between which one more value like `samples` (n, ...) falls with this confidence, whatever n is.
@@ -34,7 +34,7 @@ def central(
     6); the usual interpolation takes it for (k - 1) / (n - 1), so that 90% intervals of 20 samples would hold 81%.
     Fewer than 2 / (1 - confidence) - 1 samples do not reach so far out: then smallest and largest.
 
-    >>> [round(float(bound), 2) for bound in central(np.arange(1.0, 20.0), 0.9)]
+    >>> [round(float(bound), 2) for bound in central_bounds(np.arange(1.0, 20.0), 0.9)]
     [1.0, 19.0]
     """
     tails = [0.5 - confidence / 2, 0.5 + confidence / 2]

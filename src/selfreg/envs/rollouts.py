@@ -136,7 +136,8 @@ def collect(
 
     Examples
     --------
-    >>>     >>> from selfreg.envs import BabyAIConfig, CollectConfig, collect, make_babyai
+    >>> from functools import partial
+    >>> from selfreg.envs import BabyAIConfig, CollectConfig, collect, make_babyai
     >>> config = CollectConfig(episodes_per_task=2, rates=(0.0, 1.0), workers=1)
     >>> episodes = list(collect(partial(make_babyai, BabyAIConfig()), ["BabyAI-UnlockPickup-v0/17"], config))
     >>> [(one.episode, one.fields["rate"], one.helped) for one in episodes]

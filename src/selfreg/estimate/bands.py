@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
-from selfreg._util.bootstrap import central
+from selfreg._util.bootstrap import central_bounds
 from selfreg.data import StateScorer, Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.dataset import Costs, Fitted, ResamplingDataset
@@ -252,5 +252,5 @@ def _evaluate_mixtures(model: Fitted, front: Frontier, points: Floats) -> Floats
 
 
 def _make_band(estimate: Floats, error: Floats, confidence: float, most: float) -> Band:
-    low, high = central(error, confidence)
+    low, high = central_bounds(error, confidence)
     return Band(estimate, np.clip(estimate - high, 0.0, most), np.clip(estimate - low, 0.0, most))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
-from selfreg._util.bootstrap import Interval, central
+from selfreg._util.bootstrap import Interval, central_bounds
 from selfreg.data import Trajectory
 from selfreg.decisions import DecisionPolicy
 from selfreg.estimate import StateAbstraction
@@ -219,7 +219,7 @@ def _values(tables: Mapping[str, tuple[Table, Table]], times: Floats) -> Floats:
 def _estimate(mean: Floats, drawn: Floats, confidence: float) -> Estimate:
     """Of a mean (2,) and its resamples (2, n)."""
     intervals = [
-        Interval(float(m), *map(float, central(one, confidence))) if np.isfinite(one).all() else None
+        Interval(float(m), *map(float, central_bounds(one, confidence))) if np.isfinite(one).all() else None
         for m, one in zip(mean, drawn, strict=True)
     ]
     assert intervals[0] is not None  # success is never more than certain

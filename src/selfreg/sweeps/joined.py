@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from selfreg.mdp import InterventionMDP
 from selfreg.sweeps.batches import (
     BatchResults,
     ModelEntry,
@@ -19,6 +20,8 @@ from selfreg.sweeps.batches import (
     group_models,
     solve_batch,
 )
+
+FLOAT = np.dtype(np.float64)
 
 
 class JoinedGroup(NamedTuple):
@@ -66,9 +69,12 @@ class Joiner:
 
     def join(self, entries: Sequence[ModelEntry]) -> JoinedBatch:
         """Join the arrays of the models that are made already."""
-        made = {i for i, entry in enumerate(entries) if estimate_work(entry.model, 1) is not None}
-        groups = group_models(((i, entries[i]) for i in sorted(made)), _reraise)
-        unmade = {i: entry.model for i, entry in enumerate(entries) if i not in made}
+        unmade = {
+            i: entry.model
+            for i, entry in enumerate(entries)
+            if type(entry.model) is not InterventionMDP and estimate_work(entry.model, 1) is None
+        }
+        groups = group_models(((i, entry) for i, entry in enumerate(entries) if i not in unmade), _reraise)
         names = [entry.label.name for entry in entries]
         return JoinedBatch(
             np.array([entry.label.model_index for entry in entries], np.int64),
@@ -82,7 +88,8 @@ class Joiner:
         sizes = np.array([[*map(len, arrays)] for arrays in (columns[0], *columns[3::3])], np.int64)
         joined = []
         for k, (arrays, length) in enumerate(zip(columns, _lengths(sizes), strict=True)):
-            kind = np.result_type(*{array.dtype for array in arrays})
+            # Indices are int32 or int64, model by model.
+            kind = FLOAT if k % 3 == 0 else np.result_type(*{array.dtype for array in arrays})
             joined.append(np.concatenate(arrays, out=self._buffer((number, k), int(length.sum()), kind)))
         return JoinedGroup(group.kind, group.members, group.starts, joined, sizes)
 
