@@ -53,7 +53,7 @@ def test_a_request_beyond_the_budget_lets_the_agent_act(setting: ppo.Setting, ta
 def test_the_table_is_printed(
     setting: ppo.Setting, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = HelperConfig(form="tfidf")
+    small = HelperConfig(form="tfidf", history=0)
     real = ppo.pipeline
     monkeypatch.setattr(ppo, "pipeline", lambda setting, tasks, episodes: real(setting, tasks, episodes, small))
     ppo.compare_on(setting, SIZES._replace(cap=1024))

@@ -84,7 +84,7 @@ def test_threshold_and_recalibration(run, tmp_path, capsys) -> None:
     assert rule["validation"]["precision"] >= 0.8
     assert rule["test"]["threshold"] == rule["validation"]["threshold"]
     assert main(["prm", "threshold", str(run)]) == 2
-    assert "give one of mean_cost and precision" in capsys.readouterr().err
+    assert "expected one of mean_cost and precision" in capsys.readouterr().err
     assert main(["prm", "threshold", str(run), "--mean-cost", "0"]) == 0
     assert json.loads(capsys.readouterr().out)["validation"]["precision"] is None
     write_trajectories(tmp_path / "recent.jsonl", made.colours(seed=3, luck=0.6))

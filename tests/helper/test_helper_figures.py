@@ -14,7 +14,7 @@ from helper_cases import QUICK, rule_examples
 from selfreg.helper import Helper, HelperConfig, Labels
 from selfreg.prm.transformer import split_tasks
 
-WORDS = HelperConfig(form="tfidf")
+WORDS = HelperConfig(form="tfidf", history=0)
 
 
 def test_a_share_of_the_pairs_of_training_tasks_is_learnt_from() -> None:

@@ -48,7 +48,7 @@ def labels() -> Labels:
 
 @pytest.mark.parametrize("form", ["words", "tfidf"])
 def test_what_the_plan_alone_knows_is_not_counted_on(labels: Labels, form: str) -> None:
-    blind, seeing = (train_helper(labels, HelperConfig(form=form, rounds=rounds)) for rounds in (0, 3))
+    blind, seeing = (train_helper(labels, HelperConfig(history=0, form=form, rounds=rounds)) for rounds in (0, 3))
     assert blind.figures["success_plan"] == seeing.figures["success_plan"] == 1.0
     assert blind.figures["success"] <= 0.5 < seeing.figures["success"] == pytest.approx(EARLY)
     assert seeing.figures["rounds"] >= 1
@@ -62,13 +62,13 @@ def test_what_the_plan_alone_knows_is_not_counted_on(labels: Labels, form: str) 
 
 
 def test_transformers_learn_improved_labels(labels: Labels) -> None:
-    config = HelperConfig(epochs=12, hidden_size=16, layers=1, rounds=1)
+    config = HelperConfig(history=0, epochs=12, hidden_size=16, layers=1, rounds=1)
     helper = train_helper(labels, config)
     assert helper.choices(["beginning"], np.array([[1]])).tolist() == [1]
 
 
 def test_values_are_those_of_the_policy(labels: Labels) -> None:
-    config = HelperConfig(form="words", rounds=2)
+    config = HelperConfig(history=0, form="words", rounds=2)
     found = relabel(labels, split_tasks(labels.tasks, config), config)
     assert found.values[0] <= 0.6
     assert max(found.values) == pytest.approx(EARLY)
@@ -89,9 +89,9 @@ def test_a_plan_that_the_text_tells_is_left_as_it_is() -> None:
     ]
     model = estimate_mdp(trajectories, ExactKey())
     known = label(trajectories, model, selfreg.solve(model.mdp, 1))
-    helper = train_helper(known, HelperConfig(form="words"))
+    helper = train_helper(known, HelperConfig(history=0, form="words"))
     assert helper.figures["success"] == helper.figures["success_plan"]
-    config = HelperConfig(form="words")
+    config = HelperConfig(history=0, form="words")
     found = relabel(known, split_tasks(known.tasks, config), config)
     np.testing.assert_array_equal(found.labels.decision, known.decision)
     np.testing.assert_allclose(found.labels.q, known.q, atol=1e-12)
@@ -118,7 +118,7 @@ def test_help_that_gains_less_than_its_price_is_not_asked_for() -> None:
     assert not priced.decision.any()
     for form in ("words", "features"):
         for rounds in (0, 1):
-            config = HelperConfig(form=form, rounds=rounds, epochs=2, hidden_size=16, layers=1)
+            config = HelperConfig(history=0, form=form, rounds=rounds, epochs=2, hidden_size=16, layers=1)
             asks = [
                 train_helper(labels, replace(config, price=price)).choices(["a light"], [[1]]) for price in (0.01, 0.25)
             ]

@@ -92,7 +92,7 @@ def test_only_missing_parts_are_made_again(prm, log, tmp_path, monkeypatch) -> N
 
 
 def test_what_is_wrong_is_named(prm, log, tmp_path) -> None:
-    with pytest.raises(ValueError, match=r"no selfreg\.json"):
+    with pytest.raises(ValueError, match=r"missing selfreg\.json"):
         score_logs(tmp_path / "nothing", log, tmp_path / "x", workers=1)
     with pytest.raises(LogError, match="no such file"):
         score_logs(prm, tmp_path / "none.jsonl", tmp_path / "x", workers=1)

@@ -202,7 +202,6 @@ def test_restarts_keep_the_best() -> None:
         ({"few": "hide"}, "few is 'hide'"),
         ({"restarts": 0}, "restarts is 0"),
         ({"min_count": 0}, "min_count is 0"),
-        ({"memory": -1}, "memory is -1"),
         ({"balance": 1.5}, r"balance is 1\.5"),
         ({"epochs": 0}, "epochs is 0"),
     ],
