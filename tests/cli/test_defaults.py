@@ -12,6 +12,7 @@ from typer.main import get_command
 import made
 from selfreg.cli.app import app
 from selfreg.cli.main import main
+from selfreg.cli.train import keep_history
 from selfreg.data import write_trajectories
 from selfreg.helper import HelperConfig
 from selfreg.prm import EncoderConfig, PRMConfig
@@ -84,3 +85,13 @@ def test_retraining_keeps_the_history_of_the_run(tmp_path, history) -> None:
     assert RunFolder(run).settings()["prm"]["history"] == RunFolder(run).prm().history == first
     assert main([*again, "--history", "2"]) == 0
     assert RunFolder(run).prm().history == 2
+
+
+def test_a_collected_run_starts_without_history(tmp_path) -> None:
+    """A text of an environment describes its state completely."""
+    run = RunFolder(tmp_path)
+    run.record("collect", {"episodes": 1})
+    assert keep_history(run, {}, "helper") == {"history": 0}
+    assert keep_history(run, {"history": 3}, "helper") == {"history": 3}
+    run.record("helper", {"history": 2})
+    assert keep_history(run, {}, "helper") == {"history": 2}

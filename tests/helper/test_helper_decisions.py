@@ -140,7 +140,7 @@ def test_labels_of_few_visits_are_dropped_or_weigh_less() -> None:
     assert examples.reweight(4, "down-weight", 0).weights.tolist() == [0.75, 1, 2]
     assert examples.reweight(4, "drop", 0).votes((1,)).weights[:, 1].tolist() == [[1, 0], [0, 2]]
     with pytest.raises(ValueError, match="no training label is based on 50 visits"):
-        train_helper(examples, replace(QUICK, min_count=50, few="drop"))
+        train_helper(examples, replace(QUICK, min_count=50, low_support="drop"))
 
 
 def test_few_is_reported(light_labels: Labels) -> None:

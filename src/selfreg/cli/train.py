@@ -34,7 +34,7 @@ def train_prm(
     plain: Sequence[str] | None = None,
     baselines: bool = True,
 ) -> PRM:
-    """Train and save the PRM, and note how it compares with plain models (`plain`: which; by default all)."""
+    """Train and save the PRM, and note how it compares with the baselines (`plain`: which; by default all)."""
     with require_extra("ml", "training a PRM"):
         from selfreg.prm import train_prm as train
         from selfreg.prm import with_baselines
@@ -55,7 +55,7 @@ def train_helper(run: RunFolder, labels: Labels, config: HelperConfig, calibrate
         from selfreg.helper import calibrate
         from selfreg.helper import train_helper as train
     if len(labels.actions) == 1:
-        raise ValueError("no step of these logs was helped: there is no help for a helper to ask for")
+        raise ValueError("no step of these logs was helped: there is no help type that a helper could request")
     helper = train(labels, config, checkpoint=run.path / HELPER_CHECKPOINT)
     if calibrated:
         helper = calibrate(helper, labels)
@@ -67,12 +67,16 @@ def train_helper(run: RunFolder, labels: Labels, config: HelperConfig, calibrate
 
 
 def keep_history(run: RunFolder, settings: dict[str, Any], part: str) -> dict[str, Any]:
-    """`settings` with the history that the run was trained with, unless they name one."""
+    """`settings` with the history that the run was trained with, unless they name one.
+
+    In a run that was collected in an environment it is 0 before the first training: there a text describes its state
+    completely.
+    """
     recorded = run.settings()
     for stage in (part, "prm", "helper"):
         if "history" in recorded.get(stage, {}):
             return {"history": recorded[stage]["history"], **settings}
-    return settings
+    return {"history": 0, **settings} if "collect" in recorded else settings
 
 
 @options.from_configs(prm=PRMConfig, helper=HelperConfig)
@@ -83,11 +87,11 @@ def command(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Thresholds with which the helper spends what the plan spends.")
     ] = False,
-    baselines: Annotated[bool, typer.Option(help="Also train plain models and compare the PRM with them.")] = True,
+    baselines: Annotated[bool, typer.Option(help="Also train the baselines and compare the PRM with them.")] = True,
 ) -> None:
     """Train the run's PRM or helper; figures are those on held-out tasks.
 
-    Without --history, a run that was trained before keeps its history.
+    Without --history, a run that was trained before keeps its history; one that was collected here starts with 0.
     A training that was killed goes on where it was, if it is started again with the same options.
     """
     folder = RunFolder.open(run)

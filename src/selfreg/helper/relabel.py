@@ -107,7 +107,7 @@ class _Reader:
         self.model = self._create_model(labels)
         self.features = self.model.features(self.texts)
         counted = np.minimum(labels.support / config.min_count, 1.0)
-        self.counted = np.floor(counted) if config.few == "drop" else counted
+        self.counted = np.floor(counted) if config.low_support == "drop" else counted
         size = labels.model.mdp.n_states, len(self.texts)
         self.seen = sp.csr_array((np.ones(len(self.place)), (labels.state, self.place)), shape=size)
 

@@ -53,9 +53,9 @@ class HelperConfig(EncoderConfig):
         default=1, metadata={"help": "Trainings from other random weights; the best on validation tasks is kept."}
     )
     min_count: int = field(
-        default=1, metadata={"help": "Labels that depend on fewer visits than this are treated as few says."}
+        default=1, metadata={"help": "Labels that depend on fewer visits than this are treated as low_support says."}
     )
-    few: str = field(
+    low_support: str = field(
         default=DOWN_WEIGHT, metadata={"help": f"{DOWN_WEIGHT} labels by visits / min_count, or {DROP} them."}
     )
     balance: float = field(
@@ -73,15 +73,15 @@ class HelperConfig(EncoderConfig):
     )
     price: float = field(
         default=0.02,
-        metadata={"help": "Success that a unit of help has to gain at least to be asked for, beside what it costs."},
+        metadata={"help": "Success that a unit of help must gain at least, in addition to its cost."},
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.form not in FORMS:
             raise ValueError(f"form is {self.form!r}; expected one of {', '.join(FORMS)}")
-        if self.few not in (DROP, DOWN_WEIGHT):
-            raise ValueError(f"few is {self.few!r}; expected {DROP!r} or {DOWN_WEIGHT!r}")
+        if self.low_support not in (DROP, DOWN_WEIGHT):
+            raise ValueError(f"low_support is {self.low_support!r}; expected {DROP!r} or {DOWN_WEIGHT!r}")
         for name, low in (("restarts", 1), ("min_count", 1), ("rounds", 0)):
             if not getattr(self, name) >= low:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least {low}")
@@ -220,7 +220,7 @@ def _train_improved(
 
 
 def _weigh(train: HelperExamples, config: HelperConfig) -> HelperExamples:
-    used = train.reweight(config.min_count, config.few, config.balance)
+    used = train.reweight(config.min_count, config.low_support, config.balance)
     if not used.weights.any():
         raise ValueError(f"no training label is based on {config.min_count} visits; lower min_count, or down-weight")
     return used

@@ -199,7 +199,7 @@ def test_restarts_keep_the_best() -> None:
     ("settings", "message"),
     [
         ({"form": "prose"}, "form is 'prose'"),
-        ({"few": "hide"}, "few is 'hide'"),
+        ({"low_support": "hide"}, "low_support is 'hide'"),
         ({"restarts": 0}, "restarts is 0"),
         ({"min_count": 0}, "min_count is 0"),
         ({"balance": 1.5}, r"balance is 1\.5"),
