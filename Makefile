@@ -73,7 +73,7 @@ check-tests: $(READY)
 test: lint types
 	@echo "== pytest"
 	COVERAGE_CORE=$$($(BIN)/python -c "import sys; print('sysmon' if sys.version_info >= (3, 12) else 'ctrace')") \
-		$(BIN)/python -m pytest -m "not long" --cov=selfreg --cov-report=term:skip-covered
+		$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile --cov=selfreg --cov-report=term:skip-covered
 	$(if $(INSTRUMENTED),$(MAKE) test-debug test-sanitize)
 
 test-long: $(READY)

@@ -97,6 +97,7 @@ def test_broken_records_name_their_line(tmp_path, line, message) -> None:
 
 
 def test_a_prm_from_judged_steps(tmp_path) -> None:
+    pytest.importorskip("sklearn", reason="needs the extra 'ml'")
     with open(tmp_path / "log.jsonl", "w") as stream:
         for i in range(60):
             good = [True, i % 3 != 0, i % 3 != 0]
