@@ -235,6 +235,8 @@ class EmbeddingLogistic(Baseline):
 
     def logits(self, texts: Sequence[str]) -> Vector:
         """Linear in the embedding of each text."""
+        if not len(texts):
+            return np.empty((0, 1))
         return (self.embed(texts) @ self.weights + self.intercept)[:, None]
 
     def _parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
