@@ -55,7 +55,7 @@ def train_helper(run: RunFolder, labels: Labels, config: HelperConfig, calibrate
         from selfreg.helper import calibrate
         from selfreg.helper import train_helper as train
     if len(labels.actions) == 1:
-        raise ValueError("no step of these logs was helped: there is no help type that a helper could request")
+        raise ValueError("no step of these logs was helped; expected a help type that a helper can request")
     helper = train(labels, config, checkpoint=run.path / HELPER_CHECKPOINT)
     if calibrated:
         helper = calibrate(helper, labels)
