@@ -6,6 +6,7 @@ from selfreg.estimate.bands import Band, Uncertainty, frontier_bands, uncertaint
 from selfreg.estimate.calibrated import calibrated_l1
 from selfreg.estimate.counts import Counts, count
 from selfreg.estimate.crossfit import cross_fit
+from selfreg.estimate.forecasting.forecasts import Forecast, Outlook, forecast
 from selfreg.estimate.ingest.logs import count_logs
 from selfreg.estimate.model import EstimatedModel, estimate_mdp
 from selfreg.estimate.score_bins import ScoreBins, from_description
@@ -18,7 +19,9 @@ __all__ = [
     "EstimatedModel",
     "ExactKey",
     "Features",
+    "Forecast",
     "Key",
+    "Outlook",
     "Sample",
     "ScoreBins",
     "StateAbstraction",
@@ -30,6 +33,7 @@ __all__ = [
     "coverage",
     "cross_fit",
     "estimate_mdp",
+    "forecast",
     "from_description",
     "frontier_bands",
     "load_classes",

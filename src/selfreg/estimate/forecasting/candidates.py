@@ -1,0 +1,154 @@
+"""Policies that a forecast compares, as the actions that they take at the logged steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from selfreg.data import Step, Trajectory
+from selfreg.decisions import DecisionPolicy, decide_batch, start_episode
+from selfreg.estimate.abstraction import ExactKey, StateAbstraction
+from selfreg.estimate.forecasting.logged_steps import Actions, Ints, LoggedSteps
+from selfreg.estimate.model import estimate_mdp
+from selfreg.planning.hard import solve
+
+FOLDS = 5
+Budget = tuple[int, ...]
+# Trains a policy from episodes; the forecast calls it once a fold.
+Trainer = Callable[[Sequence[Trajectory]], DecisionPolicy]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A policy under a budget.
+
+    Attributes
+    ----------
+    policy : str
+        "never", "always", "rule", "plan" or "helper".
+    rule, help : str or None
+        Name of the rule of thumb, and the help type that it requests.
+    budget : tuple of int
+    decided : int8 (steps,)
+        Its action at each logged step, with the budget that is left there.
+    """
+
+    policy: str
+    rule: str | None
+    help: str | None
+    budget: Budget
+    decided: Actions
+
+    @property
+    def simple(self) -> bool:
+        """Whether it needs neither a plan nor a helper."""
+        return self.policy in ("never", "always", "rule")
+
+
+def never(logged: LoggedSteps) -> Candidate:
+    """Goes on alone."""
+    return Candidate("never", None, None, (0,) * logged.costs.shape[1], np.zeros(len(logged.action), np.int8))
+
+
+def always(logged: LoggedSteps, action: int, budget: Budget) -> Candidate:
+    """Requests help at every step while the budget lasts."""
+    wanted = np.full(len(logged.action), action, np.int8)
+    decided = logged.affordable(wanted, logged.left(budget))
+    return Candidate("always", None, logged.actions[action], budget, decided)
+
+
+def rules(logged: LoggedSteps, action: int, budget: Budget, horizon: int) -> Iterator[Candidate]:
+    """Rules of thumb: the last k steps of episodes of `horizon` steps, and every n-th step."""
+    price = logged.costs[action]
+    requests = int(min((b // c for b, c in zip(budget, price, strict=True) if c), default=horizon))
+    if not 0 < requests < horizon:
+        return
+    every = max(1, horizon // (requests + 1))
+    number = logged.time + 1
+    for rule, wanted in (("last-k", number > horizon - requests), ("every-n", number % every == 0)):
+        decided = logged.affordable(np.where(wanted, action, 0).astype(np.int8), logged.left(budget))
+        yield Candidate("rule", rule, logged.actions[action], budget, decided)
+
+
+def plan_decisions(
+    logged: LoggedSteps,
+    abstraction: StateAbstraction,
+    budgets: Sequence[Budget],
+    costs: Mapping[str, Budget],
+    seed: int,
+    borrow_help: bool = False,
+) -> list[Candidate]:
+    """Plans made from the other folds; a state that the other folds lack is taken alone."""
+    most = tuple(max(column) for column in zip(*budgets, strict=True))
+    decided = np.zeros((len(budgets), len(logged.action)), np.int8)
+    left = [np.minimum(logged.left(budget), most) for budget in budgets]
+    for held_out, training in _folds(logged, seed, by_task=not isinstance(abstraction, ExactKey)):
+        model = estimate_mdp(training, abstraction, costs=_used_costs(training, costs), borrow_help=borrow_help)
+        limit: int | Budget = most if len(model.mdp.actions) > 1 and len(most) > 1 else most[0]
+        plan = solve(model.mdp, limit, n_threads=1)
+        index = {name: a for a, name in enumerate(logged.actions)}
+        action = np.array([index[name] for name in model.mdp.actions], np.int8)
+        for i in held_out:
+            trajectory = logged.episodes[i]
+            for step in range(len(trajectory.steps)):
+                state = model.state(trajectory, step)
+                if state is not None:
+                    j = int(logged.first[i]) + step
+                    for b, units in enumerate(left):
+                        place = tuple(units[j]) if plan.policy.ndim > 2 or len(most) == 1 else (int(units[j][0]),)
+                        decided[b, j] = action[plan.policy[(state, *place)]]
+    return [
+        Candidate("plan", None, None, budget, logged.affordable(one, logged.left(budget)))
+        for budget, one in zip(budgets, decided, strict=True)
+    ]
+
+
+def helper_decisions(
+    logged: LoggedSteps, train: Trainer, budgets: Sequence[Budget], seed: int, folds: int = FOLDS
+) -> list[Candidate]:
+    """Decisions of helpers that `train` makes from the other folds of tasks."""
+    index = {name: a for a, name in enumerate(logged.actions)}
+    decided = np.zeros((len(budgets), len(logged.action)), np.int8)
+    left = [logged.left(budget) for budget in budgets]
+    for held_out, training in _folds(logged, seed, by_task=True, folds=folds):
+        policy = train(training)
+        for i in held_out:
+            trajectory, first = logged.episodes[i], int(logged.first[i])
+            histories = [_until(trajectory, step) for step in range(len(trajectory.steps))]
+            start_episode(policy, trajectory.task, seed, trajectory.fields)
+            for b, units in enumerate(left):
+                rows = [tuple(map(int, units[first + step])) for step in range(len(histories))]
+                for step, decision in enumerate(decide_batch(policy, histories, rows)):
+                    decided[b, first + step] = index.get(decision.action, 0)
+    return [
+        Candidate("helper", None, None, budget, logged.affordable(one, logged.left(budget)))
+        for budget, one in zip(budgets, decided, strict=True)
+    ]
+
+
+def _until(trajectory: Trajectory, step: int) -> list[Step]:
+    """What a policy sees at a step: the current state has no action yet."""
+    now = trajectory.steps[step]
+    return [*trajectory.steps[:step], Step(now.state, key=now.key)]
+
+
+def _folds(
+    logged: LoggedSteps, seed: int, *, by_task: bool, folds: int = FOLDS
+) -> Iterator[tuple[Ints, list[Trajectory]]]:
+    """Numbers of the held-out episodes, and the episodes of the other folds."""
+    generator = np.random.default_rng(seed)
+    groups = len(logged.tasks) if by_task else len(logged.episodes)
+    fold = generator.permutation(groups) % min(folds, groups)
+    fold = fold[logged.task] if by_task else fold
+    for k in range(int(fold.max()) + 1):
+        training = [logged.episodes[i] for i in np.flatnonzero(fold != k).tolist()]
+        if training and any(step.intervention is None for t in training for step in t.steps):
+            yield np.flatnonzero(fold == k), training
+
+
+def _used_costs(training: Sequence[Trajectory], costs: Mapping[str, Budget]) -> dict[str, Budget]:
+    """Costs of the help types that these episodes have."""
+    used = {step.intervention for t in training for step in t.steps}
+    return {name: cost for name, cost in costs.items() if name in used}

@@ -1,0 +1,101 @@
+"""Which policy to deploy, by what the log can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import norm
+
+from selfreg.estimate.forecasting.candidates import Candidate
+from selfreg.estimate.forecasting.identification import Identification
+from selfreg.estimate.forecasting.logged_steps import Floats
+from selfreg.estimate.forecasting.step_effects import Value
+
+# Chances to recommend help that does nothing: by the gain of always requesting it, and by the gain of other policies.
+ALWAYS_LEVEL, OTHER_LEVEL = 0.04, 0.01
+# Share of each level that is left to the gain alone where the effect of help on the next state can be tested too.
+ALONE = 0.15
+# Share of the samples in which a policy must gain where the effect of its help on the next state is what shows it.
+LIKELY = 0.6
+# Share of the samples in which a policy must be better to replace a simpler one.
+BETTER = 0.9
+# Share of the tasks without a known outcome up to which a policy counts as observed.
+OBSERVED = 0.02
+
+
+class Scored(NamedTuple):
+    """A policy with its value.
+
+    `bounds` is the value within tasks where `value` depends on an assumption. `gain` over going alone, less the price,
+    float64 (1 + samples,), is None where the log does not show it; `immediate` is z of the effect of its help on the next state, where the log shows that.
+    """
+
+    candidate: Candidate
+    value: Value
+    bounds: Value | None
+    gain: Floats | None
+    immediate: float | None
+
+
+def choose(scored: Sequence[Scored], found: Identification) -> int:
+    """Index of the recommended policy; the first one goes on alone.
+
+    Help is recommended if a policy that requests it gains by more than chance; or, where chance decided at single steps,
+    if the help that it requests improves the next state by more than chance, and the policy gains in most samples: a
+    test with more power, and a check of what it leaves out. Then the best simple policy is taken; a plan or a helper replaces it where it is better
+    in 90% of the samples. Tests over several policies are of their largest t-statistic.
+    """
+    if found.design == "none" or (found.design == "episodes" and not found.by_chance):
+        return 0
+    allowed = [i for i, one in enumerate(scored) if i and one.gain is not None]
+    top = [i for i in allowed if _largest(scored, i)]
+    if found.design != "steps":
+        allowed = top
+    rest = [i for i in allowed if i not in top]
+    gains = {i: gain for i in allowed if (gain := scored[i].gain) is not None}
+    if not _shown(scored, gains, top, ALWAYS_LEVEL) and not _shown(scored, gains, rest, OTHER_LEVEL):
+        return 0
+    simple = [i for i in allowed if scored[i].candidate.simple]
+    best = _prefer(gains, top, simple)
+    return _prefer(gains, [best], [i for i in allowed if i not in simple])
+
+
+def _largest(scored: Sequence[Scored], i: int) -> bool:
+    """Whether this is always, and no other policy always requests the same help under a larger budget."""
+    mine = scored[i].candidate
+    return mine.policy == "always" and all(
+        sum(other.candidate.budget) <= sum(mine.budget)
+        for other in scored
+        if other.candidate.policy == "always" and other.candidate.help == mine.help and other.gain is not None
+    )
+
+
+def _shown(scored: Sequence[Scored], gains: dict[int, Floats], which: Sequence[int], level: float) -> bool:
+    """Whether the log shows at this level that any of these policies gains."""
+    effects = {i: z for i in which if (z := scored[i].immediate) is not None}
+    if not effects:
+        return _significant(gains, which, level)
+    least = float(norm.isf((1.0 - ALONE) * level / len(effects)))
+    improves = any(z > least and np.mean(gains[i][1:] > 0) > LIKELY for i, z in effects.items())
+    return improves or _significant(gains, which, ALONE * level)
+
+
+def _significant(gains: dict[int, Floats], which: Sequence[int], level: float) -> bool:
+    """Whether any of these gains is above 0 by more than chance."""
+    if not which:
+        return False
+    table = np.stack([gains[i] for i in which])
+    mean, samples = table[:, 0], table[:, 1:]
+    spread = np.maximum(samples.std(axis=1), 1e-12)
+    largest = ((samples - mean[:, None]) / spread[:, None]).max(axis=0)
+    return bool((mean / spread).max() > np.quantile(largest, 1.0 - level))
+
+
+def _prefer(gains: dict[int, Floats], current: Sequence[int], others: Sequence[int]) -> int:
+    """The best of `current`, or the best of `others` if it is better in more than 90% of the samples."""
+    kept = max(current or others, key=lambda i: gains[i][0])
+    best = max(others, key=lambda i: gains[i][0], default=kept)
+    better = gains[best][0] > gains[kept][0] and np.mean(gains[best][1:] > gains[kept][1:]) > BETTER
+    return best if better else kept

@@ -1,0 +1,170 @@
+"""Value of a policy from logs in which chance decided at single steps whether the agent was helped.
+
+Model: structural nested mean model (Robins 2004, "Optimal structural nested models for optimal sequential decisions").
+Let A be the logged action of a step, d the policy's action there, and psi_a' f the effect of help type a at a step with
+features f on the mean outcome, if the policy is followed afterwards. Then
+
+    H_t = Y + sum over u >= t of (psi_d - psi_A)' f_u          (psi of "nohelp" is 0)
+
+has the mean of the outcome under the policy from step t on, and H_0 that of the policy. Given the past, the residual of
+H_(t+1) less psi_A' f_t does not depend on A, so that
+
+    sum over steps of (1[A = a] - p_a) f (Y + sum over u > t of (psi_d - psi_A)' f_u - psi_A' f_t - beta' g_t) = 0
+
+for every help type a, where p_a is the chance of the logged action. beta' g is a baseline; it takes variance away and no
+bias is added where it is wrong. The equations are linear in (beta, psi) and sums over tasks, so that a bootstrap over
+tasks costs one small linear system a sample.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from selfreg.estimate.forecasting.logged_steps import Actions, Floats, LoggedSteps
+
+# Weight of "no effect" and of a baseline of 0, in steps.
+RIDGE = 10.0
+
+
+class Value(NamedTuple):
+    """Success and requests under a policy, float64 (1 + samples,) each: of the log, then of bootstrap samples.
+
+    `unknown` is the share of the tasks whose outcome under the policy the log does not show.
+    """
+
+    success: Floats
+    requests: Floats
+    unknown: Floats
+
+
+class StepDesign(NamedTuple):
+    """What the equations need of the logs, whatever the policy.
+
+    Attributes
+    ----------
+    logged : LoggedSteps
+    chance : float64 (steps, actions)
+        Chance of each action at each step, given the past.
+    states : float64 (steps, r)
+        Of the state alone and not of earlier help, with a column of ones.
+    baseline : float64 (steps, q)
+        g: `states`, and columns of earlier help.
+    context : float64 (steps, k)
+        Columns of f that do not depend on the policy.
+    """
+
+    logged: LoggedSteps
+    chance: Floats
+    states: Floats
+    baseline: Floats
+    context: Floats
+
+
+def step_value(design: StepDesign, decided: Actions, times: Floats) -> Value:
+    """Value of the policy that takes the actions `decided` (steps,) at the logged steps.
+
+    Parameters
+    ----------
+    design : StepDesign
+    decided : int8 (steps,)
+        With the budget that was left at the logged step.
+    times : float64 (samples, tasks)
+        How often a sample holds each task.
+    """
+    logged = design.logged
+    features = _features(design, decided)
+    kinds, width = len(logged.actions) - 1, features.shape[1]
+    taken, policy = (_indicators(one, kinds) for one in (logged.action, decided))
+    shift = _outer(policy - taken, features)
+    later = _sum_from(shift, logged) - shift
+    requested = (decided > 0).astype(np.float64)
+    later_requests = _sum_from(requested[:, None], logged)[:, 0] - requested
+    outcome = logged.outcome[logged.episode]
+    instruments = np.hstack([design.baseline, _outer(taken - design.chance[:, 1:], features)])
+    regressors = np.hstack([design.baseline, _outer(taken, features) - later])
+    targets = np.column_stack([outcome, later_requests])
+    ridge = _ridge(design, features, kinds)
+    left = _task_products(instruments, regressors, logged)
+    right = _task_products(instruments, targets, logged)
+    totals = np.column_stack([logged.outcome, logged.sum_episodes(requested), np.ones(len(logged.outcome))])
+    sums, shifts = logged.by_task(totals), logged.by_task(logged.sum_episodes(shift))
+    weights = np.vstack([np.ones(len(logged.tasks)), times])
+    q = design.baseline.shape[1]
+    solution = _solve(weights, left, right, ridge)[:, q:]
+    mean, move = weights @ sums, weights @ shifts
+    value = (mean[:, :2] + np.einsum("sk,skj->sj", move, solution.reshape(len(weights), kinds * width, 2))) / mean[:, 2:]
+    return Value(np.clip(value[:, 0], 0.0, 1.0), np.maximum(value[:, 1], 0.0), np.zeros(len(weights)))
+
+
+def immediate_effect(design: StepDesign, decided: Actions) -> float:
+    """z of the effect on the next state's prospects of help where a policy requests it; above 0 where help is better.
+
+    The prospects of a state are the mean outcome of the episodes that came there (linear in `design.states`); help
+    is compared with none by the change of prospects over one step, clustered by task. Without any effect of help the
+    mean is 0 whatever the prospects are worth, so that a test by z holds its level. The effect on the outcome may be
+    another: states that look alike may differ in what came before.
+    """
+    logged, states = design.logged, design.states
+    outcome = logged.outcome[logged.episode]
+    gram = states.T @ states + np.diag(RIDGE * np.mean(states**2, axis=0) + 1e-9)
+    prospects = states @ np.linalg.solve(gram, states.T @ outcome)
+    after = np.append(prospects[1:], 0.0)
+    after[logged.last] = logged.outcome
+    chance = np.take_along_axis(design.chance, decided[:, None].astype(np.int64), axis=1)[:, 0]
+    excess = np.where(decided > 0, (logged.action == decided) - chance, 0.0)
+    by_task = logged.by_task(logged.sum_episodes(excess * (after - prospects)))
+    spread = float(np.sqrt(np.sum(by_task**2)))
+    return float(by_task.sum()) / spread if spread else 0.0
+
+
+def _features(design: StepDesign, decided: Actions) -> Floats:
+    """f: one, whether the policy requests help here, and the context; all but the first centred."""
+    wanted = (decided > 0).astype(np.float64)
+    columns = np.column_stack([wanted, design.context])
+    columns = columns[:, np.ptp(columns, axis=0) > 0]
+    return np.hstack([np.ones((len(wanted), 1)), columns - columns.mean(axis=0)])
+
+
+def _indicators(action: npt.NDArray[np.generic], kinds: int) -> Floats:
+    """Whether each help type is the action, float64 (steps, kinds)."""
+    return (action[:, None] == np.arange(1, kinds + 1)).astype(np.float64)
+
+
+def _outer(kinds: Floats, features: Floats) -> Floats:
+    """Products of help types and features, (steps, kinds * width)."""
+    return (kinds[:, :, None] * features[:, None, :]).reshape(len(features), -1)
+
+
+def _sum_from(values: Floats, logged: LoggedSteps) -> Floats:
+    """Sum of `values` (steps, k) over the step and all later ones of its episode."""
+    total = np.cumsum(values, axis=0)
+    return total[logged.last][logged.episode] - total + values
+
+
+def _ridge(design: StepDesign, features: Floats, kinds: int) -> Floats:
+    """Diagonal of the penalty: `RIDGE` steps of the mean size of each column."""
+    size = np.mean(features**2, axis=0)
+    spread = [float(np.mean(p * (1.0 - p))) for p in design.chance[:, 1:].T]
+    effects = [RIDGE * one * size for one in spread]
+    baseline = RIDGE * np.mean(design.baseline**2, axis=0)
+    baseline[0] = 0.0
+    return np.concatenate([baseline, *effects]) + 1e-9
+
+
+def _task_products(one: Floats, other: Floats, logged: LoggedSteps) -> Floats:
+    """Sum over the steps of each task of the products of two rows, (tasks, columns, columns)."""
+    order = np.argsort(logged.task[logged.episode], kind="stable")
+    ends = np.cumsum(np.bincount(logged.task[logged.episode], minlength=len(logged.tasks)))
+    one, other = one[order], other[order]
+    return np.stack([one[a:b].T @ other[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)])
+
+
+def _solve(weights: Floats, left: Floats, right: Floats, ridge: Floats) -> Floats:
+    """Solutions (samples, unknowns, targets) of the weighted sums of the equations of the tasks."""
+    tasks, size = left.shape[:2]
+    a = (weights @ left.reshape(tasks, -1)).reshape(-1, size, size) + np.diag(ridge)
+    b = (weights @ right.reshape(tasks, -1)).reshape(-1, size, right.shape[2])
+    return np.linalg.solve(a, b)
