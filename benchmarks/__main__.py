@@ -14,6 +14,7 @@ COMMANDS = (
     "latency",
     "recorder",
     "honesty",
+    "forecast",
     "advise",
     "sweep",
     "ingest",

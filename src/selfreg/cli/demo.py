@@ -25,6 +25,7 @@ from selfreg.cli.collect import (
 )
 from selfreg.cli.estimate import estimate
 from selfreg.cli.evaluate import Evaluated, Fallbacks, evaluate, show
+from selfreg.cli.forecasting import add_forecast, show_forecast
 from selfreg.cli.label import label
 from selfreg.cli.solve import solve
 from selfreg.cli.terminal import stage
@@ -69,7 +70,10 @@ def pipeline(
     with stage("label", clock):
         labels = label(run, trajectories, model, solution)
     with stage("train helper", clock):
-        train_helper(run, labels, HelperConfig(history=HISTORY, seed=phase.seed, form=form))
+        config = HelperConfig(history=HISTORY, seed=phase.seed, form=form)
+        train_helper(run, labels, config)
+    with stage("forecast", clock):
+        add_forecast(run, trajectories, model, budget, config, seed=phase.seed)
     with stage("evaluate", clock):
         result = evaluate(run, budget, phase.episodes, phase.seed, phase.workers, fallbacks)
     with stage("report", clock):
@@ -108,6 +112,7 @@ def command(
     phase = PhaseOne(world, tasks, test_tasks, episodes, seed, workers, actor, demonstrations)
     with atomic_folder(out, MARKER, overwrite) as folder:
         result = pipeline(RunFolder(folder), phase, budget, kappa, fallbacks, form, seconds)
+    show_forecast(RunFolder.open(out).summary())
     show(result)
     print(f"{sum(seconds.values()):.1f} s ({', '.join(f'{name} {s:.1f}' for name, s in seconds.items())})")
     print(f"report: {out / 'report.html'}")

@@ -10,6 +10,7 @@ import typer
 from selfreg._util.files import atomic_folder
 from selfreg.cli import options
 from selfreg.cli.estimate import abstraction, estimate, uses_score
+from selfreg.cli.forecasting import add_forecast, show_forecast
 from selfreg.cli.import_ import import_logs
 from selfreg.cli.label import label
 from selfreg.cli.solve import show, solve
@@ -40,6 +41,7 @@ def command(
     helper: Annotated[bool, typer.Option("--helper", help="Also train a helper (extra `ml`).")] = False,
     model: Model = None,
     history: History = EncoderConfig.history,
+    price: options.Price = 0.0,
     samples: options.Samples = None,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
@@ -64,13 +66,16 @@ def command(
             solution = solve(run, trajectories, estimated, limit, samples)
         with stage("label", seconds):
             labels = label(run, trajectories, estimated, solution)
-        if helper:
+        settings = HelperConfig(model=model, history=history, seed=seed) if helper else None
+        if settings is not None:
             with stage("train helper", seconds):
-                settings = HelperConfig(model=model, history=history, seed=seed)
                 train_helper(run, labels, settings)
+        with stage("forecast", seconds):
+            add_forecast(run, trajectories, estimated, limit, settings, price, seed)
         with stage("report", seconds):
             write_report(run)
         summary = run.summary()
+    show_forecast(summary)
     show(summary)
     print(f"{sum(seconds.values()):.1f} s ({', '.join(f'{name} {s:.1f}' for name, s in seconds.items())})")
     print(f"report: {out / 'report.html'}")

@@ -83,6 +83,10 @@ Cost = Annotated[
     list[str] | None,
     typer.Option(metavar="HELP=UNITS", help="Cost of a help type (1, or 1,0 for two budgets). Default: as logged."),
 ]
+Price = Annotated[
+    float,
+    typer.Option(help="Price of a request in success: 0.02 if 50 requests are worth one success."),
+]
 Samples = Annotated[
     int | None,
     typer.Option(

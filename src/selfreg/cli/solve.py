@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from selfreg.cli import options
+from selfreg.cli.forecasting import SCHEMA, add_forecast, show_forecast
 from selfreg.cli.terminal import table
 from selfreg.data import Trajectory
 from selfreg.estimate import EstimatedModel, ExactKey, cross_fit, uncertainty
@@ -16,7 +17,6 @@ from selfreg.planning.hard import solve as solve_mdp
 from selfreg.planning.usage import expected_usage
 from selfreg.runs import RunFolder
 
-SCHEMA = "selfreg.summary/1"
 # Default number of resampled models, and the number of states up to which they take seconds.
 SAMPLES, CHEAP_STATES = 200, 2000
 
@@ -133,11 +133,20 @@ def show(summary: dict[str, Any]) -> None:
         columns.append("on tasks not planned with")
         for row, crossed in zip(rows, trust["cross_fit"]["crossed"], strict=True):
             row.append(f"{crossed:.4f}")
-    table("planned", columns, rows)
+    table("planned, in the model of the same tasks (in-sample)", columns, rows)
 
 
-def command(run: options.RunArgument, budget: options.Budget = "5", samples: options.Samples = None) -> None:
-    """Solve the run's model for every budget up to --budget."""
+def command(
+    run: options.RunArgument,
+    budget: options.Budget = "5",
+    price: options.Price = 0.0,
+    samples: options.Samples = None,
+) -> None:
+    """Solve the run's model for every budget up to --budget, and forecast what the plan will attain on new tasks."""
     folder = RunFolder.open(run)
-    solve(folder, folder.trajectories(), folder.model(), options.integers("--budget", budget), samples)
-    show(folder.summary())
+    trajectories, model, limit = folder.trajectories(), folder.model(), options.integers("--budget", budget)
+    solve(folder, trajectories, model, limit, samples)
+    add_forecast(folder, trajectories, model, limit, price=price)
+    summary = folder.summary()
+    show_forecast(summary)
+    show(summary)

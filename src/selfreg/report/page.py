@@ -77,6 +77,7 @@ def write_report(run: RunFolder) -> None:
         title=_title(settings),
         rows=list(zip(summary["budgets"], summary["success"], summary["usage"], strict=True)),
         trust=summary.get("uncertainty"),
+        outlook_plot=_outlook_plot(summary),
         value_plot=plots.value_by_budget(summary) if single else None,
         step_plot=_step_plot(run) if single and len(model.mdp.actions) > 1 else None,
         states=_states(model, solution, trajectories, run.request_shares()),
@@ -106,6 +107,11 @@ def _title(settings: dict[str, Any]) -> str:
     if "collect" in settings:
         return World.of(settings["collect"]["world"]).title
     return ", ".join(settings.get("import", {}).get("logs", ["a run"]))
+
+
+def _outlook_plot(summary: dict[str, Any]) -> str | None:
+    chosen = summary.get("recommendation")
+    return plots.outlooks(summary["forecast"], chosen) if chosen else None
 
 
 def _step_plot(run: RunFolder) -> str | None:

@@ -33,6 +33,32 @@ FAR = 2.0
 LINES = [STYLE[name] for name in (HELPER, PLAN, "PRM threshold", "random", "first-k", "never", "always")]
 
 
+def outlooks(rows: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> str:
+    """Forecast success against forecast requests, with intervals, a line for each policy and help type."""
+    figure, axes = _figure(1, 1, (9.0, 4.0))
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(words.policy_name(row), []).append(row)
+    for number, (name, points) in enumerate(groups.items()):
+        style = STYLE.get(points[0]["rule"] or points[0]["policy"])
+        color, marker = style if style and len(groups) <= len(STYLE) else LINES[number % len(LINES)]
+        known = sorted((one for one in points if one["identified"]), key=lambda one: float(one["requests"]["mean"]))
+        for one in points:
+            if not one["identified"]:
+                axes.vlines(one["requests"]["mean"], one["success"]["low"], one["success"]["high"], color, alpha=0.25)
+        x, y = ([one[what]["mean"] for one in known] for what in ("requests", "success"))
+        low, high = ([one["success"][bound] for one in known] for bound in ("low", "high"))
+        errors = [np.subtract(y, low).clip(0), np.subtract(high, y).clip(0)]
+        axes.errorbar(
+            x, y, yerr=errors, color=color, marker=marker, markersize=6, linewidth=1.2, elinewidth=0.8, label=name
+        )
+    place = chosen["requests"]["mean"], chosen["success"]["mean"]
+    axes.scatter(*place, s=220, facecolors="none", edgecolors=INK, linewidths=1.2, label=words.RECOMMENDED)
+    axes.set(xlabel=words.REQUESTS_A_TASK, ylabel=words.FORECAST_SUCCESS)
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return _svg(figure)
+
+
 def value_by_budget(summary: Mapping[str, Any]) -> str:
     """Planned success, and planned usage, against one budget."""
     budgets = summary["budgets"]

@@ -10,7 +10,7 @@ from typing import Any
 TITLE = "When to request help: {}"
 EVALUATION = "Results on held-out tasks"
 FORECASTS = "Predicted and realised"
-PLAN = "Planned success and help"
+PLAN = "In-sample: the plan in the model that it was made from"
 COVERAGE = "Data behind the plan"
 REQUESTS = "Where the plan requests help"
 SKIPPED = "Skipped records"
@@ -30,6 +30,11 @@ EVALUATION_CAPTION = (
 FORECASTS_CAPTION = (
     "Success and help that the plan predicted for these tasks, and their realised values when the plan was followed. "
     "A prediction outside of its interval is marked."
+)
+OUTLOOK_CAPTION = (
+    "Forecast for new tasks: success against requests for help a task, with {:.0f}% intervals. Plan and helper were "
+    "made without the tasks that they are evaluated on. A pale bar without a marker shows bounds: no logged episode "
+    "shows what the policy would attain."
 )
 PLAN_CAPTION = (
     "Planned success and help from the start distribution, for every budget. The values are computed in the estimated "
@@ -57,6 +62,9 @@ SETTINGS_CAPTION = "{} settings and versions"
 
 # ---- columns of tables
 
+OUTLOOK_TABLE = "Forecast of all {} policies"
+OUTLOOK_COLUMNS = ("policy", "budget", "success", "requests a task", "")
+BOUNDS_ONLY = "bounds"
 OUTCOME_COLUMNS = ("policy", "limit", "success", "help used", "steps", "unseen states")
 STATE, VISITS, AT_BUDGET = "state", "visits {}", "budget {}"
 DIFFERENCE_COLUMN = "success of the helper minus success of"
@@ -70,6 +78,8 @@ PRM_COLUMNS = ("model", "AUROC", "Brier score", "calibration error")
 NO_LIMIT, OUTSIDE, UNKNOWN = "none", "outside", "unknown"
 
 # ---- labels of plots
+
+REQUESTS_A_TASK, FORECAST_SUCCESS, RECOMMENDED = "requests a task", "success on new tasks", "recommended"
 
 BUDGET, BUDGET_LEFT, STEP = "budget", "budget left", "episode step"
 PLANNED, PLANNED_SUCCESS, PLANNED_HELP = "planned", "planned success", "planned help used"
@@ -100,6 +110,27 @@ def lead(summary: Mapping[str, Any]) -> str:
     if helped["success"] is not None:
         text += f" Success with help: {100 * helped['success']:.1f}% of {helped['episodes']} episodes."
     return text
+
+
+def policy_name(one: Mapping[str, Any]) -> str:
+    """Name of a policy of the forecast: with its rule and the help that it requests."""
+    name = one["rule"] or one["policy"]
+    return name if one["help"] is None else f"{name} ({one['help']})"
+
+
+def three_numbers(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Labels and values: success alone, success as recommended, and requests a task."""
+    alone, chosen = summary["forecast"][0], summary["recommendation"]
+    return [
+        ("success alone", _percent(alone["success"])),
+        ("success as recommended", _percent(chosen["success"])),
+        ("requests a task as recommended", f"{chosen['requests']['mean']:.1f}"),
+    ]
+
+
+def _percent(interval: Mapping[str, float]) -> str:
+    mean, low, high = (100 * interval[name] for name in ("mean", "low", "high"))
+    return f"{mean:.0f}% ({low:.0f} to {high:.0f})"
 
 
 def difference(words: str, mean: float, low: float, high: float) -> str:

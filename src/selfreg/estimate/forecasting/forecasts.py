@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from selfreg._util import validate
 from selfreg._util.bootstrap import Interval, central_bounds
-from selfreg.data import Trajectory
+from selfreg.data import StateScorer, Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.forecasting import candidates
 from selfreg.estimate.forecasting.agreement import agreement_value, paired_values
@@ -124,6 +124,7 @@ def forecast(
     price: float = 0.0,
     costs: Mapping[str, int | tuple[int, ...]] | None = None,
     borrow_help: bool = False,
+    prm: StateScorer | None = None,
     samples: int = SAMPLES,
     confidence: float = CONFIDENCE,
     seed: int = 0,
@@ -156,6 +157,8 @@ def forecast(
         As for `estimate_mdp`.
     borrow_help : bool
         As for `estimate_mdp`.
+    prm : StateScorer, optional
+        Its scores of the states take variance away.
     samples : int
         Bootstrap samples of tasks.
     confidence : float
@@ -191,7 +194,7 @@ def forecast(
     times = np.random.default_rng(seed).multinomial(
         len(logged.tasks), np.full(len(logged.tasks), 1.0 / len(logged.tasks)), size=samples
     )
-    scored = _evaluate(logged, abstraction, compared, found, times.astype(np.float64), price)
+    scored = _evaluate(logged, abstraction, compared, found, times.astype(np.float64), price, prm)
     recommended = choose(scored, found)
     outlooks = tuple(_outlook(one, logged, confidence) for one in scored)
     words = _words(outlooks, recommended, found)
@@ -260,10 +263,11 @@ def _evaluate(
     found: Identification,
     times: Floats,
     price: float,
+    prm: StateScorer | None,
 ) -> list[Scored]:
     """Values of the policies, and their gains over the first one, which goes on alone."""
     if found.design == "steps":
-        design = _step_design(logged, abstraction, found)
+        design = _step_design(logged, abstraction, found, prm)
         values = [step_value(design, one.decided, times) for one in compared]
         return [
             Scored(one, value, None, _gain(value, values[0], price), immediate_effect(design, one.decided))
@@ -287,15 +291,26 @@ def _gain(policy: Value, alone: Value, price: float) -> Floats:
     return policy.success - alone.success - price * (policy.requests - alone.requests)
 
 
-def _step_design(logged: LoggedSteps, abstraction: StateAbstraction, found: Identification) -> StepDesign:
-    """Baseline: stratum, time, and whether there was help; effects: time, and how often there was help."""
+def _step_design(
+    logged: LoggedSteps, abstraction: StateAbstraction, found: Identification, prm: StateScorer | None
+) -> StepDesign:
+    """Baseline: stratum, time, score, and whether there was help; effects: time, score, and how often there was help."""
+    score = [] if prm is None else [_scores(logged, prm)]
     strata, block = state_strata(logged, abstraction), time_blocks(logged)
     earlier = (logged.earlier > 0).astype(np.float64)
     blocks = _one_hot(block)
     often = np.minimum(logged.earlier, MOST_EARLIER) / MOST_EARLIER
-    states = np.column_stack([np.ones(len(block)), *_one_hot(strata), *blocks])
-    context = np.column_stack([earlier, often, *blocks, *[earlier * one for one in blocks]])
+    states = np.column_stack([np.ones(len(block)), *_one_hot(strata), *blocks, *score])
+    context = np.column_stack([earlier, often, *score, *blocks, *[earlier * one for one in blocks]])
     return StepDesign(logged, found.chance, states, np.column_stack([states, earlier]), context)
+
+
+def _scores(logged: LoggedSteps, prm: StateScorer) -> Floats:
+    """Score of every state, float64 (steps,)."""
+    texts = [prm.text(t.steps[: i + 1]) for t in logged.episodes for i in range(len(t.steps))]
+    distinct = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    scores: Floats = prm.score(list(distinct))[[distinct[text] for text in texts]]
+    return scores
 
 
 def _one_hot(values: npt.NDArray[np.int64]) -> list[Floats]:

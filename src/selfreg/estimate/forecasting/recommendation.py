@@ -14,7 +14,9 @@ from selfreg.estimate.forecasting.logged_steps import Floats
 from selfreg.estimate.forecasting.step_effects import Value
 
 # Chances to recommend help that does nothing: by the gain of always requesting it, and by the gain of other policies.
-ALWAYS_LEVEL, OTHER_LEVEL = 0.04, 0.01
+ALWAYS_LEVEL, OTHER_LEVEL = 0.02, 0.005
+# The same for comparisons within tasks. Nothing but noise can mislead these, and help that is not bought is lost too.
+TASKS_LEVEL = 0.2
 # Share of each level that is left to the gain alone where the effect of help on the next state can be tested too.
 ALONE = 0.15
 # Share of the samples in which a policy must gain where the effect of its help on the next state is what shows it.
@@ -44,8 +46,8 @@ def choose(scored: Sequence[Scored], found: Identification) -> int:
 
     Help is recommended if a policy that requests it gains by more than chance; or, where chance decided at single steps,
     if the help that it requests improves the next state by more than chance, and the policy gains in most samples: a
-    test with more power, and a check of what it leaves out. Then the best simple policy is taken; a plan or a helper replaces it where it is better
-    in 90% of the samples. Tests over several policies are of their largest t-statistic.
+    test with more power, and a check of what it leaves out. Then the best simple policy is taken; a plan or a helper
+    replaces it where it is better in 90% of the samples. Tests over several policies are of their largest t-statistic.
     """
     if found.design == "none" or (found.design == "episodes" and not found.by_chance):
         return 0
@@ -55,7 +57,8 @@ def choose(scored: Sequence[Scored], found: Identification) -> int:
         allowed = top
     rest = [i for i in allowed if i not in top]
     gains = {i: gain for i in allowed if (gain := scored[i].gain) is not None}
-    if not _shown(scored, gains, top, ALWAYS_LEVEL) and not _shown(scored, gains, rest, OTHER_LEVEL):
+    level = TASKS_LEVEL if found.design == "tasks" else ALWAYS_LEVEL
+    if not _shown(scored, gains, top, level) and not _shown(scored, gains, rest, OTHER_LEVEL):
         return 0
     simple = [i for i in allowed if scored[i].candidate.simple]
     best = _prefer(gains, top, simple)

@@ -1,0 +1,100 @@
+"""The forecast of a run: the recommendation, and what every policy will attain on new tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from selfreg._util.extras import require_extra
+from selfreg.cli.terminal import remark, table
+from selfreg.data import Trajectory
+from selfreg.decisions import DecisionPolicy
+from selfreg.estimate import EstimatedModel, estimate_mdp, forecast
+from selfreg.helper import HelperConfig
+from selfreg.planning.hard import solve
+from selfreg.runs import RunFolder
+
+SCHEMA = "selfreg.summary/2"
+# Forms of helpers that are trained in seconds, and so once more for each fold of tasks.
+QUICK_FORMS = ("tfidf", "words")
+
+
+def add_forecast(
+    run: RunFolder,
+    trajectories: Sequence[Trajectory],
+    model: EstimatedModel,
+    budget: int | tuple[int, ...],
+    helper: HelperConfig | None = None,
+    price: float = 0.0,
+    seed: int = 0,
+) -> None:
+    """Add "recommendation" and "forecast" to summary.json, or a note that says why there is none."""
+    trainer = None
+    if helper is not None and helper.form in QUICK_FORMS:
+        trainer = _Trainer(run, model, budget, helper)
+    elif helper is not None:
+        remark(f"note: helpers of the form {helper.form!r} take long to train; the forecast is without one")
+    borrow = bool(run.settings().get("estimate", {}).get("borrow_help", False))
+    try:
+        result = forecast(
+            trajectories, model.abstraction, budget, helper=trainer, price=price, costs=dict(model.mdp.costs),
+            borrow_help=borrow, prm=run.prm() if run.has("prm") else None, seed=seed,
+        )  # fmt: skip
+    except ValueError as error:
+        found: dict[str, Any] = {"recommendation": None, "forecast": [], "forecast_note": f"no forecast: {error}"}
+    else:
+        found = result.to_json()
+    run.write_summary(run.summary() | {"schema": SCHEMA} | found)
+
+
+class _Trainer:
+    """Trains the run's helper from other episodes, with the run's settings."""
+
+    def __init__(
+        self, run: RunFolder, model: EstimatedModel, budget: int | tuple[int, ...], config: HelperConfig
+    ) -> None:
+        self.model, self.budget, self.config = model, budget, config
+        self.prm = run.prm() if run.has("prm") else None
+
+    def __call__(self, episodes: Sequence[Trajectory]) -> DecisionPolicy:
+        with require_extra("ml", "training a helper"):
+            from selfreg.helper import label, train_helper
+        helped = {step.intervention for t in episodes for step in t.steps}
+        costs = {name: cost for name, cost in self.model.mdp.costs.items() if name in helped}
+        fitted = estimate_mdp(episodes, self.model.abstraction, kappa=self.model.kappa, prm=self.prm, costs=costs)
+        return train_helper(label(episodes, fitted, solve(fitted.mdp, self.budget)), self.config)
+
+
+def show_forecast(summary: dict[str, Any]) -> None:
+    """Print the recommendation, and the forecast of never, always, plan and helper."""
+    if summary.get("forecast_note"):
+        print(summary["forecast_note"])
+    chosen = summary.get("recommendation")
+    if not chosen:
+        return
+    print(chosen["words"])
+    print(chosen["reason"])
+    shown = [one for one in summary["forecast"] if one["policy"] != "rule" or _same(one, chosen)]
+    rows = [
+        [
+            " ".join(filter(None, [one["policy"], one["rule"], one["help"]])),
+            str(one["budget"]),
+            _in_words(one["success"], one["identified"], 100.0, "%"),
+            _in_words(one["requests"], one["identified"], 1.0, ""),
+        ]
+        for one in shown
+    ]
+    percent = f"{100 * chosen['confidence']:.0f}%"
+    table("forecast on new tasks", ["policy", "budget", f"success ({percent} interval)", "requests a task"], rows)
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(one[name] == other[name] for name in ("policy", "rule", "help", "budget"))
+
+
+def _in_words(interval: dict[str, float], identified: bool, scale: float, unit: str) -> str:
+    """A mean with its interval; bounds alone where there is no estimate."""
+    mean, low, high = (scale * interval[name] for name in ("mean", "low", "high"))
+    digits = 1 if unit else 2
+    bounds = f"{low:.{digits}f} to {high:.{digits}f}"
+    return f"{mean:.{digits}f}{unit} ({bounds})" if identified else f"between {bounds.replace(' to ', ' and ')}{unit}"
