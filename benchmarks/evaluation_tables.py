@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from selfreg._util.bootstrap import Interval
+from selfreg.cli.forecasting import in_words
 from selfreg.evaluate import ForecastOutcome, Row, paired
 from selfreg.evaluate.policies import OPTIMUM, PLAN_NEAREST, PLAN_PRM, policy_order
 
@@ -68,6 +71,8 @@ def print_setting(result: Result) -> None:
     for one in result.evaluation["forecasts"]:
         real = {name: Interval(**one[name]) for name in ("success", "usage")}
         print(ForecastOutcome(**(one | real)).words)
+    for one in result.evaluation.get("outlooks", []):
+        print(in_words(one))
 
 
 def _print_curve(result: Result) -> None:
@@ -182,11 +187,26 @@ def print_summary(results: Sequence[Result]) -> None:
         print(f"| {' | '.join(cells)} |")
 
 
+def print_forecasts(results: Sequence[Result]) -> None:
+    """Share of settings and budgets at which what the helper realised lies inside its forecast."""
+    for name in ("helper", "never", "first-k", "last-k", "every-n"):
+        found = [one for r in results for one in r.evaluation.get("outlooks", []) if one["policy"] == name]
+        if found:
+            inside = sum(one["inside"] for one in found)
+            width = np.mean([one["forecast"]["high"] - one["forecast"]["low"] for one in found])
+            error = np.mean([one["forecast"]["mean"] - one["realised"] for one in found])
+            print(
+                f"forecast of {name}: realised inside of the 90% interval in {inside} of {len(found)} (target of the "
+                f"helper 85%), mean width {width:.3f}, mean error {error:+.3f}"
+            )
+
+
 def print_targets(results: Sequence[Result]) -> None:
     """Each target with its figures, met or missed."""
     print("\n== targets")
     print_headline(results)
     print_opponents(results)
+    print_forecasts(results)
     for result in results:
         for b in [b for b in result.budgets if b in BUDGETS]:
             gap, share = on_seen(result.rows, b)

@@ -1,4 +1,4 @@
-"""Does the forecast hold, and is the recommendation right? `python -m benchmarks forecast DATA [--part worlds mint helpers]`.
+"""Does the forecast hold, and is the recommendation right? `python -m benchmarks forecast DATA [--part PART ...]`.
 
 DATA is a folder with `known_truth.py` and `data/mint/mint_core.jsonl.gz`. Worlds: logs of made-up helpers on real
 trajectories, for which the success of any policy is computed exactly. MINT: recommendation from one half of the tasks,
@@ -67,7 +67,8 @@ def read_rows(rows: Sequence[Mapping[str, Any]]) -> list[Trajectory]:
 def load_worlds(folder: Path) -> ModuleType:
     """The module `known_truth.py`."""
     spec = importlib.util.spec_from_file_location("known_truth", folder / "known_truth.py")
-    assert spec is not None and spec.loader is not None, folder
+    assert spec is not None, folder
+    assert spec.loader is not None, folder
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -86,7 +87,7 @@ def true_value(world: Any, one: Outlook, logs: Sequence[Trajectory]) -> tuple[fl
             plan.set_fields({"domain": domain})
             return plan.decide([Step(text) for text in observations], (left,)).requests_help
 
-        return tuple(world.truth(decide, budget))  # type: ignore[return-value]
+        return tuple(world.truth(decide, budget))
     every = max(1, horizon // (budget + 1))
     rules = {
         "never": lambda domain, step, observations, left: False,
@@ -94,7 +95,7 @@ def true_value(world: Any, one: Outlook, logs: Sequence[Trajectory]) -> tuple[fl
         "last-k": lambda domain, step, observations, left: step + 1 > horizon - budget,
         "every-n": lambda domain, step, observations, left: (step + 1) % every == 0,
     }
-    return tuple(world.truth(rules[one.rule or one.policy], budget))  # type: ignore[return-value]
+    return tuple(world.truth(rules[one.rule or one.policy], budget))
 
 
 def one_log(world: Any, logging: str, copies: int, seed: int) -> Result:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +13,7 @@ import typer
 
 from selfreg._util.text_index import WordGroups
 from selfreg.cli import options
+from selfreg.cli.forecasting import compare_with_realised, in_words
 from selfreg.cli.terminal import table
 from selfreg.data import Trajectory
 from selfreg.decisions import DecisionPolicy
@@ -57,10 +58,11 @@ EPISODES = 2
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The comparison of the policies, and the plan's predicted against realised success and usage."""
+    """The comparison of the policies, and predicted against realised: of the plan in its model, and of the forecast."""
 
     comparison: Comparison
     forecasts: list[ForecastOutcome]
+    outlooks: list[dict[str, Any]] = field(default_factory=list)
 
 
 def evaluate(
@@ -116,7 +118,10 @@ def evaluate(
     usage = model.usage(expected_usage(solution)).ravel()
     predicted = {b: (float(model.success(solution)[b]), float(usage[b])) for b in budgets}
     result = Evaluated(compare(rows), forecasts(predicted, rows))
-    run.write_summary(run.summary() | {"evaluation": as_json(result, len(tasks))})
+    summary, evaluation = run.summary(), as_json(result, len(tasks))
+    evaluation["outlooks"] = compare_with_realised(summary.get("forecast", []), evaluation["outcomes"])
+    result.outlooks.extend(evaluation["outlooks"])
+    run.write_summary(summary | {"evaluation": evaluation})
     noted = {"budget": budget, "tasks": len(tasks), "episodes_per_task": episodes_per_task, "seed": seed}
     run.record("evaluate", noted | {"plan_episodes": plan_episodes, "horizon": comparison.horizon})
     return result
@@ -209,6 +214,8 @@ def show(result: Evaluated) -> None:
         print(f"{d.words} by {d.difference.mean:+.3f} [{d.difference.low:+.3f}, {d.difference.high:+.3f}]")
     for one in result.forecasts:
         print(one.words)
+    for outlook in result.outlooks:
+        print(in_words(outlook))
 
 
 def command(

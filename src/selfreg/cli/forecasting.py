@@ -88,6 +88,34 @@ def show_forecast(summary: dict[str, Any]) -> None:
     table("forecast on new tasks", ["policy", "budget", f"success ({percent} interval)", "requests a task"], rows)
 
 
+def compare_with_realised(
+    forecasts: Sequence[dict[str, Any]], outcomes: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Forecasts of never, rules and helper beside the realised ones in closed loop; "inside" the interval or not."""
+    realised = {(one["policy"], one["budget"]): one for one in outcomes}
+    found = []
+    for one in forecasts:
+        name = "first-k" if one["policy"] == "always" else one["rule"] or one["policy"]
+        other = realised.get((name, one["budget"]))
+        if other is None or name == "plan":  # the plan in closed loop is made from logs of the same tasks
+            continue
+        forecast_, mean = one["success"], other["success"]["mean"]
+        inside = forecast_["low"] <= mean <= forecast_["high"]
+        found.append({"policy": name, "budget": one["budget"], "forecast": forecast_, "requests": one["requests"],
+                      "realised": mean, "realised_requests": other["help"]["mean"], "inside": inside})  # fmt: skip
+    return found
+
+
+def in_words(one: dict[str, Any]) -> str:
+    """A forecast beside the realised value, as a line."""
+    forecast_ = "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**one["forecast"])
+    place = "inside" if one["inside"] else "outside"
+    return (
+        f"budget {one['budget']}: {one['policy']}, forecast success {forecast_}, realised {one['realised']:.3f} "
+        f"({place}); requests {one['requests']['mean']:.2f}, realised {one['realised_requests']:.2f}"
+    )
+
+
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(one[name] == other[name] for name in ("policy", "rule", "help", "budget"))
 

@@ -48,7 +48,8 @@ def both_ways(alone: Sequence[float], helped: Sequence[float], steps: int = 2) -
 def test_values_of_single_steps(rates: bool) -> None:
     """Additive effects: never .2, one request .3, two .4, three .5."""
     result = forecast(chain(0.1, 0.5, 4000, 0, rates=rates), Features(["step"]), 3)
-    assert result.design == "steps" and result.identified
+    assert result.design == "steps"
+    assert result.identified
     truth = {0: 0.2, 1: 0.3, 2: 0.4, 3: 0.5}
     for one in result.outlooks:
         if one.policy in ("never", "always"):
@@ -56,7 +57,8 @@ def test_values_of_single_steps(rates: bool) -> None:
             assert one.success.mean == pytest.approx(truth[requests], abs=0.035)
             assert one.success.low < truth[requests] < one.success.high
             assert one.requests.mean == pytest.approx(requests, abs=0.03)
-    assert result.recommendation.policy == "always" and result.recommendation.budget == (3,)
+    assert result.recommendation.policy == "always"
+    assert result.recommendation.budget == (3,)
 
 
 def test_useless_help_is_not_bought() -> None:
@@ -71,14 +73,17 @@ def test_useless_help_is_not_bought() -> None:
 def test_tasks_both_ways_are_exact() -> None:
     alone, helped = [0.0, 1.0, 0.0, 0.0] * 10, [1.0, 1.0, 0.0, 1.0] * 10
     result = forecast(both_ways(alone, helped), Features(["step"]), 2)
-    assert result.design == "tasks" and result.identified
+    assert result.design == "tasks"
+    assert result.identified
     by_name = {(one.policy, one.budget): one for one in result.outlooks}
     assert by_name["never", (0,)].success.mean == 0.25
-    assert by_name["always", (2,)].success.mean == 0.75 and by_name["always", (2,)].requests.mean == 2.0
+    assert by_name["always", (2,)].success.mean == 0.75
+    assert by_name["always", (2,)].requests.mean == 2.0
     assert result.recommendation == by_name["always", (2,)]
     # One request of two steps: no episode shows it, so anything is possible.
     once = by_name["always", (1,)]
-    assert not once.identified and (once.success.low, once.success.high) == (0.0, 1.0)
+    assert not once.identified
+    assert (once.success.low, once.success.high) == (0.0, 1.0)
 
 
 def test_price_decides() -> None:
@@ -97,12 +102,13 @@ def test_help_in_bad_states_is_not_by_chance() -> None:
         helped = generator.random(3) < np.where(bad, 0.8, 0.2)
         outcome = float(generator.random() < 0.7 - 0.2 * bad.sum() + 0.1 * helped.sum())
         steps = tuple(
-            Step("bad" if b else "good", intervention="person" if h else None)
-            for b, h in zip(bad, helped, strict=True)
+            Step("bad" if b else "good", intervention="person" if h else None) for b, h in zip(bad, helped, strict=True)
         )
         logs.append(Trajectory(f"t{i}", str(i), outcome, steps))
     result = forecast(logs, Features(["step", "class"], {"bad": "bad"}), 3)
-    assert result.design == "none" and not result.identified and result.recommendation.policy == "never"
+    assert result.design == "none"
+    assert not result.identified
+    assert result.recommendation.policy == "never"
     assert "cannot tell" in result.words
 
 
@@ -115,15 +121,22 @@ def test_whole_episodes_of_other_tasks_are_not_identified() -> None:
         for h in ["person" if generator.random() < 0.5 else None]
     ]
     result = forecast(logs, Features(["step"]), 2)
-    assert result.design == "episodes" and not result.identified
+    assert result.design == "episodes"
+    assert not result.identified
     one = result.recommendation
-    assert one.policy == "always" and one.success.mean == pytest.approx(0.7, abs=0.06)
-    assert one.success.low < 0.4 and one.success.high > 0.8 and "if chance decided" in result.words
+    assert one.policy == "always"
+    assert one.success.mean == pytest.approx(0.7, abs=0.06)
+    assert one.success.low < 0.4
+    assert one.success.high > 0.8
+    assert "if chance decided" in result.words
 
 
 def test_logs_without_help() -> None:
-    result = forecast([Trajectory(f"t{i}", str(i), float(i % 2), (Step("s"),)) for i in range(20)], Features(["step"]), 2)
-    assert [one.policy for one in result.outlooks] == ["never"] and "no help" in result.words
+    result = forecast(
+        [Trajectory(f"t{i}", str(i), float(i % 2), (Step("s"),)) for i in range(20)], Features(["step"]), 2
+    )
+    assert [one.policy for one in result.outlooks] == ["never"]
+    assert "no help" in result.words
 
 
 def test_refusals() -> None:
@@ -143,7 +156,8 @@ def test_a_helper_is_trained_without_the_tasks_that_it_decides_in() -> None:
 
     class Second:
         def decide(self, steps: Sequence[Step], budget_left: Any) -> Decision:
-            assert steps[-1].intervention is None and steps[-1].action is None
+            assert steps[-1].intervention is None
+            assert steps[-1].action is None
             return Decision("person" if len(steps) == 2 else "nohelp")
 
     def train(episodes: Sequence[Trajectory]) -> Second:
@@ -154,7 +168,8 @@ def test_a_helper_is_trained_without_the_tasks_that_it_decides_in() -> None:
     helpers = [one for one in result.outlooks if one.policy == "helper"]
     assert [one.requests.mean for one in helpers] == pytest.approx([1.0, 1.0], abs=0.05)
     tasks = {t.task for t in logs}
-    assert len(seen) == 5 and all(len(one) == 160 for one in seen)
+    assert len(seen) == 5
+    assert all(len(one) == 160 for one in seen)
     assert set.union(*(tasks - one for one in seen)) == tasks
 
 
@@ -165,9 +180,13 @@ def test_arrays_of_steps() -> None:
         Trajectory("b", "2", None, (Step("x"),), truncated=True),
     ]
     logged = LoggedSteps.of(logs, {"h": (2,)})
-    assert logged.omitted == 1 and logged.tasks == ("a", "b") and logged.actions == ("nohelp", "h")
-    assert logged.action.tolist() == [1, 0, 1, 0, 1] and logged.time.tolist() == [0, 1, 2, 0, 1]
-    assert logged.earlier.tolist() == [0, 1, 1, 0, 0] and logged.spent[:, 0].tolist() == [0, 2, 2, 0, 0]
+    assert logged.omitted == 1
+    assert logged.tasks == ("a", "b")
+    assert logged.actions == ("nohelp", "h")
+    assert logged.action.tolist() == [1, 0, 1, 0, 1]
+    assert logged.time.tolist() == [0, 1, 2, 0, 1]
+    assert logged.earlier.tolist() == [0, 1, 1, 0, 0]
+    assert logged.spent[:, 0].tolist() == [0, 2, 2, 0, 0]
     assert logged.left((3,))[:, 0].tolist() == [3, 1, 1, 3, 3]
     assert always(logged, 1, (3,)).decided.tolist() == [1, 0, 0, 1, 1]
     assert never(logged).decided.tolist() == [0] * 5
@@ -183,23 +202,29 @@ def test_agreement_is_exact_where_all_paths_are_logged() -> None:
     logged = LoggedSteps.of(both_ways([0.0, 1.0, 1.0], [1.0, 1.0, 0.0]), {"person": (1,)})
     times = np.ones((2, 3))
     value: Value = agreement_value(logged, always(logged, 1, (2,)).decided, times, by_task=True)
-    assert value.success.tolist() == pytest.approx([2 / 3] * 3) and value.requests[0] == 2.0
+    assert value.success.tolist() == pytest.approx([2 / 3] * 3)
+    assert value.requests[0] == 2.0
     assert value.unknown.tolist() == [0.0] * 3
     half = agreement_value(logged, always(logged, 1, (1,)).decided, times, by_task=True)
-    assert half.success[0] == 0.0 and half.unknown[0] == 1.0
+    assert half.success[0] == 0.0
+    assert half.unknown[0] == 1.0
 
 
 def test_recorded_rates_need_no_test() -> None:
     logged = LoggedSteps.of(chain(0.1, 0.3, 50, 0, rates=True), {"person": (1,)})
     found = identify(logged, Features(["step"]))
-    assert found.design == "steps" and np.allclose(found.chance, [0.7, 0.3])
+    assert found.design == "steps"
+    assert np.allclose(found.chance, [0.7, 0.3])
 
 
 def test_json_has_the_fields_of_the_design() -> None:
     content = json.loads(json.dumps(forecast(both_ways([0.0] * 30, [1.0] * 30), Features(["step"]), 2).to_json()))
     chosen = content["recommendation"]
-    assert chosen["policy"] == "always" and chosen["help"] == "person" and chosen["budget"] == 2
-    assert chosen["success"] == {"mean": 1.0, "low": 1.0, "high": 1.0} and chosen["identified"] is True
+    assert chosen["policy"] == "always"
+    assert chosen["help"] == "person"
+    assert chosen["budget"] == 2
+    assert chosen["success"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+    assert chosen["identified"] is True
     assert chosen["words"].startswith("Always request person")
     assert {"policy", "rule", "help", "budget", "success", "requests", "identified"} == set(content["forecast"][0])
 
@@ -213,7 +238,8 @@ def worlds(shared_data: Any) -> Any:
     if not path.is_file():
         pytest.skip(f"{path.name} is missing")
     spec = importlib.util.spec_from_file_location("known_truth", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -248,15 +274,19 @@ def test_known_truth(worlds: Any, kind: str, logging: str, copies: int, policy: 
     world = worlds.World(kind, "gpt-3.5-turbo-0613", 0.5, 0.7)
     right, held = 0, 0
     for seed in range(3):
-        chosen = forecast(logs_of(world, logging, seed, copies), Features(["domain", "step"]), 5, seed=seed).recommendation
+        chosen = forecast(
+            logs_of(world, logging, seed, copies), Features(["domain", "step"]), 5, seed=seed
+        ).recommendation
         truth = {"never": world.truth(lambda *_: False, 0)[0], "always": world.always(chosen.budget[0])[0]}
         right += chosen.policy == policy
         held += chosen.success.low <= truth.get(chosen.policy, -1.0) <= chosen.success.high
-    assert right >= 2 and held >= 2
+    assert right >= 2
+    assert held >= 2
 
 
 def test_help_for_hard_cases_alone_is_not_identified(worlds: Any) -> None:
     world = worlds.World("fix", "gpt-3.5-turbo-0613", 0.5, 0.7)
     result = forecast(logs_of(world, "hard", 0), Features(["domain", "step"]), 5)
     truth = world.truth(lambda *_: False, 0)[0]
-    assert not result.identified and result.outlooks[0].success.low <= truth <= result.outlooks[0].success.high
+    assert not result.identified
+    assert result.outlooks[0].success.low <= truth <= result.outlooks[0].success.high

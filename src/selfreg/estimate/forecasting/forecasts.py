@@ -294,7 +294,7 @@ def _gain(policy: Value, alone: Value, price: float) -> Floats:
 def _step_design(
     logged: LoggedSteps, abstraction: StateAbstraction, found: Identification, prm: StateScorer | None
 ) -> StepDesign:
-    """Baseline: stratum, time, score, and whether there was help; effects: time, score, and how often there was help."""
+    """Baseline: stratum, time, score, and earlier help; effects: time, score, and how often there was help."""
     score = [] if prm is None else [_scores(logged, prm)]
     strata, block = state_strata(logged, abstraction), time_blocks(logged)
     earlier = (logged.earlier > 0).astype(np.float64)
@@ -356,8 +356,8 @@ def _interval(values: Floats, confidence: float, most: float) -> Interval:
 def _bounds(known: Floats, unknown: Floats, mean: float | None, confidence: float, most: float) -> Interval:
     """Bounds, as wide as chance makes them on either side, around `mean`, by default their middle."""
     upper = known + most * unknown
-    low, high = central_bounds(known[1:], confidence)[0], central_bounds(upper[1:], confidence)[1]
-    low, high = (float(np.clip(one, 0.0, most)) for one in (low, high))
+    ends = central_bounds(known[1:], confidence)[0], central_bounds(upper[1:], confidence)[1]
+    low, high = (float(np.clip(one, 0.0, most)) for one in ends)
     middle = float(np.clip(known[0], 0.0, most) + np.clip(upper[0], 0.0, most)) / 2
     return Interval(middle if mean is None else float(np.clip(mean, low, high)), low, high)
 

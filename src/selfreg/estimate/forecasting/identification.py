@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,10 +78,10 @@ def identify(logged: LoggedSteps, abstraction: StateAbstraction, seed: int = 0) 
     first = logged.first
     coin = _independent(logged.helped, np.zeros(len(first), np.int64), strata[first], seed, EPISODE_LEVEL)
     words = (
-        "Episodes were helped as a whole or not at all, in different tasks. Nothing in the log contradicts chance, but "
+        "Episodes were helped at every step or at none, in different tasks. Nothing in the log contradicts chance, but "
         "the log does not say that chance decided."
         if coin
-        else "Episodes were helped as a whole or not at all, and the helped ones are of other tasks than the others."
+        else "Episodes were helped at every step or at none, and the helped ones are of other tasks than the others."
     )
     return Identification("episodes", False, coin, words, chance)
 
@@ -107,12 +106,15 @@ def time_blocks(logged: LoggedSteps, most: int = MOST_BLOCKS) -> Ints:
     if len(counts) <= most:
         return logged.time
     middle = (np.cumsum(counts) - counts / 2) / counts.sum()
-    return np.minimum((middle * most).astype(np.int64), most - 1)[logged.time]
+    block: Ints = np.minimum((middle * most).astype(np.int64), most - 1)[logged.time]
+    return block
 
 
 def state_strata(logged: LoggedSteps, abstraction: StateAbstraction) -> Ints:
     """Abstract state of each step without its number, rare ones together, int64 (steps,)."""
-    dropped = abstraction.names.index("step") if isinstance(abstraction, Features) and "step" in abstraction.names else -1
+    dropped = (
+        abstraction.names.index("step") if isinstance(abstraction, Features) and "step" in abstraction.names else -1
+    )
     keys: list[tuple[Scalar, ...]] = []
     for trajectory in logged.episodes:
         for step in range(len(trajectory.steps)):
@@ -153,9 +155,7 @@ def _tasks_both_ways(logged: LoggedSteps) -> int:
     return int(np.count_nonzero((helped > 0) & (helped < np.bincount(logged.task))))
 
 
-def _independent(
-    helped: npt.NDArray[np.bool_], cells: Ints, strata: Ints, seed: int, level: float = LEVEL
-) -> bool:
+def _independent(helped: npt.NDArray[np.bool_], cells: Ints, strata: Ints, seed: int, level: float = LEVEL) -> bool:
     """Permutation test that `helped` does not depend on the stratum within a cell."""
     generator = np.random.default_rng(seed)
     order = np.argsort(cells, kind="stable")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -112,7 +113,7 @@ class LoggedSteps:
         return np.add.reduceat(by_step, self.first, axis=0)
 
 
-def _sum_before(values: npt.NDArray[np.generic], first: Ints, episode: Ints) -> Ints:
+def _sum_before(values: npt.NDArray[Any], first: Ints, episode: Ints) -> Ints:
     """Sum of `values` (steps, ...) over the earlier steps of the same episode."""
     total = np.cumsum(values, axis=0, dtype=np.int64)
     before = total - values

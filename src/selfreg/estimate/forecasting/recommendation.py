@@ -31,7 +31,8 @@ class Scored(NamedTuple):
     """A policy with its value.
 
     `bounds` is the value within tasks where `value` depends on an assumption. `gain` over going alone, less the price,
-    float64 (1 + samples,), is None where the log does not show it; `immediate` is z of the effect of its help on the next state, where the log shows that.
+    float64 (1 + samples,), is None where the log does not show it. `immediate` is z of the effect of the policy's
+    requests on the next state, where the log shows that.
     """
 
     candidate: Candidate
@@ -44,8 +45,8 @@ class Scored(NamedTuple):
 def choose(scored: Sequence[Scored], found: Identification) -> int:
     """Index of the recommended policy; the first one goes on alone.
 
-    Help is recommended if a policy that requests it gains by more than chance; or, where chance decided at single steps,
-    if the help that it requests improves the next state by more than chance, and the policy gains in most samples: a
+    Help is recommended if a policy that requests it gains by more than chance. Where chance decided at single steps, it
+    is also recommended if the help improves the next state by more than chance, and the policy gains in most samples: a
     test with more power, and a check of what it leaves out. Then the best simple policy is taken; a plan or a helper
     replaces it where it is better in 90% of the samples. Tests over several policies are of their largest t-statistic.
     """

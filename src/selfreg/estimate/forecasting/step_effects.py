@@ -11,8 +11,8 @@ H_(t+1) less psi_A' f_t does not depend on A, so that
 
     sum over steps of (1[A = a] - p_a) f (Y + sum over u > t of (psi_d - psi_A)' f_u - psi_A' f_t - beta' g_t) = 0
 
-for every help type a, where p_a is the chance of the logged action. beta' g is a baseline; it takes variance away and no
-bias is added where it is wrong. The equations are linear in (beta, psi) and sums over tasks, so that a bootstrap over
+for every help type a, where p_a is the chance of a. beta' g is a baseline: it takes variance away, and adds no bias where
+it is wrong. The equations are linear in (beta, psi) and sums over tasks, so that a bootstrap over
 tasks costs one small linear system a sample.
 """
 
@@ -95,7 +95,9 @@ def step_value(design: StepDesign, decided: Actions, times: Floats) -> Value:
     q = design.baseline.shape[1]
     solution = _solve(weights, left, right, ridge)[:, q:]
     mean, move = weights @ sums, weights @ shifts
-    value = (mean[:, :2] + np.einsum("sk,skj->sj", move, solution.reshape(len(weights), kinds * width, 2))) / mean[:, 2:]
+    value = (mean[:, :2] + np.einsum("sk,skj->sj", move, solution.reshape(len(weights), kinds * width, 2))) / mean[
+        :, 2:
+    ]
     return Value(np.clip(value[:, 0], 0.0, 1.0), np.maximum(value[:, 1], 0.0), np.zeros(len(weights)))
 
 
@@ -130,7 +132,7 @@ def _features(design: StepDesign, decided: Actions) -> Floats:
 
 def _indicators(action: npt.NDArray[np.generic], kinds: int) -> Floats:
     """Whether each help type is the action, float64 (steps, kinds)."""
-    return (action[:, None] == np.arange(1, kinds + 1)).astype(np.float64)
+    return np.asarray(action[:, None] == np.arange(1, kinds + 1), dtype=np.float64)
 
 
 def _outer(kinds: Floats, features: Floats) -> Floats:
@@ -141,7 +143,8 @@ def _outer(kinds: Floats, features: Floats) -> Floats:
 def _sum_from(values: Floats, logged: LoggedSteps) -> Floats:
     """Sum of `values` (steps, k) over the step and all later ones of its episode."""
     total = np.cumsum(values, axis=0)
-    return total[logged.last][logged.episode] - total + values
+    result: Floats = total[logged.last][logged.episode] - total + values
+    return result
 
 
 def _ridge(design: StepDesign, features: Floats, kinds: int) -> Floats:
@@ -167,4 +170,4 @@ def _solve(weights: Floats, left: Floats, right: Floats, ridge: Floats) -> Float
     tasks, size = left.shape[:2]
     a = (weights @ left.reshape(tasks, -1)).reshape(-1, size, size) + np.diag(ridge)
     b = (weights @ right.reshape(tasks, -1)).reshape(-1, size, right.shape[2])
-    return np.linalg.solve(a, b)
+    return np.asarray(np.linalg.solve(a, b))
