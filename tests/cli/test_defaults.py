@@ -27,6 +27,7 @@ REASONS = {
     "--form": "demo trains in seconds, with the form that carries over to new tasks best",
     "--kappa": "demo always trains a PRM",
     "--patience": "as --epochs",
+    "--price": "without one the recommendation is by success alone; a helper drops requests that gain next to nothing",
     "--prm": "fit trains a PRM only where the plan needs one",
 }
 

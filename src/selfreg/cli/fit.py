@@ -41,7 +41,7 @@ def command(
     helper: Annotated[bool, typer.Option("--helper", help="Also train a helper (extra `ml`).")] = False,
     model: Model = None,
     history: History = EncoderConfig.history,
-    price: options.Price = 0.0,
+    price: options.Price = None,
     samples: options.Samples = None,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
@@ -66,7 +66,8 @@ def command(
             solution = solve(run, trajectories, estimated, limit, samples)
         with stage("label", seconds):
             labels = label(run, trajectories, estimated, solution)
-        settings = HelperConfig(model=model, history=history, seed=seed) if helper else None
+        worth = HelperConfig.price if price is None else price
+        settings = HelperConfig(model=model, history=history, seed=seed, price=worth) if helper else None
         if settings is not None:
             with stage("train helper", seconds):
                 train_helper(run, labels, settings)

@@ -25,7 +25,7 @@ def add_forecast(
     model: EstimatedModel,
     budget: int | tuple[int, ...],
     helper: HelperConfig | None = None,
-    price: float = 0.0,
+    price: float | None = None,
     seed: int = 0,
 ) -> None:
     """Add "recommendation" and "forecast" to summary.json, or a note that says why there is none."""
@@ -37,7 +37,7 @@ def add_forecast(
     borrow = bool(run.settings().get("estimate", {}).get("borrow_help", False))
     try:
         result = forecast(
-            trajectories, model.abstraction, budget, helper=trainer, price=price, costs=dict(model.mdp.costs),
+            trajectories, model.abstraction, budget, helper=trainer, price=price or 0.0, costs=dict(model.mdp.costs),
             borrow_help=borrow, prm=run.prm() if run.has("prm") else None, seed=seed,
         )  # fmt: skip
     except ValueError as error:

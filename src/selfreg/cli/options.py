@@ -84,8 +84,8 @@ Cost = Annotated[
     typer.Option(metavar="HELP=UNITS", help="Cost of a help type (1, or 1,0 for two budgets). Default: as logged."),
 ]
 Price = Annotated[
-    float,
-    typer.Option(help="Price of a request in success: 0.02 if 50 requests are worth one success."),
+    float | None,
+    typer.Option(help="Price of a request in success: 0.02 if 50 requests are worth one success. Default: none."),
 ]
 Samples = Annotated[
     int | None,

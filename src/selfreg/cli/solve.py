@@ -139,7 +139,7 @@ def show(summary: dict[str, Any]) -> None:
 def command(
     run: options.RunArgument,
     budget: options.Budget = "5",
-    price: options.Price = 0.0,
+    price: options.Price = None,
     samples: options.Samples = None,
 ) -> None:
     """Solve the run's model for every budget up to --budget, and forecast what the plan will attain on new tasks."""

@@ -58,7 +58,7 @@ def write_report(run: RunFolder) -> None:
     >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> write_trajectories(folder / "log.jsonl", [Trajectory("a", "0", 1.0, (Step("start"),))])
     >>> main(["fit", str(folder / "log.jsonl"), "--out", str(folder / "run"), "--budget", "0"])  # doctest: +ELLIPSIS
-    planned...
+    no forecast...
     0
     >>> write_report(RunFolder.open(folder / "run"))
     >>> (folder / "run" / "report.html").is_file()

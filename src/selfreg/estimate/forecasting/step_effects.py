@@ -11,8 +11,8 @@ H_(t+1) less psi_A' f_t does not depend on A, so that
 
     sum over steps of (1[A = a] - p_a) f (Y + sum over u > t of (psi_d - psi_A)' f_u - psi_A' f_t - beta' g_t) = 0
 
-for every help type a, where p_a is the chance of a. beta' g is a baseline: it takes variance away, and adds no bias where
-it is wrong. The equations are linear in (beta, psi) and sums over tasks, so that a bootstrap over
+for every help type a, where p_a is the chance of a. beta' g is a baseline: it takes variance away, and adds no bias
+where it is wrong. The equations are linear in (beta, psi) and sums over tasks, so that a bootstrap over
 tasks costs one small linear system a sample.
 """
 

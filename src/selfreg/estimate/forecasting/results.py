@@ -1,0 +1,159 @@
+"""What a forecast says: of each policy, and which one to deploy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from selfreg._util.bootstrap import Interval, central_bounds
+from selfreg.estimate.forecasting.candidates import Budget, Candidate
+from selfreg.estimate.forecasting.identification import Identification
+from selfreg.estimate.forecasting.logged_steps import Floats, LoggedSteps
+from selfreg.estimate.forecasting.recommendation import OBSERVED, Scored
+
+# Factor of the distance of bootstrap bounds from the estimate, for the few tasks and the choice of the model.
+WIDEN = 1.1
+
+
+class Outlook(NamedTuple):
+    """What a policy under a budget will attain on new tasks.
+
+    Attributes
+    ----------
+    policy : {"never", "always", "rule", "plan", "helper"}
+    rule, help : str or None
+    budget : tuple of int
+    success, requests : Interval
+        Of the mean over tasks. Where the log does not show all outcomes of the policy, `low` and `high` are bounds for
+        whatever the rest may be, and `mean` is the middle between them.
+    identified : bool
+        Whether `success` is an estimate and not bounds.
+    """
+
+    policy: str
+    rule: str | None
+    help: str | None
+    budget: Budget
+    success: Interval
+    requests: Interval
+    identified: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; a budget of one kind is a number."""
+        return {
+            "policy": self.policy,
+            "rule": self.rule,
+            "help": self.help,
+            "budget": self.budget[0] if len(self.budget) == 1 else list(self.budget),
+            "success": self.success._asdict(),
+            "requests": self.requests._asdict(),
+            "identified": self.identified,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """Forecasts of all policies that were compared.
+
+    Attributes
+    ----------
+    outlooks : tuple of Outlook
+        Never first; then always, rules, plan and helper by budget.
+    recommended : int
+        Index of the policy to deploy.
+    identified : bool
+        Whether the log can tell what selective help is worth. If not, the recommendation is never or always.
+    design : {"steps", "tasks", "episodes", "none"}
+        What identifies the effect of help: see `reason`.
+    reason, words : str
+        Why the log can tell, or cannot; and the recommendation in words.
+    confidence : float
+    """
+
+    outlooks: tuple[Outlook, ...]
+    recommended: int
+    identified: bool
+    design: str
+    reason: str
+    words: str
+    confidence: float
+
+    @property
+    def recommendation(self) -> Outlook:
+        """The policy to deploy."""
+        return self.outlooks[self.recommended]
+
+    def to_json(self) -> dict[str, Any]:
+        """The entries "recommendation" and "forecast" of summary.json."""
+        chosen = self.recommendation.to_json() | {"identified": self.identified, "design": self.design}
+        return {
+            "recommendation": chosen | {"words": self.words, "reason": self.reason, "confidence": self.confidence},
+            "forecast": [one.to_json() for one in self.outlooks],
+        }
+
+
+def make_outlook(scored: Scored, logged: LoggedSteps, confidence: float) -> Outlook:
+    candidate, value, widest = scored.candidate, scored.value, scored.bounds or scored.value
+    most = float(_most_requests(candidate, logged))
+    observed = bool(value.unknown[0] <= OBSERVED)
+    share = 1.0 / (1.0 - value.unknown) if observed else np.ones(len(value.unknown))
+    success, requests = (
+        _interval(known * share, confidence, limit)
+        if observed and scored.bounds is None
+        else _bounds(bounds, widest.unknown, float((known * share)[0]) if observed else None, confidence, limit)
+        for known, bounds, limit in (
+            (value.success, widest.success, 1.0),
+            (value.requests, widest.requests, most),
+        )
+    )
+    identified = observed and scored.bounds is None
+    return Outlook(
+        candidate.policy, candidate.rule, candidate.help, candidate.budget, success, requests, identified
+    )  # fmt: skip
+
+
+def _most_requests(candidate: Candidate, logged: LoggedSteps) -> int:
+    """Largest number of requests of an episode."""
+    longest = int(logged.length.max())
+    paid = [
+        min((b // c for b, c in zip(candidate.budget, cost, strict=True) if c), default=longest)
+        for cost in logged.costs[1:].tolist()
+    ]
+    return min(longest, max(paid, default=0))
+
+
+def _interval(values: Floats, confidence: float, most: float) -> Interval:
+    """Interval around the first of `values` from the others, which are bootstrap samples."""
+    low, high = (values[0] + WIDEN * (bound - values[0]) for bound in central_bounds(values[1:], confidence))
+    return Interval(*(float(np.clip(one, 0.0, most)) for one in (values[0], low, high)))
+
+
+def _bounds(known: Floats, unknown: Floats, mean: float | None, confidence: float, most: float) -> Interval:
+    """Bounds, as wide as chance makes them on either side, around `mean`, by default their middle."""
+    upper = known + most * unknown
+    ends = central_bounds(known[1:], confidence)[0], central_bounds(upper[1:], confidence)[1]
+    low, high = (float(np.clip(one, 0.0, most)) for one in ends)
+    middle = float(np.clip(known[0], 0.0, most) + np.clip(upper[0], 0.0, most)) / 2
+    return Interval(middle if mean is None else float(np.clip(mean, low, high)), low, high)
+
+
+def recommend_in_words(outlooks: Sequence[Outlook], recommended: int, found: Identification) -> str:
+    """The recommendation in a sentence or two."""
+    one, alone = outlooks[recommended], outlooks[0]
+    percent = f"{100 * one.success.mean:.0f}% success ({100 * one.success.low:.0f} to {100 * one.success.high:.0f})"
+    if recommended:
+        policy = {"always": f"Always request {one.help}", "rule": f"Request {one.help} by the rule {one.rule}",
+                  "plan": "Request help as the plan says", "helper": "Let the helper decide"}[one.policy]  # fmt: skip
+        limit = f"up to {' and '.join(map(str, one.budget))} times" if one.policy == "always" else (
+            f"with budget {', '.join(map(str, one.budget))}")  # fmt: skip
+        words = f"{policy}, {limit}: {percent} with {one.requests.mean:.1f} requests a task"
+        words += f", against {100 * alone.success.mean:.0f}% alone."
+        return words if found.identified else f"{words} This holds if chance decided which episodes were helped."
+    if len(outlooks) == 1:
+        return f"The log has no help, so it cannot tell what help is worth: {percent} alone."
+    if found.design == "none" or (found.design == "episodes" and not found.by_chance):
+        return "Do not buy help on the strength of this log: it cannot tell what help is worth."
+    return f"Do not buy help: no way of requesting it is better than going on alone, by more than chance ({percent})."
