@@ -20,7 +20,7 @@ import numpy as np
 
 import selfreg
 from selfreg.data import Step, Trajectory, read_trajectories
-from selfreg.estimate import Features, Forecast, Outlook, estimate_mdp, forecast, load_classes
+from selfreg.estimate import Features, PolicyForecast, PolicyForecasts, estimate_mdp, forecast, load_classes
 from selfreg.evaluate import Plan
 
 CLASSES = Path(__file__).parents[1] / "examples" / "mint_classes.toml"
@@ -74,7 +74,7 @@ def load_worlds(folder: Path) -> ModuleType:
     return module
 
 
-def true_value(world: Any, one: Outlook, logs: Sequence[Trajectory]) -> tuple[float, float]:
+def true_value(world: Any, one: PolicyForecast, logs: Sequence[Trajectory]) -> tuple[float, float]:
     """Exact success and requests of a policy of the forecast; of a plan, of the one made from all logs."""
     budget = min(one.budget[0], BUDGET)
     alone = [len(t.steps) for t in logs if not t.helped] or [len(t.steps) for t in logs]
@@ -111,7 +111,7 @@ def one_log(world: Any, logging: str, copies: int, seed: int) -> Result:
                   max(truths) - truth, result.identified)  # fmt: skip
 
 
-def _holds(one: Outlook, truth: float) -> bool:
+def _holds(one: PolicyForecast, truth: float) -> bool:
     return one.success.low - 1e-9 <= truth <= one.success.high + 1e-9
 
 
@@ -218,7 +218,7 @@ def show_cost(folder: Path) -> None:
     """Seconds of one forecast of MINT's logs of one agent."""
     logs = next(read_mint(folder))[1]
     begin = time.perf_counter()
-    result: Forecast = forecast(logs, features(), BUDGET)
+    result: PolicyForecasts = forecast(logs, features(), BUDGET)
     print(f"{len(logs)} episodes, {len(result.outlooks)} policies: {time.perf_counter() - begin:.2f} s")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import shutil
@@ -60,7 +61,13 @@ def test_report_shows_every_section(demo) -> None:
         words.SETTINGS,
     ):
         assert heading in page
-    assert page.count("<svg") == 6
+    assert page.count("<svg") == 7
+    summary = demo.summary()
+    assert html.escape(summary["recommendation"]["words"]) in page
+    policies = {one["policy"] for one in summary["forecast"]}
+    assert policies == {"never", "always", "rule", "plan", "helper"}
+    realised = summary["evaluation"]["outlooks"]
+    assert {one["policy"] for one in realised} == {"never", "first-k", "last-k", "every-n", "helper"}
 
 
 def test_a_trained_helper_decides_from_the_command_line(demo, monkeypatch, capsys) -> None:

@@ -60,7 +60,9 @@ def test_fit_makes_a_whole_run_folder(log, tmp_path, capsys) -> None:
     assert {p.name for p in out.iterdir()} == files | {"report.html"}
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["schema"] == "selfreg.summary/1"
+    assert summary["schema"] == "selfreg.summary/2"
+    assert summary["recommendation"]["words"] in printed
+    assert {one["policy"] for one in summary["forecast"]} >= {"never", "always", "plan"}
     assert summary["budgets"] == [0, 1, 2]
     assert summary["episodes"] == 80
     assert summary["success"][0] == pytest.approx(summary["unhelped"]["success"], abs=1e-12)

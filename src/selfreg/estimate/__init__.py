@@ -7,7 +7,7 @@ from selfreg.estimate.calibrated import calibrated_l1
 from selfreg.estimate.counts import Counts, count
 from selfreg.estimate.crossfit import cross_fit
 from selfreg.estimate.forecasting.compute import forecast
-from selfreg.estimate.forecasting.results import Forecast, Outlook
+from selfreg.estimate.forecasting.results import PolicyForecast, PolicyForecasts
 from selfreg.estimate.ingest.logs import count_logs
 from selfreg.estimate.model import EstimatedModel, estimate_mdp
 from selfreg.estimate.score_bins import ScoreBins, from_description
@@ -20,9 +20,9 @@ __all__ = [
     "EstimatedModel",
     "ExactKey",
     "Features",
-    "Forecast",
     "Key",
-    "Outlook",
+    "PolicyForecast",
+    "PolicyForecasts",
     "Sample",
     "ScoreBins",
     "StateAbstraction",

@@ -84,8 +84,8 @@ def plan_decisions(
     most = tuple(max(column) for column in zip(*budgets, strict=True))
     decided = np.zeros((len(budgets), len(logged.action)), np.int8)
     left = [np.minimum(logged.left(budget), most) for budget in budgets]
-    for held_out, training in _folds(logged, seed, by_task=not isinstance(abstraction, ExactKey)):
-        model = estimate_mdp(training, abstraction, costs=_used_costs(training, costs), borrow_help=borrow_help)
+    for held_out, training in make_folds(logged, seed, by_task=not isinstance(abstraction, ExactKey)):
+        model = estimate_mdp(training, abstraction, costs=used_costs(training, costs), borrow_help=borrow_help)
         limit: int | Budget = most if len(model.mdp.actions) > 1 and len(most) > 1 else most[0]
         plan = solve(model.mdp, limit, n_threads=1)
         index = {name: a for a, name in enumerate(logged.actions)}
@@ -112,7 +112,7 @@ def helper_decisions(
     index = {name: a for a, name in enumerate(logged.actions)}
     decided = np.zeros((len(budgets), len(logged.action)), np.int8)
     left = [logged.left(budget) for budget in budgets]
-    for held_out, training in _folds(logged, seed, by_task=True, folds=folds):
+    for held_out, training in make_folds(logged, seed, by_task=True, folds=folds):
         policy = train(training)
         for i in held_out:
             trajectory, first = logged.episodes[i], int(logged.first[i])
@@ -134,7 +134,7 @@ def _until(trajectory: Trajectory, step: int) -> list[Step]:
     return [*trajectory.steps[:step], Step(now.state, key=now.key)]
 
 
-def _folds(
+def make_folds(
     logged: LoggedSteps, seed: int, *, by_task: bool, folds: int = FOLDS
 ) -> Iterator[tuple[Ints, list[Trajectory]]]:
     """Numbers of the held-out episodes, and the episodes of the other folds."""
@@ -148,7 +148,7 @@ def _folds(
             yield np.flatnonzero(fold == k), training
 
 
-def _used_costs(training: Sequence[Trajectory], costs: Mapping[str, Budget]) -> dict[str, Budget]:
+def used_costs(training: Sequence[Trajectory], costs: Mapping[str, Budget]) -> dict[str, Budget]:
     """Costs of the help types that these episodes have."""
     used = {step.intervention for t in training for step in t.steps}
     return {name: cost for name, cost in costs.items() if name in used}

@@ -21,8 +21,9 @@ from selfreg.estimate.forecasting.identification import (
     time_blocks,
 )
 from selfreg.estimate.forecasting.logged_steps import Floats, LoggedSteps
+from selfreg.estimate.forecasting.model_effects import model_effects
 from selfreg.estimate.forecasting.recommendation import OBSERVED, Scored, choose
-from selfreg.estimate.forecasting.results import Forecast, make_outlook, recommend_in_words
+from selfreg.estimate.forecasting.results import PolicyForecasts, make_outlook, recommend_in_words
 from selfreg.estimate.forecasting.step_effects import StepDesign, Value, immediate_effect, step_value
 from selfreg.estimate.model import resolve_costs
 
@@ -32,6 +33,8 @@ CONFIDENCE = 0.9
 MOST_BUDGETS = 6
 # Earlier helped steps from which on an effect of help no longer changes with their number.
 MOST_EARLIER = 4
+# Steps in a block of time with an effect of its own, and the largest number of blocks.
+BLOCK_STEPS, MOST_BLOCKS = 250, 8
 
 
 def forecast(
@@ -47,7 +50,7 @@ def forecast(
     samples: int = SAMPLES,
     confidence: float = CONFIDENCE,
     seed: int = 0,
-) -> Forecast:
+) -> PolicyForecasts:
     """Forecast success and requests of never, always, rules of thumb, plan and helper on new tasks; recommend one.
 
     Plan and helper decide in tasks that they were not made from (5 folds of tasks). How a policy is evaluated depends
@@ -113,11 +116,13 @@ def forecast(
     times = np.random.default_rng(seed).multinomial(
         len(logged.tasks), np.full(len(logged.tasks), 1.0 / len(logged.tasks)), size=samples
     )
-    scored = _evaluate(logged, abstraction, compared, found, times.astype(np.float64), price, prm)
+    steps = found.design == "steps"
+    guesses = model_effects(logged, abstraction, compared, charges, seed, borrow_help) if steps else []
+    scored = _evaluate(logged, abstraction, compared, found, times.astype(np.float64), price, prm, guesses)
     recommended = choose(scored, found)
     outlooks = tuple(make_outlook(one, logged, confidence) for one in scored)
     words = recommend_in_words(outlooks, recommended, found)
-    return Forecast(outlooks, recommended, found.identified, found.design, found.words, words, confidence)
+    return PolicyForecasts(outlooks, recommended, found.identified, found.design, found.words, words, confidence)
 
 
 def _charges(
@@ -183,11 +188,12 @@ def _evaluate(
     times: Floats,
     price: float,
     prm: StateScorer | None,
+    guesses: Sequence[Floats],
 ) -> list[Scored]:
     """Values of the policies, and their gains over the first one, which goes on alone."""
     if found.design == "steps":
         design = _step_design(logged, abstraction, found, prm)
-        values = [step_value(design, one.decided, times) for one in compared]
+        values = [step_value(design, one.decided, times, g) for one, g in zip(compared, guesses, strict=True)]
         return [
             Scored(one, value, None, _gain(value, values[0], price), immediate_effect(design, one.decided))
             for one, value in zip(compared, values, strict=True)
@@ -215,7 +221,8 @@ def _step_design(
 ) -> StepDesign:
     """Baseline: stratum, time, score, and earlier help; effects: time, score, and how often there was help."""
     score = [] if prm is None else [_scores(logged, prm)]
-    strata, block = state_strata(logged, abstraction), time_blocks(logged)
+    strata = state_strata(logged, abstraction)
+    block = time_blocks(logged, max(1, min(MOST_BLOCKS, len(strata) // BLOCK_STEPS)))
     earlier = (logged.earlier > 0).astype(np.float64)
     blocks = _one_hot(block)
     often = np.minimum(logged.earlier, MOST_EARLIER) / MOST_EARLIER

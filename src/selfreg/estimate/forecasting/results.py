@@ -18,7 +18,7 @@ from selfreg.estimate.forecasting.recommendation import OBSERVED, Scored
 WIDEN = 1.1
 
 
-class Outlook(NamedTuple):
+class PolicyForecast(NamedTuple):
     """What a policy under a budget will attain on new tasks.
 
     Attributes
@@ -55,12 +55,12 @@ class Outlook(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Forecast:
+class PolicyForecasts:
     """Forecasts of all policies that were compared.
 
     Attributes
     ----------
-    outlooks : tuple of Outlook
+    outlooks : tuple of PolicyForecast
         Never first; then always, rules, plan and helper by budget.
     recommended : int
         Index of the policy to deploy.
@@ -73,7 +73,7 @@ class Forecast:
     confidence : float
     """
 
-    outlooks: tuple[Outlook, ...]
+    outlooks: tuple[PolicyForecast, ...]
     recommended: int
     identified: bool
     design: str
@@ -82,7 +82,7 @@ class Forecast:
     confidence: float
 
     @property
-    def recommendation(self) -> Outlook:
+    def recommendation(self) -> PolicyForecast:
         """The policy to deploy."""
         return self.outlooks[self.recommended]
 
@@ -95,7 +95,7 @@ class Forecast:
         }
 
 
-def make_outlook(scored: Scored, logged: LoggedSteps, confidence: float) -> Outlook:
+def make_outlook(scored: Scored, logged: LoggedSteps, confidence: float) -> PolicyForecast:
     candidate, value, widest = scored.candidate, scored.value, scored.bounds or scored.value
     most = float(_most_requests(candidate, logged))
     observed = bool(value.unknown[0] <= OBSERVED)
@@ -110,7 +110,7 @@ def make_outlook(scored: Scored, logged: LoggedSteps, confidence: float) -> Outl
         )
     )
     identified = observed and scored.bounds is None
-    return Outlook(
+    return PolicyForecast(
         candidate.policy, candidate.rule, candidate.help, candidate.budget, success, requests, identified
     )  # fmt: skip
 
@@ -140,7 +140,7 @@ def _bounds(known: Floats, unknown: Floats, mean: float | None, confidence: floa
     return Interval(middle if mean is None else float(np.clip(mean, low, high)), low, high)
 
 
-def recommend_in_words(outlooks: Sequence[Outlook], recommended: int, found: Identification) -> str:
+def recommend_in_words(outlooks: Sequence[PolicyForecast], recommended: int, found: Identification) -> str:
     """The recommendation in a sentence or two."""
     one, alone = outlooks[recommended], outlooks[0]
     percent = f"{100 * one.success.mean:.0f}% success ({100 * one.success.low:.0f} to {100 * one.success.high:.0f})"

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from selfreg.estimate.forecasting.logged_steps import Actions, Floats, LoggedSteps
 
 # Weight of "no effect" and of a baseline of 0, in steps.
-RIDGE = 10.0
+RIDGE = 60.0
 
 
 class Value(NamedTuple):
@@ -63,7 +63,7 @@ class StepDesign(NamedTuple):
     context: Floats
 
 
-def step_value(design: StepDesign, decided: Actions, times: Floats) -> Value:
+def step_value(design: StepDesign, decided: Actions, times: Floats, guess: Floats | None = None) -> Value:
     """Value of the policy that takes the actions `decided` (steps,) at the logged steps.
 
     Parameters
@@ -73,6 +73,8 @@ def step_value(design: StepDesign, decided: Actions, times: Floats) -> Value:
         With the budget that was left at the logged step.
     times : float64 (samples, tasks)
         How often a sample holds each task.
+    guess : float64 (steps, kinds), optional
+        Effects by a model that was made without the tasks of the step. psi' f corrects them.
     """
     logged = design.logged
     features = _features(design, decided)
@@ -82,20 +84,24 @@ def step_value(design: StepDesign, decided: Actions, times: Floats) -> Value:
     later = _sum_from(shift, logged) - shift
     requested = (decided > 0).astype(np.float64)
     later_requests = _sum_from(requested[:, None], logged)[:, 0] - requested
-    outcome = logged.outcome[logged.episode]
+    move = np.zeros(len(decided)) if guess is None else ((policy - taken) * guess).sum(axis=1)
+    own = np.zeros(len(decided)) if guess is None else (taken * guess).sum(axis=1)
+    outcome = logged.outcome[logged.episode] + _sum_from(move[:, None], logged)[:, 0] - move - own
     instruments = np.hstack([design.baseline, _outer(taken - design.chance[:, 1:], features)])
     regressors = np.hstack([design.baseline, _outer(taken, features) - later])
     targets = np.column_stack([outcome, later_requests])
     ridge = _ridge(design, features, kinds)
     left = _task_products(instruments, regressors, logged)
     right = _task_products(instruments, targets, logged)
-    totals = np.column_stack([logged.outcome, logged.sum_episodes(requested), np.ones(len(logged.outcome))])
+    totals = np.column_stack(
+        [logged.outcome + logged.sum_episodes(move), logged.sum_episodes(requested), np.ones(len(logged.outcome))]
+    )
     sums, shifts = logged.by_task(totals), logged.by_task(logged.sum_episodes(shift))
     weights = np.vstack([np.ones(len(logged.tasks)), times])
     q = design.baseline.shape[1]
     solution = _solve(weights, left, right, ridge)[:, q:]
-    mean, move = weights @ sums, weights @ shifts
-    value = (mean[:, :2] + np.einsum("sk,skj->sj", move, solution.reshape(len(weights), kinds * width, 2))) / mean[
+    mean, shifted = weights @ sums, weights @ shifts
+    value = (mean[:, :2] + np.einsum("sk,skj->sj", shifted, solution.reshape(len(weights), kinds * width, 2))) / mean[
         :, 2:
     ]
     return Value(np.clip(value[:, 0], 0.0, 1.0), np.maximum(value[:, 1], 0.0), np.zeros(len(weights)))

@@ -1,0 +1,91 @@
+"""Effects of help at single steps by a model of states, as a first guess that the log corrects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from selfreg.estimate.abstraction import ExactKey, StateAbstraction
+from selfreg.estimate.forecasting.candidates import Budget, Candidate, make_folds, used_costs
+from selfreg.estimate.forecasting.logged_steps import Floats, Ints, LoggedSteps
+from selfreg.estimate.model import EstimatedModel, estimate_mdp
+from selfreg.planning.evaluation import evaluate_policy
+
+
+def model_effects(
+    logged: LoggedSteps,
+    abstraction: StateAbstraction,
+    compared: Sequence[Candidate],
+    costs: Mapping[str, Budget],
+    seed: int,
+    borrow_help: bool = False,
+) -> list[Floats]:
+    """Effect of each help type at each step, if the policy is followed afterwards, float64 (steps, kinds) a policy.
+
+    By a model of the other folds of tasks; 0 where it has no row for the help, and with several kinds of budget.
+    """
+    result = [np.zeros((len(logged.action), len(logged.actions) - 1)) for _ in compared]
+    if logged.costs.shape[1] > 1:
+        return result
+    keys = [abstraction.encode(t, i) for t in logged.episodes for i in range(len(t.steps))]
+    for held_out, model in _models(logged, abstraction, costs, seed, borrow_help):
+        state = np.array([model.index.get(key, -1) for key in keys])
+        rows = np.isin(logged.episode, held_out) & (state >= 0)
+        for effects, one in zip(result, compared, strict=True):
+            effects[rows] = _effects(logged, model, one, state)[rows]
+    return result
+
+
+def _models(
+    logged: LoggedSteps, abstraction: StateAbstraction, costs: Mapping[str, Budget], seed: int, borrow_help: bool
+) -> Iterator[tuple[Ints, EstimatedModel]]:
+    for held_out, training in make_folds(logged, seed, by_task=not isinstance(abstraction, ExactKey)):
+        yield held_out, estimate_mdp(training, abstraction, costs=used_costs(training, costs), borrow_help=borrow_help)
+
+
+def _effects(logged: LoggedSteps, model: EstimatedModel, one: Candidate, state: Ints) -> Floats:
+    """Effects (steps, kinds) under a policy; 0 in unknown states."""
+    costs = logged.costs[:, 0]
+    top = max(one.budget[0], int(costs.max()))
+    left = np.minimum(logged.left((top,))[:, 0], one.budget[0])
+    policy = _tabulate(one, model, state, left, top)
+    value = evaluate_policy(model.mdp, policy).success
+    known = np.maximum(state, 0)
+    result = np.zeros((len(state), len(costs) - 1))
+    alone = np.asarray(model.mdp.transitions[model.mdp.actions[0]] @ value)
+    for name in model.mdp.actions[1:]:
+        kind = logged.actions.index(name)
+        after = np.asarray(model.mdp.transitions[name] @ value)
+        units = np.maximum(left, costs[kind])
+        effect = after[known, units - costs[kind]] - alone[known, units]
+        tried = model.mdp.available(name)[known]
+        result[:, kind - 1] = np.where(tried & (state >= 0), effect, 0.0)
+    return result
+
+
+def _tabulate(one: Candidate, model: EstimatedModel, state: Ints, left: Ints, top: int) -> npt.NDArray[np.int8]:
+    """The policy by state and budget left: its decision at most of the logged steps there, or with other budgets."""
+    index = {name: a for a, name in enumerate(model.mdp.actions)}
+    requested = {name for name in (one.help,) if name in index} or set(index) - {model.mdp.actions[0]}
+    policy = np.zeros((model.mdp.n_states, top + 1), np.int8)
+    if not requested or not one.decided.any():
+        return policy
+    votes, seen = np.zeros(policy.shape), np.zeros(policy.shape)
+    steps = state >= 0
+    np.add.at(seen, (state[steps], left[steps]), 1.0)
+    np.add.at(votes, (state[steps], left[steps]), one.decided[steps] > 0)
+    requests = np.divide(votes, seen, out=np.full(policy.shape, np.nan), where=seen > 0)
+    pooled = votes.sum(axis=1) / np.maximum(seen[:, 1:].sum(axis=1), 1.0)
+    requests = np.where(np.isnan(requests), pooled[:, None], requests) > 0.5
+    requests[:, : _largest_cost(model, requested)] = False
+    for name in requested:
+        policy[requests & model.mdp.available(name)[:, None] & (policy == 0)] = index[name]
+    policy[-2:] = 0
+    return policy
+
+
+def _largest_cost(model: EstimatedModel, names: set[str]) -> int:
+    """Largest cost of these help types, in units of the only budget."""
+    return max(model.mdp.costs[name][0] for name in names)
