@@ -74,6 +74,8 @@ def show_forecast(summary: dict[str, Any]) -> None:
         return
     print(chosen["words"])
     print(chosen["reason"])
+    for line in chosen["by_help"]:
+        print(line)
     shown = [one for one in summary["forecast"] if one["policy"] != "rule" or _same(one, chosen)]
     rows = [
         [

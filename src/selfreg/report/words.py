@@ -121,16 +121,19 @@ def policy_name(one: Mapping[str, Any]) -> str:
 def three_numbers(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Labels and values: success alone, success as recommended, and requests a task."""
     alone, chosen = summary["forecast"][0], summary["recommendation"]
+    same = [one for one in summary["forecast"] if policy_name(one) == policy_name(chosen)]
+    entry = next((one for one in same if one["budget"] == chosen["budget"]), alone)
     return [
-        ("success alone", _percent(alone["success"])),
-        ("success as recommended", _percent(chosen["success"])),
+        ("success alone", _percent(alone)),
+        ("success as recommended", _percent(entry)),
         ("requests a task as recommended", f"{chosen['requests']['mean']:.1f}"),
     ]
 
 
-def _percent(interval: Mapping[str, float]) -> str:
-    mean, low, high = (100 * interval[name] for name in ("mean", "low", "high"))
-    return f"{mean:.0f}% ({low:.0f} to {high:.0f})"
+def _percent(one: Mapping[str, Any]) -> str:
+    """Success of a policy; bounds alone where there is no estimate."""
+    mean, low, high = (100 * one["success"][name] for name in ("mean", "low", "high"))
+    return f"{mean:.0f}% ({low:.0f} to {high:.0f})" if one["identified"] else f"{low:.0f} to {high:.0f}%"
 
 
 def difference(words: str, mean: float, low: float, high: float) -> str:

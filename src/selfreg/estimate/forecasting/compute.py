@@ -23,7 +23,7 @@ from selfreg.estimate.forecasting.identification import (
 from selfreg.estimate.forecasting.logged_steps import Floats, LoggedSteps
 from selfreg.estimate.forecasting.model_effects import model_effects
 from selfreg.estimate.forecasting.recommendation import OBSERVED, Scored, choose
-from selfreg.estimate.forecasting.results import PolicyForecasts, make_outlook, recommend_in_words
+from selfreg.estimate.forecasting.results import PolicyForecasts, help_in_words, make_outlook, recommend_in_words
 from selfreg.estimate.forecasting.step_effects import StepDesign, Value, immediate_effect, step_value
 from selfreg.estimate.model import resolve_costs
 
@@ -121,8 +121,11 @@ def forecast(
     scored = _evaluate(logged, abstraction, compared, found, times.astype(np.float64), price, prm, guesses)
     recommended = choose(scored, found)
     outlooks = tuple(make_outlook(one, logged, confidence) for one in scored)
-    words = recommend_in_words(outlooks, recommended, found)
-    return PolicyForecasts(outlooks, recommended, found.identified, found.design, found.words, words, confidence)
+    words = recommend_in_words(outlooks, recommended, found, scored[recommended].gain)
+    by_help = help_in_words(scored, confidence)
+    return PolicyForecasts(
+        outlooks, recommended, found.identified, found.design, found.words, words, confidence, by_help
+    )  # fmt: skip
 
 
 def _charges(

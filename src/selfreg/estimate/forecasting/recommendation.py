@@ -53,7 +53,7 @@ def choose(scored: Sequence[Scored], found: Identification) -> int:
     if found.design == "none" or (found.design == "episodes" and not found.by_chance):
         return 0
     allowed = [i for i, one in enumerate(scored) if i and one.gain is not None]
-    top = [i for i in allowed if _largest(scored, i)]
+    top = [i for i in allowed if is_largest(scored, i)]
     if found.design != "steps":
         allowed = top
     rest = [i for i in allowed if i not in top]
@@ -66,13 +66,13 @@ def choose(scored: Sequence[Scored], found: Identification) -> int:
     return _prefer(gains, [best], [i for i in allowed if i not in simple])
 
 
-def _largest(scored: Sequence[Scored], i: int) -> bool:
+def is_largest(scored: Sequence[Scored], i: int) -> bool:
     """Whether this is always, and no other policy always requests the same help under a larger budget."""
     mine = scored[i].candidate
     return mine.policy == "always" and all(
         sum(other.candidate.budget) <= sum(mine.budget)
         for other in scored
-        if other.candidate.policy == "always" and other.candidate.help == mine.help and other.gain is not None
+        if other.candidate.policy == "always" and other.candidate.help == mine.help
     )
 
 

@@ -12,7 +12,7 @@ from selfreg._util.bootstrap import Interval, central_bounds
 from selfreg.estimate.forecasting.candidates import Budget, Candidate
 from selfreg.estimate.forecasting.identification import Identification
 from selfreg.estimate.forecasting.logged_steps import Floats, LoggedSteps
-from selfreg.estimate.forecasting.recommendation import OBSERVED, Scored
+from selfreg.estimate.forecasting.recommendation import OBSERVED, Scored, is_largest
 
 # Factor of the distance of bootstrap bounds from the estimate, for the few tasks and the choice of the model.
 WIDEN = 1.1
@@ -71,6 +71,8 @@ class PolicyForecasts:
     reason, words : str
         Why the log can tell, or cannot; and the recommendation in words.
     confidence : float
+    by_help : tuple of str
+        A sentence for each help type: what always requesting it gains, and whether to buy it.
     """
 
     outlooks: tuple[PolicyForecast, ...]
@@ -80,6 +82,7 @@ class PolicyForecasts:
     reason: str
     words: str
     confidence: float
+    by_help: tuple[str, ...] = ()
 
     @property
     def recommendation(self) -> PolicyForecast:
@@ -89,8 +92,9 @@ class PolicyForecasts:
     def to_json(self) -> dict[str, Any]:
         """The entries "recommendation" and "forecast" of summary.json."""
         chosen = self.recommendation.to_json() | {"identified": self.identified, "design": self.design}
+        chosen |= {"words": self.words, "reason": self.reason, "by_help": list(self.by_help)}
         return {
-            "recommendation": chosen | {"words": self.words, "reason": self.reason, "confidence": self.confidence},
+            "recommendation": chosen | {"confidence": self.confidence},
             "forecast": [one.to_json() for one in self.outlooks],
         }
 
@@ -140,7 +144,27 @@ def _bounds(known: Floats, unknown: Floats, mean: float | None, confidence: floa
     return Interval(middle if mean is None else float(np.clip(mean, low, high)), low, high)
 
 
-def recommend_in_words(outlooks: Sequence[PolicyForecast], recommended: int, found: Identification) -> str:
+def help_in_words(scored: Sequence[Scored], confidence: float) -> tuple[str, ...]:
+    """A sentence for each help type: what always requesting it gains over going alone, less the price."""
+    lines = []
+    for i, one in enumerate(scored):
+        if not is_largest(scored, i):
+            continue
+        if one.gain is None:
+            lines.append(f"With {one.candidate.help}: the log cannot tell.")
+            continue
+        low, high = central_bounds(one.gain[1:], confidence)
+        verdict = "do not buy" if one.gain[0] <= 0 or high < 0 else "buy" if low > 0 else "no significant difference"
+        lines.append(
+            f"With {one.candidate.help} at every step: {100 * one.gain[0]:+.1f} points of success "
+            f"({100 * low:+.1f} to {100 * high:+.1f}): {verdict}."
+        )
+    return tuple(lines)
+
+
+def recommend_in_words(
+    outlooks: Sequence[PolicyForecast], recommended: int, found: Identification, gain: Floats | None
+) -> str:
     """The recommendation in a sentence or two."""
     one, alone = outlooks[recommended], outlooks[0]
     percent = f"{100 * one.success.mean:.0f}% success ({100 * one.success.low:.0f} to {100 * one.success.high:.0f})"
@@ -149,6 +173,13 @@ def recommend_in_words(outlooks: Sequence[PolicyForecast], recommended: int, fou
                   "plan": "Request help as the plan says", "helper": "Let the helper decide"}[one.policy]  # fmt: skip
         limit = f"up to {' and '.join(map(str, one.budget))} times" if one.policy == "always" else (
             f"with budget {', '.join(map(str, one.budget))}")  # fmt: skip
+        if found.identified and not one.identified and gain is not None:
+            low, high = (100 * bound for bound in central_bounds(gain[1:], 0.9))
+            return (
+                f"{policy}, {limit}: {100 * gain[0]:+.0f} points of success ({low:+.0f} to {high:+.0f}) in the tasks "
+                f"that ran both ways. In all tasks success is between {100 * one.success.low:.0f}% and "
+                f"{100 * one.success.high:.0f}%."
+            )
         words = f"{policy}, {limit}: {percent} with {one.requests.mean:.1f} requests a task"
         words += f", against {100 * alone.success.mean:.0f}% alone."
         return words if found.identified else f"{words} This holds if chance decided which episodes were helped."
