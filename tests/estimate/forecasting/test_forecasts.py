@@ -139,6 +139,17 @@ def test_logs_without_help() -> None:
     assert "no help" in result.words
 
 
+def test_logs_that_are_all_helped() -> None:
+    logs = [Trajectory(f"t{i}", str(i), float(i % 2), (Step("s", intervention="p"),)) for i in range(40)]
+    with_alone = [*logs, Trajectory("t0", "alone", 1.0, (Step("s"),))]
+    for one in (logs, with_alone):
+        result = forecast(one, Features(["step"]), 1)
+        assert result.recommendation.policy == "never"
+        assert not result.identified
+        assert "cannot tell" in result.words
+        assert result.by_help == ("With p: the log cannot tell.",)
+
+
 def test_refusals() -> None:
     one = Trajectory("t", "0", 1.0, (Step("s"),))
     with pytest.raises(ValueError, match="one task"):

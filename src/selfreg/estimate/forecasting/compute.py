@@ -14,6 +14,7 @@ from selfreg.estimate.forecasting import candidates
 from selfreg.estimate.forecasting.agreement import agreement_value, paired_values
 from selfreg.estimate.forecasting.candidates import Budget, Candidate, Trainer
 from selfreg.estimate.forecasting.identification import (
+    PAIRS,
     Identification,
     identify,
     least_pairs,
@@ -203,11 +204,12 @@ def _evaluate(
         ]
     by_task = found.design != "episodes" or not found.by_chance
     values = [agreement_value(logged, one.decided, times, by_task=by_task) for one in compared]
+    fewest = int(min(np.count_nonzero(logged.helped), np.count_nonzero(~logged.helped)))
     scored = []
     for one, value in zip(compared, values, strict=True):
         policy, alone = value, values[0]
         bounds = None if by_task else agreement_value(logged, one.decided, times, by_task=True)
-        observed = bool(value.unknown[0] <= OBSERVED)
+        observed = max(value.unknown[0], alone.unknown[0]) <= OBSERVED and fewest >= PAIRS
         if by_task:
             policy, alone, tasks = paired_values(logged, one.decided, times)
             observed = tasks >= least_pairs(logged)

@@ -18,7 +18,7 @@ Design = Literal["steps", "tasks", "episodes", "none"]
 RATE = "rate"  # field of an episode: the chance of help in each of its steps
 # Shares of help between which both choices count as tried.
 TRIED = (0.03, 0.97)
-# Tasks that must have run with and without help.
+# Tasks that must have run with and without help; or episodes of each kind.
 PAIRS = 20
 # Levels of the tests that help at steps, or of episodes, does not depend on the state; a coin is rejected that often.
 LEVEL, EPISODE_LEVEL = 0.02, 0.05

@@ -103,7 +103,7 @@ def make_outlook(scored: Scored, logged: LoggedSteps, confidence: float) -> Poli
     candidate, value, widest = scored.candidate, scored.value, scored.bounds or scored.value
     most = float(_most_requests(candidate, logged))
     observed = bool(value.unknown[0] <= OBSERVED)
-    share = 1.0 / (1.0 - value.unknown) if observed else np.ones(len(value.unknown))
+    share = 1.0 / np.where(observed & (value.unknown < 1.0), 1.0 - value.unknown, 1.0)
     success, requests = (
         _interval(known * share, confidence, limit)
         if observed and scored.bounds is None
@@ -167,6 +167,7 @@ def recommend_in_words(
 ) -> str:
     """The recommendation in a sentence or two."""
     one, alone = outlooks[recommended], outlooks[0]
+    alone_is_known = alone.success.high - alone.success.low < 1.0 or found.design != "episodes"
     percent = f"{100 * one.success.mean:.0f}% success ({100 * one.success.low:.0f} to {100 * one.success.high:.0f})"
     if recommended:
         policy = {"always": f"Always request {one.help}", "rule": f"Request {one.help} by the rule {one.rule}",
@@ -185,6 +186,6 @@ def recommend_in_words(
         return words if found.identified else f"{words} This holds if chance decided which episodes were helped."
     if len(outlooks) == 1:
         return f"The log has no help, so it cannot tell what help is worth: {percent} alone."
-    if found.design == "none" or (found.design == "episodes" and not found.by_chance):
+    if found.design == "none" or (found.design == "episodes" and not (found.by_chance and alone_is_known)):
         return "Do not buy help on the strength of this log: it cannot tell what help is worth."
     return f"Do not buy help: no way of requesting it is better than going on alone, by more than chance ({percent})."
