@@ -24,7 +24,7 @@ endef
 # The solver's tests run on kernels with checks too where sanitizers are known to work.
 INSTRUMENTED := $(and $(filter Linux,$(shell uname -s)),$(shell command -v gcc))
 
-.PHONY: help demo build check check-tests test test-long test-debug test-sanitize lint types clean
+.PHONY: help demo build check check-tests test tests test-long test-debug test-sanitize lint types clean
 
 help:
 	@echo "make demo       set up $(VENV), run the whole pipeline in BabyAI, write runs/demo/report.html"
@@ -69,12 +69,17 @@ check-tests: $(READY)
 	@echo "== pytest, the fast tests"
 	$(BIN)/python -m pytest -m "not long" --hypothesis-profile=quick $(CHECK_TESTS)
 
+# The instrumented builds and their tests run side by side, each on one core.
+test: $(READY)
+	@$(MAKE) --no-print-directory -j 2 lint types
+	@$(MAKE) --no-print-directory tests
+	$(if $(INSTRUMENTED),@$(MAKE) --no-print-directory -j 2 --output-sync=line test-debug test-sanitize)
+
 # sys.monitoring costs less than tracing; coverage measures with it from Python 3.12 on.
-test: lint types
+tests: $(READY)
 	@echo "== pytest"
 	COVERAGE_CORE=$$($(BIN)/python -c "import sys; print('sysmon' if sys.version_info >= (3, 12) else 'ctrace')") \
 		$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile --cov=selfreg --cov-report=term:skip-covered
-	$(if $(INSTRUMENTED),$(MAKE) test-debug test-sanitize)
 
 test-long: $(READY)
 	$(BIN)/python -m pytest -m long

@@ -35,7 +35,7 @@ from selfreg.helper import (
     spending,
     train_helper,
 )
-from selfreg.helper.models.registry import FORMS
+from selfreg.helper.models import FORMS
 from selfreg.prm import PRM, PRMConfig, train_prm
 from selfreg.prm.transformer import split_tasks
 from selfreg.runs import RunFolder

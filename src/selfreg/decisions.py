@@ -124,6 +124,11 @@ def budget_spent(budget_left: BudgetLeft) -> bool:
     return budget_left is not None and not any(budget_left)
 
 
+def policy_name(policy: DecisionPolicy) -> str:
+    """Name under which the episodes of a policy are recorded: its `name`, or that of its class."""
+    return str(getattr(policy, "name", type(policy).__name__))
+
+
 def start_episode(policy: DecisionPolicy, task: str, seed: int, fields: Mapping[str, Any] | None = None) -> None:
     """Begin an episode: calls `policy.start(task, seed)` and `policy.set_fields(fields)`, where the policy has them.
 

@@ -63,8 +63,10 @@ def test_text_files_name_their_encoding(path) -> None:
 LOCALE = """
 import json, os, pathlib, sys
 import selfreg
-from selfreg.data import Step, Trajectory, write_trajectories
+from selfreg.data import Step, Trajectory, read_trajectories, write_stepwise, write_trajectories
 from selfreg.estimate import ExactKey, count_logs, estimate_mdp
+from selfreg.evaluate.closed_loop import Row, read_rows, write_rows
+from selfreg.helper import label
 from selfreg.runs import RunFolder
 
 folder = os.fsdecode(b"\\xff\\xc3\\xa9")
@@ -74,6 +76,22 @@ logs = [Trajectory("t\\u00e9", "e", 1.0, (Step("\\u20ac"),))]
 write_trajectories(log, logs)
 for _ in range(2):
     assert count_logs(log, ExactKey(), workers=1, out=os.path.join(folder, "counts")).episodes == 1
+rows = os.path.join(folder, os.fsdecode(b"rows\\xfe.parquet"))
+write_trajectories(rows, logs)
+assert list(read_trajectories(rows)) == logs and len(read_trajectories(rows)) == 1
+assert count_logs(rows, ExactKey(), workers=1).episodes == 1
+packed = os.path.join(folder, "log.jsonl.zst")
+write_trajectories(packed, logs)
+assert list(read_trajectories(packed)) == logs
+judged = [Trajectory("t", "e", 1.0, (Step("a", label=1.0),))]
+for name in ("judged.jsonl", "judged.parquet"):
+    assert write_stepwise(os.path.join(folder, name), judged) == 1
+    assert len(list(read_trajectories(os.path.join(folder, name), format="stepwise"))) == 1
+model = estimate_mdp(logs, ExactKey())
+label(logs, model, selfreg.solve(model.mdp, 1)).write(os.path.join(folder, "labels.parquet"))
+row = Row("never", 0.0, 0, "t", 1, 1.0, 0, 1, 0)
+write_rows(os.path.join(folder, "rows.parquet"), [row])
+assert read_rows(os.path.join(folder, "rows.parquet")) == [row]
 run = RunFolder(folder)
 run.record("import", {"logs": [log], "note": "\\u20ac"})
 assert run.settings()["import"]["note"] == "\\u20ac"
@@ -92,6 +110,9 @@ else:
 print(found.names)
 from selfreg.cli.main import main
 assert main(["solve", folder, "--budget", "1"]) == 2  # names the folder
+run.write_trajectories(logs)
+assert run.trajectories() == logs
+assert main(["solve", folder, "--budget", "1"]) == 0
 print(folder)  # as commands do
 """
 

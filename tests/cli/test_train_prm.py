@@ -131,7 +131,7 @@ def test_fit_with_states_by_score_and_a_plain_prm(tmp_path, capsys) -> None:
         (["--part", "prm", "--prm", "embedding"], "'embedding' needs a model"),
         (["--part", "prm", "--targets", "labels"], "has a label; map one"),
         (["--part", "prm", "--model", "/nowhere"], "'/nowhere' cannot be loaded"),
-        (["--part", "prm", "--accumulation", "0"], "accumulation is 0"),
+        (["--part", "prm", "--batch-size", "0"], "batch_size is 0"),
         (["--part", "prm", "--propensity", "rate"], "propensity field 'rate' of episode"),
     ],
 )

@@ -129,36 +129,24 @@ def test_falls_are_counted() -> None:
     assert figures["monotonicity_violations"] == pytest.approx(1 / 4, abs=0.05)
 
 
-def test_labels_of_few_visits_are_dropped_or_weigh_less() -> None:
+def test_labels_of_few_visits_weigh_less() -> None:
     """The lamp's decisions are based on one visit and are wrong; those of the door on ten."""
     examples = HelperExamples(
         ["lamp", "lamp", "door"], np.ones((3, 1), dtype=np.int64), np.array([1, 0, 1]), np.array([3.0, 1.0, 2.0]),
         ["a", "b", "c"], ("nohelp", "help"), np.array([1.0, 10.0, 10.0]),
     )  # fmt: skip
-    assert examples.reweight(1, "drop", 0).weights.tolist() == [3, 1, 2]
-    assert examples.reweight(4, "drop", 0).weights.tolist() == [0, 1, 2]
-    assert examples.reweight(4, "down-weight", 0).weights.tolist() == [0.75, 1, 2]
-    assert examples.reweight(4, "drop", 0).votes((1,)).weights[:, 1].tolist() == [[1, 0], [0, 2]]
-    with pytest.raises(ValueError, match="no training label is based on 50 visits"):
-        train_helper(examples, replace(QUICK, min_count=50, low_support="drop"))
+    assert examples.reweight(1).weights.tolist() == [3, 1, 2]
+    assert examples.reweight(4).weights.tolist() == [0.75, 1, 2]
+    assert examples.reweight(4).votes((1,)).weights[:, 1].tolist() == [[1, 0.75], [0, 2]]
+    with pytest.raises(ValueError, match="no training label is based on a visit"):
+        train_helper(replace(examples, support=np.zeros(3)), QUICK)
 
 
 def test_few_is_reported(light_labels: Labels) -> None:
     quick = replace(QUICK, epochs=1)
     least = light_labels.support[light_labels.support > 0].min()
-    assert train_helper(light_labels, replace(quick, min_count=int(least))).figures["low_support"] == 0
-    assert train_helper(light_labels, replace(quick, min_count=10_000)).figures["low_support"] == 1
-
-
-def test_balance_gives_actions_equal_weight() -> None:
-    examples = HelperExamples(
-        ["a"] * 10, np.ones((10, 1), dtype=np.int64), np.array([1] + [0] * 9), np.ones(10), ["t"] * 10,
-        ("nohelp", "help"),
-    )  # fmt: skip
-    totals = [np.bincount(examples.decisions, examples.reweight(1, "drop", b).weights) for b in (0, 0.5, 1)]
-    assert totals[0].tolist() == [9, 1]
-    assert totals[1][1] / totals[1][0] == pytest.approx(1 / 3)
-    assert totals[2][0] == pytest.approx(totals[2][1])
+    assert train_helper(light_labels, replace(quick, min_count=int(least))).figures["low_support_share"] == 0
+    assert train_helper(light_labels, replace(quick, min_count=10_000)).figures["low_support_share"] == 1
 
 
 # ---- calibration

@@ -1,4 +1,4 @@
-"""The training loop: accumulation, checkpoints of killed runs, adapters, given models, what goes wrong."""
+"""The training loop: checkpoints of killed runs, adapters, given models, what goes wrong."""
 
 from __future__ import annotations
 
@@ -121,22 +121,6 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     path.write_text("a letter")
     with pytest.raises(ValueError, match="is not a readable checkpoint"):
         train_prm(made.colours(), QUICK, checkpoint=path)
-
-
-def test_parts_of_an_update_add_up() -> None:
-    """An update in several parts, of unequal length even, has the gradient of one in a single part."""
-    texts = [log.steps[0].state for log in made.colours()]
-    rng = np.random.default_rng(0)
-    data = Examples(texts, rng.random((len(texts), 1)), rng.random(len(texts)) + 0.1)
-    gradients = []
-    for accumulation in (1, 3, 64, 1000):
-        config = dataclasses.replace(QUICK, accumulation=accumulation)
-        training = Training(TextClassifier.create(["success"], texts, config), data, data, config, "loss")
-        training._update(np.arange(64), None)
-        gradients.append(torch.cat([p.grad.ravel() for p in training.parameters.values() if p.grad is not None]))
-    assert gradients[0].norm() > 0.01
-    for other in gradients[1:]:
-        torch.testing.assert_close(other, gradients[0], atol=1e-6, rtol=1e-4)
 
 
 def test_bfloat16_is_near() -> None:

@@ -311,7 +311,7 @@ def test_split_is_by_task_and_depends_on_the_seed_only() -> None:
         ({"learning_rate": 0.0}, "learning_rate is 0"),
         ({"test_share": 0.0}, "test_share"),
         ({"history": -1}, "history is -1"),
-        ({"accumulation": 0}, "accumulation is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
         ({"lora_rank": -1}, "lora_rank is -1"),
     ],
 )

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from selfreg._core.chooser import kernel
 from selfreg.data.formats.canonical import SCHEMA
+from selfreg.data.log_files import open_arrow
 from selfreg.data.trajectory import Scalar
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -172,7 +173,7 @@ def _decode_fields(texts: Any) -> tuple[list[dict[str, Scalar]] | None, Ints]:
 def parquet_columns(path: str | os.PathLike[str], first: int, last: int, text: StepText) -> Columns | None:
     """Columns of row groups first..last-1 of canonical Parquet; None if they have to be read as trajectories."""
     names = [name for name in SCHEMA.names if name != "steps"]
-    with pq.ParquetFile(path) as file:
+    with open_arrow(path) as stream, pq.ParquetFile(stream) as file:
         found = file.schema_arrow
         if any(name not in found.names or found.field(name).type != SCHEMA.field(name).type for name in SCHEMA.names):
             return None

@@ -26,12 +26,17 @@ def is_parquet(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix == ".parquet"
 
 
+def open_arrow(path: str | os.PathLike[str], mode: str = "rb") -> pa.NativeFile:
+    """Open a file for Arrow, which takes names as UTF-8 text only; file names need not be."""
+    return pa.OSFile(os.fsencode(path), mode)
+
+
 def open_bytes(path: str | os.PathLike[str]) -> IO[bytes]:
     """Open a file for reading; it is decompressed if its name ends in .gz or .zst."""
     if Path(path).suffix == ".gz":
         return cast(IO[bytes], gzip.open(path, "rb"))
     if Path(path).suffix == ".zst":
-        return cast(IO[bytes], io.BufferedReader(pa.input_stream(os.fspath(path), compression="zstd"), 1 << 20))
+        return cast(IO[bytes], io.BufferedReader(pa.CompressedInputStream(open_arrow(path), "zstd"), 1 << 20))
     return open(path, "rb")
 
 
@@ -52,7 +57,8 @@ def number_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
 def row_group_starts(path: str | os.PathLike[str]) -> list[int]:
     """First row (from 0) of each row group of a Parquet file, then the number of rows."""
     try:
-        metadata = pq.read_metadata(path)
+        with open_arrow(path) as file:
+            metadata = pq.read_metadata(file)
     except pa.ArrowInvalid as error:
         raise LogError(f"{path}: not a Parquet file: {error}") from None
     return list(accumulate((metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)), initial=0))

@@ -16,10 +16,10 @@ from selfreg._util.files import check_settings, write_settings
 from selfreg._util.parallel import ProcessExecutor, run_tasks
 from selfreg._util.progress import progress
 from selfreg.data import NOHELP, Step, Trajectory
-from selfreg.decisions import BudgetLeft, Decision, DecisionPolicy
+from selfreg.decisions import BudgetLeft, Decision, DecisionPolicy, policy_name
 from selfreg.envs.episode import continue_episode
 from selfreg.envs.protocol import AssistedEnvironment
-from selfreg.envs.rollouts import CollectConfig, RandomHelp, check_tasks, episode_seed, run_chunk
+from selfreg.envs.rollouts import CollectConfig, RandomHelp, check_collection, episode_seed, run_chunk
 
 with require_extra("logs", "selfreg.envs"):
     import msgspec
@@ -73,6 +73,7 @@ def collect_into(
     config: CollectConfig,
     report: Callable[[Recurrence], None] | None = None,
     world: Mapping[str, Any] | None = None,
+    policy: DecisionPolicy | None = None,
 ) -> Recurrence:
     """Run every task `config.episodes_per_task` times into a log, or go on where an earlier call was stopped.
 
@@ -94,6 +95,8 @@ def collect_into(
     world : mapping, optional
         What `make_world` makes, such as `World.describe` gives: a log is not continued in another one. A log begun
         without it is taken for one of any world.
+    policy : DecisionPolicy, optional
+        Decides instead of chance, as for `collect`. A log is not continued with a policy of another name.
 
     Returns
     -------
@@ -103,8 +106,10 @@ def collect_into(
     Raises
     ------
     ValueError
-        If the folder's log was started with other tasks or settings (`workers` may change) or in another `world`, if a
-        line of it cannot be read, or if another process is collecting into it.
+        If the folder's log was started with other tasks or settings (`workers` may change), in another `world` or with
+        another policy, if a line of it cannot be read, or if another process is collecting into it.
+    TypeError
+        If the policy has no `decide`, or cannot be sent to another process.
 
     Examples
     --------
@@ -117,9 +122,12 @@ def collect_into(
     >>> first.episodes, again == first
     (16, True)
     """
-    check_tasks(tasks)
+    check_collection(tasks, config, policy)
     settings = {"tasks": list(tasks), **asdict(config)} | ({} if world is None else {"world": dict(world)})
     del settings["workers"]
+    if policy is not None:
+        del settings["rates"]
+        settings["policy"] = policy_name(policy)
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     with open(path / EPISODES, "ab") as log, _alone(log, path):
@@ -129,7 +137,7 @@ def collect_into(
             counter.add(trajectory)
             done.add(trajectory.episode)
         chunks = ((None, chunk) for chunk in _missing_chunks(tasks, config.episodes_per_task, done))
-        running = run_tasks(ProcessExecutor(config.workers), run_chunk, (make_world, config), chunks)
+        running = run_tasks(ProcessExecutor(config.workers), run_chunk, (make_world, config, policy), chunks)
         total = len(tasks) * config.episodes_per_task
         with progress("collect", total, "episodes", len(done)) as advance, closing(running) as results:
             for _, episodes in results:

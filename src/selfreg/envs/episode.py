@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from selfreg.data import Step, Trajectory
-from selfreg.decisions import Decision, DecisionPolicy, start_episode
+from selfreg.decisions import Decision, DecisionPolicy, policy_name, start_episode
 from selfreg.envs.protocol import AssistedEnvironment
 
 
@@ -101,7 +101,7 @@ def continue_episode(
         steps=tuple(steps),
         fields={
             "seed": seed,
-            "policy": str(getattr(policy, "name", type(policy).__name__)),
+            "policy": policy_name(policy),
             "budget": budget,
             "refused": refused,
         },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from selfreg._util.extras import require_extra
 from selfreg._util.parallel import ProcessExecutor, run_tasks
 from selfreg._util.progress import progress
 from selfreg.data import NOHELP, Step, Trajectory
-from selfreg.decisions import BudgetLeft, Decision
+from selfreg.decisions import BudgetLeft, Decision, DecisionPolicy, policy_name, start_episode
 from selfreg.envs.episode import run_episode
 from selfreg.envs.protocol import AssistedEnvironment
 
@@ -33,7 +34,7 @@ class CollectConfig:
     Raises
     ------
     ValueError
-        If a number is out of its range, or there are fewer episodes than rates.
+        If a number is out of its range.
     """
 
     episodes_per_task: int = field(default=40, metadata={"help": "episodes of each task"})
@@ -50,11 +51,6 @@ class CollectConfig:
         validate.seed("CollectConfig.seed", self.seed)
         if not self.rates or not all(0 <= rate <= 1 for rate in self.rates):
             raise ValueError(f"CollectConfig.rates is {self.rates}; expected one or more chances in [0, 1]")
-        if self.episodes_per_task < len(self.rates):
-            raise ValueError(
-                f"CollectConfig.episodes_per_task is {self.episodes_per_task}; expected at least one episode for each"
-                f" of the {len(self.rates)} rates"
-            )
 
 
 class RandomHelp:
@@ -107,10 +103,39 @@ class RandomHelp:
         return {NOHELP: 1.0 - self.rate, **dict.fromkeys(self.names, share)}
 
 
+class _Recorded:
+    """A policy, with P(action) of every decision."""
+
+    def __init__(self, policy: DecisionPolicy) -> None:
+        self.policy, self.name = policy, policy_name(policy)
+        self.chances: list[float] = []
+
+    def start(self, task: str, seed: int) -> None:
+        self.chances = []
+        start_episode(self.policy, task, seed)
+
+    def decide(self, steps: Sequence[Step], budget_left: BudgetLeft) -> Decision:
+        # Not `decisions.action_probabilities`: without probabilities it decides, and a policy may remember decisions.
+        of_actions = getattr(self.policy, "action_probabilities", None)
+        chances = None if of_actions is None else of_actions(steps, budget_left)
+        decision = self.policy.decide(steps, budget_left)
+        chance = 1.0 if chances is None else float(chances.get(decision.action, 0.0))
+        if not 0.0 < chance <= 1.0:
+            raise ValueError(
+                f"policy {self.name!r} decided {decision.action!r} and gives it the probability {chance:g}; expected a"
+                " number in (0, 1]"
+            )
+        self.chances.append(chance)
+        return decision
+
+
 def collect(
-    make_world: Callable[[], AssistedEnvironment], tasks: Sequence[str], config: CollectConfig
+    make_world: Callable[[], AssistedEnvironment],
+    tasks: Sequence[str],
+    config: CollectConfig,
+    policy: DecisionPolicy | None = None,
 ) -> Iterator[Trajectory]:
-    """Run every task `config.episodes_per_task` times, with unlimited help at random moments.
+    """Run every task `config.episodes_per_task` times, with unlimited help at random moments or as a policy decides.
 
     Parameters
     ----------
@@ -121,18 +146,25 @@ def collect(
         Names of the tasks, each once.
     config : CollectConfig
         Episodes, rates, seed, workers.
+    policy : DecisionPolicy, optional
+        Decides instead of chance; `config.rates` are then not used. Picklable where there is more than one worker.
 
     Returns
     -------
     iterator of Trajectory
         Task by task; episode `i` of a task is called "TASK#i". `fields["rate"]` is the chance of help in each of its
-        steps (the propensity, shared equally by the help types). An episode depends on its task, its number and the
-        seed alone, not on the number of workers or the other tasks.
+        steps (the propensity, shared equally by the help types). Under a policy, `fields["propensity t"]` is P(action)
+        of step t instead, which `selfreg.runtime.logged_propensity` reads: from the policy's `action_probabilities`
+        where it has them, else 1. An episode depends on its task, its number and the seed alone, not on the number of
+        workers or the other tasks.
 
     Raises
     ------
     ValueError
-        If a task is listed twice, or help is to be triggered in a world that offers none.
+        If a task is listed twice, there are fewer episodes than rates, help is to be triggered in a world that offers
+        none, or the policy requests an unknown help type or gives its own decision no probability.
+    TypeError
+        If the policy has no `decide`, or cannot be sent to another process.
 
     Examples
     --------
@@ -142,9 +174,18 @@ def collect(
     >>> episodes = list(collect(partial(make_babyai, BabyAIConfig()), ["BabyAI-UnlockPickup-v0/17"], config))
     >>> [(one.episode, one.fields["rate"], one.helped) for one in episodes]
     [('BabyAI-UnlockPickup-v0/17#0', 0.0, False), ('BabyAI-UnlockPickup-v0/17#1', 1.0, True)]
+
+    A policy decides:
+
+    >>> from selfreg.envs import make_household
+    >>> from selfreg.evaluate import EveryN
+    >>> config = CollectConfig(episodes_per_task=1, workers=1)
+    >>> episode = next(collect(make_household, ["household-place/3"], config, EveryN("help", 2)))
+    >>> [step.intervention for step in episode.steps[:4]], episode.fields["policy"], episode.fields["propensity 0"]
+    ([None, 'help', None, 'help'], 'every-n', 1.0)
     """
-    check_tasks(tasks)
-    return _run_all(make_world, config, tasks)
+    check_collection(tasks, config, policy)
+    return _run_all(make_world, config, policy, tasks)
 
 
 def check_tasks(tasks: Sequence[str]) -> None:
@@ -154,11 +195,33 @@ def check_tasks(tasks: Sequence[str]) -> None:
             raise ValueError(f"tasks lists {task!r} more than once; expected each task once")
 
 
+def check_collection(tasks: Sequence[str], config: CollectConfig, policy: DecisionPolicy | None) -> None:
+    """Refuse tasks listed twice, fewer episodes than rates, and a policy that cannot decide or cannot be sent."""
+    check_tasks(tasks)
+    if policy is None:
+        if config.episodes_per_task < len(config.rates):
+            raise ValueError(
+                f"CollectConfig.episodes_per_task is {config.episodes_per_task}; expected at least one episode for each"
+                f" of the {len(config.rates)} rates"
+            )
+        return
+    if not callable(getattr(policy, "decide", None)):
+        raise TypeError(f"policy is {policy!r}; expected an object with decide()")
+    if config.workers > 1:
+        try:
+            pickle.dumps(policy)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise TypeError(f"policy cannot be sent to {config.workers} workers: {error}") from error
+
+
 def _run_all(
-    make_world: Callable[[], AssistedEnvironment], config: CollectConfig, tasks: Sequence[str]
+    make_world: Callable[[], AssistedEnvironment],
+    config: CollectConfig,
+    policy: DecisionPolicy | None,
+    tasks: Sequence[str],
 ) -> Iterator[Trajectory]:
     chunks = ((None, (task, list(range(config.episodes_per_task)))) for task in tasks)
-    running = run_tasks(ProcessExecutor(config.workers), run_chunk, (make_world, config), chunks)
+    running = run_tasks(ProcessExecutor(config.workers), run_chunk, (make_world, config, policy), chunks)
     with progress("collect", len(tasks), "tasks") as advance, closing(running) as results:
         for _, episodes in results:
             yield from episodes
@@ -166,22 +229,30 @@ def _run_all(
 
 
 def run_chunk(
-    settings: tuple[Callable[[], AssistedEnvironment], CollectConfig], chunk: tuple[str, Sequence[int]]
+    settings: tuple[Callable[[], AssistedEnvironment], CollectConfig, DecisionPolicy | None],
+    chunk: tuple[str, Sequence[int]],
 ) -> list[Trajectory]:
     """Run the episodes of a task that have these numbers, in a new world."""
-    make_world, config = settings
+    make_world, config, policy = settings
     task, numbers = chunk
     world = make_world()
-    return [run_one(world, config, task, number) for number in numbers]
+    return [_run_one(world, config, policy, task, number) for number in numbers]
 
 
-def run_one(world: AssistedEnvironment, config: CollectConfig, task: str, index: int) -> Trajectory:
+def _run_one(
+    world: AssistedEnvironment, config: CollectConfig, policy: DecisionPolicy | None, task: str, index: int
+) -> Trajectory:
     """Run episode number `index` of a task."""
-    rate = config.rates[index % len(config.rates)]
-    seed = episode_seed(config.seed, task, index)
-    policy = RandomHelp(rate, list(world.interventions))
-    episode = run_episode(world, task, seed, policy, None, f"{task}#{index}")
-    return msgspec.structs.replace(episode, fields={**episode.fields, "rate": rate})
+    seed, name = episode_seed(config.seed, task, index), f"{task}#{index}"
+    if policy is not None:
+        recorded = _Recorded(policy)
+        episode = run_episode(world, task, seed, recorded, None, name)
+        noted = {f"propensity {t}": chance for t, chance in enumerate(recorded.chances)}
+    else:
+        rate = config.rates[index % len(config.rates)]
+        episode = run_episode(world, task, seed, RandomHelp(rate, list(world.interventions)), None, name)
+        noted = {"rate": rate}
+    return msgspec.structs.replace(episode, fields={**episode.fields, **noted})
 
 
 def episode_seed(seed: int, name: str, index: int) -> int:

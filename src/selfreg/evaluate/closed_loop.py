@@ -17,6 +17,7 @@ from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write
 from selfreg._util.parallel import ProcessExecutor, run_tasks
 from selfreg._util.progress import progress
+from selfreg.data.log_files import open_arrow
 from selfreg.decisions import DecisionPolicy
 from selfreg.envs import AssistedEnvironment
 from selfreg.envs.episode import run_with_decisions
@@ -128,10 +129,11 @@ def _run_task(setup: _Setup, task: str) -> list[Row]:
 def write_rows(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:
     """Write rows as Parquet."""
     columns = {name: [getattr(row, name) for row in rows] for name in Row._fields}
-    with atomic_write(path) as temporary:
-        pq.write_table(pa.table(columns), temporary, compression="zstd")
+    with atomic_write(path) as temporary, open_arrow(temporary, "wb") as file:
+        pq.write_table(pa.table(columns), file, compression="zstd")
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     """Read rows that `write_rows` wrote."""
-    return [Row(**row) for row in pq.read_table(path).to_pylist()]
+    with open_arrow(path) as file:
+        return [Row(**row) for row in pq.read_table(file).to_pylist()]

@@ -5,15 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from selfreg.helper.calibration import Spending, calibrate, spending
+    from selfreg.helper.config import HelperConfig
     from selfreg.helper.examples import HelperExamples
     from selfreg.helper.helper import Helper
     from selfreg.helper.labels import Labels, label
     from selfreg.helper.memory import Memory
-    from selfreg.helper.train import HelperConfig, train_helper
+    from selfreg.helper.train import train_helper
 
 _HOME = {
     "Helper": "helper",
-    "HelperConfig": "train",
+    "HelperConfig": "config",
     "HelperExamples": "examples",
     "Spending": "calibration",
     "calibrate": "calibration",

@@ -117,25 +117,12 @@ class HelperExamples:
         texts, tasks = [self.texts[k] for k in i], [self.tasks[k] for k in i]
         return HelperExamples(texts, self.budgets[i], self.decisions[i], self.weights[i], tasks, self.actions, support)
 
-    def reweight(self, min_count: int, few: str, balance: float) -> HelperExamples:
-        """The same examples with the weights used in training.
-
-        Parameters
-        ----------
-        min_count : int
-            Decisions based on fewer visits are treated as `few` says.
-        few : {"drop", "down-weight"}
-            Leave them out, or multiply their weight by support / `min_count`.
-        balance : float
-            From 0 (weights unchanged) to 1 (the same total weight for every action).
-        """
+    def reweight(self, min_count: int) -> HelperExamples:
+        """The same examples with the weights used in training: times support / `min_count` where that is below 1."""
         weights = self.weights if self.weights.any() else np.ones(len(self.texts))
         if self.support is not None:
-            share = np.minimum(self.support / min_count, 1.0)
-            weights = weights * (share if few == "down-weight" else share >= 1)
-        total = np.bincount(self.decisions, weights, len(self.actions))
-        factor = np.divide(total.sum(), total, out=np.ones_like(total), where=total > 0) ** balance
-        return replace(self, weights=weights * factor[self.decisions])
+            weights = weights * np.minimum(self.support / min_count, 1.0)
+        return replace(self, weights=weights)
 
     def votes(self, limits: Sequence[int]) -> Votes:
         """Texts of positive weight, with the weights of their decisions at all budgets up to `limits`."""

@@ -16,7 +16,7 @@ from selfreg._util.files import atomic_folder
 from selfreg.data import NOHELP, Step, state_text
 from selfreg.decisions import BudgetLeft, Decision, Neighbour
 from selfreg.helper.memory import Memory
-from selfreg.helper.models.registry import FORMS
+from selfreg.helper.models import FORMS
 from selfreg.helper.models.transformer import FEATURES, DecisionModel
 from selfreg.prm.prm import PRM
 from selfreg.prm.transformer import RECORD, read_record

@@ -146,6 +146,7 @@ class Labels:
             import pyarrow as pa
             import pyarrow.parquet as pq
 
+            from selfreg.data.log_files import open_arrow
         n_points = len(self.budgets)
         place = np.repeat(np.arange(len(self.step)), n_points)
         columns: dict[str, pa.Array] = {
@@ -163,8 +164,8 @@ class Labels:
         for a, name in enumerate(self.actions):
             columns[f"q_{name}"] = pa.array(self.q[..., a].ravel(), from_pandas=True)
             columns[f"visits_{name}"] = pa.array(self.visits[place, a])
-        with atomic_write(path) as temporary:
-            pq.write_table(pa.table(columns), temporary, compression="zstd")
+        with atomic_write(path) as temporary, open_arrow(temporary, "wb") as file:
+            pq.write_table(pa.table(columns), file, compression="zstd")
 
 
 def best_actions(q: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:

@@ -12,22 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from selfreg.helper.config import HelperConfig
 from selfreg.helper.helper import mask_affordable
 from selfreg.helper.labels import Labels, best_actions
 from selfreg.helper.model_rollout import add_missing_help, first_states
+from selfreg.helper.models import FORMS
 from selfreg.helper.models.linear import LinearDecider, WordsDecider
-from selfreg.helper.models.registry import FORMS
 from selfreg.helper.models.transformer import deduplicate
 from selfreg.planning.evaluation import evaluate_policy
-
-if TYPE_CHECKING:
-    from selfreg.helper.train import HelperConfig
 
 Floats = NDArray[np.float64]
 
@@ -106,8 +104,7 @@ class _Reader:
         self.known = [self.texts[i] for i in np.unique(self.place[self.parts[0]])]
         self.model = self._create_model(labels)
         self.features = self.model.features(self.texts)
-        counted = np.minimum(labels.support / config.min_count, 1.0)
-        self.counted = np.floor(counted) if config.low_support == "drop" else counted
+        self.counted = np.minimum(labels.support / config.min_count, 1.0)
         size = labels.model.mdp.n_states, len(self.texts)
         self.seen = sp.csr_array((np.ones(len(self.place)), (labels.state, self.place)), shape=size)
 

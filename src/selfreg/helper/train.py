@@ -4,91 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from selfreg._util import validate
+from selfreg.helper.config import HelperConfig
 from selfreg.helper.examples import HelperExamples
 from selfreg.helper.helper import Helper, check_costs, mask_affordable
 from selfreg.helper.labels import Labels
 from selfreg.helper.memory import Memory
 from selfreg.helper.model_rollout import success_in_model
-from selfreg.helper.models.registry import FORMS
-from selfreg.helper.models.transformer import FEATURES, lattice
+from selfreg.helper.models import FORMS
+from selfreg.helper.models.transformer import lattice
 from selfreg.helper.relabel import relabel
-from selfreg.prm.encoder import EncoderConfig
 from selfreg.prm.transformer import split_tasks
 
-DROP, DOWN_WEIGHT = "drop", "down-weight"
 FALL = 0.01
 # Logged states that a helper remembers for the reasons of its decisions.
 MEMORY_STATES = 10_000
-
-
-@dataclass(frozen=True)
-class HelperConfig(EncoderConfig):
-    """How to train a helper; settings of the encoder and its training are those of the PRM.
-
-    Raises
-    ------
-    ValueError
-        Naming the field that is out of range.
-    """
-
-    form: str = field(
-        default=FEATURES,
-        metadata={
-            "help": "features: the budget enters the head, one pass for all budgets; text: the budget is written "
-            "before the state; sft: a causal model writes the decision; tfidf: no transformer, a linear model of "
-            "words; words: likewise, of groups of words, with those of the task blanked out."
-        },
-    )
-    epochs: int = field(default=24, metadata={"help": "At most this many epochs, of 32 to 160 updates each."})
-    patience: int = field(
-        default=6, metadata={"help": "Epochs without gain on validation tasks before training stops."}
-    )
-    restarts: int = field(
-        default=1, metadata={"help": "Trainings from other random weights; the best on validation tasks is kept."}
-    )
-    min_count: int = field(
-        default=1, metadata={"help": "Labels that depend on fewer visits than this are treated as low_support says."}
-    )
-    low_support: str = field(
-        default=DOWN_WEIGHT, metadata={"help": f"{DOWN_WEIGHT} labels by visits / min_count, or {DROP} them."}
-    )
-    balance: float = field(
-        default=0.0,
-        metadata={
-            "help": "0 weighs a decision by what it is worth; 1 gives all actions the same weight in all; or between."
-        },
-    )
-    rounds: int = field(
-        default=3,
-        metadata={
-            "help": "Rounds, at most, that improve the plan's labels for what can be read off the text; 0 imitates the "
-            "plan as it is."
-        },
-    )
-    price: float = field(
-        default=0.02,
-        metadata={"help": "Success that a unit of help must gain at least, in addition to its cost."},
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.form not in FORMS:
-            raise ValueError(f"form is {self.form!r}; expected one of {', '.join(FORMS)}")
-        if self.low_support not in (DROP, DOWN_WEIGHT):
-            raise ValueError(f"low_support is {self.low_support!r}; expected {DROP!r} or {DOWN_WEIGHT!r}")
-        for name, low in (("restarts", 1), ("min_count", 1), ("rounds", 0)):
-            if not getattr(self, name) >= low:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least {low}")
-        if not 0 <= self.price < 1:
-            raise ValueError(f"price is {self.price}; expected a number from 0 to below 1")
-        if not 0 <= self.balance <= 1:
-            raise ValueError(f"balance is {self.balance}; expected a number from 0 to 1")
 
 
 def train_helper(
@@ -101,7 +36,7 @@ def train_helper(
     """Train one helper for every budget of the lattice.
 
     Decisions are weighted by |advantage| and visits. With labels, help that gains less than `price` a unit is not
-    requested. Tasks are split into training, validation (early stopping, choice among restarts and rounds) and test
+    requested. Tasks are split into training, validation (early stopping, choice among rounds) and test
     (figures).
 
     The plan uses everything in the logs of a task, the helper only its text. With labels, decisions are therefore first
@@ -120,8 +55,7 @@ def train_helper(
         Of each help type, in units of each budget. By default those of the labels; with examples, 1 each where there is
         one budget.
     checkpoint : path, optional
-        File for checkpoints. Training resumes from it, with the same data and settings; each restart has its own,
-        `checkpoint`.1 and so on.
+        File for checkpoints. Training resumes from it, with the same data and settings.
 
     Returns
     -------
@@ -136,10 +70,10 @@ def train_helper(
           their share of the training weight;
         - `monotonicity_violations`, how often P(request) decreases by over 0.01 where one unit of budget is added, and
           `monotonicity_violations_plan`, how often the plan's decision changes from help to "nohelp";
-        - `low_support`, the share of the training weight on decisions based on fewer visits than `min_count`;
+        - `low_support_share`, the share of the training weight on decisions based on fewer visits than `min_count`;
         - `value_error`, the mean error of the values that reasons give, and `value_error_constant`, that of their mean;
         - `constant_decision` is 1 where every decision was the same, so that there was nothing to learn; `epochs`,
-          `validation_loss`, `restart` (the chosen one), and the number of examples.
+          `validation_loss`, and the number of examples.
 
     Raises
     ------
@@ -220,9 +154,9 @@ def _train_improved(
 
 
 def _weigh(train: HelperExamples, config: HelperConfig) -> HelperExamples:
-    used = train.reweight(config.min_count, config.low_support, config.balance)
+    used = train.reweight(config.min_count)
     if not used.weights.any():
-        raise ValueError(f"no training label is based on {config.min_count} visits; lower min_count, or down-weight")
+        raise ValueError("no training label is based on a visit")
     return used
 
 
@@ -237,8 +171,8 @@ def _train_form(
     train, validation = (examples.select_tasks(split[name]) for name in ("train", "validation"))
     limits = tuple(int(top) for top in examples.budgets.max(axis=0))
     used = _weigh(train, config)
-    checks = validation.reweight(config.min_count, DOWN_WEIGHT, config.balance)
-    classifier, figures = _train_restarts(used, checks, limits, config, checkpoint)
+    checks = validation.reweight(config.min_count)
+    classifier, figures = _fit(used, checks, limits, config, checkpoint)
     return Helper(classifier, examples.actions, dict(charges), limits, config.history, figures, split)
 
 
@@ -266,31 +200,21 @@ def _check_paid(examples: HelperExamples, charges: Mapping[str, tuple[int, ...]]
         raise ValueError(f"decisions[{i}] is {action!r} at cost {charges[action]}, over its budget {budget}")
 
 
-def _train_restarts(
+def _fit(
     train: HelperExamples,
     validation: HelperExamples,
     limits: tuple[int, ...],
     config: HelperConfig,
     checkpoint: str | os.PathLike[str] | None,
 ) -> tuple[Any, dict[str, float]]:
-    """The trained model with the least validation loss among the restarts."""
+    """The trained model, with the figures of its training."""
     votes, checks = train.votes(limits), validation.votes(limits)
     if not checks.texts:  # all its decisions are of weight 0
         checks = replace(validation, weights=np.ones_like(validation.weights)).votes(limits)
-    best: tuple[Any, dict[str, float]] | None = None
-    for restart in range(config.restarts):
-        # far apart, so that neighbouring seeds share no restarts
-        one = replace(config, seed=config.seed + 1_000_003 * restart)
-        model = FORMS[config.form].build(train.actions, limits, votes.texts, one)
-        learnt = model.examples(votes)
-        title = "training the helper" + (f" ({restart + 1} of {config.restarts})" if config.restarts > 1 else "")
-        path = None if checkpoint is None else f"{os.fspath(checkpoint)}{f'.{restart}' if restart else ''}"
-        figures = model.fit(learnt, model.examples(checks), one, title, checkpoint=path)
-        figures |= {"restart": float(restart), "train_examples": float(len(learnt.texts))}
-        if best is None or figures["validation_loss"] < best[1]["validation_loss"]:
-            best = model, figures
-    assert best is not None
-    return best
+    model = FORMS[config.form].build(train.actions, limits, votes.texts, config)
+    learnt = model.examples(votes)
+    figures = model.fit(learnt, model.examples(checks), config, "training the helper", checkpoint=checkpoint)
+    return model, figures | {"train_examples": float(len(learnt.texts))}
 
 
 def _memory(labels: Labels | HelperExamples, tasks: Sequence[str], config: HelperConfig) -> Memory | None:
@@ -342,7 +266,7 @@ def _measure_monotonicity(helper: Helper, test: HelperExamples) -> dict[str, flo
 def _measure_support(train: HelperExamples, min_count: int) -> dict[str, float]:
     if train.support is None or not train.weights.any():
         return {}
-    return {"low_support": float(train.weights[train.support < min_count].sum() / train.weights.sum())}
+    return {"low_support_share": float(train.weights[train.support < min_count].sum() / train.weights.sum())}
 
 
 def _value_error(memory: Memory, labels: Labels, split: Mapping[str, Sequence[str]], history: int) -> dict[str, float]:

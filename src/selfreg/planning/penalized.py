@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from selfreg._core import chooser
 from selfreg._util import validate
+from selfreg._util.parallel import LocalExecutor, run_tasks
 from selfreg.mdp import InterventionMDP
 from selfreg.planning import _arguments
 from selfreg.planning._penalized_cycles import TIE, TIE_USAGE, Lanes, PenalizedGroups
@@ -189,11 +189,11 @@ class Pricing:
         threads = self.n_threads if parallel else 1
         size = next((size for size in LANES if size * threads >= len(prices)), LANES[-1])
         passes = [prices[first : first + size] for first in range(0, len(prices), size)]
-        if threads == 1:
+        if threads == 1:  # the queue would cost 5% of a small frontier
             parts = [self._solve_pass(weight, part) for part in passes]
         else:
-            with ThreadPoolExecutor(min(threads, len(passes))) as pool:
-                parts = list(pool.map(lambda part: self._solve_pass(weight, part), passes))
+            executor = LocalExecutor(min(threads, len(passes)))
+            parts = [part for _, part in run_tasks(executor, self._solve_pass, weight, enumerate(passes))]
         expected = np.concatenate([part for part, _ in parts], axis=1)
         return StartPoints(expected[0], expected[1:].T, max(error for _, error in parts))
 

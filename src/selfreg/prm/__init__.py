@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from selfreg.prm.comparison import with_baselines
-    from selfreg.prm.encoder import EncoderConfig
-    from selfreg.prm.prm import PRM, PRMConfig, recalibrate, train_prm
+    from selfreg.prm.config import EncoderConfig, PRMConfig
+    from selfreg.prm.prm import PRM, recalibrate, train_prm
     from selfreg.prm.scoring import read_scores, score_logs
     from selfreg.prm.threshold import ThresholdPolicy, ThresholdRule, choose_threshold, measure_threshold
     from selfreg.prm.transformer import Examples, TextClassifier
@@ -28,8 +28,8 @@ __all__ = [
     "with_baselines",
 ]
 
-_HOME = {"EncoderConfig": "encoder", "Examples": "transformer", "TextClassifier": "transformer"}
-_HOME |= dict.fromkeys(("PRM", "PRMConfig", "recalibrate", "train_prm"), "prm")
+_HOME = {"EncoderConfig": "config", "PRMConfig": "config", "Examples": "transformer", "TextClassifier": "transformer"}
+_HOME |= dict.fromkeys(("PRM", "recalibrate", "train_prm"), "prm")
 _HOME |= dict.fromkeys(("with_baselines",), "comparison")
 _HOME |= dict.fromkeys(("read_scores", "score_logs"), "scoring")
 _HOME |= dict.fromkeys(("ThresholdPolicy", "ThresholdRule", "choose_threshold", "measure_threshold"), "threshold")

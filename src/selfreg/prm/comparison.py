@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from selfreg._util.bootstrap import Interval
 from selfreg.data import Trajectory
+from selfreg.prm.config import PRMConfig
 from selfreg.prm.linear import BASELINES
 from selfreg.prm.metrics import by_task, difference_by_task
-from selfreg.prm.prm import PRM, PRMConfig, collect_visits, score_visits, train_prm
+from selfreg.prm.prm import PRM, collect_visits, score_visits, train_prm
 
 
 class Contender(NamedTuple):

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from selfreg._util.extras import require_extra
 from selfreg._util.progress import track
 from selfreg.prm.calibration import sigmoid
+from selfreg.prm.config import EncoderConfig
 from selfreg.prm.encoder import (
-    EncoderConfig,
     choose_device,
     load_model_and_tokenizer,
     require_ml,

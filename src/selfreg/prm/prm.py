@@ -14,18 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data import Step, Trajectory, state_text
-from selfreg.prm.calibration import CALIBRATIONS, Calibration, Temperature, calibrate, load_calibration
+from selfreg.prm.calibration import Calibration, Temperature, calibrate, load_calibration
 from selfreg.prm.card import model_card
-from selfreg.prm.encoder import EncoderConfig
+from selfreg.prm.config import KINDS, TRANSFORMER, PRMConfig
 from selfreg.prm.linear import BASELINES, StepRates, read_arrays
 from selfreg.prm.metrics import brier, by_task, expected_calibration_error, reliability_by_task
 from selfreg.prm.transformer import TextClassifier, read_record, split_tasks
 from selfreg.prm.visits import Visits, join_visits, labelled_visits, unhelped_visits
 
 SCHEMA = "selfreg.prm/1"
-TRANSFORMER = "transformer"
-KINDS = (TRANSFORMER, *BASELINES)
-TARGETS = ("outcomes", "labels", "both")
 
 
 class LogitModel(Protocol):
@@ -36,48 +33,6 @@ class LogitModel(Protocol):
 
     def save(self, folder: str | os.PathLike[str], record: Mapping[str, object], card: str | None = None) -> None:
         """Write a folder with `record` in selfreg.json, atomically."""
-
-
-@dataclass(frozen=True)
-class PRMConfig(EncoderConfig):
-    """How to train a PRM. Settings of the encoder and its training count for the kinds that have one."""
-
-    kind: str = field(
-        default=TRANSFORMER,
-        metadata={
-            "help": f"The PRM's model: {', '.join(KINDS)}. step is one number a step; tfidf and embedding (a frozen "
-            "encoder, see model) have a linear head.",
-            "option": "prm",
-        },
-    )
-    show_step: bool = field(
-        default=False, metadata={"help": "Begin each text with the number of the step; for episodes with a limit."}
-    )
-    targets: str = field(
-        default="outcomes", metadata={"help": "Learn from outcomes, from step labels (labels), or from both."}
-    )
-    label_weight: float = field(
-        default=0.5, metadata={"help": "Weight of a step label where targets is both; an outcome has 1."}
-    )
-    helped_weight: float = field(
-        default=0.0, metadata={"help": "Weight of a state after which help came; 0 leaves such states out."}
-    )
-    propensity: str | None = field(
-        default=None,
-        metadata={"help": "Episode field with the chance of help at a step; unhelped rests weigh 1 / P(no help)."},
-    )
-    calibration: str = field(
-        default="temperature", metadata={"help": f"Fitted on validation tasks: {', '.join(CALIBRATIONS)}."}
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, known in (("kind", KINDS), ("targets", TARGETS), ("calibration", CALIBRATIONS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(known)}")
-        for name, top in (("label_weight", math.inf), ("helped_weight", 1.0)):
-            if not 0.0 <= getattr(self, name) <= top or math.isinf(getattr(self, name)):
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a finite number from 0 to {top:g}")
 
 
 @dataclass(frozen=True)

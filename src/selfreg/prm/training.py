@@ -20,7 +20,8 @@ from torch.nn import functional
 
 from selfreg._util.progress import Advance, progress
 from selfreg.prm.checkpoint import read_checkpoint, write_checkpoint
-from selfreg.prm.encoder import EncoderConfig, fix_seed
+from selfreg.prm.config import EncoderConfig
+from selfreg.prm.encoder import fix_seed
 from selfreg.prm.transformer import Examples, iterate_by_length
 
 if TYPE_CHECKING:
@@ -101,12 +102,9 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * factor
         self.optimizer.zero_grad()
-        loss = 0.0
-        for part in np.array_split(chosen, min(self.config.accumulation, len(chosen))):
-            losses = self._losses(part)
-            total = losses.sum() / len(chosen)
-            total.backward()  # type: ignore[no-untyped-call]
-            loss += total.item()
+        total = self._losses(chosen).sum() / len(chosen)
+        total.backward()  # type: ignore[no-untyped-call]
+        loss = total.item()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0).item()
         if not (math.isfinite(loss) and math.isfinite(norm)):
             epoch, batch = divmod(self.done, self.epoch_updates)

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from selfreg._util.files import atomic_folder
 from selfreg._util.progress import track
+from selfreg.prm.config import VALIDATION_SHARE, EncoderConfig
 from selfreg.prm.encoder import (
-    VALIDATION_SHARE,
-    EncoderConfig,
     choose_device,
     create_from_scratch,
     fix_seed,

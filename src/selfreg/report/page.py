@@ -12,6 +12,7 @@ from selfreg._util.bootstrap import as_texts
 from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write
 from selfreg.data import Trajectory
+from selfreg.data.log_files import open_arrow
 from selfreg.envs import World
 from selfreg.estimate import EstimatedModel, coverage
 from selfreg.evaluate.policies import policy_order
@@ -117,7 +118,8 @@ def _outlook_plot(summary: dict[str, Any]) -> str | None:
 def _step_plot(run: RunFolder) -> str | None:
     if not run.has("labels.parquet"):
         return None
-    labels = pq.read_table(run.path / "labels.parquet", columns=["step", "budget", "decision", "advantage"])
+    with open_arrow(run.path / "labels.parquet") as file:
+        labels = pq.read_table(file, columns=["step", "budget", "decision", "advantage"])
     labels = labels.filter(pc.is_valid(labels["advantage"]))
     if not labels.num_rows:
         return None

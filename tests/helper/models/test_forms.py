@@ -25,7 +25,8 @@ from transformers import (
 from helper_cases import NEEDED, QUICK, WORDS, rule_examples, state
 from selfreg.helper import Helper, HelperConfig, HelperExamples, train_helper
 from selfreg.helper.models.transformer import BudgetInHead, BudgetInText, DecisionWriter
-from selfreg.prm.encoder import EncoderConfig, create_from_scratch
+from selfreg.prm.config import EncoderConfig
+from selfreg.prm.encoder import create_from_scratch
 from selfreg.prm.training import Training, cross_entropy
 
 TRANSFORMERS = {"model.safetensors", "config.json", "tokenizer.json"}
@@ -186,23 +187,11 @@ def test_equal_states_at_equal_budgets_pass_once(monkeypatch: pytest.MonkeyPatch
     np.testing.assert_allclose(together, single, atol=1e-5)
 
 
-def test_restarts_keep_the_best() -> None:
-    examples = rule_examples(100)
-    quick = replace(QUICK, epochs=1)
-    single = [train_helper(examples, replace(quick, restarts=k)).figures for k in (1, 3)]
-    assert single[1]["validation_loss"] <= single[0]["validation_loss"]
-    assert single[1]["restart"] in (0, 1, 2)
-    assert single[1]["test_examples"] == single[0]["test_examples"], "the split stays"
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"form": "prose"}, "form is 'prose'"),
-        ({"low_support": "hide"}, "low_support is 'hide'"),
-        ({"restarts": 0}, "restarts is 0"),
         ({"min_count": 0}, "min_count is 0"),
-        ({"balance": 1.5}, r"balance is 1\.5"),
         ({"epochs": 0}, "epochs is 0"),
     ],
 )
@@ -255,20 +244,20 @@ def test_damaged_folders_are_refused(helper: Helper, tmp_path: Path) -> None:
 
 
 def test_training_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    examples, quick = rule_examples(60), replace(QUICK, epochs=3, restarts=2, patience=3)
+    examples, quick = rule_examples(60), replace(QUICK, epochs=3, patience=3)
     straight = train_helper(examples, quick)
     path, validate, calls = tmp_path / "checkpoint", Training._validate, []
 
     def interrupted(self: Training) -> None:
         validate(self)
         calls.append(1)
-        if len(calls) == 5:  # the second epoch of the second restart
+        if len(calls) == 2:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Training, "_validate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train_helper(examples, quick, checkpoint=path)
-    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint", "checkpoint.1"}
+    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint"}
     monkeypatch.setattr(Training, "_validate", validate)
     resumed = train_helper(examples, quick, checkpoint=path)
     assert resumed.figures == straight.figures

@@ -12,7 +12,7 @@ from typing import IO, Any, cast
 
 from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write
-from selfreg.data.log_files import LogError, is_parquet
+from selfreg.data.log_files import LogError, is_parquet, open_arrow
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.trajectory import Step, Trajectory
 
@@ -82,7 +82,7 @@ def read_row_groups(
     path: str | os.PathLike[str], first: int, last: int, options: ReadOptions
 ) -> Iterator[tuple[int, Trajectory | LogError]]:
     """Trajectories of row groups first..last-1 of a Parquet file, or their faults without a place."""
-    with pq.ParquetFile(path) as file:
+    with open_arrow(path) as stream, pq.ParquetFile(stream) as file:
         missing = [name for name in SCHEMA.names if name not in file.schema_arrow.names]
         if missing:
             raise LogError(f"{path}: column {missing[0]!r} is missing; expected {SCHEMA.names}")
@@ -113,7 +113,11 @@ def _convert_batch(batch: pa.RecordBatch) -> Iterator[Trajectory | LogError]:
 def write_parquet(path: str | os.PathLike[str], trajectories: Iterable[Trajectory]) -> None:
     """Write canonical Parquet."""
     stream = iter(trajectories)
-    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+    with (
+        atomic_write(path) as temporary,
+        open_arrow(temporary, "wb") as file,
+        pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer,
+    ):
         while rows := [_row(trajectory) for trajectory in islice(stream, BATCH)]:
             writer.write_batch(pa.RecordBatch.from_pylist(rows, SCHEMA))
 

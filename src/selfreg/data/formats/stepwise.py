@@ -13,7 +13,7 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write
-from selfreg.data.log_files import LogError, is_parquet
+from selfreg.data.log_files import LogError, is_parquet, open_arrow
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.trajectory import Step, Trajectory
 
@@ -84,7 +84,8 @@ def write_stepwise(path: str | os.PathLike[str], trajectories: Iterable[Trajecto
     with atomic_write(path) as temporary:
         if is_parquet(path):
             rows = [msgspec.structs.asdict(record) for record in records]
-            pq.write_table(pa.Table.from_pylist(rows, SCHEMA), temporary, compression="zstd")
+            with open_arrow(temporary, "wb") as file:
+                pq.write_table(pa.Table.from_pylist(rows, SCHEMA), file, compression="zstd")
         else:
             encode = msgspec.json.Encoder().encode
             temporary.write_bytes(b"".join(encode(record) + b"\n" for record in records))
@@ -108,7 +109,7 @@ def read_stepwise_row_groups(
     path: str, first: int, last: int, options: ReadOptions
 ) -> Iterator[tuple[int, Trajectory | LogError]]:
     """Trajectories of row groups first..last-1 of a Parquet file, or their faults without a place."""
-    with pq.ParquetFile(path) as file:
+    with open_arrow(path) as stream, pq.ParquetFile(stream) as file:
         columns = [name for name in SCHEMA.names if name in file.schema_arrow.names]
         batches = file.iter_batches(BATCH, row_groups=range(first, last), columns=columns)
         for number, row in enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), 1):

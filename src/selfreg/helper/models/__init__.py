@@ -1,1 +1,13 @@
-"""Models behind a helper, one file a family."""
+"""Models behind a helper, one file a family, and the forms of a helper by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from selfreg.helper.models.linear import TfidfDecider, WordsDecider
+from selfreg.helper.models.transformer import BudgetInHead, BudgetInText, DecisionWriter
+
+# Each with `build`, `examples`, `fit` and `load_saved`, and the interface of `DecisionModel`.
+FORMS: dict[str, Any] = {
+    one.form: one for one in (BudgetInHead, BudgetInText, DecisionWriter, TfidfDecider, WordsDecider)
+}

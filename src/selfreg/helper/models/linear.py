@@ -17,7 +17,7 @@ from selfreg._util.text_features import hashed_words
 from selfreg.helper.examples import Votes
 from selfreg.helper.memory import tfidf_vectorizer
 from selfreg.helper.models.transformer import deduplicate
-from selfreg.prm.encoder import EncoderConfig
+from selfreg.prm.config import EncoderConfig
 from selfreg.prm.linear import MOST_FEATURES, STRENGTHS, WEIGHTS, read_arrays
 from selfreg.prm.transformer import Examples, read_record, write_model_folder
 

@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.helper.examples import Votes
+from selfreg.prm.config import HEADS, EncoderConfig
 from selfreg.prm.encoder import (
-    HEADS,
-    EncoderConfig,
     create_from_scratch,
     fix_seed,
     load_model_and_tokenizer,

@@ -1,0 +1,57 @@
+"""Settings of a helper; read without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from selfreg.helper.models import FORMS
+from selfreg.helper.models.transformer import FEATURES
+from selfreg.prm.config import EncoderConfig
+
+
+@dataclass(frozen=True)
+class HelperConfig(EncoderConfig):
+    """How to train a helper; settings of the encoder and its training are those of the PRM.
+
+    Raises
+    ------
+    ValueError
+        Naming the field that is out of range.
+    """
+
+    form: str = field(
+        default=FEATURES,
+        metadata={
+            "help": "features: the budget enters the head, one pass for all budgets; text: the budget is written "
+            "before the state; sft: a causal model writes the decision; tfidf: no transformer, a linear model of "
+            "words; words: likewise, of groups of words, with those of the task blanked out."
+        },
+    )
+    epochs: int = field(default=24, metadata={"help": "At most this many epochs, of 32 to 160 updates each."})
+    patience: int = field(
+        default=6, metadata={"help": "Epochs without gain on validation tasks before training stops."}
+    )
+    min_count: int = field(
+        default=1, metadata={"help": "Labels based on fewer visits than this weigh visits / min_count."}
+    )
+    rounds: int = field(
+        default=3,
+        metadata={
+            "help": "Rounds, at most, that improve the plan's labels for what can be read off the text; 0 imitates the "
+            "plan as it is."
+        },
+    )
+    price: float = field(
+        default=0.02,
+        metadata={"help": "Success that a unit of help must gain at least, in addition to its cost."},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.form not in FORMS:
+            raise ValueError(f"form is {self.form!r}; expected one of {', '.join(FORMS)}")
+        for name, low in (("min_count", 1), ("rounds", 0)):
+            if not getattr(self, name) >= low:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least {low}")
+        if not 0 <= self.price < 1:
+            raise ValueError(f"price is {self.price}; expected a number from 0 to below 1")
