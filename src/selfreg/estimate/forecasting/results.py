@@ -14,8 +14,9 @@ from selfreg.estimate.forecasting.identification import Identification
 from selfreg.estimate.forecasting.logged_steps import Floats, LoggedSteps
 from selfreg.estimate.forecasting.recommendation import OBSERVED, Scored, is_largest
 
-# Factor of the distance of bootstrap bounds from the estimate, for the few tasks and the choice of the model.
-WIDEN = 1.1
+# Factors of the distance of bootstrap bounds from the estimate: for the few tasks; and for effects at single steps, which
+# depend on a choice of features that the bootstrap does not repeat. By measurement (`python -m benchmarks forecast`).
+WIDEN, WIDEN_STEPS = 1.1, 1.25
 
 
 class PolicyForecast(NamedTuple):
@@ -104,8 +105,9 @@ def make_outlook(scored: Scored, logged: LoggedSteps, confidence: float) -> Poli
     most = float(_most_requests(candidate, logged))
     observed = bool(value.unknown[0] <= OBSERVED)
     share = 1.0 / np.where(observed & (value.unknown < 1.0), 1.0 - value.unknown, 1.0)
+    widen = WIDEN if scored.immediate is None else WIDEN_STEPS
     success, requests = (
-        _interval(known * share, confidence, limit)
+        _interval(known * share, widen, confidence, limit)
         if observed and scored.bounds is None
         else _bounds(bounds, widest.unknown, float((known * share)[0]) if observed else None, confidence, limit)
         for known, bounds, limit in (
@@ -129,9 +131,9 @@ def _most_requests(candidate: Candidate, logged: LoggedSteps) -> int:
     return min(longest, max(paid, default=0))
 
 
-def _interval(values: Floats, confidence: float, most: float) -> Interval:
+def _interval(values: Floats, widen: float, confidence: float, most: float) -> Interval:
     """Interval around the first of `values` from the others, which are bootstrap samples."""
-    low, high = (values[0] + WIDEN * (bound - values[0]) for bound in central_bounds(values[1:], confidence))
+    low, high = (values[0] + widen * (bound - values[0]) for bound in central_bounds(values[1:], confidence))
     return Interval(*(float(np.clip(one, 0.0, most)) for one in (values[0], low, high)))
 
 
