@@ -14,7 +14,7 @@ from selfreg.estimate.forecasting.identification import Identification
 from selfreg.estimate.forecasting.logged_steps import Floats, LoggedSteps
 from selfreg.estimate.forecasting.recommendation import OBSERVED, Scored, is_largest
 
-# Factors of the distance of bootstrap bounds from the estimate: for the few tasks; and for effects at single steps, which
+# Factors of the distance of bootstrap bounds from the estimate: for the few tasks; and for effects at steps, which
 # depend on a choice of features that the bootstrap does not repeat. By measurement (`python -m benchmarks forecast`).
 WIDEN, WIDEN_STEPS = 1.1, 1.25
 
