@@ -281,6 +281,13 @@ def test_bounds_of_weights_are_at_least_one(clip, error) -> None:
         ope([episode(i, 1.0, i % 2) for i in range(10)], Never(), propensity="rate", abstraction=STEP, clip=clip)
 
 
+def test_costs_that_are_set_apply_to_the_log_too() -> None:
+    logs = [episode(i, float(i % 3 > 0), i % 2, (i // 2) % 2) for i in range(200)]
+    result = ope(logs, Always("help"), budget=4, propensity="rate", abstraction=STEP, costs={"help": 2})
+    for name, one in result.estimates.items():
+        assert one.usage.mean == pytest.approx(4.0), name
+
+
 def test_results_are_json() -> None:
     logs = [episode(i, float(i % 3 > 0), i % 2) for i in range(120)]
     result = ope(logs, Never(), propensity="rate", abstraction=STEP, clip=3.0)
@@ -311,6 +318,8 @@ def test_bad_input_is_named() -> None:
         ope(logs, Never(), propensity="rate", abstraction=STEP, confidence=0)
     with pytest.raises(TypeError, match="propensity of episode '0' step 0 is None"):
         ope(logs, Never(), propensity=lambda trajectory, step: None, abstraction=STEP)
+    with pytest.raises(ValueError, match="costs lacks help type 'help'"):
+        ope(logs, Never(), propensity="rate", abstraction=STEP, costs={})
     with pytest.raises(ValueError, match="least_effective is nan"):
         ope(logs, Never(), propensity="rate", abstraction=STEP, least_effective=float("nan"))
     with pytest.raises(TypeError, match=r"propensity is 0\.5"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -58,7 +58,7 @@ class Logged:
     ) -> None:
         self.episodes, self.policy, self.budget, self.study = episodes, policy, budget, study
         self.abstraction, self.actions = abstraction, study.moves.actions
-        self.cost = {name: _one_cost(name, study.costs[name]) for name in self.actions[1:]}
+        self.cost = {name: _one_cost(name, study.costs) for name in self.actions[1:]}
         self.lattice = [None] if budget is None else list(range(budget + 1))
         self.index: dict[Key, int] = {key: i for i, key in enumerate(study.moves.keys)}
         self.task = study.moves.start_task
@@ -84,8 +84,9 @@ class Logged:
                 self.table[state] += rows
                 target.append(rows[left])
                 action = self.actions.index(step.intervention or NOHELP)
-                columns.append((i, t, state, action, left, step.charge))
-                spent += step.charge
+                charge = self.cost[self.actions[action]] if action else 0
+                columns.append((i, t, state, action, left, charge))
+                spent += charge
         table = np.array(columns, dtype=np.intp)
         episode, time, where, action, left = table[:, :5].T
         return Steps(episode, time, where, action, left, table[:, 5].astype(np.float64), np.stack(target))
@@ -354,8 +355,10 @@ def _leaving(rows: sp.csr_array) -> npt.NDArray[np.bool_]:
         result = wider
 
 
-def _one_cost(name: str, cost: int | tuple[int, ...]) -> int:
-    amounts = validate.nonneg_ints(f'costs["{name}"]', cost)
+def _one_cost(name: str, costs: Mapping[str, int | tuple[int, ...]]) -> int:
+    if name not in costs:
+        raise ValueError(f"costs lacks help type {name!r} of these logs")
+    amounts = validate.nonneg_ints(f'costs["{name}"]', costs[name])
     if len(amounts) != 1:
         raise ValueError(f"help type {name!r} takes from {len(amounts)} budgets; expected one")
     return amounts[0]
