@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+
 import numpy as np
 import pytest
 
@@ -12,6 +15,7 @@ from selfreg.estimate import Features
 from selfreg.evaluate import Always, Never, OverlapError, Plan, fitted_propensity, ope
 
 STEP = Features(["step"])
+ONE_STATE = Features(["class"], {"go": "go"})
 BUDGET = 2
 
 
@@ -184,6 +188,115 @@ def test_propensities_lie_above_nothing_and_up_to_one(value) -> None:
         ope(logs, Never(), propensity=lambda trajectory, step: value, abstraction=STEP)
 
 
+SEQUENCES = list(itertools.product((0, 1), repeat=3))
+WEIGHED = ("importance sampling", "weighted importance sampling", "doubly robust")
+
+
+def enumerated(tasks: int = 3) -> tuple[list[Trajectory], np.ndarray, np.ndarray]:
+    """Every sequence of help in three steps as often as rate 1/4 has it; its probability and outcome."""
+    outcomes = np.random.default_rng(7).random(8)
+    chance = np.array([0.25 ** sum(helps) * 0.75 ** (3 - sum(helps)) for helps in SEQUENCES])
+    logs: list[Trajectory] = []
+    for k, helps in enumerate(SEQUENCES):
+        for _ in range(tasks * round(64 * chance[k])):
+            logs.append(episode(len(logs), float(outcomes[k]), *helps, rate=0.25))
+    return logs, chance, outcomes
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("clip", [None, 1.0, 2.0, 5.0, 1e6])
+def test_estimates_and_bias_of_clipped_weights_are_exact_by_enumeration(rate, clip) -> None:
+    logs, chance, outcomes = enumerated()
+    policy_chance = np.array([rate ** sum(helps) * (1 - rate) ** (3 - sum(helps)) for helps in SEQUENCES])
+    policy = RandomHelp(rate, ["help"]) if rate else Never()
+    result = ope(logs, policy, propensity="rate", abstraction=STEP, refits=2, least_effective=0, clip=clip)
+    truth = float(policy_chance @ outcomes)
+    weight = np.minimum(policy_chance / chance, np.inf if clip is None else clip)
+    found = {name: result.estimates[name].success.mean for name in WEIGHED}
+    assert found["importance sampling"] == pytest.approx(float(chance @ (weight * outcomes)))
+    assert found["weighted importance sampling"] == pytest.approx(
+        float(chance @ (weight * outcomes) / (chance @ weight))
+    )
+    if clip is None or clip > 1e5:
+        assert found == pytest.approx(dict.fromkeys(WEIGHED, truth), abs=0.05)  # models of other tasks: not exact
+    if clip is None:
+        assert (result.clip, result.bias) == (None, {})
+        return
+    assert result.bias["importance sampling"] == pytest.approx(1 - float(chance @ weight), abs=1e-12)
+    for name in WEIGHED:
+        assert abs(truth - found[name]) <= result.bias[name] + (0.05 if name == "doubly robust" else 1e-12), name
+    assert found["importance sampling"] <= truth + 1e-12
+    assert f"clipped at {clip:g}" in result.lines()[0]
+    assert "bias by clipping up to" in result.lines()[1]
+
+
+def test_clipping_says_what_was_never_tried() -> None:
+    # Half of the tasks end after one step; the others were helped at every step or at none.
+    logs = [episode(i, 1.0, *([i % 2] if i % 4 < 2 else [i % 2, i % 2])) for i in range(400)]
+    result = ope(logs, Always("help"), budget=1, abstraction=STEP, clip=10.0)
+    assert result.bias["importance sampling"] == pytest.approx(0.5)
+
+
+def coin_log(steps: int) -> list[Trajectory]:
+    generator = np.random.default_rng(0)
+    return [episode(i, float(i % 3 > 0), *(generator.random(steps) < 0.5).astype(int)) for i in range(60)]
+
+
+@pytest.mark.parametrize("propensity", ["rate", lambda trajectory, step: 0.5])
+def test_long_episodes_have_the_weights_that_they_have(propensity) -> None:
+    logs = coin_log(1080)  # the chance of each episode is 2^-1080, below the smallest float
+    same = ope(logs, RandomHelp(0.5, ["help"]), propensity=propensity, abstraction=ONE_STATE, refits=2)
+    assert same.overlap.matched == 1.0
+    assert same.overlap.effective == pytest.approx(60.0)
+    assert same.estimates["importance sampling"].success.mean == pytest.approx(2 / 3)
+    # Ratios of weights count where all of them are tiny.
+    other = ope(
+        logs, RandomHelp(0.01, ["help"]), propensity=propensity, abstraction=ONE_STATE, refits=2, least_effective=0
+    )
+    helps = np.array([t.cost for t in logs])
+    weight = 99.0 ** (helps.min() - helps.astype(float))
+    assert other.overlap.matched == 1.0
+    assert other.overlap.mean_weight == 0.0
+    expected = weight @ [t.outcome for t in logs] / weight.sum()
+    assert other.estimates["weighted importance sampling"].success.mean == pytest.approx(expected)
+
+
+def test_weights_beyond_floats_are_named_or_clipped() -> None:
+    logs = [episode(i, float(i % 2), i % 2) for i in range(60)]
+
+    def chance(trajectory: Trajectory, step: int) -> float:
+        return 1e-320 if trajectory.episode == "7" else 0.5
+
+    with pytest.raises(ValueError, match=r"weight of episode '7' step 0 is e\^737, too large .*clip"):
+        ope(logs, Always("help"), propensity=chance, abstraction=STEP, least_effective=0)
+    clipped = ope(logs, Always("help"), propensity=chance, abstraction=STEP, clip=4.0, least_effective=0)
+    assert clipped.estimates["importance sampling"].success.mean == pytest.approx((29 * 2 + 4) / 60)
+    # An episode that the policy could not have made has weight 0, whatever its propensity.
+    assert ope(logs, Never(), propensity=chance, abstraction=STEP).overlap.mean_weight == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("clip", "error"), [(0.5, ValueError), (float("nan"), ValueError), (float("inf"), ValueError)])
+def test_bounds_of_weights_are_at_least_one(clip, error) -> None:
+    with pytest.raises(error, match="clip is"):
+        ope([episode(i, 1.0, i % 2) for i in range(10)], Never(), propensity="rate", abstraction=STEP, clip=clip)
+
+
+def test_costs_that_are_set_apply_to_the_log_too() -> None:
+    logs = [episode(i, float(i % 3 > 0), i % 2, (i // 2) % 2) for i in range(200)]
+    result = ope(logs, Always("help"), budget=4, propensity="rate", abstraction=STEP, costs={"help": 2})
+    for name, one in result.estimates.items():
+        assert one.usage.mean == pytest.approx(4.0), name
+
+
+def test_results_are_json() -> None:
+    logs = [episode(i, float(i % 3 > 0), i % 2) for i in range(120)]
+    result = ope(logs, Never(), propensity="rate", abstraction=STEP, clip=3.0)
+    assert json.loads(json.dumps(result.to_json())) == result.to_json()
+    assert (
+        result.to_json()["estimates"]["doubly robust"]["success"]["mean"] == result.estimates["doubly robust"][0].mean
+    )
+
+
 def test_bad_input_is_named() -> None:
     logs = [episode(i, 1.0, i % 2) for i in range(10)]
     with pytest.raises(ValueError, match="propensity field 'chance' is None"):
@@ -203,6 +316,12 @@ def test_bad_input_is_named() -> None:
         ope(logs, Always("person"), propensity="rate", abstraction=STEP)
     with pytest.raises(ValueError, match="confidence is 0"):
         ope(logs, Never(), propensity="rate", abstraction=STEP, confidence=0)
+    with pytest.raises(TypeError, match="propensity of episode '0' step 0 is None"):
+        ope(logs, Never(), propensity=lambda trajectory, step: None, abstraction=STEP)
+    with pytest.raises(ValueError, match="costs lacks help type 'help'"):
+        ope(logs, Never(), propensity="rate", abstraction=STEP, costs={})
+    with pytest.raises(ValueError, match="least_effective is nan"):
+        ope(logs, Never(), propensity="rate", abstraction=STEP, least_effective=float("nan"))
     with pytest.raises(TypeError, match=r"propensity is 0\.5"):
         ope(logs, Never(), propensity=0.5, abstraction=STEP)
     cut = Trajectory("t", "cut", None, (Step("go"),), truncated=True)

@@ -22,6 +22,7 @@ from selfreg.cli import (
     import_,
     label,
     monitor,
+    ope,
     report,
     solve,
     sweep,
@@ -44,7 +45,7 @@ PANELS: dict[str, Commands] = {
         "evaluate": evaluate.command,
         "report": report.command,
     },
-    "Use of a run": {"decide": decide.command, "monitor": monitor.command},
+    "Use of a run": {"decide": decide.command, "monitor": monitor.command, "ope": ope.command},
     "Many models": {"sweep": sweep.command},
 }
 PRM: Commands = {"threshold": threshold.command, "recalibrate": recalibrate.command, "score": score.command}

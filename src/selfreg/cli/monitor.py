@@ -2,51 +2,125 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from selfreg.cli import options
 from selfreg.data import read_trajectories
 from selfreg.evaluate import Forecast, monitor
+from selfreg.evaluate.monitoring import REQUESTS, bounded
 from selfreg.runs import RunFolder
 
 ALARM = 3  # exit status, so that a job can act on it
+# Policies of the forecast that a budget alone names, the first that there is.
+DEPLOYED = ("helper", "plan", "never")
 
 
-def load_forecast(run: RunFolder, budget: int, point: bool) -> Forecast:
-    """Forecast of the run's plan: its intervals if the run has them, the planned values otherwise or with `point`."""
+class RunForecast(NamedTuple):
+    """The forecast of a run that is tested, and of which policy it is."""
+
+    forecast: Forecast
+    policy: str
+    identified: bool = True
+
+
+def load_forecast(run: RunFolder, budget: int | None, point: bool) -> RunForecast:
+    """Forecast of the helper, else of the plan, under a budget; of the recommended policy where there is no budget.
+
+    With `point`, the predicted means, not their intervals. Runs without a forecast have that of the plan in its model.
+    """
+    summary = run.summary()
+    if summary.get("forecast"):
+        return _of_entry(run, _choose(run, summary, budget), summary, point)
+    if budget is None:
+        raise ValueError(f"{run.path} has no recommendation; expected --budget")
+    return _of_plan(run, summary, budget, point)
+
+
+def _choose(run: RunFolder, summary: Mapping[str, Any], budget: int | None) -> Mapping[str, Any]:
+    if budget is None:
+        recommended: Mapping[str, Any] | None = summary.get("recommendation")
+        if not recommended:
+            raise ValueError(f"{run.path} has no recommendation; expected --budget")
+        return recommended
+    entries: Sequence[Mapping[str, Any]] = summary["forecast"]
+    named = [one for policy in DEPLOYED for one in entries if one["policy"] == policy]
+    found = next((one for one in named if one["budget"] == budget), None)
+    if found is None:
+        budgets = ", ".join(dict.fromkeys(str(one["budget"]) for one in named))
+        raise ValueError(f"{run.path} has no forecast of helper or plan under --budget {budget}; it has {budgets}")
+    return found
+
+
+def _of_entry(run: RunFolder, entry: Mapping[str, Any], summary: Mapping[str, Any], point: bool) -> RunForecast:
+    """One entry of "forecast" in summary.json."""
+    budget, identified = entry["budget"], bool(entry.get("identified", True))
+    policy = " ".join(filter(None, (entry["policy"], entry.get("rule"), entry.get("help"))))
+    if isinstance(budget, list):
+        raise ValueError(f"{run.path}: the forecast of {policy} has {len(budget)} budgets; expected one")
+    if point and not identified:
+        raise ValueError(f"--point: the logs of {run.path} give only bounds for {policy}")
+    success, requests = (
+        (one["mean"], one["mean"]) if point else (one["low"], one["high"])
+        for one in (entry["success"], entry["requests"])
+    )
+    free = any(not max(cost) for cost in summary.get("costs", {}).values())
+    usage = None if budget is None else bounded(requests, max(requests[1], 0.0) if free else budget)
+    return RunForecast(Forecast(bounded(success, 1.0), usage, budget, REQUESTS), policy, identified)
+
+
+def _of_plan(run: RunFolder, summary: Mapping[str, Any], budget: int, point: bool) -> RunForecast:
+    """Of the plan in its model: the run's intervals if it has them, the planned values otherwise or with `point`."""
     model = run.model()
     solution = run.solution(model)
-    trust = run.summary().get("uncertainty")
-    if point or not trust or len(solution.budget) != 1:
-        return Forecast.of(model, solution, budget)
-    Forecast.of(model, solution, budget)  # raises for a budget that the plan does not have
+    planned = Forecast.of(model, solution, budget)  # raises for a budget that the plan does not have
+    trust = summary.get("uncertainty")
+    if point or not trust:
+        return RunForecast(planned, "plan")
     success, usage = ((trust[name]["low"][budget], trust[name]["high"][budget]) for name in ("success", "usage"))
-    return Forecast(success, usage, budget)
+    return RunForecast(Forecast(bounded(success, 1.0), bounded(usage, budget), budget), "plan")
 
 
 def command(
     run: options.RunArgument,
     logs: Annotated[
-        list[Path], typer.Argument(metavar="LOGS...", help="Logs of episodes that followed the plan, oldest first.")
+        list[Path], typer.Argument(metavar="LOGS...", help="Logs of episodes that followed the policy, oldest first.")
     ],
-    budget: Annotated[int, typer.Option(help="Budget of the episodes.")],
+    budget: Annotated[
+        int | None,
+        typer.Option(
+            help="Budget of the episodes: the forecast of helper or plan. Default: that of the recommendation."
+        ),
+    ] = None,
     format: options.Format = "selfreg",
     map: options.Map = None,
     where: options.Where = None,
     false_alarm: Annotated[
         float, typer.Option(help="Probability of any alarm, ever, if the forecast is right.")
     ] = 0.05,
-    point: Annotated[bool, typer.Option("--point", help="Test the planned values, not the run's intervals.")] = False,
+    point: Annotated[bool, typer.Option("--point", help="Test the predicted means, not their intervals.")] = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Compare a run's forecast with new episodes, as often as you like. Exit status 3 is an alarm."""
+    """Compare a run's forecast with new episodes, as often as you like.
+
+    Exit status 3 is an alarm: less success or more help than forecast. More success or less help is a note.
+    """
     roles, filters = options.mapping("--map", map), options.filters(where)
-    folder = RunFolder.open(run)
+    chosen = load_forecast(RunFolder.open(run), budget, point)
     recent = read_trajectories(logs, format, roles=roles, where=filters)
-    found = monitor(load_forecast(folder, budget, point), recent, false_alarm=false_alarm)
-    for line in found.lines():
-        print(line)
+    found = monitor(chosen.forecast, recent, false_alarm=false_alarm)
+    if as_json:
+        named = {"policy": chosen.policy, "identified": chosen.identified, "counts": chosen.forecast.counts}
+        print(json.dumps(named | found.to_json()))
+    else:
+        limit = "no budget" if found.budget is None else f"budget {found.budget}"
+        unsure = "" if chosen.identified else "; bounds, as its logs cannot tell more"
+        print(f"forecast of {chosen.policy} ({limit}{unsure}), {found.episodes} episodes")
+        for line in found.lines():
+            print(line)
     if found.alarm:
         raise typer.Exit(ALARM)

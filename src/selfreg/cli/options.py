@@ -18,6 +18,7 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of 
 Out = Annotated[Path, typer.Option(help="Run folder to create.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in that folder.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Workers = Annotated[int | None, typer.Option(help="Processes; all cores by default.")]
 Budget = Annotated[str, typer.Option(help="Largest budget; one number per budget if there are several (2,1).")]
 Format = Annotated[str, typer.Option(help=f"Format of the logs: {', '.join(format_names())}.")]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,6 +15,7 @@ from selfreg.data import NOHELP, Trajectory
 from selfreg.decisions import DecisionPolicy, action_probabilities, start_episode
 from selfreg.estimate import Key, StateAbstraction
 from selfreg.estimate.dataset import Fitted, ResamplingDataset
+from selfreg.evaluate.log_weights import MOST_LOG_WEIGHT, Overlap, Table, finite, log_of, scale_weights
 from selfreg.planning._chains import solve_transient
 
 Floats = npt.NDArray[np.float64]
@@ -22,32 +24,6 @@ Indices = npt.NDArray[np.intp]
 Propensity: TypeAlias = Callable[[Trajectory, int], float]
 
 FOLDS = 5
-
-
-class Overlap(NamedTuple):
-    """How much of the log the policy could have made.
-
-    Attributes
-    ----------
-    episodes, tasks : int
-    matched : float
-        Share of the episodes with a positive weight: the policy could have taken all their steps.
-    effective : float
-        Effective number of tasks, (sum of task weights)^2 / sum of their squares.
-    largest : float
-        Share of the largest episode weight in the sum.
-    mean_weight, mean_weight_error : float
-        Mean weight and its standard error over tasks. The expected value is 1 where the propensities are right and
-        everything that the policy does was tried; what is missing from 1 was never tried.
-    """
-
-    episodes: int
-    tasks: int
-    matched: float
-    effective: float
-    largest: float
-    mean_weight: float
-    mean_weight_error: float
 
 
 class Steps(NamedTuple):
@@ -60,18 +36,6 @@ class Steps(NamedTuple):
     left: Indices  # lattice point
     charge: Floats
     target: Floats  # (steps, actions) P(action) under the policy
-
-
-class Table(NamedTuple):
-    """Sums of a numerator and a denominator by task: an estimator is a ratio of sums, or a sum of such ratios."""
-
-    top: Floats  # (tasks, parts)
-    bottom: Floats
-
-    def value(self, times: Floats) -> Floats:
-        """Estimates with every task taken `times` (samples, tasks) times; parts without weight count nothing."""
-        top, bottom = times @ self.top, times @ self.bottom
-        return np.asarray(np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0).sum(axis=-1))
 
 
 class Corrected(NamedTuple):
@@ -94,7 +58,7 @@ class Logged:
     ) -> None:
         self.episodes, self.policy, self.budget, self.study = episodes, policy, budget, study
         self.abstraction, self.actions = abstraction, study.moves.actions
-        self.cost = {name: _one_cost(name, study.costs[name]) for name in self.actions[1:]}
+        self.cost = {name: _one_cost(name, study.costs) for name in self.actions[1:]}
         self.lattice = [None] if budget is None else list(range(budget + 1))
         self.index: dict[Key, int] = {key: i for i, key in enumerate(study.moves.keys)}
         self.task = study.moves.start_task
@@ -120,8 +84,9 @@ class Logged:
                 self.table[state] += rows
                 target.append(rows[left])
                 action = self.actions.index(step.intervention or NOHELP)
-                columns.append((i, t, state, action, left, step.charge))
-                spent += step.charge
+                charge = self.cost[self.actions[action]] if action else 0
+                columns.append((i, t, state, action, left, charge))
+                spent += charge
         table = np.array(columns, dtype=np.intp)
         episode, time, where, action, left = table[:, :5].T
         return Steps(episode, time, where, action, left, table[:, 5].astype(np.float64), np.stack(target))
@@ -147,31 +112,50 @@ class Logged:
         """P(logged action) under the policy."""
         return np.asarray(np.take_along_axis(self.steps.target, self.steps.action[:, None], axis=1)[:, 0])
 
-    def along(self, chance: Floats) -> Floats:
-        """Product of `chance` over the episode, up to each step."""
-        result = chance.copy()
-        for t in range(1, int(self.steps.time.max(initial=0)) + 1):
-            here = np.flatnonzero(self.steps.time == t)
-            result[here] *= result[here - 1]
-        return result
+    def along(self, values: Floats) -> Floats:
+        """Sum of `values` over the episode, up to each step."""
+        table = np.zeros((len(self.episodes), int(self.steps.time.max(initial=0)) + 1))
+        table[self.steps.episode, self.steps.time] = values
+        return np.asarray(table.cumsum(axis=1)[self.steps.episode, self.steps.time])
 
-    def weight(self, propensity: str | Propensity | None, times: Floats | None = None) -> Floats:
-        """P(actions up to each step) under the policy over that under the log; frequencies are of tasks `times`."""
-        logged = self.along(self._frequencies(times)) if propensity is None else self._logged(propensity)
-        return np.divide(self.along(self.chosen()), logged, out=np.zeros(len(logged)), where=logged > 0)
+    def log_weight(
+        self, propensity: str | Propensity | None, clip: float | None = None, times: Floats | None = None
+    ) -> Floats:
+        """Logarithm of P(actions up to each step) under the policy over that under the log, at most that of `clip`.
+
+        Frequencies are of tasks `times`; an action that these tasks never took has weight 0.
+        """
+        if propensity is None:
+            logged = log_of(self._frequencies(times))
+            result = self.along(np.where(np.isneginf(logged), -np.inf, log_of(self.chosen())) - finite(logged))
+        else:
+            result = self.along(log_of(self.chosen())) - self._logged(propensity)
+        if clip is not None:
+            return np.minimum(result, math.log(clip))
+        if times is None and (result > MOST_LOG_WEIGHT).any():
+            bad = int(result.argmax())
+            raise ValueError(
+                f"the weight of {self._name(bad)} is e^{result[bad]:.0f}, too large for an estimate: the policy's "
+                "actions there have tiny propensities; expected larger ones, or a bound of weights (clip)"
+            )
+        return np.minimum(result, MOST_LOG_WEIGHT)
+
+    def _name(self, row: int) -> str:
+        return f"episode {self.episodes[self.steps.episode[row]].episode!r} step {self.steps.time[row]}"
 
     def _logged(self, propensity: str | Propensity) -> Floats:
+        """Logarithm of P(logged actions up to each step)."""
         if isinstance(propensity, str):
             return self._mixture(propensity)
         if not callable(propensity):
             raise TypeError(f"propensity is {propensity!r}; expected the name of a field, or a function")
         chance = np.empty(len(self.steps.time))
         for k, (i, t) in enumerate(zip(self.steps.episode, self.steps.time, strict=True)):
-            chance[k] = value = float(propensity(self.episodes[i], int(t)))
-            if not 0.0 < value <= 1.0:
-                where = f"episode {self.episodes[i].episode!r} step {t}"
-                raise ValueError(f"propensity of {where} is {value:g}; expected a number in (0, 1]")
-        return self.along(chance)
+            label = f"propensity of {self._name(k)}"
+            chance[k] = value = validate.probability(label, propensity(self.episodes[i], int(t)))
+            if value == 0.0:
+                raise ValueError(f"{label} is 0; expected a number in (0, 1]")
+        return self.along(np.log(chance))
 
     def _mixture(self, field: str) -> Floats:
         """Rates of help by episode, taken as one policy that draws its rate first (balance heuristic, Veach 1997)."""
@@ -185,13 +169,13 @@ class Logged:
             rates.append(float(rate))
         distinct, times = np.unique(rates, return_counts=True)
         helped, kinds = self.steps.action > 0, max(len(self.actions) - 1, 1)
-        result = np.zeros(len(self.steps.time))
+        result = np.full(len(self.steps.time), -np.inf)
         for rate, count in zip(distinct, times, strict=True):
-            result += count / len(rates) * self.along(np.where(helped, rate / kinds, 1.0 - rate))
-        if not result.all():
-            bad = int(np.flatnonzero(result == 0)[0])
-            where = f"episode {self.episodes[self.steps.episode[bad]].episode!r} step {self.steps.time[bad]}"
-            raise ValueError(f"{where} took an action whose propensity by field {field!r} is 0")
+            chance = np.where(helped, rate / kinds, 1.0 - rate)
+            result = np.logaddexp(result, math.log(count / len(rates)) + self.along(log_of(chance)))
+        if np.isneginf(result).any():
+            bad = self._name(int(np.flatnonzero(np.isneginf(result))[0]))
+            raise ValueError(f"{bad} took an action whose propensity by field {field!r} is 0")
         return result
 
     def _frequencies(self, times: Floats | None) -> Floats:
@@ -211,20 +195,27 @@ class Logged:
     def _spans(self) -> list[tuple[int, int]]:
         return list(zip(self.first.tolist(), self.final.tolist(), strict=True))
 
-    def overlap(self, weight: Floats) -> Overlap:
-        last = weight[self.final]
-        by_task = np.bincount(self.task, last, self.study.n_tasks)
+    def overlap(self, log_weight: Floats) -> Overlap:
+        """Overlap by logarithms of weights; shares and the effective number need no weight that a float can hold."""
+        last = log_weight[self.final]
+        largest = float(last.max())
+        scaled = scale_weights(last)
+        by_task = np.bincount(self.task, scaled, self.study.n_tasks)
         size = np.bincount(self.task, minlength=self.study.n_tasks)
-        total, squares = by_task.sum(), (by_task**2).sum()
+        total, squares, unit = scaled.sum(), (by_task**2).sum(), math.exp(largest)
         return Overlap(
             len(last),
             self.study.n_tasks,
-            float(np.mean(last > 0)),
+            float(np.mean(last > -np.inf)),
             float(total**2 / squares) if squares else 0.0,
-            float(last.max() / total) if total else 0.0,
-            float(last.mean()),
-            float(np.sqrt(((by_task - last.mean() * size) ** 2).sum()) / len(last)),
+            float(scaled.max() / total) if total else 0.0,
+            float(scaled.mean() * unit),
+            float(np.sqrt(((by_task - scaled.mean() * size) ** 2).sum()) / len(last) * unit),
         )
+
+    def missing(self, weight: Floats) -> Floats:
+        """What mean weights fall short of 1 at each step number, float64 (longest,); ended episodes keep the last."""
+        return np.asarray(np.clip(1.0 - self._held(weight).mean(axis=0), 0.0, 1.0))
 
     # ---- estimators, as sums by task
 
@@ -237,24 +228,32 @@ class Logged:
     def mean(self, by_episode: Floats) -> Table:
         return Table(self._by_task(by_episode), self._by_task(np.ones(len(by_episode))))
 
-    def ratio(self, value: Floats, weight: Floats) -> Table:
+    def ratio(self, value: Floats, log_weight: Floats) -> Table:
+        """Weighted mean; weights count by their ratios, so that they may all be tiny."""
+        weight = scale_weights(log_weight)
         return Table(self._by_task(value * weight), self._by_task(weight))
 
     def _by_task(self, by_episode: Floats) -> Floats:
         return np.bincount(self.task, by_episode, self.study.n_tasks).astype(np.float64)[:, None]
 
-    def ratio_by_time(self, weight: Floats) -> Table:
+    def ratio_by_time(self, log_weight: Floats) -> Table:
         """Usage by step number: an episode that has ended keeps its last weight and spends nothing."""
-        longest = int(self.steps.time.max(initial=0)) + 1
-        length = self.final - self.first + 1
-        held = np.where(np.arange(longest) >= length[:, None], weight[self.final][:, None], 0.0)
-        spent = np.zeros((len(self.episodes), longest))
-        held[self.steps.episode, self.steps.time] = weight
-        spent[self.steps.episode, self.steps.time] = weight * self.steps.charge
+        held = scale_weights(self._held(log_weight))
+        spent = np.zeros_like(held)
+        here = (self.steps.episode, self.steps.time)
+        spent[here] = held[here] * self.steps.charge
         number = np.arange(len(self.task))
         shape = (self.study.n_tasks, len(self.task))
         sums = sp.csr_array(sp.coo_array((np.ones(len(number)), (self.task, number)), shape=shape))
         return Table(sums @ spent, sums @ held)
+
+    def _held(self, by_step: Floats) -> Floats:
+        """Values by episode and step number, float64 (episodes, longest); the last value of an episode stays."""
+        longest = int(self.steps.time.max(initial=0)) + 1
+        length = self.final - self.first + 1
+        held = np.where(np.arange(longest) >= length[:, None], by_step[self.final][:, None], 0.0)
+        held[self.steps.episode, self.steps.time] = by_step
+        return held
 
     def corrected(self, generator: np.random.Generator) -> Corrected:
         """By models of other tasks: value at the start of each episode, and error of each step."""
@@ -356,8 +355,10 @@ def _leaving(rows: sp.csr_array) -> npt.NDArray[np.bool_]:
         result = wider
 
 
-def _one_cost(name: str, cost: int | tuple[int, ...]) -> int:
-    amounts = validate.nonneg_ints(f'costs["{name}"]', cost)
+def _one_cost(name: str, costs: Mapping[str, int | tuple[int, ...]]) -> int:
+    if name not in costs:
+        raise ValueError(f"costs lacks help type {name!r} of these logs")
+    amounts = validate.nonneg_ints(f'costs["{name}"]', costs[name])
     if len(amounts) != 1:
         raise ValueError(f"help type {name!r} takes from {len(amounts)} budgets; expected one")
     return amounts[0]

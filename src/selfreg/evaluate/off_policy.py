@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,13 +16,15 @@ from selfreg.decisions import DecisionPolicy
 from selfreg.estimate import StateAbstraction
 from selfreg.estimate.abstraction import BRANCH
 from selfreg.estimate.dataset import ResamplingDataset
-from selfreg.evaluate.logged import Corrected, Logged, Overlap, Propensity, Table
+from selfreg.evaluate.log_weights import Overlap, Table
+from selfreg.evaluate.logged import Corrected, Logged, Propensity
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES, REFITS = 1000, 100
 LEAST_EFFECTIVE = 25.0
 # How far the mean weight may be from 1, after three standard errors.
 WEIGHT_GAP = 0.05
+MOST_CLIP = 1e200
 
 
 class OverlapError(ValueError):
@@ -54,14 +56,23 @@ class OffPolicy:
         "importance sampling" (per decision for usage; success comes at the end, where all decisions count),
         "weighted importance sampling", "doubly robust", "model-based".
     overlap : Overlap
+        Of the weights that were used: with `clip`, the clipped ones.
     propensities : {"known", "estimated"}
     confidence : float
+    clip : float or None
+        Bound of the weights.
+    bias : dict
+        With `clip`, the most by which the expected success of an estimator can differ from the truth, as far as the
+        mean clipped weights of the log tell; its interval does not cover this. Importance sampling is only ever too
+        low. Empty without `clip`.
     """
 
     estimates: dict[str, Estimate]
     overlap: Overlap
     propensities: str
     confidence: float
+    clip: float | None = None
+    bias: dict[str, float] = field(default_factory=dict)
 
     @property
     def disagreement(self) -> float:
@@ -75,13 +86,29 @@ class OffPolicy:
         head = (
             f"{o.episodes} episodes of {o.tasks} tasks, propensities {self.propensities}; {100 * o.matched:.0f}% of "
             f"the episodes could be the policy's; {o.effective:.1f} effective tasks; mean weight {o.mean_weight:.2f}, "
-            f"largest {100 * o.largest:.1f}% of all."
+            f"largest {100 * o.largest:.1f}% of all" + ("." if self.clip is None else f", clipped at {self.clip:g}.")
         )
         rows = []
         for name, (success, usage) in self.estimates.items():
             used = "" if usage is None else f"; help used {usage.mean:.2f} [{usage.low:.2f}, {usage.high:.2f}]"
-            rows.append(f"{name}: success {success.mean:.3f} [{success.low:.3f}, {success.high:.3f}]{used}")
+            off = f", bias by clipping up to {self.bias[name]:.3f}" if name in self.bias else ""
+            rows.append(f"{name}: success {success.mean:.3f} [{success.low:.3f}, {success.high:.3f}]{off}{used}")
         return [head, *rows, f"The estimators differ by up to {self.disagreement:.3f}."]
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as JSON values."""
+        estimates = {
+            name: {"success": one.success._asdict(), "usage": None if one.usage is None else one.usage._asdict()}
+            for name, one in self.estimates.items()
+        }
+        return {
+            "estimates": estimates,
+            "overlap": self.overlap._asdict(),
+            "propensities": self.propensities,
+            "confidence": self.confidence,
+            "clip": self.clip,
+            "bias": self.bias,
+        }
 
 
 def ope(
@@ -96,6 +123,7 @@ def ope(
     seed: int = 0,
     refits: int = REFITS,
     least_effective: float = LEAST_EFFECTIVE,
+    clip: float | None = None,
 ) -> OffPolicy:
     """Estimate success and usage of `policy` from logs of other policies.
 
@@ -135,13 +163,18 @@ def ope(
         Effective tasks below which there is no estimate. There is none either if the mean weight differs from 1 by
         more than chance: then part of what the policy does was never tried, or the propensities are wrong. 0 switches
         both checks off.
+    clip : float, optional
+        Bound of the weights, at least 1 (Ionides 2008): larger ones are set to it, which narrows the intervals and
+        biases the estimates. `OffPolicy.bias` bounds this bias of success; it includes what was never tried, so the
+        mean weight is not checked. Without it, a weight that is too large for a float is an error.
 
     Raises
     ------
     OverlapError
         If overlap is below `least_effective`; it carries the figures.
     ValueError, TypeError
-        For bad propensities, a single task, an episode without an outcome, an unknown help type.
+        For bad propensities, a single task, an episode without an outcome, an unknown help type, a weight that is too
+        large.
 
     Examples
     --------
@@ -160,22 +193,21 @@ def ope(
     """
     confidence = validate.confidence("confidence", confidence)
     refits = validate.integer("refits", refits, 2, RESAMPLES)
+    least_effective = validate.nonneg_float("least_effective", least_effective)
     limit = None if budget is None else validate.integer("budget", budget, 0)
+    bound = None if clip is None else _bound(clip)
     states = abstraction or getattr(policy, "abstraction", None)
     if states is None:
         raise ValueError("abstraction is missing: the policy has none, and a model needs states")
     episodes = list(trajectories)
-    for trajectory in episodes:
-        if BRANCH in trajectory.fields:
-            raise ValueError(f"episode {trajectory.episode!r} starts inside of another one; expected whole episodes")
-        if trajectory.outcome is None:
-            raise ValueError(f"episode {trajectory.episode!r} has no outcome; expected one")
+    _check(episodes)
     study = ResamplingDataset(episodes, states, 0.0, None, costs, borrow_help=True)
     problem = Logged(episodes, policy, limit, states, study)
-    weight = problem.weight(propensity)
+    weight = problem.log_weight(propensity, bound)
     overlap = problem.overlap(weight)
     gap = abs(overlap.mean_weight - 1.0) - 3.0 * overlap.mean_weight_error
-    if overlap.effective < least_effective or (least_effective > 0 and gap > WEIGHT_GAP):
+    untried = bound is None and least_effective > 0 and gap > WEIGHT_GAP
+    if untried or overlap.effective < least_effective:
         raise OverlapError(_refusal(problem, overlap, weight, least_effective), overlap)
     generator = np.random.default_rng(seed)
     times = generator.multinomial(study.n_tasks, np.full(study.n_tasks, 1 / study.n_tasks), size=RESAMPLES).astype(
@@ -186,7 +218,10 @@ def ope(
         tables = _tables(problem, weight, models)
         if propensity is None:
             # Frequencies are estimates too: every resample has its own.
-            again = [_values(_tables(problem, problem.weight(None, one), models), one[None]) for one in times[:refits]]
+            again = [
+                _values(_tables(problem, problem.log_weight(None, bound, one), models), one[None])
+                for one in times[:refits]
+            ]
             drawn = np.concatenate(again, axis=-1)
         else:
             drawn = _values(tables, times)
@@ -194,11 +229,41 @@ def ope(
     estimates = {name: _estimate(means[i], drawn[i], confidence) for i, name in enumerate(tables)}
     found = problem.model_based(times[:refits])
     estimates["model-based"] = _estimate(found[0], found[1:].T, confidence)
-    return OffPolicy(estimates, overlap, "estimated" if propensity is None else "known", confidence)
+    bias = {} if bound is None else _bias(problem, weight)
+    return OffPolicy(estimates, overlap, "estimated" if propensity is None else "known", confidence, bound, bias)
 
 
-def _tables(problem: Logged, weight: Floats, models: Corrected) -> dict[str, tuple[Table, Table]]:
+def _bound(clip: float) -> float:
+    value = validate.positive("clip", clip)
+    if not 1.0 <= value <= MOST_CLIP:
+        raise ValueError(f"clip is {value:g}; expected 1..{MOST_CLIP:g}")
+    return value
+
+
+def _check(episodes: Sequence[Trajectory]) -> None:
+    for trajectory in episodes:
+        if BRANCH in trajectory.fields:
+            raise ValueError(f"episode {trajectory.episode!r} starts inside of another one; expected whole episodes")
+        if trajectory.outcome is None:
+            raise ValueError(f"episode {trajectory.episode!r} has no outcome; expected one")
+
+
+def _bias(problem: Logged, log_weight: Floats) -> dict[str, float]:
+    """Bounds of the bias of success by clipped weights.
+
+    The expected weight is 1, so that 1 less the mean clipped weight is the probability that is missing, and outcomes
+    lie in [0, 1]. Doubly robust: an error of the model in [-1, 1] is missed at every step with the probability that
+    is missing there.
+    """
+    missing = problem.missing(np.exp(log_weight))
+    at_end = float(missing[-1])
+    robust = min(1.0, float(missing.sum()))
+    return {"importance sampling": at_end, "weighted importance sampling": at_end, "doubly robust": robust}
+
+
+def _tables(problem: Logged, log_weight: Floats, models: Corrected) -> dict[str, tuple[Table, Table]]:
     """Success and usage by each estimator that weighs the log."""
+    weight = np.exp(log_weight)
     success, spent = problem.doubly_robust(weight, models)
     last = problem.last(weight)
     return {
@@ -206,7 +271,10 @@ def _tables(problem: Logged, weight: Floats, models: Corrected) -> dict[str, tup
             problem.mean(problem.outcome * last),
             problem.mean(problem.summed(weight * problem.steps.charge)),
         ),
-        "weighted importance sampling": (problem.ratio(problem.outcome, last), problem.ratio_by_time(weight)),
+        "weighted importance sampling": (
+            problem.ratio(problem.outcome, problem.last(log_weight)),
+            problem.ratio_by_time(log_weight),
+        ),
         "doubly robust": (problem.mean(success), problem.mean(spent)),
     }
 
@@ -218,17 +286,14 @@ def _values(tables: Mapping[str, tuple[Table, Table]], times: Floats) -> Floats:
 
 def _estimate(mean: Floats, drawn: Floats, confidence: float) -> Estimate:
     """Of a mean (2,) and its resamples (2, n)."""
-    intervals = [
-        Interval(float(m), *map(float, central_bounds(one, confidence))) if np.isfinite(one).all() else None
-        for m, one in zip(mean, drawn, strict=True)
-    ]
-    assert intervals[0] is not None  # success is never more than certain
-    return Estimate(intervals[0], intervals[1])
+    success, usage = (Interval(float(mean[i]), *map(float, central_bounds(drawn[i], confidence))) for i in range(2))
+    return Estimate(success, usage if np.isfinite(drawn[1]).all() else None)
 
 
-def _refusal(problem: Logged, overlap: Overlap, weight: Floats, least: float) -> str:
+def _refusal(problem: Logged, overlap: Overlap, log_weight: Floats, least: float) -> str:
     """Why there is no estimate, with the step number at which most episodes differ from the policy."""
-    parted = np.flatnonzero((weight == 0) & np.append(True, (weight > 0)[:-1] | (problem.steps.time[1:] == 0)))
+    possible = log_weight > -np.inf
+    parted = np.flatnonzero(~possible & np.append(True, possible[:-1] | (problem.steps.time[1:] == 0)))
     where = ""
     if len(parted):
         step = int(np.bincount(problem.steps.time[parted]).argmax())
