@@ -244,7 +244,6 @@ def test_monitor_says_whether_the_forecast_holds(log, tmp_path, capsys) -> None:
     assert "success: predicted" in (printed := capsys.readouterr().out)
     assert "ALARM" in printed
     assert "below the forecast" in printed
-    assert main(["monitor", str(out), str(tmp_path / "lost.jsonl"), "--budget", "1", "--point"]) == 3
     assert main(["monitor", str(out), str(log), "--budget", "9"]) == 2
     assert main(["monitor", str(out), str(tmp_path / "none.jsonl"), "--budget", "1"]) == 2
     assert "no such file" in capsys.readouterr().err

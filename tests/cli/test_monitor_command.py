@@ -123,6 +123,13 @@ def test_without_a_budget_or_without_an_estimate(tmp_path, capsys) -> None:
     assert "it has [1, 2]" in capsys.readouterr().err
 
 
+def test_a_recommended_policy_is_as_certain_as_its_entry(tmp_path, capsys) -> None:
+    never = entry("never", 0, 0.6, 0.05)
+    run = make_run(tmp_path, forecast=[never], recommendation=never | {"identified": False, "words": "Do not buy."})
+    assert main(["monitor", run, write_log(tmp_path / "log.jsonl", 0.65, (0,)), "--point"]) == 0
+    assert "forecast of never (budget 0), 200 episodes" in capsys.readouterr().out
+
+
 def test_point_tests_the_means(tmp_path, capsys) -> None:
     run, log = make_run(tmp_path), write_log(tmp_path / "log.jsonl", 0.64, (1, 2), episodes=1000)
     assert main(["monitor", run, log]) == 0
@@ -144,5 +151,9 @@ def test_the_tickets_are_read_though_some_episodes_overspent(tmp_path, capsys) -
         printed = capsys.readouterr().out
         assert f"episodes spent more than {budget}; the first is 'tickets.jsonl:3' with 4" in printed
         assert f"forecast of plan (budget {budget}), 120 episodes" in printed
+    assert main(["monitor", out, *TICKETS, "--budget", "1", "--point"]) == 3
+    assert "help used: predicted 1.000, realised 1.667" in capsys.readouterr().out
+    assert main(["monitor", out, *TICKETS, "--budget", "9"]) == 2
+    assert "beyond the lattice" in capsys.readouterr().err
     assert main(["monitor", out, *TICKETS]) == 2
     assert "has no recommendation; expected --budget" in capsys.readouterr().err

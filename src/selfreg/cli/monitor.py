@@ -18,6 +18,7 @@ from selfreg.runs import RunFolder
 ALARM = 3  # exit status, so that a job can act on it
 # Policies of the forecast that a budget alone names, the first that there is.
 DEPLOYED = ("helper", "plan", "never")
+IDENTITY = ("policy", "rule", "help", "budget")
 
 
 class RunForecast(NamedTuple):
@@ -42,12 +43,13 @@ def load_forecast(run: RunFolder, budget: int | None, point: bool) -> RunForecas
 
 
 def _choose(run: RunFolder, summary: Mapping[str, Any], budget: int | None) -> Mapping[str, Any]:
+    entries: Sequence[Mapping[str, Any]] = summary["forecast"]
     if budget is None:
         recommended: Mapping[str, Any] | None = summary.get("recommendation")
         if not recommended:
             raise ValueError(f"{run.path} has no recommendation; expected --budget")
-        return recommended
-    entries: Sequence[Mapping[str, Any]] = summary["forecast"]
+        # There, "identified" is of the effect of help; in its entry, of this policy's success.
+        return next((one for one in entries if all(one[key] == recommended[key] for key in IDENTITY)), recommended)
     named = [one for policy in DEPLOYED for one in entries if one["policy"] == policy]
     found = next((one for one in named if one["budget"] == budget), None)
     if found is None:
