@@ -65,6 +65,16 @@ def test_same_seed_same_bands_and_the_estimate_is_the_model_s() -> None:
     assert not np.array_equal(one.success.low, uncertainty(log, FEATURES, 2, samples=10, seed=5).success.low)
 
 
+def test_usage_never_passes_the_budget_and_time_limits_the_samples() -> None:
+    log = sample_log(random_world(np.random.default_rng(2)), 60, np.random.default_rng(3))
+    result = uncertainty(log, FEATURES, 2, samples=50, seconds=0.0)
+    assert result.samples == 2
+    assert np.all(result.help_share <= 1.0)
+    usage = uncertainty(log, FEATURES, 2, samples=10).usage
+    assert np.all(usage.high <= np.arange(3))
+    assert np.all(usage.low <= usage.high)
+
+
 @pytest.mark.parametrize("method", ["bootstrap", "dirichlet"])
 def test_decisions_that_the_data_settle_are_settled(method) -> None:
     logs = flips(60, 1)
