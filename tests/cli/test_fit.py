@@ -190,7 +190,8 @@ def test_no_helped_episode_means_no_help_and_says_so(log, tmp_path, capsys) -> N
 def test_the_seed_reaches_intervals_and_cross_fitting(log, tmp_path) -> None:
     trust = {}
     for name, seed in (("one", "1"), ("again", "1"), ("two", "2")):
-        assert main(options(log, tmp_path / name, "--state", "step", "--budget", "1", "--seed", seed)) == 0
+        state = ["--state", "step,class", "--classes", str(CLASSES)]
+        assert main(options(log, tmp_path / name, *state, "--budget", "1", "--seed", seed)) == 0
         trust[name] = json.loads((tmp_path / name / "summary.json").read_text())["uncertainty"]
     assert trust["one"] == trust["again"]
     assert trust["one"]["success"] != trust["two"]["success"]

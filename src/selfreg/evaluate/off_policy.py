@@ -170,7 +170,7 @@ def ope(
             raise ValueError(f"episode {trajectory.episode!r} starts inside of another one; expected whole episodes")
         if trajectory.outcome is None:
             raise ValueError(f"episode {trajectory.episode!r} has no outcome; expected one")
-    study = ResamplingDataset(episodes, states, 0.0, None, costs, borrow_help=True)
+    study = ResamplingDataset(episodes, states, 0.0, None, costs, borrow_help=True, shrink=False)
     problem = Logged(episodes, policy, limit, states, study)
     weight = problem.weight(propensity)
     overlap = problem.overlap(weight)
