@@ -133,6 +133,13 @@ def one_repeat(episodes: int, samples: int, seed: int) -> dict[str, Floats]:
     kept, spent = attained(world, model, plan.policy)
     optimum = world.start @ selfreg.solve(world.mdp, BUDGET).value
     result = {"optimism": model.success(plan) - kept, "regret": optimum - kept}
+    counted = estimate_mdp(log, FEATURES, shrink=False)
+    before = selfreg.solve(counted.mdp, BUDGET)
+    result["optimism, unshrunk rows"] = counted.success(before) - attained(world, counted, before.policy)[0]
+    result["regret, unshrunk rows"] = optimum - attained(world, counted, before.policy)[0]
+    result["regret less that of unshrunk rows"] = result["regret"] - result["regret, unshrunk rows"]
+    if not samples:
+        return result
     methods: tuple[Method, ...] = ("bootstrap", "dirichlet")
     for method in methods:
         bands = uncertainty(log, FEATURES, BUDGET, method=method, samples=samples, seed=seed)
@@ -258,7 +265,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks honesty", description=__doc__)
     parser.add_argument("--episodes", type=int, nargs="+", default=[200, 1000, 5000])
     parser.add_argument("--repeats", type=int, default=100)
-    parser.add_argument("--samples", type=int, default=200)
+    parser.add_argument("--samples", type=int, default=200, help="of the intervals; 0: only optimism and regret")
     parser.add_argument("--ope", type=int, default=0, help="only off-policy evaluation, so many repeats")
     parser.add_argument("--propensities", nargs="+", choices=PROPENSITIES, default=list(PROPENSITIES), help="of --ope")
     parser.add_argument("--mint", type=Path, help="only MINT's logs: a folder with mint/mint_core.jsonl.gz")

@@ -189,6 +189,34 @@ def test_no_helped_episode_means_no_help_and_says_so(log, tmp_path, capsys) -> N
     assert summary["actions"] == ["nohelp"]
 
 
+def test_the_seed_reaches_intervals_and_cross_fitting(log, tmp_path) -> None:
+    trust = {}
+    for name, seed in (("one", "1"), ("again", "1"), ("two", "2")):
+        state = ["--state", "step,class", "--classes", str(CLASSES)]
+        assert main(options(log, tmp_path / name, *state, "--budget", "1", "--seed", seed)) == 0
+        trust[name] = json.loads((tmp_path / name / "summary.json").read_text())["uncertainty"]
+    assert trust["one"] == trust["again"]
+    assert trust["one"]["success"] != trust["two"]["success"]
+    assert trust["one"]["cross_fit"]["crossed"] != trust["two"]["cross_fit"]["crossed"]
+
+
+def test_what_was_not_checked_is_said(log, tmp_path, capsys) -> None:
+    assert main(options(log, tmp_path / "none", "--state", "step", "--budget", "1", "--samples", "0")) == 0
+    assert "was not checked on resampled logs" in capsys.readouterr().err
+    # Tasks as states: a plan of one half says nothing of the other half.
+    assert main(options(log, tmp_path / "apart", "--state", "task,step", "--budget", "1")) == 0
+    assert "not cross-fitted: no two tasks share a state" in capsys.readouterr().err
+    summary = json.loads((tmp_path / "apart" / "summary.json").read_text())
+    assert summary["uncertainty"]["cross_fit"] is None
+    assert any("not cross-fitted" in note for note in summary["notes"])
+
+
+def test_samples_that_take_too_long_are_fewer_and_said(log, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("selfreg.cli.solve.SAMPLING_SECONDS", 0.0)
+    assert main(options(log, tmp_path / "run", "--state", "step", "--budget", "1")) == 0
+    assert "Intervals are from 2 of 5 resampled models" in capsys.readouterr().err
+
+
 def test_two_budgets(log, tmp_path) -> None:
     out = tmp_path / "run"
     assert main(options(log, out, "--cost", "person=1,2", "--budget", "1,2", "--state", "step")) == 0

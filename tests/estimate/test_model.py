@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -46,7 +48,14 @@ def logs(draw):
 def test_budget_zero_is_the_unhelped_success_rate(episodes) -> None:
     unhelped = [t for t in episodes if not t.helped]
     # Unhelped steps of helped episodes would add transitions that unhelped episodes did not make.
-    helped_only = [t for t in episodes if t.helped and all(s.intervention for s in t.steps)]
+    # They begin as the unhelped ones do: the start distribution is that of all episodes.
+    helped_only = [
+        Trajectory(
+            "t", f"{u.episode} {t.episode}", t.outcome, (Step(u.steps[0].state, intervention="help"), *t.steps[1:])
+        )
+        for u, t in product(unhelped, episodes)
+        if t.helped and all(s.intervention for s in t.steps)
+    ]
     model = estimate_mdp(unhelped + helped_only, Features(["step", "class"], {"a": "a", "b": "b"}))
     value = model.success(selfreg.solve(model.mdp, 2))
     assert value[0] == pytest.approx(np.mean([t.outcome for t in unhelped]), abs=1e-12)
@@ -89,9 +98,10 @@ def test_help_is_unavailable_where_it_was_never_tried_unless_borrowed() -> None:
     features = Features(["step", "class"], {"x": "x", "y": "y"})
     logs = [episode("0", 0.0, "x"), episode("1", 0.0, "y"), episode("2", 1.0, "y+help")]
     x = (0, "x")
-    plain = estimate_mdp(logs, features)
+    plain = estimate_mdp(logs, features, shrink=False)
     assert not plain.mdp.available("help")[plain.index[x]]
-    lent = estimate_mdp(logs, features, borrow_help=True)
+    assert any("In 1 of 2 states no help was tried; help is not available" in note for note in plain.notes)
+    lent = estimate_mdp(logs, features, borrow_help=True, shrink=False)
     assert lent.mdp.transitions["help"].toarray()[lent.index[x], -2] == 1.0
 
 
@@ -148,8 +158,16 @@ def test_consequences_are_noted() -> None:
     assert any("help is not available in this model" in note for note in alone.notes)
     mixed = estimate_mdp([episode("0", 1.0, "a", "b+help")], ExactKey())
     assert any("No episode is without help" in note for note in mixed.notes)
-    apart = estimate_mdp([episode("0", 0.0, "a"), episode("1", 1.0, "a+help")], ExactKey())
+    apart = estimate_mdp([episode("0", 0.0, "a", "b"), episode("1", 1.0, "a+help", "b+help")], ExactKey())
     assert any("help at every step or at none" in note for note in apart.notes)
+
+
+def test_all_episodes_are_starts() -> None:
+    # A coin a step: the only fully unhelped episode is short and lucky, and says nothing of the others' beginning.
+    logs = [episode("0", 1.0, "easy"), *(episode(str(i), 0.0, "hard", "on+help", task=f"t{i}") for i in range(1, 4))]
+    model = estimate_mdp(logs, ExactKey())
+    assert model.start[[model.index[("t", "easy")], model.index[("t1", "hard")]]].tolist() == [0.25, 0.25]
+    assert model.success(selfreg.solve(model.mdp, 0))[0] == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize(

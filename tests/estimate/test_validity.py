@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from selfreg.data import Step, Trajectory, assume_takeover
@@ -29,6 +30,19 @@ def test_missing_hand_offs() -> None:
     assert NEVER_SINGLE in note
     [note] = handoff_notes(runs("aa") + runs("ha"))
     assert NO_TAKEOVER in note
+
+
+def test_an_episode_of_one_step_has_no_single_step_to_miss() -> None:
+    assert handoff_notes(runs("a") + runs("h")) == []
+
+
+def test_a_coin_a_step_is_no_difference_between_tasks() -> None:
+    draw = np.random.default_rng(0).random
+    coin = [t for i in range(60) for t in runs("".join("ah"[draw() < 0.5] for _ in range(4)), n=1, prefix=f"c{i}-")]
+    assert handoff_notes(coin) == []
+    hard = [t for i in range(30) for t in runs("hhah" if i % 2 else "hahh", n=1, prefix=f"h{i}-")] + runs("aaaa", n=30)
+    [note] = handoff_notes(hard)  # help comes and goes, but only in some tasks
+    assert note.startswith("30 of 30 tasks with help were never run without help")
 
 
 def test_other_tasks_and_other_beginnings() -> None:

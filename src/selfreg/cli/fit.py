@@ -63,7 +63,7 @@ def command(
             states = abstraction(run, trajectories, state, classes, bins=bins)
             estimated = estimate(run, trajectories, states, kappa, charges, borrow_help)
         with stage("solve", seconds):
-            solution = solve(run, trajectories, estimated, limit, samples)
+            solution = solve(run, trajectories, estimated, limit, samples, seed)
         with stage("label", seconds):
             labels = label(run, trajectories, estimated, solution)
         worth = HelperConfig.price if price is None else price

@@ -9,7 +9,7 @@ import numpy as np
 
 from selfreg.cli import options
 from selfreg.cli.forecasting import SCHEMA, add_forecast, show_forecast
-from selfreg.cli.terminal import table
+from selfreg.cli.terminal import remark, table
 from selfreg.data import Trajectory
 from selfreg.estimate import EstimatedModel, ExactKey, cross_fit, uncertainty
 from selfreg.planning.hard import Solution
@@ -19,6 +19,8 @@ from selfreg.runs import RunFolder
 
 # Default number of resampled models, and the number of states up to which they take seconds.
 SAMPLES, CHEAP_STATES = 200, 2000
+# Seconds after which no further model is resampled.
+SAMPLING_SECONDS = 30.0
 
 
 def solve(
@@ -27,6 +29,7 @@ def solve(
     model: EstimatedModel,
     budget: int | tuple[int, ...],
     samples: int | None = 0,
+    seed: int = 0,
 ) -> Solution:
     """Solve the run's model and write solution.npz and summary.json; with `samples`, uncertainty.npz too."""
     if len(model.mdp.actions) == 1 and not isinstance(budget, int):
@@ -36,8 +39,14 @@ def solve(
     summary = summarise(trajectories, model, solution)
     n_samples = _choose_samples(run, model, summary["tasks"], samples)
     (run.path / "uncertainty.npz").unlink(missing_ok=True)
+    notes: list[str] = []
     if n_samples:
-        summary["uncertainty"] = _uncertainty(run, trajectories, model, budget, n_samples)
+        summary["uncertainty"], notes = _uncertainty(run, trajectories, model, budget, n_samples, seed)
+    elif len(model.mdp.actions) > 1:
+        notes = ["The planned success was not checked on resampled logs (`solve --samples N`) and has no interval."]
+    for note in notes:
+        remark(f"note: {note}")
+    summary["notes"] += notes
     run.write_summary(summary)
     run.record("solve", {"budget": list(solution.budget), "samples": n_samples})
     return solution
@@ -57,28 +66,39 @@ def _uncertainty(
     model: EstimatedModel,
     budget: int | tuple[int, ...],
     samples: int,
-) -> dict[str, Any]:
-    """Intervals and optimism for summary.json; also writes uncertainty.npz."""
+    seed: int,
+) -> tuple[dict[str, Any], list[str]]:
+    """Intervals and optimism for summary.json, and notes on what they lack; also writes uncertainty.npz."""
     prm = None
     if run.has("prm"):
         from selfreg.prm import PRM
 
         prm = PRM.load(run.path / "prm")
     borrow = bool(run.settings().get("estimate", {}).get("borrow_help", False))
+    notes = []
     how: dict[str, Any] = {
+        "seed": seed,
         "kappa": model.kappa,
         "prm": prm,
         "costs": dict(model.mdp.costs) or None,
         "borrow_help": borrow,
     }
-    bands = uncertainty(trajectories, model.abstraction, budget, samples=samples, **how)
+    bands = uncertainty(trajectories, model.abstraction, budget, samples=samples, seconds=SAMPLING_SECONDS, **how)
+    if bands.samples < samples:
+        notes.append(
+            f"Intervals are from {bands.samples} of {samples} resampled models, all that {SAMPLING_SECONDS:g} s allow."
+        )
     run.write_request_shares(bands.help_share)
     crossed = None
     if not isinstance(model.abstraction, ExactKey):
-        halves = cross_fit(trajectories, model.abstraction, budget, **how)
-        crossed = {name: getattr(halves, name).ravel().tolist() for name in ("naive_half", "crossed", "low", "high")}
-        crossed["splits"] = halves.splits
-    return {
+        try:
+            halves = cross_fit(trajectories, model.abstraction, budget, **how)
+        except ValueError as error:  # the logs have no two halves to plan from and to evaluate on
+            notes.append(f"The plan was not cross-fitted: {error}.")
+        else:
+            names = ("naive_half", "crossed", "low", "high")
+            crossed = {name: getattr(halves, name).ravel().tolist() for name in names} | {"splits": halves.splits}
+    result = {
         "method": bands.method,
         "confidence": bands.confidence,
         "samples": bands.samples,
@@ -86,6 +106,7 @@ def _uncertainty(
         "usage": {"low": bands.usage.low.ravel().tolist(), "high": bands.usage.high.ravel().tolist()},
         "cross_fit": crossed,
     }
+    return result, notes
 
 
 def summarise(trajectories: Sequence[Trajectory], model: EstimatedModel, solution: Solution) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from selfreg._util import validate
 from selfreg._util.bootstrap import central_bounds
+from selfreg._util.progress import progress
 from selfreg.data import StateScorer, Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.dataset import Costs, Fitted, ResamplingDataset
@@ -94,14 +96,15 @@ def uncertainty(
     prm: StateScorer | None = None,
     costs: Costs | None = None,
     borrow_help: bool = False,
+    seconds: float | None = None,
 ) -> Uncertainty:
     """Intervals for the success and usage that a plan will attain, and how certain its decisions are.
 
     Every sample is a possible true model and a log drawn from it. A plan is made from that log as from the real one,
     and evaluated in the model that the log was drawn from: predicted less realised value is one draw of the error of
     the real plan. The interval is the planned value less the quantiles of that error (a basic interval, Davison and
-    Hinkley 1997, section 5.2), which removes the optimism of choosing by noisy rows. Low-count rows are shrunk towards
-    those of similar states (`selfreg.estimate.shrinkage`). The combination is ours.
+    Hinkley 1997, section 5.2), which removes the optimism of choosing by noisy rows. The truth's low-count rows are
+    shrunk towards those of similar states (`selfreg.estimate.shrinkage`). The combination is ours.
 
     Parameters
     ----------
@@ -116,6 +119,9 @@ def uncertainty(
     confidence : float
         Of the intervals, in (0, 1).
     seed : int
+    seconds : float, optional
+        No sample begins after this time, but two are drawn at least: `Uncertainty.samples` says how many. By default
+        there is no limit, so that a seed gives the same bands everywhere.
 
     Raises
     ------
@@ -142,15 +148,16 @@ def uncertainty(
     estimate = _evaluate_plan(fitted, plan.policy)
     errors: list[tuple[Floats, Floats]] = []
     requests = np.zeros(plan.policy[:-2].shape)
-    for true, estimated in drawn:
+    for true, estimated in _until(drawn, samples, seconds):
         policy = solve(estimated.mdp, budget, n_threads=1).policy
         predicted, realised = _evaluate_plan(estimated, policy), _evaluate_plan(true, policy)
         errors.append((predicted[0] - realised[0], predicted[1] - realised[1]))
         requests += policy[:-2] > 0
     success, usage = (
         _make_band(estimate[i], np.stack([error[i] for error in errors]), confidence, most)
-        for i, most in enumerate((1.0, np.inf))
+        for i, most in enumerate((1.0, np.indices(estimate[1].shape)[0].astype(np.float64)))
     )
+    samples = len(errors)
     corrected = np.clip(estimate[0] - np.mean([error[0] for error in errors], axis=0), 0.0, 1.0)
     return Uncertainty(method, confidence, samples, dataset.n_tasks, success, usage, corrected, requests / samples)
 
@@ -232,6 +239,17 @@ def _draw_samples(
     return dataset, draw_models(dataset, method, samples, np.random.default_rng(seed))
 
 
+def _until(drawn: Iterable[Draw], samples: int, seconds: float | None) -> Iterator[Draw]:
+    """Samples until time is up, two at least, with progress."""
+    end = np.inf if seconds is None else time.monotonic() + seconds
+    with progress("resampled models", samples, "models") as advance:
+        for number, draw in enumerate(drawn):
+            if number >= 2 and time.monotonic() > end:
+                return
+            yield draw
+            advance(1)
+
+
 def _evaluate_plan(model: Fitted, policy: npt.NDArray[np.int8]) -> tuple[Floats, Floats]:
     """Success and usage of a policy from the start of a model."""
     table = evaluate_policy(model.mdp, policy)
@@ -251,6 +269,6 @@ def _evaluate_mixtures(model: Fitted, front: Frontier, points: Floats) -> Floats
     return result
 
 
-def _make_band(estimate: Floats, error: Floats, confidence: float, most: float) -> Band:
+def _make_band(estimate: Floats, error: Floats, confidence: float, most: float | Floats) -> Band:
     low, high = central_bounds(error, confidence)
     return Band(estimate, np.clip(estimate - high, 0.0, most), np.clip(estimate - low, 0.0, most))

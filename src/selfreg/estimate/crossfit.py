@@ -111,7 +111,7 @@ def _cross(
     """Planned success of the plan of some tasks, by their model and by that of the others."""
     fitted = dataset.fit(planned)
     plan = solve(fitted.mdp, budget, n_threads=1)
-    judge = dataset.fit(evaluated, borrow_help=True)
+    judge = dataset.fit(evaluated, borrow_help=True, shrink=False)  # as counted, so that it shares no bias
     policy = plan.policy.copy()
     for a, name in enumerate(judge.mdp.actions):
         policy[(policy == a) & ~judge.mdp.available(name).reshape(-1, *[1] * (policy.ndim - 1))] = 0

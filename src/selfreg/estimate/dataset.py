@@ -40,6 +40,7 @@ class ResamplingDataset:
         prm: StateScorer | None,
         costs: Costs | None,
         borrow_help: bool,
+        shrink: bool = True,
     ) -> None:
         episodes = list(trajectories)
         if kappa and prm is None:
@@ -49,19 +50,23 @@ class ResamplingDataset:
         if len(self.moves.tasks) < 2:
             tasks = "".join(f"one task ({name!r})" for name in self.moves.tasks) or "no task"
             raise ValueError(f"the episodes are of {tasks}; expected at least two tasks")
-        self.abstraction, self.kappa, self.borrow_help = abstraction, kappa, borrow_help
+        self.abstraction, self.kappa, self.borrow_help, self.shrink = abstraction, kappa, borrow_help, shrink
         self.prior = None if not kappa or prm is None else mean_scores(episodes, abstraction, self.moves.keys, prm)
         self.costs = resolve_costs(episodes, dict.fromkeys(self.moves.actions), costs)
         self.n_tasks = len(self.moves.tasks)
 
-    def rows(self, counts: Counts, borrow_help: bool | None = None) -> dict[str, sp.csr_array]:
+    def rows(
+        self, counts: Counts, borrow_help: bool | None = None, shrink: bool | None = None
+    ) -> dict[str, sp.csr_array]:
         lend = self.borrow_help if borrow_help is None else borrow_help
-        return fill_rows(counts, self.abstraction, self.prior, self.kappa, lend)
+        shrunk = self.shrink if shrink is None else shrink
+        return fill_rows(counts, self.abstraction, self.prior, self.kappa, lend, shrunk)
 
-    def fit(self, times: Floats | None = None, borrow_help: bool | None = None) -> Fitted:
+    def fit(self, times: Floats | None = None, borrow_help: bool | None = None, shrink: bool | None = None) -> Fitted:
         """Estimate a model from the tasks, each counted `times` (tasks,) times."""
         counts = self.moves.counts(times)
-        return Fitted(build_mdp(self.rows(counts, borrow_help), counts.visits, self.costs), start_distribution(counts))
+        rows = self.rows(counts, borrow_help, shrink)
+        return Fitted(build_mdp(rows, counts.visits, self.costs), start_distribution(counts))
 
     def has_unhelped_steps(self, times: Floats) -> bool:
         """Whether the tasks counted `times` have a step without help."""
@@ -70,10 +75,12 @@ class ResamplingDataset:
 
 
 def count_starts(counts: Counts) -> Floats:
-    """Episodes by first state, float64 (n,): the unhelped ones if there are any, else all."""
-    alone: Floats = counts.starts[0]
-    helped: Floats = counts.starts[1]
-    return alone if alone.any() else helped
+    """Episodes by first state, float64 (n,).
+
+    Unhelped episodes alone would be the short and lucky ones where help is given at random steps.
+    """
+    starts: Floats = counts.starts.sum(axis=0)
+    return starts
 
 
 def start_distribution(counts: Counts) -> Floats:

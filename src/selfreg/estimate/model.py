@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from selfreg.data import NOHELP, StateScorer, Trajectory
 from selfreg.estimate.abstraction import Key, StateAbstraction
 from selfreg.estimate.counts import Counts, count
+from selfreg.estimate.shrinkage import shrink_help
 from selfreg.estimate.validity import handoff_notes
 from selfreg.mdp import InterventionMDP
 from selfreg.planning.solution import Solution
@@ -32,7 +33,7 @@ class EstimatedModel:
     counts : Counts
     abstraction : StateAbstraction
     start : float64 (n,)
-        Start distribution: of the unhelped episodes where there are any, else of all.
+        Start distribution: of all episodes.
     kappa : float
         Pseudo-counts of the PRM on each `nohelp` row.
     borrowed : bool (n,)
@@ -76,11 +77,14 @@ def estimate_mdp(
     prm: StateScorer | None = None,
     costs: Mapping[str, int | tuple[int, ...]] | None = None,
     borrow_help: bool = False,
+    shrink: bool = True,
 ) -> EstimatedModel:
-    """Estimate transition probabilities by counting.
+    """Estimate transition probabilities by counting, with rows of help shrunk.
 
     P_a[s, j] = N(s, a, j) / N(s, a); with a PRM, `kappa` pseudo-counts are added to each `nohelp` row, p(s) of them to
-    success and 1 - p(s) to failure, where p(s) is the mean score over the visits of s.
+    success and 1 - p(s) to failure, where p(s) is the mean score over the visits of s. If states have coarser classes,
+    pseudo-counts are added to each row of help (`selfreg.estimate.shrinkage`): those of acting alone in that state,
+    moved towards better successors by one effect a help type. The counts determine how many, and the effect.
 
     Parameters
     ----------
@@ -95,13 +99,16 @@ def estimate_mdp(
         Cost of each help type; by default the logged cost, which must be one number for each type.
     borrow_help : bool
         Whether help that was never tried in a state takes the pooled row of the nearest coarser class of states.
-        By default it is unavailable there.
+        By default it is unavailable there, unless `shrink` gives it a row.
+    shrink : bool
+        Whether rows of help are shrunk. Help has a row then where any help was tried in a class of the state.
 
     Returns
     -------
     EstimatedModel
         With `kappa` = 0 and the step in the state, the value with budget 0 from the start distribution is the success
-        rate of the unhelped episodes, if unhelped steps come from unhelped episodes only.
+        rate of the unhelped episodes, if unhelped steps come from unhelped episodes only and helped episodes have the
+        same shares of first states.
 
     Raises
     ------
@@ -129,17 +136,23 @@ def estimate_mdp(
     abstraction.fit(episodes)
     counts = count(episodes, abstraction, None if prm is None else score_last_states(episodes, prm))
     prior = mean_scores(episodes, abstraction, counts.keys, prm) if kappa and prm is not None else None
-    rows = fill_rows(counts, abstraction, prior, kappa, borrow_help)
+    rows = fill_rows(counts, abstraction, prior, kappa, borrow_help, shrink)
     mdp = build_mdp(rows, counts.visits, resolve_costs(episodes, rows, costs))
     visited = counts.visits[NOHELP][:-2] > 0
-    start = counts.starts[0] if counts.starts[0].any() else counts.starts[1]
+    start = counts.starts.sum(axis=0)
     borrowed = np.concatenate([~visited, [False, False]])
-    notes = _notes(counts, borrowed, kappa, borrow_help, handoff_notes(episodes))
+    lent = np.any([mdp.available(name)[:-2] for name in mdp.actions[1:]], axis=0) if len(rows) > 1 else ~visited
+    notes = _notes(counts, borrowed, kappa, lent, handoff_notes(episodes))
     return EstimatedModel(mdp, counts, abstraction, start / start.sum(), kappa, borrowed, notes)
 
 
 def fill_rows(
-    counts: Counts, abstraction: StateAbstraction, prior: Floats | None, kappa: float, borrow_help: bool
+    counts: Counts,
+    abstraction: StateAbstraction,
+    prior: Floats | None,
+    kappa: float,
+    borrow_help: bool,
+    shrink: bool = True,
 ) -> dict[str, sp.csr_array]:
     """Counts with pseudo-counts and borrowed rows, from which the model is made; arguments as in `estimate_mdp`.
 
@@ -152,6 +165,8 @@ def fill_rows(
         rows[NOHELP] = _borrow_rows(rows[NOHELP], counts.keys, abstraction, failure=True)
     else:
         rows[NOHELP] = _add_pseudo_counts(rows[NOHELP], prior, kappa)
+    if shrink:
+        rows = shrink_help(rows, counts, abstraction)
     if borrow_help:
         rows |= {name: _borrow_rows(rows[name], counts.keys, abstraction) for name in rows if name != NOHELP}
     return rows
@@ -258,14 +273,18 @@ def resolve_costs(
 
 
 def _notes(
-    counts: Counts, borrowed: npt.NDArray[np.bool_], kappa: float, borrow_help: bool, handoffs: Sequence[str]
+    counts: Counts,
+    borrowed: npt.NDArray[np.bool_],
+    kappa: float,
+    lent: npt.NDArray[np.bool_],
+    handoffs: Sequence[str],
 ) -> tuple[str, ...]:
     notes = []
     if len(counts.transitions) == 1:
         notes.append("No step has help: help is not available in this model, and a larger budget changes nothing.")
     notes += handoffs
     if not counts.starts[0].any():
-        notes.append("No episode is without help: the start distribution is that of the helped episodes.")
+        notes.append("No episode is without help: the value with budget 0 is put together from steps without help.")
     if borrowed.any():
         rule = (
             "their rows are the PRM's scores"
@@ -276,8 +295,8 @@ def _notes(
         notes.append(f"{share} were never visited without help; {rule}.")
     helped = np.sum([visits[:-2] > 0 for name, visits in counts.visits.items() if name != NOHELP], axis=0)
     if len(counts.transitions) > 1:
-        untried = int(np.count_nonzero(helped == 0))
-        rule = "they have the rows of coarser classes" if borrow_help else "help is not available there"
-        if untried:
-            notes.append(f"In {untried} of {len(counts.keys)} states no help was tried; {rule}.")
+        untried, known = helped == 0, int(np.count_nonzero((helped == 0) & lent))
+        if untried.any():
+            rule = f"{known} of them have rows from like states" if known else "help is not available there"
+            notes.append(f"In {np.count_nonzero(untried)} of {len(counts.keys)} states no help was tried; {rule}.")
     return tuple(notes)

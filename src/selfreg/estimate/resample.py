@@ -77,7 +77,8 @@ def _draw_rows(dataset: ResamplingDataset, counts: Counts, prior: Rows, generato
 
 def _build_true(dataset: ResamplingDataset, rows: Rows, counts: Counts, start: Floats) -> Fitted:
     """Model of drawn rows; states without any row fail."""
-    filled = fill_rows(Counts(counts.keys, rows, counts.starts), dataset.abstraction, None, 0.0, dataset.borrow_help)
+    drawn = Counts(counts.keys, rows, counts.starts)
+    filled = fill_rows(drawn, dataset.abstraction, None, 0.0, dataset.borrow_help, shrink=False)
     return Fitted(build_mdp(filled, None, dataset.costs), start)
 
 

@@ -33,7 +33,9 @@ def handoff_notes(episodes: Sequence[Trajectory]) -> list[str]:
     if not helped:
         return notes
     helped_steps = [[step.intervention is not None for step in t.steps] for t in helped]
-    if all(all(one) for one in helped_steps):
+    if all(len(t.steps) == 1 for t in episodes):
+        pass  # a step is an episode: nothing is missing
+    elif all(all(one) for one in helped_steps):
         notes.append(
             "Episodes have help at every step or at none. The effect of help at a single step is not in the logs; it "
             "is estimated from states that both kinds of episode share."
@@ -42,7 +44,23 @@ def handoff_notes(episodes: Sequence[Trajectory]) -> list[str]:
         notes.append(
             "Help never follows a step without help. That it can take over a run from the agent is an assumption."
         )
-    return notes + (_note_differences(helped, alone) if alone else [])
+    if not alone:
+        return notes
+    return notes + _note_differences(helped, alone, by_chance=_looks_like_a_coin(episodes))
+
+
+def _looks_like_a_coin(episodes: Sequence[Trajectory]) -> bool:
+    """Whether help comes and goes within episodes, and no more unevenly over them than by one coin for every step.
+
+    Pearson's statistic of the helped steps of each episode of two steps or more, at most two standard errors above 1.
+    """
+    steps = [[step.intervention is not None for step in t.steps] for t in episodes if len(t.steps) > 1]
+    changes = {change for one in steps for change in pairwise(one)}
+    if not {(False, True), (True, False)} <= changes:
+        return False
+    rate = sum(map(sum, steps)) / sum(map(len, steps))
+    pearson = sum((sum(one) - rate * len(one)) ** 2 / (rate * (1.0 - rate) * len(one)) for one in steps)
+    return bool(pearson / len(steps) <= 1.0 + 2.0 * (2.0 / len(steps)) ** 0.5)
 
 
 def _note_takeovers(episodes: Sequence[Trajectory]) -> list[str]:
@@ -55,12 +73,13 @@ def _note_takeovers(episodes: Sequence[Trajectory]) -> list[str]:
     ]
 
 
-def _note_differences(helped: Sequence[Trajectory], alone: Sequence[Trajectory]) -> list[str]:
+def _note_differences(helped: Sequence[Trajectory], alone: Sequence[Trajectory], by_chance: bool) -> list[str]:
+    """Notes on other tasks, unless each step was helped by chance, and on other first states."""
     first_states = [_first_states(group) for group in (helped, alone)]
     tasks = [set(one) for one in first_states]
     only, both = tasks[0] - tasks[1], tasks[0] & tasks[1]
     notes = []
-    if len(only) > NOTABLE * len(tasks[0]):
+    if len(only) > NOTABLE * len(tasks[0]) and not by_chance:
         notes.append(
             f"{len(only)} of {len(tasks[0])} tasks with help were never run without help. The apparent effect of help "
             "may be a difference between tasks."

@@ -201,7 +201,7 @@ def ope(
         raise ValueError("abstraction is missing: the policy has none, and a model needs states")
     episodes = list(trajectories)
     _check(episodes)
-    study = ResamplingDataset(episodes, states, 0.0, None, costs, borrow_help=True)
+    study = ResamplingDataset(episodes, states, 0.0, None, costs, borrow_help=True, shrink=False)
     problem = Logged(episodes, policy, limit, states, study)
     weight = problem.log_weight(propensity, bound)
     overlap = problem.overlap(weight)
