@@ -20,7 +20,7 @@ from selfreg.runs import RunFolder
 # Default number of resampled models, and the number of states up to which they take seconds.
 SAMPLES, CHEAP_STATES = 200, 2000
 # Seconds after which no further model is resampled.
-SAMPLING_SECONDS = 30.0
+SAMPLING_SECONDS = 60.0
 
 
 def solve(

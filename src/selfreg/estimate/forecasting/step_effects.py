@@ -25,8 +25,8 @@ import numpy.typing as npt
 
 from selfreg.estimate.forecasting.logged_steps import Actions, Floats, LoggedSteps
 
-# Weight of "no effect" and of a baseline of 0, in steps.
-RIDGE = 60.0
+# Weight of the first guess of effects, and of a baseline of 0, in steps: RIDGE in large logs, more in small ones.
+RIDGE, SMALL = 60.0, 1000.0
 
 
 class Value(NamedTuple):
@@ -157,8 +157,9 @@ def _ridge(design: StepDesign, features: Floats, kinds: int) -> Floats:
     """Diagonal of the penalty: `RIDGE` steps of the mean size of each column."""
     size = np.mean(features**2, axis=0)
     spread = [float(np.mean(p * (1.0 - p))) for p in design.chance[:, 1:].T]
-    effects = [RIDGE * one * size for one in spread]
-    baseline = RIDGE * np.mean(design.baseline**2, axis=0)
+    weight = RIDGE * (1.0 + SMALL / len(features))
+    effects = [weight * one * size for one in spread]
+    baseline = weight * np.mean(design.baseline**2, axis=0)
     baseline[0] = 0.0
     return np.concatenate([baseline, *effects]) + 1e-9
 
