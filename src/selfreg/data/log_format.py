@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from selfreg.data.filters import trajectory_matches
 from selfreg.data.log_files import LogError, is_parquet, number_lines, row_group_starts
+from selfreg.data.samples import Sample, take_sample
 from selfreg.data.trajectory import Trajectory
 
 Record: TypeAlias = Trajectory | LogError
@@ -28,7 +29,7 @@ class ReadOptions(NamedTuple):
     where : mapping of field to values
         Records to keep: each field has one of its values.
     source : str
-        Beginning of the ids of episodes that have none: ``{source}:{number}``.
+        Name of the file in the ids of episodes that have none: ``{source}:{number}``.
     """
 
     roles: Mapping[str, str] = {}
@@ -41,7 +42,8 @@ class LogFormat:
     """A format of logs: a name and one reader or more.
 
     A reader yields records with their numbers from 1: a `Trajectory`, or a `LogError` for a record that cannot be read.
-    Parquet files go to `read_row_groups`, all others to `read_lines`; `read_file` reads what these do not.
+    Parquet files go to `read_row_groups`, all others to `read_lines`; `read_file` reads what these do not, and files
+    with one JSON document. A record with the number 0 is a fault of the whole file.
 
     A format of your own is an entry point of the group ``selfreg.formats`` that names a `LogFormat`; the entry point
     and the format have the same name.
@@ -60,6 +62,9 @@ class LogFormat:
         Reads a whole file.
     roles : tuple of str
         Roles that the user may map to fields; none by default.
+    detect : callable (sample) -> str or None, optional
+        Says why a file is of this format, from its beginning (see `selfreg.data.Sample`); None if it is not. Without
+        it the format is never chosen by itself.
     filters_records : bool
         Whether the readers apply `options.where` themselves. By default it is applied to the trajectories: their free
         fields, `task` and `episode`.
@@ -93,6 +98,7 @@ class LogFormat:
     read_row_groups: Callable[[str, int, int, ReadOptions], Records] | None = None
     read_file: Callable[[str, ReadOptions], Records] | None = None
     roles: tuple[str, ...] = ()
+    detect: Callable[[Sample], str | None] | None = None
     filters_records: bool = False
 
     def __post_init__(self) -> None:
@@ -112,43 +118,54 @@ class LogFormat:
         if is_parquet(path) and self.read_row_groups is not None:
             return "row groups"
         if not is_parquet(path) and self.read_lines is not None:
-            return "lines"
+            return "file" if self.read_file is not None and take_sample(path).kind == "document" else "lines"
         if self.read_file is not None:
             return "file"
         kind = "Parquet files" if is_parquet(path) else "files other than Parquet"
         raise LogError(f"{path}: format {self.name!r} does not read {kind}")
 
-    def read(self, path: str | os.PathLike[str], options: ReadOptions) -> Iterator[tuple[str, Record]]:
+    def read(
+        self, path: str | os.PathLike[str], options: ReadOptions, label: str | None = None
+    ) -> Iterator[tuple[str, Record]]:
         """Records of a file with their places (file and line, row or episode); faults say where they are."""
         name = os.fspath(path)
         container = self.container(name)
-        options = options._replace(source=os.path.basename(name))
+        options = options._replace(source=os.path.basename(name) if label is None else label)
         lines = number_lines(name) if container == "lines" else ()
         groups = (0, len(row_group_starts(name)) - 1) if container == "row groups" else (0, 0)
-        for number, record in self.read_piece(name, options, lines, groups):
+        for number, record in self.read_piece(name, container, options, lines, groups):
             place = format_place(name, container, number)
             yield place, LogError(f"{place}: {record}") if isinstance(record, LogError) else record
 
     def read_piece(
-        self, path: str, options: ReadOptions, lines: Iterable[tuple[int, bytes]], groups: tuple[int, int]
-    ) -> Records:
+        self,
+        path: str,
+        container: Container,
+        options: ReadOptions,
+        lines: Iterable[tuple[int, bytes]],
+        groups: tuple[int, int],
+    ) -> Iterator[tuple[int, Record]]:
         """Records of some lines, or of row groups groups[0]..groups[1]-1; of all of a file that cannot be cut."""
-        reader = self.container(path)
         records: Records
-        if reader == "row groups":
+        if container == "row groups":
             assert self.read_row_groups is not None
             records = self.read_row_groups(path, *groups, options)
-        elif reader == "lines":
+        elif container == "lines":
             assert self.read_lines is not None
             records = self.read_lines(lines, options)
         else:
             assert self.read_file is not None
             records = self.read_file(path, options)
-        return records if self.filters_records or not options.where else _apply_filter(records, options.where)
+        try:
+            yield from records if self.filters_records or not options.where else _apply_filter(records, options.where)
+        except LogError as error:  # of the whole file, such as broken compression
+            yield 0, LogError(str(error).removeprefix(f"{path}: "))
 
 
 def format_place(path: str, container: Container, number: int) -> str:
-    """File and number of a record, as messages show it."""
+    """File and number of a record, as messages show it; 0 is the whole file."""
+    if not number:
+        return path
     return f"{path}:{number}" if container == "lines" else f"{path}: {_RECORD[container]} {number}"
 
 

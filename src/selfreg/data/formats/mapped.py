@@ -9,6 +9,7 @@ from selfreg._util.extras import require_extra
 from selfreg.data.filters import MISSING, lookup_field, matches_filter
 from selfreg.data.log_files import LogError
 from selfreg.data.log_format import LogFormat, ReadOptions
+from selfreg.data.samples import Sample
 from selfreg.data.trajectory import NOHELP, Step, Trajectory
 
 with require_extra("logs", "selfreg.data"):
@@ -52,11 +53,19 @@ def read_mapped_lines(
             yield number, error
 
 
+def _detect(sample: Sample) -> str | None:
+    for record in sample.objects() if sample.kind in ("lines", "document") else []:
+        if {"task", "outcome", "steps"} <= record.keys():
+            return "its fields have the names of the roles"
+    return None
+
+
 FORMAT = LogFormat(
     "jsonl",
     "any JSONL, with roles mapped to its fields",
     read_lines=read_mapped_lines,
     roles=ROLES,
+    detect=_detect,
     filters_records=True,
 )
 
