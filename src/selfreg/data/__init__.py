@@ -4,13 +4,14 @@ from selfreg.data.formats.canonical import write_trajectories
 from selfreg.data.formats.stepwise import write_stepwise
 from selfreg.data.log_files import LogError
 from selfreg.data.log_format import LogFormat, ReadOptions
-from selfreg.data.markers import assume_takeover
+from selfreg.data.markers import HelpMarks, assume_takeover
 from selfreg.data.read import read_trajectories
 from selfreg.data.scorer import StateScorer
 from selfreg.data.trajectory import NOHELP, Scalar, Step, Trajectory, state_text
 
 __all__ = [
     "NOHELP",
+    "HelpMarks",
     "LogError",
     "LogFormat",
     "ReadOptions",

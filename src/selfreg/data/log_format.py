@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from selfreg.data.filters import trajectory_matches
 from selfreg.data.log_files import LogError, is_parquet, number_lines, row_group_starts
+from selfreg.data.markers import HelpMarks
 from selfreg.data.trajectory import Trajectory
 
 Record: TypeAlias = Trajectory | LogError
@@ -29,11 +30,15 @@ class ReadOptions(NamedTuple):
         Records to keep: each field has one of its values.
     source : str
         Beginning of the ids of episodes that have none: ``{source}:{number}``.
+    marks : HelpMarks or None
+        What counts as help; None keeps the facts of each step (`LoggedStep`) and marks nothing. Readers need not
+        apply it.
     """
 
     roles: Mapping[str, str] = {}
     where: Mapping[str, Sequence[str]] = {}
     source: str = ""
+    marks: HelpMarks | None = HelpMarks()
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,9 @@ class LogFormat:
         else:
             assert self.read_file is not None
             records = self.read_file(path, options)
-        return records if self.filters_records or not options.where else _apply_filter(records, options.where)
+        if options.where and not self.filters_records:
+            records = _apply_filter(records, options.where)
+        return records if options.marks is None else _apply_marks(records, options.marks)
 
 
 def format_place(path: str, container: Container, number: int) -> str:
@@ -162,3 +169,8 @@ def _apply_filter(records: Records, where: Mapping[str, Sequence[str]]) -> Itera
                 yield number, record
         except LogError as error:
             yield number, error
+
+
+def _apply_marks(records: Records, marks: HelpMarks) -> Iterator[tuple[int, Record]]:
+    for number, record in records:
+        yield number, record if isinstance(record, LogError) else marks.mark_trajectory(record)
