@@ -5,7 +5,7 @@ from selfreg.data.formats.canonical import write_trajectories
 from selfreg.data.formats.stepwise import write_stepwise
 from selfreg.data.log_files import LogError
 from selfreg.data.log_format import LogFormat, ReadOptions
-from selfreg.data.markers import assume_takeover
+from selfreg.data.markers import HelpMarks, assume_takeover
 from selfreg.data.read import read_trajectories
 from selfreg.data.samples import Sample
 from selfreg.data.scorer import StateScorer
@@ -14,6 +14,7 @@ from selfreg.data.trajectory import NOHELP, Scalar, Step, Trajectory, state_text
 __all__ = [
     "NOHELP",
     "DetectedLogs",
+    "HelpMarks",
     "LogError",
     "LogFormat",
     "ReadOptions",

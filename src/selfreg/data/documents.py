@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from selfreg._util.extras import require_extra
+from selfreg.data.json_text import decode_value
 from selfreg.data.log_files import LogError, is_parquet, number_lines, read_bytes
 from selfreg.data.log_format import ReadOptions, Record, Records
 from selfreg.data.samples import take_sample
@@ -20,11 +20,10 @@ MOST_BYTES = 1 << 28
 _EXPECTED = re.compile(r"Expected `(?P<expected>[^`]+)`, got `(?P<got>[^`]+)`(?: - at `(?P<path>[^`]+)`)?")
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]+)`(?: - at `(?P<path>[^`]+)`)?")
 _OTHER = re.compile(r"(?P<fault>.+) - at `(?P<path>[^`]+)`", re.DOTALL)
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def decode_json(data: bytes, type: Any = Any) -> Any:
-    """A value of the type; a byte order mark, NaN (as null) and halves of characters (as U+FFFD) are accepted.
+    """A value of the type, repaired where its meaning is clear.
 
     Raises
     ------
@@ -32,11 +31,9 @@ def decode_json(data: bytes, type: Any = Any) -> Any:
         Without a place, but with the field.
     """
     try:
-        return msgspec.json.decode(data, type=type)
-    except msgspec.ValidationError as error:
+        return decode_value(data, type)
+    except LogError as error:
         raise LogError(describe_fault(str(error))) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return convert_value(_decode_leniently(data, str(error)), type)
 
 
 def convert_value(value: Any, type: Any) -> Any:
@@ -45,21 +42,6 @@ def convert_value(value: Any, type: Any) -> Any:
         return msgspec.convert(value, type)
     except msgspec.ValidationError as error:
         raise LogError(describe_fault(str(error))) from None
-
-
-def _decode_leniently(data: bytes, fault: str) -> Any:
-    try:
-        text = data.decode("utf-8-sig")
-        value = json.loads(text, parse_constant=lambda _: None)
-        if _SURROGATES.search(text) or "\\u" in text:
-            value = json.loads(_SURROGATES.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
-    except UnicodeDecodeError as error:
-        raise LogError(f"not UTF-8: {error}") from None
-    except RecursionError:
-        raise LogError("not JSON that can be read: it is nested too deeply") from None
-    except ValueError:
-        raise LogError(f"not JSON: {fault}") from None
-    return value
 
 
 def describe_fault(message: str) -> str:

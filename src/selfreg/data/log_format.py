@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from selfreg.data.filters import trajectory_matches
 from selfreg.data.log_files import LogError, is_parquet, number_lines, row_group_starts
+from selfreg.data.markers import HelpMarks
 from selfreg.data.samples import Sample, take_sample
 from selfreg.data.trajectory import Trajectory
 
@@ -30,11 +31,15 @@ class ReadOptions(NamedTuple):
         Records to keep: each field has one of its values.
     source : str
         Name of the file in the ids of episodes that have none: ``{source}:{number}``.
+    marks : HelpMarks or None
+        What counts as help; None keeps the facts of each step (`LoggedStep`) and marks nothing. Readers need not
+        apply it.
     """
 
     roles: Mapping[str, str] = {}
     where: Mapping[str, Sequence[str]] = {}
     source: str = ""
+    marks: HelpMarks | None = HelpMarks()
 
 
 @dataclass(frozen=True)
@@ -156,8 +161,10 @@ class LogFormat:
         else:
             assert self.read_file is not None
             records = self.read_file(path, options)
+        if options.where and not self.filters_records:
+            records = _apply_filter(records, options.where)
         try:
-            yield from records if self.filters_records or not options.where else _apply_filter(records, options.where)
+            yield from records if options.marks is None else _apply_marks(records, options.marks)
         except LogError as error:  # of the whole file, such as broken compression
             yield 0, LogError(str(error).removeprefix(f"{path}: "))
 
@@ -179,3 +186,8 @@ def _apply_filter(records: Records, where: Mapping[str, Sequence[str]]) -> Itera
                 yield number, record
         except LogError as error:
             yield number, error
+
+
+def _apply_marks(records: Records, marks: HelpMarks) -> Iterator[tuple[int, Record]]:
+    for number, record in records:
+        yield number, record if isinstance(record, LogError) else marks.mark_trajectory(record)

@@ -55,6 +55,29 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         return 0 if self.intervention is None else 1
 
 
+class LoggedStep(Step, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A step with what a log says of who took it, from which marks of help are read (`HelpMarks`).
+
+    Readers yield such steps; `read_trajectories` returns plain ones.
+
+    Attributes
+    ----------
+    model : str or None
+        The model that took the step.
+    tools : tuple of str
+        Names of the tools that it called.
+    role : str or None
+        The part of the system that took it, as some logs name it ("helper", "planner").
+    decision : str or None
+        What a person decided about the action: "approved", "rejected" or the log's own word.
+    """
+
+    model: str | None = None
+    tools: tuple[str, ...] = ()
+    role: str | None = None
+    decision: str | None = None
+
+
 class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One episode.
 

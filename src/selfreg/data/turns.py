@@ -8,17 +8,16 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.log_files import LogError
-from selfreg.data.trajectory import Scalar, Step, Trajectory
+from selfreg.data.trajectory import LoggedStep, Scalar, Trajectory
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
 
-# Tools by which an agent hands over to a person, in published benchmarks.
-HELP_TOOLS = {"transfer_to_human_agents": "person"}
 CONTEXT_ROLES = ("system", "developer")
 AGENT_ROLES = ("assistant", "ai", "AIMessage")
 TOOL_ROLES = ("tool", "function", "ToolMessage")
 LONGEST_TASK = 100
+PERSON = "person"
 
 Content = str | list[str | dict[str, Any]] | dict[str, Any] | None
 
@@ -69,11 +68,10 @@ class Message(msgspec.Struct):
 class Turns:
     """Steps of an episode: each action with all that the agent saw since the action before it."""
 
-    def __init__(self, help_tools: dict[str, str] | None = None) -> None:
-        self.steps: list[Step] = []
+    def __init__(self) -> None:
+        self.steps: list[LoggedStep] = []
         self.first_seen: str | None = None
         self._seen: list[str] = []
-        self._help_tools = HELP_TOOLS if help_tools is None else help_tools
 
     def see(self, text: str, *, by_user: bool = False) -> None:
         if by_user and self.first_seen is None:
@@ -87,37 +85,36 @@ class Turns:
         calls: Iterable[Function] = (),
         *,
         model: str | None = None,
+        role: str | None = None,
         intervention: str | None = None,
     ) -> None:
         made = list(calls)
         tools = tuple(call.name for call in made)
-        if intervention is None:
-            intervention = next((self._help_tools[name] for name in tools if name in self._help_tools), None)
         action = "\n".join(part for part in (text, " ".join(map(format_call, made))) if part)
-        self.steps.append(make_step("\n".join(self._seen), action, model, tools, intervention))
+        state = "\n".join(self._seen)
+        step = LoggedStep(state, action, intervention=intervention, model=model, tools=tools, role=role)
+        self.steps.append(step)
         self._seen = []
 
-    def mark_last(self, intervention: str) -> None:
-        """Say that help took part in the last step."""
+    def reject_last(self) -> None:
+        """Say that a person rejected the action of the last step, or changed it: that is help by a person."""
         if self.steps:
-            self.steps[-1] = msgspec.structs.replace(self.steps[-1], intervention=intervention)
+            self.steps[-1] = msgspec.structs.replace(self.steps[-1], intervention=PERSON, decision="rejected")
 
-    def add_messages(self, messages: Sequence[Message], first: int = 0) -> None:
+    def add_messages(
+        self, messages: Sequence[Message], first: int = 0, role: str | None = None, intervention: str | None = None
+    ) -> None:
         """Add a conversation from `first` on: the agent's messages are actions; those of the system are left out."""
         names = {call.id: call.resolve().name for one in messages for call in one.tool_calls or () if call.id}
         for message in messages[first:]:
             text = read_content(message.content)
             if message.role in AGENT_ROLES:
-                self.act(text, message.calls, model=message.model)
+                self.act(text, message.calls, model=message.model, role=role, intervention=intervention)
             elif message.role in TOOL_ROLES:
                 name = message.name or message.function or names.get(message.tool_call_id or "") or "tool"
                 self.see(f"{name} returned: {text or read_content(message.error)}")
             elif message.role not in CONTEXT_ROLES:
                 self.see(text, by_user=True)
-
-
-def make_step(state: str, action: str, model: str | None, tools: tuple[str, ...], intervention: str | None) -> Step:
-    return Step(state=state, action=action, intervention=intervention)
 
 
 def read_content(content: Content) -> str:

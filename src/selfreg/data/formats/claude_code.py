@@ -117,7 +117,7 @@ def _act(turns: Turns, records: list[_Record], names: dict[str, str]) -> None:
 
 def _see(turns: Turns, record: _Record, names: dict[str, str]) -> None:
     if record.tool_use_result == REJECTED:
-        turns.mark_last("person")
+        turns.reject_last()
     for block in _blocks(record):
         if block.type == "tool_result":
             turns.see(f"{names.get(block.tool_use_id or '') or 'tool'} returned: {read_content(block.content)}")

@@ -23,6 +23,7 @@ with require_extra("logs", "selfreg.data"):
 
 # Inspect's own values of letters and words.
 GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
+HELPER = "helper"
 _ATTACHMENT = re.compile(r"attachment://([0-9a-f]{32})")
 
 
@@ -138,7 +139,7 @@ def _convert(sample: _Sample, place: _Place) -> Trajectory:
         if event["event"] == "model":
             _add_call(turns, event, sample)
         elif event.get("approver") == "human" and event.get("decision") in ("reject", "modify", "terminate"):
-            turns.mark_last("person")
+            turns.reject_last()
     if not turns.steps:
         turns.add_messages(sample.messages)
     turns.steps = [_resolve(step, sample.attachments) for step in turns.steps]
@@ -177,9 +178,7 @@ def _add_call(turns: Turns, raw: dict[str, Any], sample: _Sample) -> None:
     answers = [i for i, message in enumerate(given) if message.role == "assistant"]
     turns.add_messages(given, first=answers[-1] + 1 if answers else 0)
     answer = msgspec.structs.replace(call.output.choices[0].message, model=call.model, role="assistant")
-    turns.add_messages([answer])
-    if call.role == "helper":
-        turns.mark_last("helper")
+    turns.add_messages([answer], role=call.role, intervention=HELPER if call.role == HELPER else None)
 
 
 def _resolve(step: Any, attachments: dict[str, str]) -> Any:

@@ -100,7 +100,7 @@ def _add_other(turns: Turns, event: _Event, model: str | None) -> None:
     elif event.kind == "ObservationEvent":
         turns.see(f"{event.tool_name or 'tool'} returned: {read_content(event.observation)}")
     elif event.kind == "UserRejectObservation":
-        turns.mark_last("person")
+        turns.reject_last()
         turns.see(f"The user rejected the action: {event.rejection_reason or ''}")
     elif event.kind == "AgentErrorEvent":
         turns.see(f"Error: {event.error or ''}")

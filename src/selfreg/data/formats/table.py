@@ -15,8 +15,7 @@ from selfreg.data.filters import matches_filter
 from selfreg.data.log_files import LogError, is_parquet, open_bytes, plain_suffix
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.samples import Sample
-from selfreg.data.trajectory import NOHELP, Scalar, Step, Trajectory
-from selfreg.data.turns import make_step
+from selfreg.data.trajectory import NOHELP, LoggedStep, Scalar, Trajectory
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
@@ -204,7 +203,7 @@ def _episode_name(row: Row, task: str, number: int, roles: dict[str, str], optio
     return f"{options.source}:{number}" if model is None else f"{task}/{model}"
 
 
-def _convert_step(row: Row, roles: dict[str, str]) -> Step:
+def _convert_step(row: Row, roles: dict[str, str]) -> LoggedStep:
     def text(role: str) -> str | None:
         value = row[roles[role]] if role in roles else None
         return value if value is None or isinstance(value, str) else msgspec.json.encode(value).decode()
@@ -215,15 +214,15 @@ def _convert_step(row: Row, roles: dict[str, str]) -> Step:
     if cost is not None and (cost != int(cost) or cost < 0):
         raise LogError(f"column {roles['cost']!r}: expected an integer >= 0; got {cost:g}")
     intervention = text("intervention")
-    step = make_step(
+    return LoggedStep(
         text("observation") or "",
-        text("action") or "",
-        text("model"),
-        (),
+        text("action"),
+        text("key"),
         None if intervention in (None, "", NOHELP, "0", "false", "False") else intervention,
+        None if cost is None else int(cost),
+        label,
+        model=text("model"),
     )
-    changes = {"key": text("key"), "cost": None if cost is None else int(cost), "label": label}
-    return msgspec.structs.replace(step, **changes, action=text("action"))
 
 
 def _in_order(rows: list[tuple[int, Row]], column: str) -> list[tuple[int, Row]]:
