@@ -11,7 +11,8 @@ import typer
 from selfreg._util.files import atomic_folder
 from selfreg.cli import options
 from selfreg.cli.terminal import remark
-from selfreg.data import LogError, Trajectory, assume_takeover, read_trajectories
+from selfreg.data import LogError, Trajectory, assume_takeover, detect_format, read_trajectories
+from selfreg.data.detection import AUTO, shorten
 from selfreg.runs import MARKER, RunFolder
 
 
@@ -29,6 +30,11 @@ def import_logs(
     A record that cannot be read raises; with `skip_bad` it is skipped and listed on the error stream. `takeover` names
     runs of a helper alone, which are added as help.
     """
+    found = detect_format(logs, format, roles)
+    if format == AUTO:
+        remark(f"format {found.format.name}: {found.reason}")
+    if found.left_out:
+        remark(f"left out {shorten(found.left_out)}")
     skipped: list[LogError] | None = [] if skip_bad else None
     trajectories = list(read_trajectories(logs, format, roles=roles, where=where, skipped=skipped))
     for one in takeover:
@@ -42,7 +48,12 @@ def import_logs(
         rest = f" with {dict(where)}" if where else ""
         raise ValueError(f"{names}: no episodes{rest}")
     run.write_trajectories(trajectories)
-    settings = {"logs": [log.name for log in logs], "format": format, "map": dict(roles), "where": dict(where)}
+    settings = {
+        "logs": [log.name for log in logs],
+        "format": found.format.name,
+        "map": dict(roles),
+        "where": dict(where),
+    }
     settings["assume_takeover"] = [str(one) for one in takeover]
     counts = {"episodes": len(trajectories), "skipped": [str(error) for error in skipped or ()]}
     run.record("import", settings | counts)
