@@ -21,6 +21,7 @@ def read_trajectories(
     roles: Mapping[str, str] | None = None,
     where: Mapping[str, Sequence[str]] | None = None,
     skipped: list[LogError] | None = None,
+    options: ReadOptions | None = None,
 ) -> TrajectoryStream:
     """Trajectories of log files, in order.
 
@@ -34,9 +35,11 @@ def read_trajectories(
         files as that benchmark publishes them; "stepwise" judged steps as `prompt`, `completions`, `labels`. Formats of
         other packages: see `LogFormat`.
     roles : mapping of role to field, for "jsonl"
-        Fields may be dotted paths (`info.task`). The roles of a step (observation, action, intervention, cost, key,
-        label) are looked up in the step first, then in the episode, where they hold for each of its steps. A role that
-        is not mapped is looked up under its own name, a step's only in the step; `label` only if it is mapped.
+        Fields may be paths (`info.task`, `turns[0].text`, `parts[].text`), and several that are joined to one text
+        (`thought+result`). The roles of a step (observation, action, intervention, cost, key, label, model, tools,
+        role, decision) are looked up in the step first, then in the episode, where they hold for each of its steps. A
+        role that is not mapped is looked up under its own name, a step's only in the step; `label` only if it is
+        mapped. A role that is mapped to "" is not read. A record without steps is one step itself.
     where : mapping of field to values
         Records to keep: each field has one of its values.
     skipped : list, optional
@@ -53,7 +56,7 @@ def read_trajectories(
     LogError
         While reading: file, line, field and what was expected; also for a duplicate episode id.
     ValueError
-        For an unknown format or role.
+        For an unknown format, role or rule.
 
     Examples
     --------
@@ -66,11 +69,20 @@ def read_trajectories(
     [1.0]
     """
     chosen = find_format(format)
-    chosen.check_roles(roles or {})
-    names, options = list_paths(paths), ReadOptions(dict(roles or {}), dict(where or {}))
+    options = merge_options(options, roles, where)
+    chosen.check_options(options)
+    names = list_paths(paths)
     faults = _Faults(skipped)
     exact = not options.where and skipped is None
     return TrajectoryStream(partial(_read, names, chosen, options, faults), partial(_count, names, chosen, exact))
+
+
+def merge_options(
+    options: ReadOptions | None, roles: Mapping[str, str] | None, where: Mapping[str, Sequence[str]] | None
+) -> ReadOptions:
+    """Options with more roles and filters."""
+    base = ReadOptions() if options is None else options
+    return base._replace(roles={**base.roles, **(roles or {})}, where={**base.where, **(where or {})})
 
 
 class _Faults:

@@ -8,9 +8,9 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.filters import matches_filter
-from selfreg.data.formats.mapped import describe_kind
 from selfreg.data.log_files import LogError, is_parquet, open_bytes
 from selfreg.data.log_format import LogFormat, ReadOptions
+from selfreg.data.roles import describe_kind
 from selfreg.data.trajectory import Scalar, Step, Trajectory
 
 with require_extra("logs", "selfreg.data"):

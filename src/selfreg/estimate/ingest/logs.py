@@ -13,6 +13,7 @@ from selfreg._util.parallel import ProcessExecutor, RayExecutor, choose_executor
 from selfreg._util.progress import progress
 from selfreg.data.formats import find_format
 from selfreg.data.log_files import LogError
+from selfreg.data.log_format import ReadOptions
 from selfreg.data.read import check_file, list_paths
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.counts import Counts
@@ -98,7 +99,7 @@ def count_logs(
     (100, 200, [100.0, 100.0, 0.0, 0.0])
     """
     log_format = find_format(format)
-    log_format.check_roles(roles or {})
+    log_format.check_options(ReadOptions(roles or {}))
     n_workers = validate.threads(workers)
     chosen = choose_executor(executor, ProcessExecutor(n_workers))
     names = list_paths(paths)
