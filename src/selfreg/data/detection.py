@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from selfreg.data.formats import BUILT_IN, find_format, format_names
 from selfreg.data.log_files import LogError, LogFile, LogFiles, list_log_files, plain_suffix
-from selfreg.data.log_format import LogFormat
+from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.samples import Sample, take_sample
 
 AUTO = "auto"
@@ -72,7 +72,7 @@ def detect_format(paths: Paths, format: str = AUTO, roles: Mapping[str, str] | N
     openai_messages because its field 'messages' is a list of messages with roles
     """
     if format != AUTO:
-        find_format(format).check_roles(roles or {})
+        find_format(format).check_options(ReadOptions(roles or {}))
     return detect_files(list_log_files(paths), format, roles)
 
 

@@ -10,8 +10,10 @@ from typing import Literal, NamedTuple, TypeAlias
 from selfreg.data.filters import trajectory_matches
 from selfreg.data.log_files import LogError, is_parquet, number_lines, row_group_starts
 from selfreg.data.markers import HelpMarks
+from selfreg.data.outcomes import join_outcome
 from selfreg.data.samples import Sample, take_sample
 from selfreg.data.trajectory import Trajectory
+from selfreg.data.translation import parse_rule
 
 Record: TypeAlias = Trajectory | LogError
 # Records with their numbers (from 1); faults do not say where they are.
@@ -31,6 +33,12 @@ class ReadOptions(NamedTuple):
         Records to keep: each field has one of its values.
     source : str
         Name of the file in the ids of episodes that have none: ``{source}:{number}``.
+    values : mapping of role to rule
+        How values of roles are translated; see `selfreg.data.translation.parse_rule`.
+    shift_observation : bool
+        Whether the observation in a record of a step is what followed its action, for formats that take roles.
+    outcomes : mapping of episode to outcome, or None
+        Outcomes from elsewhere: they replace those in the log.
     marks : HelpMarks or None
         What counts as help; None keeps the facts of each step (`LoggedStep`) and marks nothing. Readers need not
         apply it.
@@ -39,6 +47,9 @@ class ReadOptions(NamedTuple):
     roles: Mapping[str, str] = {}
     where: Mapping[str, Sequence[str]] = {}
     source: str = ""
+    values: Mapping[str, str] = {}
+    shift_observation: bool = False
+    outcomes: Mapping[str, float | None] | None = None
     marks: HelpMarks | None = HelpMarks()
 
 
@@ -110,13 +121,17 @@ class LogFormat:
         if self.read_lines is None and self.read_row_groups is None and self.read_file is None:
             raise ValueError(f"format {self.name!r} has no reader; expected read_lines, read_row_groups or read_file")
 
-    def check_roles(self, roles: Mapping[str, str]) -> None:
-        """Raise ValueError for a role that the format does not take."""
-        for role in roles:
+    def check_options(self, options: ReadOptions) -> None:
+        """Raise ValueError for a role that the format does not take, and for a rule that is none."""
+        for role in [*options.roles, *options.values]:
             if not self.roles:
                 raise ValueError(f"format {self.name!r} takes no roles; it has its own fields")
             if role not in self.roles:
                 raise ValueError(f"unknown role {role!r}; choose from {', '.join(self.roles)}")
+        for text in options.values.values():
+            parse_rule(text)
+        if options.shift_observation and "observation" not in self.roles:
+            raise ValueError(f"format {self.name!r} takes no role 'observation' that could be shifted")
 
     def container(self, path: str | os.PathLike[str]) -> Container:
         """How a file can be cut; LogError for a file that the format does not read."""
@@ -164,7 +179,7 @@ class LogFormat:
         if options.where and not self.filters_records:
             records = _apply_filter(records, options.where)
         try:
-            yield from records if options.marks is None else _apply_marks(records, options.marks)
+            yield from _apply_options(records, options)
         except LogError as error:  # of the whole file, such as broken compression
             yield 0, LogError(str(error).removeprefix(f"{path}: "))
 
@@ -188,6 +203,12 @@ def _apply_filter(records: Records, where: Mapping[str, Sequence[str]]) -> Itera
             yield number, error
 
 
-def _apply_marks(records: Records, marks: HelpMarks) -> Iterator[tuple[int, Record]]:
+def _apply_options(records: Records, options: ReadOptions) -> Iterator[tuple[int, Record]]:
+    """Records with their marks of help and their outcomes from elsewhere."""
     for number, record in records:
-        yield number, record if isinstance(record, LogError) else marks.mark_trajectory(record)
+        if isinstance(record, Trajectory):
+            if options.outcomes is not None:
+                record = join_outcome(record, options.outcomes)
+            if options.marks is not None:
+                record = options.marks.mark_trajectory(record)
+        yield number, record

@@ -121,8 +121,8 @@ def look_at_logs(paths: Paths, format: str = AUTO, roles: Mapping[str, str] | No
     >>> overview.format, overview.episodes, overview.outcomes.mean
     ('jsonl', 10, 0.5)
     >>> overview.command.replace(str(log), "log.jsonl")
-    'selfreg fit log.jsonl --format jsonl --map steps=turns --map task=ticket_id --map outcome=won --map observation=saw \
---map action=did --budget 3 --out runs/log'
+    'selfreg fit log.jsonl --format jsonl --map steps=turns --map task=ticket_id --map outcome=won \
+--map observation=saw --map action=did --budget 3 --out runs/log'
     """
     names = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
     listed = list_log_files(names)

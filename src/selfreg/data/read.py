@@ -11,6 +11,7 @@ from selfreg.data.log_files import LogError, row_group_starts
 from selfreg.data.log_format import ReadOptions
 from selfreg.data.stream import TrajectoryStream
 from selfreg.data.trajectory import Trajectory
+from selfreg.data.translation import parse_rule
 
 
 def read_trajectories(
@@ -20,6 +21,7 @@ def read_trajectories(
     roles: Mapping[str, str] | None = None,
     where: Mapping[str, Sequence[str]] | None = None,
     skipped: list[LogError] | None = None,
+    options: ReadOptions | None = None,
 ) -> TrajectoryStream:
     """Trajectories of log files, in order.
 
@@ -32,11 +34,13 @@ def read_trajectories(
         Files, folders, globs, zip archives; "-" is standard input.
     format : str
         By default what `detect_format` finds. "selfreg" is the canonical format (JSONL, or Parquet by name); "jsonl"
-        any JSONL, with `roles`. The others: ``selfreg look --formats``. Formats of other packages: see `LogFormat`.
+        any JSONL, with `roles`. The others: docs/formats.md. Formats of other packages: see `LogFormat`.
     roles : mapping of role to field
-        Fields may be dotted paths (`info.task`). The roles of a step (observation, action, intervention, cost, key,
-        label) are looked up in the step first, then in the episode, where they hold for each of its steps. A role that
-        is not mapped is looked up under its own name, a step's only in the step; `label` only if it is mapped.
+        Fields may be paths (`info.task`, `turns[0].text`, `parts[].text`), and several that are joined to one text
+        (`thought+result`). The roles of a step (observation, action, intervention, cost, key, label, model, tools,
+        role, decision) are looked up in the step first, then in the episode, where they hold for each of its steps. A
+        role that is not mapped is looked up under its own name, a step's only in the step; `label` only if it is
+        mapped. A role that is mapped to "" is not read. A record without steps is one step itself.
     where : mapping of field to values
         Records to keep: each field has one of its values.
     skipped : list, optional
@@ -53,7 +57,7 @@ def read_trajectories(
     LogError
         While reading: file, line, field and what was expected; also for a duplicate episode id.
     ValueError
-        For an unknown format or role.
+        For an unknown format, role or rule.
 
     Examples
     --------
@@ -65,11 +69,22 @@ def read_trajectories(
     >>> [episode.outcome for episode in read_trajectories(log, "jsonl", roles=roles)]
     [1.0]
     """
-    options = ReadOptions(dict(roles or {}), dict(where or {}))
-    logs = detect_format(paths, format, options.roles)
+    options = merge_options(options, roles, where)
+    for rule in options.values.values():
+        parse_rule(rule)
+    logs = detect_format(paths, format, {**options.values, **options.roles})
+    logs.format.check_options(options)
     faults = _Faults(skipped)
     exact = not options.where and skipped is None
     return TrajectoryStream(partial(_read, logs, options, faults), partial(_count, logs, exact))
+
+
+def merge_options(
+    options: ReadOptions | None, roles: Mapping[str, str] | None, where: Mapping[str, Sequence[str]] | None
+) -> ReadOptions:
+    """Options with more roles and filters."""
+    base = ReadOptions() if options is None else options
+    return base._replace(roles={**base.roles, **(roles or {})}, where={**base.where, **(where or {})})
 
 
 class _Faults:

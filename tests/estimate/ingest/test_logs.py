@@ -11,12 +11,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfreg.data import Step, Trajectory, columns, read_trajectories, write_trajectories
 from selfreg.data.formats import find_format
+from selfreg.data.formats.canonical import SCHEMA
 from selfreg.data.log_files import LogError, list_log_files
 from selfreg.estimate import Counts, ExactKey, Features, StateAbstraction, count, count_logs
 from selfreg.estimate.ingest import piecework as _piecework
@@ -444,3 +447,18 @@ def test_kills_lose_nothing(tmp_path, small_pieces, kills) -> None:
     count_logs(log, ExactKey(), workers=1, out=whole)
     for path in whole.iterdir():
         assert (out / path.name).exists(), path.name
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "log.parquet"])
+@pytest.mark.parametrize("where", [None, {"task": ["t"]}])
+def test_words_for_no_help_are_no_action(tmp_path, name, where) -> None:
+    steps = [{"state": "a", "intervention": word} for word in ("None", "False", " ", "null", "", None)]
+    text = json.dumps({"task": "t", "episode": "e", "outcome": 1.0, "steps": steps})
+    (tmp_path / "log.jsonl").write_text(text)
+    if name.endswith(".parquet"):
+        row = {**json.loads(text), "truncated": False, "fields": "{}"}
+        row["steps"] = [{"action": None, "key": None, "cost": None, "label": None, **step} for step in steps]
+        pq.write_table(pa.Table.from_pylist([row], SCHEMA), tmp_path / name)
+    counted = count_logs(tmp_path / name, ExactKey(), where=where, workers=1).counts
+    assert list(counted.transitions) == ["nohelp"]
+    assert counted.starts[1].sum() == 0

@@ -12,6 +12,7 @@ from typing import IO, Any, cast
 
 from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write
+from selfreg.data.json_text import decode_value
 from selfreg.data.log_files import LogError, is_parquet
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.samples import Sample
@@ -59,10 +60,15 @@ def read_jsonl_lines(
     for number, line in numbered:
         try:
             yield number, decoder.decode(line)
-        except msgspec.DecodeError as error:
-            yield number, LogError(str(error))
-        except UnicodeDecodeError as error:
-            yield number, LogError(f"not UTF-8: {error}")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            yield number, _decode_repaired(line)
+
+
+def _decode_repaired(line: bytes) -> Trajectory | LogError:
+    try:
+        return decode_value(line, Trajectory)
+    except LogError as error:
+        return error
 
 
 def write_jsonl(path: str | os.PathLike[str], trajectories: Iterable[Trajectory]) -> None:

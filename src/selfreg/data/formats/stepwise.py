@@ -13,6 +13,7 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write
+from selfreg.data.json_text import decode_value
 from selfreg.data.log_files import LogError, is_parquet
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.samples import Sample
@@ -98,11 +99,11 @@ def read_stepwise_lines(
     """Trajectories of numbered lines, or their faults without a place."""
     for number, line in numbered:
         try:
-            yield number, _convert_record(msgspec.json.decode(line), number, options)
+            yield number, _convert_record(decode_value(line), number, options)
         except msgspec.ValidationError as error:
             yield number, LogError(str(error))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            yield number, LogError(f"not JSON: {error}")
+        except LogError as error:
+            yield number, error
 
 
 def read_stepwise_row_groups(
