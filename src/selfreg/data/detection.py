@@ -133,6 +133,8 @@ def recognise_sample(
             return one, reason
     if roles and sample.kind in ("lines", "document"):
         return BUILT_IN["jsonl"], "it is JSON, and roles are mapped"
+    if roles and sample.kind in ("parquet", "table"):
+        return BUILT_IN["table"], "it is a table, and roles are mapped"
     return None
 
 

@@ -85,7 +85,10 @@ def _parquet_columns(path: str) -> list[str]:
 def _sample_json(path: str, text: str, complete: bool) -> Sample:
     document = _parse(text) if complete else None
     if document is not None:
-        return Sample(path, "document", [document])
+        one_line = (
+            isinstance(document, dict) and plain_suffix(path) in (".jsonl", ".ndjson") and "\n" not in text.strip()
+        )
+        return Sample(path, "lines" if one_line else "document", [document])
     if text.startswith("{"):
         lines = [line for line in text.split("\n") if line.strip()]
         several = len(lines) > 1 or (not complete and _has_second_object(path))
