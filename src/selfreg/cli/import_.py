@@ -69,9 +69,11 @@ def _lone_runs(
 
 
 def command(
-    logs: Annotated[list[Path], typer.Argument(metavar="LOGS...", help="Log files; .gz is unpacked.")],
+    logs: Annotated[
+        list[Path], typer.Argument(metavar="LOGS...", help="Files, folders, zip archives, or - for standard input.")
+    ],
     out: options.Out,
-    format: options.Format = "selfreg",
+    format: options.Format = "auto",
     map: options.Map = None,
     where: options.Where = None,
     skip_bad: options.SkipBad = False,

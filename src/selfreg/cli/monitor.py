@@ -33,7 +33,7 @@ def command(
         list[Path], typer.Argument(metavar="LOGS...", help="Logs of episodes that followed the plan, oldest first.")
     ],
     budget: Annotated[int, typer.Option(help="Budget of the episodes.")],
-    format: options.Format = "selfreg",
+    format: options.Format = "auto",
     map: options.Map = None,
     where: options.Where = None,
     false_alarm: Annotated[

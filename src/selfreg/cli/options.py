@@ -20,7 +20,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
 Workers = Annotated[int | None, typer.Option(help="Processes; all cores by default.")]
 Budget = Annotated[str, typer.Option(help="Largest budget; one number per budget if there are several (2,1).")]
-Format = Annotated[str, typer.Option(help=f"Format of the logs: {', '.join(format_names())}.")]
+Format = Annotated[str, typer.Option(help=f"Format of the logs: auto, {', '.join(format_names())}.")]
 Map = Annotated[
     list[str] | None,
     typer.Option(

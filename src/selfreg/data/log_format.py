@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from selfreg.data.filters import trajectory_matches
 from selfreg.data.log_files import LogError, is_parquet, number_lines, row_group_starts
 from selfreg.data.markers import HelpMarks
 from selfreg.data.outcomes import join_outcome
+from selfreg.data.samples import Sample, is_document
 from selfreg.data.trajectory import Trajectory
-from selfreg.data.translation import parse_rule
 
 Record: TypeAlias = Trajectory | LogError
 # Records with their numbers (from 1); faults do not say where they are.
@@ -31,7 +32,7 @@ class ReadOptions(NamedTuple):
     where : mapping of field to values
         Records to keep: each field has one of its values.
     source : str
-        Beginning of the ids of episodes that have none: ``{source}:{number}``.
+        Name of the file in the ids of episodes that have none: ``{source}:{number}``.
     values : mapping of role to rule
         How values of roles are translated; see `selfreg.data.translation.parse_rule`.
     shift_observation : bool
@@ -51,13 +52,26 @@ class ReadOptions(NamedTuple):
     outcomes: Mapping[str, float | None] | None = None
     marks: HelpMarks | None = HelpMarks()
 
+    def describe(self) -> dict[str, Any]:
+        """What says how logs were read, as JSON values; outcomes from elsewhere by a hash."""
+        outcomes = None if self.outcomes is None else sorted(self.outcomes.items())
+        return {
+            "roles": dict(self.roles),
+            "where": {field: list(values) for field, values in self.where.items()},
+            "values": dict(self.values),
+            "shift_observation": self.shift_observation,
+            "outcomes": None if outcomes is None else hashlib.sha256(repr(outcomes).encode()).hexdigest(),
+            "marks": None if self.marks is None else {name: dict(m) for name, m in self.marks._asdict().items() if m},
+        }
+
 
 @dataclass(frozen=True)
 class LogFormat:
     """A format of logs: a name and one reader or more.
 
     A reader yields records with their numbers from 1: a `Trajectory`, or a `LogError` for a record that cannot be read.
-    Parquet files go to `read_row_groups`, all others to `read_lines`; `read_file` reads what these do not.
+    Parquet files go to `read_row_groups`, all others to `read_lines`; `read_file` reads what these do not, and files
+    with one JSON document. A record with the number 0 is a fault of the whole file.
 
     A format of your own is an entry point of the group ``selfreg.formats`` that names a `LogFormat`; the entry point
     and the format have the same name.
@@ -76,6 +90,9 @@ class LogFormat:
         Reads a whole file.
     roles : tuple of str
         Roles that the user may map to fields; none by default.
+    detect : callable (sample) -> str or None, optional
+        Says why a file is of this format, from its beginning (see `selfreg.data.Sample`); None if it is not. Without
+        it the format is never chosen by itself.
     filters_records : bool
         Whether the readers apply `options.where` themselves. By default it is applied to the trajectories: their free
         fields, `task` and `episode`.
@@ -109,21 +126,24 @@ class LogFormat:
     read_row_groups: Callable[[str, int, int, ReadOptions], Records] | None = None
     read_file: Callable[[str, ReadOptions], Records] | None = None
     roles: tuple[str, ...] = ()
+    detect: Callable[[Sample], str | None] | None = None
     filters_records: bool = False
 
     def __post_init__(self) -> None:
         if self.read_lines is None and self.read_row_groups is None and self.read_file is None:
             raise ValueError(f"format {self.name!r} has no reader; expected read_lines, read_row_groups or read_file")
 
-    def check_options(self, options: ReadOptions) -> None:
-        """Raise ValueError for a role that the format does not take, and for a rule that is none."""
-        for role in [*options.roles, *options.values]:
+    def check_roles(self, roles: Iterable[str]) -> None:
+        """Raise ValueError for a role that the format does not take."""
+        for role in roles:
             if not self.roles:
                 raise ValueError(f"format {self.name!r} takes no roles; it has its own fields")
             if role not in self.roles:
                 raise ValueError(f"unknown role {role!r}; choose from {', '.join(self.roles)}")
-        for text in options.values.values():
-            parse_rule(text)
+
+    def check_options(self, options: ReadOptions) -> None:
+        """Raise ValueError for options that the format does not take."""
+        self.check_roles([*options.roles, *options.values])
         if options.shift_observation and "observation" not in self.roles:
             raise ValueError(f"format {self.name!r} takes no role 'observation' that could be shifted")
 
@@ -132,33 +152,39 @@ class LogFormat:
         if is_parquet(path) and self.read_row_groups is not None:
             return "row groups"
         if not is_parquet(path) and self.read_lines is not None:
-            return "lines"
+            return "file" if self.read_file is not None and is_document(path) else "lines"
         if self.read_file is not None:
             return "file"
         kind = "Parquet files" if is_parquet(path) else "files other than Parquet"
         raise LogError(f"{path}: format {self.name!r} does not read {kind}")
 
-    def read(self, path: str | os.PathLike[str], options: ReadOptions) -> Iterator[tuple[str, Record]]:
+    def read(
+        self, path: str | os.PathLike[str], options: ReadOptions, label: str | None = None
+    ) -> Iterator[tuple[str, Record]]:
         """Records of a file with their places (file and line, row or episode); faults say where they are."""
         name = os.fspath(path)
         container = self.container(name)
-        options = options._replace(source=os.path.basename(name))
+        options = options._replace(source=os.path.basename(name) if label is None else label)
         lines = number_lines(name) if container == "lines" else ()
         groups = (0, len(row_group_starts(name)) - 1) if container == "row groups" else (0, 0)
-        for number, record in self.read_piece(name, options, lines, groups):
+        for number, record in self.read_piece(name, container, options, lines, groups):
             place = format_place(name, container, number)
             yield place, LogError(f"{place}: {record}") if isinstance(record, LogError) else record
 
     def read_piece(
-        self, path: str, options: ReadOptions, lines: Iterable[tuple[int, bytes]], groups: tuple[int, int]
-    ) -> Records:
+        self,
+        path: str,
+        container: Container,
+        options: ReadOptions,
+        lines: Iterable[tuple[int, bytes]],
+        groups: tuple[int, int],
+    ) -> Iterator[tuple[int, Record]]:
         """Records of some lines, or of row groups groups[0]..groups[1]-1; of all of a file that cannot be cut."""
-        reader = self.container(path)
         records: Records
-        if reader == "row groups":
+        if container == "row groups":
             assert self.read_row_groups is not None
             records = self.read_row_groups(path, *groups, options)
-        elif reader == "lines":
+        elif container == "lines":
             assert self.read_lines is not None
             records = self.read_lines(lines, options)
         else:
@@ -166,11 +192,16 @@ class LogFormat:
             records = self.read_file(path, options)
         if options.where and not self.filters_records:
             records = _apply_filter(records, options.where)
-        return _apply_options(records, options)
+        try:
+            yield from _apply_options(records, options)
+        except LogError as error:  # of the whole file, such as broken compression
+            yield 0, LogError(str(error).removeprefix(f"{path}: "))
 
 
 def format_place(path: str, container: Container, number: int) -> str:
-    """File and number of a record, as messages show it."""
+    """File and number of a record, as messages show it; 0 is the whole file."""
+    if not number:
+        return path
     return f"{path}:{number}" if container == "lines" else f"{path}: {_RECORD[container]} {number}"
 
 

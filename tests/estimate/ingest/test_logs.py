@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from selfreg.data import Step, Trajectory, columns, read_trajectories, write_trajectories
 from selfreg.data.formats import find_format
 from selfreg.data.formats.canonical import SCHEMA
-from selfreg.data.log_files import LogError
+from selfreg.data.log_files import LogError, list_log_files
 from selfreg.estimate import Counts, ExactKey, Features, StateAbstraction, count, count_logs
 from selfreg.estimate.ingest import piecework as _piecework
 from selfreg.estimate.ingest.pieces import split_files
@@ -117,7 +117,7 @@ def test_files_give_the_counts_of_their_episodes(tmp_path, small_pieces, name, k
     found = count_logs(tmp_path / name, ABSTRACTIONS[kind], workers=1)
     same(found.counts, count(episodes, ABSTRACTIONS[kind]))
     assert (found.episodes, found.steps) == (400, sum(len(t.steps) for t in episodes))
-    assert len(list(split_files([str(tmp_path / name)], find_format("selfreg")))) >= 5
+    assert len(list(split_files(list_log_files(tmp_path / name).files, find_format("selfreg")))) >= 5
     assert list(read_trajectories(tmp_path / name)) == episodes
 
 
@@ -289,7 +289,7 @@ def test_states_of_parquet_are_read_where_keys_do_not_stand_for_them(tmp_path, m
 def test_logs_without_episodes(tmp_path, content) -> None:
     (tmp_path / "a.jsonl").write_bytes(content)
     for abstraction in ABSTRACTIONS.values():
-        found = count_logs(tmp_path / "a.jsonl", abstraction, workers=2, skip_bad=True)
+        found = count_logs(tmp_path / "a.jsonl", abstraction, format="selfreg", workers=2, skip_bad=True)
         assert (found.episodes, found.counts.keys, len(found.skipped)) == (0, (), len(content.split()))
 
 
@@ -360,7 +360,7 @@ def test_wrong_arguments_are_named(tmp_path) -> None:
         ({"paths": tmp_path / "no.jsonl"}, "no such file"),
         ({"paths": tmp_path / "b.parquet"}, "not a Parquet file"),
         ({"format": "csv"}, "unknown format 'csv'"),
-        ({"roles": {"task": "id"}}, "format 'selfreg' takes no roles"),
+        ({"format": "selfreg", "roles": {"task": "id"}}, "format 'selfreg' takes no roles"),
         ({"workers": 0}, "expected at least 1"),
         ({"where": {"nothing": ["1"]}}, "field 'nothing' is missing"),
         ({"abstraction": Features(["domain"])}, "unknown feature 'domain'; episode 'e0' has"),

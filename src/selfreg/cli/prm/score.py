@@ -20,7 +20,7 @@ def command(
     out: Annotated[
         Path, typer.Option(help="Folder of the scores. The same command scores only what is missing there.")
     ],
-    format: options.Format = "selfreg",
+    format: options.Format = "auto",
     map: options.Map = None,
     where: options.Where = None,
     workers: options.Workers = None,

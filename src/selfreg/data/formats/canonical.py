@@ -15,6 +15,7 @@ from selfreg._util.files import atomic_write
 from selfreg.data.json_text import decode_value
 from selfreg.data.log_files import LogError, is_parquet
 from selfreg.data.log_format import LogFormat, ReadOptions
+from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Step, Trajectory
 
 with require_extra("logs", "selfreg.data"):
@@ -158,9 +159,21 @@ def write_trajectories(path: str | os.PathLike[str], trajectories: Iterable[Traj
     (write_parquet if is_parquet(path) else write_jsonl)(path, trajectories)
 
 
+def _detect(sample: Sample) -> str | None:
+    if sample.kind == "parquet":
+        is_ours = {"task", "episode", "steps"} <= set(sample.values)
+        return "its columns are those that selfreg writes" if is_ours else None
+    known = set(Trajectory.__struct_fields__)
+    for record in sample.objects() if sample.kind in ("lines", "document") else []:
+        if {"task", "steps"} <= record.keys() <= known:
+            return "its fields are those that selfreg writes"
+    return None
+
+
 FORMAT = LogFormat(
     "selfreg",
     "what selfreg writes, as JSONL or Parquet",
     read_lines=read_jsonl_lines,
     read_row_groups=read_row_groups,
+    detect=_detect,
 )

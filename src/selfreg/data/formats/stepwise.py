@@ -16,6 +16,7 @@ from selfreg._util.files import atomic_write
 from selfreg.data.json_text import decode_value
 from selfreg.data.log_files import LogError, is_parquet
 from selfreg.data.log_format import LogFormat, ReadOptions
+from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Step, Trajectory
 
 with require_extra("logs", "selfreg.data"):
@@ -119,11 +120,17 @@ def read_stepwise_row_groups(
                 yield number, LogError(str(error))
 
 
+def _detect(sample: Sample) -> str | None:
+    columns = sample.values if sample.kind == "parquet" else next(iter(sample.objects()), {})
+    return "it has prompt, completions and labels" if set(SCHEMA.names) <= set(columns) else None
+
+
 FORMAT = LogFormat(
     "stepwise",
     "judged steps as prompt, completions, labels; no outcomes in them",
     read_lines=read_stepwise_lines,
     read_row_groups=read_stepwise_row_groups,
+    detect=_detect,
 )
 
 
