@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from selfreg.data.filters import trajectory_matches
 from selfreg.data.log_files import LogError, is_parquet, number_lines, row_group_starts
 from selfreg.data.markers import HelpMarks
 from selfreg.data.outcomes import join_outcome
-from selfreg.data.samples import Sample, take_sample
+from selfreg.data.samples import Sample, is_document
 from selfreg.data.trajectory import Trajectory
-from selfreg.data.translation import parse_rule
 
 Record: TypeAlias = Trajectory | LogError
 # Records with their numbers (from 1); faults do not say where they are.
@@ -51,6 +51,18 @@ class ReadOptions(NamedTuple):
     shift_observation: bool = False
     outcomes: Mapping[str, float | None] | None = None
     marks: HelpMarks | None = HelpMarks()
+
+    def describe(self) -> dict[str, Any]:
+        """What says how logs were read, as JSON values; outcomes from elsewhere by a hash."""
+        outcomes = None if self.outcomes is None else sorted(self.outcomes.items())
+        return {
+            "roles": dict(self.roles),
+            "where": {field: list(values) for field, values in self.where.items()},
+            "values": dict(self.values),
+            "shift_observation": self.shift_observation,
+            "outcomes": None if outcomes is None else hashlib.sha256(repr(outcomes).encode()).hexdigest(),
+            "marks": None if self.marks is None else {name: dict(m) for name, m in self.marks._asdict().items() if m},
+        }
 
 
 @dataclass(frozen=True)
@@ -121,15 +133,17 @@ class LogFormat:
         if self.read_lines is None and self.read_row_groups is None and self.read_file is None:
             raise ValueError(f"format {self.name!r} has no reader; expected read_lines, read_row_groups or read_file")
 
-    def check_options(self, options: ReadOptions) -> None:
-        """Raise ValueError for a role that the format does not take, and for a rule that is none."""
-        for role in [*options.roles, *options.values]:
+    def check_roles(self, roles: Iterable[str]) -> None:
+        """Raise ValueError for a role that the format does not take."""
+        for role in roles:
             if not self.roles:
                 raise ValueError(f"format {self.name!r} takes no roles; it has its own fields")
             if role not in self.roles:
                 raise ValueError(f"unknown role {role!r}; choose from {', '.join(self.roles)}")
-        for text in options.values.values():
-            parse_rule(text)
+
+    def check_options(self, options: ReadOptions) -> None:
+        """Raise ValueError for options that the format does not take."""
+        self.check_roles([*options.roles, *options.values])
         if options.shift_observation and "observation" not in self.roles:
             raise ValueError(f"format {self.name!r} takes no role 'observation' that could be shifted")
 
@@ -138,7 +152,7 @@ class LogFormat:
         if is_parquet(path) and self.read_row_groups is not None:
             return "row groups"
         if not is_parquet(path) and self.read_lines is not None:
-            return "file" if self.read_file is not None and take_sample(path).kind == "document" else "lines"
+            return "file" if self.read_file is not None and is_document(path) else "lines"
         if self.read_file is not None:
             return "file"
         kind = "Parquet files" if is_parquet(path) else "files other than Parquet"

@@ -70,8 +70,6 @@ def read_trajectories(
     [1.0]
     """
     options = merge_options(options, roles, where)
-    for rule in options.values.values():
-        parse_rule(rule)
     logs = detect_format(paths, format, {**options.values, **options.roles})
     logs.format.check_options(options)
     faults = _Faults(skipped)
@@ -82,8 +80,10 @@ def read_trajectories(
 def merge_options(
     options: ReadOptions | None, roles: Mapping[str, str] | None, where: Mapping[str, Sequence[str]] | None
 ) -> ReadOptions:
-    """Options with more roles and filters."""
+    """Options with more roles and filters; ValueError for a rule of a value that is none."""
     base = ReadOptions() if options is None else options
+    for text in base.values.values():
+        parse_rule(text)
     return base._replace(roles={**base.roles, **(roles or {})}, where={**base.where, **(where or {})})
 
 

@@ -58,6 +58,16 @@ def take_sample(path: str | os.PathLike[str]) -> Sample:
     return Sample(name, "other" if text.strip() else "empty", [])
 
 
+def is_document(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is one JSON document; an object on one line, and values on several, are read as lines."""
+    if take_sample(path).kind != "document":
+        return False
+    lines = [line for line in _read_head(os.fspath(path), HEAD_BYTES)[0].split(b"\n") if line.strip()]
+    first = lines[0].decode("utf-8-sig", "replace")
+    alone = len(lines) == 1 and not first.lstrip().startswith("{")
+    return alone or _parse(first) is None
+
+
 def _read_head(path: str, size: int) -> tuple[bytes, bool, str]:
     """The first bytes, whether they are all, and why no more could be read."""
     head, fault = b"", ""

@@ -13,6 +13,8 @@ from selfreg._util.parallel import ProcessExecutor, RayExecutor, choose_executor
 from selfreg._util.progress import progress
 from selfreg.data.detection import AUTO, detect_format
 from selfreg.data.log_files import LogError, LogFile, identify
+from selfreg.data.log_format import ReadOptions
+from selfreg.data.read import merge_options
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.counts import Counts
 from selfreg.estimate.ingest import pieces as _pieces
@@ -51,6 +53,7 @@ def count_logs(
     executor: RayExecutor | Literal["ray"] | None = None,
     out: str | os.PathLike[str] | None = None,
     skip_bad: bool = False,
+    options: ReadOptions | None = None,
 ) -> Ingested:
     """Count the transitions of log files that need not fit into memory.
 
@@ -62,7 +65,7 @@ def count_logs(
         As for `selfreg.data.read_trajectories`.
     abstraction : StateAbstraction
         Already fitted, with a `describe` that `from_description` can read.
-    format, roles, where
+    format, roles, where, options
         As for `selfreg.data.read_trajectories`.
     workers : int, optional
         Threads if records can be counted by column (canonical logs without a filter, `ExactKey` or `Features`), else
@@ -98,10 +101,10 @@ def count_logs(
     """
     n_workers = validate.threads(workers)
     chosen = choose_executor(executor, ProcessExecutor(n_workers))
-    logs = detect_format(paths, format, roles)
-    settings = CountSettings(
-        logs.format.name, dict(roles or {}), dict(where or {}), abstraction, skip_bad, out is not None
-    )
+    reading = merge_options(options, roles, where)
+    logs = detect_format(paths, format, reading.roles)
+    logs.format.check_options(reading)
+    settings = CountSettings(logs.format.name, reading, abstraction, skip_bad, out is not None)
     saved = SavedPieces(Path(out), _describe_settings(settings, logs.files)) if out is not None else None
     total = _Total(skip_bad)
     done = 0
@@ -133,8 +136,7 @@ def _describe_settings(settings: CountSettings, files: Sequence[LogFile]) -> dic
     return {
         "logs": [identify(file) for file in files],
         "format": settings.format,
-        "roles": settings.roles,
-        "where": {field: list(values) for field, values in settings.where.items()},
+        **settings.options.describe(),
         "abstraction": described,
         "skip_bad": settings.skip_bad,
         "piece": [_pieces.PIECE_BYTES, _pieces.PIECE_ROWS],

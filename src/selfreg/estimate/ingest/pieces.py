@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import IO, Any, NamedTuple
@@ -54,15 +54,15 @@ class CountSettings(NamedTuple):
     """
 
     format: str
-    roles: Mapping[str, str]
-    where: Mapping[str, Sequence[str]]
+    options: ReadOptions
     abstraction: StateAbstraction
     skip_bad: bool
     counts_per_piece: bool = True
 
     @property
     def is_canonical(self) -> bool:
-        return self.format == canonical.FORMAT.name
+        """Whether records are canonical, and their outcomes their own."""
+        return self.format == canonical.FORMAT.name and self.options.outcomes is None
 
 
 def split_files(files: Sequence[LogFile], format: LogFormat) -> Iterator[Piece]:
@@ -112,10 +112,10 @@ def _split_lines(path: str, compressed: bool) -> Iterator[Piece]:
 def read_records(piece: Piece, settings: CountSettings) -> CountableRecords:
     lines = drop_blank_lines(enumerate(chain.from_iterable(read_lines(piece)), 1)) if piece.container == "lines" else ()
     if settings.is_canonical and piece.container == "lines" and type(settings.abstraction) is ExactKey:
-        return read_decoded_lines(lines, settings.where)
+        return read_decoded_lines(lines, settings.options.where)
     # Records are numbered from 1 in each piece: its first byte or row group makes the ids of unnamed episodes unique.
     source = piece.label if piece.container == "file" else f"{piece.label}@{piece.first}"
-    options = ReadOptions(settings.roles, settings.where, source)
+    options = settings.options._replace(source=source)
     return find_format(settings.format).read_piece(
         piece.path, piece.container, options, lines, (piece.first, piece.last)
     )
