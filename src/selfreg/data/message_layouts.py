@@ -49,7 +49,7 @@ def _read_message(raw: dict[str, Any], role: str) -> Message:
 
 
 def _named(raw: dict[str, Any], role: Any) -> Message:
-    raw["role"] = _ROLES.get(role, role)
+    raw["role"] = _ROLES.get(role, role) if isinstance(role, str) else role
     if not isinstance(raw.get("name"), str):
         raw.pop("name", None)
     known = {name: value for name, value in raw.items() if name in Message.__struct_fields__}

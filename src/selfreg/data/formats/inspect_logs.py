@@ -155,15 +155,15 @@ def _convert(sample: _Sample, place: _Place) -> Trajectory:
 
 def _events_of_agent(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Calls of models and approvals that are not inside of a scorer."""
-    scoring: set[Any] = set()
+    scoring: set[str] = set()  # spans
     for event in events:
         kind = event.get("event")
         if kind == "span_begin":
-            if event.get("type") in ("scorers", "scorer") or event.get("parent_id") in scoring:
-                scoring.add(event.get("id"))
-        elif kind == "step" and event.get("type") == "scorer":  # of older versions
-            (scoring.add if event.get("action") == "begin" else scoring.discard)(None)
-        elif kind in ("model", "approval") and event.get("span_id") not in scoring:
+            if event.get("type") in ("scorers", "scorer") or str(event.get("parent_id")) in scoring:
+                scoring.add(str(event.get("id")))
+        elif kind == "step" and event.get("type") == "scorer":  # of older versions, without spans
+            (scoring.add if event.get("action") == "begin" else scoring.discard)("None")
+        elif kind in ("model", "approval") and str(event.get("span_id")) not in scoring:
             yield event
 
 

@@ -117,18 +117,24 @@ def _add_run(turns: Turns, run: _Run) -> None:
 
 def _answer(outputs: dict[str, Any]) -> Message:
     """What a model answered; an empty message if the run has no output."""
-    if choices := outputs.get("choices"):
-        messages = read_messages([one.get("message") for one in choices if isinstance(one, dict)], "assistant")
-    elif generations := outputs.get("generations"):
-        first = generations[0][0] if isinstance(generations[0], list) and generations[0] else generations[0]
-        messages = read_messages(
-            first.get("message") or first.get("text") if isinstance(first, dict) else None, "assistant"
-        )
+    if "choices" in outputs:
+        raw: Any = _first(outputs["choices"])
+        raw = raw.get("message") if isinstance(raw, dict) else None
+    elif "generations" in outputs:
+        raw = _first(_first(outputs["generations"]))
+        raw = raw.get("message") or raw.get("text") if isinstance(raw, dict) else None
     elif "messages" in outputs or "output" in outputs:
-        messages = read_messages(outputs.get("messages", outputs.get("output")), "assistant")[-1:]
+        messages = read_messages(outputs.get("messages", outputs.get("output")), "assistant")
+        return messages[-1] if messages else Message("assistant")
     else:
-        messages = read_messages(outputs, "assistant") if "content" in outputs else []
+        raw = outputs if "content" in outputs else None
+    messages = read_messages(raw, "assistant")
     return messages[0] if messages else Message("assistant")
+
+
+def _first(values: Any) -> Any:
+    """The first of a list; what is no list as it is."""
+    return next(iter(values), None) if isinstance(values, list) else values
 
 
 def _model(run: _Run) -> str | None:

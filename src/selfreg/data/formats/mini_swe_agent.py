@@ -55,7 +55,8 @@ def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
         raw = {"messages": raw}
     document: _Document = convert_value(raw, _Document)
     config = (document.info.config or {}).get("model")
-    model = config.get("model_name") if isinstance(config, dict) else None
+    name = config.get("model_name") if isinstance(config, dict) else None
+    model = name if isinstance(name, str) else None
     turns = Turns()
     for message in document.messages:
         if message.role == "assistant":

@@ -285,7 +285,10 @@ def _detect(sample: Sample) -> str | None:
         columns = sample.values
     elif sample.kind == "table":
         delimiter = "\t" if plain_suffix(sample.path) == ".tsv" else ","
-        columns = next(csv.reader([sample.values[0]], delimiter=delimiter), [])
+        try:
+            columns = next(csv.reader([sample.values[0]], delimiter=delimiter), [])
+        except csv.Error:  # the reader says what is wrong
+            columns = []
     else:
         return None
     found = {role: next((n for n in names if n in columns), "") for role, names in USUAL_COLUMNS.items()}
