@@ -130,11 +130,12 @@ def test_skip_bad_counts_and_lists(log, tmp_path, capsys) -> None:
     out = tmp_path / "run"
     assert main(options(log, out)) == 2
     error = capsys.readouterr().err
-    assert "log.jsonl:81: field 'turns' is missing" in error
+    assert "log.jsonl:81: field 'won': expected a number" in error
+    assert "--skip-bad leaves out" in error
     assert "Traceback" not in error
     assert not out.exists()
     assert main(options(log, out, "--skip-bad")) == 0
-    assert "skipped 1 records in total" in capsys.readouterr().err
+    assert "skipped 1 records in total: 0 failures, 0 successes, 1 of unknown outcome" in capsys.readouterr().err
     assert "log.jsonl:81" in RunFolder(out).settings()["import"]["skipped"][0]
     assert "log.jsonl:81" in (out / "report.html").read_text()
 

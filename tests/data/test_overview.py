@@ -103,7 +103,9 @@ def test_the_command_line_prints_it_and_json_and_no_control_characters(tmp_path,
     assert "no such file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["mint", "tau_bench", "bigbench_mistake", "inspect_ai/popularity.json"])
+@pytest.mark.parametrize(
+    "name", ["mint", "tau_bench", "router_arena", "bigbench_mistake", "inspect_ai/popularity.json"]
+)
 def test_the_command_runs_as_it_is(shared_data, tmp_path, monkeypatch, capsys, name) -> None:
     command = shlex.split(look_at_logs(shared_data / name).command)
     monkeypatch.chdir(tmp_path)

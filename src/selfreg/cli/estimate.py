@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from selfreg.cli import options
-from selfreg.cli.terminal import remark, table
+from selfreg.cli.terminal import remark, say, table
 from selfreg.data import Trajectory
 from selfreg.estimate import (
     Coverage,
@@ -113,5 +113,5 @@ def command(
     trajectories = folder.trajectories()
     states = abstraction(folder, trajectories, state, classes, with_step, bins)
     model = estimate(folder, trajectories, states, kappa, options.costs(cost), borrow_help)
-    print(model.mdp)
+    say(model.mdp)
     show(coverage(model, trajectories, fewer_than=fewer_than))

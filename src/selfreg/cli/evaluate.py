@@ -13,7 +13,7 @@ import typer
 
 from selfreg._util.text_index import WordGroups
 from selfreg.cli import options
-from selfreg.cli.terminal import table
+from selfreg.cli.terminal import say, table
 from selfreg.data import Trajectory
 from selfreg.decisions import DecisionPolicy
 from selfreg.envs import AssistedEnvironment, World, collect, enumerate_model
@@ -206,9 +206,9 @@ def show(result: Evaluated) -> None:
         rows,
     )
     for d in result.comparison.differences:
-        print(f"{d.words} by {d.difference.mean:+.3f} [{d.difference.low:+.3f}, {d.difference.high:+.3f}]")
+        say(f"{d.words} by {d.difference.mean:+.3f} [{d.difference.low:+.3f}, {d.difference.high:+.3f}]")
     for one in result.forecasts:
-        print(one.words)
+        say(one.words)
 
 
 def command(

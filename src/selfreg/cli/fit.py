@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -12,25 +12,21 @@ from selfreg.cli import options
 from selfreg.cli.estimate import abstraction, estimate, uses_score
 from selfreg.cli.import_ import import_logs
 from selfreg.cli.label import label
+from selfreg.cli.reading import LogSource, reads_logs
 from selfreg.cli.solve import show, solve
-from selfreg.cli.terminal import stage
+from selfreg.cli.terminal import say, stage
 from selfreg.cli.train import History, Model, train_helper, train_prm
+from selfreg.data import Trajectory
 from selfreg.helper import HelperConfig
 from selfreg.prm import EncoderConfig, PRMConfig
 from selfreg.report import write_report
 from selfreg.runs import MARKER, RunFolder
 
 
+@reads_logs
 def command(
-    logs: Annotated[
-        list[Path], typer.Argument(metavar="LOGS...", help="Files, folders, zip archives, or - for standard input.")
-    ],
+    source: LogSource,
     out: options.Out,
-    format: options.Format = "auto",
-    map: options.Map = None,
-    where: options.Where = None,
-    skip_bad: options.SkipBad = False,
-    assume_takeover: options.AssumeTakeover = None,
     state: options.State = None,
     classes: options.Classes = None,
     budget: options.Budget = "5",
@@ -47,14 +43,13 @@ def command(
     overwrite: options.Overwrite = False,
 ) -> None:
     """From logs to a plan: import, estimate, solve, label, report."""
-    roles, filters = options.mapping("--map", map), options.filters(where)
-    lone = options.takeovers(assume_takeover)
     limit, charges = options.integers("--budget", budget), options.costs(cost)
     seconds: dict[str, float] = {}
     with atomic_folder(out, MARKER, overwrite) as folder:
         run = RunFolder(folder)
         with stage("import", seconds):
-            trajectories = import_logs(run, logs, format, roles, filters, skip_bad, lone)
+            trajectories = import_logs(run, source)
+            _need_outcomes(trajectories)
         if kappa or prm or uses_score(state):
             with stage("train PRM", seconds):
                 config = PRMConfig(kind=prm or PRMConfig.kind, model=model, history=history, seed=seed)
@@ -74,5 +69,14 @@ def command(
             write_report(run)
         summary = run.summary()
     show(summary)
-    print(f"{sum(seconds.values()):.1f} s ({', '.join(f'{name} {s:.1f}' for name, s in seconds.items())})")
-    print(f"report: {out / 'report.html'}")
+    say(f"{sum(seconds.values()):.1f} s ({', '.join(f'{name} {s:.1f}' for name, s in seconds.items())})")
+    say(f"report: {out / 'report.html'}")
+
+
+def _need_outcomes(trajectories: Sequence[Trajectory]) -> None:
+    """ValueError if no episode has an outcome: logs of many formats have none."""
+    if all(trajectory.outcome is None for trajectory in trajectories):
+        raise ValueError(
+            f"none of the {len(trajectories)} episodes has an outcome, and a plan needs some: name a file or folder "
+            "that has them (--outcomes FILE), or their field (--map outcome=FIELD)"
+        )

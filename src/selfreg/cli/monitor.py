@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from selfreg.cli import options
+from selfreg.cli.terminal import say
 from selfreg.data import read_trajectories
 from selfreg.evaluate import Forecast, monitor
 from selfreg.runs import RunFolder
@@ -47,6 +48,6 @@ def command(
     recent = read_trajectories(logs, format, roles=roles, where=filters)
     found = monitor(load_forecast(folder, budget, point), recent, false_alarm=false_alarm)
     for line in found.lines():
-        print(line)
+        say(line)
     if found.alarm:
         raise typer.Exit(ALARM)

@@ -8,7 +8,7 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.json_text import decode_value
-from selfreg.data.log_files import LogError, is_parquet, number_lines, read_bytes
+from selfreg.data.log_files import MOST_BYTES, LogError, is_parquet, number_lines, read_bytes
 from selfreg.data.log_format import ReadOptions, Record, Records
 from selfreg.data.samples import take_sample
 from selfreg.data.trajectory import Trajectory
@@ -16,7 +16,6 @@ from selfreg.data.trajectory import Trajectory
 with require_extra("logs", "selfreg.data"):
     import msgspec
 
-MOST_BYTES = 1 << 28
 _EXPECTED = re.compile(r"Expected `(?P<expected>[^`]+)`, got `(?P<got>[^`]+)`(?: - at `(?P<path>[^`]+)`)?")
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]+)`(?: - at `(?P<path>[^`]+)`)?")
 _OTHER = re.compile(r"(?P<fault>.+) - at `(?P<path>[^`]+)`", re.DOTALL)

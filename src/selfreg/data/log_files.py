@@ -25,6 +25,9 @@ with require_extra("logs", "selfreg.data"):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+# Most bytes of a line or a document that are read at once.
+MOST_BYTES = 1 << 28
+
 # What is taken from a folder or an archive; .gz and .zst may follow. Files that are named are always read.
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet", ".csv", ".tsv", ".traj", ".eval")
 COMPRESSED = (".gz", ".zst")
@@ -33,7 +36,21 @@ _MAGIC = ((b"\x1f\x8b", ".gz"), (b"\x28\xb5\x2f\xfd", ".zst"), (b"PAR1", ".parqu
 
 
 class LogError(ValueError):
-    """A record that cannot be read. The message names the file, the line or row, the field and what was expected."""
+    """A record that cannot be read. The message names the file, the line or row, the field and what was expected.
+
+    Attributes
+    ----------
+    outcome : float or None
+        The outcome of the record where it could be read, so that whoever leaves records out can say which.
+    """
+
+    outcome: float | None = None
+
+    def at(self, place: str) -> LogError:
+        """The same fault with its place."""
+        located = LogError(f"{place}: {self}")
+        located.outcome = self.outcome
+        return located
 
 
 class LogFile(NamedTuple):
@@ -296,11 +313,16 @@ def number_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
     number = 0
     with open_bytes(path) as stream:
         try:
-            for number, line in enumerate(stream, 1):
+            while line := stream.readline(MOST_BYTES + 1):
+                number += 1
+                if len(line) > MOST_BYTES:
+                    fault = f"line {number} has more than {MOST_BYTES >> 20} MB, the limit; the rest was not read"
+                    raise LogError(f"{path}: {fault}")
                 if line.strip():
                     yield number, line
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise LogError(f"{path}: broken gzip data after line {number}: {error}") from None
+            fault = f"broken gzip data after line {number}: {error}; the rest was not read"
+            raise LogError(f"{path}: {fault}") from None
         except OSError as error:
             raise LogError(f"{path}: broken data after line {number}: {error}") from None
 

@@ -37,6 +37,8 @@ class ReadOptions(NamedTuple):
         How values of roles are translated; see `selfreg.data.translation.parse_rule`.
     shift_observation : bool
         Whether the observation in a record of a step is what followed its action, for formats that take roles.
+    group_by, order_by : str
+        For rows of tables and JSONL: the field whose value the rows of an episode share, and the one that orders them.
     outcomes : mapping of episode to outcome, or None
         Outcomes from elsewhere: they replace those in the log.
     marks : HelpMarks or None
@@ -49,6 +51,8 @@ class ReadOptions(NamedTuple):
     source: str = ""
     values: Mapping[str, str] = {}
     shift_observation: bool = False
+    group_by: str = ""
+    order_by: str = ""
     outcomes: Mapping[str, float | None] | None = None
     marks: HelpMarks | None = HelpMarks()
 
@@ -60,6 +64,8 @@ class ReadOptions(NamedTuple):
             "where": {field: list(values) for field, values in self.where.items()},
             "values": dict(self.values),
             "shift_observation": self.shift_observation,
+            "group_by": self.group_by,
+            "order_by": self.order_by,
             "outcomes": None if outcomes is None else hashlib.sha256(repr(outcomes).encode()).hexdigest(),
             "marks": None if self.marks is None else {name: dict(m) for name, m in self.marks._asdict().items() if m},
         }
@@ -146,6 +152,8 @@ class LogFormat:
         self.check_roles([*options.roles, *options.values])
         if options.shift_observation and "observation" not in self.roles:
             raise ValueError(f"format {self.name!r} takes no role 'observation' that could be shifted")
+        if options.group_by and self.name != "rows":
+            raise ValueError(f"format {self.name!r} has no rows that could be grouped by {options.group_by!r}")
 
     def container(self, path: str | os.PathLike[str]) -> Container:
         """How a file can be cut; LogError for a file that the format does not read."""
@@ -169,7 +177,7 @@ class LogFormat:
         groups = (0, len(row_group_starts(name)) - 1) if container == "row groups" else (0, 0)
         for number, record in self.read_piece(name, container, options, lines, groups):
             place = format_place(name, container, number)
-            yield place, LogError(f"{place}: {record}") if isinstance(record, LogError) else record
+            yield place, record.at(place) if isinstance(record, LogError) else record
 
     def read_piece(
         self,

@@ -57,6 +57,8 @@ def make_command(paths: Sequence[str], format: str, roles: Mapping[str, str], ta
     words = ["selfreg", "fit", *paths, "--format", format]
     for role, field in roles.items():
         words += ["--map", f"{role}={field}"]
+    if tally.episodes and not tally.outcome_counts and "outcome" not in roles:
+        words += ["--outcomes", "FILE"]
     if (model := choose_help_model(tally)) is not None:
         words += ["--help-model", f"{model}={model}"]
     elif (agent := choose_agent(tally.fields)) is not None:

@@ -70,7 +70,7 @@ def read_trajectories(
     [1.0]
     """
     options = merge_options(options, roles, where)
-    logs = detect_format(paths, format, {**options.values, **options.roles})
+    logs = detect_format(paths, choose_grouped(format, options), {**options.values, **options.roles})
     logs.format.check_options(options)
     faults = _Faults(skipped)
     exact = not options.where and skipped is None
@@ -85,6 +85,13 @@ def merge_options(
     for text in base.values.values():
         parse_rule(text)
     return base._replace(roles={**base.roles, **(roles or {})}, where={**base.where, **(where or {})})
+
+
+def choose_grouped(format: str, options: ReadOptions) -> str:
+    """The format; that of grouped rows where rows are grouped."""
+    if options.order_by and not options.group_by:
+        raise ValueError(f"order_by is {options.order_by!r} without group_by; expected the field of the episode too")
+    return "rows" if options.group_by and format in (AUTO, "jsonl", "table") else format
 
 
 class _Faults:
@@ -113,7 +120,9 @@ def _read(logs: DetectedLogs, options: ReadOptions, faults: _Faults) -> Iterator
             if first is place:
                 yield record
             else:
-                faults.add(LogError(f"{place}: duplicate episode id {record.episode!r}, first in {first}"))
+                duplicate = LogError(f"duplicate episode id {record.episode!r}, first in {first}")
+                duplicate.outcome = record.outcome
+                faults.add(duplicate.at(place))
 
 
 def _count(logs: DetectedLogs, exact: bool) -> int:

@@ -98,28 +98,33 @@ class RoleView:
 def convert_record(record: Mapping[str, Any], options: ReadOptions, default_episode: str) -> Trajectory:
     """Convert a record to a trajectory; LogError names the field and what was expected."""
     view = RoleView(record, options)
+    outcome = view.get("outcome")
+    if outcome is not None:
+        outcome = _read_rate(view.field("outcome"), outcome)
+    try:
+        return _convert(view, options, default_episode, outcome)
+    except ValueError as error:
+        fault = error if isinstance(error, LogError) else LogError(str(error))
+        fault.outcome = outcome
+        raise fault from None
+
+
+def _convert(view: RoleView, options: ReadOptions, default_episode: str, outcome: float | None) -> Trajectory:
     steps, is_step = _find_steps(view)
     truncated = view.get("truncated", False)
     if not isinstance(truncated, bool) and truncated not in (0, 1):
         raise LogError(f"field {view.field('truncated')!r}: expected true or false; got {truncated!r}")
     episode = view.get("episode")
     episode = default_episode if episode is None else _read_name(view.field("episode"), episode)
-    task, outcome = view.get("task"), view.get("outcome")
-    if outcome is not None:
-        outcome = _read_rate(view.field("outcome"), outcome)
-    try:
-        return Trajectory(
-            task=episode if view.is_off("task") else _read_name(view.field("task"), task),
-            episode=episode,
-            outcome=outcome,
-            steps=_convert_steps(view, steps, options.shift_observation),
-            truncated=bool(truncated) or (outcome is None and _may_lack_outcome(view, options)),
-            fields=_free_fields(view, is_step),
-        )
-    except LogError:
-        raise
-    except ValueError as error:
-        raise LogError(str(error)) from None
+    task = view.get("task")
+    return Trajectory(
+        task=episode if view.is_off("task") else _read_name(view.field("task"), task),
+        episode=episode,
+        outcome=outcome,
+        steps=_convert_steps(view, steps, options.shift_observation),
+        truncated=bool(truncated) or (outcome is None and _may_lack_outcome(view, options)),
+        fields=_free_fields(view, is_step),
+    )
 
 
 def _find_steps(view: RoleView) -> tuple[Sequence[Any], bool]:

@@ -14,6 +14,7 @@ from selfreg.data.formats import (
     canonical,
     claude_code,
     codex,
+    grouped,
     inspect_logs,
     langsmith,
     mapped,
@@ -31,7 +32,7 @@ from selfreg.data.log_format import LogFormat
 
 GROUP = "selfreg.formats"
 _MODULES = [canonical, mapped, tau_bench, stepwise, tau2_bench, atif, inspect_logs, claude_code, codex, openhands]
-_MODULES += [mini_swe_agent, swe_agent, langsmith, spans, openai_messages, table]
+_MODULES += [mini_swe_agent, swe_agent, langsmith, spans, openai_messages, table, grouped]
 # In the order in which they are tried on a file of an unknown format.
 BUILT_IN: dict[str, LogFormat] = {one.FORMAT.name: one.FORMAT for one in _MODULES}
 

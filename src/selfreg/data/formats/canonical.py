@@ -52,6 +52,10 @@ SCHEMA = pa.schema(
 )
 
 
+class _Outcome(msgspec.Struct):
+    outcome: float | None = None
+
+
 def read_jsonl_lines(
     numbered: Iterable[tuple[int, bytes]], options: ReadOptions
 ) -> Iterator[tuple[int, Trajectory | LogError]]:
@@ -68,7 +72,16 @@ def _decode_repaired(line: bytes) -> Trajectory | LogError:
     try:
         return decode_value(line, Trajectory)
     except LogError as error:
+        error.outcome = _find_outcome(line)
         return error
+
+
+def _find_outcome(line: bytes) -> float | None:
+    """The outcome of a record that cannot be read, where it says so much."""
+    try:
+        return decode_value(line, _Outcome).outcome
+    except LogError:
+        return None
 
 
 def write_jsonl(path: str | os.PathLike[str], trajectories: Iterable[Trajectory]) -> None:
@@ -159,14 +172,20 @@ def write_trajectories(path: str | os.PathLike[str], trajectories: Iterable[Traj
     (write_parquet if is_parquet(path) else write_jsonl)(path, trajectories)
 
 
+def _has_own_steps(steps: Any) -> bool:
+    """Whether nothing in the steps is of another format."""
+    own = set(Step.__struct_fields__)
+    return not isinstance(steps, list) or all(step.keys() <= own for step in steps if isinstance(step, dict))
+
+
 def _detect(sample: Sample) -> str | None:
     if sample.kind == "parquet":
         is_ours = {"task", "episode", "steps"} <= set(sample.values)
         return "its columns are those that selfreg writes" if is_ours else None
     known = set(Trajectory.__struct_fields__)
-    for record in sample.objects() if sample.kind in ("lines", "document") else []:
-        if {"task", "steps"} <= record.keys() <= known:
-            return "its fields are those that selfreg writes"
+    records = sample.objects() if sample.kind in ("lines", "document") else []
+    if any({"task", "steps"} <= record.keys() <= known and _has_own_steps(record["steps"]) for record in records):
+        return "its fields are those that selfreg writes"
     return None
 
 

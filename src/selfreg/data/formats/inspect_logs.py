@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from selfreg._util.extras import require_extra
-from selfreg.data.documents import MOST_BYTES, convert_value, decode_json, read_document
-from selfreg.data.log_files import LogError, list_members, plain_name, plain_suffix, read_member
+from selfreg.data.documents import convert_value, decode_json, read_document
+from selfreg.data.log_files import MOST_BYTES, LogError, list_members, plain_name, plain_suffix, read_member
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Trajectory

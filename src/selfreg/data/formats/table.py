@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import csv
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from itertools import groupby, pairwise
 from typing import Any
 
 from selfreg._util.extras import require_extra
-from selfreg.data.documents import MOST_BYTES
 from selfreg.data.filters import matches_filter
-from selfreg.data.log_files import LogError, is_parquet, open_bytes, plain_suffix
+from selfreg.data.log_files import MOST_BYTES, LogError, is_parquet, plain_suffix
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
+from selfreg.data.rows import Numbered, Row, read_csv_lines, read_table_rows
 from selfreg.data.samples import Sample
-from selfreg.data.trajectory import MOST_COST, NOHELP, LoggedStep, Scalar, Trajectory
+from selfreg.data.trajectory import MOST_COST, NOHELP, LoggedStep, Trajectory
 from selfreg.data.turns import read_success
 
 with require_extra("logs", "selfreg.data"):
@@ -37,17 +36,14 @@ USUAL_COLUMNS = {
     "cost": (),
     "label": (),
 }
-BATCH = 1024
 # Texts of a cell that say that a step had no help.
 NO_HELP = ("", NOHELP, "0", "false", "no", "none", "null", "nan")
-Row = dict[str, Any]
-Numbered = Iterator[tuple[int, Row | LogError]]
 
 
 def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
     columns = _column_names(path)
     roles = find_columns(columns, options)
-    rows = _filter(_rows_of_parquet(path) if is_parquet(path) else _rows_of_csv(path), options)
+    rows = _filter(read_table_rows(path), options)
     if "step" not in roles and "episode" not in options.roles:
         for number, row in rows:
             yield number, row if isinstance(row, LogError) else _convert([(number, row)], roles, options)
@@ -75,65 +71,12 @@ def _column_names(path: str) -> list[str]:
             return list(pq.read_schema(path).names)
         except (pa.ArrowInvalid, OSError) as error:
             raise LogError(f"not a Parquet file: {error}") from None
-    names = next((row for _, row in _csv_rows(path)), None)
+    names = next((row for _, row in read_csv_lines(path)), None)
     if names is None:
         raise LogError("the table is empty; expected a first line with the names of its columns")
-    if isinstance(names, LogError):
-        raise names
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise LogError(f"two columns are named {twice!r}")
     return names
-
-
-def _csv_rows(path: str) -> Iterator[tuple[int, list[str] | LogError]]:
-    """Rows of a file and the lines that they end on."""
-    csv.field_size_limit(min(MOST_BYTES, sys.maxsize))
-    with open_bytes(path) as stream:
-        reader = csv.reader(_decode_lines(stream), delimiter="\t" if plain_suffix(path) == ".tsv" else ",", strict=True)
-        while True:
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except (csv.Error, EOFError, OSError) as error:
-                raise LogError(f"line {reader.line_num}: {error}") from None
-            if row:
-                yield reader.line_num, row
-
-
-def _decode_lines(stream: Iterable[bytes]) -> Iterator[str]:
-    for number, line in enumerate(stream, 1):
-        try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise LogError(f"line {number}: not UTF-8: {error}") from None
-
-
-def _rows_of_csv(path: str) -> Numbered:
-    rows = _csv_rows(path)
-    _, names = next(rows)
-    assert not isinstance(names, LogError)
-    for number, (line, row) in enumerate(rows, 1):
-        if isinstance(row, LogError) or len(row) != len(names):
-            yield number, LogError(f"line {line}: expected {len(names)} values; got {len(row)}")  # type: ignore[arg-type]
-        else:
-            yield number, dict(zip(names, map(_read_cell, row), strict=True))
-
-
-def _read_cell(text: str) -> Scalar:
-    return None if text == "" else text
-
-
-def _rows_of_parquet(path: str) -> Numbered:
-    number = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(BATCH):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
-    except (pa.ArrowException, OSError) as error:
-        raise LogError(f"broken data after row {number}: {error}") from None
 
 
 def _filter(rows: Numbered, options: ReadOptions) -> Numbered:

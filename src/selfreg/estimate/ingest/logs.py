@@ -14,7 +14,7 @@ from selfreg._util.progress import progress
 from selfreg.data.detection import AUTO, detect_format
 from selfreg.data.log_files import LogError, LogFile, identify
 from selfreg.data.log_format import ReadOptions
-from selfreg.data.read import merge_options
+from selfreg.data.read import choose_grouped, merge_options
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.counts import Counts
 from selfreg.estimate.ingest import pieces as _pieces
@@ -102,7 +102,7 @@ def count_logs(
     n_workers = validate.threads(workers)
     chosen = choose_executor(executor, ProcessExecutor(n_workers))
     reading = merge_options(options, roles, where)
-    logs = detect_format(paths, format, reading.roles)
+    logs = detect_format(paths, choose_grouped(format, reading), reading.roles)
     logs.format.check_options(reading)
     settings = CountSettings(logs.format.name, reading, abstraction, skip_bad, out is not None)
     saved = SavedPieces(Path(out), _describe_settings(settings, logs.files)) if out is not None else None
