@@ -10,8 +10,10 @@ from selfreg._util.files import atomic_folder
 from selfreg.cli import options
 from selfreg.cli.reading import LogSource, reads_logs
 from selfreg.cli.terminal import remark, say
-from selfreg.data import NOHELP, LogError, Trajectory, assume_takeover, read_trajectories
+from selfreg.data import NOHELP, LogError, Trajectory, assume_takeover, detect_format, read_trajectories
+from selfreg.data.detection import AUTO, shorten
 from selfreg.data.json_text import repairs_so_far
+from selfreg.data.read import choose_grouped
 from selfreg.runs import MARKER, RunFolder
 
 # Options of the marks of help, in the order of the fields of `HelpMarks`.
@@ -23,6 +25,13 @@ def import_logs(run: RunFolder, source: LogSource) -> list[Trajectory]:
 
     A record that cannot be read raises; if bad ones are skipped it is listed.
     """
+    found = detect_format(
+        source.paths, choose_grouped(source.format, source.options), {**source.options.values, **source.options.roles}
+    )
+    if source.format == AUTO:
+        remark(f"format {found.format.name}: {found.reason}")
+    if found.left_out:
+        remark(f"left out {shorten(found.left_out)}")
     skipped: list[LogError] | None = [] if source.skip_bad else None
     before = repairs_so_far()
     trajectories = _read(source, skipped)
@@ -41,7 +50,7 @@ def import_logs(run: RunFolder, source: LogSource) -> list[Trajectory]:
     for note in notes:
         remark(f"note: {note}")
     run.write_trajectories(trajectories)
-    settings = {"logs": [Path(log).name for log in source.paths], "format": source.format}
+    settings = {"logs": [Path(log).name for log in source.paths], "format": found.format.name}
     settings["assume_takeover"] = [str(one) for one in source.takeover]
     counts = {"episodes": len(trajectories), "skipped": [str(error) for error in skipped or ()], "notes": notes}
     run.record("import", settings | _describe_reading(source) | counts)

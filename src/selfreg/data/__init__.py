@@ -6,6 +6,7 @@ from selfreg.data.formats.stepwise import write_stepwise
 from selfreg.data.log_files import LogError
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.markers import HelpMarks, assume_takeover
+from selfreg.data.overview import Outcomes, Overview, look_at_logs
 from selfreg.data.read import read_trajectories
 from selfreg.data.samples import Sample
 from selfreg.data.scorer import StateScorer
@@ -17,6 +18,8 @@ __all__ = [
     "HelpMarks",
     "LogError",
     "LogFormat",
+    "Outcomes",
+    "Overview",
     "ReadOptions",
     "Sample",
     "Scalar",
@@ -25,6 +28,7 @@ __all__ = [
     "Trajectory",
     "assume_takeover",
     "detect_format",
+    "look_at_logs",
     "read_trajectories",
     "state_text",
     "write_stepwise",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple, TypeAlias
 
 from selfreg.data.formats import BUILT_IN, find_format, format_names
-from selfreg.data.log_files import LogError, LogFile, list_log_files, plain_suffix
-from selfreg.data.log_format import LogFormat
+from selfreg.data.log_files import LogError, LogFile, LogFiles, list_log_files, plain_suffix
+from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.samples import Sample, take_sample
 
 AUTO = "auto"
@@ -70,10 +71,14 @@ def detect_format(paths: Paths, format: str = AUTO, roles: Mapping[str, str] | N
     >>> print(found.format.name, "because", found.reason)
     openai_messages because its field 'messages' is a list of messages with roles
     """
+    if format != AUTO:
+        find_format(format).check_options(ReadOptions(roles or {}))
+    return detect_files(list_log_files(paths), format, roles)
+
+
+def detect_files(listed: LogFiles, format: str = AUTO, roles: Mapping[str, str] | None = None) -> DetectedLogs:
+    """As `detect_format`, of files that are listed."""
     chosen = None if format == AUTO else find_format(format)
-    if chosen is not None:
-        chosen.check_roles(roles or {})
-    listed = list_log_files(paths)
     left_out = [f"{path} (not a log by its name)" for path in listed.left_out]
     files: list[LogFile] = []
     reason, first = "it was named", ""
@@ -98,7 +103,7 @@ def detect_format(paths: Paths, format: str = AUTO, roles: Mapping[str, str] | N
             continue
         files.append(file)
     if chosen is None or not files:
-        raise LogError(f"no file of {'a known format' if chosen is None else repr(chosen.name)}: {_shorten(left_out)}")
+        raise LogError(f"no file of {'a known format' if chosen is None else repr(chosen.name)}: {shorten(left_out)}")
     return DetectedLogs(chosen, reason, files, left_out)
 
 
@@ -122,18 +127,26 @@ def recognise_sample(
     sample: Sample, likely: LogFormat | None = None, roles: Mapping[str, str] | None = None
 ) -> tuple[LogFormat, str] | None:
     """Format of a sample and the reason; `likely` is tried first."""
-    names = [*([likely.name] if likely else []), *format_names()]
-    for name in dict.fromkeys(names):
-        try:
-            one = BUILT_IN[name] if name in BUILT_IN else find_format(name)
-        except ValueError:  # of another package, and broken: an error if it is named
-            continue
+    for one in _candidates(likely):
         reason = one.detect(sample) if one.detect else None
         if reason and (not roles or set(roles) <= set(one.roles)):
             return one, reason
     if roles and sample.kind in ("lines", "document"):
         return BUILT_IN["jsonl"], "it is JSON, and roles are mapped"
+    if roles and sample.kind in ("parquet", "table"):
+        return BUILT_IN["table"], "it is a table, and roles are mapped"
     return None
+
+
+def _candidates(likely: LogFormat | None) -> Iterator[LogFormat]:
+    """All formats, one after another: those of other packages are looked for only if no other fits."""
+    if likely is not None:
+        yield likely
+    yield from BUILT_IN.values()
+    for name in format_names():
+        if name not in BUILT_IN:
+            with suppress(ValueError):  # a broken one is an error if it is named
+                yield find_format(name)
 
 
 def describe_unknown(sample: Sample) -> str:
@@ -152,6 +165,7 @@ def describe_unknown(sample: Sample) -> str:
     )
 
 
-def _shorten(names: list[str]) -> str:
+def shorten(names: list[str]) -> str:
+    """The first names, and how many more there are."""
     rest = len(names) - MOST_NAMES
     return "; ".join(names[:MOST_NAMES]) + (f"; and {rest} more" if rest > 0 else "")

@@ -132,7 +132,7 @@ def _files_in_folder(folder: str, origin: str) -> LogFiles:
             if name.startswith("."):
                 continue
             if plain_suffix(name) in SUFFIXES:
-                found.append(LogFile(path, Path(path).relative_to(folder).as_posix(), origin, True))
+                found.append(LogFile(path, os.path.relpath(path, folder), origin, True))
             else:
                 left_out.append(path)
     return LogFiles(found, left_out)
@@ -148,8 +148,8 @@ def _unique_labels(files: list[LogFile]) -> list[LogFile]:
 
 def plain_suffix(path: str | os.PathLike[str]) -> str:
     """Suffix of a name without .gz and .zst, in lower case."""
-    name = PurePosixPath(os.path.basename(os.fspath(path)).lower())
-    return PurePosixPath(name.stem).suffix if name.suffix in COMPRESSED else name.suffix
+    stem, suffix = os.path.splitext(os.fspath(path).lower())
+    return os.path.splitext(stem)[1] if suffix in COMPRESSED else suffix
 
 
 def plain_name(label: str) -> str:

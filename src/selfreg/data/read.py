@@ -34,7 +34,7 @@ def read_trajectories(
         Files, folders, globs, zip archives; "-" is standard input.
     format : str
         By default what `detect_format` finds. "selfreg" is the canonical format (JSONL, or Parquet by name); "jsonl"
-        any JSONL, with `roles`. The others: ``selfreg look --formats``. Formats of other packages: see `LogFormat`.
+        any JSONL, with `roles`. The others: docs/formats.md. Formats of other packages: see `LogFormat`.
     roles : mapping of role to field
         Fields may be paths (`info.task`, `turns[0].text`, `parts[].text`), and several that are joined to one text
         (`thought+result`). The roles of a step (observation, action, intervention, cost, key, label, model, tools,
@@ -70,7 +70,7 @@ def read_trajectories(
     [1.0]
     """
     options = merge_options(options, roles, where)
-    logs = detect_format(paths, choose_grouped(format, options), options.roles)
+    logs = detect_format(paths, choose_grouped(format, options), {**options.values, **options.roles})
     logs.format.check_options(options)
     faults = _Faults(skipped)
     exact = not options.where and skipped is None

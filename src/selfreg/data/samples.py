@@ -93,19 +93,22 @@ def _parquet_columns(path: str) -> list[str]:
 
 
 def _sample_json(path: str, text: str, complete: bool) -> Sample:
-    lines = [line for line in text.split("\n") if line.strip()]
-    repaired = None
-    if text.lstrip().startswith("{"):
-        values = [value for line in lines[:FIRST_LINES] if isinstance(value := _parse(line), dict)]
-        several = len(lines) > 1 if complete or len(lines) > 1 else _has_second_object(path)
-        if several and any(isinstance(_parse(line), dict) for line in lines[:2]):
+    document = _parse(text) if complete else None
+    if document is not None:
+        one_line = (
+            isinstance(document, dict) and plain_suffix(path) in (".jsonl", ".ndjson") and "\n" not in text.strip()
+        )
+        return Sample(path, "lines" if one_line else "document", [document])
+    if text.startswith("{"):
+        lines = [line for line in text.split("\n") if line.strip()]
+        several = len(lines) > 1 or (not complete and _has_second_object(path))
+        values = [value for line in lines[:2] if isinstance(value := _parse(line), dict)]
+        if several and values:
+            values += [value for line in lines[2:FIRST_LINES] if isinstance(value := _parse(line), dict)]
             return Sample(path, "lines", values)
-        repaired = parse_beginning(text) if several or not values else values[0]
         if several and len(lines) == 1:
-            return Sample(path, "lines", [repaired])
-    document = _parse(text) if complete and repaired is None else repaired
-    if document is None:
-        document = parse_beginning(text)
+            return Sample(path, "lines", [parse_beginning(text)])
+    document = parse_beginning(text)
     return Sample(path, "document", [{} if document is None else document])
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.log_files import LogError
+from selfreg.data.log_format import ReadOptions
 from selfreg.data.trajectory import LoggedStep, Scalar, Trajectory
+from selfreg.data.translation import parse_rule
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
@@ -18,6 +21,8 @@ AGENT_ROLES = ("assistant", "ai", "AIMessage")
 TOOL_ROLES = ("tool", "function", "ToolMessage")
 LONGEST_TASK = 100
 PERSON = "person"
+
+_parse_rule = cache(parse_rule)
 
 Content = str | list[str | dict[str, Any]] | dict[str, Any] | None
 
@@ -183,8 +188,13 @@ def make_episode(
     )
 
 
-def read_success(value: Any, field: str) -> float | None:
-    """A success in [0, 1], a boolean, or None where there is none."""
+def read_success(value: Any, field: str, options: ReadOptions) -> float | None:
+    """A success in [0, 1], a boolean, or None where there is none; translated by the user's rule for the outcome."""
+    if (text := options.values.get("outcome")) is not None:
+        try:
+            value = _parse_rule(text).translate(value)
+        except LogError as error:
+            raise LogError(f"field {field!r}: {error}") from None
     if value is None:
         return None
     if isinstance(value, (bool, int, float)) and 0 <= value <= 1:

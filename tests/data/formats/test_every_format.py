@@ -20,7 +20,7 @@ EACH = pytest.mark.parametrize("case", CASES, ids=[f"{case.name}-{case.file}" fo
 
 
 def test_there_is_a_case_of_every_format() -> None:
-    assert {case.name for case in CASES} | {"selfreg", "jsonl", "stepwise"} == set(BUILT_IN)
+    assert {case.name for case in CASES} | {"selfreg", "jsonl", "stepwise", "rows"} == set(BUILT_IN)
 
 
 def is_as_meant(case: Case, episode: Trajectory) -> bool:

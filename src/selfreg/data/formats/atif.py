@@ -87,7 +87,7 @@ def _convert(document: _Document, trial: _Trial, options: ReadOptions) -> Trajec
     agent = document.agent
     fields = {"agent": agent.name, "agent_version": agent.version, "model": agent.model_name}
     name = trial.trial_name or document.trajectory_id or document.session_id or plain_name(options.source)
-    return make_episode(turns, trial.task_name, name, _read_reward(trial), fields, where="steps")
+    return make_episode(turns, trial.task_name, name, _read_reward(trial, options), fields, where="steps")
 
 
 def _find_trial(path: str) -> _Trial:
@@ -103,11 +103,11 @@ def _find_trial(path: str) -> _Trial:
     return _Trial()
 
 
-def _read_reward(trial: _Trial) -> float | None:
+def _read_reward(trial: _Trial, options: ReadOptions) -> float | None:
     rewards = (trial.verifier_result.rewards if trial.verifier_result else None) or {}
     if len(rewards) > 1 and "reward" not in rewards:
         raise LogError(f"result.json of the trial has several rewards ({', '.join(rewards)}) and none named 'reward'")
-    return read_success(rewards.get("reward", next(iter(rewards.values()), None)), "verifier_result.rewards")
+    return read_success(rewards.get("reward", next(iter(rewards.values()), None)), "verifier_result.rewards", options)
 
 
 def _detect(sample: Sample) -> str | None:
@@ -122,5 +122,6 @@ FORMAT = LogFormat(
     "atif",
     "trajectories of Harbor (ATIF); success from result.json of the trial",
     read_file=each_file(_read),
+    roles=("outcome",),
     detect=_detect,
 )

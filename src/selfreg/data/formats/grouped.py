@@ -21,6 +21,7 @@ NUMBERS = ("outcome", "label", "cost")
 def read_grouped(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
     """Episodes, numbered by their first rows. A row that cannot be read is a fault of its own."""
     groups: dict[Any, list[tuple[int, Row]]] = {}
+    number = 0
     for number, row in read_rows(path):
         if isinstance(row, LogError):
             yield number, row
@@ -31,6 +32,8 @@ def read_grouped(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]
                 groups.setdefault(name, []).append((number, row))
         except LogError as error:
             yield number, error
+    if not number:
+        raise LogError("expected at least one row; got none")
     for name, rows in groups.items():
         yield rows[0][0], _convert(rows, str(name) if options.group_by else f"{options.source}:{name}", options)
 

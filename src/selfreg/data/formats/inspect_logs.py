@@ -202,7 +202,7 @@ def _read_score(sample: _Sample, options: ReadOptions) -> float | None:
         if name not in scores:
             raise LogError(f"scorer {name!r} is missing (role 'outcome'); there are {', '.join(scores) or 'none'}")
         value = scores[name].value
-        return _grade(value.get(key) if key and isinstance(value, dict) else value, wanted)
+        return _grade(value.get(key) if key and isinstance(value, dict) else value, wanted, options)
     if not scores:
         return None
     if len(scores) > 1:
@@ -215,11 +215,11 @@ def _read_score(sample: _Sample, options: ReadOptions) -> float | None:
         raise LogError(
             f"scorer {name!r} has several values; choose one: --map outcome={name}.NAME ({', '.join(value)})"
         )
-    return _grade(value, name)
+    return _grade(value, name, options)
 
 
-def _grade(value: Any, scorer: str) -> float | None:
-    if isinstance(value, str):
+def _grade(value: Any, scorer: str, options: ReadOptions) -> float | None:
+    if isinstance(value, str) and "outcome" not in options.values:
         text = value.strip()
         if (grade := GRADES.get(text, GRADES.get(text.lower()))) is not None:
             return grade
@@ -227,7 +227,7 @@ def _grade(value: Any, scorer: str) -> float | None:
             value = float(text)
         except ValueError:
             raise LogError(f"scorer {scorer!r}: expected C, P, I, N or a number in [0, 1]; got {text!r}") from None
-    return read_success(value, f"scores.{scorer}.value")
+    return read_success(value, f"scores.{scorer}.value", options)
 
 
 def _detect(sample: Sample) -> str | None:

@@ -145,7 +145,7 @@ def _read_feedback(root: _Run, options: ReadOptions) -> float | None:
     if wanted is not None and wanted not in scores:
         raise LogError(f"feedback {wanted!r} is missing (role 'outcome'); there are {', '.join(scores) or 'none'}")
     name = wanted or next(iter(scores), "")
-    return read_success(scores.get(name), f"feedback_stats.{name}.avg")
+    return read_success(scores.get(name), f"feedback_stats.{name}.avg", options)
 
 
 def _detect(sample: Sample) -> str | None:

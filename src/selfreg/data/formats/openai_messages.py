@@ -68,7 +68,7 @@ def convert_record(record: Any, options: ReadOptions, number: int) -> Trajectory
         turns,
         _read_name(record, "task", options),
         _read_name(record, "episode", options) or f"{options.source}:{number}",
-        read_success(outcome, outcome_field or "outcome"),
+        read_success(outcome, outcome_field or "outcome", options),
         {name: value for name, value in record.items() if name != outcome_field},
         where=field,
     )
@@ -78,6 +78,8 @@ def _look_up(record: dict[str, Any], role: str, options: ReadOptions) -> tuple[s
     """The field of a role and its value; no field and None where there is none."""
     if role in options.roles:
         field = options.roles[role]
+        if not field:
+            return None, None
         value = lookup_field(record, field)
         if value is MISSING:
             raise LogError(f"field {field!r} is missing (role {role!r})")

@@ -253,7 +253,7 @@ def _read_evaluation(spans: list[_Span], options: ReadOptions) -> float | None:
     if wanted is not None and wanted not in scores:
         raise LogError(f"evaluation {wanted!r} is missing (role 'outcome'); there are {', '.join(scores) or 'none'}")
     name = wanted or next(iter(scores), "")
-    return read_success(scores.get(name), f"{EVALUATION}.score.value of {name}")
+    return read_success(scores.get(name), f"{EVALUATION}.score.value of {name}", options)
 
 
 def _detect(sample: Sample) -> str | None:

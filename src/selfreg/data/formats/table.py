@@ -14,7 +14,8 @@ from selfreg.data.log_files import MOST_BYTES, LogError, is_parquet, plain_suffi
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.rows import Numbered, Row, read_csv_lines, read_table_rows
 from selfreg.data.samples import Sample
-from selfreg.data.trajectory import NOHELP, LoggedStep, Trajectory
+from selfreg.data.trajectory import MOST_COST, NOHELP, LoggedStep, Trajectory
+from selfreg.data.turns import read_success
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
@@ -35,6 +36,8 @@ USUAL_COLUMNS = {
     "cost": (),
     "label": (),
 }
+# Texts of a cell that say that a step had no help.
+NO_HELP = ("", NOHELP, "0", "false", "no", "none", "null", "nan")
 
 
 def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
@@ -51,7 +54,7 @@ def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
 def find_columns(columns: list[str], options: ReadOptions) -> dict[str, str]:
     """Column of each role that the table has."""
     for role, column in options.roles.items():
-        if column not in columns:
+        if column and column not in columns:
             raise LogError(f"column {column!r} is missing (role {role!r}); there are {', '.join(columns)}")
     usual = {role: next((name for name in names if name in columns), "") for role, names in USUAL_COLUMNS.items()}
     roles = {role: column for role, column in {**usual, **options.roles}.items() if column}
@@ -116,7 +119,8 @@ def _convert(rows: list[tuple[int, Row]], roles: dict[str, str], options: ReadOp
         if "step" in roles:
             rows = _in_order(rows, roles["step"])
         task = _read_name(first[roles["task"]], roles["task"])
-        outcomes = {_read_number(row[roles["outcome"]], roles["outcome"]) for _, row in rows} - {None}
+        column = roles["outcome"]
+        outcomes = {_read_outcome(row[column], column, options) for _, row in rows} - {None}
         if len(outcomes) > 1:
             shown = ", ".join(f"{value:g}" for value in sorted(outcomes))  # type: ignore[type-var]
             raise LogError(f"column {roles['outcome']!r}: rows of one episode have different values ({shown})")
@@ -154,14 +158,14 @@ def _convert_step(row: Row, roles: dict[str, str]) -> LoggedStep:
     cost, label = (
         _read_number(row[roles[role]], roles[role], any=True) if role in roles else None for role in ("cost", "label")
     )
-    if cost is not None and (cost != int(cost) or cost < 0):
-        raise LogError(f"column {roles['cost']!r}: expected an integer >= 0; got {cost:g}")
+    if cost is not None and not (0 <= cost <= MOST_COST and cost.is_integer()):
+        raise LogError(f"column {roles['cost']!r}: expected an integer from 0 to {MOST_COST}; got {cost:g}")
     intervention = text("intervention")
     return LoggedStep(
         text("observation") or "",
         text("action"),
         text("key"),
-        None if intervention in (None, "", NOHELP, "0", "false", "False") else intervention,
+        None if (intervention or "").strip().lower() in NO_HELP else intervention,
         None if cost is None else int(cost),
         label,
         model=text("model"),
@@ -191,6 +195,12 @@ def _read_name(value: Any, column: str) -> str:
     if value is None or isinstance(value, (bool, float, list, dict)):
         raise LogError(f"column {column!r}: expected a string or an integer; got {value!r}")
     return str(value)
+
+
+def _read_outcome(value: Any, column: str, options: ReadOptions) -> float | None:
+    if "outcome" in options.values:
+        return read_success(value, column, options)
+    return _read_number(value, column)
 
 
 def _read_number(value: Any, column: str, any: bool = False) -> float | None:
