@@ -11,7 +11,7 @@ from selfreg.cli import options
 from selfreg.cli.reading import LogSource, reads_logs
 from selfreg.cli.terminal import remark, say
 from selfreg.data import NOHELP, LogError, Trajectory, assume_takeover, detect_format, read_trajectories
-from selfreg.data.detection import AUTO, DetectedLogs, shorten
+from selfreg.data.detection import AUTO, shorten
 from selfreg.data.json_text import repairs_so_far
 from selfreg.data.read import choose_grouped
 from selfreg.runs import MARKER, RunFolder
@@ -25,7 +25,13 @@ def import_logs(run: RunFolder, source: LogSource) -> list[Trajectory]:
 
     A record that cannot be read raises; if bad ones are skipped it is listed.
     """
-    found = _detect(source)
+    found = detect_format(
+        source.paths, choose_grouped(source.format, source.options), {**source.options.values, **source.options.roles}
+    )
+    if source.format == AUTO:
+        remark(f"format {found.format.name}: {found.reason}")
+    if found.left_out:
+        remark(f"left out {shorten(found.left_out)}")
     skipped: list[LogError] | None = [] if source.skip_bad else None
     before = repairs_so_far()
     trajectories = _read(source, skipped)
@@ -49,17 +55,6 @@ def import_logs(run: RunFolder, source: LogSource) -> list[Trajectory]:
     counts = {"episodes": len(trajectories), "skipped": [str(error) for error in skipped or ()], "notes": notes}
     run.record("import", settings | _describe_reading(source) | counts)
     return trajectories
-
-
-def _detect(source: LogSource) -> DetectedLogs:
-    """The files and their format, which is said if it was detected."""
-    reading = source.options
-    found = detect_format(source.paths, choose_grouped(source.format, reading), {**reading.values, **reading.roles})
-    if source.format == AUTO:
-        remark(f"format {found.format.name}: {found.reason}")
-    if found.left_out:
-        remark(f"left out {shorten(found.left_out)}")
-    return found
 
 
 def _read(source: LogSource, skipped: list[LogError] | None) -> list[Trajectory]:

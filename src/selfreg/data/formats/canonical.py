@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import accumulate, chain, islice
 from pathlib import Path
@@ -172,10 +172,10 @@ def write_trajectories(path: str | os.PathLike[str], trajectories: Iterable[Traj
     (write_parquet if is_parquet(path) else write_jsonl)(path, trajectories)
 
 
-def _has_own_steps(steps: Any) -> bool:
-    """Whether nothing in the steps is of another format."""
-    own = set(Step.__struct_fields__)
-    return not isinstance(steps, list) or all(step.keys() <= own for step in steps if isinstance(step, dict))
+def _are_own(steps: Sequence[Any]) -> bool:
+    """Whether one of some steps has a state, or none has a field of another format."""
+    found = [step.keys() for step in steps if isinstance(step, dict)]
+    return any("state" in names for names in found) or all(names <= set(Step.__struct_fields__) for names in found)
 
 
 def _detect(sample: Sample) -> str | None:
@@ -184,7 +184,9 @@ def _detect(sample: Sample) -> str | None:
         return "its columns are those that selfreg writes" if is_ours else None
     known = set(Trajectory.__struct_fields__)
     records = sample.objects() if sample.kind in ("lines", "document") else []
-    if any({"task", "steps"} <= record.keys() <= known and _has_own_steps(record["steps"]) for record in records):
+    found = any({"task", "steps"} <= record.keys() <= known for record in records)
+    lists = [steps for record in records if isinstance(steps := record.get("steps"), list)]
+    if found and _are_own([*chain.from_iterable(lists)]):
         return "its fields are those that selfreg writes"
     return None
 

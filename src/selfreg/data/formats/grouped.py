@@ -33,7 +33,7 @@ def read_grouped(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]
         except LogError as error:
             yield number, error
     if not number:
-        raise LogError("there is no row in it")
+        raise LogError("expected at least one row; got none")
     for name, rows in groups.items():
         yield rows[0][0], _convert(rows, str(name) if options.group_by else f"{options.source}:{name}", options)
 
