@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from selfreg.data.documents import convert_value
@@ -73,3 +74,25 @@ def _from_parts(raw: dict[str, Any], role: str) -> Message:
         message |= {"role": "tool", "tool_call_id": answers[0].get("id"), "content": [*texts, *answers]}
     converted: Message = convert_value(message, Message)
     return converted
+
+
+def read_answer(outputs: Mapping[str, Any]) -> Message:
+    """What a model answered; an empty message if the run has no output."""
+    if "choices" in outputs:
+        raw: Any = _first(outputs["choices"])
+        raw = raw.get("message") if isinstance(raw, dict) else None
+    elif "generations" in outputs:
+        raw = _first(_first(outputs["generations"]))
+        raw = raw.get("message") or raw.get("text") if isinstance(raw, dict) else None
+    elif "messages" in outputs or "output" in outputs:
+        messages = read_messages(outputs.get("messages", outputs.get("output")), "assistant")
+        return messages[-1] if messages else Message("assistant")
+    else:
+        raw = outputs if "content" in outputs else outputs.get("text")
+    messages = read_messages(raw, "assistant")
+    return messages[0] if messages else Message("assistant")
+
+
+def _first(values: Any) -> Any:
+    """The first of a list; what is no list as it is."""
+    return next(iter(values), None) if isinstance(values, list) else values

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from cases import ATIF, CASES, CLAUDE, INSPECT, LANGSMITH, MESSAGES, OPENAI, OPENHANDS, SPANS, STEPS, TAU2, put
+from cases import ATIF, CASES, CLAUDE, CODEX, INSPECT, LANGSMITH, MESSAGES, OPENAI, OPENHANDS, SPANS, STEPS, TAU2, put
 
 from selfreg.data import HelpMarks, LogError, ReadOptions, Trajectory, read_trajectories
 
@@ -147,6 +147,35 @@ def test_spans_of_openinference(tmp_path) -> None:
     (episode,) = read(write(tmp_path / "s.jsonl", [flat | {"events": [evaluation]}]))
     assert [(s.state, s.action) for s in episode.steps] == [("2 + 2 = ?", 'add({"a": 2})')]
     assert (episode.episode, episode.outcome, episode.fields["model"]) == ("t", 0.5, "weak")
+
+
+@pytest.mark.parametrize("name", ["input.value", "gen_ai.prompt", "gen_ai.input.messages"])
+def test_spans_of_json_texts(tmp_path, name) -> None:
+    given = {"messages": MESSAGES[:4], "model": "weak"} if name == "input.value" else MESSAGES[:4]
+    attributes = {"gen_ai.operation.name": "chat", name: json.dumps(given)}
+    for output in ({"text": "it is 4"}, {"choices": [{"message": MESSAGES[4]}]}, MESSAGES[4:]):
+        log = write(tmp_path / "s.json", attributes | {"output.value": json.dumps(output)})
+        assert [(s.state, s.action) for s in read(log)[0].steps] == [("add returned: 4", "it is 4")]
+    log = write(tmp_path / "s.json", {"gen_ai.operation.name": "chat", "input.value": "[a text", "output.value": "{b"})
+    assert [(s.state, s.action) for s in read(log)[0].steps] == [("[a text", "{b")]
+
+
+def test_runs_as_they_are_sent(tmp_path) -> None:
+    run = _drop(LANGSMITH[1], "outputs", "id") | {"start_time": 1728803135809, "dotted_order": "20241013T07Zrun1"}
+    end = {"dotted_order": run["dotted_order"], "trace_id": run["trace_id"], "outputs": LANGSMITH[1]["outputs"]}
+    (episode,) = read(write(tmp_path / "l.json", {"post": [run | {"id": "run1"}], "patch": [end]}))
+    assert [(s.state, s.action) for s in episode.steps] == [("add returned: 4", "it is 4")]
+
+
+def _drop(record: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in names}
+
+
+def test_the_first_sessions_of_codex(tmp_path) -> None:
+    items = [line["payload"] for line in CODEX if line["type"] == "response_item"]
+    log = write(tmp_path / "r.jsonl", [{"id": "s9", "timestamp": "t", "instructions": None}, *items])
+    (episode,) = read(log)
+    assert (episode.episode, len(episode.steps)) == ("s9", 2)
 
 
 def test_traces_of_several_lines_are_put_together(tmp_path) -> None:

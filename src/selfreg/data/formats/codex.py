@@ -105,6 +105,8 @@ def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
             record: _Record = convert_value(raw, _Record)
             # The first versions wrote the items of the conversation themselves.
             bare = isinstance(raw, dict) and "payload" not in raw and record.type is not None
+            if record.type is None and isinstance(raw, dict) and "instructions" in raw:
+                session.add("session_meta", raw)
             session.add("response_item" if bare else record.type, raw if bare else record.payload)
         except LogError as error:
             raise LogError(f"line {number}: {error}") from None
@@ -118,6 +120,8 @@ def _detect(sample: Sample) -> str | None:
     if sample.kind not in ("lines", "document"):
         return None
     for record in sample.objects():
+        if {"id", "timestamp", "instructions"} <= record.keys():
+            return "it begins with an id, a time and instructions"
         if record.get("type") in TYPES and isinstance(record.get("payload"), dict):
             return f"its records have a type and a payload ({record['type']})"
     return None

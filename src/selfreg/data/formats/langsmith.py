@@ -13,10 +13,10 @@ from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value, read_values
 from selfreg.data.log_files import LogError
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
-from selfreg.data.message_layouts import read_messages
+from selfreg.data.message_layouts import read_answer, read_messages
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Trajectory
-from selfreg.data.turns import Message, Turns, make_episode, read_success
+from selfreg.data.turns import Turns, make_episode, read_success
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
@@ -34,7 +34,7 @@ class _Run(msgspec.Struct):
     trace_id: str | None = None
     parent_run_id: str | None = None
     dotted_order: str | None = None
-    start_time: str | None = None
+    start_time: str | float | None = None
     inputs: dict[str, Any] | None = None
     outputs: dict[str, Any] | None = None
     extra: dict[str, Any] | None = None
@@ -85,15 +85,26 @@ def _merge(values: Iterable[Any]) -> dict[str, dict[str, Any]]:
         if any(not isinstance(part, list) for part in parts):
             raise LogError(f"[{number - 1}]: expected lists in 'post', 'patch' and 'runs'")
         for run in [one for part in parts for one in part or ()] if parts else [value]:
-            if not isinstance(run, dict) or not isinstance(run.get("id"), str):
+            name = _find_id(run)
+            if name is None:
                 raise LogError(f"[{number - 1}]: field 'id' is missing, or is not a string")
-            runs.setdefault(run["id"], {}).update({name: one for name, one in run.items() if one not in (None, {}, [])})
+            merged = runs.setdefault(name, {"id": name})
+            merged.update({field: one for field, one in run.items() if one not in (None, {}, [])})
     return runs
+
+
+def _find_id(run: Any) -> str | None:
+    """The id of a run; without one, what is sent at its end has it as the last part of its order."""
+    if not isinstance(run, dict):
+        return None
+    if "id" not in run and isinstance(order := run.get("dotted_order"), str):
+        return order.split(".")[-1].partition("Z")[2] or None
+    return run["id"] if isinstance(run.get("id"), str) else None
 
 
 def _convert(trace: str, runs: list[_Run], options: ReadOptions) -> Trajectory:
     turns = Turns()
-    for run in sorted(runs, key=lambda run: run.dotted_order or run.start_time or ""):
+    for run in sorted(runs, key=lambda run: run.dotted_order or str(run.start_time or "")):
         if run.run_type in ("llm", "chat_model"):
             _add_run(turns, run)
     root = next((run for run in runs if run.parent_run_id is None), runs[0])
@@ -111,30 +122,8 @@ def _add_run(turns: Turns, run: _Run) -> None:
     )
     answers = [i for i, message in enumerate(given) if message.role == "assistant"]
     turns.add_messages(given, first=answers[-1] + 1 if answers else 0)
-    answer = _answer(outputs)
+    answer = read_answer(outputs)
     turns.add_messages([msgspec.structs.replace(answer, role="assistant", model=_model(run))])
-
-
-def _answer(outputs: dict[str, Any]) -> Message:
-    """What a model answered; an empty message if the run has no output."""
-    if "choices" in outputs:
-        raw: Any = _first(outputs["choices"])
-        raw = raw.get("message") if isinstance(raw, dict) else None
-    elif "generations" in outputs:
-        raw = _first(_first(outputs["generations"]))
-        raw = raw.get("message") or raw.get("text") if isinstance(raw, dict) else None
-    elif "messages" in outputs or "output" in outputs:
-        messages = read_messages(outputs.get("messages", outputs.get("output")), "assistant")
-        return messages[-1] if messages else Message("assistant")
-    else:
-        raw = outputs if "content" in outputs else None
-    messages = read_messages(raw, "assistant")
-    return messages[0] if messages else Message("assistant")
-
-
-def _first(values: Any) -> Any:
-    """The first of a list; what is no list as it is."""
-    return next(iter(values), None) if isinstance(values, list) else values
 
 
 def _model(run: _Run) -> str | None:

@@ -13,7 +13,7 @@ from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value, decode_json, read_values
 from selfreg.data.log_files import LogError, plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
-from selfreg.data.message_layouts import read_messages
+from selfreg.data.message_layouts import read_answer, read_messages
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Trajectory
 from selfreg.data.turns import Message, Turns, make_episode, read_success
@@ -217,14 +217,28 @@ def _find_messages(span: _Span, names: tuple[str, ...], role: str) -> list[Messa
             value = unflatten(span.attributes, name)
         if value is None:
             continue
-        if isinstance(value, str) and value.lstrip().startswith(("[", "{")) and not name.endswith("value"):
-            value = decode_json(value.encode())
+        if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+            value = _parse(value, name)
+        if isinstance(value, dict) and role == "assistant":
+            return [read_answer(value)]
         if isinstance(value, dict):
-            value = value.get("messages") or value.get("text") or value
+            value = value.get("messages", value)
         if isinstance(value, list):
             value = [_read_openinference(one) for one in value]
         return read_messages(value, role)
     return []
+
+
+def _parse(text: str, name: str) -> Any:
+    """Messages from their JSON text; a text that only looks like it, where any text may be."""
+    try:
+        value = decode_json(text.encode())
+    except LogError as error:
+        if name.endswith("messages"):
+            raise LogError(f"attribute {name!r}: {error}") from None
+        return text
+    known = isinstance(value, list) or {"messages", "choices", "text", "content", "role"} & value.keys()
+    return value if known else text
 
 
 def _read_openinference(raw: Any) -> Any:
