@@ -29,6 +29,9 @@ def command(
     classes: options.Classes = None,
     budget: options.Budget = "5",
     prm: options.Prm = None,
+    targets: Annotated[
+        str, typer.Option(metavar="TARGETS", help="What the PRM learns from: outcomes, step labels (labels), or both.")
+    ] = PRMConfig.targets,
     bins: options.Bins = 5,
     kappa: options.Kappa = 0.0,
     cost: options.Cost = None,
@@ -47,9 +50,10 @@ def command(
         run = RunFolder(folder)
         with stage("import", seconds):
             trajectories = import_logs(run, source)
-        if kappa or prm or uses_score(state):
+        if kappa or prm or targets != PRMConfig.targets or uses_score(state):
             with stage("train PRM", seconds):
-                config = PRMConfig(kind=prm or PRMConfig.kind, model=model, history=history, seed=seed)
+                kind = prm or PRMConfig.kind
+                config = PRMConfig(kind=kind, targets=targets, model=model, history=history, seed=seed)
                 train_prm(run, trajectories, config)
         with stage("estimate", seconds):
             states = abstraction(run, trajectories, state, classes, bins=bins)

@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from selfreg.cli import options
+from selfreg.cli.terminal import say
 from selfreg.data import Overview, look_at_logs
 from selfreg.data.detection import shorten
 
@@ -35,13 +36,13 @@ def command(
 
 def show(overview: Overview) -> None:
     """Print an overview for people."""
-    print(_printable(f"format    {overview.format}, because {overview.reason}"))
+    say(f"format    {overview.format}, because {overview.reason}")
     sample = "" if overview.complete else "; the numbers below are of a sample"
-    print(f"files     {overview.files} ({overview.size / 1e6:.1f} MB{sample})")
+    say(f"files     {overview.files} ({overview.size / 1e6:.1f} MB{sample})")
     if overview.left_out:
-        print(_printable(f"left out  {shorten(overview.left_out)}"))
-    print(f"episodes  {overview.episodes} of {overview.tasks} tasks, {overview.steps} steps")
-    print(f"outcomes  {_describe_outcomes(overview)}")
+        say(f"left out  {shorten(overview.left_out)}")
+    say(f"episodes  {overview.episodes} of {overview.tasks} tasks, {overview.steps} steps")
+    say(f"outcomes  {_describe_outcomes(overview)}")
     for name, counts in (
         ("help", overview.help),
         ("models", overview.models),
@@ -49,16 +50,16 @@ def show(overview: Overview) -> None:
         ("roles", overview.roles),
     ):
         if counts:
-            print(_printable(f"{name:9} {_list_counts(counts)}"))
+            say(f"{name:9} {_list_counts(counts)}")
     if overview.fields:
-        print(_printable(f"fields    {_list_counts(overview.fields, 'values')}"))
+        say(f"fields    {_list_counts(overview.fields, 'values')}")
     for fault in overview.faults:
-        print(_printable(f"fault     {fault}"))
+        say(f"fault     {fault}")
     if overview.n_faults > len(overview.faults):
-        print(f"fault     and {overview.n_faults - len(overview.faults)} more")
+        say(f"fault     and {overview.n_faults - len(overview.faults)} more")
     for hint in overview.hints:
-        print(_printable(f"note      {hint}"))
-    print(_printable(f"\nnext\n  {overview.command}"))
+        say(f"note      {hint}")
+    say(f"\nnext\n  {overview.command}")
 
 
 def _describe_outcomes(overview: Overview) -> str:
@@ -73,8 +74,3 @@ def _describe_outcomes(overview: Overview) -> str:
 def _list_counts(counts: Mapping[str, int], unit: str = "steps") -> str:
     shown = [f"{name} ({count} {unit})" for name, count in list(counts.items())[:SHOWN]]
     return ", ".join(shown) + (f", and {len(counts) - SHOWN} more" if len(counts) > SHOWN else "")
-
-
-def _printable(text: str) -> str:
-    """Text without control characters: what logs have in them must not reach the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
