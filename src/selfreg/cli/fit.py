@@ -31,6 +31,9 @@ def command(
     classes: options.Classes = None,
     budget: options.Budget = "5",
     prm: options.Prm = None,
+    targets: Annotated[
+        str, typer.Option(metavar="TARGETS", help="What the PRM learns from: outcomes, step labels (labels), or both.")
+    ] = PRMConfig.targets,
     bins: options.Bins = 5,
     kappa: options.Kappa = 0.0,
     cost: options.Cost = None,
@@ -49,11 +52,13 @@ def command(
         run = RunFolder(folder)
         with stage("import", seconds):
             trajectories = import_logs(run, source)
-            _need_outcomes(trajectories)
-        if kappa or prm or uses_score(state):
+        if kappa or prm or targets != PRMConfig.targets or uses_score(state):
             with stage("train PRM", seconds):
-                config = PRMConfig(kind=prm or PRMConfig.kind, model=model, history=history, seed=seed)
+                kind = prm or PRMConfig.kind
+                config = PRMConfig(kind=kind, targets=targets, model=model, history=history, seed=seed)
                 train_prm(run, trajectories, config)
+        else:
+            _need_outcomes(trajectories)
         with stage("estimate", seconds):
             states = abstraction(run, trajectories, state, classes, bins=bins)
             estimated = estimate(run, trajectories, states, kappa, charges, borrow_help)
@@ -74,7 +79,7 @@ def command(
 
 
 def _need_outcomes(trajectories: Sequence[Trajectory]) -> None:
-    """ValueError if no episode has an outcome: logs of many formats have none."""
+    """ValueError if no episode has an outcome and no PRM scores their ends: logs of many formats have none."""
     if all(trajectory.outcome is None for trajectory in trajectories):
         raise ValueError(
             f"none of the {len(trajectories)} episodes has an outcome, and a plan needs some: name a file or folder "
