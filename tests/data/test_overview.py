@@ -41,7 +41,7 @@ def test_what_is_in_a_log_and_what_is_missing(tmp_path) -> None:
     assert found.tools == {"transfer_to_human": 20}
     assert found.help == {}
     assert any("transfer_to_human" in hint and "--help-tool" in hint for hint in found.hints)
-    assert "--state domain,step" in found.command
+    assert found.command.endswith(f"{log} --format openai_messages --budget 3 --out runs/log")
     assert look_at_logs(write_lines(tmp_path / "one.jsonl", [conversation(0)])).hints[0].startswith("Every episode has")
 
 
@@ -161,3 +161,10 @@ def test_paths_without_logs_are_named(tmp_path) -> None:
     folder.mkdir()
     with pytest.raises(LogError, match="no logs in it; expected files that end in"):
         look_at_logs(folder)
+
+
+def test_a_table_of_queries_and_models_is_planned_by_a_field(tmp_path) -> None:
+    rows = [f"q{i},{'ab'[i % 2]},{model},{won}" for i in range(8) for model, won in (("weak", i % 2), ("strong", 1))]
+    (tmp_path / "t.csv").write_text("\n".join(["query_id,dataset,model,score", *rows]))
+    command = look_at_logs(tmp_path / "t.csv").command
+    assert "--help-model strong=strong --state dataset --budget 1" in command

@@ -63,12 +63,13 @@ def make_command(paths: Sequence[str], format: str, roles: Mapping[str, str], ta
         words += ["--help-model", f"{model}={model}"]
     elif (agent := choose_agent(tally.fields)) is not None:
         words += ["--where", f"{agent[0]}={agent[1]}"]
-    if (state := choose_state(tally.fields, len(tally.tasks))) is not None:
-        long = tally.steps > tally.episodes
-        words += ["--state", f"{state},step" if long else state]
+    single = tally.steps == tally.episodes
+    # Of episodes of several steps, `fit` chooses the states itself.
+    if single and (state := choose_state(tally.fields, len(tally.tasks))) is not None:
+        words += ["--state", state]
     if tally.n_faults or 0 < tally.outcome_counts.total() < tally.episodes:
         words.append("--skip-bad")
-    words += ["--budget", str(BUDGET if tally.steps > tally.episodes else 1), "--out", f"runs/{_name(paths)}"]
+    words += ["--budget", str(1 if single else BUDGET), "--out", f"runs/{_name(paths)}"]
     return shlex.join(words)
 
 
