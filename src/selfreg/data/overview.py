@@ -122,7 +122,7 @@ def look_at_logs(paths: Paths, format: str = AUTO, roles: Mapping[str, str] | No
     ('jsonl', 10, 0.5)
     >>> overview.command.replace(str(log), "log.jsonl")
     'selfreg fit log.jsonl --format jsonl --map steps=turns --map task=ticket_id --map outcome=won \
---map observation=saw --map action=did --budget 3 --out runs/log'
+--map observation=saw --map action=did --budget 1 --out runs/log'
     """
     names = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
     listed = list_log_files(names)
