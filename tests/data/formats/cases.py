@@ -39,7 +39,7 @@ class Case:
     file: str
     value: Any
     text: Path
-    number: Path | None
+    number: Path
     needed: Path
     pack: Callable[[Any], bytes]
     outcome: float | None = 1.0
@@ -56,14 +56,14 @@ def pack_lines(value: Any) -> bytes:
     return b"".join(json.dumps(line).encode() + b"\n" for line in value)
 
 
-def pack_eval(value: Any) -> bytes:
-    """The members of an .eval file."""
+def pack_eval(value: Any, sample_bytes: bytes | None = None) -> bytes:
+    """The members of an .eval file; the only sample may be given as bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("header.json", json.dumps({"version": 2, "eval": value["eval"]}))
         samples = value["samples"] if isinstance(value["samples"], list) else [value["samples"]]
         for number, sample in enumerate(samples):
-            archive.writestr(f"samples/{number}_epoch_1.json", json.dumps(sample))
+            archive.writestr(f"samples/{number}_epoch_1.json", sample_bytes or json.dumps(sample))
     return buffer.getvalue()
 
 
@@ -100,7 +100,7 @@ def _claude(kind: str, content: Any, number: int, **more: Any) -> dict[str, Any]
     message = {
         "role": kind,
         "content": content,
-        **({"id": f"m{number}", "model": "weak"} if kind == "assistant" else {}),
+        **({"id": f"m{number}", "model": "weak", "usage": {"output_tokens": 3}} if kind == "assistant" else {}),
     }
     return {"type": kind, "sessionId": "s1", "uuid": f"u{number}", "isSidechain": False, "message": message, **more}
 
@@ -408,7 +408,7 @@ CASES = [
         "session.jsonl",
         CLAUDE,
         (1, "message", "content"),
-        None,
+        (2, "message", "usage", "output_tokens"),
         (3, "message", "content", 0, "type"),
         pack_lines,
         None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from cases import ATIF, CASES, CLAUDE, CODEX, INSPECT, LANGSMITH, MESSAGES, OPENAI, OPENHANDS, SPANS, STEPS, TAU2, put
 
 from selfreg.data import HelpMarks, LogError, ReadOptions, Trajectory, read_trajectories
+from selfreg.data.log_files import ZSTANDARD
 
 
 def write(path: Path, value: Any) -> Path:
@@ -211,6 +213,30 @@ def test_subagents_and_errors_of_the_interface_are_no_steps(tmp_path) -> None:
     assert len(episode.steps) == 2
     (alone,) = read(write(tmp_path / "agent-a1.jsonl", [{**CLAUDE[1], "isSidechain": True, "agentId": "a1"}, inner]))
     assert (alone.episode, len(alone.steps)) == ("s1/a1", 1)
+
+
+def test_samples_compressed_by_zstandard_are_read(tmp_path) -> None:
+    """As Inspect writes them; zipfile writes none, so the method is put into the headers of stored members."""
+    log = tmp_path / "log.eval"
+    with zipfile.ZipFile(log, "w") as archive:
+        for name, value in (("header.json", {"eval": INSPECT["eval"]}), ("samples/1.json", INSPECT["samples"][0])):
+            archive.writestr(name, pa.compress(json.dumps(value).encode(), "zstd", asbytes=True))
+    data = bytearray(log.read_bytes())
+    for mark, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        at = data.find(mark)
+        while at >= 0:
+            data[at + place] = ZSTANDARD
+            at = data.find(mark, at + 1)
+    log.write_bytes(data)
+    (episode,) = read(log)
+    assert (episode.task, len(episode.steps), episode.outcome) == ("sums/q1", 2, 1.0)
+    log.write_bytes(data[:-30])
+    with pytest.raises(LogError, match=r"log\.eval: broken zip file"):
+        read(log)
+    damaged = data.replace(b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\x00")
+    log.write_bytes(damaged)
+    with pytest.raises(LogError, match=r"log\.eval: member 'header\.json' (is broken|cannot be read)"):
+        read(log)
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------
