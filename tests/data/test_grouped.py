@@ -55,6 +55,7 @@ def test_rows_are_grouped_and_ordered(tmp_path, name) -> None:
     assert (first.episode, first.task, first.outcome) == ("t1", "t1", 0.0)
     assert [(s.state, s.action, s.intervention) for s in first.steps] == [("a", "reply", None), ("b", "reply", None)]
     assert (second.outcome, [s.intervention for s in second.steps]) == (1.0, [None, "person"])
+    assert first.fields == {"ticket_id": "t1"}
     assert count_logs(log, ExactKey(), workers=1, options=OPTIONS).steps == 4
 
 

@@ -28,7 +28,7 @@ def import_logs(run: RunFolder, source: LogSource) -> list[Trajectory]:
     found = detect_format(
         source.paths, choose_grouped(source.format, source.options), {**source.options.values, **source.options.roles}
     )
-    if source.format == AUTO:
+    if source.format == AUTO and not source.options.group_by:
         remark(f"format {found.format.name}: {found.reason}")
     if found.left_out:
         remark(f"left out {shorten(found.left_out)}")

@@ -21,6 +21,7 @@ with require_extra("logs", "selfreg.data"):
     import pyarrow.parquet as pq
 
 BATCH = 1024
+JSON = (".json", ".jsonl", ".ndjson")
 SQLITE = b"SQLite format 3\x00"
 Row: TypeAlias = dict[str, Any]
 # Rows with their numbers (from 1), or their faults.
@@ -33,7 +34,7 @@ def read_rows(path: str) -> Numbered:
         yield from enumerate(read_parquet_rows(path), 1)
     elif is_sqlite(path):
         yield from enumerate(read_sqlite_rows(path), 1)
-    elif (kind := take_sample(path).kind) in ("lines", "document"):
+    elif plain_suffix(path) in JSON or (kind := take_sample(path).kind) in ("lines", "document"):
         yield from _read_json_rows(path)
     elif kind == "table":
         yield from _read_csv_rows(path)

@@ -142,7 +142,7 @@ class Features:
         for trajectory in trajectories:
             for name in self.names:
                 if name not in (STEP, CLASS, TASK) and name not in trajectory.fields:
-                    known = ", ".join([STEP, CLASS, TASK, *sorted(trajectory.fields)])
+                    known = ", ".join(dict.fromkeys([STEP, CLASS, TASK, *sorted(trajectory.fields)]))
                     raise ValueError(f"unknown feature {name!r}; episode {trajectory.episode!r} has {known}")
 
     def encode(self, trajectory: Trajectory, step: int) -> Key:

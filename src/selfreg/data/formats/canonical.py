@@ -102,12 +102,26 @@ def read_row_groups(
     path: str | os.PathLike[str], first: int, last: int, options: ReadOptions
 ) -> Iterator[tuple[int, Trajectory | LogError]]:
     """Trajectories of row groups first..last-1 of a Parquet file, or their faults without a place."""
-    with pq.ParquetFile(path) as file:
-        missing = [name for name in SCHEMA.names if name not in file.schema_arrow.names]
-        if missing:
-            raise LogError(f"{path}: column {missing[0]!r} is missing; expected {SCHEMA.names}")
-        batches = file.iter_batches(BATCH, row_groups=range(first, last), columns=SCHEMA.names)
-        yield from enumerate(chain.from_iterable(map(_convert_batch, batches)), 1)
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_schema(path, file.schema_arrow)
+            batches = file.iter_batches(BATCH, row_groups=range(first, last), columns=SCHEMA.names)
+            yield from enumerate(chain.from_iterable(map(_convert_batch, batches)), 1)
+    except (pa.ArrowException, OSError) as error:
+        raise LogError(f"{path}: broken Parquet data: {error}") from None
+
+
+def _check_schema(path: str | os.PathLike[str], schema: pa.Schema) -> None:
+    """Raise LogError for a column that is missing or of another type; the rows are checked one by one."""
+    missing = [name for name in SCHEMA.names if name not in schema.names]
+    if missing:
+        raise LogError(f"{path}: column {missing[0]!r} is missing; expected {SCHEMA.names}")
+    steps, fields = schema.field("steps").type, schema.field("fields").type
+    is_list = pa.types.is_list(steps) or pa.types.is_large_list(steps)
+    if not is_list or not pa.types.is_struct(steps.value_type) or steps.value_type.get_field_index("state") < 0:
+        raise LogError(f"{path}: column 'steps': expected a list of steps with a field 'state'; got {steps}")
+    if not (pa.types.is_string(fields) or pa.types.is_large_string(fields) or pa.types.is_null(fields)):
+        raise LogError(f"{path}: column 'fields': expected the text of a JSON object; got {fields}")
 
 
 def _convert_batch(batch: pa.RecordBatch) -> Iterator[Trajectory | LogError]:

@@ -11,10 +11,11 @@ from typing import Any
 from selfreg.data.filters import MISSING, lookup_field, matches_filter
 from selfreg.data.log_files import LogError
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
-from selfreg.data.roles import ROLES, convert_record
+from selfreg.data.roles import JOIN, ROLES, convert_record
 from selfreg.data.rows import Row, read_rows
 
-# Roles whose values are numbers: in CSV they are text.
+# Roles of a step whose fields are not kept with the episode; and roles that are numbers, which are text in CSV.
+TEXTS = ("observation", "action")
 NUMBERS = ("outcome", "label", "cost")
 
 
@@ -57,8 +58,10 @@ def _convert(rows: list[tuple[int, Row]], episode: str, options: ReadOptions) ->
 
 
 def _join_rows(rows: list[Row], options: ReadOptions) -> Row:
-    """A record of the rows as steps, with the fields that all share, and the outcome that one of them has."""
-    shared = {name: value for name, value in rows[0].items() if all(row.get(name, MISSING) == value for row in rows)}
+    """A record of the rows as steps, with the fields that all share but for texts, and the outcome that one has."""
+    texts = {part for role in TEXTS for part in options.roles.get(role, role).split(JOIN)}
+    first = {name: value for name, value in rows[0].items() if name not in texts}
+    shared = {name: value for name, value in first.items() if all(row.get(name, MISSING) == value for row in rows)}
     field = options.roles.get("outcome", "outcome")
     outcomes = [value for row in rows if (value := lookup_field(row, field)) is not MISSING and value is not None]
     if any(value != outcomes[0] for value in outcomes):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from typing import Any
 
 from selfreg._util.extras import require_extra
@@ -16,6 +15,7 @@ from selfreg._util.files import atomic_write
 from selfreg.data.json_text import decode_value
 from selfreg.data.log_files import LogError, is_parquet
 from selfreg.data.log_format import LogFormat, ReadOptions
+from selfreg.data.rows import read_parquet_rows
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Step, Trajectory
 
@@ -24,7 +24,6 @@ with require_extra("logs", "selfreg.data"):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-BATCH = 1024
 SCHEMA = pa.schema([("prompt", pa.string()), ("completions", pa.list_(pa.string())), ("labels", pa.list_(pa.bool_()))])
 
 
@@ -110,14 +109,11 @@ def read_stepwise_row_groups(
     path: str, first: int, last: int, options: ReadOptions
 ) -> Iterator[tuple[int, Trajectory | LogError]]:
     """Trajectories of row groups first..last-1 of a Parquet file, or their faults without a place."""
-    with pq.ParquetFile(path) as file:
-        columns = [name for name in SCHEMA.names if name in file.schema_arrow.names]
-        batches = file.iter_batches(BATCH, row_groups=range(first, last), columns=columns)
-        for number, row in enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), 1):
-            try:
-                yield number, _convert_record(row, number, options)
-            except msgspec.ValidationError as error:
-                yield number, LogError(str(error))
+    for number, row in enumerate(read_parquet_rows(path, range(first, last)), 1):
+        try:
+            yield number, _convert_record(row, number, options)
+        except msgspec.ValidationError as error:
+            yield number, LogError(str(error))
 
 
 def _detect(sample: Sample) -> str | None:

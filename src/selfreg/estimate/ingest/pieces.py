@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 
 from selfreg.data.decoded import read_decoded_lines
 from selfreg.data.formats import canonical, find_format
-from selfreg.data.log_files import LogError, LogFile, is_compressed, open_bytes, row_group_starts
+from selfreg.data.log_files import MOST_BYTES, LogError, LogFile, is_compressed, open_bytes, row_group_starts
 from selfreg.data.log_format import Container, LogFormat, ReadOptions, format_place
 from selfreg.estimate.abstraction import ExactKey, StateAbstraction
 
@@ -94,12 +94,12 @@ def _split_lines(path: str, compressed: bool) -> Iterator[Piece]:
         try:
             while True:
                 if compressed:
-                    content = stream.read(PIECE_BYTES) + stream.readline()
+                    content = stream.read(PIECE_BYTES) + _read_line(stream, path)
                     last = first + len(content)
                 else:
                     content = None
                     stream.seek(first + PIECE_BYTES)
-                    stream.readline()
+                    _read_line(stream, path)
                     last = min(stream.tell(), os.path.getsize(path))
                 if last == first:
                     return
@@ -107,6 +107,14 @@ def _split_lines(path: str, compressed: bool) -> Iterator[Piece]:
                 first = last
         except (EOFError, OSError, zlib.error) as error:
             raise LogError(f"{path}: broken data after byte {first} of its content: {error}") from None
+
+
+def _read_line(stream: IO[bytes], path: str) -> bytes:
+    """The rest of a line; LogError if it is longer than is read at once."""
+    line = stream.readline(MOST_BYTES + 1)
+    if len(line) > MOST_BYTES:
+        raise LogError(f"{path}: a line has more than {MOST_BYTES >> 20} MB, the limit; the rest was not read")
+    return line
 
 
 def read_records(piece: Piece, settings: CountSettings) -> CountableRecords:
