@@ -79,9 +79,13 @@ def read_document(path: str, type: Any = Any) -> Any:
 
 
 def read_line_values(path: str, type: Any = Any) -> Iterator[tuple[int, Any]]:
-    """Values of the lines of a file, with their numbers; a fault names its line."""
+    """Values of the lines of a file that is read at once, with their numbers; a fault names its line."""
     _refuse_parquet(path)
+    left = MOST_BYTES
     for number, line in number_lines(path):
+        left -= len(line)
+        if left < 0:
+            raise LogError(f"line {number}: the file has more than {MOST_BYTES >> 20} MB, the limit; split it")
         try:
             yield number, decode_json(line, type)
         except LogError as error:

@@ -248,3 +248,10 @@ def test_rows_of_an_episode_are_checked_together(tmp_path) -> None:
     log.write_text(log.read_text() + "short,row\n")
     with pytest.raises(LogError, match=r"line 4: expected 7 values; got 2 .* is not known"):
         read(log)
+
+
+def test_files_that_are_read_at_once_have_a_limit(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("selfreg.data.documents.MOST_BYTES", 1000)
+    for name, value in (("c.jsonl", CLAUDE), ("i.json", INSPECT), ("s.jsonl", [SPANS, SPANS])):
+        with pytest.raises(LogError, match=rf"{name}.* has more than .*limit|{name}.*the most that is read at once"):
+            read(write(tmp_path / name, value))
