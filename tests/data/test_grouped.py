@@ -85,6 +85,8 @@ def test_options_that_do_not_fit(tmp_path) -> None:
         read_trajectories(log, options=ReadOptions(order_by="ts"))
     with pytest.raises(ValueError, match="has no rows that could be grouped"):
         read_trajectories(log, "tau_bench", options=ReadOptions(group_by="ts"))
+    with pytest.raises(ValueError, match="format 'table' translates values of outcome only; got a rule for 'cost'"):
+        read_trajectories(log, "table", options=ReadOptions(values={"cost": "a=1"}))
     with closing(sqlite3.connect(tmp_path / "two.db")) as connection, connection:
         connection.executescript("CREATE TABLE a (x); CREATE TABLE b (x);")
     with pytest.raises(LogError, match="expected a SQLite file with one table; got a, b"):

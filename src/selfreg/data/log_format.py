@@ -96,6 +96,8 @@ class LogFormat:
         Reads a whole file.
     roles : tuple of str
         Roles that the user may map to fields; none by default.
+    translates : tuple of str
+        Roles among these whose values the readers translate by `options.values`.
     detect : callable (sample) -> str or None, optional
         Says why a file is of this format, from its beginning (see `selfreg.data.Sample`); None if it is not. Without
         it the format is never chosen by itself.
@@ -132,6 +134,7 @@ class LogFormat:
     read_row_groups: Callable[[str, int, int, ReadOptions], Records] | None = None
     read_file: Callable[[str, ReadOptions], Records] | None = None
     roles: tuple[str, ...] = ()
+    translates: tuple[str, ...] = ("outcome",)
     detect: Callable[[Sample], str | None] | None = None
     filters_records: bool = False
 
@@ -150,6 +153,10 @@ class LogFormat:
     def check_options(self, options: ReadOptions) -> None:
         """Raise ValueError for options that the format does not take."""
         self.check_roles([*options.roles, *options.values])
+        for role in options.values:
+            if role not in self.translates:
+                names = ", ".join(self.translates)
+                raise ValueError(f"format {self.name!r} translates values of {names} only; got a rule for {role!r}")
         if options.shift_observation and "observation" not in self.roles:
             raise ValueError(f"format {self.name!r} takes no role 'observation' that could be shifted")
         if options.group_by and self.name != "rows":

@@ -106,5 +106,6 @@ FORMAT = LogFormat(
     "rows that are steps, of CSV, Parquet, SQLite or JSONL, grouped by --group-by; roles by --map",
     read_file=read_grouped,
     roles=ROLES,
+    translates=ROLES,
     filters_records=True,
 )

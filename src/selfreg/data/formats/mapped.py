@@ -71,6 +71,7 @@ FORMAT = LogFormat(
     read_row_groups=read_mapped_row_groups,
     read_file=read_mapped_document,
     roles=ROLES,
+    translates=ROLES,
     detect=_detect,
     filters_records=True,
 )
