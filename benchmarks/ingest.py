@@ -1,7 +1,8 @@
 """Logs to counts: a million episodes of eight steps against json and a dict, rates, and peak memory of all processes.
 
 The log is made first, in a temporary folder (about 0.8 GB of JSONL): 500 corridors, help at random. Every answer is
-checked against what was made. Linux only (memory is read from /proc).
+checked against what was made. "messages" are the same episodes as OpenAI messages. Linux only (memory is read from
+/proc).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,9 @@ TARGETS = {
     ("jsonl", "json + dict"): Target(AT_LEAST, 5),
     ("jsonl", "peak memory, GiB"): Target(AT_MOST, LIMIT_GIB),
     ("parquet", "peak memory, GiB"): Target(AT_MOST, LIMIT_GIB),
+    ("messages", "peak memory, GiB"): Target(AT_MOST, LIMIT_GIB),
 }
-FORMATS = ("jsonl", "jsonl.gz", "jsonl.zst", "parquet")
+FORMATS = ("jsonl", "jsonl.gz", "jsonl.zst", "parquet", "messages")
 
 
 def episodes(count: int, seed: int = 0) -> Iterator[Trajectory]:
@@ -47,6 +49,20 @@ def episodes(count: int, seed: int = 0) -> Iterator[Trajectory]:
                 position = max(0, min(WIDTH - 1, position + move))
             name = f"e{first + i:08d}"
             yield Trajectory(f"task-{tasks[i]}", name, float(position >= WIDTH // 2), tuple(steps))
+
+
+def write_messages(path: Path, trajectories: Iterable[Trajectory]) -> None:
+    """The same episodes as OpenAI messages; help is the tool that published benchmarks have for it."""
+    call = [{"id": "c", "type": "function", "function": {"name": "transfer_to_human_agents", "arguments": "{}"}}]
+    with open(path, "w", encoding="utf-8") as stream:
+        for trajectory in trajectories:
+            messages = []
+            for step in trajectory.steps:
+                answer = {"role": "assistant", "content": step.action}
+                help = {"tool_calls": call} if step.intervention else {}
+                messages += [{"role": "user", "content": step.state}, answer | help]
+            record = {"task_id": trajectory.task, "run_id": trajectory.episode, "reward": trajectory.outcome}
+            stream.write(json.dumps(record | {"messages": messages}) + "\n")
 
 
 def plain(path: Path) -> dict[tuple[int, str, int], int]:
@@ -135,12 +151,15 @@ def main(argv: Sequence[str] = ()) -> None:
         right = [options.episodes, options.episodes * STEPS, len(expected), sum(expected.values())]
         for kind in options.formats:
             progress(kind)
-            file = Path(folder) / f"log.{kind}"
-            if not file.exists():
+            file = Path(folder) / ("messages.jsonl" if kind == "messages" else f"log.{kind}")
+            if kind == "messages":
+                write_messages(file, episodes(options.episodes))
+            elif not file.exists():
                 write_trajectories(file, episodes(options.episodes))
+            size = file.stat().st_size / 1e6 if kind == "messages" else megabytes
             for workers in (1, options.workers) if kind == "jsonl" else (options.workers,):
                 seconds, used, peak, found = counted(file, workers)
-                rate = f"{megabytes / seconds:.0f} MB/s of JSONL, {right[1] / seconds / 1e6:.2f} million steps/s"
+                rate = f"{size / seconds:.0f} MB/s of JSONL, {right[1] / seconds / 1e6:.2f} million steps/s"
                 check = f"{seconds:.1f} against {theirs:.1f} s; {rate}; {workers} workers"
                 name = "json + dict" if workers == options.workers else "json + dict, 1 worker"
                 lines.append(Figure(kind, name, theirs / seconds, check, found == right))

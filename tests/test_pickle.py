@@ -247,6 +247,7 @@ def overlap_error() -> Any:
     return OverlapError("too few episodes", Overlap(*range(len(Overlap._fields))))
 
 
+EXAMPLE = Path(__file__).parents[1] / "examples" / "tickets.jsonl"
 MAKERS: dict[str, Callable[[], Any]] = {
     "AssistedEnvironment": lambda: importlib.import_module("selfreg.envs").make_household(),
     "Budget": lambda: importlib.import_module("selfreg.runtime").Budget(3, scope="run"),
@@ -259,6 +260,8 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "HouseholdEnvironment": lambda: importlib.import_module("selfreg.envs").make_household().environment,
     "ImitationPolicy": imitation,
     "Labels": labels,
+    "Outcomes": lambda: importlib.import_module("selfreg.data").Outcomes(2, 1, 0.5, {"0": 1, "1": 1}),
+    "Overview": lambda: importlib.import_module("selfreg.data").look_at_logs(EXAMPLE),
     "LogFormat": lambda: importlib.import_module("selfreg.data").LogFormat("mine", "lines", read_file=read_nothing),
     "Memory": lambda: helper().memory,
     "NearestScore": lambda: nearest("NearestScore", prm()),

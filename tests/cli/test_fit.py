@@ -132,11 +132,12 @@ def test_skip_bad_counts_and_lists(log, tmp_path, capsys) -> None:
     out = tmp_path / "run"
     assert main(options(log, out)) == 2
     error = capsys.readouterr().err
-    assert "log.jsonl:81: field 'turns' is missing" in error
+    assert "log.jsonl:81: field 'won': expected a number" in error
+    assert "--skip-bad leaves out" in error
     assert "Traceback" not in error
     assert not out.exists()
     assert main(options(log, out, "--skip-bad")) == 0
-    assert "skipped 1 records in total" in capsys.readouterr().err
+    assert "skipped 1 records in total: 0 failures, 0 successes, 1 of unknown outcome" in capsys.readouterr().err
     assert "log.jsonl:81" in RunFolder(out).settings()["import"]["skipped"][0]
     assert "log.jsonl:81" in (out / "report.html").read_text()
 
@@ -151,7 +152,7 @@ def test_skip_bad_counts_and_lists(log, tmp_path, capsys) -> None:
         (["--map", "task=agent"], "duplicate name 'task'"),
         (["--state", "domain"], "unknown feature 'domain'"),
         (["--state", "class"], "'class' needs classes"),
-        (["--classes", "x.toml"], "is not used without --state"),
+        (["--classes", "x.toml"], "x.toml: no such file"),
         (["--state", "class", "--classes", "nothing.toml"], "nothing.toml: no such file"),
         (["--budget", "-1"], "expected integers >= 0"),
         (["--budget", "1.5"], "expected an integer"),
@@ -290,3 +291,21 @@ def test_a_helper_s_own_runs_are_help_only_where_asked(log, tmp_path, capsys) ->
     assert "expected HELP:FIELD=VALUE" in capsys.readouterr().err
     assert main(options(log, tmp_path / "x", *agent, "--assume-takeover", "expert:agent=a")) == 2
     assert "is among the agent's" in capsys.readouterr().err
+
+
+def test_the_prm_learns_from_step_labels(tmp_path) -> None:
+    steps = (Step("good", action="x", label=1.0), Step("bad", action="y", label=0.0))
+    log = [Trajectory(f"t{i}", f"e{i}", float(i % 2), steps[i % 2 :]) for i in range(20)]
+    write_trajectories(tmp_path / "log.jsonl", log)
+    out = tmp_path / "run"
+    arguments = ["fit", str(tmp_path / "log.jsonl"), "--prm", "tfidf", "--targets", "labels", "--out", str(out)]
+    assert main(arguments) == 0
+    assert RunFolder(out).settings()["prm"]["targets"] == "labels"
+    assert main([*arguments[:-1], str(tmp_path / "other"), "--targets", "words"]) == 2
+
+
+def test_states_by_default_are_chosen_and_said(log, tmp_path, capsys) -> None:
+    out = tmp_path / "run"
+    assert main(options(log, out, "--classes", str(CLASSES))) == 0
+    assert "note: states are --state step" in capsys.readouterr().err
+    assert RunFolder(out).settings()["estimate"]["abstraction"]["kind"] == "features"

@@ -21,6 +21,7 @@ from selfreg.cli import (
     fit,
     import_,
     label,
+    look,
     monitor,
     ope,
     report,
@@ -34,7 +35,7 @@ Commands = dict[str, Callable[..., None]]
 
 # Commands by the panel of `selfreg --help` that they are in, in its order.
 PANELS: dict[str, Commands] = {
-    "Whole pipeline": {"demo": demo.command, "fit": fit.command},
+    "Whole pipeline": {"demo": demo.command, "look": look.command, "fit": fit.command},
     "Single stages": {
         "collect": collect.command,
         "import": import_.command,

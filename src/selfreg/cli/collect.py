@@ -14,6 +14,7 @@ import typer
 from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_folder
 from selfreg.cli import options
+from selfreg.cli.terminal import say
 from selfreg.data import Trajectory, read_trajectories
 from selfreg.envs import (
     CollectConfig,
@@ -158,4 +159,4 @@ def command(
     phase = PhaseOne(world, tasks, test_tasks, episodes, seed, workers, actor, demonstrations, log)
     with atomic_folder(out, MARKER, overwrite) as folder:
         trajectories = collect(RunFolder(folder), phase)
-    print(f"{len(trajectories)} episodes of {tasks} tasks -> {out}")
+    say(f"{len(trajectories)} episodes of {tasks} tasks -> {out}")

@@ -28,7 +28,7 @@ from selfreg.cli.evaluate import Evaluated, Fallbacks, evaluate, show
 from selfreg.cli.forecasting import add_forecast, show_forecast
 from selfreg.cli.label import label
 from selfreg.cli.solve import solve
-from selfreg.cli.terminal import stage
+from selfreg.cli.terminal import say, stage
 from selfreg.cli.train import train_helper, train_prm
 from selfreg.envs.phase_one import N_DEMONSTRATIONS, N_EPISODES, N_TEST, N_TRAIN, PhaseOne, make_config
 from selfreg.envs.worlds import WEAK
@@ -114,5 +114,5 @@ def command(
         result = pipeline(RunFolder(folder), phase, budget, kappa, fallbacks, form, seconds)
     show_forecast(RunFolder.open(out).summary())
     show(result)
-    print(f"{sum(seconds.values()):.1f} s ({', '.join(f'{name} {s:.1f}' for name, s in seconds.items())})")
-    print(f"report: {out / 'report.html'}")
+    say(f"{sum(seconds.values()):.1f} s ({', '.join(f'{name} {s:.1f}' for name, s in seconds.items())})")
+    say(f"report: {out / 'report.html'}")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from selfreg.cli import options
-from selfreg.cli.terminal import remark, table
+from selfreg.cli.terminal import remark, say, table
 from selfreg.data import Trajectory
 from selfreg.estimate import (
     Coverage,
@@ -22,6 +22,7 @@ from selfreg.estimate import (
     estimate_mdp,
     load_classes,
 )
+from selfreg.estimate.default_state import choose_features
 from selfreg.estimate.score_bins import SCORE
 from selfreg.estimate.support import FEWER_THAN
 from selfreg.runs import RunFolder
@@ -40,7 +41,7 @@ def abstraction(
     with_step: bool = False,
     bins: int = 5,
 ) -> StateAbstraction:
-    """Abstraction that the options describe; by default the exact key where the log has keys, else the episode step."""
+    """Abstraction that the options describe; by default the exact key where the log has keys, else the best."""
     if state is not None:
         if with_step:
             raise ValueError("--with-step is for exact keys; with --state, name `step` among the features")
@@ -49,11 +50,13 @@ def abstraction(
             raise ValueError(f"--state {state}: name another feature besides `score`, such as `step`")
         features = Features(names, {} if classes is None else load_classes(classes))
         return ScoreBins(features, run.prm(), bins) if uses_score(state) else features
-    if classes is not None:
-        raise ValueError(f"--classes {classes} is not used without --state ...,class")
     if any(step.key is not None for trajectory in trajectories for step in trajectory.steps):
+        if classes is not None:
+            raise ValueError(f"--classes {classes} is not used: these logs have exact keys; name --state ...,class")
         return ExactKey(step=with_step)
-    return Features(["step"])
+    chosen = choose_features(trajectories, None if classes is None else load_classes(classes))
+    remark(f"note: {chosen.describe()}")
+    return chosen.features
 
 
 def estimate(
@@ -113,5 +116,5 @@ def command(
     trajectories = folder.trajectories()
     states = abstraction(folder, trajectories, state, classes, with_step, bins)
     model = estimate(folder, trajectories, states, kappa, options.costs(cost), borrow_help)
-    print(model.mdp)
+    say(model.mdp)
     show(coverage(model, trajectories, fewer_than=fewer_than))

@@ -14,7 +14,7 @@ import typer
 from selfreg._util.text_index import WordGroups
 from selfreg.cli import options
 from selfreg.cli.forecasting import compare_with_realised, in_words
-from selfreg.cli.terminal import table
+from selfreg.cli.terminal import say, table
 from selfreg.data import Trajectory
 from selfreg.decisions import DecisionPolicy
 from selfreg.envs import AssistedEnvironment, World, collect, enumerate_model
@@ -211,11 +211,11 @@ def show(result: Evaluated) -> None:
         rows,
     )
     for d in result.comparison.differences:
-        print(f"{d.words} by {d.difference.mean:+.3f} [{d.difference.low:+.3f}, {d.difference.high:+.3f}]")
+        say(f"{d.words} by {d.difference.mean:+.3f} [{d.difference.low:+.3f}, {d.difference.high:+.3f}]")
     for one in result.forecasts:
-        print(one.words)
+        say(one.words)
     for outlook in result.outlooks:
-        print(in_words(outlook))
+        say(in_words(outlook))
 
 
 def command(

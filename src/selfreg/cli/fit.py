@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -13,27 +13,28 @@ from selfreg.cli.estimate import abstraction, estimate, uses_score
 from selfreg.cli.forecasting import add_forecast, show_forecast
 from selfreg.cli.import_ import import_logs
 from selfreg.cli.label import label
+from selfreg.cli.reading import LogSource, reads_logs
 from selfreg.cli.solve import show, solve
-from selfreg.cli.terminal import stage
+from selfreg.cli.terminal import say, stage
 from selfreg.cli.train import History, Model, train_helper, train_prm
+from selfreg.data import Trajectory
 from selfreg.helper import HelperConfig
 from selfreg.prm import EncoderConfig, PRMConfig
 from selfreg.report import write_report
 from selfreg.runs import MARKER, RunFolder
 
 
+@reads_logs
 def command(
-    logs: Annotated[list[Path], typer.Argument(metavar="LOGS...", help="Log files; .gz is unpacked.")],
+    source: LogSource,
     out: options.Out,
-    format: options.Format = "selfreg",
-    map: options.Map = None,
-    where: options.Where = None,
-    skip_bad: options.SkipBad = False,
-    assume_takeover: options.AssumeTakeover = None,
     state: options.State = None,
     classes: options.Classes = None,
     budget: options.Budget = "5",
     prm: options.Prm = None,
+    targets: Annotated[
+        str, typer.Option(metavar="TARGETS", help="What the PRM learns from: outcomes, step labels (labels), or both.")
+    ] = PRMConfig.targets,
     bins: options.Bins = 5,
     kappa: options.Kappa = 0.0,
     cost: options.Cost = None,
@@ -47,18 +48,19 @@ def command(
     overwrite: options.Overwrite = False,
 ) -> None:
     """From logs to a plan: import, estimate, solve, label, report."""
-    roles, filters = options.mapping("--map", map), options.filters(where)
-    lone = options.takeovers(assume_takeover)
     limit, charges = options.integers("--budget", budget), options.costs(cost)
     seconds: dict[str, float] = {}
     with atomic_folder(out, MARKER, overwrite) as folder:
         run = RunFolder(folder)
         with stage("import", seconds):
-            trajectories = import_logs(run, logs, format, roles, filters, skip_bad, lone)
-        if kappa or prm or uses_score(state):
+            trajectories = import_logs(run, source)
+        if kappa or prm or targets != PRMConfig.targets or uses_score(state):
             with stage("train PRM", seconds):
-                config = PRMConfig(kind=prm or PRMConfig.kind, model=model, history=history, seed=seed)
+                kind = prm or PRMConfig.kind
+                config = PRMConfig(kind=kind, targets=targets, model=model, history=history, seed=seed)
                 train_prm(run, trajectories, config)
+        else:
+            _need_outcomes(trajectories)
         with stage("estimate", seconds):
             states = abstraction(run, trajectories, state, classes, bins=bins)
             estimated = estimate(run, trajectories, states, kappa, charges, borrow_help)
@@ -78,5 +80,14 @@ def command(
         summary = run.summary()
     show_forecast(summary)
     show(summary)
-    print(f"{sum(seconds.values()):.1f} s ({', '.join(f'{name} {s:.1f}' for name, s in seconds.items())})")
-    print(f"report: {out / 'report.html'}")
+    say(f"{sum(seconds.values()):.1f} s ({', '.join(f'{name} {s:.1f}' for name, s in seconds.items())})")
+    say(f"report: {out / 'report.html'}")
+
+
+def _need_outcomes(trajectories: Sequence[Trajectory]) -> None:
+    """ValueError if no episode has an outcome and no PRM scores their ends: logs of many formats have none."""
+    if all(trajectory.outcome is None for trajectory in trajectories):
+        raise ValueError(
+            f"none of the {len(trajectories)} episodes has an outcome, and a plan needs some: name a file or folder "
+            "that has them (--outcomes FILE), or their field (--map outcome=FIELD)"
+        )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from selfreg._util.extras import require_extra
-from selfreg.cli.terminal import remark, table
+from selfreg.cli.terminal import remark, say, table
 from selfreg.data import Trajectory
 from selfreg.decisions import DecisionPolicy
 from selfreg.estimate import EstimatedModel, estimate_mdp, forecast
@@ -68,14 +68,14 @@ class _Trainer:
 def show_forecast(summary: dict[str, Any]) -> None:
     """Print the recommendation, and the forecast of never, always, plan and helper."""
     if summary.get("forecast_note"):
-        print(summary["forecast_note"])
+        say(summary["forecast_note"])
     chosen = summary.get("recommendation")
     if not chosen:
         return
-    print(chosen["words"])
-    print(chosen["reason"])
+    say(chosen["words"])
+    say(chosen["reason"])
     for line in chosen["by_help"]:
-        print(line)
+        say(line)
     shown = [one for one in summary["forecast"] if one["policy"] != "rule" or _same(one, chosen)]
     rows = [
         [

@@ -2,64 +2,132 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
-
-import typer
+from typing import Any
 
 from selfreg._util.files import atomic_folder
 from selfreg.cli import options
-from selfreg.cli.terminal import remark
-from selfreg.data import LogError, Trajectory, assume_takeover, read_trajectories
+from selfreg.cli.reading import LogSource, reads_logs
+from selfreg.cli.terminal import remark, say
+from selfreg.data import NOHELP, LogError, Trajectory, assume_takeover, detect_format, read_trajectories
+from selfreg.data.detection import AUTO, shorten
+from selfreg.data.json_text import repairs_so_far
+from selfreg.data.read import choose_grouped
 from selfreg.runs import MARKER, RunFolder
 
+# Options of the marks of help, in the order of the fields of `HelpMarks`.
+MARKS = ("--help-decision", "--help-tool", "--help-role", "--help-model")
 
-def import_logs(
-    run: RunFolder,
-    logs: Sequence[Path],
-    format: str,
-    roles: Mapping[str, str],
-    where: Mapping[str, Sequence[str]],
-    skip_bad: bool,
-    takeover: Sequence[options.Takeover] = (),
-) -> list[Trajectory]:
-    """Read logs into the run folder.
 
-    A record that cannot be read raises; with `skip_bad` it is skipped and listed on the error stream. `takeover` names
-    runs of a helper alone, which are added as help.
+def import_logs(run: RunFolder, source: LogSource) -> list[Trajectory]:
+    """Read logs into the run folder, and say on the error stream what there is to know about them.
+
+    A record that cannot be read raises; if bad ones are skipped it is listed.
     """
-    skipped: list[LogError] | None = [] if skip_bad else None
-    trajectories = list(read_trajectories(logs, format, roles=roles, where=where, skipped=skipped))
-    for one in takeover:
-        trajectories += _lone_runs(one, logs, format, roles, where, trajectories)
+    found = detect_format(
+        source.paths, choose_grouped(source.format, source.options), {**source.options.values, **source.options.roles}
+    )
+    if source.format == AUTO and not source.options.group_by:
+        remark(f"format {found.format.name}: {found.reason}")
+    if found.left_out:
+        remark(f"left out {shorten(found.left_out)}")
+    skipped: list[LogError] | None = [] if source.skip_bad else None
+    before = repairs_so_far()
+    trajectories = _read(source, skipped)
+    notes = repairs_so_far().minus(before).describe()
+    for one in source.takeover:
+        trajectories += _lone_runs(one, source, trajectories)
     for error in skipped or ():
         remark(f"skipped: {error}")
-    if skipped:
-        remark(f"skipped {len(skipped)} records in total")
+    notes += _describe_skipped(skipped or [])
     if not trajectories:
-        names = ", ".join(str(log) for log in logs)
-        rest = f" with {dict(where)}" if where else ""
+        names = ", ".join(source.paths)
+        rest = f" with {dict(source.options.where)}" if source.options.where else ""
         raise ValueError(f"{names}: no episodes{rest}")
+    _check_marks(source, trajectories)
+    notes += [*_describe_help(source, trajectories), *_describe_outcomes(source, trajectories)]
+    for note in notes:
+        remark(f"note: {note}")
     run.write_trajectories(trajectories)
-    settings = {"logs": [log.name for log in logs], "format": format, "map": dict(roles), "where": dict(where)}
-    settings["assume_takeover"] = [str(one) for one in takeover]
-    counts = {"episodes": len(trajectories), "skipped": [str(error) for error in skipped or ()]}
-    run.record("import", settings | counts)
+    settings = {"logs": [Path(log).name for log in source.paths], "format": found.format.name}
+    settings["assume_takeover"] = [str(one) for one in source.takeover]
+    counts = {"episodes": len(trajectories), "skipped": [str(error) for error in skipped or ()], "notes": notes}
+    run.record("import", settings | _describe_reading(source) | counts)
     return trajectories
 
 
-def _lone_runs(
-    takeover: options.Takeover,
-    logs: Sequence[Path],
-    format: str,
-    roles: Mapping[str, str],
-    where: Mapping[str, Sequence[str]],
-    others: Sequence[Trajectory],
-) -> list[Trajectory]:
+def _read(source: LogSource, skipped: list[LogError] | None) -> list[Trajectory]:
+    try:
+        return list(read_trajectories(source.paths, source.format, skipped=skipped, options=source.options))
+    except LogError as error:
+        raise LogError(f"{error}; --skip-bad leaves out what cannot be read, and lists it") from None
+
+
+def _describe_reading(source: LogSource) -> dict[str, Any]:
+    """Options of reading that are set, under the names that run folders have had."""
+    described = source.options.describe()
+    described["map"] = described.pop("roles")
+    return {name: value for name, value in described.items() if value or name in ("map", "where")}
+
+
+def _describe_skipped(skipped: Sequence[LogError]) -> list[str]:
+    """How many records were left out, by outcome; a warning where failures may be among them."""
+    if not skipped:
+        return []
+    failed = sum(error.outcome is not None and error.outcome < 0.5 for error in skipped)
+    unknown = sum(error.outcome is None for error in skipped)
+    won = len(skipped) - failed - unknown
+    text = f"skipped {len(skipped)} records in total: {failed} failures, {won} successes, {unknown} of unknown outcome"
+    if failed or unknown:
+        text += ". Where failures are left out, the success rate of the others is too high"
+    return [text]
+
+
+def _check_marks(source: LogSource, trajectories: Sequence[Trajectory]) -> None:
+    """Raise ValueError for a mark of help that no step has: a name that is misspelt would make help unaided success."""
+    marks = source.options.marks
+    found = {step.intervention for t in trajectories for step in t.steps}
+    for option, given in () if marks is None else zip(MARKS, marks, strict=True):
+        for pattern, name in given.items():
+            if name not in found and name != NOHELP:
+                raise ValueError(f"{option} {pattern}={name}: no step has that mark")
+
+
+def _describe_help(source: LogSource, trajectories: Sequence[Trajectory]) -> list[str]:
+    if any(t.helped for t in trajectories):
+        return []
+    field = source.options.roles.get("intervention")
+    if field:
+        return [f"no step has help in its field {field!r} (--map intervention={field}): check the name of the field"]
+    return [
+        "no step has a mark of help. Episodes that a person or another model finished count as the agent's own "
+        "successes; say what marks help: --map intervention=FIELD, " + ", ".join(MARKS)
+    ]
+
+
+def _describe_outcomes(source: LogSource, trajectories: Sequence[Trajectory]) -> list[str]:
+    """Outcomes that are missing, or all the same: then there is nothing to learn from them."""
+    given = [t.outcome for t in trajectories if t.outcome is not None]
+    notes = []
+    if len(given) < len(trajectories):
+        missing = len(trajectories) - len(given)
+        text = f"{missing} of {len(trajectories)} episodes have no outcome"
+        notes.append(text if source.options.outcomes is None else f"{text}, in the file of --outcomes neither")
+    if given and min(given) == max(given) and given[0] in (0, 1):
+        word, rest = ("failed", "no plan can be better") if given[0] == 0 else ("succeeded", "no help is needed")
+        notes.append(
+            f"all {len(given)} episodes with an outcome {word}: by these logs {rest}. Add logs of the other kind, or "
+            "check how outcomes are read"
+        )
+    return notes
+
+
+def _lone_runs(takeover: options.Takeover, source: LogSource, others: Sequence[Trajectory]) -> list[Trajectory]:
     """Runs of the helper alone, as help: episodes without help whose field has the value."""
-    chosen = {**where, takeover.field: [takeover.value]}
-    found = [t for t in read_trajectories(logs, format, roles=roles, where=chosen) if not t.helped]
+    where = {**source.options.where, takeover.field: [takeover.value]}
+    reading = source.options._replace(where=where)
+    found = [t for t in read_trajectories(source.paths, source.format, options=reading) if not t.helped]
     if not found:
         raise ValueError(f"--assume-takeover {takeover}: no episode without help has {takeover.field}={takeover.value}")
     episodes = {t.episode for t in others}
@@ -68,19 +136,9 @@ def _lone_runs(
     return list(assume_takeover(found, takeover.name))
 
 
-def command(
-    logs: Annotated[list[Path], typer.Argument(metavar="LOGS...", help="Log files; .gz is unpacked.")],
-    out: options.Out,
-    format: options.Format = "selfreg",
-    map: options.Map = None,
-    where: options.Where = None,
-    skip_bad: options.SkipBad = False,
-    assume_takeover: options.AssumeTakeover = None,
-    overwrite: options.Overwrite = False,
-) -> None:
+@reads_logs
+def command(source: LogSource, out: options.Out, overwrite: options.Overwrite = False) -> None:
     """Read logs into a new run folder."""
-    roles, filters = options.mapping("--map", map), options.filters(where)
-    lone = options.takeovers(assume_takeover)
     with atomic_folder(out, MARKER, overwrite) as folder:
-        trajectories = import_logs(RunFolder(folder), logs, format, roles, filters, skip_bad, lone)
-    print(f"{len(trajectories)} episodes -> {out}")
+        trajectories = import_logs(RunFolder(folder), source)
+    say(f"{len(trajectories)} episodes -> {out}")

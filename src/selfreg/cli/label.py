@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from selfreg.cli import options
+from selfreg.cli.terminal import say
 from selfreg.data import Trajectory
 from selfreg.estimate import EstimatedModel
 from selfreg.helper import Labels
@@ -25,4 +26,4 @@ def command(run: options.RunArgument) -> None:
     folder = RunFolder.open(run)
     model = folder.model()
     labels = label(folder, folder.trajectories(), model, folder.solution(model))
-    print(f"{labels.decision.size} labels -> {folder.path / 'labels.parquet'}")
+    say(f"{labels.decision.size} labels -> {folder.path / 'labels.parquet'}")

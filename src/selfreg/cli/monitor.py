@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from selfreg.cli import options
+from selfreg.cli.terminal import say
 from selfreg.data import read_trajectories
 from selfreg.evaluate import Forecast, monitor
 from selfreg.evaluate.monitoring import REQUESTS, bounded
@@ -98,7 +99,7 @@ def command(
             help="Budget of the episodes: the forecast of helper or plan. Default: that of the recommendation."
         ),
     ] = None,
-    format: options.Format = "selfreg",
+    format: options.Format = "auto",
     map: options.Map = None,
     where: options.Where = None,
     false_alarm: Annotated[
@@ -123,6 +124,6 @@ def command(
         unsure = "" if chosen.identified else "; bounds, as its logs cannot tell more"
         print(f"forecast of {chosen.policy} ({limit}{unsure}), {found.episodes} episodes")
         for line in found.lines():
-            print(line)
+            say(line)
     if found.alarm:
         raise typer.Exit(ALARM)

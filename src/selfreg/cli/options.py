@@ -21,7 +21,7 @@ Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Workers = Annotated[int | None, typer.Option(help="Processes; all cores by default.")]
 Budget = Annotated[str, typer.Option(help="Largest budget; one number per budget if there are several (2,1).")]
-Format = Annotated[str, typer.Option(help=f"Format of the logs: {', '.join(format_names())}.")]
+Format = Annotated[str, typer.Option(help=f"Format of the logs: auto, {', '.join(format_names())}.")]
 Map = Annotated[
     list[str] | None,
     typer.Option(
@@ -52,7 +52,8 @@ State = Annotated[
     typer.Option(
         metavar="FEATURE,...",
         help="Abstract state: episode fields, `step`, `class`, `task`, `score` (a bin of the PRM's score). By default "
-        "the exact key (or text) in its task.",
+        "the exact key in its task where the logs have keys; else `step`, and the field (or `class`) with which it "
+        "predicts outcomes of held-out tasks best.",
     ),
 ]
 Classes = Annotated[

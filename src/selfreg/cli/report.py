@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from selfreg.cli import options
+from selfreg.cli.terminal import say
 from selfreg.report import write_report
 from selfreg.runs import RunFolder
 
@@ -11,4 +12,4 @@ def command(run: options.RunArgument) -> None:
     """Write report.html, one page about the run."""
     folder = RunFolder.open(run)
     write_report(folder)
-    print(folder.path / "report.html")
+    say(folder.path / "report.html")

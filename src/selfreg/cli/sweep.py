@@ -15,7 +15,7 @@ import typer
 from selfreg._util.files import atomic_write
 from selfreg._util.parallel import LocalExecutor, RayExecutor
 from selfreg.cli.estimate import abstraction
-from selfreg.cli.terminal import remark, table
+from selfreg.cli.terminal import remark, say, table
 from selfreg.data import Trajectory
 from selfreg.estimate import EstimatedModel, StateAbstraction, estimate_mdp, from_description
 from selfreg.runs import RunFolder
@@ -210,4 +210,4 @@ def command(
         on_error=settings.sweep.on_error,  # type: ignore[arg-type]  # checked by sweep
     )
     show(found)
-    print(f"results: {out} ({', '.join(['part-*.parquet', *draw(found, out)])})")
+    say(f"results: {out} ({', '.join(['part-*.parquet', *draw(found, out)])})")

@@ -12,7 +12,7 @@ from selfreg.data.filters import trajectory_matches
 from selfreg.data.formats.canonical import read_jsonl_lines
 from selfreg.data.log_files import LogError
 from selfreg.data.log_format import ReadOptions
-from selfreg.data.trajectory import Scalar, Trajectory
+from selfreg.data.trajectory import MOST_COST, Scalar, Trajectory
 
 Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 
@@ -24,7 +24,7 @@ class DecodedStep(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     action: str | None = None
     key: str | None = None
     intervention: str | None = None
-    cost: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    cost: Annotated[int, msgspec.Meta(ge=0, le=MOST_COST)] | None = None
     label: Unit | None = None
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from selfreg.data.filters import trajectory_matches
 from selfreg.data.log_files import LogError, is_parquet, number_lines, row_group_starts
+from selfreg.data.markers import HelpMarks
+from selfreg.data.outcomes import join_outcome
+from selfreg.data.samples import Sample, is_document
 from selfreg.data.trajectory import Trajectory
 
 Record: TypeAlias = Trajectory | LogError
@@ -28,12 +32,43 @@ class ReadOptions(NamedTuple):
     where : mapping of field to values
         Records to keep: each field has one of its values.
     source : str
-        Beginning of the ids of episodes that have none: ``{source}:{number}``.
+        Name of the file in the ids of episodes that have none: ``{source}:{number}``.
+    values : mapping of role to rule
+        How values of roles are translated; see `selfreg.data.translation.parse_rule`.
+    shift_observation : bool
+        Whether the observation in a record of a step is what followed its action, for formats that take roles.
+    group_by, order_by : str
+        For rows of tables and JSONL: the field whose value the rows of an episode share, and the one that orders them.
+    outcomes : mapping of episode to outcome, or None
+        Outcomes from elsewhere: they replace those in the log.
+    marks : HelpMarks or None
+        What counts as help; None keeps the facts of each step (`LoggedStep`) and marks nothing. Readers need not
+        apply it.
     """
 
     roles: Mapping[str, str] = {}
     where: Mapping[str, Sequence[str]] = {}
     source: str = ""
+    values: Mapping[str, str] = {}
+    shift_observation: bool = False
+    group_by: str = ""
+    order_by: str = ""
+    outcomes: Mapping[str, float | None] | None = None
+    marks: HelpMarks | None = HelpMarks()
+
+    def describe(self) -> dict[str, Any]:
+        """What says how logs were read, as JSON values; outcomes from elsewhere by a hash."""
+        outcomes = None if self.outcomes is None else sorted(self.outcomes.items())
+        return {
+            "roles": dict(self.roles),
+            "where": {field: list(values) for field, values in self.where.items()},
+            "values": dict(self.values),
+            "shift_observation": self.shift_observation,
+            "group_by": self.group_by,
+            "order_by": self.order_by,
+            "outcomes": None if outcomes is None else hashlib.sha256(repr(outcomes).encode()).hexdigest(),
+            "marks": None if self.marks is None else {name: dict(m) for name, m in self.marks._asdict().items() if m},
+        }
 
 
 @dataclass(frozen=True)
@@ -41,7 +76,8 @@ class LogFormat:
     """A format of logs: a name and one reader or more.
 
     A reader yields records with their numbers from 1: a `Trajectory`, or a `LogError` for a record that cannot be read.
-    Parquet files go to `read_row_groups`, all others to `read_lines`; `read_file` reads what these do not.
+    Parquet files go to `read_row_groups`, all others to `read_lines`; `read_file` reads what these do not, and files
+    with one JSON document. A record with the number 0 is a fault of the whole file.
 
     A format of your own is an entry point of the group ``selfreg.formats`` that names a `LogFormat`; the entry point
     and the format have the same name.
@@ -60,6 +96,11 @@ class LogFormat:
         Reads a whole file.
     roles : tuple of str
         Roles that the user may map to fields; none by default.
+    translates : tuple of str
+        Roles among these whose values the readers translate by `options.values`.
+    detect : callable (sample) -> str or None, optional
+        Says why a file is of this format, from its beginning (see `selfreg.data.Sample`); None if it is not. Without
+        it the format is never chosen by itself.
     filters_records : bool
         Whether the readers apply `options.where` themselves. By default it is applied to the trajectories: their free
         fields, `task` and `episode`.
@@ -93,13 +134,15 @@ class LogFormat:
     read_row_groups: Callable[[str, int, int, ReadOptions], Records] | None = None
     read_file: Callable[[str, ReadOptions], Records] | None = None
     roles: tuple[str, ...] = ()
+    translates: tuple[str, ...] = ("outcome",)
+    detect: Callable[[Sample], str | None] | None = None
     filters_records: bool = False
 
     def __post_init__(self) -> None:
         if self.read_lines is None and self.read_row_groups is None and self.read_file is None:
             raise ValueError(f"format {self.name!r} has no reader; expected read_lines, read_row_groups or read_file")
 
-    def check_roles(self, roles: Mapping[str, str]) -> None:
+    def check_roles(self, roles: Iterable[str]) -> None:
         """Raise ValueError for a role that the format does not take."""
         for role in roles:
             if not self.roles:
@@ -107,48 +150,73 @@ class LogFormat:
             if role not in self.roles:
                 raise ValueError(f"unknown role {role!r}; choose from {', '.join(self.roles)}")
 
+    def check_options(self, options: ReadOptions) -> None:
+        """Raise ValueError for options that the format does not take."""
+        self.check_roles([*options.roles, *options.values])
+        for role in options.values:
+            if role not in self.translates:
+                names = ", ".join(self.translates)
+                raise ValueError(f"format {self.name!r} translates values of {names} only; got a rule for {role!r}")
+        if options.shift_observation and "observation" not in self.roles:
+            raise ValueError(f"format {self.name!r} takes no role 'observation' that could be shifted")
+        if options.group_by and self.name != "rows":
+            raise ValueError(f"format {self.name!r} has no rows that could be grouped by {options.group_by!r}")
+
     def container(self, path: str | os.PathLike[str]) -> Container:
         """How a file can be cut; LogError for a file that the format does not read."""
         if is_parquet(path) and self.read_row_groups is not None:
             return "row groups"
         if not is_parquet(path) and self.read_lines is not None:
-            return "lines"
+            return "file" if self.read_file is not None and is_document(path) else "lines"
         if self.read_file is not None:
             return "file"
         kind = "Parquet files" if is_parquet(path) else "files other than Parquet"
         raise LogError(f"{path}: format {self.name!r} does not read {kind}")
 
-    def read(self, path: str | os.PathLike[str], options: ReadOptions) -> Iterator[tuple[str, Record]]:
+    def read(
+        self, path: str | os.PathLike[str], options: ReadOptions, label: str | None = None
+    ) -> Iterator[tuple[str, Record]]:
         """Records of a file with their places (file and line, row or episode); faults say where they are."""
         name = os.fspath(path)
         container = self.container(name)
-        options = options._replace(source=os.path.basename(name))
+        options = options._replace(source=os.path.basename(name) if label is None else label)
         lines = number_lines(name) if container == "lines" else ()
         groups = (0, len(row_group_starts(name)) - 1) if container == "row groups" else (0, 0)
-        for number, record in self.read_piece(name, options, lines, groups):
+        for number, record in self.read_piece(name, container, options, lines, groups):
             place = format_place(name, container, number)
-            yield place, LogError(f"{place}: {record}") if isinstance(record, LogError) else record
+            yield place, record.at(place) if isinstance(record, LogError) else record
 
     def read_piece(
-        self, path: str, options: ReadOptions, lines: Iterable[tuple[int, bytes]], groups: tuple[int, int]
-    ) -> Records:
+        self,
+        path: str,
+        container: Container,
+        options: ReadOptions,
+        lines: Iterable[tuple[int, bytes]],
+        groups: tuple[int, int],
+    ) -> Iterator[tuple[int, Record]]:
         """Records of some lines, or of row groups groups[0]..groups[1]-1; of all of a file that cannot be cut."""
-        reader = self.container(path)
         records: Records
-        if reader == "row groups":
+        if container == "row groups":
             assert self.read_row_groups is not None
             records = self.read_row_groups(path, *groups, options)
-        elif reader == "lines":
+        elif container == "lines":
             assert self.read_lines is not None
             records = self.read_lines(lines, options)
         else:
             assert self.read_file is not None
             records = self.read_file(path, options)
-        return records if self.filters_records or not options.where else _apply_filter(records, options.where)
+        if options.where and not self.filters_records:
+            records = _apply_filter(records, options.where)
+        try:
+            yield from _apply_options(records, options)
+        except LogError as error:  # of the whole file, such as broken compression
+            yield 0, LogError(str(error).removeprefix(f"{path}: "))
 
 
 def format_place(path: str, container: Container, number: int) -> str:
-    """File and number of a record, as messages show it."""
+    """File and number of a record, as messages show it; 0 is the whole file."""
+    if not number:
+        return path
     return f"{path}:{number}" if container == "lines" else f"{path}: {_RECORD[container]} {number}"
 
 
@@ -162,3 +230,14 @@ def _apply_filter(records: Records, where: Mapping[str, Sequence[str]]) -> Itera
                 yield number, record
         except LogError as error:
             yield number, error
+
+
+def _apply_options(records: Records, options: ReadOptions) -> Iterator[tuple[int, Record]]:
+    """Records with their marks of help and their outcomes from elsewhere."""
+    for number, record in records:
+        if isinstance(record, Trajectory):
+            if options.outcomes is not None:
+                record = join_outcome(record, options.outcomes)
+            if options.marks is not None:
+                record = options.marks.mark_trajectory(record)
+        yield number, record

@@ -1,16 +1,79 @@
-"""Runs of a helper on its own, taken as help: an assumption, and marked as one."""
+"""What counts as help: marks in the log, and runs of a helper on its own (an assumption, and marked as one)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from fnmatch import fnmatchcase
 from functools import partial
+from typing import NamedTuple
 
 from selfreg._util.extras import require_extra
 from selfreg.data.stream import TrajectoryStream
-from selfreg.data.trajectory import NOHELP, Trajectory
+from selfreg.data.trajectory import NOHELP, LoggedStep, Step, Trajectory
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
+
+# Tools by which the agents of published benchmarks hand over to a person.
+HELP_TOOLS = {"transfer_to_human_agents": "person"}
+
+
+class HelpMarks(NamedTuple):
+    """Facts of a step by which it counts as help. Each is a mapping of a pattern (as of file names) to a help type.
+
+    A step whose log names its help keeps it. Otherwise the first mark that fits decides, in the order of the
+    attributes; the help type "nohelp" means that it is none.
+
+    Attributes
+    ----------
+    decisions : mapping
+        What a person decided about the action: "approved", "rejected".
+    tools : mapping
+        Names of tools that the step calls. `transfer_to_human_agents`, as published benchmarks have it, is "person".
+    roles : mapping
+        The part of the system that took the step.
+    models : mapping
+        The model that took the step.
+
+    Examples
+    --------
+    >>> from selfreg.data import HelpMarks
+    >>> from selfreg.data.trajectory import LoggedStep
+    >>> marks = HelpMarks(models={"gpt-4*": "strong"})
+    >>> marks.mark_step(LoggedStep("a state", model="gpt-4o-2024-08-06")).intervention
+    'strong'
+    """
+
+    decisions: Mapping[str, str] = {}
+    tools: Mapping[str, str] = {}
+    roles: Mapping[str, str] = {}
+    models: Mapping[str, str] = {}
+
+    def mark_step(self, step: LoggedStep) -> Step:
+        """The step with its help, without the facts."""
+        help_type = self._find_help(step) if step.intervention is None else step.intervention
+        return Step(step.state, step.action, step.key, help_type, step.cost, step.label)
+
+    def mark_trajectory(self, trajectory: Trajectory) -> Trajectory:
+        """The trajectory with the help of its steps, which become plain ones."""
+        if not isinstance(trajectory.steps[0], LoggedStep):  # readers yield the one kind or the other
+            return trajectory
+        steps = tuple(self.mark_step(step) if isinstance(step, LoggedStep) else step for step in trajectory.steps)
+        return msgspec.structs.replace(trajectory, steps=steps)
+
+    def _find_help(self, step: LoggedStep) -> str | None:
+        tools = self.tools if HELP_TOOLS.keys() <= self.tools.keys() else {**self.tools, **HELP_TOOLS}
+        for marks, names in (
+            (self.decisions, (step.decision,)),
+            (tools, step.tools),
+            (self.roles, (step.role,)),
+            (self.models, (step.model,)),
+        ):
+            for pattern, help_type in marks.items():
+                if any(name is not None and fnmatchcase(name, pattern) for name in names):
+                    return None if help_type == NOHELP else help_type
+        return None
+
 
 # Field with the help type of a run that was taken as help.
 ASSUMED = "assumed_takeover"

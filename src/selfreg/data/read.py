@@ -5,38 +5,42 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
-from selfreg.data.formats import find_format
+from selfreg.data.detection import AUTO, DetectedLogs, detect_format
 from selfreg.data.log_files import LogError, row_group_starts
-from selfreg.data.log_format import LogFormat, ReadOptions
+from selfreg.data.log_format import ReadOptions
 from selfreg.data.stream import TrajectoryStream
 from selfreg.data.trajectory import Trajectory
+from selfreg.data.translation import parse_rule
 
 
 def read_trajectories(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-    format: str = "selfreg",
+    format: str = AUTO,
     *,
     roles: Mapping[str, str] | None = None,
     where: Mapping[str, Sequence[str]] | None = None,
     skipped: list[LogError] | None = None,
+    options: ReadOptions | None = None,
 ) -> TrajectoryStream:
     """Trajectories of log files, in order.
 
-    Nothing is read before the iteration, and one trajectory at a time then. Each iteration reads the files again.
+    Only the beginnings of files are read before the iteration, and one trajectory at a time then. Each iteration reads
+    the files again.
 
     Parameters
     ----------
     paths : path or iterable of paths
+        Files, folders, globs, zip archives; "-" is standard input.
     format : str
-        "selfreg" is the canonical format (JSONL, or Parquet by name); "jsonl" any JSONL, with `roles`; "tau_bench"
-        files as that benchmark publishes them; "stepwise" judged steps as `prompt`, `completions`, `labels`. Formats of
-        other packages: see `LogFormat`.
-    roles : mapping of role to field, for "jsonl"
-        Fields may be dotted paths (`info.task`). The roles of a step (observation, action, intervention, cost, key,
-        label) are looked up in the step first, then in the episode, where they hold for each of its steps. A role that
-        is not mapped is looked up under its own name, a step's only in the step; `label` only if it is mapped.
+        By default what `detect_format` finds. "selfreg" is the canonical format (JSONL, or Parquet by name); "jsonl"
+        any JSONL, with `roles`. The others: docs/formats.md. Formats of other packages: see `LogFormat`.
+    roles : mapping of role to field
+        Fields may be paths (`info.task`, `turns[0].text`, `parts[].text`), and several that are joined to one text
+        (`thought+result`). The roles of a step (observation, action, intervention, cost, key, label, model, tools,
+        role, decision) are looked up in the step first, then in the episode, where they hold for each of its steps. A
+        role that is not mapped is looked up under its own name, a step's only in the step; `label` only if it is
+        mapped. A role that is mapped to "" is not read. A record without steps is one step itself.
     where : mapping of field to values
         Records to keep: each field has one of its values.
     skipped : list, optional
@@ -53,7 +57,7 @@ def read_trajectories(
     LogError
         While reading: file, line, field and what was expected; also for a duplicate episode id.
     ValueError
-        For an unknown format or role.
+        For an unknown format, role or rule.
 
     Examples
     --------
@@ -65,12 +69,29 @@ def read_trajectories(
     >>> [episode.outcome for episode in read_trajectories(log, "jsonl", roles=roles)]
     [1.0]
     """
-    chosen = find_format(format)
-    chosen.check_roles(roles or {})
-    names, options = list_paths(paths), ReadOptions(dict(roles or {}), dict(where or {}))
+    options = merge_options(options, roles, where)
+    logs = detect_format(paths, choose_grouped(format, options), {**options.values, **options.roles})
+    logs.format.check_options(options)
     faults = _Faults(skipped)
     exact = not options.where and skipped is None
-    return TrajectoryStream(partial(_read, names, chosen, options, faults), partial(_count, names, chosen, exact))
+    return TrajectoryStream(partial(_read, logs, options, faults), partial(_count, logs, exact))
+
+
+def merge_options(
+    options: ReadOptions | None, roles: Mapping[str, str] | None, where: Mapping[str, Sequence[str]] | None
+) -> ReadOptions:
+    """Options with more roles and filters; ValueError for a rule of a value that is none."""
+    base = ReadOptions() if options is None else options
+    for text in base.values.values():
+        parse_rule(text)
+    return base._replace(roles={**base.roles, **(roles or {})}, where={**base.where, **(where or {})})
+
+
+def choose_grouped(format: str, options: ReadOptions) -> str:
+    """The format; that of grouped rows where rows are grouped."""
+    if options.order_by and not options.group_by:
+        raise ValueError(f"order_by is {options.order_by!r} without group_by; expected the field of the episode too")
+    return "rows" if options.group_by and format in (AUTO, "jsonl", "table") else format
 
 
 class _Faults:
@@ -88,22 +109,10 @@ class _Faults:
             self.skipped.append(error)
 
 
-def list_paths(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
-    """One path or several as a list."""
-    return [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
-
-
-def check_file(path: str) -> None:
-    """Raise LogError if there is no such file."""
-    if not Path(path).is_file():
-        raise LogError(f"{path}: no such file")
-
-
-def _read(paths: Sequence[str], format: LogFormat, options: ReadOptions, faults: _Faults) -> Iterator[Trajectory]:
+def _read(logs: DetectedLogs, options: ReadOptions, faults: _Faults) -> Iterator[Trajectory]:
     first_places: dict[str, str] = {}
-    for path in paths:
-        check_file(path)
-        for place, record in format.read(path, options):
+    for file in logs.files:
+        for place, record in logs.format.read(file.path, options, file.label):
             if isinstance(record, LogError):
                 faults.add(record)
                 continue
@@ -111,13 +120,14 @@ def _read(paths: Sequence[str], format: LogFormat, options: ReadOptions, faults:
             if first is place:
                 yield record
             else:
-                faults.add(LogError(f"{place}: duplicate episode id {record.episode!r}, first in {first}"))
+                duplicate = LogError(f"duplicate episode id {record.episode!r}, first in {first}")
+                duplicate.outcome = record.outcome
+                faults.add(duplicate.at(place))
 
 
-def _count(paths: Sequence[str], format: LogFormat, exact: bool) -> int:
+def _count(logs: DetectedLogs, exact: bool) -> int:
     """Rows of Parquet files, if each of them is a trajectory or an error."""
-    for path in paths:
-        check_file(path)
-        if not exact or format.container(path) != "row groups":
-            raise TypeError(f"the number of trajectories in {path} is not known before all are read")
-    return sum(row_group_starts(path)[-1] for path in paths)
+    for file in logs.files:
+        if not exact or logs.format.container(file.path) != "row groups":
+            raise TypeError(f"the number of trajectories in {file.path} is not known before all are read")
+    return sum(row_group_starts(file.path)[-1] for file in logs.files)

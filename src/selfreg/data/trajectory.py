@@ -14,6 +14,16 @@ Scalar: TypeAlias = str | int | float | bool | None
 
 NOHELP = "nohelp"
 
+# Names of help, in lower case, that stand for none: what other programs write where there was no help.
+NO_HELP_WORDS = frozenset(("", NOHELP, "none", "null", "false", "nan"))
+# The largest cost of a step; sums over an episode stay exact.
+MOST_COST = (1 << 31) - 1
+
+
+def is_no_help(intervention: str) -> bool:
+    """Whether the name of an intervention stands for no help."""
+    return intervention.strip().lower() in NO_HELP_WORDS
+
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One step of an episode: what the agent saw, what was done, and whether with help.
@@ -27,7 +37,8 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     key : str or None
         Exact identity of the state (an environment's own hash), for tables.
     intervention : str or None
-        Name of the help type that took this step; None for a step without help.
+        Name of the help type that took this step; None for a step without help. "nohelp", "none", "null", "false" and
+        "nan", in any case, and blanks become None.
     cost : int or None
         Budget units of the step; None means 1 with help and 0 without.
     label : float or None
@@ -42,8 +53,10 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     label: float | None = None
 
     def __post_init__(self) -> None:
-        if self.cost is not None and self.cost < 0:
-            raise ValueError(f"cost is {self.cost}; expected an int >= 0")
+        if self.intervention is not None and is_no_help(self.intervention):
+            msgspec.structs.force_setattr(self, "intervention", None)
+        if self.cost is not None and not 0 <= self.cost <= MOST_COST:
+            raise ValueError(f"cost is {self.cost}; expected an int >= 0, at most {MOST_COST}")
         if self.label is not None and not 0.0 <= self.label <= 1.0:
             raise ValueError(f"label is {self.label:g}; expected a number in [0, 1]")
 
@@ -53,6 +66,29 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         if self.cost is not None:
             return self.cost
         return 0 if self.intervention is None else 1
+
+
+class LoggedStep(Step, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A step with what a log says of who took it, from which marks of help are read (`HelpMarks`).
+
+    Readers yield such steps; `read_trajectories` returns plain ones.
+
+    Attributes
+    ----------
+    model : str or None
+        The model that took the step.
+    tools : tuple of str
+        Names of the tools that it called.
+    role : str or None
+        The part of the system that took it, as some logs name it ("helper", "planner").
+    decision : str or None
+        What a person decided about the action: "approved", "rejected" or the log's own word.
+    """
+
+    model: str | None = None
+    tools: tuple[str, ...] = ()
+    role: str | None = None
+    decision: str | None = None
 
 
 class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -39,6 +40,11 @@ def first_step(fields: Mapping[str, Scalar]) -> int:
 def episode_step(trajectory: Trajectory, step: int) -> int:
     """Step of the episode, counted from the beginning of the one that it branches from."""
     return step + first_step(trajectory.fields)
+
+
+def keep_distinct(value: Scalar) -> Scalar:
+    """A value of a field as part of a key: 1, true and 1.0, which are equal in Python, are different states."""
+    return json.dumps(value) if isinstance(value, (bool, float)) else value
 
 
 class StateAbstraction(Protocol):
@@ -136,7 +142,7 @@ class Features:
         for trajectory in trajectories:
             for name in self.names:
                 if name not in (STEP, CLASS, TASK) and name not in trajectory.fields:
-                    known = ", ".join([STEP, CLASS, TASK, *sorted(trajectory.fields)])
+                    known = ", ".join(dict.fromkeys([STEP, CLASS, TASK, *sorted(trajectory.fields)]))
                     raise ValueError(f"unknown feature {name!r}; episode {trajectory.episode!r} has {known}")
 
     def encode(self, trajectory: Trajectory, step: int) -> Key:
@@ -148,7 +154,7 @@ class Features:
             return episode_step(trajectory, step)
         if name == CLASS:
             return self.classify(trajectory.steps[step].state)
-        return trajectory.task if name == TASK else trajectory.fields[name]
+        return trajectory.task if name == TASK else keep_distinct(trajectory.fields[name])
 
     def classify(self, observation: str) -> str:
         """First class whose expression matches part of the observation."""

@@ -18,7 +18,8 @@ from selfreg._util.files import atomic_write, open_resumable, require_utf8_path
 from selfreg._util.parallel import ProcessExecutor, RayExecutor, choose_executor, run_tasks
 from selfreg._util.progress import progress
 from selfreg.data import LogError, Trajectory, read_trajectories
-from selfreg.data.read import list_paths
+from selfreg.data.detection import AUTO, DetectedLogs, detect_format
+from selfreg.data.log_files import identify
 
 with require_extra("logs", "score_logs"):
     import pyarrow as pa
@@ -84,7 +85,7 @@ def score_logs(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
-    format: str = "selfreg",
+    format: str = AUTO,
     roles: Mapping[str, str] | None = None,
     where: Mapping[str, Sequence[str]] | None = None,
     workers: int | None = None,
@@ -145,13 +146,13 @@ def score_logs(
     ['task', 'episode', 'step', 'text', 'score']
     """
     chosen = choose_executor(executor, ProcessExecutor(validate.threads(workers)))
-    names = list_paths(paths)
+    logs = detect_format(paths, format, roles)
     faults: list[LogError] | None = [] if skip_bad else None
-    episodes = read_trajectories(names, format, roles=roles, where=where, skipped=faults)
+    episodes = read_trajectories(paths, format, roles=roles, where=where, skipped=faults)
     model = _model_files(Path(prm), device, isinstance(chosen, RayExecutor))
     require_utf8_path(out)
     folder = Path(out)
-    open_resumable(folder, SETTINGS, _settings(model, names, format, roles, where, skip_bad), "set of scores")
+    open_resumable(folder, SETTINGS, _settings(model, logs, roles, where, skip_bad), "set of scores")
     with closing(_Cache(Path(cache) if cache is not None else folder / CACHE, model.digest)) as known:
         work = _Work(folder, iter(episodes), _text_of(Path(prm)), known)
         scored = run_tasks(chosen, _score, model, ((None, texts) for texts in work.tasks()))
@@ -336,18 +337,13 @@ def _text_of(prm: Path) -> Any:
     return partial(read_state, kind=record["kind"], history=record["history"], show_step=record["show_step"])
 
 
-def _settings(
-    model: ModelFiles, names: Sequence[str], format: str, roles: Any, where: Any, skip_bad: bool
-) -> dict[str, Any]:
+def _settings(model: ModelFiles, logs: DetectedLogs, roles: Any, where: Any, skip_bad: bool) -> dict[str, Any]:
     """JSON values that identify a scoring."""
-    for name in names:
-        if not Path(name).is_file():
-            raise LogError(f"{name}: no such file")
     return {
         "schema": SCHEMA,
         "prm": model.digest,
-        "logs": [[os.path.abspath(name), os.path.getsize(name), os.stat(name).st_mtime_ns] for name in names],
-        "format": format,
+        "logs": [identify(file) for file in logs.files],
+        "format": logs.format.name,
         "roles": dict(roles or {}),
         "where": {field: list(values) for field, values in (where or {}).items()},
         "skip_bad": skip_bad,

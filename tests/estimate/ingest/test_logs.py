@@ -11,13 +11,16 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfreg.data import Step, Trajectory, columns, read_trajectories, write_trajectories
 from selfreg.data.formats import find_format
-from selfreg.data.log_files import LogError
+from selfreg.data.formats.canonical import SCHEMA
+from selfreg.data.log_files import LogError, list_log_files
 from selfreg.estimate import Counts, ExactKey, Features, StateAbstraction, count, count_logs
 from selfreg.estimate.ingest import piecework as _piecework
 from selfreg.estimate.ingest.pieces import split_files
@@ -114,7 +117,7 @@ def test_files_give_the_counts_of_their_episodes(tmp_path, small_pieces, name, k
     found = count_logs(tmp_path / name, ABSTRACTIONS[kind], workers=1)
     same(found.counts, count(episodes, ABSTRACTIONS[kind]))
     assert (found.episodes, found.steps) == (400, sum(len(t.steps) for t in episodes))
-    assert len(list(split_files([str(tmp_path / name)], find_format("selfreg")))) >= 5
+    assert len(list(split_files(list_log_files(tmp_path / name).files, find_format("selfreg")))) >= 5
     assert list(read_trajectories(tmp_path / name)) == episodes
 
 
@@ -286,7 +289,7 @@ def test_states_of_parquet_are_read_where_keys_do_not_stand_for_them(tmp_path, m
 def test_logs_without_episodes(tmp_path, content) -> None:
     (tmp_path / "a.jsonl").write_bytes(content)
     for abstraction in ABSTRACTIONS.values():
-        found = count_logs(tmp_path / "a.jsonl", abstraction, workers=2, skip_bad=True)
+        found = count_logs(tmp_path / "a.jsonl", abstraction, format="selfreg", workers=2, skip_bad=True)
         assert (found.episodes, found.counts.keys, len(found.skipped)) == (0, (), len(content.split()))
 
 
@@ -357,7 +360,7 @@ def test_wrong_arguments_are_named(tmp_path) -> None:
         ({"paths": tmp_path / "no.jsonl"}, "no such file"),
         ({"paths": tmp_path / "b.parquet"}, "not a Parquet file"),
         ({"format": "csv"}, "unknown format 'csv'"),
-        ({"roles": {"task": "id"}}, "format 'selfreg' takes no roles"),
+        ({"format": "selfreg", "roles": {"task": "id"}}, "format 'selfreg' takes no roles"),
         ({"workers": 0}, "expected at least 1"),
         ({"where": {"nothing": ["1"]}}, "field 'nothing' is missing"),
         ({"abstraction": Features(["domain"])}, "unknown feature 'domain'; episode 'e0' has"),
@@ -444,3 +447,18 @@ def test_kills_lose_nothing(tmp_path, small_pieces, kills) -> None:
     count_logs(log, ExactKey(), workers=1, out=whole)
     for path in whole.iterdir():
         assert (out / path.name).exists(), path.name
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "log.parquet"])
+@pytest.mark.parametrize("where", [None, {"task": ["t"]}])
+def test_words_for_no_help_are_no_action(tmp_path, name, where) -> None:
+    steps = [{"state": "a", "intervention": word} for word in ("None", "False", " ", "null", "", None)]
+    text = json.dumps({"task": "t", "episode": "e", "outcome": 1.0, "steps": steps})
+    (tmp_path / "log.jsonl").write_text(text)
+    if name.endswith(".parquet"):
+        row = {**json.loads(text), "truncated": False, "fields": "{}"}
+        row["steps"] = [{"action": None, "key": None, "cost": None, "label": None, **step} for step in steps]
+        pq.write_table(pa.Table.from_pylist([row], SCHEMA), tmp_path / name)
+    counted = count_logs(tmp_path / name, ExactKey(), where=where, workers=1).counts
+    assert list(counted.transitions) == ["nohelp"]
+    assert counted.starts[1].sum() == 0

@@ -19,7 +19,7 @@ def command(
     run: options.RunArgument,
     logs: Annotated[list[Path], typer.Argument(metavar="LOGS...", help="Recent log files; .gz is unpacked.")],
     kind: Annotated[str, typer.Option(help="temperature or isotonic.")] = "temperature",
-    format: options.Format = "selfreg",
+    format: options.Format = "auto",
     map: options.Map = None,
     where: options.Where = None,
 ) -> None:

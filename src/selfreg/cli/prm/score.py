@@ -10,7 +10,7 @@ import typer
 from selfreg._util.extras import require_extra
 from selfreg._util.parallel import RayExecutor
 from selfreg.cli import options
-from selfreg.cli.terminal import remark
+from selfreg.cli.terminal import remark, say
 from selfreg.runs import RunFolder
 
 
@@ -20,7 +20,7 @@ def command(
     out: Annotated[
         Path, typer.Option(help="Folder of the scores. The same command scores only what is missing there.")
     ],
-    format: options.Format = "selfreg",
+    format: options.Format = "auto",
     map: options.Map = None,
     where: options.Where = None,
     workers: options.Workers = None,
@@ -49,4 +49,4 @@ def command(
     for fault in found.skipped:
         remark(f"skipped: {fault}")
     remark(f"{found.steps} steps of {found.episodes} episodes; {found.texts} texts scored now")
-    print(f"scores: {out} (part-*.parquet)")
+    say(f"scores: {out} (part-*.parquet)")

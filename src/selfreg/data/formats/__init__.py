@@ -9,11 +9,32 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from selfreg.data.formats import canonical, mapped, stepwise, tau_bench
+from selfreg.data.formats import (
+    atif,
+    canonical,
+    claude_code,
+    codex,
+    grouped,
+    inspect_logs,
+    langsmith,
+    mapped,
+    mini_swe_agent,
+    openai_messages,
+    openhands,
+    spans,
+    stepwise,
+    swe_agent,
+    table,
+    tau2_bench,
+    tau_bench,
+)
 from selfreg.data.log_format import LogFormat
 
 GROUP = "selfreg.formats"
-BUILT_IN = {one.name: one for one in (canonical.FORMAT, mapped.FORMAT, tau_bench.FORMAT, stepwise.FORMAT)}
+_MODULES = [canonical, mapped, tau_bench, stepwise, tau2_bench, atif, inspect_logs, claude_code, codex, openhands]
+_MODULES += [mini_swe_agent, swe_agent, langsmith, spans, openai_messages, table, grouped]
+# In the order in which they are tried on a file of an unknown format.
+BUILT_IN: dict[str, LogFormat] = {one.FORMAT.name: one.FORMAT for one in _MODULES}
 
 
 @cache

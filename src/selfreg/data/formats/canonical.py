@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import accumulate, chain, islice
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import IO, Any, cast
 
 from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write
+from selfreg.data.json_text import decode_value
 from selfreg.data.log_files import LogError, is_parquet, open_arrow
 from selfreg.data.log_format import LogFormat, ReadOptions
+from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Step, Trajectory
 
 with require_extra("logs", "selfreg.data"):
@@ -50,6 +52,10 @@ SCHEMA = pa.schema(
 )
 
 
+class _Outcome(msgspec.Struct):
+    outcome: float | None = None
+
+
 def read_jsonl_lines(
     numbered: Iterable[tuple[int, bytes]], options: ReadOptions
 ) -> Iterator[tuple[int, Trajectory | LogError]]:
@@ -58,10 +64,24 @@ def read_jsonl_lines(
     for number, line in numbered:
         try:
             yield number, decoder.decode(line)
-        except msgspec.DecodeError as error:
-            yield number, LogError(str(error))
-        except UnicodeDecodeError as error:
-            yield number, LogError(f"not UTF-8: {error}")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            yield number, _decode_repaired(line)
+
+
+def _decode_repaired(line: bytes) -> Trajectory | LogError:
+    try:
+        return decode_value(line, Trajectory)
+    except LogError as error:
+        error.outcome = _find_outcome(line)
+        return error
+
+
+def _find_outcome(line: bytes) -> float | None:
+    """The outcome of a record that cannot be read, where it says so much."""
+    try:
+        return decode_value(line, _Outcome).outcome
+    except LogError:
+        return None
 
 
 def write_jsonl(path: str | os.PathLike[str], trajectories: Iterable[Trajectory]) -> None:
@@ -82,12 +102,26 @@ def read_row_groups(
     path: str | os.PathLike[str], first: int, last: int, options: ReadOptions
 ) -> Iterator[tuple[int, Trajectory | LogError]]:
     """Trajectories of row groups first..last-1 of a Parquet file, or their faults without a place."""
-    with open_arrow(path) as stream, pq.ParquetFile(stream) as file:
-        missing = [name for name in SCHEMA.names if name not in file.schema_arrow.names]
-        if missing:
-            raise LogError(f"{path}: column {missing[0]!r} is missing; expected {SCHEMA.names}")
-        batches = file.iter_batches(BATCH, row_groups=range(first, last), columns=SCHEMA.names)
-        yield from enumerate(chain.from_iterable(map(_convert_batch, batches)), 1)
+    try:
+        with open_arrow(path) as stream, pq.ParquetFile(stream) as file:
+            _check_schema(path, file.schema_arrow)
+            batches = file.iter_batches(BATCH, row_groups=range(first, last), columns=SCHEMA.names)
+            yield from enumerate(chain.from_iterable(map(_convert_batch, batches)), 1)
+    except (pa.ArrowException, OSError) as error:
+        raise LogError(f"{path}: broken Parquet data: {error}") from None
+
+
+def _check_schema(path: str | os.PathLike[str], schema: pa.Schema) -> None:
+    """Raise LogError for a column that is missing or of another type; the rows are checked one by one."""
+    missing = [name for name in SCHEMA.names if name not in schema.names]
+    if missing:
+        raise LogError(f"{path}: column {missing[0]!r} is missing; expected {SCHEMA.names}")
+    steps, fields = schema.field("steps").type, schema.field("fields").type
+    is_list = pa.types.is_list(steps) or pa.types.is_large_list(steps)
+    if not is_list or not pa.types.is_struct(steps.value_type) or steps.value_type.get_field_index("state") < 0:
+        raise LogError(f"{path}: column 'steps': expected a list of steps with a field 'state'; got {steps}")
+    if not (pa.types.is_string(fields) or pa.types.is_large_string(fields) or pa.types.is_null(fields)):
+        raise LogError(f"{path}: column 'fields': expected the text of a JSON object; got {fields}")
 
 
 def _convert_batch(batch: pa.RecordBatch) -> Iterator[Trajectory | LogError]:
@@ -156,9 +190,29 @@ def write_trajectories(path: str | os.PathLike[str], trajectories: Iterable[Traj
     (write_parquet if is_parquet(path) else write_jsonl)(path, trajectories)
 
 
+def _are_own(steps: Sequence[Any]) -> bool:
+    """Whether one of some steps has a state, or none has a field of another format."""
+    found = [step.keys() for step in steps if isinstance(step, dict)]
+    return any("state" in names for names in found) or all(names <= set(Step.__struct_fields__) for names in found)
+
+
+def _detect(sample: Sample) -> str | None:
+    if sample.kind == "parquet":
+        is_ours = {"task", "episode", "steps"} <= set(sample.values)
+        return "its columns are those that selfreg writes" if is_ours else None
+    known = set(Trajectory.__struct_fields__)
+    records = sample.objects() if sample.kind in ("lines", "document") else []
+    found = any({"task", "steps"} <= record.keys() <= known for record in records)
+    lists = [steps for record in records if isinstance(steps := record.get("steps"), list)]
+    if found and _are_own([*chain.from_iterable(lists)]):
+        return "its fields are those that selfreg writes"
+    return None
+
+
 FORMAT = LogFormat(
     "selfreg",
     "what selfreg writes, as JSONL or Parquet",
     read_lines=read_jsonl_lines,
     read_row_groups=read_row_groups,
+    detect=_detect,
 )

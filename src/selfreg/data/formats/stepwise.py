@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write
+from selfreg.data.json_text import decode_value
 from selfreg.data.log_files import LogError, is_parquet, open_arrow
 from selfreg.data.log_format import LogFormat, ReadOptions
+from selfreg.data.rows import read_parquet_rows
+from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Step, Trajectory
 
 with require_extra("logs", "selfreg.data"):
@@ -22,7 +24,6 @@ with require_extra("logs", "selfreg.data"):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-BATCH = 1024
 SCHEMA = pa.schema([("prompt", pa.string()), ("completions", pa.list_(pa.string())), ("labels", pa.list_(pa.bool_()))])
 
 
@@ -98,25 +99,27 @@ def read_stepwise_lines(
     """Trajectories of numbered lines, or their faults without a place."""
     for number, line in numbered:
         try:
-            yield number, _convert_record(msgspec.json.decode(line), number, options)
+            yield number, _convert_record(decode_value(line), number, options)
         except msgspec.ValidationError as error:
             yield number, LogError(str(error))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            yield number, LogError(f"not JSON: {error}")
+        except LogError as error:
+            yield number, error
 
 
 def read_stepwise_row_groups(
     path: str, first: int, last: int, options: ReadOptions
 ) -> Iterator[tuple[int, Trajectory | LogError]]:
     """Trajectories of row groups first..last-1 of a Parquet file, or their faults without a place."""
-    with open_arrow(path) as stream, pq.ParquetFile(stream) as file:
-        columns = [name for name in SCHEMA.names if name in file.schema_arrow.names]
-        batches = file.iter_batches(BATCH, row_groups=range(first, last), columns=columns)
-        for number, row in enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), 1):
-            try:
-                yield number, _convert_record(row, number, options)
-            except msgspec.ValidationError as error:
-                yield number, LogError(str(error))
+    for number, row in enumerate(read_parquet_rows(path, range(first, last)), 1):
+        try:
+            yield number, _convert_record(row, number, options)
+        except msgspec.ValidationError as error:
+            yield number, LogError(str(error))
+
+
+def _detect(sample: Sample) -> str | None:
+    columns = sample.values if sample.kind == "parquet" else next(iter(sample.objects()), {})
+    return "it has prompt, completions and labels" if set(SCHEMA.names) <= set(columns) else None
 
 
 FORMAT = LogFormat(
@@ -124,6 +127,7 @@ FORMAT = LogFormat(
     "judged steps as prompt, completions, labels; no outcomes in them",
     read_lines=read_stepwise_lines,
     read_row_groups=read_stepwise_row_groups,
+    detect=_detect,
 )
 
 

@@ -2,98 +2,73 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from selfreg._util.extras import require_extra
+from selfreg.data.documents import convert_value, each_record, read_document
 from selfreg.data.filters import matches_filter
-from selfreg.data.formats.mapped import describe_kind
-from selfreg.data.log_files import LogError, is_parquet, open_bytes
-from selfreg.data.log_format import LogFormat, ReadOptions
-from selfreg.data.trajectory import Scalar, Step, Trajectory
+from selfreg.data.log_files import LogError
+from selfreg.data.log_format import LogFormat, ReadOptions, Record
+from selfreg.data.samples import Sample
+from selfreg.data.trajectory import Trajectory
+from selfreg.data.turns import Message, Turns, make_episode
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
 
 
-def read_tau_bench(path: str, options: ReadOptions) -> Iterator[tuple[int, Trajectory | LogError]]:
+class _Episode(msgspec.Struct):
+    task_id: int | str
+    reward: float
+    traj: list[Message]
+    trial: int | str = 0
+
+
+def read_tau_bench(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
     """Episodes of a published tau-bench file, numbered from 1; `options.where` filters the records.
 
     A step is one message of the agent; its state is the text that came in since the message before it (from the user
     and tools). The system prompt, the same for all, is left out. Success is `abs(reward - 1) <= 1e-6`, as the benchmark
-    counts it. These logs have no help.
+    counts it. A step that calls `transfer_to_human_agents` is a step of help by a person.
     """
-    if is_parquet(path):
-        raise LogError(f"{path}: format 'tau_bench' does not read Parquet files")
-    with open_bytes(path) as stream:
+    try:
+        records: Any = read_document(path)
+        if not isinstance(records, list) or not records:
+            raise LogError("expected a JSON list of at least one episode")
+    except LogError as error:
+        yield 0, error
+        return
+    for number, record in each_record(_convert, records, options):
+        raw = records[number - 1]
         try:
-            records = msgspec.json.decode(stream.read())
-        except (msgspec.DecodeError, UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
-            raise LogError(f"{path}: not JSON: {error}") from None
-    if not isinstance(records, list):
-        raise LogError(f"{path}: expected a JSON list of episodes; got {describe_kind(records)}")
-    for number, record in enumerate(records, 1):
-        try:
-            if not isinstance(record, dict):
-                raise LogError(f"expected a JSON object; got {describe_kind(record)}")
-            if matches_filter(record, options.where):
-                yield number, _convert_episode(record)
+            if not options.where or not isinstance(raw, dict) or matches_filter(raw, options.where):
+                yield number, record
         except LogError as error:
             yield number, error
 
 
+def _convert(raw: Any, options: ReadOptions, number: int) -> Trajectory:
+    record: _Episode = convert_value(raw, _Episode)
+    turns = Turns()
+    turns.add_messages(record.traj)
+    outcome = float(abs(record.reward - 1) <= 1e-6)
+    fields = {name: value for name, value in raw.items() if name != "task_id"}
+    name = f"{options.source}:{record.task_id}/{record.trial}"
+    return make_episode(turns, str(record.task_id), name, outcome, fields, where="traj")
+
+
+def _detect(sample: Sample) -> str | None:
+    for record in sample.objects()[:1]:
+        if sample.kind == "document" and {"task_id", "traj"} <= record.keys():
+            return "it is a list of episodes with task_id and traj"
+    return None
+
+
 FORMAT = LogFormat(
     "tau_bench",
-    "files as the benchmark publishes them; no help in them",
+    "files as the benchmark publishes them; a transfer to a person is help",
     read_file=read_tau_bench,
+    detect=_detect,
     filters_records=True,
 )
-
-
-def _convert_episode(record: Mapping[str, Any]) -> Trajectory:
-    for field, types, expected in (
-        ("task_id", (int, str), "an integer or a string"),
-        ("reward", (int, float), "a number"),
-        ("traj", (list,), "a list of messages"),
-    ):
-        if not isinstance(record.get(field), types) or isinstance(record.get(field), bool):
-            raise LogError(f"field {field!r}: expected {expected}; got {describe_kind(record.get(field))}")
-    steps = _convert_messages(record["traj"])
-    if not steps:
-        raise LogError("field 'traj': expected at least one message of the assistant")
-    fields: dict[str, Scalar] = {k: v for k, v in record.items() if not isinstance(v, (dict, list)) and k != "task_id"}
-    return Trajectory(
-        task=str(record["task_id"]),
-        episode=f"{record['task_id']}/{record.get('trial', 0)}",
-        outcome=float(abs(record["reward"] - 1) <= 1e-6),
-        steps=tuple(steps),
-        fields=fields,
-    )
-
-
-def _convert_messages(messages: Sequence[Any]) -> list[Step]:
-    steps: list[Step] = []
-    received: list[str] = []
-    for index, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise LogError(f"field 'traj[{index}].role': expected a string")
-        content = message.get("content") or ""
-        if not isinstance(content, str):
-            raise LogError(f"field 'traj[{index}].content': expected a string or null; got {describe_kind(content)}")
-        if message["role"] == "assistant":
-            steps.append(Step(state="\n".join(received), action=content + _format_calls(message, index)))
-            received = []
-        elif message["role"] == "tool":
-            received.append(f"{message.get('name', 'tool')} returned: {content}")
-        elif message["role"] != "system":
-            received.append(content)
-    return steps
-
-
-def _format_calls(message: Mapping[str, Any], index: int) -> str:
-    try:
-        calls = [call["function"] for call in message.get("tool_calls") or []]
-        return " ".join(f"{call['name']}({call['arguments']})" for call in calls)
-    except (TypeError, KeyError) as error:
-        raise LogError(f"field 'traj[{index}].tool_calls': expected OpenAI tool calls ({error!r})") from None

@@ -11,9 +11,10 @@ from typing import Any, Literal, NamedTuple
 from selfreg._util import validate
 from selfreg._util.parallel import ProcessExecutor, RayExecutor, choose_executor
 from selfreg._util.progress import progress
-from selfreg.data.formats import find_format
-from selfreg.data.log_files import LogError
-from selfreg.data.read import check_file, list_paths
+from selfreg.data.detection import AUTO, detect_format
+from selfreg.data.log_files import LogError, LogFile, identify
+from selfreg.data.log_format import ReadOptions
+from selfreg.data.read import choose_grouped, merge_options
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.counts import Counts
 from selfreg.estimate.ingest import pieces as _pieces
@@ -45,13 +46,14 @@ def count_logs(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     abstraction: StateAbstraction,
     *,
-    format: str = "selfreg",
+    format: str = AUTO,
     roles: Mapping[str, str] | None = None,
     where: Mapping[str, Sequence[str]] | None = None,
     workers: int | None = None,
     executor: RayExecutor | Literal["ray"] | None = None,
     out: str | os.PathLike[str] | None = None,
     skip_bad: bool = False,
+    options: ReadOptions | None = None,
 ) -> Ingested:
     """Count the transitions of log files that need not fit into memory.
 
@@ -60,10 +62,10 @@ def count_logs(
     Parameters
     ----------
     paths : path or iterable of paths
-        JSONL (also .gz, .zst), Parquet, or what the format reads.
+        As for `selfreg.data.read_trajectories`.
     abstraction : StateAbstraction
         Already fitted, with a `describe` that `from_description` can read.
-    format, roles, where
+    format, roles, where, options
         As for `selfreg.data.read_trajectories`.
     workers : int, optional
         Threads if records can be counted by column (canonical logs without a filter, `ExactKey` or `Features`), else
@@ -97,15 +99,13 @@ def count_logs(
     >>> found.episodes, found.steps, found.counts.visits["nohelp"].tolist()
     (100, 200, [100.0, 100.0, 0.0, 0.0])
     """
-    log_format = find_format(format)
-    log_format.check_roles(roles or {})
     n_workers = validate.threads(workers)
     chosen = choose_executor(executor, ProcessExecutor(n_workers))
-    names = list_paths(paths)
-    for name in names:
-        check_file(name)
-    settings = CountSettings(format, dict(roles or {}), dict(where or {}), abstraction, skip_bad, out is not None)
-    saved = SavedPieces(Path(out), _describe_settings(settings, names)) if out is not None else None
+    reading = merge_options(options, roles, where)
+    logs = detect_format(paths, choose_grouped(format, reading), reading.roles)
+    logs.format.check_options(reading)
+    settings = CountSettings(logs.format.name, reading, abstraction, skip_bad, out is not None)
+    saved = SavedPieces(Path(out), _describe_settings(settings, logs.files)) if out is not None else None
     total = _Total(skip_bad)
     done = 0
     with progress("count", None, "episodes") as advance:
@@ -115,7 +115,7 @@ def count_logs(
             total.add(None, counted)
             done += 1
             advance(len(counted.episodes))
-        todo = islice(enumerate(split_files(names, log_format)), done, None)
+        todo = islice(enumerate(split_files(logs.files, logs.format)), done, None)
         found = (
             count_on_ray(todo, settings, chosen)
             if isinstance(chosen, RayExecutor)
@@ -129,15 +129,14 @@ def count_logs(
     return Ingested(Counts(*total.merger.result()), len(total.seen), total.steps, total.skipped)
 
 
-def _describe_settings(settings: CountSettings, names: Sequence[str]) -> dict[str, Any]:
+def _describe_settings(settings: CountSettings, files: Sequence[LogFile]) -> dict[str, Any]:
     """Settings that must be the same to resume, as JSON values."""
     described = settings.abstraction.describe()
     from_description(described)
     return {
-        "logs": [[os.path.abspath(name), os.path.getsize(name), os.stat(name).st_mtime_ns] for name in names],
+        "logs": [identify(file) for file in files],
         "format": settings.format,
-        "roles": settings.roles,
-        "where": {field: list(values) for field, values in settings.where.items()},
+        **settings.options.describe(),
         "abstraction": described,
         "skip_bad": settings.skip_bad,
         "piece": [_pieces.PIECE_BYTES, _pieces.PIECE_ROWS],

@@ -5,15 +5,14 @@ from __future__ import annotations
 import io
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
-from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from selfreg.data.decoded import read_decoded_lines
 from selfreg.data.formats import canonical, find_format
-from selfreg.data.log_files import LogError, open_bytes, row_group_starts
+from selfreg.data.log_files import MOST_BYTES, LogError, LogFile, is_compressed, open_bytes, row_group_starts
 from selfreg.data.log_format import Container, LogFormat, ReadOptions, format_place
 from selfreg.estimate.abstraction import ExactKey, StateAbstraction
 
@@ -36,6 +35,8 @@ class Piece(NamedTuple):
         Bytes of the decompressed lines, or row groups; last is not included. All bytes of a file that is not cut.
     content : bytes or None
         Lines of a compressed file, which cannot be read from the middle.
+    label : str
+        Name of the file in ids of episodes.
     """
 
     path: str
@@ -43,6 +44,7 @@ class Piece(NamedTuple):
     first: int
     last: int
     content: bytes | None = None
+    label: str = ""
 
 
 class CountSettings(NamedTuple):
@@ -52,26 +54,27 @@ class CountSettings(NamedTuple):
     """
 
     format: str
-    roles: Mapping[str, str]
-    where: Mapping[str, Sequence[str]]
+    options: ReadOptions
     abstraction: StateAbstraction
     skip_bad: bool
     counts_per_piece: bool = True
 
     @property
     def is_canonical(self) -> bool:
-        return self.format == canonical.FORMAT.name
+        """Whether records are canonical, and their outcomes their own."""
+        return self.format == canonical.FORMAT.name and self.options.outcomes is None
 
 
-def split_files(paths: Sequence[str], format: LogFormat) -> Iterator[Piece]:
-    for path in paths:
-        container = format.container(path)
+def split_files(files: Sequence[LogFile], format: LogFormat) -> Iterator[Piece]:
+    for file in files:
+        path, container = file.path, format.container(file.path)
         if container == "row groups":
-            yield from _split_row_groups(path)
+            pieces = _split_row_groups(path)
         elif container == "lines":
-            yield from _split_lines(path, Path(path).suffix in (".gz", ".zst"))
+            pieces = _split_lines(path, is_compressed(path))
         else:
-            yield Piece(path, container, 0, os.path.getsize(path))
+            pieces = iter([Piece(path, container, 0, os.path.getsize(path))])
+        yield from (piece._replace(label=file.label) for piece in pieces)
 
 
 def _split_row_groups(path: str) -> Iterator[Piece]:
@@ -91,12 +94,12 @@ def _split_lines(path: str, compressed: bool) -> Iterator[Piece]:
         try:
             while True:
                 if compressed:
-                    content = stream.read(PIECE_BYTES) + stream.readline()
+                    content = stream.read(PIECE_BYTES) + _read_line(stream, path)
                     last = first + len(content)
                 else:
                     content = None
                     stream.seek(first + PIECE_BYTES)
-                    stream.readline()
+                    _read_line(stream, path)
                     last = min(stream.tell(), os.path.getsize(path))
                 if last == first:
                     return
@@ -106,14 +109,24 @@ def _split_lines(path: str, compressed: bool) -> Iterator[Piece]:
             raise LogError(f"{path}: broken data after byte {first} of its content: {error}") from None
 
 
+def _read_line(stream: IO[bytes], path: str) -> bytes:
+    """The rest of a line; LogError if it is longer than is read at once."""
+    line = stream.readline(MOST_BYTES + 1)
+    if len(line) > MOST_BYTES:
+        raise LogError(f"{path}: a line has more than {MOST_BYTES >> 20} MB, the limit; the rest was not read")
+    return line
+
+
 def read_records(piece: Piece, settings: CountSettings) -> CountableRecords:
     lines = drop_blank_lines(enumerate(chain.from_iterable(read_lines(piece)), 1)) if piece.container == "lines" else ()
     if settings.is_canonical and piece.container == "lines" and type(settings.abstraction) is ExactKey:
-        return read_decoded_lines(lines, settings.where)
+        return read_decoded_lines(lines, settings.options.where)
     # Records are numbered from 1 in each piece: its first byte or row group makes the ids of unnamed episodes unique.
-    source = f"{os.path.basename(piece.path)}@{piece.first}"
-    options = ReadOptions(settings.roles, settings.where, source)
-    return find_format(settings.format).read_piece(piece.path, options, lines, (piece.first, piece.last))
+    source = piece.label if piece.container == "file" else f"{piece.label}@{piece.first}"
+    options = settings.options._replace(source=source)
+    return find_format(settings.format).read_piece(
+        piece.path, piece.container, options, lines, (piece.first, piece.last)
+    )
 
 
 def read_lines(piece: Piece) -> Iterator[list[bytes]]:

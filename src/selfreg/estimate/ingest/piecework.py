@@ -121,7 +121,7 @@ class _PieceCounter:
 
 def count_piece(piece: Piece, settings: CountSettings, counter: Counter, source: int) -> PieceCounts:
     """Counts of one piece; stops at the first fault unless bad records are skipped."""
-    plain = settings.is_canonical and not settings.where
+    plain = settings.is_canonical and not settings.options.where
     text = select_text(settings.abstraction) if plain else None
     if text is not None:
         counted = _count_columns(piece, _PieceCounter(settings, counter), text, source)

@@ -24,6 +24,7 @@ from selfreg.estimate.abstraction import (
     StateAbstraction,
     episode_step,
     first_step,
+    keep_distinct,
 )
 from selfreg.estimate.ingest.sums import Codes, PairNumbers, TextNumbers, encode_distinct
 
@@ -124,7 +125,7 @@ class FeatureStates(EncodedStates):
     def _feature(self, name: str, columns: Columns, episode: Codes) -> tuple[Codes, list[Any]]:
         """Index of every step's value in a list of values, and that list."""
         if name not in (STEP, CLASS, TASK):
-            return columns.fields_of[episode], [fields[name] for fields in columns.fields]
+            return columns.fields_of[episode], [keep_distinct(fields[name]) for fields in columns.fields]
         if name == STEP:
             steps, place = encode_distinct(_number_steps(columns))
             return place, steps.tolist()

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from selfreg.data.trajectory import is_no_help
+
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
 
@@ -23,12 +25,14 @@ LARGEST_ACTION = 127
 
 
 class ActionNumbers(dict[Any, int]):
-    """Numbers of action names, in the order in which they are first looked up."""
+    """Numbers of action names, in the order in which they are first looked up; names of no help have number 0."""
 
     def __init__(self, names: Iterable[Any]) -> None:
         super().__init__((name, i) for i, name in enumerate(names))
 
     def __missing__(self, name: Any) -> int:
+        if name is not None and is_no_help(name):
+            return 0
         if len(self) > LARGEST_ACTION:
             raise ValueError(f"help type {name!r}: there are more than {LARGEST_ACTION} help types")
         number = self[name] = len(self)

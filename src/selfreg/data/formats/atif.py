@@ -1,0 +1,127 @@
+"""ATIF, the trajectories of Harbor: one JSON document an episode, versions 1.0 to 1.8.
+
+Success is not in the file. It is read from `result.json` of the trial, where Harbor writes it: beside the trajectory or
+in the folder above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from selfreg._util.extras import require_extra
+from selfreg.data.documents import convert_value, decode_json, each_file, read_document
+from selfreg.data.log_files import LogError, plain_name
+from selfreg.data.log_format import LogFormat, ReadOptions
+from selfreg.data.samples import Sample
+from selfreg.data.trajectory import Trajectory
+from selfreg.data.turns import Content, Function, Turns, make_episode, read_content, read_success
+
+with require_extra("logs", "selfreg.data"):
+    import msgspec
+
+
+class _Call(msgspec.Struct):
+    function_name: str
+    arguments: dict[str, Any] | str | None = None
+
+
+class _Result(msgspec.Struct):
+    content: Content = None
+
+
+class _Observation(msgspec.Struct):
+    results: list[_Result] = []
+
+
+class _Step(msgspec.Struct):
+    source: str
+    message: Content = None
+    model_name: str | None = None
+    tool_calls: list[_Call] | None = None
+    observation: _Observation | None = None
+    is_copied_context: bool | None = None
+
+
+class _Agent(msgspec.Struct, frozen=True):
+    name: str = ""
+    version: str | None = None
+    model_name: str | None = None
+
+
+class _Document(msgspec.Struct):
+    schema_version: str
+    steps: list[_Step]
+    agent: _Agent = _Agent()
+    session_id: str | None = None
+    trajectory_id: str | None = None
+
+
+class _Verified(msgspec.Struct):
+    rewards: dict[str, float] | None = None
+
+
+class _Trial(msgspec.Struct):
+    task_name: str | None = None
+    trial_name: str | None = None
+    verifier_result: _Verified | None = None
+
+
+def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
+    raw: Any = read_document(path)
+    for document in raw if isinstance(raw, list) else [raw]:
+        yield _convert(convert_value(document, _Document), _find_trial(path), options)
+
+
+def _convert(document: _Document, trial: _Trial, options: ReadOptions) -> Trajectory:
+    turns = Turns()
+    for step in document.steps:
+        if step.source == "agent" and not step.is_copied_context:
+            calls = [Function(call.function_name, call.arguments) for call in step.tool_calls or ()]
+            turns.act(read_content(step.message), calls, model=step.model_name or document.agent.model_name)
+        elif step.source == "user":
+            turns.see(read_content(step.message), by_user=True)
+        for result in step.observation.results if step.observation else ():
+            turns.see(read_content(result.content))
+    agent = document.agent
+    fields = {"agent": agent.name, "agent_version": agent.version, "model": agent.model_name}
+    name = trial.trial_name or document.trajectory_id or document.session_id or plain_name(options.source)
+    return make_episode(turns, trial.task_name, name, _read_reward(trial, options), fields, where="steps")
+
+
+def _find_trial(path: str) -> _Trial:
+    """The trial's result beside the trajectory or in the folder above; an empty one if there is none."""
+    for folder in (Path(path).parent, Path(path).parent.parent):
+        file = folder / "result.json"
+        if file.is_file():
+            try:
+                trial: _Trial = decode_json(file.read_bytes(), _Trial)
+            except LogError as error:
+                raise LogError(f"{file.name} of the trial: {error}") from None
+            return trial
+    return _Trial()
+
+
+def _read_reward(trial: _Trial, options: ReadOptions) -> float | None:
+    rewards = (trial.verifier_result.rewards if trial.verifier_result else None) or {}
+    if len(rewards) > 1 and "reward" not in rewards:
+        raise LogError(f"result.json of the trial has several rewards ({', '.join(rewards)}) and none named 'reward'")
+    return read_success(rewards.get("reward", next(iter(rewards.values()), None)), "verifier_result.rewards", options)
+
+
+def _detect(sample: Sample) -> str | None:
+    for record in sample.objects()[:1]:
+        version = record.get("schema_version")
+        if isinstance(version, str) and version.startswith("ATIF"):
+            return f"its schema_version is {version}"
+    return None
+
+
+FORMAT = LogFormat(
+    "atif",
+    "trajectories of Harbor (ATIF); success from result.json of the trial",
+    read_file=each_file(_read),
+    roles=("outcome",),
+    detect=_detect,
+)

@@ -1,0 +1,143 @@
+"""Sessions of Claude Code: one JSONL file a session, of records of the user and the assistant. They have no outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from selfreg._util.extras import require_extra
+from selfreg.data.documents import describe_fault, each_file, read_line_values
+from selfreg.data.log_files import LogError, plain_name
+from selfreg.data.log_format import LogFormat, ReadOptions
+from selfreg.data.samples import Sample
+from selfreg.data.trajectory import Trajectory
+from selfreg.data.turns import Content, Function, Turns, make_episode, read_content
+
+with require_extra("logs", "selfreg.data"):
+    import msgspec
+
+# What Claude Code writes as the result of a call that the user refused.
+REJECTED = "User rejected tool use"
+
+
+class _Block(msgspec.Struct):
+    type: str
+    text: str | None = None
+    name: str | None = None
+    input: dict[str, Any] | str | None = None
+    content: Content = None
+    tool_use_id: str | None = None
+    id: str | None = None
+
+
+class _Message(msgspec.Struct):
+    content: str | list[_Block]
+    id: str | None = None
+    model: str | None = None
+
+
+class _Record(msgspec.Struct, rename="camel"):
+    type: str | None = None
+    message: _Message | None = None
+    session_id: str | None = None
+    agent_id: str | None = None
+    is_sidechain: bool = False
+    is_meta: bool | None = None
+    is_api_error_message: bool | None = None
+    tool_use_result: Any = None
+    version: str | None = None
+
+
+class _Other(msgspec.Struct):
+    """A record that is neither the user's nor the assistant's, such as a summary."""
+
+    type: str | None = None
+
+
+def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
+    records = [record for number, raw in read_line_values(path) if (record := _convert_record(number, raw)) is not None]
+    main = [record for record in records if not record.is_sidechain]
+    session = main or records  # the file of a subagent has no other records
+    if not session:
+        raise LogError("no record of type 'user' or 'assistant'")
+    turns = Turns()
+    waiting: list[_Record] = []
+    names: dict[str, str] = {}
+    for record in session:
+        if waiting and (record.type != "assistant" or _id(record) != _id(waiting[0]) or _id(record) is None):
+            _act(turns, waiting, names)
+            waiting = []
+        if record.type == "assistant":
+            waiting.append(record)
+        elif not record.is_meta:
+            _see(turns, record, names)
+    if waiting:
+        _act(turns, waiting, names)
+    first = session[0]
+    name = first.session_id or plain_name(options.source)
+    episode = f"{name}/{first.agent_id}" if first.is_sidechain and first.agent_id else name
+    fields = {"agent": "claude_code", "version": first.version, "model": _first_model(session)}
+    yield make_episode(turns, None, episode, None, fields, where="type")
+
+
+def _convert_record(number: int, raw: Any) -> _Record | None:
+    """A record of the user or the assistant; None for others, and for errors of the interface."""
+    try:
+        kind = msgspec.convert(raw, _Other).type
+        if kind not in ("user", "assistant"):
+            return None
+        record = msgspec.convert(raw, _Record)
+    except msgspec.ValidationError as error:
+        raise LogError(f"line {number}: {describe_fault(str(error))}") from None
+    if record.message is None:
+        raise LogError(f"line {number}: field 'message' is missing")
+    return None if record.is_api_error_message else record
+
+
+def _id(record: _Record) -> str | None:
+    return record.message.id if record.message else None
+
+
+def _blocks(record: _Record) -> list[_Block]:
+    content = record.message.content if record.message else ""
+    return [_Block("text", text=content)] if isinstance(content, str) else content
+
+
+def _act(turns: Turns, records: list[_Record], names: dict[str, str]) -> None:
+    """One message of the agent, which the log may hold in several records of one id."""
+    blocks = [block for record in records for block in _blocks(record)]
+    texts = [block.text for block in blocks if block.type == "text" and block.text]
+    used = [block for block in blocks if block.type in ("tool_use", "server_tool_use", "mcp_tool_use")]
+    names.update({block.id: block.name or "" for block in used if block.id})
+    advised = any(block.type == "server_tool_use" and block.name == "advisor" for block in used)
+    calls = [Function(block.name or "", block.input) for block in used]
+    model = records[0].message.model if records[0].message else None
+    turns.act("\n".join(texts), calls, model=model, intervention="advisor" if advised else None)
+
+
+def _see(turns: Turns, record: _Record, names: dict[str, str]) -> None:
+    if record.tool_use_result == REJECTED:
+        turns.reject_last()
+    for block in _blocks(record):
+        if block.type == "tool_result":
+            turns.see(f"{names.get(block.tool_use_id or '') or 'tool'} returned: {read_content(block.content)}")
+        else:
+            turns.see(block.text if block.text is not None else f"[{block.type}]", by_user=True)
+
+
+def _first_model(records: list[_Record]) -> str | None:
+    return next((r.message.model for r in records if r.type == "assistant" and r.message and r.message.model), None)
+
+
+def _detect(sample: Sample) -> str | None:
+    if sample.kind not in ("lines", "document"):
+        return None
+    for record in sample.objects():
+        if record.get("type") in ("user", "assistant") and "sessionId" in record and "message" in record:
+            return "its records have type, sessionId and message"
+    return None
+
+
+FORMAT = LogFormat(
+    "claude_code", "sessions of Claude Code; no outcomes in them", read_file=each_file(_read), detect=_detect
+)

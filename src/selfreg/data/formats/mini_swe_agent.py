@@ -1,0 +1,94 @@
+"""Trajectories of mini-swe-agent (.traj.json): one JSON document an episode. They have no outcome."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from selfreg._util.extras import require_extra
+from selfreg.data.documents import convert_value, each_file, read_document
+from selfreg.data.log_files import LogError, plain_name
+from selfreg.data.log_format import LogFormat, ReadOptions
+from selfreg.data.samples import Sample
+from selfreg.data.trajectory import Trajectory
+from selfreg.data.turns import Function, Message, Turns, make_episode, read_content
+
+with require_extra("logs", "selfreg.data"):
+    import msgspec
+
+
+class _Action(msgspec.Struct):
+    command: str | None = None
+
+
+class _Extra(msgspec.Struct):
+    actions: list[_Action] | None = None
+
+
+class _Turn(Message):
+    role: str = "exit"
+    extra: _Extra | None = None
+
+
+class _Stats(msgspec.Struct, frozen=True):
+    instance_cost: float | None = None
+    api_calls: int | None = None
+
+
+class _Info(msgspec.Struct, frozen=True):
+    exit_status: str | None = None
+    mini_version: str | None = None
+    model_stats: _Stats = _Stats()
+    config: dict[str, Any] | None = None
+
+
+class _Document(msgspec.Struct):
+    messages: list[_Turn]
+    info: _Info = _Info()
+    instance_id: str | None = None
+
+
+def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
+    raw: Any = read_document(path)
+    if isinstance(raw, list):  # the first version wrote the messages alone
+        raw = {"messages": raw}
+    document: _Document = convert_value(raw, _Document)
+    config = (document.info.config or {}).get("model")
+    name = config.get("model_name") if isinstance(config, dict) else None
+    model = name if isinstance(name, str) else None
+    turns = Turns()
+    for message in document.messages:
+        if message.role == "assistant":
+            actions = (message.extra.actions if message.extra else None) or []
+            calls = message.calls or [Function("bash", action.command) for action in actions if action.command]
+            text = read_content(message.content)
+            calls = [call for call in calls if not (isinstance(call.arguments, str) and call.arguments in text)]
+            turns.act(text, calls, model=message.model or model)
+        elif message.role not in ("system", "exit"):
+            turns.see(read_content(message.content), by_user=message.role == "user")
+    stats = document.info.model_stats
+    fields = {"exit_status": document.info.exit_status, "instance_cost": stats.instance_cost, "model": model}
+    name = plain_name(options.source)
+    task = document.instance_id or os.path.basename(name)
+    if not turns.steps:
+        raise LogError("field 'messages': expected at least one message of the assistant")
+    yield make_episode(turns, task, name, None, fields)
+
+
+def _detect(sample: Sample) -> str | None:
+    for record in sample.objects()[:1]:
+        if sample.kind == "document" and str(record.get("trajectory_format", "")).startswith("mini-swe-agent"):
+            return f"its trajectory_format is {record['trajectory_format']}"
+        info = record.get("info")
+        if isinstance(info, dict) and "mini_version" in info and "messages" in record:
+            return "its info has a mini_version"
+        name = os.path.basename(sample.path)
+        if sample.kind == "document" and ".traj.json" in name and (record.get("role") or "messages" in record):
+            return "it has messages, in a file named .traj.json"
+    return None
+
+
+FORMAT = LogFormat(
+    "mini_swe_agent", "trajectories of mini-swe-agent; no outcomes in them", read_file=each_file(_read), detect=_detect
+)

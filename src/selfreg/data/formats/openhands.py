@@ -1,0 +1,127 @@
+"""Events of OpenHands: JSONL or a JSON list of events, one episode a file. They have no outcome.
+
+Calls of one response of the model (`llm_response_id`) are one step. A step that the user rejected is one of help by a
+person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from selfreg._util.extras import require_extra
+from selfreg.data.documents import convert_value, each_file, read_values
+from selfreg.data.log_files import LogError, plain_name
+from selfreg.data.log_format import LogFormat, ReadOptions
+from selfreg.data.samples import Sample
+from selfreg.data.trajectory import Trajectory
+from selfreg.data.turns import Content, Function, Turns, make_episode, read_content
+
+with require_extra("logs", "selfreg.data"):
+    import msgspec
+
+
+class _Call(msgspec.Struct):
+    name: str = ""
+    arguments: str | dict[str, Any] | None = None
+
+
+class _Message(msgspec.Struct):
+    role: str | None = None
+    content: Content = None
+
+
+class _Event(msgspec.Struct):
+    """An event of the current format; the fields that a step needs."""
+
+    kind: str
+    source: str | None = None
+    llm_response_id: str | None = None
+    thought: Content = None
+    tool_name: str | None = None
+    tool_call: _Call | None = None
+    action: dict[str, Any] | None = None
+    observation: dict[str, Any] | None = None
+    llm_message: _Message | None = None
+    rejection_reason: str | None = None
+    error: str | None = None
+    summary: str | None = None
+    key: str | None = None
+    value: Any = None
+
+
+def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
+    raw: list[Any] = read_values(path)
+    events = [_convert_event(number, one) for number, one in enumerate(raw, 1)]
+    model = next((name for event in events if (name := _read_model(event))), None)
+    turns = Turns()
+    pending: list[_Event] = []
+    for event in events:
+        same = pending and event.kind == "ActionEvent" and event.llm_response_id == pending[0].llm_response_id
+        if pending and event.kind != "ConversationStateUpdateEvent" and not (same and event.llm_response_id):
+            _act(turns, pending, model)
+            pending = []
+        if event.kind == "ActionEvent":
+            pending.append(event)
+        else:
+            _add_other(turns, event, model)
+    if pending:
+        _act(turns, pending, model)
+    name = plain_name(options.source)
+    yield make_episode(turns, None, name, None, {"agent": "openhands", "model": model}, where="kind")
+
+
+def _convert_event(number: int, raw: Any) -> _Event:
+    try:
+        event: _Event = convert_value(raw, _Event)
+    except LogError as error:
+        raise LogError(f"event {number}: {error}") from None
+    return event
+
+
+def _act(turns: Turns, events: list[_Event], model: str | None) -> None:
+    text = "\n".join(part for event in events if (part := read_content(event.thought)))
+    calls = [
+        Function(event.tool_call.name, event.tool_call.arguments)
+        if event.tool_call
+        else Function(event.tool_name or "", event.action)
+        for event in events
+    ]
+    turns.act(text, calls, model=model)
+
+
+def _add_other(turns: Turns, event: _Event, model: str | None) -> None:
+    if event.kind == "MessageEvent" and event.llm_message is not None:
+        text = read_content(event.llm_message.content)
+        if event.source == "agent":
+            turns.act(text, model=model)
+        else:
+            turns.see(text, by_user=True)
+    elif event.kind == "ObservationEvent":
+        turns.see(f"{event.tool_name or 'tool'} returned: {read_content(event.observation)}")
+    elif event.kind == "UserRejectObservation":
+        turns.reject_last()
+        turns.see(f"The user rejected the action: {event.rejection_reason or ''}")
+    elif event.kind == "AgentErrorEvent":
+        turns.see(f"Error: {event.error or ''}")
+
+
+def _read_model(event: _Event) -> str | None:
+    """The agent's model, by the statistics of its use."""
+    value: Any = event.value if event.key == "stats" else None
+    for part in ("usage_to_metrics", "default", "model_name"):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def _detect(sample: Sample) -> str | None:
+    if sample.kind not in ("lines", "document"):
+        return None
+    for record in sample.objects()[:8]:
+        kind = record.get("kind")
+        if isinstance(kind, str) and kind.endswith(("Event", "Observation")) and "source" in record:
+            return f"its events have kind and source ({kind})"
+    return None
+
+
+FORMAT = LogFormat("openhands", "events of OpenHands; no outcomes in them", read_file=each_file(_read), detect=_detect)

@@ -1,0 +1,290 @@
+"""Spans of OpenTelemetry for generative AI and of OpenInference: OTLP as JSON or JSONL, or flat spans.
+
+The spans of a trace are an episode, and each call of a model in it is a step. Outcome: `gen_ai.evaluation.score.value`,
+of the one evaluation in the trace or the one that is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from selfreg._util.extras import require_extra
+from selfreg.data.documents import convert_value, decode_json, read_values
+from selfreg.data.log_files import LogError, plain_name
+from selfreg.data.log_format import LogFormat, ReadOptions, Record
+from selfreg.data.message_layouts import read_answer, read_messages
+from selfreg.data.samples import Sample
+from selfreg.data.trajectory import Trajectory
+from selfreg.data.turns import Message, Turns, make_episode, read_success
+
+with require_extra("logs", "selfreg.data"):
+    import msgspec
+
+OPERATION, KIND = "gen_ai.operation.name", "openinference.span.kind"
+MODEL_CALLS = ("chat", "text_completion", "generate_content", "LLM")
+MODELS = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")
+# Where the messages of a call are: as JSON, then as flattened attributes, then as texts.
+INPUTS = ("gen_ai.input.messages", "llm.input_messages", "gen_ai.prompt", "input.value", "input")
+OUTPUTS = ("gen_ai.output.messages", "llm.output_messages", "gen_ai.completion", "output.value", "output")
+TRACE_KEYS = ("traceId", "trace_id", "context.trace_id")
+START_KEYS = ("startTimeUnixNano", "start_time", "start_time_unix_nano", "startTime")
+EVALUATION = "gen_ai.evaluation"
+
+
+class _Value(msgspec.Struct, rename="camel", frozen=True):
+    string_value: str | None = None
+    int_value: int | str | None = None
+    double_value: float | None = None
+    bool_value: bool | None = None
+    array_value: Any = None
+    kvlist_value: Any = None
+
+
+class _Attribute(msgspec.Struct):
+    key: str
+    value: _Value = _Value()
+
+
+class _Span(msgspec.Struct):
+    """A span with flat attributes."""
+
+    trace: str
+    start: str
+    name: str | None
+    attributes: dict[str, Any]
+    events: list[dict[str, Any]]
+
+    @property
+    def model(self) -> str | None:
+        return next((self.attributes[name] for name in MODELS if isinstance(self.attributes.get(name), str)), None)
+
+
+def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
+    traces: dict[str, list[_Span]] = {}
+    try:
+        for number, raw in enumerate(_list_spans(read_values(path)), 1):
+            try:
+                span = _convert_span(raw, plain_name(options.source))
+            except LogError as error:
+                raise LogError(f"span {number}: {error}") from None
+            traces.setdefault(span.trace, []).append(span)
+        if not traces:
+            raise LogError("expected at least one span")
+    except LogError as error:
+        yield 0, error
+        return
+    for number, (trace, spans) in enumerate(traces.items(), 1):
+        try:
+            yield number, _convert(trace, sorted(spans, key=lambda span: span.start), options)
+        except LogError as error:
+            yield number, error
+
+
+def _list_spans(values: list[Any]) -> Iterator[Any]:
+    """Spans in the parts of OTLP that hold them, in the spelling of either."""
+    for value in values:
+        found = False
+        for outer in _parts(value, "resourceSpans", "resource_spans"):
+            found = True
+            for inner in _parts(outer, "scopeSpans", "scope_spans", "instrumentationLibrarySpans"):
+                yield from _parts(inner, "spans")
+        if not found and isinstance(value, dict) and "spans" in value:
+            found = True
+            yield from _parts(value, "spans")
+        if not found:
+            yield value
+
+
+def _parts(value: Any, *names: str) -> list[Any]:
+    if not isinstance(value, dict):
+        raise LogError(f"expected an object; got {type(value).__name__}")
+    name = next((name for name in names if name in value), None)
+    parts = [] if name is None else value[name]
+    if not isinstance(parts, list):
+        raise LogError(f"field {name!r}: expected a list; got {type(parts).__name__}")
+    return parts
+
+
+def _convert_span(raw: Any, default: str) -> _Span:
+    if not isinstance(raw, dict):
+        raise LogError(f"expected an object; got {type(raw).__name__}")
+    flat = flatten({name: value for name, value in raw.items() if name not in ("attributes", "events")})
+    # A file of one span may be its attributes alone.
+    attributes = _read_attributes(raw["attributes"]) if "attributes" in raw else flat
+    trace = next((flat[name] for name in TRACE_KEYS if flat.get(name)), default)
+    start = next((str(flat[name]) for name in START_KEYS if flat.get(name) is not None), "")
+    events = raw.get("events") or []
+    if not isinstance(trace, str) or not isinstance(events, list) or not all(isinstance(one, dict) for one in events):
+        raise LogError("field 'traceId' or 'events': expected a string and a list of objects")
+    name = raw.get("name")
+    found = [{**_read_attributes(one.get("attributes") or {}), "event.name": one.get("name")} for one in events]
+    return _Span(
+        trace, start.zfill(20) if start.isdigit() else start, name if isinstance(name, str) else None, attributes, found
+    )
+
+
+def _read_attributes(raw: Any) -> dict[str, Any]:
+    """Attributes by name: of OTLP, where they are a list, or of an object."""
+    if isinstance(raw, dict):
+        return flatten(raw)
+    attributes: list[_Attribute] = convert_value(raw, list[_Attribute])
+    return flatten({one.key: _read_value(one.value) for one in attributes})
+
+
+def _read_value(value: _Value) -> Any:
+    if value.array_value is not None:
+        parts = _parts(value.array_value, "values")
+        return [_read_value(convert_value(part, _Value)) for part in parts]
+    if value.kvlist_value is not None:
+        return {
+            one.key: _read_value(one.value)
+            for one in convert_value(_parts(value.kvlist_value, "values"), list[_Attribute])
+        }
+    if value.int_value is not None:
+        return int(value.int_value) if str(value.int_value).lstrip("-").isdigit() else value.int_value
+    return next((one for one in (value.string_value, value.double_value, value.bool_value) if one is not None), None)
+
+
+def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted names and values of nested objects; lists of objects are numbered."""
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+            value = {str(i): one for i, one in enumerate(value)}
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def unflatten(flat: dict[str, Any], prefix: str) -> Any:
+    """The nested value whose dotted names begin with the prefix; None if there is none."""
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        if name.startswith(prefix + "."):
+            *path, last = name[len(prefix) + 1 :].split(".")
+            inner = nested
+            for part in path:
+                inner = inner.setdefault(part, {})
+                if not isinstance(inner, dict):
+                    raise LogError(f"attribute {name!r} is inside of another, which is no object")
+            inner[last] = value
+    return _lists(nested) if nested else None
+
+
+def _lists(nested: Any) -> Any:
+    """Objects whose names are numbers as lists."""
+    if not isinstance(nested, dict):
+        return nested
+    values = {name: _lists(value) for name, value in nested.items()}
+    if values and all(name.isdigit() for name in values):
+        return [values[name] for name in sorted(values, key=int)]
+    return values
+
+
+def _convert(trace: str, spans: list[_Span], options: ReadOptions) -> Trajectory:
+    turns = Turns()
+    for span in spans:
+        if span.attributes.get(OPERATION) in MODEL_CALLS or span.attributes.get(KIND) in MODEL_CALLS:
+            _add_call(turns, span)
+    if not turns.steps:
+        raise LogError(
+            f"trace {trace!r} has no call of a model: {OPERATION} of a span is one of {', '.join(MODEL_CALLS[:-1])}, "
+            f"or {KIND} is LLM"
+        )
+    model = next((span.model for span in spans if span.model), None)
+    fields = {"name": spans[0].name, "model": model}
+    for name in ("session.id", "gen_ai.conversation.id", "gen_ai.agent.name"):
+        fields[name] = next((span.attributes[name] for span in spans if name in span.attributes), None)
+    return make_episode(turns, None, trace, _read_evaluation(spans, options), fields, where="spans")
+
+
+def _add_call(turns: Turns, span: _Span) -> None:
+    given = _find_messages(span, INPUTS, "user")
+    answers = [i for i, message in enumerate(given) if message.role == "assistant"]
+    turns.add_messages(given, first=answers[-1] + 1 if answers else 0)
+    output = _find_messages(span, OUTPUTS, "assistant")
+    answer = output[0] if output else Message("assistant")
+    turns.add_messages([msgspec.structs.replace(answer, role="assistant", model=span.model)])
+
+
+def _find_messages(span: _Span, names: tuple[str, ...], role: str) -> list[Message]:
+    for name in names:
+        value = span.attributes.get(name)
+        if value is None:
+            value = unflatten(span.attributes, name)
+        if value is None:
+            continue
+        if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+            value = _parse(value, name)
+        if isinstance(value, dict) and role == "assistant":
+            return [read_answer(value)]
+        if isinstance(value, dict):
+            value = value.get("messages", value)
+        if isinstance(value, list):
+            value = [_read_openinference(one) for one in value]
+        return read_messages(value, role)
+    return []
+
+
+def _parse(text: str, name: str) -> Any:
+    """Messages from their JSON text; a text that only looks like it, where any text may be."""
+    try:
+        value = decode_json(text.encode())
+    except LogError as error:
+        if name.endswith("messages"):
+            raise LogError(f"attribute {name!r}: {error}") from None
+        return text
+    known = isinstance(value, list) or {"messages", "choices", "text", "content", "role"} & value.keys()
+    return value if known else text
+
+
+def _read_openinference(raw: Any) -> Any:
+    """A message of OpenInference in the layout of OpenAI; others as they are."""
+    message = raw.get("message") if isinstance(raw, dict) else None
+    if not isinstance(message, dict):
+        return raw
+    if isinstance(parts := message.get("contents"), list):
+        message = {
+            **message,
+            "content": [part.get("message_content", part) for part in parts if isinstance(part, dict)],
+        }
+    if isinstance(calls := message.get("tool_calls"), list):
+        message = {**message, "tool_calls": [call.get("tool_call", call) for call in calls if isinstance(call, dict)]}
+    return message
+
+
+def _read_evaluation(spans: list[_Span], options: ReadOptions) -> float | None:
+    scores: dict[str, Any] = {}
+    for attributes in [part for span in spans for part in (span.attributes, *span.events)]:
+        if (value := attributes.get(f"{EVALUATION}.score.value")) is not None:
+            scores[str(attributes.get(f"{EVALUATION}.name", "score"))] = value
+    wanted = options.roles.get("outcome")
+    if wanted is None and len(scores) > 1:
+        raise LogError(f"there are several evaluations ({', '.join(scores)}); choose one: --map outcome=NAME")
+    if wanted is not None and wanted not in scores:
+        raise LogError(f"evaluation {wanted!r} is missing (role 'outcome'); there are {', '.join(scores) or 'none'}")
+    name = wanted or next(iter(scores), "")
+    return read_success(scores.get(name), f"{EVALUATION}.score.value of {name}", options)
+
+
+def _detect(sample: Sample) -> str | None:
+    for record in sample.objects()[:1]:
+        if {"resourceSpans", "resource_spans"} & record.keys():
+            return "it has resourceSpans, as OTLP"
+        attributes = record.get("attributes", record)
+        names = attributes if isinstance(attributes, dict) else {}
+        if any(name.startswith(("gen_ai.", "openinference.", "llm.")) for name in names) or "llm" in names:
+            return "its attributes are those of gen_ai or OpenInference"
+    return None
+
+
+FORMAT = LogFormat(
+    "spans",
+    "OpenTelemetry (gen_ai) and OpenInference spans; --map outcome=EVALUATION where there are several",
+    read_file=_read,
+    roles=("outcome",),
+    detect=_detect,
+)

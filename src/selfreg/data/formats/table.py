@@ -1,0 +1,252 @@
+"""Tables, CSV or Parquet: a row is a query that a model answered (an episode of one step), or a row is a step."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator
+from itertools import groupby, pairwise
+from typing import Any
+
+from selfreg._util.extras import require_extra
+from selfreg.data.filters import matches_filter
+from selfreg.data.log_files import MOST_BYTES, LogError, is_parquet, open_arrow, plain_suffix
+from selfreg.data.log_format import LogFormat, ReadOptions, Record
+from selfreg.data.rows import Numbered, Row, read_csv_lines, read_table_rows
+from selfreg.data.samples import Sample
+from selfreg.data.trajectory import MOST_COST, NOHELP, LoggedStep, Trajectory
+from selfreg.data.turns import read_success
+
+with require_extra("logs", "selfreg.data"):
+    import msgspec
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+# Columns that are taken for a role which is not mapped: the first that the table has.
+USUAL_COLUMNS = {
+    "task": ("task", "task_id", "query_id", "question_id", "prompt_id", "sample_id", "instance_id", "ticket_id"),
+    "observation": ("observation", "state", "question", "query", "prompt", "input", "text"),
+    "outcome": ("outcome", "success", "resolved", "correct", "passed", "reward", "score"),
+    "episode": ("episode", "episode_id", "run_id", "trace_id", "conversation_id"),
+    "step": ("step", "step_id", "step_index", "turn", "turn_idx"),
+    "action": ("action", "answer", "response", "output", "completion"),
+    "model": ("model", "model_name", "llm"),
+    "intervention": ("intervention", "help", "helper"),
+    "key": ("key",),
+    "cost": (),
+    "label": (),
+}
+# Texts of a cell that say that a step had no help.
+NO_HELP = ("", NOHELP, "0", "false", "no", "none", "null", "nan")
+
+
+def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
+    columns = _column_names(path)
+    roles = find_columns(columns, options)
+    rows = _filter(read_table_rows(path), options)
+    if "step" not in roles and "episode" not in options.roles:
+        for number, row in rows:
+            yield number, row if isinstance(row, LogError) else _convert([(number, row)], roles, options)
+        return
+    yield from _read_grouped(path, rows, roles, options)
+
+
+def find_columns(columns: list[str], options: ReadOptions) -> dict[str, str]:
+    """Column of each role that the table has."""
+    for role, column in options.roles.items():
+        if column and column not in columns:
+            raise LogError(f"column {column!r} is missing (role {role!r}); there are {', '.join(columns)}")
+    usual = {role: next((name for name in names if name in columns), "") for role, names in USUAL_COLUMNS.items()}
+    roles = {role: column for role, column in {**usual, **options.roles}.items() if column}
+    for role in ("task", "outcome"):
+        if role not in roles:
+            there = ", ".join(columns)
+            raise LogError(f"no column for the role {role!r}; there are {there}: --map {role}=COLUMN")
+    return roles
+
+
+def _column_names(path: str) -> list[str]:
+    if is_parquet(path):
+        try:
+            with open_arrow(path) as file:
+                return list(pq.read_schema(file).names)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise LogError(f"not a Parquet file: {error}") from None
+    names = next((row for _, row in read_csv_lines(path)), None)
+    if names is None:
+        raise LogError("the table is empty; expected a first line with the names of its columns")
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise LogError(f"two columns are named {twice!r}")
+    return names
+
+
+def _filter(rows: Numbered, options: ReadOptions) -> Numbered:
+    for number, row in rows:
+        try:
+            if isinstance(row, LogError) or not options.where or matches_filter(row, options.where):
+                yield number, row
+        except LogError as error:
+            yield number, error
+
+
+def _read_grouped(
+    path: str, rows: Numbered, roles: dict[str, str], options: ReadOptions
+) -> Iterator[tuple[int, Record]]:
+    """Episodes of several rows: grouped in memory, or where the file is large as they follow each other."""
+    column = roles.get("episode", roles["task"])
+
+    def valid() -> Iterator[tuple[int, Row]]:
+        for number, row in rows:
+            if isinstance(row, LogError):
+                raise LogError(f"{row} (row {number}): which episode would lack this step is not known")
+            yield number, row
+
+    groups: Iterable[tuple[Any, list[tuple[int, Row]]]]
+    if os.path.getsize(path) <= MOST_BYTES:
+        gathered: dict[Any, list[tuple[int, Row]]] = {}
+        for number, row in valid():
+            gathered.setdefault(row[column], []).append((number, row))
+        groups = gathered.items()
+    else:
+        groups = ((key, list(group)) for key, group in groupby(valid(), key=lambda pair: pair[1][column]))
+    for _, group in groups:
+        yield group[0][0], _convert(group, roles, options)
+
+
+def _convert(rows: list[tuple[int, Row]], roles: dict[str, str], options: ReadOptions) -> Record:
+    """The episode of some rows, or its fault."""
+    number, first = rows[0]
+    try:
+        if "step" in roles:
+            rows = _in_order(rows, roles["step"])
+        task = _read_name(first[roles["task"]], roles["task"])
+        column = roles["outcome"]
+        outcomes = {_read_outcome(row[column], column, options) for _, row in rows} - {None}
+        if len(outcomes) > 1:
+            shown = ", ".join(f"{value:g}" for value in sorted(outcomes))  # type: ignore[type-var]
+            raise LogError(f"column {roles['outcome']!r}: rows of one episode have different values ({shown})")
+        outcome = next(iter(outcomes), None)
+        taken = {roles[role] for role in ("outcome", "observation", "action") if role in roles}
+        fields = {name: value for name, value in first.items() if name not in taken and _is_scalar(value)}
+        return Trajectory(
+            task,
+            _episode_name(first, task, number, roles, options),
+            outcome,
+            tuple(_convert_step(row, roles) for _, row in rows),
+            truncated=outcome is None,
+            fields=fields,
+        )
+    except LogError as error:
+        return error
+    except ValueError as error:
+        return LogError(str(error))
+
+
+def _episode_name(row: Row, task: str, number: int, roles: dict[str, str], options: ReadOptions) -> str:
+    if "episode" in roles:
+        return _read_name(row[roles["episode"]], roles["episode"])
+    if "step" in roles:
+        return task
+    model = row[roles["model"]] if "model" in roles else None
+    return f"{options.source}:{number}" if model is None else f"{task}/{model}"
+
+
+def _convert_step(row: Row, roles: dict[str, str]) -> LoggedStep:
+    def text(role: str) -> str | None:
+        value = row[roles[role]] if role in roles else None
+        return value if value is None or isinstance(value, str) else msgspec.json.encode(value).decode()
+
+    cost, label = (
+        _read_number(row[roles[role]], roles[role], any=True) if role in roles else None for role in ("cost", "label")
+    )
+    if cost is not None and not (0 <= cost <= MOST_COST and cost.is_integer()):
+        raise LogError(f"column {roles['cost']!r}: expected an integer from 0 to {MOST_COST}; got {cost:g}")
+    intervention = text("intervention")
+    return LoggedStep(
+        text("observation") or "",
+        text("action"),
+        text("key"),
+        None if (intervention or "").strip().lower() in NO_HELP else intervention,
+        None if cost is None else int(cost),
+        label,
+        model=text("model"),
+    )
+
+
+def _in_order(rows: list[tuple[int, Row]], column: str) -> list[tuple[int, Row]]:
+    """Rows of an episode by their step; a number of a step is there once."""
+    keyed = sorted(((_read_order(row[column], column), number) for number, row in rows))
+    for (one, _), (other, number) in pairwise(keyed):
+        if one == other and not one[1]:
+            raise LogError(f"column {column!r}: step {one[0]:g} is there twice (again in row {number})")
+    by_number = dict(rows)
+    return [(number, by_number[number]) for _, number in keyed]
+
+
+def _read_order(value: Any, column: str) -> tuple[float, str]:
+    try:
+        return float(value), ""
+    except (TypeError, ValueError):
+        if value is None:
+            raise LogError(f"column {column!r}: expected the number or time of a step; got no value") from None
+        return 0.0, str(value)
+
+
+def _read_name(value: Any, column: str) -> str:
+    if value is None or isinstance(value, (bool, float, list, dict)):
+        raise LogError(f"column {column!r}: expected a string or an integer; got {value!r}")
+    return str(value)
+
+
+def _read_outcome(value: Any, column: str, options: ReadOptions) -> float | None:
+    if "outcome" in options.values:
+        return read_success(value, column, options)
+    return _read_number(value, column)
+
+
+def _read_number(value: Any, column: str, any: bool = False) -> float | None:
+    """A number in [0, 1] (or any number), of a cell that may be its text."""
+    words = {"true": 1.0, "false": 0.0, "none": None, "null": None, "nan": None}
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    if value is None or value != value:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise LogError(f"column {column!r}: expected a number; got {value!r}") from None
+    if not any and not 0 <= number <= 1:
+        raise LogError(f"column {column!r}: expected a number in [0, 1]; got {value}")
+    return number
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, float, bool))
+
+
+def _detect(sample: Sample) -> str | None:
+    if sample.kind == "parquet":
+        columns = sample.values
+    elif sample.kind == "table":
+        delimiter = "\t" if plain_suffix(sample.path) == ".tsv" else ","
+        try:
+            columns = next(csv.reader([sample.values[0]], delimiter=delimiter), [])
+        except csv.Error:  # the reader says what is wrong
+            columns = []
+    else:
+        return None
+    found = {role: next((n for n in names if n in columns), "") for role, names in USUAL_COLUMNS.items()}
+    if found["task"] and (found["outcome"] or found["observation"]):
+        rows = "a step" if found["step"] else f"a query and {found['model']}" if found["model"] else "an episode"
+        return f"it is a table; a row is {rows}"
+    return "it is a table" if sample.kind == "table" and plain_suffix(sample.path) in (".csv", ".tsv") else None
+
+
+FORMAT = LogFormat(
+    "table",
+    "CSV or Parquet: a row is a query and a model, or a step; columns by --map",
+    read_file=_read,
+    roles=tuple(USUAL_COLUMNS),
+    detect=_detect,
+    filters_records=True,
+)

@@ -1,0 +1,86 @@
+"""What to do once it is known what is in logs: hints, and the full command that plans from them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+
+from selfreg.data.guesses import HELP_NAME, choose_agent, choose_state
+from selfreg.data.log_files import plain_name
+from selfreg.data.tally import Tally
+
+BUDGET = 3
+
+
+def find_hints(format: str, tally: Tally) -> list[str]:
+    """What could be a mark of help, and what is missing, a sentence each."""
+    hints: list[str] = []
+    known = tally.outcome_counts.total()
+    if tally.episodes and not known:
+        hints.append(
+            f"No episode has an outcome: the format {format!r} has none, or its field is not mapped. Name a file that "
+            "has them (--outcomes FILE), or the field (--map outcome=FIELD)."
+        )
+    elif len(tally.outcome_counts) == 1:
+        value = next(iter(tally.outcome_counts))
+        hints.append(f"Every episode has the outcome {value:g}: no plan can be better or worse.")
+    elif known < tally.episodes:
+        hints.append(f"{tally.episodes - known} episodes have no outcome; --skip-bad leaves them out.")
+    if choose_help_model(tally) is None and (agent := choose_agent(tally.fields)) is not None:
+        hints.append(f"Several agents (field {agent[0]!r}): plan for one of them, with --where {agent[0]}=NAME.")
+    if not tally.help:
+        hints += _help_hints(tally)
+    elif not tally.partly_helped:
+        hints.append("Episodes have help at every step or at none: the effect of one request is not in the logs.")
+    if tally.episodes == len(tally.tasks) and tally.episodes > 1:
+        hints.append("No task was run twice; if it was, map its id: --map task=FIELD.")
+    return hints
+
+
+def _help_hints(tally: Tally) -> list[str]:
+    hints = []
+    if named := [tool for tool in tally.tools if HELP_NAME.search(tool)]:
+        hints.append(f"Tools that could be help: {', '.join(named[:5])} (--help-tool {named[0]}=person).")
+    if len(tally.models) > 1:
+        hints.append(f"Steps of {len(tally.models)} models: the stronger may be help (--help-model MODEL=strong).")
+    if len(tally.roles) > 1:
+        hints.append(f"Steps of the roles {', '.join(tally.roles)}: one may be help (--help-role ROLE=NAME).")
+    if fields := [name for name in tally.fields if HELP_NAME.search(name) or "help" in name.lower()]:
+        hints.append(f"Fields that could be help: {', '.join(fields[:5])} (--map intervention=FIELD).")
+    return hints or ["No step has help, and nothing hints at it: a plan can only say how the agent does alone."]
+
+
+def make_command(paths: Sequence[str], format: str, roles: Mapping[str, str], tally: Tally) -> str:
+    """`selfreg fit` with all that is known of the logs."""
+    words = ["selfreg", "fit", *paths, "--format", format]
+    for role, field in roles.items():
+        words += ["--map", f"{role}={field}"]
+    if tally.episodes and not tally.outcome_counts and "outcome" not in roles:
+        words += ["--outcomes", "FILE"]
+    if (model := choose_help_model(tally)) is not None:
+        words += ["--help-model", f"{model}={model}"]
+    elif (agent := choose_agent(tally.fields)) is not None:
+        words += ["--where", f"{agent[0]}={agent[1]}"]
+    single = tally.steps == tally.episodes
+    # Of episodes of several steps, `fit` chooses the states itself.
+    if single and (state := choose_state(tally.fields, len(tally.tasks))) is not None:
+        words += ["--state", state]
+    if tally.n_faults or 0 < tally.outcome_counts.total() < tally.episodes:
+        words.append("--skip-bad")
+    words += ["--budget", str(1 if single else BUDGET), "--out", f"runs/{_name(paths)}"]
+    return shlex.join(words)
+
+
+def choose_help_model(tally: Tally) -> str | None:
+    """Of models that answered by themselves, the one that did best, if no step is marked as help."""
+    success = tally.success_by_model()
+    if tally.help or len(success) < 2 or tally.steps > tally.episodes:
+        return None
+    return max(success, key=lambda model: success[model])
+
+
+def _name(paths: Sequence[str]) -> str:
+    first = "logs" if paths[0] == "-" else plain_name(os.path.basename(os.path.abspath(paths[0])))
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", first).strip(".-") or "logs"

@@ -1,0 +1,164 @@
+"""Outcomes that another file or folder holds, joined to episodes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from selfreg._util.extras import require_extra
+from selfreg.data.filters import MISSING, lookup_field
+from selfreg.data.log_files import LogError, list_log_files, plain_name
+from selfreg.data.rows import read_rows
+from selfreg.data.trajectory import Trajectory
+from selfreg.data.translation import Rule
+
+with require_extra("logs", "selfreg.data"):
+    import msgspec
+
+# Where the field is not given, the first of these that a record has.
+KEYS = ("episode", "episode_id", "instance_id", "trial_name", "session_id", "task_id", "task", "id")
+VALUES = ("outcome", "success", "resolved", "correct", "passed", "reward", "score")
+# Lists of ids in reports of SWE-bench; those of the others are attempts that did not succeed.
+RESOLVED, ATTEMPTED = (
+    "resolved_ids",
+    ("submitted_ids", "completed_ids", "unresolved_ids", "error_ids", "empty_patch_ids"),
+)
+# Fields that a record of a folder has besides its own: the name of its file and of the folder of that.
+FILE, FOLDER = "file", "folder"
+
+
+def join_outcome(trajectory: Trajectory, outcomes: Mapping[str, float | None]) -> Trajectory:
+    """The trajectory with its outcome, looked up by its episode, else by its task; as it is where there is none."""
+    outcome = outcomes.get(trajectory.episode, outcomes.get(trajectory.task))
+    if outcome is None:
+        return trajectory
+    return msgspec.structs.replace(trajectory, outcome=outcome, truncated=False)
+
+
+def load_outcomes(
+    path: str | os.PathLike[str], key: str | None = None, value: str | None = None, rule: Rule | None = None
+) -> dict[str, float | None]:
+    """Outcomes by episode, from a file or a folder.
+
+    Parameters
+    ----------
+    path : path
+        Records in JSONL, a JSON list, CSV, Parquet or SQLite; one JSON object of episode to outcome (or to a record
+        with it); a report of SWE-bench (`resolved_ids`); or a folder of such files, whose records also have the fields
+        `file` (its name without suffixes) and `folder`.
+    key, value : str, optional
+        Fields, or paths, of the episode (or task) and of its outcome. By default the first of the usual names.
+    rule : Rule, optional
+        How outcomes are translated.
+
+    Returns
+    -------
+    dict
+        None for an episode without an outcome.
+
+    Raises
+    ------
+    LogError
+        For a file that cannot be read, a record without the fields, an outcome outside of [0, 1], and an episode with
+        two outcomes.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from selfreg.data.outcomes import load_outcomes
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "results.csv"
+    >>> _ = file.write_text("instance_id,resolved\\na,true\\nb,false\\n")
+    >>> load_outcomes(file)
+    {'a': 1.0, 'b': 0.0}
+    """
+    found: dict[str, float | None] = {}
+    for place, record in _read_records(os.fspath(path), key):
+        try:
+            episode = _read_key(record, key)
+            outcome = _read_outcome(record, value, rule)
+        except LogError as error:
+            raise error.at(place) from None
+        if found.get(episode, outcome) != outcome:
+            raise LogError(f"{place}: episode {episode!r} has two outcomes, {found[episode]} and {outcome}")
+        found[episode] = outcome
+    if not found:
+        raise LogError(f"{os.fspath(path)}: no outcomes in it")
+    return found
+
+
+def _read_records(path: str, key: str | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Records with their places."""
+    for file in list_log_files(path).files:
+        name = Path(plain_name(file.path))
+        more = {FILE: name.name, FOLDER: name.parent.name} if file.found else {}
+        for number, row in _read_rows(file.path):
+            for record in _expand(row, key, number):
+                yield f"{file.path}: record {number}", {**more, **record}
+
+
+def _read_rows(path: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    number = 0
+    try:
+        for number, row in read_rows(path):
+            if isinstance(row, LogError):
+                raise row
+            yield number, row
+    except LogError as error:
+        place = f"{path}: record {number}" if number else path
+        raise error.at(place) from None
+
+
+def _expand(row: Mapping[str, Any], key: str | None, number: int) -> Iterable[Mapping[str, Any]]:
+    """A record as it is; those of a report, or of an object of episode to outcome, one by one."""
+    if isinstance(row.get(RESOLVED), list):
+        resolved = set(row[RESOLVED])
+        attempted = {one for name in ATTEMPTED for one in row.get(name) or ()}
+        return [{KEYS[0]: one, VALUES[0]: one in resolved} for one in sorted(resolved | attempted)]
+    has_key = lookup_field(row, key) is not MISSING if key else any(name in row for name in KEYS)
+    if number == 1 and row and not has_key and key not in (FILE, FOLDER):
+        if all(isinstance(one, dict) for one in row.values()):
+            return [{KEYS[0] if key is None else key: name, **one} for name, one in row.items()]
+        if all(one is None or isinstance(one, (bool, int, float, str)) for one in row.values()):
+            return [{KEYS[0] if key is None else key: name, VALUES[0]: one} for name, one in row.items()]
+    return [row]
+
+
+def _read_key(record: Mapping[str, Any], key: str | None) -> str:
+    name = key or next((one for one in (*KEYS, FILE) if record.get(one) is not None), KEYS[0])
+    value = lookup_field(record, name)
+    if value is MISSING:
+        raise LogError(f"field {name!r} of the episode is missing; the record has {', '.join(map(str, record))}")
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise LogError(f"field {name!r}: expected a string or an integer")
+    return str(value)
+
+
+def _read_outcome(record: Mapping[str, Any], field: str | None, rule: Rule | None) -> float | None:
+    name = field or next((one for one in VALUES if one in record), VALUES[0])
+    value = lookup_field(record, name)
+    if value is MISSING:
+        raise LogError(f"field {name!r} of the outcome is missing; the record has {', '.join(map(str, record))}")
+    try:
+        value = _read_number(value) if rule is None else rule.translate(value)
+    except LogError as error:
+        raise LogError(f"field {name!r}: {error}") from None
+    if value is None:
+        return None
+    if not isinstance(value, (bool, int, float)) or not 0 <= value <= 1:
+        raise LogError(f"field {name!r}: expected a number in [0, 1] or a boolean; got {value!r}")
+    return float(value)
+
+
+def _read_number(value: Any) -> Any:
+    """A value of a cell that is text as the number or boolean that it stands for."""
+    words = {"true": True, "false": False, "": None, "null": None, "none": None, "nan": None}
+    if not isinstance(value, str):
+        return value
+    if value.strip().lower() in words:
+        return words[value.strip().lower()]
+    try:
+        return float(value)
+    except ValueError:
+        return value

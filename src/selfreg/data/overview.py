@@ -1,0 +1,239 @@
+"""What is in logs, by a sample of them: format, episodes, outcomes, marks of help, and what is missing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from selfreg._util.extras import require_extra
+from selfreg.data.detection import AUTO, DetectedLogs, Paths, detect_files
+from selfreg.data.guesses import guess_roles
+from selfreg.data.log_files import LogError, LogFile, LogFiles, is_compressed, list_log_files
+from selfreg.data.log_format import LogFormat, ReadOptions
+from selfreg.data.next_command import find_hints, make_command
+from selfreg.data.samples import take_sample
+from selfreg.data.tally import Tally
+
+with require_extra("logs", "selfreg.data"):
+    import msgspec
+
+# What is read at most: bytes, files, and parts of a large file of lines.
+SAMPLE_BYTES, SAMPLE_FILES, PARTS = 12 << 20, 400, 12
+
+
+class Outcomes(msgspec.Struct):
+    """Outcomes of the sampled episodes.
+
+    Attributes
+    ----------
+    known, missing : int
+        Episodes with and without an outcome.
+    mean : float or None
+    values : dict
+        Episodes by outcome; by tenths if there are many values.
+    """
+
+    known: int
+    missing: int
+    mean: float | None
+    values: dict[str, int]
+
+
+class Overview(msgspec.Struct):
+    """What `look_at_logs` returns; the numbers are of the sample.
+
+    Attributes
+    ----------
+    format, reason : str
+    files, size : int
+        Files of that format, and their bytes on disk.
+    left_out : list of str
+    complete : bool
+        Whether everything was read, and not a sample.
+    episodes, tasks, steps : int
+    outcomes : Outcomes
+    help : dict
+        Steps by help type, as the log names it.
+    models, tools, roles : dict
+        Steps by model, tool and role.
+    fields : dict
+        Number of distinct values of each free field (1000 at most).
+    faults : list of str
+        The first records that cannot be read.
+    n_faults : int
+    hints : list of str
+        What could be a mark of help, and what is missing.
+    command : str
+        The command to run next.
+    """
+
+    format: str
+    reason: str
+    files: int
+    size: int
+    left_out: list[str]
+    complete: bool
+    episodes: int
+    tasks: int
+    steps: int
+    outcomes: Outcomes
+    help: dict[str, int]
+    models: dict[str, int]
+    tools: dict[str, int]
+    roles: dict[str, int]
+    fields: dict[str, int]
+    faults: list[str]
+    n_faults: int
+    hints: list[str]
+    command: str
+
+
+def look_at_logs(paths: Paths, format: str = AUTO, roles: Mapping[str, str] | None = None) -> Overview:
+    """What is in log files, and the command that plans from them.
+
+    Large logs are sampled: parts of files of lines, some of many files, and the beginnings of compressed ones.
+
+    Parameters
+    ----------
+    paths : path or iterable of paths
+        As for `read_trajectories`.
+    format, roles
+        As for `read_trajectories`; by default roles are proposed where no format is recognised.
+
+    Returns
+    -------
+    Overview
+
+    Raises
+    ------
+    LogError
+        For a path without logs, and files that are no logs.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from selfreg.data import look_at_logs
+    >>> log = pathlib.Path(tempfile.mkdtemp()) / "log.jsonl"
+    >>> line = '{"ticket_id": %d, "won": %d, "turns": [{"saw": "hello", "did": "hi"}]}\\n'
+    >>> _ = log.write_text("".join(line % (i, i % 2) for i in range(10)))
+    >>> overview = look_at_logs(log)
+    >>> overview.format, overview.episodes, overview.outcomes.mean
+    ('jsonl', 10, 0.5)
+    >>> overview.command.replace(str(log), "log.jsonl")
+    'selfreg fit log.jsonl --format jsonl --map steps=turns --map task=ticket_id --map outcome=won \
+--map observation=saw --map action=did --budget 1 --out runs/log'
+    """
+    names = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    listed = list_log_files(names)
+    some = _spread(listed.files, SAMPLE_FILES)
+    found, mapped = _detect_or_guess(LogFiles(some, listed.left_out), format, dict(roles or {}))
+    tally = Tally()
+    complete = _read_sample(found.files, found.format, ReadOptions(mapped, marks=None), tally)
+    is_guess = mapped != dict(roles or {})
+    return Overview(
+        format=found.format.name,
+        reason="of the names of its fields; correct --map if needed" if is_guess else found.reason,
+        files=len(found.files) if len(some) == len(listed.files) else len(listed.files),
+        size=sum(os.path.getsize(file.path) for file in listed.files),
+        left_out=found.left_out,
+        complete=complete and len(some) == len(listed.files),
+        episodes=tally.episodes,
+        tasks=len(tally.tasks),
+        steps=tally.steps,
+        outcomes=_summarise(tally),
+        help=dict(tally.help.most_common()),
+        models=dict(tally.models.most_common()),
+        tools=dict(tally.tools.most_common()),
+        roles=dict(tally.roles.most_common()),
+        fields={name: len(values) for name, values in tally.fields.items()},
+        faults=tally.faults,
+        n_faults=tally.n_faults,
+        hints=find_hints(found.format.name, tally),
+        command=make_command(names, found.format.name, mapped, tally),
+    )
+
+
+def _detect_or_guess(listed: LogFiles, format: str, roles: dict[str, str]) -> tuple[DetectedLogs, dict[str, str]]:
+    """The format, and roles: those that are given, or guesses where no format is recognised."""
+    try:
+        return detect_files(listed, format, roles), roles
+    except LogError:
+        if roles or format != AUTO:
+            raise
+        sample = take_sample(listed.files[0].path)
+        guessed = guess_roles(sample.objects()) if sample.kind in ("lines", "document") else {}
+        if not {"steps", "task", "outcome", "observation"} <= guessed.keys():
+            raise
+        return detect_files(listed, "jsonl", guessed), guessed
+
+
+def _summarise(tally: Tally) -> Outcomes:
+    known = tally.outcome_counts.total()
+    return Outcomes(known, tally.episodes - known, tally.mean_outcome(), tally.outcome_values())
+
+
+# ---- sampling -------------------------------------------------------------------------------------------------------
+
+
+def _read_sample(files: Sequence[LogFile], format: LogFormat, options: ReadOptions, tally: Tally) -> bool:
+    """Add some of the records to the tally; whether they are all."""
+    left, complete = SAMPLE_BYTES, True
+    for i, file in enumerate(files):
+        share = left // (len(files) - i)
+        size = os.path.getsize(file.path)
+        try:
+            done = _read_part(file, format, options._replace(source=file.label), max(share, 1), tally)
+        except LogError as error:
+            tally.add(error if str(error).startswith(file.path) else LogError(f"{file.path}: {error}"))
+            done = False
+        complete = complete and done
+        left = max(0, left - min(size, share))
+    return complete
+
+
+def _read_part(file: LogFile, format: LogFormat, options: ReadOptions, most: int, tally: Tally) -> bool:
+    container = format.container(file.path)
+    if container == "lines" and not is_compressed(file.path) and os.path.getsize(file.path) > most:
+        for line, record in _read_lines_here_and_there(file, format, options, most):
+            place = f"{file.path}: the line at byte {line}"
+            tally.add(LogError(f"{place}: {record}") if isinstance(record, LogError) else record)
+        return False
+    seen = 0
+    for _, record in format.read(file.path, options, file.label):
+        tally.add(record)
+        seen += 100 if isinstance(record, LogError) else _text_length(record)
+        if seen > most:
+            return False
+    return True
+
+
+def _text_length(record: Any) -> int:
+    return sum(len(step.state) + len(step.action or "") + 50 for step in record.steps)
+
+
+def _read_lines_here_and_there(
+    file: LogFile, format: LogFormat, options: ReadOptions, most: int
+) -> Iterator[tuple[int, Any]]:
+    """Records of lines at some places of a large file, at equal distances."""
+    size, part = os.path.getsize(file.path), most // PARTS
+
+    def lines() -> Iterator[tuple[int, bytes]]:
+        with open(file.path, "rb") as stream:
+            for i in range(PARTS):
+                stream.seek(i * (size - part) // (PARTS - 1))
+                if i:
+                    stream.readline()  # the rest of a line that began before
+                end = stream.tell() + part
+                while stream.tell() < end and (line := stream.readline()):
+                    if line.strip():
+                        yield stream.tell() - len(line), line
+
+    yield from format.read_piece(file.path, "lines", options, lines(), (0, 0))
+
+
+def _spread(items: Sequence[Any], most: int) -> list[Any]:
+    """At most so many of the items, at equal distances."""
+    if len(items) <= most:
+        return list(items)
+    return [items[i * len(items) // most] for i in range(most)]

@@ -1,0 +1,158 @@
+"""Rows of tables and of JSON as records: CSV, Parquet, SQLite, JSONL and JSON lists."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sqlite3
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from selfreg._util.extras import require_extra
+from selfreg.data.json_text import decode_value
+from selfreg.data.log_files import (
+    MOST_BYTES,
+    LogError,
+    is_parquet,
+    number_lines,
+    open_arrow,
+    open_bytes,
+    plain_suffix,
+    read_bytes,
+)
+from selfreg.data.samples import is_document, take_sample
+
+with require_extra("logs", "selfreg.data"):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+BATCH = 1024
+JSON = (".json", ".jsonl", ".ndjson")
+SQLITE = b"SQLite format 3\x00"
+Row: TypeAlias = dict[str, Any]
+# Rows with their numbers (from 1), or their faults.
+Numbered: TypeAlias = Iterator[tuple[int, Row | LogError]]
+
+
+def read_rows(path: str) -> Numbered:
+    """Rows of a file of any of the kinds."""
+    if is_parquet(path):
+        yield from enumerate(read_parquet_rows(path), 1)
+    elif is_sqlite(path):
+        yield from enumerate(read_sqlite_rows(path), 1)
+    elif plain_suffix(path) in JSON or (kind := take_sample(path).kind) in ("lines", "document"):
+        yield from _read_json_rows(path)
+    elif kind == "table":
+        yield from _read_csv_rows(path)
+    else:
+        raise LogError("no rows in it; expected CSV, Parquet, SQLite, JSONL or a JSON list")
+
+
+def read_table_rows(path: str) -> Numbered:
+    """Rows of CSV or Parquet."""
+    return enumerate(read_parquet_rows(path), 1) if is_parquet(path) else _read_csv_rows(path)
+
+
+# ---- JSON -----------------------------------------------------------------------------------------------------------
+
+
+def _read_json_rows(path: str) -> Numbered:
+    if is_document(path):
+        document = decode_value(read_bytes(path, MOST_BYTES))
+        for number, value in enumerate(document if isinstance(document, list) else [document], 1):
+            yield number, _as_row(value)
+        return
+    for number, line in number_lines(path):
+        try:
+            yield number, _as_row(decode_value(line))
+        except LogError as error:
+            yield number, error
+
+
+def _as_row(value: Any) -> Row | LogError:
+    return value if isinstance(value, dict) else LogError("expected an object")
+
+
+# ---- CSV ------------------------------------------------------------------------------------------------------------
+
+
+def read_csv_lines(path: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a file and the lines that they end on."""
+    csv.field_size_limit(min(MOST_BYTES, sys.maxsize))
+    with open_bytes(path) as stream:
+        reader = csv.reader(_decode_lines(stream), delimiter="\t" if plain_suffix(path) == ".tsv" else ",", strict=True)
+        while True:
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except (csv.Error, EOFError, OSError) as error:
+                raise LogError(f"line {reader.line_num}: {error}") from None
+            if row:
+                yield reader.line_num, row
+
+
+def _decode_lines(stream: Iterable[bytes]) -> Iterator[str]:
+    for number, line in enumerate(stream, 1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise LogError(f"line {number}: not UTF-8: {error}") from None
+
+
+def _read_csv_rows(path: str) -> Numbered:
+    rows = read_csv_lines(path)
+    _, names = next(rows, (0, []))
+    for number, (line, row) in enumerate(rows, 1):
+        if len(row) != len(names):
+            yield number, LogError(f"line {line}: expected {len(names)} values; got {len(row)}")
+        else:
+            yield number, {name: text or None for name, text in zip(names, row, strict=True)}
+
+
+# ---- Parquet and SQLite ---------------------------------------------------------------------------------------------
+
+
+def read_parquet_rows(path: str, groups: Iterable[int] | None = None) -> Iterator[Row]:
+    """Rows of a Parquet file, or of some of its row groups; LogError says after which row it is broken."""
+    number = 0
+    try:
+        with open_arrow(path) as stream, pq.ParquetFile(stream) as file:
+            for batch in file.iter_batches(BATCH, row_groups=None if groups is None else list(groups)):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield row
+    except (pa.ArrowException, OSError) as error:
+        raise LogError(f"broken data after row {number}: {error}") from None
+
+
+def is_sqlite(path: str | os.PathLike[str]) -> bool:
+    with open(path, "rb") as stream:
+        return stream.read(len(SQLITE)) == SQLITE
+
+
+def read_sqlite_rows(path: str) -> Iterator[Row]:
+    """Rows of the one table of a SQLite file."""
+    try:
+        with closing(sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            names = [
+                name
+                for (name,) in connection.execute(
+                    "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name"
+                )
+            ]
+            if len(names) != 1:
+                raise LogError(f"expected a SQLite file with one table; got {', '.join(names) or 'none'}")
+            quoted = names[0].replace('"', '""')
+            connection.row_factory = sqlite3.Row
+            for row in connection.execute(f'SELECT * FROM "{quoted}"'):
+                yield {key: _as_text(row[key]) for key in row.keys()}  # noqa: SIM118
+    except sqlite3.Error as error:
+        raise LogError(f"SQLite: {error}") from None
+
+
+def _as_text(value: Any) -> Any:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

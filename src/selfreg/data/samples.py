@@ -1,0 +1,152 @@
+"""The beginning of a log file, from which its format is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zlib
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from selfreg.data.log_files import LogError, is_parquet, list_members, open_arrow, open_bytes, plain_suffix
+
+HEAD_BYTES = 1 << 20
+FIRST_LINES = 64
+
+Kind: TypeAlias = Literal["lines", "document", "parquet", "table", "eval", "empty", "other"]
+
+
+class Sample(NamedTuple):
+    """The beginning of a file.
+
+    Attributes
+    ----------
+    path : str
+    kind : {"lines", "document", "parquet", "table", "eval", "empty", "other"}
+        JSON values a line; one JSON document; a Parquet file; comma- or tab-separated values; a zip archive of Inspect;
+        nothing; something else.
+    values : list
+        The first JSON values of lines; the document, perhaps without its end; else names of columns or members.
+    """
+
+    path: str
+    kind: Kind
+    values: list[Any]
+
+    def objects(self) -> list[dict[str, Any]]:
+        """The values that are objects; those in a document that is a list."""
+        values = self.values[0] if self.kind == "document" and isinstance(self.values[0], list) else self.values
+        return [value for value in values if isinstance(value, dict)]
+
+
+def take_sample(path: str | os.PathLike[str]) -> Sample:
+    """The beginning of a file; broken parts are left out, for the readers to find."""
+    name = os.fspath(path)
+    if is_parquet(name):
+        return Sample(name, "parquet", _parquet_columns(name))
+    if plain_suffix(name) == ".eval":
+        return Sample(name, "eval", [member.filename for member in list_members(name)])
+    head, complete, fault = _read_head(name, HEAD_BYTES)
+    text = head.decode("utf-8-sig", "replace")
+    if text.lstrip()[:1] in ("{", "["):
+        sample = _sample_json(name, text.lstrip(), complete)
+        if fault and not any(sample.objects()):
+            raise LogError(f"{name}: {fault}")
+        return sample
+    if plain_suffix(name) in (".csv", ".tsv") or "," in text.partition("\n")[0] or "\t" in text.partition("\n")[0]:
+        return Sample(name, "table", [text.partition("\n")[0].rstrip("\r")])
+    return Sample(name, "other" if text.strip() else "empty", [])
+
+
+def is_document(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is one JSON document; an object on one line, and values on several, are read as lines."""
+    if take_sample(path).kind != "document":
+        return False
+    lines = [line for line in _read_head(os.fspath(path), HEAD_BYTES)[0].split(b"\n") if line.strip()]
+    first = lines[0].decode("utf-8-sig", "replace")
+    alone = len(lines) == 1 and not first.lstrip().startswith("{")
+    return alone or _parse(first) is None
+
+
+def _read_head(path: str, size: int) -> tuple[bytes, bool, str]:
+    """The first bytes, whether they are all, and why no more could be read."""
+    head, fault = b"", ""
+    try:
+        with open_bytes(path) as stream:
+            while len(head) <= size and (block := stream.read1(1 << 16)):  # type: ignore[attr-defined]
+                head += block
+    except (EOFError, OSError, zlib.error) as error:
+        fault = f"broken {'gzip ' if path.endswith('.gz') else ''}data: {error}"
+        if not head:
+            raise LogError(f"{path}: {fault}") from None
+    return head[:size], len(head) <= size, fault
+
+
+def _parquet_columns(path: str) -> list[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with open_arrow(path) as file:
+            return list(pq.read_schema(file).names)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise LogError(f"{path}: not a Parquet file: {error}") from None
+
+
+def _sample_json(path: str, text: str, complete: bool) -> Sample:
+    document = _parse(text) if complete else None
+    if document is not None:
+        one_line = (
+            isinstance(document, dict) and plain_suffix(path) in (".jsonl", ".ndjson") and "\n" not in text.strip()
+        )
+        return Sample(path, "lines" if one_line else "document", [document])
+    if text.startswith("{"):
+        lines = [line for line in text.split("\n") if line.strip()]
+        several = len(lines) > 1 or (not complete and _has_second_object(path))
+        values = [value for line in lines[:2] if isinstance(value := _parse(line), dict)]
+        if several and values:
+            values += [value for line in lines[2:FIRST_LINES] if isinstance(value := _parse(line), dict)]
+            return Sample(path, "lines", values)
+        if several and len(lines) == 1:
+            return Sample(path, "lines", [parse_beginning(text)])
+    document = parse_beginning(text)
+    return Sample(path, "document", [{} if document is None else document])
+
+
+def _has_second_object(path: str) -> bool:
+    """Whether an object follows on the first line, which is longer than what was read of it."""
+    with open_bytes(path) as stream:
+        try:
+            while (block := stream.readline(HEAD_BYTES)) and not block.endswith(b"\n"):
+                pass
+            return stream.readline(HEAD_BYTES).lstrip().startswith(b"{")
+        except (EOFError, OSError, ValueError):
+            return False
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        return None
+
+
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*("?)|[{}\[\],]', re.DOTALL)
+
+
+def parse_beginning(text: str) -> Any:
+    """The JSON value that a text begins with: cut after its last complete part, and closed; None if there is none."""
+    open_brackets: list[str] = []
+    cut = 0
+    for token in _TOKEN.finditer(text):
+        mark = token.group()
+        if mark[0] == '"':
+            if not token.group(1):
+                break
+            continue
+        if mark in "{[":
+            open_brackets.append("}" if mark == "{" else "]")
+        elif mark in "}]" and (not open_brackets or open_brackets.pop() != mark):
+            return None
+        cut = token.start() if mark == "," else token.end()
+    return _parse(text[:cut] + "".join(reversed(open_brackets))) if cut else None

@@ -1,0 +1,203 @@
+"""What logs of conversations have in common: messages, and steps made of what the agent saw and what it then did."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+from selfreg._util.extras import require_extra
+from selfreg.data.log_files import LogError
+from selfreg.data.log_format import ReadOptions
+from selfreg.data.trajectory import LoggedStep, Scalar, Trajectory
+from selfreg.data.translation import parse_rule
+
+with require_extra("logs", "selfreg.data"):
+    import msgspec
+
+CONTEXT_ROLES = ("system", "developer")
+AGENT_ROLES = ("assistant", "ai", "AIMessage")
+TOOL_ROLES = ("tool", "function", "ToolMessage")
+LONGEST_TASK = 100
+PERSON = "person"
+
+_parse_rule = cache(parse_rule)
+
+Content = str | list[str | dict[str, Any]] | dict[str, Any] | None
+
+
+class Function(msgspec.Struct):
+    """A function that is called; arguments are an object, or its JSON text."""
+
+    name: str = ""
+    arguments: str | dict[str, Any] | list[Any] | None = None
+
+
+class Call(msgspec.Struct):
+    """A call of a tool, in the several layouts that are in use."""
+
+    id: str | None = None
+    function: Function | str | None = None
+    name: str | None = None
+    arguments: str | dict[str, Any] | list[Any] | None = None
+    args: dict[str, Any] | str | None = None
+
+    def resolve(self) -> Function:
+        if isinstance(self.function, Function):
+            return self.function
+        name = self.name or self.function or ""
+        return Function(name, self.args if self.arguments is None else self.arguments)
+
+
+class Message(msgspec.Struct):
+    """A message of a conversation."""
+
+    role: str
+    content: Content = None
+    name: str | None = None
+    model: str | None = None
+    tool_calls: list[Call] | None = None
+    function_call: Function | None = None
+    tool_call_id: str | None = None
+    requestor: str | None = None
+    function: str | None = None
+    error: dict[str, Any] | str | None = None
+
+    @property
+    def calls(self) -> list[Function]:
+        single = [] if self.function_call is None else [self.function_call]
+        return [*single, *(call.resolve() for call in self.tool_calls or ())]
+
+
+class Turns:
+    """Steps of an episode: each action with all that the agent saw since the action before it."""
+
+    def __init__(self) -> None:
+        self.steps: list[LoggedStep] = []
+        self.first_seen: str | None = None
+        self._seen: list[str] = []
+
+    def see(self, text: str, *, by_user: bool = False) -> None:
+        if by_user and self.first_seen is None:
+            self.first_seen = text
+        if text:
+            self._seen.append(text)
+
+    def act(
+        self,
+        text: str,
+        calls: Iterable[Function] = (),
+        *,
+        model: str | None = None,
+        role: str | None = None,
+        intervention: str | None = None,
+    ) -> None:
+        made = list(calls)
+        tools = tuple(call.name for call in made)
+        action = "\n".join(part for part in (text, " ".join(map(format_call, made))) if part)
+        state = "\n".join(self._seen)
+        step = LoggedStep(state, action, intervention=intervention, model=model, tools=tools, role=role)
+        self.steps.append(step)
+        self._seen = []
+
+    def reject_last(self) -> None:
+        """Say that a person rejected the action of the last step, or changed it: that is help by a person."""
+        if self.steps:
+            self.steps[-1] = msgspec.structs.replace(self.steps[-1], intervention=PERSON, decision="rejected")
+
+    def add_messages(
+        self, messages: Sequence[Message], first: int = 0, role: str | None = None, intervention: str | None = None
+    ) -> None:
+        """Add a conversation from `first` on: the agent's messages are actions; those of the system are left out."""
+        names = {call.id: call.resolve().name for one in messages for call in one.tool_calls or () if call.id}
+        for message in messages[first:]:
+            text = read_content(message.content)
+            if message.role in AGENT_ROLES:
+                self.act(text, message.calls, model=message.model, role=role, intervention=intervention)
+            elif message.role in TOOL_ROLES:
+                name = message.name or message.function or names.get(message.tool_call_id or "") or "tool"
+                self.see(f"{name} returned: {text or read_content(message.error)}")
+            elif message.role not in CONTEXT_ROLES:
+                self.see(text, by_user=True)
+
+
+def read_content(content: Content) -> str:
+    """Text of a message; parts that are no text are named."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, dict):
+        return _part_text(content)
+    return "\n".join(text for part in content if (text := part if isinstance(part, str) else _part_text(part)))
+
+
+def _part_text(part: dict[str, Any]) -> str:
+    for field in ("text", "content", "value", "result", "output", "response", "message"):
+        value = part.get(field)
+        if isinstance(value, str):
+            return value
+        if isinstance(value, (list, dict)) and field != "value":
+            return read_content(value if isinstance(value, dict) else [p for p in value if isinstance(p, (str, dict))])
+    kind = part.get("type")
+    if kind in ("reasoning", "thinking", "redacted_thinking"):
+        return ""
+    return f"[{kind}]" if isinstance(kind, str) else msgspec.json.encode(part).decode()
+
+
+def format_call(call: Function) -> str:
+    arguments = call.arguments
+    if arguments is None:
+        return f"{call.name}()"
+    text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+    return f"{call.name}({text})"
+
+
+def name_task(text: str | None, default: str) -> str:
+    """A task by its first message: as it is, or shortened, with a hash of all of it."""
+    if not text:
+        return default
+    if len(text) <= LONGEST_TASK:
+        return text
+    return f"{text[:LONGEST_TASK]}... {hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def make_episode(
+    turns: Turns,
+    task: str | None,
+    episode: str,
+    outcome: float | None,
+    fields: dict[str, Any],
+    *,
+    where: str = "messages",
+) -> Trajectory:
+    """A trajectory; without an outcome it ends before the outcome, which another file may hold."""
+    if not turns.steps:
+        raise LogError(f"field {where!r}: expected at least one message or action of the agent")
+    scalars: dict[str, Scalar] = {
+        name: value for name, value in fields.items() if value is None or isinstance(value, (str, int, float, bool))
+    }
+    return Trajectory(
+        task=task if task is not None else name_task(turns.first_seen, episode),
+        episode=episode,
+        outcome=outcome,
+        steps=tuple(turns.steps),
+        truncated=outcome is None,
+        fields=scalars,
+    )
+
+
+def read_success(value: Any, field: str, options: ReadOptions) -> float | None:
+    """A success in [0, 1], a boolean, or None where there is none; translated by the user's rule for the outcome."""
+    if (text := options.values.get("outcome")) is not None:
+        try:
+            value = _parse_rule(text).translate(value)
+        except LogError as error:
+            raise LogError(f"field {field!r}: {error}") from None
+    if value is None:
+        return None
+    if isinstance(value, (bool, int, float)) and 0 <= value <= 1:
+        return float(value)
+    shown = value if isinstance(value, (bool, int, float)) else type(value).__name__
+    raise LogError(f"field {field!r}: expected a number in [0, 1] or a boolean; got {shown}")

@@ -1,0 +1,129 @@
+"""What `selfreg import` says about logs, and what reaches the terminal of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfreg._util.printable import escape_controls
+from selfreg.cli.main import main
+from selfreg.cli.terminal import remark, say, table
+from selfreg.data import Step, Trajectory, write_trajectories
+from selfreg.runs import RunFolder
+
+HOSTILE = "[/x]\x1b]0;title\x07\x9b31m\u202e[bold]"
+
+
+def write(path: Path, *records: dict[str, Any]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def record(number: int, **fields: Any) -> dict[str, Any]:
+    step = {"observation": "a", "action": "b"}
+    return {"task": f"t{number % 3}", "outcome": number % 2, "steps": [step], **fields}
+
+
+def test_text_of_logs_commands_no_terminal(capsys) -> None:
+    say(HOSTILE)
+    remark(HOSTILE)
+    table(HOSTILE, ["a", HOSTILE], [[HOSTILE, "two\nlines"]])
+    printed = capsys.readouterr()
+    shown = r"[/x]\x1b]0;title\x07\x9b31m\u202e[bold]"
+    assert printed.out.count(shown) == 4
+    assert printed.err.strip() == shown
+    assert not set(printed.out + printed.err) & set("\x1b\x07\x9b\u202e")
+    assert "two\\nlines" in printed.out
+    assert escape_controls("plain\ttext \U0001f469\u200d\U0001f4bb\n") == "plain\ttext \U0001f469\u200d\U0001f4bb\n"
+
+
+def test_a_help_type_of_any_name_is_estimated_and_shown(tmp_path, capsys) -> None:
+    steps = (Step("a", intervention=HOSTILE), Step("b"))
+    log = [Trajectory(f"t{i}", f"e{i}", float(i % 2), steps[i % 2 :]) for i in range(8)]
+    write_trajectories(tmp_path / "log.jsonl", log)
+    assert main(["import", str(tmp_path / "log.jsonl"), "--out", str(tmp_path / "run")]) == 0
+    assert main(["estimate", str(tmp_path / "run")]) == 0
+    printed = capsys.readouterr()
+    assert "[/x]" in printed.out
+    assert "\x1b" not in printed.out + printed.err
+
+
+def test_errors_quote_logs_without_control_characters(tmp_path, capsys) -> None:
+    log = write(tmp_path / "log.jsonl", record(0, task=[1]), record(1))
+    assert main(["import", str(log), "--map", f"task={HOSTILE}", "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert "selfreg: error:" in error
+    assert "\x1b" not in error
+
+
+def test_what_is_left_out_is_said_by_outcome(tmp_path, capsys) -> None:
+    bad = [record(2, steps=[]), record(3, steps=[{"x": 1}]), {"outcome": 0}, record(4, outcome="?")]
+    log = write(tmp_path / "log.jsonl", *map(record, range(4)), *bad)
+    out = tmp_path / "run"
+    assert main(["import", str(log), "--out", str(out)]) == 2
+    assert "log.jsonl:5: field 'steps': expected a list of at least one step" in (error := capsys.readouterr().err)
+    assert "--skip-bad leaves out" in error
+    assert not out.exists()
+    assert main(["import", str(log), "--out", str(out), "--skip-bad"]) == 0
+    error = capsys.readouterr().err
+    assert "skipped 4 records in total: 2 failures, 1 successes, 1 of unknown outcome. Where failures" in error
+    assert len(RunFolder(out).settings()["import"]["skipped"]) == 4
+
+
+def test_canonical_records_that_are_left_out_have_outcomes(tmp_path, capsys) -> None:
+    good = {"task": "t", "episode": "e", "outcome": 1.0, "steps": [{"state": "a"}]}
+    log = write(tmp_path / "log.jsonl", good, {**good, "episode": "f", "outcome": 0, "steps": []}, good)
+    assert main(["import", str(log), "--out", str(tmp_path / "run"), "--skip-bad"]) == 0
+    assert "2 records in total: 1 failures, 1 successes, 0 of unknown outcome" in capsys.readouterr().err
+
+
+def test_repairs_are_counted(tmp_path, capsys) -> None:
+    step = {"observation": "cut \ud83d", "action": "b", "extra": float("nan")}
+    log = write(tmp_path / "log.jsonl", record(0, steps=[step]), record(1))
+    log.write_bytes(b"\xef\xbb\xbf" + log.read_bytes().replace(b"\n", b"\r\n"))
+    assert main(["import", str(log), "--out", str(tmp_path / "run")]) == 0
+    error = capsys.readouterr().err
+    assert "1 halves of characters (surrogates) were read as U+FFFD" in error
+    assert "1 NaN or Infinity were read as null" in error
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [(0, "all 4 episodes with an outcome failed"), (1, "all 4 episodes with an outcome succeeded")],
+)
+def test_outcomes_that_are_all_the_same_are_said(tmp_path, capsys, outcome, words) -> None:
+    log = write(tmp_path / "log.jsonl", *(record(i, outcome=outcome) for i in range(4)))
+    assert main(["import", str(log), "--out", str(tmp_path / "run")]) == 0
+    error = capsys.readouterr().err
+    assert words in error
+    assert "no step has a mark of help" in error
+    assert "count as the agent's own" in error
+    assert any(words in note for note in RunFolder(tmp_path / "run").settings()["import"]["notes"])
+
+
+def test_marks_values_and_outcomes_of_the_command_line(tmp_path, capsys) -> None:
+    calls = [{"name": "escalate"}]
+    steps = [{"observation": "a", "model": "weak"}, {"observation": "b", "model": "gpt-4o", "calls": calls}]
+    log = write(tmp_path / "log.jsonl", *({"id": i, "turns": steps} for i in range(4)))
+    results = write(tmp_path / "results.jsonl", *({"id": i, "grade": "CI"[i % 2]} for i in range(4)))
+    reading = ["--map", "task=id", "--map", "steps=turns", "--map", "tools=calls[].name"]
+    reading += ["--outcomes", str(results), "--outcomes-value", "grade", "--value", "outcome=C=1,I=0"]
+    out = tmp_path / "run"
+    assert main(["import", str(log), *reading, "--help-model", "gpt-4*=strong", "--out", str(out)]) == 0
+    read = RunFolder(out).trajectories()
+    assert [(t.task, t.outcome, [s.intervention for s in t.steps]) for t in read][:2] == [
+        ("0", 1.0, [None, "strong"]),
+        ("1", 0.0, [None, "strong"]),
+    ]
+    settings = RunFolder(out).settings()["import"]
+    assert settings["marks"] == {"models": {"gpt-4*": "strong"}}
+    both = ["--help-model", "gpt-4*=strong", "--help-tool", "escalate=person", "--overwrite"]
+    assert main(["import", str(log), *reading, *both, "--out", str(out)]) == 2
+    assert "--help-model gpt-4*=strong: no step has that mark" in capsys.readouterr().err
+    assert main(["import", str(log), *reading, "--help-tool", "esc=person", "--out", str(out), "--overwrite"]) == 2
+    assert "--help-tool esc=person: no step has that mark" in capsys.readouterr().err
+    assert main(["import", str(log), *reading, "--out", str(out), "--overwrite", "--map", "intervention=halp"]) == 0
+    assert "no step has help in its field 'halp'" in capsys.readouterr().err

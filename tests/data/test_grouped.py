@@ -1,0 +1,144 @@
+"""Rows that are steps, from every kind of table, and outcomes from elsewhere."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from selfreg.data import LogError, ReadOptions, read_trajectories
+from selfreg.data.outcomes import load_outcomes
+from selfreg.data.translation import parse_rule
+from selfreg.estimate import ExactKey, count_logs
+
+ROWS: list[dict[str, Any]] = [
+    {"ticket_id": "t2", "ts": "2", "said": "c", "did": "close", "who": "person", "csat": "5"},
+    {"ticket_id": "t1", "ts": "10", "said": "b", "did": "reply", "who": None, "csat": "2"},
+    {"ticket_id": "t2", "ts": "1", "said": "a", "did": "reply", "who": None, "csat": "5"},
+    {"ticket_id": "t1", "ts": "9", "said": "a", "did": "reply", "who": "none", "csat": "2"},
+]
+ROLES = {"task": "ticket_id", "observation": "said", "action": "did", "intervention": "who", "outcome": "csat"}
+OPTIONS = ReadOptions(ROLES, values={"outcome": ">=4"}, group_by="ticket_id", order_by="ts")
+
+
+def write(path: Path, rows: list[dict[str, Any]] = ROWS) -> Path:
+    if path.suffix == ".csv":
+        with open(path, "w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif path.suffix == ".db":
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(f"CREATE TABLE log ({', '.join(rows[0])})")
+            places = ", ".join("?" for _ in rows[0])
+            connection.executemany(f"INSERT INTO log VALUES ({places})", [tuple(row.values()) for row in rows])
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows, indent=2))
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.parquet", "log.db", "log.jsonl", "log.json"])
+def test_rows_are_grouped_and_ordered(tmp_path, name) -> None:
+    log = write(tmp_path / name)
+    second, first = read_trajectories(log, options=OPTIONS)
+    assert (first.episode, first.task, first.outcome) == ("t1", "t1", 0.0)
+    assert [(s.state, s.action, s.intervention) for s in first.steps] == [("a", "reply", None), ("b", "reply", None)]
+    assert (second.outcome, [s.intervention for s in second.steps]) == (1.0, [None, "person"])
+    assert first.fields == {"ticket_id": "t1"}
+    assert count_logs(log, ExactKey(), workers=1, options=OPTIONS).steps == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"csat": 1}, r"episode 1: field 'csat': rows of one episode have different values"),
+        ({"ts": None}, "episode 1: field 'ts', which orders the steps, is missing in a row"),
+        ({"ticket_id": None}, "episode 3: field 'ticket_id': expected a string or an integer"),
+    ],
+)
+def test_faults_of_groups(tmp_path, change, message) -> None:
+    rows = [dict(row) for row in ROWS]
+    rows[2] |= change
+    log = write(tmp_path / "log.jsonl", rows)
+    with pytest.raises(LogError, match=message):
+        list(read_trajectories(log, options=OPTIONS))
+    skipped: list[LogError] = []
+    read = list(read_trajectories(log, options=OPTIONS, skipped=skipped))
+    assert len(skipped) == 1
+    assert "t1" in [episode.episode for episode in read]
+
+
+def test_options_that_do_not_fit(tmp_path) -> None:
+    log = write(tmp_path / "log.csv")
+    with pytest.raises(ValueError, match="order_by is 'ts' without group_by"):
+        read_trajectories(log, options=ReadOptions(order_by="ts"))
+    with pytest.raises(ValueError, match="has no rows that could be grouped"):
+        read_trajectories(log, "tau_bench", options=ReadOptions(group_by="ts"))
+    with pytest.raises(ValueError, match="format 'table' translates values of outcome only; got a rule for 'cost'"):
+        read_trajectories(log, "table", options=ReadOptions(values={"cost": "a=1"}))
+    with closing(sqlite3.connect(tmp_path / "two.db")) as connection, connection:
+        connection.executescript("CREATE TABLE a (x); CREATE TABLE b (x);")
+    with pytest.raises(LogError, match="expected a SQLite file with one table; got a, b"):
+        list(read_trajectories(tmp_path / "two.db", options=OPTIONS))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("o.jsonl", '{"instance_id": "a", "resolved": true}\n{"instance_id": "b", "resolved": false}\n'),
+        ("o.json", '[{"id": "a", "score": 1}, {"id": "b", "score": 0}]'),
+        ("o.json", '{"a": 1, "b": 0}'),
+        ("o.json", '{"a": {"resolved": true}, "b": {"resolved": false}}'),
+        ("o.json", '{"resolved_ids": ["a"], "submitted_ids": ["a", "b"], "schema_version": 2}'),
+        ("o.csv", "episode,outcome\na,1.0\nb,False\n"),
+    ],
+)
+def test_outcomes_in_several_layouts(tmp_path, name, text) -> None:
+    (tmp_path / name).write_text(text)
+    assert load_outcomes(tmp_path / name) == {"a": 1.0, "b": 0.0}
+
+
+def test_outcomes_in_a_folder_are_named_by_file_or_folder(tmp_path) -> None:
+    for name, reward in (("a", 5), ("b", 1)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(json.dumps({"verifier": {"rewards": [reward]}}))
+    rule = parse_rule(">=4")
+    assert load_outcomes(tmp_path, "folder", "verifier.rewards[0]", rule) == {"a": 1.0, "b": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"instance_id": "a"}\n', r"record 1: field 'outcome' of the outcome is missing; the record has instance_id"),
+        ('{"id": "a", "score": 3}\n', r"field 'score': expected a number in \[0, 1\]"),
+        ('{"id": "a", "score": 1}\n{"id": "a", "score": 0}\n', "record 2: episode 'a' has two outcomes"),
+        ("", "o.jsonl"),
+        ("{\n", "not JSON"),
+    ],
+)
+def test_faults_of_outcomes(tmp_path, text, message) -> None:
+    (tmp_path / "o.jsonl").write_text(text)
+    with pytest.raises(LogError, match=message):
+        load_outcomes(tmp_path / "o.jsonl")
+
+
+def test_outcomes_are_joined_by_episode_or_task(tmp_path) -> None:
+    log = tmp_path / "log.jsonl"
+    records = [{"task": task, "episode": f"{task}1", "steps": [{"observation": "x"}]} for task in "abc"]
+    log.write_text("\n".join(map(json.dumps, records)))
+    options = ReadOptions(outcomes={"a1": 1.0, "b": 0.0})
+    read = list(read_trajectories(log, "jsonl", options=options))
+    assert [(one.outcome, one.truncated) for one in read] == [(1.0, False), (0.0, False), (None, True)]
+    counted = count_logs(log, ExactKey(), format="jsonl", workers=1, options=options, skip_bad=True)
+    assert (counted.episodes, len(counted.skipped)) == (2, 1)
