@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from selfreg._util.extras import require_extra
 
@@ -20,6 +20,12 @@ with require_extra("logs", "selfreg.data"):
 
 class LogError(ValueError):
     """A record that cannot be read. The message names the file, the line or row, the field and what was expected."""
+
+
+def describe_kind(value: Any) -> str:
+    """Kind of a JSON value, for messages."""
+    names = {dict: "an object", list: "an empty list" if value == [] else "a list", str: "a string", bool: "a boolean"}
+    return "null" if value is None else names.get(type(value), "a number")
 
 
 def is_parquet(path: str | os.PathLike[str]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.filters import MISSING, lookup_field, matches_filter
-from selfreg.data.log_files import LogError
+from selfreg.data.log_files import LogError, describe_kind
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.trajectory import NOHELP, Step, Trajectory
 
@@ -126,12 +126,6 @@ class _RoleView:
             )
         except LogError as error:
             raise LogError(f"step {index}: {error}") from None
-
-
-def describe_kind(value: Any) -> str:
-    """Kind of a JSON value, for messages."""
-    names = {dict: "an object", list: "an empty list" if value == [] else "a list", str: "a string", bool: "a boolean"}
-    return "null" if value is None else names.get(type(value), "a number")
 
 
 def _read_text(field: str, value: Any) -> str:

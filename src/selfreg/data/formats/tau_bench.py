@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.filters import matches_filter
-from selfreg.data.formats.mapped import describe_kind
-from selfreg.data.log_files import LogError, is_parquet, open_bytes
+from selfreg.data.log_files import LogError, describe_kind, is_parquet, open_bytes
 from selfreg.data.log_format import LogFormat, ReadOptions
-from selfreg.data.trajectory import Scalar, Step, Trajectory
+from selfreg.data.messages import convert_messages
+from selfreg.data.trajectory import Scalar, Trajectory
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
@@ -59,7 +59,7 @@ def _convert_episode(record: Mapping[str, Any]) -> Trajectory:
     ):
         if not isinstance(record.get(field), types) or isinstance(record.get(field), bool):
             raise LogError(f"field {field!r}: expected {expected}; got {describe_kind(record.get(field))}")
-    steps = _convert_messages(record["traj"])
+    steps, _ = convert_messages(record["traj"], "traj")
     if not steps:
         raise LogError("field 'traj': expected at least one message of the assistant")
     fields: dict[str, Scalar] = {k: v for k, v in record.items() if not isinstance(v, (dict, list)) and k != "task_id"}
@@ -70,30 +70,3 @@ def _convert_episode(record: Mapping[str, Any]) -> Trajectory:
         steps=tuple(steps),
         fields=fields,
     )
-
-
-def _convert_messages(messages: Sequence[Any]) -> list[Step]:
-    steps: list[Step] = []
-    received: list[str] = []
-    for index, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise LogError(f"field 'traj[{index}].role': expected a string")
-        content = message.get("content") or ""
-        if not isinstance(content, str):
-            raise LogError(f"field 'traj[{index}].content': expected a string or null; got {describe_kind(content)}")
-        if message["role"] == "assistant":
-            steps.append(Step(state="\n".join(received), action=content + _format_calls(message, index)))
-            received = []
-        elif message["role"] == "tool":
-            received.append(f"{message.get('name', 'tool')} returned: {content}")
-        elif message["role"] != "system":
-            received.append(content)
-    return steps
-
-
-def _format_calls(message: Mapping[str, Any], index: int) -> str:
-    try:
-        calls = [call["function"] for call in message.get("tool_calls") or []]
-        return " ".join(f"{call['name']}({call['arguments']})" for call in calls)
-    except (TypeError, KeyError) as error:
-        raise LogError(f"field 'traj[{index}].tool_calls': expected OpenAI tool calls ({error!r})") from None
