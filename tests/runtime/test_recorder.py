@@ -328,7 +328,7 @@ def audit(ledger: Ledger, diaries: list[list[list[str]]], limit: int) -> None:
 
 
 KILLS = [(1, 60), (8, 190)]
-LONG = [pytest.param(1, 1000, marks=pytest.mark.long), pytest.param(8, 4000, marks=pytest.mark.long)]
+LONG = [pytest.param(1, 2000, marks=pytest.mark.long), pytest.param(8, 8000, marks=pytest.mark.long)]
 
 
 @pytest.mark.parametrize(("agents", "kills"), KILLS + LONG)

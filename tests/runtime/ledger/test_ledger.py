@@ -216,7 +216,7 @@ def crowd(folder: Path, limit: int, agents: int, kills: int, seed: int) -> tuple
     ledger = SQLiteLedger(folder / "ledger", limit)
     command = [sys.executable, ledger_crowd.__file__, str(ledger.path), str(folder / "diaries")]
     command += [str(number) for number in (agents, kills, seed)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3000)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= kills
     diaries = [(folder / "diaries" / str(agent)).read_text().splitlines() for agent in range(agents)]
@@ -225,7 +225,7 @@ def crowd(folder: Path, limit: int, agents: int, kills: int, seed: int) -> tuple
 
 # The recorder's tests kill 500 more.
 KILLS = [(1, 40), (8, 120)]
-LONG = [pytest.param(1, 150, marks=pytest.mark.long), pytest.param(8, 350, marks=pytest.mark.long)]
+LONG = [pytest.param(1, 2000, marks=pytest.mark.long), pytest.param(8, 8000, marks=pytest.mark.long)]
 
 
 @pytest.mark.parametrize(("agents", "kills"), KILLS + LONG)
