@@ -23,6 +23,7 @@ from selfreg.cli import (
     label,
     monitor,
     report,
+    serve,
     solve,
     sweep,
     train,
@@ -44,7 +45,7 @@ PANELS: dict[str, Commands] = {
         "evaluate": evaluate.command,
         "report": report.command,
     },
-    "Use of a run": {"decide": decide.command, "monitor": monitor.command},
+    "Use of a run": {"decide": decide.command, "serve": serve.command, "monitor": monitor.command},
     "Many models": {"sweep": sweep.command},
 }
 PRM: Commands = {"threshold": threshold.command, "recalibrate": recalibrate.command, "score": score.command}

@@ -87,7 +87,7 @@ def _parse_steps(items: Sequence[Any]) -> list[Step]:
     steps = []
     for index, item in enumerate(items):
         try:
-            step = Step(item) if isinstance(item, str) else msgspec.convert(item, Step)
+            step = Step(item) if isinstance(item, str) else msgspec.convert(item, Step)  # a Step stays as it is
         except (msgspec.ValidationError, ValueError) as error:
             hint = "; messages go into 'messages'" if isinstance(item, dict) and "role" in item else ""
             raise ValueError(f"steps[{index}]: {error}{hint}") from None
