@@ -75,7 +75,7 @@ def test_forms_of_other_sites_and_sessions_do_nothing(serve, person) -> None:
         ({"key": '["no such run", 0]'}, 422),
         ({"key": "[true, 0]"}, 400),
         ({"text": " "}, 422),
-        ({"text": "x" * 2**21}, 413),
+        ({"text": "x" * 2**20}, 413),
     ],
 )
 def test_broken_forms_are_refused(serve, person, changed, status) -> None:

@@ -66,6 +66,7 @@ def run_server(
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
+            listener.listen(1024)  # whoever reads the log and connects at once waits, and is not refused
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}") from None
         bound = int(listener.getsockname()[1])
