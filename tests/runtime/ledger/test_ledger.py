@@ -409,3 +409,21 @@ def test_negative_and_misshapen_are_value_errors(make) -> None:
         make((1, 1)).charge("run", 0, -1)
     with pytest.raises(ValueError, match="has 1 entries; expected one for each of 2 units"):
         make((1, 1)).charge("run", 0, 1)
+
+
+def test_a_thread_that_waits_too_long_for_its_turn_says_so(tmp_path) -> None:
+    ledger = SQLiteLedger(tmp_path / "ledger", 3, timeout=0.1)
+    entered, leave = threading.Event(), threading.Event()
+
+    def work(accounts) -> None:
+        entered.set()
+        leave.wait(10)
+
+    holder = threading.Thread(target=ledger.write, args=(work,))
+    holder.start()
+    entered.wait(10)
+    with pytest.raises(TimeoutError, match=r"locked by others for over 0\.1 s; nothing was done"):
+        ledger.charge("run", 0, 1)
+    leave.set()
+    holder.join()
+    assert ledger.charge("run", 0, 1)
