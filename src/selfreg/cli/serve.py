@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,11 +13,12 @@ from selfreg._util.extras import require_extra
 from selfreg.cli import options
 from selfreg.cli.decide import load_helper
 from selfreg.cli.monitor import load_forecast
+from selfreg.cli.shadow import open_ledger
 from selfreg.cli.terminal import remark
 from selfreg.data import Trajectory
 from selfreg.evaluate import monitor
 from selfreg.runs import RunFolder
-from selfreg.runtime import Budget, Desk, Ledger, Recorder, SQLiteLedger
+from selfreg.runtime import Budget, Desk, Ledger, Recorder
 
 if TYPE_CHECKING:
     from selfreg.runtime.server import ForecastCheck
@@ -84,17 +84,6 @@ def command(
         service, token=_token(TOKEN), desk_token=_token(DESK_TOKEN), hosts=[*LOOPBACK, host, *(name or ())]
     )
     run_server(app, service, host=host, port=port)
-
-
-def open_ledger(place: str, budgets: Sequence[Budget] | None) -> Ledger:
-    """The ledger in a file or on a server; `budgets` may be None where it exists."""
-    if place.startswith(("postgresql://", "postgres://")):
-        from selfreg.runtime import PostgresLedger
-
-        return PostgresLedger(place, budgets)
-    if budgets is None and not Path(place).exists():
-        raise ValueError(f"{place} does not exist; give --limit, --per-run or --per-day to make it")
-    return SQLiteLedger(place, budgets)
 
 
 def _budgets(limit: str | None, per_run: int | None, per_day: int | None, timezone: str) -> list[Budget] | None:
