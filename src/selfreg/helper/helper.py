@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, SupportsIndex
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -267,7 +267,8 @@ class Helper:
         if left.shape != (len(texts), len(self.limits)):
             raise ValueError(f"budgets have shape {left.shape}; expected {(len(texts), len(self.limits))}")
         if left.dtype.kind not in "iu":
-            left = np.vectorize(_whole, otypes=[object])(left) if left.size else left.astype(np.int64)
+            whole = [_whole(entry) for entry in left.flat]
+            left = np.array(whole, dtype=object if whole else np.int64).reshape(left.shape)
         if left.size and left.min() < 0:
             raise ValueError(f"budgets contain {left.min()}; expected no negative number")
         most = np.max([self.limits, *self.costs.values()], axis=0)
@@ -357,10 +358,13 @@ def _steps(history: Sequence[Step | str]) -> list[Step]:
     return [Step(state=one) if isinstance(one, str) else one for one in history]
 
 
-def _whole(entry: object) -> int:
-    if isinstance(entry, bool | np.bool_) or not isinstance(entry, SupportsIndex):
-        raise TypeError(f"budgets contain {entry!r}; expected whole numbers")
-    return operator.index(entry)
+def _whole(entry: Any) -> int:
+    try:
+        if isinstance(entry, bool | np.bool_):
+            raise TypeError
+        return operator.index(entry)
+    except TypeError:
+        raise TypeError(f"budgets contain {entry!r}; expected whole numbers") from None
 
 
 def mask_affordable(
