@@ -13,6 +13,7 @@ COMMANDS = (
     "helper",
     "latency",
     "recorder",
+    "serve",
     "honesty",
     "forecast",
     "advise",

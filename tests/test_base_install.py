@@ -33,6 +33,9 @@ OPTIONAL = (
     "textworld",
     "stable_baselines3",
     "ray",
+    "starlette",
+    "uvicorn",
+    "prometheus_client",
 )
 BLOCK = f"import sys; sys.modules.update(dict.fromkeys({OPTIONAL!r}))\n"
 # Packages with public names, the names, and what becomes of them; the names of a room are in its __init__.py.

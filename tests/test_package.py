@@ -36,6 +36,7 @@ def test_every_public_name_is_there() -> None:
         ("ray", "import selfreg; selfreg.sweep([], 1, executor='ray')", "ray"),
         ("minigrid", "from selfreg.envs import *; make_babyai(BabyAIConfig())", "envs"),
         ("textworld", "from selfreg.envs import *; make_textworld()", "textworld"),
+        ("starlette", "from selfreg.runtime.server import create_app", "serve"),
     ],
 )
 def test_a_missing_extra_is_named(package, statement, extra) -> None:

@@ -327,3 +327,32 @@ def test_vectors_are_scikit_learns(light_labels: Labels) -> None:
         vectors = memory.index.vectors
         assert isinstance(vectors, Tfidf)
         np.testing.assert_allclose(vectors.vector(text), vectors.vectorizer.transform([text]).toarray()[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("left", [3, 2**31, 2**63 - 1, 2**63, 2**64, 10**30])
+def test_budgets_above_those_of_training_decide_as_the_largest(helper: Helper, left: int) -> None:
+    text, most = "second red key lamp", helper.limits
+    decision = helper.decide([text], (left,))
+    assert replace(decision, budget_left=most, reason="") == replace(helper.decide([text], most), reason="")
+    assert (decision.budget_left, f"budget {left}" in decision.reason) == ((left,), True)
+    every = helper.request_probabilities([text, text], [(left,), (0,)])
+    np.testing.assert_array_equal(every, helper.request_probabilities([text, text], [most, (0,)]))
+    if left < 2**64:
+        array = np.array([[left]], dtype=np.uint64)
+        np.testing.assert_array_equal(helper.request_probabilities([text], array), every[:1])
+
+
+@pytest.mark.parametrize("left", [1.9, 2.0, float("nan"), True, "1", None])
+def test_budgets_are_whole_numbers(helper: Helper, left: object) -> None:
+    for budgets in ([(left,)], np.array([[left]])):
+        with pytest.raises(TypeError, match="expected whole numbers"):
+            helper.request_probabilities(["red"], budgets)
+        with pytest.raises(TypeError, match="expected whole numbers"):
+            helper.choices(["red"], budgets)
+    with pytest.raises(TypeError, match="expected whole numbers"):
+        helper.decide(["red"], (left,))
+
+
+def test_a_huge_debt_is_negative(helper: Helper) -> None:
+    with pytest.raises(ValueError, match="budgets contain -1000000000000000000000000000000; expected no negative"):
+        helper.decide(["red"], (-(10**30),))

@@ -65,6 +65,16 @@ def test_a_decision_is_made_once(make) -> None:
     assert [entry[:3] for entry in recorder.ledger.entries()] == [("run", 0, "charged")]
 
 
+def test_a_stored_decision_is_found(make) -> None:
+    recorder = Recorder(ByWord(), make(5))
+    assert recorder.find("run", 0) is None
+    decision = recorder.decide_once("run", 0, [Step("person please")])
+    found = recorder.find("run", 0)
+    assert found == recorder.decisions()[0]
+    assert (found.decision, found.requested, found.cost) == (decision, "person", (2,))
+    assert recorder.find("run", "0") is None
+
+
 def test_no_help_stays_although_the_budget_comes_back(make) -> None:
     recorder = Recorder(ByWord(), make(2))
     recorder.decide_once("run", 0, [Step("person")])
@@ -328,7 +338,7 @@ def audit(ledger: Ledger, diaries: list[list[list[str]]], limit: int) -> None:
 
 
 KILLS = [(1, 60), (8, 190)]
-LONG = [pytest.param(1, 1000, marks=pytest.mark.long), pytest.param(8, 4000, marks=pytest.mark.long)]
+LONG = [pytest.param(1, 2000, marks=pytest.mark.long), pytest.param(8, 8000, marks=pytest.mark.long)]
 
 
 @pytest.mark.parametrize(("agents", "kills"), KILLS + LONG)

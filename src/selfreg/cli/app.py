@@ -25,6 +25,7 @@ from selfreg.cli import (
     monitor,
     ope,
     report,
+    serve,
     solve,
     sweep,
     train,
@@ -46,7 +47,12 @@ PANELS: dict[str, Commands] = {
         "evaluate": evaluate.command,
         "report": report.command,
     },
-    "Use of a run": {"decide": decide.command, "monitor": monitor.command, "ope": ope.command},
+    "Use of a run": {
+        "decide": decide.command,
+        "serve": serve.command,
+        "monitor": monitor.command,
+        "ope": ope.command,
+    },
     "Many models": {"sweep": sweep.command},
 }
 PRM: Commands = {"threshold": threshold.command, "recalibrate": recalibrate.command, "score": score.command}

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from selfreg.cli import options
+from selfreg.cli.shadow import describe_shadow, open_ledger
 from selfreg.cli.terminal import say
 from selfreg.data import read_trajectories
 from selfreg.evaluate import Forecast, monitor
@@ -91,8 +92,9 @@ def _of_plan(run: RunFolder, summary: Mapping[str, Any], budget: int, point: boo
 def command(
     run: options.RunArgument,
     logs: Annotated[
-        list[Path], typer.Argument(metavar="LOGS...", help="Logs of episodes that followed the policy, oldest first.")
-    ],
+        list[Path] | None,
+        typer.Argument(metavar="LOGS...", help="Logs of episodes that followed the policy, oldest first."),
+    ] = None,
     budget: Annotated[
         int | None,
         typer.Option(
@@ -107,14 +109,27 @@ def command(
     ] = 0.05,
     point: Annotated[bool, typer.Option("--point", help="Test the predicted means, not their intervals.")] = False,
     as_json: options.Json = False,
+    shadow: Annotated[
+        str | None,
+        typer.Option(metavar="LEDGER", help="Instead of logs: the ledger of `selfreg serve --shadow`; no test."),
+    ] = None,
 ) -> None:
     """Compare a run's forecast with new episodes, as often as you like.
 
-    Exit status 3 is an alarm: less success or more help than forecast. More success or less help is a note.
+    Exit status 3 is an alarm: less success or more help than forecast. More success or less help is a note. With
+    --shadow, say what the helper would have spent, and what the forecast says it would have been worth.
     """
+    if bool(logs) == (shadow is not None):
+        raise ValueError("give either LOGS or --shadow LEDGER")
+    if shadow is not None:
+        run_folder = RunFolder.open(run)
+        alone, helped = (load_forecast(run_folder, one, point).forecast for one in (0, budget))
+        for line in describe_shadow(open_ledger(shadow, None), alone, helped):
+            say(line)
+        return
     roles, filters = options.mapping("--map", map), options.filters(where)
     chosen = load_forecast(RunFolder.open(run), budget, point)
-    recent = read_trajectories(logs, format, roles=roles, where=filters)
+    recent = read_trajectories(logs or [], format, roles=roles, where=filters)
     found = monitor(chosen.forecast, recent, false_alarm=false_alarm)
     if as_json:
         named = {"policy": chosen.policy, "identified": chosen.identified, "counts": chosen.forecast.counts}

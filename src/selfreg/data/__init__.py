@@ -6,6 +6,7 @@ from selfreg.data.formats.stepwise import write_stepwise
 from selfreg.data.log_files import LogError
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.markers import HelpMarks, assume_takeover
+from selfreg.data.messages import parse_history
 from selfreg.data.overview import Outcomes, Overview, look_at_logs
 from selfreg.data.read import read_trajectories
 from selfreg.data.samples import Sample
@@ -29,6 +30,7 @@ __all__ = [
     "assume_takeover",
     "detect_format",
     "look_at_logs",
+    "parse_history",
     "read_trajectories",
     "state_text",
     "write_stepwise",

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple, cast
+from typing import IO, Any, NamedTuple, cast
 
 from selfreg._util.extras import require_extra
 
@@ -271,6 +271,12 @@ def _read_member(path: str, info: zipfile.ZipInfo, stream: IO[bytes], size: int)
 
 
 # ---- contents -------------------------------------------------------------------------------------------------------
+
+
+def describe_kind(value: Any) -> str:
+    """Kind of a JSON value, for messages."""
+    names = {dict: "an object", list: "an empty list" if value == [] else "a list", str: "a string", bool: "a boolean"}
+    return "null" if value is None else names.get(type(value), "a number")
 
 
 def is_parquet(path: str | os.PathLike[str]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.filters import MISSING, lookup_field
-from selfreg.data.log_files import LogError
+from selfreg.data.log_files import LogError, describe_kind
 from selfreg.data.log_format import ReadOptions
 from selfreg.data.trajectory import MOST_COST, LoggedStep, Trajectory
 from selfreg.data.translation import parse_rule
@@ -195,12 +195,6 @@ _parse_rule = lru_cache(maxsize=64)(parse_rule)
 
 
 # ---- values of roles ------------------------------------------------------------------------------------------------
-
-
-def describe_kind(value: Any) -> str:
-    """Kind of a JSON value, for messages."""
-    names = {dict: "an object", list: "an empty list" if value == [] else "a list", str: "a string", bool: "a boolean"}
-    return "null" if value is None else names.get(type(value), "a number")
 
 
 def _read_name(field: str, value: Any) -> str:

@@ -78,6 +78,11 @@ class Turns:
         self.first_seen: str | None = None
         self._seen: list[str] = []
 
+    @property
+    def unanswered(self) -> str:
+        """What the agent saw after its last action."""
+        return "\n".join(self._seen)
+
     def see(self, text: str, *, by_user: bool = False) -> None:
         if by_user and self.first_seen is None:
             self.first_seen = text

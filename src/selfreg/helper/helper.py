@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -117,7 +118,7 @@ class Helper:
         Raises
         ------
         TypeError
-            `steps` is a str, or has an element other than Step and str; `budget_left` is not a tuple.
+            `steps` is a str, or has an element other than Step and str; `budget_left` is not a tuple of int.
         ValueError
             `steps` is empty, or `budget_left` has another number of budgets or a negative number.
         """
@@ -138,17 +139,22 @@ class Helper:
         actions = [self.actions[int(a)] for a in self._choose(probability, budgets)]
         return [
             self._decision(*one)
-            for one in zip(episodes, texts, budgets_left, actions, probability[:, 1:].sum(axis=1), strict=True)
+            for one in zip(episodes, texts, budgets_left, budgets, actions, probability[:, 1:].sum(axis=1), strict=True)
         ]
 
     def _decision(
-        self, steps: Sequence[Step], text: str, budget_left: BudgetLeft, action: str, request: float
+        self,
+        steps: Sequence[Step],
+        text: str,
+        budget_left: BudgetLeft,
+        left: NDArray[np.int64],
+        action: str,
+        request: float,
     ) -> Decision:
-        left = self._left(budget_left)
         success, price, near = self._recall(text, left)
         if not success and self.prm is not None:
             success = {NOHELP: float(self.prm.score([self.prm.text(steps)])[0])}
-        rule = self._explain_rule(action, float(request), left, limited=budget_left is not None)
+        rule = self._explain_rule(action, float(request), left, budget_left)
         reason = ". ".join([rule, *self._explain_values(success, price, near)])
         return Decision(action, float(request), success, budget_left, reason, price, near)
 
@@ -178,6 +184,8 @@ class Helper:
 
         Raises
         ------
+        TypeError
+            `budgets` has an entry that is not a whole number.
         ValueError
             `budgets` has another shape, or a negative entry.
         """
@@ -252,12 +260,19 @@ class Helper:
         )
 
     def _budgets(self, texts: Sequence[str], budgets: ArrayLike) -> NDArray[np.int64]:
-        left = np.asarray(budgets).reshape(-1, len(self.limits)) if not len(texts) else np.asarray(budgets)
+        """Budgets as int64; what is above all limits and costs becomes the largest of these, which decides the same."""
+        left = budgets if isinstance(budgets, np.ndarray) else np.asarray(budgets, dtype=object)
+        if not len(texts):
+            left = left.reshape(-1, len(self.limits))
         if left.shape != (len(texts), len(self.limits)):
             raise ValueError(f"budgets have shape {left.shape}; expected {(len(texts), len(self.limits))}")
+        if left.dtype.kind not in "iu":
+            whole = [_whole(entry) for entry in left.flat]
+            left = np.array(whole, dtype=object if whole else np.int64).reshape(left.shape)
         if left.size and left.min() < 0:
             raise ValueError(f"budgets contain {left.min()}; expected no negative number")
-        return left.astype(np.int64)
+        most = np.max([self.limits, *self.costs.values()], axis=0)
+        return np.asarray(np.minimum(left, most.astype(np.uint64) if left.dtype == np.uint64 else most), dtype=np.int64)
 
     def _points(self, left: NDArray[np.int64]) -> NDArray[np.int64]:
         """Index of budgets (n, m) in the lattice."""
@@ -273,7 +288,7 @@ class Helper:
         return np.asarray(np.where(requests, probability[:, 1:].argmax(axis=1) + 1, 0))
 
     def _recall(
-        self, text: str, left: tuple[int, ...]
+        self, text: str, left: NDArray[np.int64]
     ) -> tuple[dict[str, float], tuple[float | None, ...], tuple[Neighbour, ...]]:
         """P(success) of the actions, price of the last unit of each budget, nearest states; empty without memory."""
         if self.memory is None:
@@ -284,7 +299,7 @@ class Helper:
         values = self.memory.estimate(index, similarity)[0]
         here = np.minimum(left, self.limits)
         q = values[self._points(here[None])[0]]
-        paid = mask_affordable(self.actions, self.costs, np.array([left]))[0]
+        paid = mask_affordable(self.actions, self.costs, left[None])[0]
         known = paid & ~np.isnan(q)
         success = {action: float(q[a]) for a, action in enumerate(self.actions) if known[a]}
         price: list[float | None] = []
@@ -297,9 +312,9 @@ class Helper:
         near = self.memory.neighbours(index[0], similarity[0], self.actions)
         return success, tuple(price), tuple(near)
 
-    def _explain_rule(self, action: str, request: float, left: tuple[int, ...], limited: bool) -> str:
-        shown = f"budget {' '.join(map(str, left))}" if limited else "no limit"
-        paid = mask_affordable(self.actions, self.costs, np.array([left]))[0]
+    def _explain_rule(self, action: str, request: float, left: NDArray[np.int64], budget_left: BudgetLeft) -> str:
+        shown = "no limit" if budget_left is None else f"budget {' '.join(map(str, budget_left))}"
+        paid = mask_affordable(self.actions, self.costs, left[None])[0]
         dear = [
             f"{a} (cost {' '.join(map(str, self.costs[a]))})"
             for a, can in zip(self.actions, paid, strict=True)
@@ -309,7 +324,7 @@ class Helper:
             return f"{action}: {shown} cannot pay for {', '.join(dear)}"
         reason = f"{action}: P(request) {request:.2f} with {shown}"
         if self.thresholds is not None:
-            reason += f" against a threshold of {self.thresholds[int(self._points(np.array([left]))[0])]:.2f}"
+            reason += f" against a threshold of {self.thresholds[int(self._points(left[None])[0])]:.2f}"
         return f"{reason}, which cannot pay for {', '.join(dear)}" if dear else reason
 
     def _explain_values(
@@ -341,6 +356,15 @@ def _steps(history: Sequence[Step | str]) -> list[Step]:
         if not isinstance(one, Step | str):
             raise TypeError(f"steps[{i}] is {one!r}; expected a Step or a str")
     return [Step(state=one) if isinstance(one, str) else one for one in history]
+
+
+def _whole(entry: Any) -> int:
+    try:
+        if isinstance(entry, bool | np.bool_):
+            raise TypeError
+        return operator.index(entry)
+    except TypeError:
+        raise TypeError(f"budgets contain {entry!r}; expected whole numbers") from None
 
 
 def mask_affordable(

@@ -140,6 +140,11 @@ class Desk:
         self._max_per_day = None if max_per_day is None else one_unit(max_per_day, "max_per_day")
         self._day = Budget(0, period="day", timezone=timezone)
 
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger that pays."""
+        return self._ledger
+
     def open(
         self,
         run_id: str | int,

@@ -158,6 +158,11 @@ class Recorder:
         """The ledger that pays."""
         return self._ledger
 
+    @property
+    def shadow(self) -> bool:
+        """Whether nothing is spent."""
+        return self._shadow
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_locks": {}}
 
@@ -327,6 +332,12 @@ class Recorder:
         """All stored decisions, in order."""
         records = self._ledger.read(lambda transaction: transaction.records(DECISION))
         return [_decode(key, content) for key, content in records]
+
+    def find(self, run_id: str | int, step_id: str | int) -> RecordedDecision | None:
+        """The stored decision of a step; None where there is none yet."""
+        key = as_key(run_id, step_id)
+        content = self._ledger.read(lambda transaction: transaction.find_record(DECISION, key))
+        return None if content is None else _decode(key, content)
 
     def trajectories(self) -> list[Trajectory]:
         """What happened, one trajectory a run, in the order of their first decision.

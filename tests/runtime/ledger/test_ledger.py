@@ -216,7 +216,7 @@ def crowd(folder: Path, limit: int, agents: int, kills: int, seed: int) -> tuple
     ledger = SQLiteLedger(folder / "ledger", limit)
     command = [sys.executable, ledger_crowd.__file__, str(ledger.path), str(folder / "diaries")]
     command += [str(number) for number in (agents, kills, seed)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3000)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= kills
     diaries = [(folder / "diaries" / str(agent)).read_text().splitlines() for agent in range(agents)]
@@ -225,7 +225,7 @@ def crowd(folder: Path, limit: int, agents: int, kills: int, seed: int) -> tuple
 
 # The recorder's tests kill 500 more.
 KILLS = [(1, 40), (8, 120)]
-LONG = [pytest.param(1, 150, marks=pytest.mark.long), pytest.param(8, 350, marks=pytest.mark.long)]
+LONG = [pytest.param(1, 2000, marks=pytest.mark.long), pytest.param(8, 8000, marks=pytest.mark.long)]
 
 
 @pytest.mark.parametrize(("agents", "kills"), KILLS + LONG)
@@ -409,3 +409,21 @@ def test_negative_and_misshapen_are_value_errors(make) -> None:
         make((1, 1)).charge("run", 0, -1)
     with pytest.raises(ValueError, match="has 1 entries; expected one for each of 2 units"):
         make((1, 1)).charge("run", 0, 1)
+
+
+def test_a_thread_that_waits_too_long_for_its_turn_says_so(tmp_path) -> None:
+    ledger = SQLiteLedger(tmp_path / "ledger", 3, timeout=0.1)
+    entered, leave = threading.Event(), threading.Event()
+
+    def work(accounts) -> None:
+        entered.set()
+        leave.wait(10)
+
+    holder = threading.Thread(target=ledger.write, args=(work,))
+    holder.start()
+    entered.wait(10)
+    with pytest.raises(TimeoutError, match=r"locked by others for over 0\.1 s; nothing was done"):
+        ledger.charge("run", 0, 1)
+    leave.set()
+    holder.join()
+    assert ledger.charge("run", 0, 1)

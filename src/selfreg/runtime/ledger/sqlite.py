@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -99,6 +100,10 @@ class SQLiteStore:
     def __init__(self, path: Path, timeout: float, clock: Clock) -> None:
         self.path, self.timeout, self.clock = path, timeout, clock
         self.identity: str | None = None
+        self._turns: dict[int, threading.Lock] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_turns": {}}
 
     def open(self, wanted: tuple[Budget, ...] | None, overrun: Overrun | None) -> None:
         """Make the file, or open one that has the wanted settings."""
@@ -127,8 +132,18 @@ class SQLiteStore:
         return file.settings()
 
     def write(self, work: Callable[[Transaction], Result]) -> Result:
-        """Do `work` in a transaction that locks the file."""
-        return self._transact("IMMEDIATE", lambda file: work(self._check(file)))
+        """Do `work` in a transaction that locks the file.
+
+        SQLite polls a locked file at intervals of up to 100 ms; threads of one process take turns at once instead. The
+        lock is that of the process, so that a child that is forked while a thread holds it does not wait for ever.
+        """
+        turn = self._turns.setdefault(os.getpid(), threading.Lock())
+        if not turn.acquire(timeout=self.timeout):
+            raise TimeoutError(f"{self.path}: locked by others for over {self.timeout:g} s; nothing was done")
+        try:
+            return self._transact("IMMEDIATE", lambda file: work(self._check(file)))
+        finally:
+            turn.release()
 
     def read(self, work: Callable[[Transaction], Result]) -> Result:
         """Do `work` in a transaction that sees one state of the file."""

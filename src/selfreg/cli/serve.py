@@ -1,0 +1,131 @@
+"""`selfreg serve`: decisions of a trained helper over HTTP, and pages for the people who help."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from selfreg._util.extras import require_extra
+from selfreg.cli import options
+from selfreg.cli.decide import load_helper
+from selfreg.cli.monitor import load_forecast
+from selfreg.cli.shadow import open_ledger
+from selfreg.cli.terminal import remark
+from selfreg.data import Trajectory
+from selfreg.evaluate import monitor
+from selfreg.runs import RunFolder
+from selfreg.runtime import Budget, Desk, Ledger, Recorder
+
+if TYPE_CHECKING:
+    from selfreg.runtime.server import ForecastCheck
+    from selfreg.runtime.server.service import Forecaster
+
+TOKEN, DESK_TOKEN = "SELFREG_TOKEN", "SELFREG_DESK_TOKEN"
+LEDGER = "ledger.sqlite"
+
+
+def command(
+    run: options.RunArgument,
+    ledger: Annotated[
+        str | None, typer.Option(help=f"SQLite file, or postgresql://...; RUN/{LEDGER} by default.")
+    ] = None,
+    limit: Annotated[
+        str | None, typer.Option(help="Budget of all runs together; one number for each unit (2,1).")
+    ] = None,
+    per_run: Annotated[int | None, typer.Option(help="Budget of each run.", min=0)] = None,
+    per_day: Annotated[int | None, typer.Option(help="Budget of each day.", min=0)] = None,
+    timezone: Annotated[str, typer.Option(help="Whose midnight ends a day.")] = "UTC",
+    people: Annotated[
+        list[str] | None, typer.Option(metavar="HELP", help="Help type that people give. Default: person, human.")
+    ] = None,
+    time_limit: Annotated[float, typer.Option(help="Seconds until a request to a person expires.")] = 600.0,
+    fallback: Annotated[str, typer.Option(help="Action where nobody answers.")] = "nohelp",
+    max_open: Annotated[int | None, typer.Option(help="Requests that wait for people at a time.", min=0)] = None,
+    max_per_day: Annotated[int | None, typer.Option(help="Requests to people a day.", min=0)] = None,
+    shadow: Annotated[bool, typer.Option("--shadow", help="Decide and record, and spend nothing.")] = False,
+    explore: Annotated[float, typer.Option(help="Share of steps whose action is drawn at random.")] = 0.0,
+    host: Annotated[str, typer.Option(help="Address to listen on; others than this machine's need TLS in front.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="0 is any that is free.", min=0, max=65535)] = 8000,
+    name: Annotated[
+        list[str] | None, typer.Option(metavar="HOST", help="Name under which the server is called. May repeat.")
+    ] = None,
+) -> None:
+    """Serve decisions to agents and requests to people, until SIGTERM.
+
+    Agents send the token in the environment variable SELFREG_TOKEN, people log in with that in SELFREG_DESK_TOKEN.
+    Tokens that are not set are made and printed. The log is JSON on the error stream.
+    """
+    with require_extra("serve", "selfreg serve"):
+        from selfreg.runtime.server import Service, create_app, run_server
+        from selfreg.runtime.server.app import LOOPBACK
+        from selfreg.runtime.server.service import PEOPLE
+    folder = RunFolder.open(run)
+    with require_extra("ml", "selfreg serve"):
+        helper = load_helper(folder)
+    budgets = _budgets(limit, per_run, per_day, timezone)
+    store = open_ledger(ledger or str(folder.path / LEDGER), budgets)
+    recorder = Recorder(helper, store, shadow=shadow, explore=explore)
+    desk = Desk(
+        store,
+        time_limit=time_limit,
+        fallback=fallback,
+        max_open=max_open,
+        max_per_day=max_per_day,
+        timezone=timezone,
+    )
+    service = Service(recorder, desk, people or PEOPLE, None if shadow else _forecaster(folder, store))
+    app = create_app(
+        service, token=_token(TOKEN), desk_token=_token(DESK_TOKEN), hosts=[*LOOPBACK, host, *(name or ())]
+    )
+    run_server(app, service, host=host, port=port)
+
+
+def _budgets(limit: str | None, per_run: int | None, per_day: int | None, timezone: str) -> list[Budget] | None:
+    tops = () if limit is None else options.integers("--limit", limit)
+    if isinstance(tops, tuple) and tops:
+        if per_run is not None or per_day is not None:
+            raise ValueError(f"--limit {limit} has several units; --per-run and --per-day are for one")
+        return [Budget(top, unit=f"unit {i}") for i, top in enumerate(tops)]
+    found = [Budget(tops)] if isinstance(tops, int) else []
+    if per_run is not None:
+        found.append(Budget(per_run, scope="run"))
+    if per_day is not None:
+        found.append(Budget(per_day, period="day", timezone=timezone))
+    return found or None
+
+
+def _token(variable: str) -> str:
+    token = os.environ.get(variable)
+    if not token:
+        token = secrets.token_urlsafe(24)
+        remark(f"{variable} is not set; for this time it is {token}")
+    return token
+
+
+def _forecaster(folder: RunFolder, ledger: Ledger) -> Forecaster | None:
+    """Compares runs with the plan's forecast for the budget of a run, where the ledger has one and the plan too."""
+    from selfreg.runtime.server import ForecastCheck
+
+    limits = [one.limit for one in ledger.budgets if one.scope == "run"]
+    if len(limits) != 1 or not (folder.has("model.npz") and folder.has("solution.npz") and folder.has("summary.json")):
+        return None
+    try:
+        forecast = load_forecast(folder, limits[0], point=False).forecast
+    except ValueError as error:
+        remark(f"note: no forecast: {error}")
+        return None
+
+    def check(finished: Sequence[Trajectory]) -> ForecastCheck:
+        try:
+            found = monitor(forecast, finished)
+        except ValueError as error:
+            return ForecastCheck([f"cannot be compared: {error}"], False)
+        return ForecastCheck(list(found.lines()), found.alarm)
+
+    return check

@@ -1,0 +1,58 @@
+"""What a helper in shadow mode would have spent: for `selfreg monitor --shadow`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from selfreg.data import NOHELP, Step
+from selfreg.decisions import BudgetLeft, Decision
+from selfreg.evaluate import Forecast
+from selfreg.runtime import Budget, Ledger, Recorder, SQLiteLedger
+
+
+class _Alone:
+    """Never decides: the recorder is only read."""
+
+    def decide(self, steps: Sequence[Step], budget_left: BudgetLeft) -> Decision:
+        return Decision()
+
+
+def open_ledger(place: str, budgets: Sequence[Budget] | None) -> Ledger:
+    """The ledger in a file or on a server; `budgets` may be None where it exists."""
+    if place.startswith(("postgresql://", "postgres://")):
+        from selfreg.runtime import PostgresLedger
+
+        return PostgresLedger(place, budgets)
+    if budgets is None and not Path(place).exists():
+        raise ValueError(f"{place} does not exist; give --limit, --per-run or --per-day to make it")
+    return SQLiteLedger(place, budgets)
+
+
+def describe_shadow(ledger: Ledger, alone: Forecast, helped: Forecast) -> Iterator[str]:
+    """Sentences on the decisions that a recorder in shadow mode stored in a ledger.
+
+    `alone` and `helped` are the forecasts without help and with the budget that the runs would have had.
+    """
+    recorder = Recorder(_Alone(), ledger, costs={"any": (0,) * len(ledger.units)})
+    decisions, runs = recorder.decisions(), recorder.trajectories()
+    spent = [one for one in decisions if one.requested != NOHELP and one.decision.action == NOHELP]
+    if any(one.decision.action != NOHELP for one in decisions):
+        raise ValueError("the ledger has decisions that were carried out; expected shadow mode only")
+    if not runs:
+        raise ValueError("the ledger has no decisions yet")
+    outcomes = [one.outcome for one in runs if one.outcome is not None]
+    realised = f": success {sum(outcomes) / len(outcomes):.3f} without help" if outcomes else ""
+    yield f"{len(runs)} runs in shadow mode, {len(outcomes)} finished{realised}"
+    counts = ", ".join(f"{name} {n}" for name, n in sorted(Counter(one.requested for one in spent).items()))
+    units = [sum(one.cost[i] for one in spent) / len(runs) for i in range(len(ledger.units))]
+    yield f"would have spent {', '.join(f'{one:.2f}' for one in units)} units a run: {counts or 'no requests'}"
+    gains = [have - lack for have, lack in zip(helped.success, alone.success, strict=True)]
+    yield f"forecast without help: success {_range(alone.success)}"
+    yield f"forecast with budget {helped.budget}: success {_range(helped.success)}, a gain of {_range(gains)}"
+
+
+def _range(pair: Sequence[float]) -> str:
+    low, high = min(pair), max(pair)
+    return f"{low:.3f}" if f"{low:.3f}" == f"{high:.3f}" else f"{low:.3f} to {high:.3f}"
