@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 ROW_TOLERANCE = 1e-9
 MAX_AMOUNT = 2**31 - 1
+EPSILON = float(np.finfo(np.float64).eps)
 
 Floats = npt.NDArray[np.float64]
 

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ConvergenceError", "Solution", "StartSolution", "solve", "solve_memory"]
 
-# Sweeps over one budget layer of one component; a sweep costs as much as one backup of the component.
-MAX_SWEEPS = 100_000
-# Largest component that is solved with a dense matrix if sweeps fail.
-DIRECT = 4000
+# Sweeps over one budget layer of one component, before and after other methods; a sweep costs as much as one backup of
+# the component.
+FEW_SWEEPS, MAX_SWEEPS = 500, 100_000
+# Products of decimal numbers for one policy: about a second.
+MOST_PRODUCTS = 1_000_000
 NO_WEIGHT = np.empty(0)
 
 
@@ -255,9 +256,10 @@ def _solve_components(
     # proven. The bound is twice the error of the values.
     single = np.count_nonzero(np.diff(components.starts) > 1) == 1
     for share in (0.45 if single else 0.25, 1e-2, 1e-4):
-        done = 0
-        while done < n_components:
-            done = kernel.solve_components(
+        tolerance = share / n_lattice * tol
+
+        def sweep(first: int, max_sweeps: int, tolerance: float = tolerance) -> int:
+            stopped: int = kernel.solve_components(
                 *problem.arrays,
                 problem.offset,
                 problem.runs,
@@ -265,16 +267,24 @@ def _solve_components(
                 problem.shape[-1],
                 mdp.terminal.view(np.uint8),
                 *components[:4],
-                done,
-                share / n_lattice * tol,
-                MAX_SWEEPS,
+                first,
+                tolerance,
+                max_sweeps,
                 error,
                 value,
                 policy,
             )
-            if done < n_components:
-                _solve_component(problem, components, done, error, value, policy)
-                done += 1
+            return stopped
+
+        done = 0
+        while (done := sweep(done, FEW_SWEEPS)) < n_components:
+            if not _solve_component(problem, components, done, tolerance, error, value, policy, implementation):
+                stopped = sweep(done, MAX_SWEEPS)
+                if stopped == done:
+                    size = int(np.diff(components.starts)[done])
+                    raise ConvergenceError(f"a component of {size} states could not be solved; no value is proven", 1.0)
+                done = stopped - 1
+            done += 1
         bound = 2.0 * float(error.max(initial=0.0))
         if bound <= tol:
             return value, policy, bound
@@ -285,19 +295,29 @@ def _solve_component(
     problem: Problem,
     components: Components,
     c: int,
+    tolerance: float,
     error: npt.NDArray[np.float32],
     value: npt.NDArray[np.float64],
     policy: npt.NDArray[np.int8],
-) -> None:
-    """Policy iteration for a component on which sweeps failed; ConvergenceError if it is too large."""
-    states = components.members[components.starts[c] : components.starts[c + 1]]
-    if len(states) > DIRECT:
-        raise ConvergenceError(f"a component of {len(states)} states did not converge in {MAX_SWEEPS} sweeps", 1.0)
-    # Rarely needed, and slow to import (scipy.linalg).
-    from selfreg._core._components_py import solve_directly
+    implementation: str | None,
+) -> bool:
+    """Policy iteration for a component on which sweeps failed; whether that solved it."""
+    # Rarely needed, and slow to import.
+    from selfreg._core._components_py import TooSlow, solve_directly
+    from selfreg.planning._stopping import solve_component
 
-    arrays, labels = problem.arrays, (components.component, components.group)
-    solve_directly(*arrays, problem.offset, problem.affordable, states, *labels, c, error, value, policy)
+    states = components.members[components.starts[c] : components.starts[c + 1]]
+    labels = components.component, components.group
+    if solve_component(problem, states.astype(np.int64), *labels, c, tolerance, error, value, policy, implementation):
+        return True
+    try:
+        arrays = problem.arrays
+        solve_directly(
+            *arrays, problem.offset, problem.affordable, states, *labels, c, error, value, policy, MOST_PRODUCTS
+        )
+    except TooSlow:
+        return False
+    return True
 
 
 def _memory(

@@ -1,0 +1,155 @@
+"""Chains that leave slowly or hardly ever, against exact answers: right within the bound, in bounded time."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import selfreg
+from benchmarks.exact import ExactPolicy, exact_value, nasty_model
+
+# Rounding of what is exact up to rounding.
+SLACK = 1e-13
+
+
+def as_floats(by_point, budget: int) -> np.ndarray:
+    return np.array([[float(x) for x in by_point[(b,)]] for b in range(budget + 1)]).T
+
+
+def check_solution(mdp: selfreg.InterventionMDP, budget: int, implementation: str | None = None) -> selfreg.Solution:
+    """Solve, and compare the values and the success of the policy with exact ones."""
+    solution = selfreg.solve(mdp, budget, implementation=implementation)
+    exact = as_floats(exact_value(mdp, (budget,)), budget)
+    attained = as_floats(ExactPolicy(mdp, solution.policy).success, budget)
+    assert np.abs(solution.value - exact).max() <= solution.bound + SLACK
+    assert np.abs(attained - exact).max() <= solution.bound + SLACK
+    return solution
+
+
+def complete_graph(n: int, leak: float) -> selfreg.InterventionMDP:
+    rows = np.zeros((n + 1, n + 1))
+    rows[:n, :n] = (1 - np.eye(n)) / (n - 1)
+    rows[:n, n] = leak
+    return selfreg.InterventionMDP({"nohelp": rows}, [np.nan] * n + [1], {})
+
+
+@pytest.mark.parametrize("n", [2, 6, 10, 12])
+@pytest.mark.parametrize("leak", [1e-16, 1e-17, 1e-30])
+def test_complete_graphs_that_hardly_leave(n, leak, implementation) -> None:
+    assert selfreg.solve(complete_graph(n, leak), 0, implementation=implementation).value.tolist() == [[1.0]] * (n + 1)
+
+
+def test_a_tie_between_policies_of_a_closed_pair(implementation) -> None:
+    alone, helped = np.zeros((5, 5)), np.zeros((5, 5))
+    alone[0, 1] = alone[1, 0] = helped[0, 2] = helped[1, 2] = 1
+    alone[2] = [0.3, 0.17, 0, 0.43, 0.1]
+    mdp = selfreg.InterventionMDP({"nohelp": alone, "help": helped}, [np.nan] * 3 + [1, 0], {"help": 1})
+    check_solution(mdp, 1, implementation)
+
+
+def test_a_walk_that_drifts_into_a_nearly_closed_pair(implementation) -> None:
+    n = 20
+    alone, helped = np.zeros((n + 2, n + 2)), np.zeros((n + 2, n + 2))
+    for s in range(n - 2):
+        alone[s, [max(s - 1, 0), s + 1]] = [0.1, 0.9]
+    alone[n - 2, n - 1] = alone[n - 1, n - 2] = 1
+    helped[n - 2, 0] = helped[n - 1, 3] = 1
+    alone[5] *= 0.9
+    alone[5, n:] = [0.07, 0.03]
+    mdp = selfreg.InterventionMDP({"nohelp": alone, "help": helped}, [np.nan] * n + [1, 0], {"help": 1})
+    check_solution(mdp, 2, implementation)
+
+
+@pytest.mark.parametrize("leak", [1e-9, 2e-9, 1e-12, 1e-17, 1e-30])
+def test_bounds_of_nearly_closed_pairs_hold(leak, implementation) -> None:
+    rows = np.array([[0, 1 - leak, leak / 2, leak / 2], [1 - leak, 0, leak / 2, leak / 2], [0] * 4, [0] * 4])
+    helped = np.array([[0, 1 - leak, leak, 0], [1, 0, 0, 0], [0] * 4, [0] * 4])
+    mdp = selfreg.InterventionMDP({"nohelp": rows, "help": helped}, [np.nan, np.nan, 1, 0], {"help": 1})
+    solution = check_solution(mdp, 2, implementation)
+    assert solution.value[0, 0] == pytest.approx(0.5, abs=1e-14)
+
+
+def walk(n: int, up: float) -> sp.csr_array:
+    """Steps of a gambler with `n` states between ruin (first) and success (last)."""
+    inner = np.arange(1, n + 1)
+    data = np.concatenate([np.full(n, 1 - up), np.full(n, up)])
+    return sp.csr_array((data, (np.tile(inner, 2), np.concatenate([inner - 1, inner + 1]))), shape=(n + 2, n + 2))
+
+
+@pytest.mark.parametrize("n", [60, 500, 4000])
+def test_gamblers_ruin(n) -> None:
+    mdp = selfreg.InterventionMDP({"nohelp": walk(n, 0.5), "help": walk(n, 0.6)}, [0, *[np.nan] * n, 1], {"help": 1})
+    begin = time.perf_counter()
+    solution = selfreg.solve(mdp, 4)
+    assert time.perf_counter() - begin < 10  # about a quarter of a second on a free core
+    assert solution.bound <= 1e-9
+    assert np.abs(solution.value[:, 0] - np.arange(n + 2) / (n + 1)).max() <= solution.bound + SLACK
+
+
+def grid(side: int) -> sp.csr_array:
+    """A walk on a grid that may stay at its border, and ends at one corner, with success or failure."""
+    n = side * side
+    x, y = np.divmod(np.arange(n), side)
+    heads = [
+        np.clip(x + dx, 0, side - 1) * side + np.clip(y + dy, 0, side - 1)
+        for dx, dy in ((0, 1), (1, 0), (0, -1), (-1, 0))
+    ]
+    steps = sp.csr_array(
+        (np.full(4 * n, 0.25), (np.tile(np.arange(n), 4), np.concatenate(heads))), shape=(n + 2, n + 2)
+    )
+    steps = steps.tolil()
+    steps[0] = 0
+    steps[0, [n, n + 1]] = [0.5, 0.5]
+    return sp.csr_array(steps)
+
+
+def test_grid_that_is_left_at_one_corner() -> None:
+    alone = grid(100)
+    helped = alone.tolil()
+    helped[5050] = 0
+    helped[5050, [10000, 10001]] = [0.8, 0.2]
+    mdp = selfreg.InterventionMDP(
+        {"nohelp": alone, "help": sp.csr_array(helped)}, [*[np.nan] * 10000, 1, 0], {"help": 1}
+    )
+    begin = time.perf_counter()
+    solution = selfreg.solve(mdp, 4)
+    assert time.perf_counter() - begin < 20  # about a second on a free core
+    assert solution.bound <= 1e-9
+    assert np.abs(solution.value[:10000, 0] - 0.5).max() <= 1e-9
+
+
+def test_a_component_that_cannot_be_solved_says_so() -> None:
+    mdp = selfreg.InterventionMDP({"nohelp": _dense(900, 1e-25)}, [*[np.nan] * 900, 1, 0], {})
+    with pytest.raises(selfreg.ConvergenceError) as raised:
+        selfreg.solve(mdp, 0)
+    assert raised.value.bound == 1.0
+
+
+def _dense(n: int, leak: float) -> np.ndarray:
+    random = np.random.default_rng(0)
+    rows = np.zeros((n + 2, n + 2))
+    rows[:n, :n] = random.random((n, n))
+    rows[:n] /= rows[:n].sum(axis=1, keepdims=True)
+    rows[0, n], rows[1, n + 1] = leak, leak
+    return rows
+
+
+def check_nasty_models(count: int, seed: int, implementation: str | None = None) -> None:
+    random = np.random.default_rng(seed)
+    for _ in range(count):
+        mdp, budget = nasty_model(random)
+        begin = time.perf_counter()
+        check_solution(mdp, *budget, implementation)
+        assert time.perf_counter() - begin < 10
+
+
+def test_nasty_random_models(implementation) -> None:
+    check_nasty_models(150, 0, implementation)
+
+
+@pytest.mark.long
+def test_many_nasty_random_models() -> None:
+    check_nasty_models(20_000, 1)
