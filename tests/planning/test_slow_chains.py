@@ -10,6 +10,8 @@ import scipy.sparse as sp
 
 import selfreg
 from benchmarks.exact import ExactPolicy, exact_value, nasty_model
+from selfreg.planning.solution import Solution
+from selfreg.planning.usage import usage_distribution
 
 # Rounding of what is exact up to rounding.
 SLACK = 1e-13
@@ -153,3 +155,45 @@ def test_nasty_random_models(implementation) -> None:
 @pytest.mark.long
 def test_many_nasty_random_models() -> None:
     check_nasty_models(20_000, 1)
+
+
+# ---- evaluation of given policies
+
+
+def test_evaluation_of_a_pair_that_hardly_leaves() -> None:
+    p, q = 0.5128, 0.9291
+    rows = np.array([[p, 1 - p, 1e-15, 0], [q, 1 - q, 0, 0], [0] * 4, [0] * 4])
+    mdp = selfreg.InterventionMDP({"nohelp": rows}, [np.nan, np.nan, 1, 0], {})
+    result = selfreg.evaluate_policy(mdp, [0, 0, 0, 0], 0)
+    assert abs(result.success - 1.0) <= result.bound + 1e-15
+    assert 0 < result.bound < 1e-12
+    table = selfreg.evaluate_policy(mdp, np.zeros((4, 1), np.int64))
+    assert np.abs(table.success[:2] - 1.0).max() <= table.bound < 1e-12
+
+
+def random_policy(random: np.random.Generator, mdp: selfreg.InterventionMDP, budget: int) -> np.ndarray:
+    policy = np.zeros((mdp.n_states, budget + 1), np.int64)
+    for s, b in np.argwhere(np.broadcast_to(~mdp.terminal[:, None], policy.shape)).tolist():
+        usable = [
+            a for a, name in enumerate(mdp.actions) if mdp.available(name)[s] and mdp.cost_table[a].max(initial=0) <= b
+        ]
+        policy[s, b] = random.choice(usable)
+    return policy
+
+
+def test_evaluators_agree_with_exact_answers_on_nasty_models() -> None:
+    random = np.random.default_rng(2)
+    for _ in range(150):
+        mdp, (budget,) = nasty_model(random)
+        policy = random_policy(random, mdp, budget)
+        exact, table = ExactPolicy(mdp, policy), selfreg.evaluate_policy(mdp, policy)
+        solution = Solution(mdp, (budget,), table.success, policy.astype(np.int8), 0.0)
+        spent = usage_distribution(solution)
+        assert np.abs(table.success - as_floats(exact.success, budget)).max() <= table.bound + SLACK
+        for s, b in np.argwhere(np.broadcast_to(~mdp.terminal[:, None], policy.shape)).tolist():
+            assert table.usage[s, b, 0] == pytest.approx(float(exact.usage((b,), s)), rel=1e-12, abs=SLACK)
+            units = [float(exact.spent[(b,)][(u,)][s]) for u in range(budget + 1)]
+            np.testing.assert_allclose(spent[s, b], units, rtol=0, atol=SLACK)
+            value = selfreg.evaluate_policy(mdp, policy, s, budget=b)
+            assert abs(value.success - float(exact.success[(b,)][s])) <= value.bound + SLACK
+            assert abs(value.usage[0] - float(exact.usage((b,), s))) <= value.usage_bound + SLACK

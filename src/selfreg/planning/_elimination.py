@@ -11,6 +11,7 @@ import scipy.sparse as sp
 
 from selfreg._core import chooser
 from selfreg._util.validate import EPSILON
+from selfreg.planning._chains import DENSE, SMALL_COMPONENT, fast_system, transient_system
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.integer[Any]]
@@ -104,3 +105,102 @@ def factorise(
             return None
         error = EPSILON * (5.0 * int(lower[0][-1]) + int(upper[0][-1]) + 4.0 * n + 4.0)
         return Factors(order, (*lower, *upper, pivot), error, implementation)
+
+
+class AbsorbingChain:
+    """Solves (I - P) x = right, or its transpose, for the chain P = matrix / scale that leaves from every state.
+
+    Parameters
+    ----------
+    matrix : csr_array (n, n)
+        Mass that moves between states, at least 0.
+    exits : float64 (n,)
+        Mass that leaves, as a sum of what leaves; `scale` is the sum of both.
+
+    Attributes
+    ----------
+    error : float or None
+        Relative error of every entry of a solution for a right side >= 0; None where the chain is not eliminated but
+        iterated, since it leaves fast or elimination would cause too much fill-in.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If some state never leaves.
+    """
+
+    def __init__(self, matrix: sp.csr_array, exits: Floats) -> None:
+        self.scale = np.asarray(matrix.sum(axis=1)) + exits
+        if len(exits) and not self.scale.min() > 0.0:
+            raise np.linalg.LinAlgError("a state has no successor")
+        self.factors, self.iterated = _eliminate_or_iterate(matrix, exits, self.scale)
+        longest = int(np.diff(matrix.indptr).max(initial=0))
+        data = 2.0 * len(exits) * (longest + 4) * EPSILON
+        self.error = None if self.factors is None else self.factors.error + data
+
+    def solve(self, right: Floats, transposed: bool = False) -> Floats:
+        """Solution for `right` (n,) or (n, k); the parts above and below 0 are solved on their own."""
+        if self.factors is None:
+            assert self.iterated is not None
+            system, order = self.iterated
+            result = np.empty_like(right, dtype=np.float64)
+            result[order] = system.solve(np.ascontiguousarray(right[order]), trans="T" if transposed else "N")
+            return result
+        columns = right if right.ndim == 2 else right[:, None]
+        weight = self.scale[:, None]
+        positive = self._solve_positive(np.maximum(columns, 0.0), weight, transposed)
+        if columns.min(initial=0.0) < 0.0:
+            positive -= self._solve_positive(np.maximum(-columns, 0.0), weight, transposed)
+        return positive.reshape(right.shape)
+
+    def _solve_positive(self, right: Floats, weight: Floats, transposed: bool) -> Floats:
+        assert self.factors is not None
+        if transposed:
+            return self.factors.solve(right, transposed=True) * weight
+        return self.factors.solve(right * weight)
+
+
+def _eliminate_or_iterate(
+    matrix: sp.csr_array, exits: Floats, scale: Floats
+) -> tuple[Factors | None, tuple[Any, Indices] | None]:
+    n = len(exits)
+    large = None
+    if n <= DENSE:
+        order: npt.NDArray[np.int64] | None = np.arange(n)
+    else:
+        # Models without cycles do not need it, and it is slow to import.
+        from scipy.sparse.csgraph import connected_components
+
+        _, label = connected_components(matrix, connection="strong")
+        order = np.argsort(label, kind="stable")
+        if np.bincount(label).max() > SMALL_COMPONENT:
+            large = fast_system(divide_rows(matrix, scale))
+            if large is not None:
+                return None, (large, np.arange(n))
+            order = _order_by_component(matrix, label, order)
+    factors = None if order is None else factorise(matrix, exits, order)
+    if factors is not None:
+        return factors, None
+    if n <= DENSE:
+        raise np.linalg.LinAlgError("a state never leaves")
+    return None, transient_system(divide_rows(matrix, scale))
+
+
+def divide_rows(matrix: sp.csr_array, scale: Floats) -> sp.csr_array:
+    """`matrix` with its rows divided by `scale`."""
+    data = matrix.data / np.repeat(scale, np.diff(matrix.indptr))
+    return sp.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
+def _order_by_component(matrix: sp.csr_array, label: Indices, order: Indices) -> npt.NDArray[np.int64] | None:
+    """`order`, which is by `label`, with an order that causes little fill-in within large components."""
+    sizes = np.bincount(label)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    result = order.astype(np.int64)
+    for c in np.flatnonzero(sizes > SMALL_COMPONENT).tolist():
+        members = result[starts[c] : starts[c + 1]]
+        own = elimination_order(sp.csr_array(matrix[members][:, members]))
+        if own is None:
+            return None
+        result[starts[c] : starts[c + 1]] = members[own]
+    return result

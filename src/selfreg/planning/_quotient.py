@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg.planning._chains import solve_transient
+from selfreg.planning._elimination import AbsorbingChain
 from selfreg.planning._structure import Components, kernel_arrays
 
 Floats = npt.NDArray[np.float64]
@@ -86,7 +86,14 @@ class Quotient:
         result, moving = stay.copy(), np.flatnonzero(choice != STAY)
         rows = self.matrix[choice[moving]]
         result[moving] = 0.0
-        result[moving] = solve_transient(rows[:, moving], reward[choice[moving]] + rows @ result)
+        outside = np.ones(len(choice))
+        outside[moving] = 0.0
+        chain = AbsorbingChain(sp.csr_array(rows[:, moving]), rows @ outside)
+        right = reward[choice[moving]] + rows @ result
+        solved = chain.solve(right)
+        if chain.error is None:
+            solved += chain.solve(right + rows[:, moving] @ solved - solved)
+        result[moving] = solved
         return result
 
 
