@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from fractions import Fraction
+from itertools import product
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
 import selfreg
-from benchmarks.exact import ExactPolicy, exact_value, nasty_model
+from benchmarks.exact import ExactPolicy, exact_rows, exact_value, least_solution, nasty_model
 from selfreg.planning.solution import Solution
 from selfreg.planning.usage import usage_distribution
 
@@ -197,3 +199,65 @@ def test_evaluators_agree_with_exact_answers_on_nasty_models() -> None:
             value = selfreg.evaluate_policy(mdp, policy, s, budget=b)
             assert abs(value.success - float(exact.success[(b,)][s])) <= value.bound + SLACK
             assert abs(value.usage[0] - float(exact.usage((b,), s))) <= value.usage_bound + SLACK
+
+
+# ---- prices
+
+
+def best_penalized(mdp: selfreg.InterventionMDP, price: np.ndarray) -> list[Fraction] | None:
+    """Best success less prices of every state, over all stationary policies; None where there are many."""
+    rows, live = exact_rows(mdp), np.flatnonzero(~mdp.terminal).tolist()
+    choices = [[a for a in range(len(mdp.actions)) if rows[a][s]] for s in live]
+    if np.prod([float(len(some)) for some in choices]) > 200:
+        return None
+    end = [Fraction(0) if np.isnan(g) else Fraction(float(g)) for g in mdp.terminal_value]
+    best = [Fraction(0) if s in live else end[s] for s in range(mdp.n_states)]
+    for actions in product(*choices):
+        chain: dict[int, dict[int, Fraction]] = {s: {} for s in range(mdp.n_states)}
+        paid = dict.fromkeys(range(mdp.n_states), Fraction(0))
+        for s, a in zip(live, actions, strict=True):
+            chain[s], paid[s] = rows[a][s], Fraction(float(price[a]))
+        for_ever = endless(chain, paid)
+        success = least_solution(chain, dict(enumerate(end)))
+        spent = least_solution({s: {} if s in for_ever else row for s, row in chain.items()}, paid)
+        best = [x if s in for_ever else max(x, success[s] - spent[s]) for s, x in enumerate(best)]
+    return best
+
+
+def endless(chain: dict[int, dict[int, Fraction]], paid: dict[int, Fraction]) -> set[int]:
+    """States from which a policy may pay for ever."""
+
+    def reach(targets: set[int]) -> set[int]:
+        while more := {s for s, row in chain.items() if s not in targets and any(j in targets for j in row)}:
+            targets = targets | more
+        return targets
+
+    leaving = reach({s for s, row in chain.items() if not row})
+    return reach({s for s in chain if s not in leaving and paid[s]})
+
+
+@pytest.mark.parametrize("tol", [1e-9, 1e-6])
+def test_prices_in_nasty_models(tol) -> None:
+    random, models = np.random.default_rng(4), 0
+    while models < 60:
+        mdp, _ = nasty_model(random)
+        price = float(random.choice([0.0, 0.05, 10 ** -random.uniform(3, 20)]))
+        exact = best_penalized(mdp, mdp.cost_table[:, 0] * price) if len(mdp.actions) > 1 else None
+        if exact is None:
+            continue
+        models += 1
+        solution = selfreg.solve_penalized(mdp, [price], tol=tol)
+        error = np.abs(solution.value[:, 0] - np.array([float(x) for x in exact])).max()
+        assert error <= solution.bound + SLACK
+        assert solution.bound <= tol
+
+
+@pytest.mark.parametrize("leak", [2e-6, 1e-12, 1e-17])
+@pytest.mark.parametrize("tol", [0.5, 1e-6])
+def test_frontier_of_a_nearly_closed_pair(leak, tol) -> None:
+    alone = np.array([[0, 1 - leak, leak, 0], [1 - leak, 0, 0, leak], [0] * 4, [0] * 4])
+    helped = np.array([[0, 1 - leak, leak, 0], [0.5, 0, 0.5, 0], [0] * 4, [0] * 4])
+    mdp = selfreg.InterventionMDP({"nohelp": alone, "help": helped}, [np.nan, np.nan, 1, 0], {"help": 1})
+    front = selfreg.frontier(mdp, 0, tol=tol)
+    assert front.gap <= tol
+    assert front.success[[0, -1]] == pytest.approx([0.5, 1.0], abs=1e-5)

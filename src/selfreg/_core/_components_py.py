@@ -35,7 +35,7 @@ class TooSlow(ArithmeticError):
     """The component needs more products, or more digits, than are allowed."""
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     action: int
     state: int
     inside: list[tuple[int, Decimal]]  # (group, probability)
@@ -43,7 +43,7 @@ class _Row(NamedTuple):
     total: Decimal
 
 
-Choice: TypeAlias = list[_Row | None]  # of every group; None: take the best costly help, or 0
+Choice: TypeAlias = list[Row | None]  # of every group; None: take the best costly help, or 0
 
 
 def solve_components(
@@ -126,7 +126,7 @@ class _Solver:
         local = {s: g for g, states in enumerate(groups) for s in states}
         rows = [self._rows(c, states, local) for states in groups]
         successors = [[i for row in self._free(choices) for i, _ in row.inside] for choices in rows]
-        order = _minimum_degree(successors, self.most_products)
+        order = minimum_degree(successors, self.most_products)
         for digits in DIGITS:
             with localcontext(Context(prec=digits)):
                 steps = self._most_steps(rows, order)
@@ -137,10 +137,10 @@ class _Solver:
                     return
         raise TooSlow(f"a state takes more than 1e{DIGITS[-1] - SPARE} steps")
 
-    def _free(self, choices: list[_Row]) -> list[_Row]:
+    def _free(self, choices: list[Row]) -> list[Row]:
         return [row for row in choices if not self.offset[row.action]]
 
-    def _rows(self, c: int, states: list[int], local: dict[int, int]) -> list[_Row]:
+    def _rows(self, c: int, states: list[int], local: dict[int, int]) -> list[Row]:
         """Rows that can leave the group, by action, without what stays in the group."""
         rows = []
         for a in range(len(self.entries)):
@@ -150,19 +150,19 @@ class _Solver:
                 if leaving:
                     inside = [(local[j], p) for j, p in leaving if self.component[j] == c]
                     outside = [(j, p) for j, p in leaving if self.component[j] != c]
-                    rows.append(_Row(a, s, inside, outside, sum((p for _, p in leaving), ZERO)))
+                    rows.append(Row(a, s, inside, outside, sum((p for _, p in leaving), ZERO)))
         return rows
 
-    def _most_steps(self, rows: list[list[_Row]], order: list[int]) -> Decimal | None:
+    def _most_steps(self, rows: list[list[Row]], order: list[int]) -> Decimal | None:
         """Largest entry of some w >= 1 + P w in all free rows; None if these digits do not show it."""
         if len(rows) == 1:
             return ONE
         free = [self._free(choices) for choices in rows]
         choice: Choice = [next(iter(choices), None) for choices in free]
         for _ in range(ROUNDS):
-            w = _evaluate(choice, order, [ONE] * len(rows), lambda row: row.total)
+            w = evaluate(choice, order, [ONE] * len(rows), lambda row: row.total)
             worst = [
-                max(((ONE + _gain(row, w, g, _nothing), row) for row in some), key=_first, default=(ZERO, None))
+                max(((ONE + row_gain(row, w, g, _nothing), row) for row in some), key=_first, default=(ZERO, None))
                 for g, some in enumerate(free)
             ]
             if max(short for short, _ in worst) <= Decimal("0.5"):
@@ -174,7 +174,7 @@ class _Solver:
         self,
         c: int,
         groups: list[list[int]],
-        rows: list[list[_Row]],
+        rows: list[list[Row]],
         order: list[int],
         choice: Choice,
         steps: Decimal,
@@ -191,16 +191,16 @@ class _Solver:
 
         while True:
             seen.add(tuple(map(id, choice)))
-            x = _evaluate(choice, order, stop, lambda row: sum((p * outer(j) for j, p in row.outside), ZERO))
+            x = evaluate(choice, order, stop, lambda row: sum((p * outer(j) for j, p in row.outside), ZERO))
             best = [
-                max([(stop[g] - x[g], None), *((_gain(row, x, g, outer), row) for row in some)], key=_first)
+                max([(stop[g] - x[g], None), *((row_gain(row, x, g, outer), row) for row in some)], key=_first)
                 for g, some in enumerate(free)
             ]
             switched = [row if gain > least else old for old, (gain, row) in zip(choice, best, strict=True)]
             if tuple(map(id, switched)) in seen:
                 break
             choice = switched
-        own = [abs(_gain(row, x, g, outer)) for g, row in enumerate(choice) if row is not None]
+        own = [abs(row_gain(row, x, g, outer)) for g, row in enumerate(choice) if row is not None]
         proven = float(steps * max([ZERO, *own, *(gain for gain, _ in best)])) + 4 * EPSILON
         for states, found in zip(groups, x, strict=True):
             self.value[states, b] = min(max(float(found), 0.0), 1.0)
@@ -213,7 +213,7 @@ class _Solver:
             self._set_policy(states, usable[0] if usable and x[g] > 0 else None, b)
         return choice
 
-    def _paid(self, row: _Row, groups: list[list[int]], b: int) -> Decimal | None:
+    def _paid(self, row: Row, groups: list[list[int]], b: int) -> Decimal | None:
         """Value of a row with costly help; None for a free one, and where it is not affordable."""
         if not self.offset[row.action] or not self.affordable[row.action, b]:
             return None
@@ -222,14 +222,14 @@ class _Solver:
         return sum((p * Decimal(float(self.value[j, below])) for j, p in states), ZERO) / row.total
 
     def _ahead(
-        self, row: _Row, paid: Decimal | None, x: list[Decimal], g: int, outer: Callable[[int], Decimal]
+        self, row: Row, paid: Decimal | None, x: list[Decimal], g: int, outer: Callable[[int], Decimal]
     ) -> Decimal:
         """How much a row exceeds the value of its group in one step."""
         if self.offset[row.action]:
             return -ONE if paid is None else paid - x[g]
-        return _gain(row, x, g, outer)
+        return row_gain(row, x, g, outer)
 
-    def _inherited(self, c: int, rows: list[list[_Row]], b: int) -> float:
+    def _inherited(self, c: int, rows: list[list[Row]], b: int) -> float:
         """Largest error of the values that a layer depends on."""
         result = 0.0
         for row in (row for choices in rows for row in choices if self.affordable[row.action, b]):
@@ -239,7 +239,7 @@ class _Solver:
                 result = max(result, float(self.error[c, below]))
         return result
 
-    def _set_policy(self, states: list[int], row: _Row | None, b: int) -> None:
+    def _set_policy(self, states: list[int], row: Row | None, b: int) -> None:
         """Policy of a group: `row` in its state, actions towards that state elsewhere; nohelp for None."""
         self.policy[states, b] = 0
         if row is not None:
@@ -277,14 +277,14 @@ def _nothing(state: int) -> Decimal:
     return ZERO
 
 
-def _gain(row: _Row, x: list[Decimal], g: int, outer: Callable[[int], Decimal]) -> Decimal:
+def row_gain(row: Row, x: list[Decimal], g: int, outer: Callable[[int], Decimal]) -> Decimal:
     """How much taking `row` once changes the value of group `g`."""
     inside = sum((p * (x[i] - x[g]) for i, p in row.inside), ZERO)
     return (inside + sum((p * (outer(j) - x[g]) for j, p in row.outside), ZERO)) / row.total
 
 
-def _evaluate(
-    choice: Choice, order: list[int], stop: list[Decimal], constant: Callable[[_Row], Decimal]
+def evaluate(
+    choice: Choice, order: list[int], stop: list[Decimal], constant: Callable[[Row], Decimal]
 ) -> list[Decimal]:
     """Solution of x = `stop` where a group stops, and total x = constant + sum p x elsewhere, without subtraction."""
     chain: list[dict[int, Decimal]] = [{} if row is None else _merged(row.inside, g) for g, row in enumerate(choice)]
@@ -322,7 +322,7 @@ def _merged(entries: list[tuple[int, Decimal]], own: int) -> dict[int, Decimal]:
     return result
 
 
-def _minimum_degree(successors: list[list[int]], most_products: float) -> list[int]:
+def minimum_degree(successors: list[list[int]], most_products: float) -> list[int]:
     """Order of elimination: always a state with fewest neighbours in what is left."""
     near: list[set[int]] = [set() for _ in successors]
     for i, heads in enumerate(successors):

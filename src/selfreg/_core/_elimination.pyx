@@ -95,10 +95,7 @@ def eliminate(
                     upper_index[above], upper[above], row.filled[j] = j, row.value[j], 0
                     above += 1
                 lower_starts[i + 1], upper_starts[i + 1] = below, above
-                if work > SIGNALS:
-                    work = 0
-                    with gil:
-                        PyErr_CheckSignals()
+                check_signals(&work, 0)
         return failed
     finally:
         free(row.value)
@@ -163,6 +160,16 @@ cdef inline double total(const Row* row, double exit) noexcept nogil:
     return result + rest
 
 
+cdef inline int check_signals(int64_t* work, int64_t more) except -1 nogil:
+    """Stop at Ctrl-C, looked for once in a while."""
+    work[0] += more
+    if work[0] > SIGNALS:
+        work[0] = 0
+        with gil:
+            PyErr_CheckSignals()
+    return 0
+
+
 def substitute(
     const int64_t[::1] lower_starts,      # IN  factors, as of `eliminate`
     const int32_t[::1] lower_index,       # IN
@@ -175,13 +182,15 @@ def substitute(
 ):
     """Replace right sides x (n, k) by the solutions of (D - A) y = x."""
     cdef Py_ssize_t n = pivot.shape[0], width = x.shape[1], i, k
-    cdef int64_t e
+    cdef int64_t e, work = 0
     with nogil:
         for i in range(n):
+            check_signals(&work, (lower_starts[i + 1] - lower_starts[i] + 1) * width)
             for e in range(lower_starts[i], lower_starts[i + 1]):
                 for k in range(width):
                     x[i, k] += lower[e] * x[lower_index[e], k]
         for i in range(n - 1, -1, -1):
+            check_signals(&work, (upper_starts[i + 1] - upper_starts[i] + 1) * width)
             for e in range(upper_starts[i], upper_starts[i + 1]):
                 for k in range(width):
                     x[i, k] += upper[e] * x[upper_index[e], k]
@@ -201,15 +210,17 @@ def substitute_transposed(
 ):
     """Replace right sides x (n, k) by the solutions of (D - A)^T y = x."""
     cdef Py_ssize_t n = pivot.shape[0], width = x.shape[1], i, k
-    cdef int64_t e
+    cdef int64_t e, work = 0
     with nogil:
         for i in range(n):
+            check_signals(&work, (upper_starts[i + 1] - upper_starts[i] + 1) * width)
             for k in range(width):
                 x[i, k] /= pivot[i]
             for e in range(upper_starts[i], upper_starts[i + 1]):
                 for k in range(width):
                     x[upper_index[e], k] += upper[e] * x[i, k]
         for i in range(n - 1, -1, -1):
+            check_signals(&work, (lower_starts[i + 1] - lower_starts[i] + 1) * width)
             for e in range(lower_starts[i], lower_starts[i + 1]):
                 for k in range(width):
                     x[lower_index[e], k] += lower[e] * x[i, k]

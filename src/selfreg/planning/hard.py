@@ -13,7 +13,15 @@ from selfreg._core import chooser
 from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
 from selfreg.planning import _arguments
-from selfreg.planning._structure import EMPTY, Components, Levels, Problem, allocate_slots, budget_lattice
+from selfreg.planning._structure import (
+    EMPTY,
+    Components,
+    Levels,
+    Problem,
+    allocate_slots,
+    budget_lattice,
+    load_structure,
+)
 from selfreg.planning.solution import ConvergenceError, Solution, StartSolution
 
 if TYPE_CHECKING:
@@ -148,9 +156,9 @@ def solve(
     threads = validate.threads(n_threads)
     if robust is not None:
         return _solve_robust(mdp, budgets, robust, tol, kind, weight, max_memory, implementation)
-    problem = budget_lattice(mdp, budgets, implementation)
     if max_memory is not None:
-        _arguments.check_memory(_memory(mdp, problem, kind, weight is not None, implementation), max_memory)
+        _arguments.check_memory(_memory(mdp, budgets, kind, weight is not None, implementation), max_memory)
+    problem = budget_lattice(mdp, budgets, implementation)
     if isinstance(problem.structure, Levels):
         value, policy = _solve_levels(mdp, problem, problem.structure, kind, weight, threads, implementation)
         bound = 0.0
@@ -202,8 +210,8 @@ def solve_memory(
     >>> selfreg.solve_memory(mdp, 9) > 2 * 10 * 9
     True
     """
-    problem = budget_lattice(mdp, _arguments.budget_tuple(mdp, budget), implementation)
-    return _memory(mdp, problem, validate.float_dtype(dtype), keep == "start", implementation)
+    budgets = _arguments.budget_tuple(mdp, budget)
+    return _memory(mdp, budgets, validate.float_dtype(dtype), keep == "start", implementation)
 
 
 def _solve_levels(
@@ -321,20 +329,21 @@ def _solve_component(
 
 
 def _memory(
-    mdp: InterventionMDP, problem: Problem, dtype: np.dtype[Any], start: bool, implementation: str | None
+    mdp: InterventionMDP, budgets: tuple[int, ...], dtype: np.dtype[Any], start: bool, implementation: str | None
 ) -> int:
-    n, n_lattice = mdp.n_states, prod(problem.shape)
-    order = sum(part.nbytes for part in problem.structure if isinstance(part, np.ndarray))
+    n, n_lattice = mdp.n_states, prod(most + 1 for most in budgets)
+    arrays, structure = load_structure(mdp, implementation)
+    order = sum(part.nbytes for part in structure if isinstance(part, np.ndarray))
     matrices = mdp.transitions.values()
     order += sum(8 * (n + 1) for matrix in matrices if matrix.indptr.dtype != np.int64)  # copied once, to int64
-    if isinstance(problem.structure, Components):
+    if isinstance(structure, Components):
         # Values, policy, errors, and for the largest component its rows and its values in long double.
-        largest = int(np.diff(problem.structure.starts).max(initial=0))
-        entries = sum(len(indices) for indices in problem.arrays.indices) * largest // max(n, 1)
+        largest = int(np.diff(structure.starts).max(initial=0))
+        entries = sum(len(indices) for indices in arrays.indices) * largest // max(n, 1)
         return (
             order + n * n_lattice * (8 + 1 + 4 + dtype.itemsize % 8) + largest * (16 * n_lattice + 240) + 24 * entries
         )
     if not start:
         return order + n * n_lattice * (dtype.itemsize + 1)
-    slot, n_slots = allocate_slots(mdp, problem.structure, implementation)
+    slot, n_slots = allocate_slots(mdp, structure, implementation)
     return order + slot.nbytes + max(n_slots * n_lattice * dtype.itemsize, 12 * n)  # 12 n while slots are allocated
