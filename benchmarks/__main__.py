@@ -19,6 +19,7 @@ COMMANDS = (
     "ingest",
     "shards",
     "frontier",
+    "chains",
     "household",
     "textworld",
     "ppo",

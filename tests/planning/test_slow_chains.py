@@ -8,9 +8,9 @@ from itertools import product
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 
 import selfreg
+from benchmarks.chains import compare_with_exact, gamblers_ruin, grid_walk
 from benchmarks.exact import ExactPolicy, exact_rows, exact_value, least_solution, nasty_model
 from selfreg.planning.solution import Solution
 from selfreg.planning.usage import usage_distribution
@@ -76,50 +76,18 @@ def test_bounds_of_nearly_closed_pairs_hold(leak, implementation) -> None:
     assert solution.value[0, 0] == pytest.approx(0.5, abs=1e-14)
 
 
-def walk(n: int, up: float) -> sp.csr_array:
-    """Steps of a gambler with `n` states between ruin (first) and success (last)."""
-    inner = np.arange(1, n + 1)
-    data = np.concatenate([np.full(n, 1 - up), np.full(n, up)])
-    return sp.csr_array((data, (np.tile(inner, 2), np.concatenate([inner - 1, inner + 1]))), shape=(n + 2, n + 2))
-
-
 @pytest.mark.parametrize("n", [60, 500, 4000])
 def test_gamblers_ruin(n) -> None:
-    mdp = selfreg.InterventionMDP({"nohelp": walk(n, 0.5), "help": walk(n, 0.6)}, [0, *[np.nan] * n, 1], {"help": 1})
     begin = time.perf_counter()
-    solution = selfreg.solve(mdp, 4)
+    solution = selfreg.solve(gamblers_ruin(n), 4)
     assert time.perf_counter() - begin < 10  # about a quarter of a second on a free core
     assert solution.bound <= 1e-9
     assert np.abs(solution.value[:, 0] - np.arange(n + 2) / (n + 1)).max() <= solution.bound + SLACK
 
 
-def grid(side: int) -> sp.csr_array:
-    """A walk on a grid that may stay at its border, and ends at one corner, with success or failure."""
-    n = side * side
-    x, y = np.divmod(np.arange(n), side)
-    heads = [
-        np.clip(x + dx, 0, side - 1) * side + np.clip(y + dy, 0, side - 1)
-        for dx, dy in ((0, 1), (1, 0), (0, -1), (-1, 0))
-    ]
-    steps = sp.csr_array(
-        (np.full(4 * n, 0.25), (np.tile(np.arange(n), 4), np.concatenate(heads))), shape=(n + 2, n + 2)
-    )
-    steps = steps.tolil()
-    steps[0] = 0
-    steps[0, [n, n + 1]] = [0.5, 0.5]
-    return sp.csr_array(steps)
-
-
 def test_grid_that_is_left_at_one_corner() -> None:
-    alone = grid(100)
-    helped = alone.tolil()
-    helped[5050] = 0
-    helped[5050, [10000, 10001]] = [0.8, 0.2]
-    mdp = selfreg.InterventionMDP(
-        {"nohelp": alone, "help": sp.csr_array(helped)}, [*[np.nan] * 10000, 1, 0], {"help": 1}
-    )
     begin = time.perf_counter()
-    solution = selfreg.solve(mdp, 4)
+    solution = selfreg.solve(grid_walk(100), 4)
     assert time.perf_counter() - begin < 20  # about a second on a free core
     assert solution.bound <= 1e-9
     assert np.abs(solution.value[:10000, 0] - 0.5).max() <= 1e-9
@@ -156,7 +124,8 @@ def test_nasty_random_models(implementation) -> None:
 
 @pytest.mark.long
 def test_many_nasty_random_models() -> None:
-    check_nasty_models(20_000, 1)
+    count = compare_with_exact(20_000, 1)
+    assert (count.wrong, count.wrong_policies, count.raised) == (0, 0, 0)
 
 
 # ---- evaluation of given policies
