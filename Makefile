@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BUILD_INPUTS := pyproject.toml setup.py constraints.txt $(wildcard src/selfreg/_core/*.pyx src/selfreg/_core/*.pxd \
 	src/selfreg/_core/*.h)
-KERNEL_TESTS := tests/planning/test_hard.py tests/planning/test_structure.py tests/test_mdp.py \
+KERNEL_TESTS := tests/planning/test_hard.py tests/planning/test_slow_chains.py tests/planning/test_structure.py tests/test_mdp.py \
 	tests/planning/test_robust.py tests/planning/test_penalized.py tests/_core
 # What `make check` runs: no torch, no training, property tests on few random models.
 CHECK_TESTS := tests/planning tests/_core tests/_util tests/data tests/test_mdp.py tests/test_rooms.py tests/test_word_check.py \

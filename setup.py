@@ -17,6 +17,7 @@ KERNELS = (
     "_batch",
     "_budget",
     "_components",
+    "_elimination",
     "_graph",
     "_groups",
     "_lanes",

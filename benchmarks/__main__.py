@@ -21,6 +21,7 @@ COMMANDS = (
     "ingest",
     "shards",
     "frontier",
+    "chains",
     "household",
     "textworld",
     "ppo",

@@ -194,3 +194,36 @@ def test_model_is_frozen_and_describes_itself() -> None:
         mdp.terminal_value = np.zeros(3)
     with pytest.raises(ValueError):
         mdp.terminal_value[0] = 1.0
+
+
+def test_masked_arrays_are_refused_and_other_dtypes_converted() -> None:
+    alone = np.array([[0, 0.5, 0.5], [0, 0, 0], [0, 0, 0]])
+    masked = np.ma.masked_array([0, 1.0, 0], [True, False, False])
+    with pytest.raises(TypeError, match="terminal_value is a masked array"):
+        selfreg.InterventionMDP({"nohelp": alone}, masked, {})
+    with pytest.raises(TypeError, match="masked array"):
+        selfreg.InterventionMDP({"nohelp": np.ma.masked_array(alone)}, [np.nan, 1, 0], {})
+    for dtype in (np.float16, ">f4", ">f8", np.longdouble):
+        mdp = selfreg.InterventionMDP({"nohelp": alone.astype(dtype)}, np.array([np.nan, 1, 0], ">f8"), {})
+        assert mdp.transitions["nohelp"].toarray().tolist() == alone.tolist()
+
+
+def test_numbers_that_few_digits_do_not_show() -> None:
+    with pytest.raises(ValueError, match=r"terminal_value\[1\] is 1.000000000001; "):
+        selfreg.InterventionMDP({"nohelp": np.zeros((2, 2))}, [0, 1 + 1e-12], {})
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_beyond_floats_and_large_costs() -> None:
+    rows = np.array([[0.5, 0.25, 0.25], [0, 0, 0], [0, 0, 0]])
+    mdp = selfreg.InterventionMDP({"nohelp": rows, "help": rows}, [np.nan, 1, 0], {"help": 2**31 - 1})
+    for call in (
+        lambda: selfreg.solve(mdp, 1, tol=10**400),
+        lambda: selfreg.solve_penalized(mdp, [10**400]),
+        lambda: selfreg.solve(mdp, 1, keep="start", start=[10**400, 0, 0]),
+    ):
+        with pytest.raises(ValueError, match="too large for a float"):
+            call()
+    with pytest.raises(MemoryError, match="max_memory is 1,000,000"):
+        selfreg.solve(mdp, 10**9, max_memory=10**6)
+    assert selfreg.solve_penalized(mdp, [np.inf]).value[0].tolist() == [0.5]

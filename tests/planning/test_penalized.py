@@ -168,9 +168,9 @@ def test_policy_iteration_takes_over_where_sweeps_give_up(monkeypatch) -> None:
 
 
 def test_a_tolerance_out_of_reach_says_what_was_reached() -> None:
-    with pytest.raises(selfreg.ConvergenceError, match="tol=1e-14 was not reached; the bound reached is") as caught:
-        selfreg.solve_penalized(ring_model(60, 1e-4), [0.1], tol=1e-14)
-    assert 1e-14 < caught.value.bound < 1e-6
+    with pytest.raises(selfreg.ConvergenceError, match="tol=1e-18 was not reached; the bound reached is") as caught:
+        selfreg.solve_penalized(ring_model(60, 1e-4), [0.1], tol=1e-18)
+    assert 1e-18 < caught.value.bound < 1e-6
 
 
 def test_free_and_forbidden_help() -> None:

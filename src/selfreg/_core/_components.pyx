@@ -7,28 +7,33 @@ which successors are solved first. A state on no cycle takes the backup of `_bud
 budget layer is an optimal stopping problem: free actions (nohelp, help of cost 0) stay in the layer, costly help
 stops with a value of a lower layer. States that free actions can keep among themselves for ever form a group with one
 value (`_groups`). A component of one group needs no iteration. Others are swept: all layers together (`_lanes`) if
-that is fast, else layer by layer (`_mixing`), in long double if double precision could not prove the tolerance.
+that is fast, else layer by layer (`_mixing`), refined to twice the digits of a double where that is needed to prove the
+tolerance. The caller solves components on which sweeps are slow or a state takes more than MOST_STEPS steps.
 
 Errors of the values that a component depends on are added to its own.
 """
 
-cimport cython
+from libc.math cimport fabs
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 
 from selfreg._core._budget cimport Model, backup, model_set_lattice, model_bind, model_free
 from selfreg._core._groups cimport Local, Scratch, Task, local_build, local_free
 from selfreg._core._lanes cimport LatticeValues, lattice_values_free, sweep_lattice
-from selfreg._core._mixing cimport uniform_steps, expected_steps, iterate, real_t, sweep
+from selfreg._core._mixing cimport expected_steps, iterate, row_rounding, sweep, uniform_steps
+from selfreg._core._pairs cimport Pair, add_gain, exact_sum
 
 
 cdef extern from "<float.h>" nogil:
     const double DBL_EPSILON
-    const long double LDBL_EPSILON
+
+cdef double PAIR_EPSILON = 2.0 ** -98     # relative rounding error of a gain, for each entry of its row
+cdef double MOST_STEPS = 1e12             # of chains for which twice the digits of a double are enough
 
 cdef enum:
     SMALL = 1500                          # up to this number of groups a direct solution is better than many sweeps
     SMALL_SWEEPS = 2000
+    REFINEMENTS = 5
 
 
 def solve_components(
@@ -142,11 +147,14 @@ cdef int solve_component(const Model* m, const Task* task, const Scratch* scratc
                 steps = expected_steps(&local, max_sweeps)
             if steps < 0.0:
                 return 0
-        if 8.0 * steps * (local.longest + 3) * DBL_EPSILON > task.tolerance:
-            return solve_layers[cython.longdouble](m, task, scratch, &local, c, steps, max_sweeps, LDBL_EPSILON)
+        if local.n_groups > 1 and 4.0 * steps * row_rounding(&local) > task.tolerance:
+            # Rounding in double precision, times the steps, is more than the tolerance.
+            if steps > MOST_STEPS:
+                return 0
+            return solve_layers(m, task, scratch, &local, c, steps, max_sweeps, True)
         if local.n_groups > 1 and solve_lattice(m, task, scratch, &local, c, steps, steps_all_rows):
             return 1
-        return solve_layers[double](m, task, scratch, &local, c, steps, max_sweeps, DBL_EPSILON)
+        return solve_layers(m, task, scratch, &local, c, steps, max_sweeps, False)
     finally:
         local_free(&local)
 
@@ -161,7 +169,7 @@ cdef int solve_lattice(const Model* m, const Task* task, const Scratch* scratch,
     add up.
     """
     cdef Py_ssize_t g, i, b
-    cdef double rounding = (local.longest + 3) * DBL_EPSILON, target, found
+    cdef double rounding = row_rounding(local), target, found
     cdef LatticeValues values
     values.memory, values.best, values.change = NULL, NULL, 0.0
     target = max(task.tolerance * (m.n_lattice if steps_all_rows > 0.0 else 1) / steps - rounding, rounding)
@@ -210,15 +218,19 @@ cdef void add_errors(const Model* m, const Task* task, const Local* local, Py_ss
 # ---- layer by layer -------------------------------------------------------------------------------------------------
 
 cdef int solve_layers(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t c,
-                      double steps, int64_t max_sweeps, real_t epsilon) except -1 nogil:
-    """Solve the layers of a component one after the other; 1 if all reached the tolerance."""
+                      double steps, int64_t max_sweeps, bint refined) except -1 nogil:
+    """Solve the layers of a component one after the other; 1 if all reached the tolerance.
+
+    `refined`: the values of a layer are refined to twice the digits of a double.
+    """
     cdef Py_ssize_t n = local.n_groups, g, i, b
-    cdef double rounding = (local.longest + 3) * <double> epsilon, change, inherited
+    cdef double rounding = row_rounding(local), change, inherited
     cdef double target = max(task.tolerance / steps - rounding, rounding)
     # (lattice, groups) values, and scratch
-    cdef real_t* x = <real_t*> malloc(n * (m.n_lattice + 1) * sizeof(real_t))
+    cdef double* x = <double*> malloc(n * (m.n_lattice + 3) * sizeof(double))
+    cdef double* last = x + m.n_lattice * n
     cdef float* error = task.error + c * m.n_lattice if task.error != NULL else NULL
-    cdef real_t* now
+    cdef double* now
     try:
         if x == NULL:
             with gil:
@@ -233,27 +245,38 @@ cdef int solve_layers(const Model* m, const Task* task, const Scratch* scratch, 
                     error[b] = round_up(inherited)
             else:
                 extrapolate_layer(task, local, b, x)
-                change = iterate(local, now, x + m.n_lattice * n, target, max_sweeps)
-                error[b] = round_up(inherited + steps * (change + rounding) + 4 * DBL_EPSILON)
-                if change > target:
-                    return 0
+                change = iterate(local, now, last, target, max_sweeps)
+                if refined:
+                    change = refine(m, task, local, b, now, last, task.tolerance / (8.0 * steps), max_sweeps)
+                    error[b] = round_up(inherited + steps * (change + local.longest * PAIR_EPSILON)
+                                        + (0.5 * local.longest + min(local.divided, n) + 4) * DBL_EPSILON
+                                        + local.missing)
+                    if 2.0 * steps * change > task.tolerance:
+                        return 0
+                else:
+                    error[b] = round_up(inherited + steps * (change + rounding) + 4 * DBL_EPSILON)
+                    if change > target:
+                        return 0
             for g in range(n):
                 for i in range(local.bounds[g], local.bounds[g + 1]):
-                    task.value[local.members[i] * m.n_lattice + b] = <double> min(max(now[g], 0.0), 1.0)
-                choose_row(m, task, scratch, local, g, b, now)
+                    task.value[local.members[i] * m.n_lattice + b] = min(max(now[g], 0.0), 1.0)
+                if refined:
+                    choose_refined_row(m, task, scratch, local, g, b, now, last[n + g], change)
+                else:
+                    choose_row(m, task, scratch, local, g, b, now)
         return 1
     finally:
         free(x)
 
 
 cdef double compute_layer_constants(const Model* m, const Task* task, const Local* local, Py_ssize_t c, Py_ssize_t b,
-                                    const real_t* x) noexcept nogil:
+                                    const double* x) noexcept nogil:
     """Fill `local.constant` and `local.stop` for layer `b`; the largest error of the values that they depend on."""
     cdef Py_ssize_t g
     cdef int64_t r, e
-    cdef real_t total
+    cdef double total
     cdef double error = 0.0
-    cdef const real_t* below
+    cdef const double* below
     for g in range(local.n_groups):
         local.stop[g] = 0.0
         for r in range(local.group_rows[g], local.group_rows[g + 1]):
@@ -273,15 +296,15 @@ cdef double compute_layer_constants(const Model* m, const Task* task, const Loca
                     total += local.inner_probability[e] * below[local.inner_group[e]]
                 if task.error != NULL and local.inside[r] < local.inside[r + 1]:
                     error = max(error, task.error[c * m.n_lattice + b - local.row_offset[r]])
-                local.stop[g] = max(local.stop[g], <double> total)
-            local.constant[r] = <double> total
+                local.stop[g] = max(local.stop[g], total)
+            local.constant[r] = total
     return error
 
 
-cdef void extrapolate_layer(const Task* task, const Local* local, Py_ssize_t b, real_t* x) noexcept nogil:
+cdef void extrapolate_layer(const Task* task, const Local* local, Py_ssize_t b, double* x) noexcept nogil:
     """First values of layer `b`: extrapolated linearly from the two layers below on the last axis, if they exist."""
     cdef Py_ssize_t n = local.n_groups, g
-    cdef real_t* now = x + b * n
+    cdef double* now = x + b * n
     cdef Py_ssize_t below = b % task.last_axis
     for g in range(n):
         if below == 0:
@@ -293,10 +316,10 @@ cdef void extrapolate_layer(const Task* task, const Local* local, Py_ssize_t b, 
 
 
 cdef void choose_row(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t g,
-                     Py_ssize_t b, const real_t* x) noexcept nogil:
+                     Py_ssize_t b, const double* x) noexcept nogil:
     """Set the policy of group `g` at point `b` by its best row for values `x`; the first row wins ties."""
     cdef int64_t r, e, best_row = -1
-    cdef real_t best = 0.0, total
+    cdef double best = 0.0, total
     for r in range(local.group_rows[g], local.group_rows[g + 1]):
         total = local.constant[r]
         if local.row_offset[r] == 0:
@@ -304,6 +327,79 @@ cdef void choose_row(const Model* m, const Task* task, const Scratch* scratch, c
                 total += local.inner_probability[e] * x[local.inner_group[e]]
         if total > best:
             best, best_row = total, r
+    set_policy(m, task, scratch, local, g, b, best_row)
+
+
+cdef double refine(const Model* m, const Task* task, const Local* local, Py_ssize_t b, double* now, double* scratch,
+                   double target, int64_t max_sweeps) except -1.0 nogil:
+    """Refine the values of layer `b` until no gain is above `target`; the largest gain left.
+
+    The gain of a row, sum_j P[j] (x(j) - x(g)), is computed in twice the digits, and does not depend on the sum of the
+    row. The remaining change of all values solves the same problem with gains as constants. At the end `constant` has
+    the gains of free rows, `stop` those of stopping, and `scratch` (3, groups) in its second row the second part of x.
+    """
+    cdef Py_ssize_t n = local.n_groups, g, k
+    cdef double* low = scratch + n
+    cdef double* change = scratch + 2 * n
+    cdef double largest = 0.0
+    cdef Pair sum
+    for g in range(n):
+        low[g] = 0.0
+    for k in range(REFINEMENTS):
+        largest = compute_gains(m, task, local, b, now, low)
+        if largest <= target or k == REFINEMENTS - 1:
+            return largest
+        for g in range(n):
+            change[g] = 0.0
+        iterate(local, change, scratch, 0.25 * target, max_sweeps)
+        for g in range(n):
+            sum = exact_sum(now[g], change[g])
+            sum = exact_sum(sum.high, sum.low + low[g])
+            now[g], low[g] = sum.high, sum.low
+    return largest
+
+
+cdef double compute_gains(const Model* m, const Task* task, const Local* local, Py_ssize_t b, const double* now,
+                          const double* low) noexcept nogil:
+    """Gains of all free rows, and of stopping; the largest change that the best of a group makes."""
+    cdef Py_ssize_t g
+    cdef int64_t r, e
+    cdef int32_t i
+    cdef double largest = 0.0, best
+    cdef Pair sum
+    for g in range(local.n_groups):
+        best = 0.0
+        for r in range(local.group_rows[g], local.group_rows[g + 1]):
+            if local.row_offset[r]:
+                best = max(best, local.constant[r])
+        local.stop[g] = best = (best - now[g]) - low[g]
+        for r in range(local.group_rows[g], local.group_rows[g + 1]):
+            if local.row_offset[r]:
+                continue
+            sum.high = sum.low = 0.0
+            for e in range(local.inside[r], local.inside[r + 1]):
+                i = local.inner_group[e]
+                sum = add_gain(sum, local.inner_probability[e], now[i], low[i], now[g], low[g])
+            for e in range(local.outside[r], local.outside[r + 1]):
+                sum = add_gain(sum, local.outer_probability[e], task.value[local.outer_state[e] * m.n_lattice + b], 0.0,
+                               now[g], low[g])
+            local.constant[r] = sum.high + sum.low
+            best = max(best, local.constant[r])
+        largest = max(largest, fabs(best))
+    return largest
+
+
+cdef void choose_refined_row(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t g,
+                             Py_ssize_t b, const double* x, double low, double least) noexcept nogil:
+    """Set the policy of group `g` by its first row that loses at most `least`; gains as `refine` leaves them."""
+    cdef int64_t r, best_row = -1
+    cdef double gain
+    if x[g] > 0.0:
+        for r in range(local.group_rows[g], local.group_rows[g + 1]):
+            gain = (local.constant[r] - x[g]) - low if local.row_offset[r] else local.constant[r]
+            if gain >= -least and not (local.row_offset[r] and local.constant[r] < 0.0):
+                best_row = r
+                break
     set_policy(m, task, scratch, local, g, b, best_row)
 
 

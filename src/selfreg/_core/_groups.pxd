@@ -14,6 +14,8 @@ cdef struct Local:
     Py_ssize_t n_groups
     Py_ssize_t n_rows
     Py_ssize_t longest                    # entries of the longest row
+    double missing                        # largest difference of a row's sum from 1
+    Py_ssize_t divided                    # rows that were divided by the mass that leaves the group
     const int32_t* members
     int64_t* bounds                       # (groups + 1,) into members
     int64_t* group_rows                   # (groups + 1,) into rows

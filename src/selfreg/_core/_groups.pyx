@@ -7,6 +7,7 @@ can reach every other one at no cost. It has one value, that of its best exit. A
 group is divided by the mass that leaves, which also eliminates self-loops; a row that does not leave is dropped.
 """
 
+from libc.math cimport fabs
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
 
@@ -17,7 +18,8 @@ cdef int local_build(const Model* m, const Task* task, const Scratch* scratch, c
                      Py_ssize_t c, Local* out) except -1 nogil:
     """Rows of the component over its groups, with entries that lead outside of it stored separately."""
     cdef Py_ssize_t i, a, g, n_entries = 0, n_rows = 0
-    out.members, out.n_groups, out.n_rows, out.longest = members, 0, 0, 0
+    out.members, out.n_groups, out.n_rows, out.longest, out.missing = members, 0, 0, 0, 0.0
+    out.divided = 0
     for i in range(size):
         if i == 0 or task.group[members[i]] != task.group[members[i - 1]]:
             out.n_groups += 1
@@ -85,10 +87,13 @@ cdef void add_row(const Model* m, const Task* task, const Scratch* scratch, Py_s
     if leaving == 0.0:
         return
     if stays:
+        out.divided += 1
         for e in range(out.inside[out.n_rows], inner):
             out.inner_probability[e] /= leaving
         for e in range(out.outside[out.n_rows], outer):
             out.outer_probability[e] /= leaving
+    else:
+        out.missing = max(out.missing, fabs(leaving - 1.0))
     out.longest = max(out.longest, m.rows[a][s + 1] - m.rows[a][s])
     out.row_action[out.n_rows], out.row_state[out.n_rows], out.row_offset[out.n_rows] = <int32_t> a, s, m.offset[a]
     out.n_rows += 1

@@ -27,11 +27,11 @@ cdef enum:
     SIGNALS = 1 << 22                     # entries read between two checks for Ctrl-C
 
 
-cdef double sweep(const Local* local, real_t* x) noexcept nogil:
+cdef double sweep(const Local* local, double* x) noexcept nogil:
     """One Gauss-Seidel sweep x <- G(x); `local.step` takes the changes, the largest is returned."""
     cdef Py_ssize_t g
     cdef int64_t r, e
-    cdef real_t best, total
+    cdef double best, total
     cdef double largest = 0.0
     for g in range(local.n_groups):
         best = local.stop[g]
@@ -42,13 +42,13 @@ cdef double sweep(const Local* local, real_t* x) noexcept nogil:
             for e in range(local.inside[r], local.inside[r + 1]):
                 total += local.inner_probability[e] * x[local.inner_group[e]]
             best = max(best, total)
-        local.step[g] = <double> (best - x[g])
+        local.step[g] = best - x[g]
         largest = max(largest, fabs(local.step[g]))
         x[g] = best
     return largest
 
 
-cdef double iterate(const Local* local, real_t* x, real_t* last_image, double target, int64_t max_sweeps,
+cdef double iterate(const Local* local, double* x, double* last_image, double target, int64_t max_sweeps,
                     ) except -1.0 nogil:
     """Sweep with Anderson mixing until nothing changes by more than `target`; the largest change of the last sweep.
 
@@ -76,7 +76,7 @@ cdef double iterate(const Local* local, real_t* x, real_t* last_image, double ta
                 changed, moved = local.history + 2 * k * n, local.history + (2 * k + 1) * n
                 for i in range(n):
                     changed[i] = local.step[i] - last_step[i]
-                    moved[i] = <double> (x[i] - last_image[i])
+                    moved[i] = x[i] - last_image[i]
                 stored += 1
                 update_gram(local, gram, k, min(stored, WINDOW))
             best = largest if best < 0.0 else min(best, largest)
@@ -141,6 +141,11 @@ cdef bint mixing_weights(const Local* local, double[WINDOW][WINDOW] gram, double
     return True
 
 
+cdef double row_rounding(const Local* local) noexcept nogil:
+    """Largest error of a backup of values in [0, 1]: rounding, and rows whose sums miss 1 by rounding."""
+    return (2 * local.longest + 3) * DBL_EPSILON + local.missing
+
+
 cdef double uniform_steps(const Local* local, bint costly) noexcept nogil:
     """The constant w >= 1 + P_a w for all free rows a, or for all rows; -1 if that is a poor bound.
 
@@ -155,7 +160,7 @@ cdef double uniform_steps(const Local* local, bint costly) noexcept nogil:
         for e in range(local.inside[r], local.inside[r + 1]):
             left -= local.inner_probability[e]
         least, most = min(least, left), max(most, left)
-    least -= (local.longest + 3) * DBL_EPSILON
+    least -= row_rounding(local)
     return 1.0 / least if least > 0.25 * most else -1.0
 
 
@@ -186,6 +191,7 @@ cdef double expected_steps(const Local* local, int64_t max_sweeps) except -2.0 n
             if not 1.0 <= w[g] < 1e300:
                 return -1.0
             largest = max(largest, w[g])
+        short += largest * row_rounding(local)
         return largest / (1.0 - short) if short < 0.5 else -1.0
     finally:
         free(w)

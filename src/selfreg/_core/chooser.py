@@ -9,7 +9,9 @@ from types import ModuleType
 SUFFIX = {"cython": "", "numba": "_nb", "python": "_py"}
 # Each family is compiled in one way, and has a twin in Python.
 COMPILED = {
-    **dict.fromkeys(("graph", "budget", "batch", "components", "penalty", "robust", "scan", "sweeps"), "cython"),
+    **dict.fromkeys(
+        ("graph", "budget", "batch", "components", "elimination", "penalty", "robust", "scan", "sweeps"), "cython"
+    ),
     "simulate": "numba",
 }
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 ROW_TOLERANCE = 1e-9
 MAX_AMOUNT = 2**31 - 1
+EPSILON = float(np.finfo(np.float64).eps)
 
 Floats = npt.NDArray[np.float64]
 
@@ -62,9 +63,21 @@ def seed(label: str, value: Any) -> int:
     return integer(label, value, 0, 2**63 - 1)
 
 
+def shown(number: float) -> str:
+    """A number in few digits, or in all of them where few would show another number."""
+    short = f"{number:g}"
+    return short if float(short) == number else repr(float(number))
+
+
+def check_unmasked(label: str, value: Any) -> None:
+    """Raise TypeError for a masked array, whose masked entries have no value."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{label} is a masked array; expected an array without a mask, as from value.filled(...)")
+
+
 def positive(label: str, value: Any) -> float:
     """A finite float > 0."""
-    number = float(value)
+    number = _number(label, value)
     if not 0.0 < number < np.inf:
         raise ValueError(f"{label} is {value!r}; expected a finite number > 0")
     return number
@@ -74,7 +87,7 @@ def nonneg_float(label: str, value: Any) -> float:
     """A number >= 0, possibly infinite."""
     number = _number(label, value)
     if not number >= 0.0:
-        raise ValueError(f"{label} is {number:g}; expected a number >= 0")
+        raise ValueError(f"{label} is {shown(number)}; expected a number >= 0")
     return number
 
 
@@ -82,7 +95,7 @@ def probability(label: str, value: Any) -> float:
     """A number in [0, 1]."""
     number = _number(label, value)
     if not 0.0 <= number <= 1.0:
-        raise ValueError(f"{label} is {number:g}; expected a probability in [0, 1]")
+        raise ValueError(f"{label} is {shown(number)}; expected a probability in [0, 1]")
     return number
 
 
@@ -90,6 +103,8 @@ def _number(label: str, value: Any) -> float:
     try:
         if not isinstance(value, str):
             return float(value)
+    except OverflowError:
+        raise ValueError(f"{label} is too large for a float; expected a number") from None
     except (TypeError, ValueError):
         pass
     raise TypeError(f"{label} is {value!r}; expected a number")
@@ -126,12 +141,16 @@ def start(value: Any, n: int) -> Floats:
         weight = np.zeros(n)
         weight[state] = 1.0
         return weight
-    weight = np.ascontiguousarray(value, dtype=np.float64)
+    check_unmasked("start", value)
+    try:
+        weight = np.ascontiguousarray(value, dtype=np.float64)
+    except OverflowError:
+        raise ValueError("start holds a number that is too large for a float; expected probabilities") from None
     if weight.shape != (n,):
         raise ValueError(f"start has shape {weight.shape}; expected ({n},), one probability per state")
     bad = np.flatnonzero(~((weight >= 0.0) & (weight < np.inf)))
     if len(bad):
-        raise ValueError(f"start[{bad[0]}] is {weight[bad[0]]:g}; expected a probability >= 0")
+        raise ValueError(f"start[{bad[0]}] is {shown(weight[bad[0]])}; expected a probability >= 0")
     if abs(weight.sum() - 1.0) > ROW_TOLERANCE:
         raise ValueError(f"start sums to {weight.sum():.12g}; expected 1 within {ROW_TOLERANCE:g}")
     return weight
@@ -145,6 +164,7 @@ def by_row(label: str, value: Any, actions: Sequence[str], n: int) -> dict[str, 
         raise ValueError(f"{label} names {list(value)!r}; expected each of {list(actions)!r}")
     result = {}
     for name in actions:
+        check_unmasked(f'{label}["{name}"]', value[name])
         array = np.asarray(value[name])
         if array.dtype.kind not in "fiu":
             raise TypeError(f'{label}["{name}"] has dtype {array.dtype}; expected numbers >= 0')
@@ -153,7 +173,7 @@ def by_row(label: str, value: Any, actions: Sequence[str], n: int) -> dict[str, 
         array = array.astype(np.float64)
         bad = np.flatnonzero(~((array >= 0.0) & (array < np.inf)))
         if len(bad):
-            raise ValueError(f'{label}["{name}"][{bad[0]}] is {array[bad[0]]:g}; expected a finite number >= 0')
+            raise ValueError(f'{label}["{name}"][{bad[0]}] is {shown(array[bad[0]])}; expected a finite number >= 0')
         array.flags.writeable = False
         result[name] = array
     return result
@@ -163,5 +183,5 @@ def confidence(label: str, value: Any) -> float:
     """A number strictly between 0 and 1."""
     number = _number(label, value)
     if not 0.0 < number < 1.0:
-        raise ValueError(f"{label} is {number:g}; expected a number between 0 and 1, both excluded")
+        raise ValueError(f"{label} is {shown(number)}; expected a number between 0 and 1, both excluded")
     return number

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg._util.validate import ROW_TOLERANCE, nonneg_ints
+from selfreg._util.validate import ROW_TOLERANCE, check_unmasked, nonneg_ints, shown
 
 # float32 cannot hold a row sum to 1e-9; such rows are accepted within 1e-6 and rescaled in float64.
 ROW_TOLERANCE_SINGLE = 1e-6
@@ -42,11 +42,16 @@ def _matrix(name: str, value: Any) -> sp.csr_array:
     label = f'transitions["{name}"]'
     if not (sp.issparse(value) or isinstance(value, np.ndarray)):
         raise TypeError(f"{label} must be a scipy sparse matrix or a numpy array; got {type(value).__name__}")
+    check_unmasked(label, value)
     if value.ndim != 2 or value.shape[0] != value.shape[1]:
         raise ValueError(f"{label} has shape {value.shape}; expected (n, n)")
     if value.dtype.kind not in "fiub":
         raise TypeError(f"{label} has dtype {value.dtype}; expected real numbers")
     single = value.dtype.kind == "f" and value.dtype.itemsize < 8
+    if value.dtype.kind in "f" and (value.dtype.itemsize not in (4, 8) or not value.dtype.isnative):
+        value = value.astype(np.float64)  # of these scipy has no sparse arrays
+    elif not value.dtype.isnative:
+        value = value.astype(value.dtype.newbyteorder("="))
     source = value if sp.issparse(value) and value.format == "csr" else sp.csr_array(value)
     _check_indices(label, source)
     data = np.ascontiguousarray(source.data, dtype=np.float64)
@@ -106,6 +111,7 @@ def _normalised(label: str, matrix: sp.csr_array, tolerance: float) -> sp.csr_ar
 
 def terminal_value(value: Any, n: int) -> Floats:
     """float64 (n,); NaN marks a non-terminal state, everything else lies in [0, 1]."""
+    check_unmasked("terminal_value", value)
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"terminal_value has dtype {array.dtype}; expected real numbers, NaN for non-terminal states")
@@ -115,7 +121,7 @@ def terminal_value(value: Any, n: int) -> Floats:
     bad = np.flatnonzero(~np.isnan(array) & ~((array >= 0.0) & (array <= 1.0)))
     if len(bad):
         raise ValueError(
-            f"terminal_value[{bad[0]}] is {array[bad[0]]:g}; "
+            f"terminal_value[{bad[0]}] is {shown(array[bad[0]])}; "
             "expected a value in [0, 1], or NaN for a non-terminal state"
         )
     return array

@@ -69,7 +69,9 @@ def check_action_probabilities(rows: npt.NDArray[Any], terminal: npt.NDArray[np.
     bad = np.argwhere(~((rows >= 0.0) & (rows < np.inf)) & ~terminal[:, None])
     if len(bad):
         stage, state, action = bad[0].tolist()
-        raise ValueError(f"policy of state {state} holds {rows[stage, state, action]:g}; expected probabilities >= 0")
+        raise ValueError(
+            f"policy of state {state} holds {validate.shown(rows[stage, state, action])}; expected probabilities >= 0"
+        )
     sums = rows.sum(axis=2)
     bad = np.argwhere((np.abs(sums - 1.0) > ROW_TOLERANCE) & ~terminal)
     if len(bad):
@@ -114,13 +116,18 @@ def _penalties_by_type(value: Mapping[Any, Any], help_types: Sequence[str]) -> F
 
 
 def _prices(label: str, value: Any) -> Floats:
+    validate.check_unmasked(label, value)
     try:
         array = np.array(value, dtype=np.float64)
+    except OverflowError:
+        raise ValueError(f"{label} holds a number that is too large for a float; expected numbers >= 0") from None
     except (TypeError, ValueError):
         raise TypeError(f"{label} is {value!r}; expected numbers >= 0") from None
     bad = np.flatnonzero(~(array >= 0.0))  # NaN fails too
     if len(bad):
-        raise ValueError(f"{label} holds {array.ravel()[bad[0]]:g}; expected numbers >= 0, possibly infinite")
+        raise ValueError(
+            f"{label} holds {validate.shown(array.ravel()[bad[0]])}; expected numbers >= 0, possibly infinite"
+        )
     return array
 
 
@@ -153,7 +160,8 @@ def usage_limits(label: str, value: Any, n_budgets: int) -> Floats:
     bad = np.flatnonzero(~(array >= 0.0))
     if len(bad):
         raise ValueError(
-            f"{label}[{bad[0]}] is {array[bad[0]]:g}; expected a number >= 0, since no policy spends less than 0"
+            f"{label}[{bad[0]}] is {validate.shown(array[bad[0]])}; "
+            "expected a number >= 0, since no policy spends less than 0"
         )
     return array
 

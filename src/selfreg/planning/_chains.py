@@ -22,6 +22,8 @@ SMALL_COMPONENT = 32
 DENSE = 64
 # Powers of a matrix to try first: enough for chains that are left fast.
 MAX_POWERS = 100
+# Chains that take more steps than this are eliminated, if that is possible: iteration loses digits.
+FAST_STEPS = 1e3
 # GMRES: steps between restarts, restarts, and iterations of refinement.
 RESTART, RESTARTS, REFINEMENTS = 40, 5, 8
 
@@ -60,9 +62,10 @@ class Krylov:
     def factors(self) -> SuperLU:
         return _factors(self.system, "COLAMD")
 
-    def converges(self) -> bool:
-        """Whether GMRES solves for the expected number of steps."""
-        return self._column(self.system, np.ones(self.system.shape[0])) is not None
+    def converges(self, most_steps: float = np.inf) -> bool:
+        """Whether GMRES solves for the expected number of steps, and finds at most `most_steps`."""
+        steps = self._column(self.system, np.ones(self.system.shape[0]))
+        return steps is not None and float(steps.max(initial=0.0)) <= most_steps
 
     def _column(self, system: sp.csr_array, right: Floats) -> Floats | None:
         from scipy.sparse.linalg import gmres
@@ -100,6 +103,13 @@ def transient_system(matrix: sp.csr_array) -> tuple[SuperLU | Powers | Krylov, I
         if (krylov := Krylov(matrix)).converges():
             return krylov, order
     return _factors(sp.eye_array(len(order)) - matrix, "NATURAL" if small else "COLAMD"), order
+
+
+def fast_system(matrix: sp.csr_array) -> Powers | Krylov | None:
+    """Solver of (I - matrix) x = right by iteration, if the chain leaves so fast that little accuracy is lost."""
+    if (terms := _powers_needed(matrix)) is not None:
+        return Powers(matrix, terms)
+    return krylov if (krylov := Krylov(matrix)).converges(FAST_STEPS) else None
 
 
 def _factors(system: sp.csr_array, permutation: str) -> SuperLU:

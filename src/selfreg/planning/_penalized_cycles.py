@@ -19,7 +19,6 @@ from selfreg.planning._quotient import (
     Ints,
     Optimum,
     Quotient,
-    backup_rounding,
     expand_policy,
     initial_choice,
     optimality_gap,
@@ -28,6 +27,7 @@ from selfreg.planning._quotient import (
     quotient,
 )
 from selfreg.planning._structure import Components, load_structure
+from selfreg.planning.solution import ConvergenceError
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -189,7 +189,7 @@ class PenalizedGroups:
             + _largest_change(gain, choice)
             + _largest_change(owed, choice)
         )
-        return (above + 3 * backup_rounding(rows)) * steps
+        return (above + 3 * rows.rounding) * steps
 
     def _most_steps(self) -> float:
         """Largest entry of some w >= 1 + matrix w in all rows; inf if none was found. Cached with the model."""
@@ -200,7 +200,9 @@ class PenalizedGroups:
             cache[key] = np.inf
             if self._sweep(np.ones((len(self.cost), 1)), np.empty((0, 0), np.int64), 1e-3, w):
                 short = float((1.0 + rows.matrix @ w[:, 0] - w[rows.row_group, 0]).max(initial=0.0))
-                cache[key] = max(1.0, float(w.max(initial=0.0))) / (1.0 - short) if short < 0.5 else np.inf
+                short += rows.rounding * float(w.max(initial=0.0))
+                proven = short < 0.5 and float(w[live].min(initial=1.0)) >= 0.5  # mixing can overshoot below 0
+                cache[key] = max(1.0, float(w.max(initial=0.0))) / (1.0 - short) if proven else np.inf
         result: float = cache[key]
         return result
 
@@ -213,15 +215,29 @@ class PenalizedGroups:
         only breaks ties; the proof is for the price 0.
         """
         price = self.cost @ penalty
-        unpriced = (price == 0.0) & (self.units > 0)
+        unpriced, found = (price == 0.0) & (self.units > 0), None
         for tiny in SMALL_PRICES if unpriced.any() else (0.0,):
             charged = np.where(unpriced, tiny * self.units, price)
             rows, action = self.rows, self.rows.action
-            optimum = policy_iteration(rows, charged[action], self.cost[action], choice, TIE, TIE_USAGE)
-            error = self._error(price, optimum.success - optimum.usage @ penalty, optimum.choice)
-            if error <= self.tol:
-                break
-        return optimum, error
+            try:
+                optimum = policy_iteration(rows, charged[action], self.cost[action], choice, TIE, TIE_USAGE)
+            except np.linalg.LinAlgError:  # rounding made a policy better that never leaves
+                continue
+            found = optimum, self._error(price, optimum.success - optimum.usage @ penalty, optimum.choice)
+            if found[1] <= self.tol:
+                return found
+        found = self._solve_in_decimals(price) or found
+        if found is None:
+            raise ConvergenceError(f"tol={self.tol:g} was not reached; no policy is proven", 1.0)
+        return found
+
+    def _solve_in_decimals(self, price: Floats) -> tuple[Optimum, float] | None:
+        # Rarely needed.
+        from selfreg.planning._penalized_decimals import solve_decimals
+
+        coarse = self._quotient(np.flatnonzero(price == 0.0).tolist())
+        matrices = list(self.mdp.transitions.values())
+        return solve_decimals(matrices, self.rows, coarse, price, self.units, self.cost, self.tol)
 
     def _error(self, price: Floats, value: Floats, choice: Ints) -> float:
         """Proven error of `value` (groups,) of the policy `choice`; the proof uses the groups of all free actions."""

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg.planning._chains import solve_transient
+from selfreg.planning._elimination import AbsorbingChain
 from selfreg.planning._structure import Components, kernel_arrays
 
 Floats = npt.NDArray[np.float64]
@@ -68,6 +68,13 @@ class Quotient:
         parts = kernel_arrays([self.matrix])
         return parts.indptr[0], parts.indices[0], parts.data[0]
 
+    @cached_property
+    def rounding(self) -> float:
+        """Largest error of a backup of values in [0, 1]: rounding, and rows whose sums miss 1 by rounding."""
+        longest = int(np.diff(self.matrix.indptr).max(initial=0))
+        missing = np.abs(np.asarray(self.matrix.sum(axis=1)) - 1.0).max(initial=0.0)
+        return (2 * longest + 3) * EPSILON + float(missing)
+
     def best_row(self, gain: Floats) -> tuple[Floats, Ints]:
         """Largest `gain` (rows,) of every group and its first row; -inf and STAY for groups without rows."""
         best, row = np.full(len(self.fixed), -np.inf), np.full(len(self.fixed), STAY)
@@ -86,7 +93,14 @@ class Quotient:
         result, moving = stay.copy(), np.flatnonzero(choice != STAY)
         rows = self.matrix[choice[moving]]
         result[moving] = 0.0
-        result[moving] = solve_transient(rows[:, moving], reward[choice[moving]] + rows @ result)
+        outside = np.ones(len(choice))
+        outside[moving] = 0.0
+        chain = AbsorbingChain(sp.csr_array(rows[:, moving]), rows @ outside)
+        right = reward[choice[moving]] + rows @ result
+        solved = chain.solve(right)
+        if chain.error is None:
+            solved += chain.solve(right + rows[:, moving] @ solved - solved)
+        result[moving] = solved
         return result
 
 
@@ -184,18 +198,19 @@ def policy_iteration(
     """Largest success less prices, ties to less total usage; `price` (rows,) is positive where `cost` is.
 
     `cost` is (rows, dims). Howard's algorithm: first on the value, then, among rows that attain it, on the usage. A row
-    is switched if that gains more than `tie`; the new policy leaves eventually if the last one did.
+    is switched if that gains more than `tie`; the new policy leaves eventually if the last one did. Where rounding is
+    more than `tie` a policy can come back: that ends the iteration, and the caller finds the error.
     """
-    end = np.nan_to_num(rows.fixed)[:, None]
-    for _ in range(ROUNDS):
+    end, seen = np.nan_to_num(rows.fixed)[:, None], {b""}
+    while not _repeats(choice, seen):
         value = rows.evaluate(choice, -price[:, None], end)[:, 0]
         choice, switched = _switch(rows, rows.matrix @ value - price, value, choice, tie)
         if not switched:
             break
     total = cost.sum(axis=1)
     tight = rows.matrix @ value - price >= value[rows.row_group] - tie
-    can_stay = rows.waits & (value <= tie)
-    for _ in range(ROUNDS):
+    can_stay, seen = rows.waits & (value <= tie), {b""}
+    while not _repeats(choice, seen):
         usage = rows.evaluate(choice, total[:, None], 0 * end)[:, 0]
         saved = np.where(tight, -(rows.matrix @ usage + total), -np.inf)
         choice, switched = _switch(rows, saved, -usage, choice, tie_usage, can_stay)
@@ -204,6 +219,15 @@ def policy_iteration(
     reward = np.column_stack([np.zeros(len(price)), cost])
     result = rows.evaluate(choice, reward, np.column_stack([end, np.zeros((len(end), cost.shape[1]))]))
     return Optimum(choice, result[:, 0], result[:, 1:])
+
+
+def _repeats(choice: Ints, seen: set[bytes]) -> bool:
+    """Whether a policy was seen before, or too many were; it is added to `seen`."""
+    key = choice.tobytes()
+    if key in seen or len(seen) > ROUNDS:
+        return True
+    seen.add(key)
+    return False
 
 
 def _switch(
@@ -234,7 +258,7 @@ def optimality_gap(rows: Quotient, price: Floats, value: Floats, choice: Ints) -
     do not matter while delta max(w) stays below half of it.
     """
     slack = value[rows.row_group] - (rows.matrix @ value - price)
-    delta = max(0.0, -float(slack.min(initial=0.0))) + backup_rounding(rows)
+    delta = max(0.0, -float(slack.min(initial=0.0))) + rows.rounding
     for margin in (1e-4, 1e-6, 1e-8, 1e-10, 1e-12):
         steps = _most_steps(rows, slack <= margin, choice)
         if delta * steps <= margin / 2:
@@ -247,18 +271,13 @@ def policy_error(rows: Quotient, price: Floats, value: Floats, choice: Ints) -> 
     moving = choice[choice != STAY]
     change = (rows.matrix @ value - price)[moving] - value[rows.row_group[moving]]
     none = np.zeros(len(rows.action), np.bool_)
-    return (float(np.abs(change).max(initial=0.0)) + backup_rounding(rows)) * _most_steps(rows, none, choice)
-
-
-def backup_rounding(rows: Quotient) -> float:
-    """Largest rounding error of a backup in double precision."""
-    return (int(np.diff(rows.matrix.indptr).max(initial=0)) + 3) * EPSILON
+    return (float(np.abs(change).max(initial=0.0)) + rows.rounding) * _most_steps(rows, none, choice)
 
 
 def _most_steps(rows: Quotient, near: npt.NDArray[np.bool_], choice: Ints) -> float:
     """Largest entry of some w >= 1 + matrix w in the rows `near`; inf if none was found."""
-    w = np.where(np.isnan(rows.fixed), 1.0, 0.0)
-    for _ in range(ROUNDS):
+    w, seen = np.where(np.isnan(rows.fixed), 1.0, 0.0), {b""}
+    while not _repeats(choice, seen):
         try:
             after = rows.evaluate(choice, np.ones((len(near), 1)), np.where(np.isnan(rows.fixed), 1.0, 0.0)[:, None])
         except (RuntimeError, np.linalg.LinAlgError):  # singular: a policy that never leaves
@@ -271,6 +290,7 @@ def _most_steps(rows: Quotient, near: npt.NDArray[np.bool_], choice: Ints) -> fl
         better = (best > w + 1e-6 * np.maximum(w, 1.0)) & np.isnan(rows.fixed)
         if not better.any():
             short = float(np.max(best - w, initial=0.0, where=np.isnan(rows.fixed)))
+            short += rows.rounding * float(w.max(initial=1.0))
             return float(w.max(initial=1.0)) / (1.0 - short) if short < 0.5 else np.inf
         choice = np.where(better, row, choice)
     return np.inf

@@ -18,9 +18,11 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from selfreg._util import validate
+from selfreg._util.validate import EPSILON
 from selfreg.mdp import InterventionMDP
 from selfreg.planning import _arguments
-from selfreg.planning._chains import can_reach, closed_classes, reachable_from, solve_transient, transient_system
+from selfreg.planning._chains import can_reach, closed_classes, reachable_from
+from selfreg.planning._elimination import AbsorbingChain, divide_rows
 from selfreg.planning._structure import Levels, load_structure, strides
 from selfreg.planning.solution import Solution
 from selfreg.planning.usage import eliminate_self_loops, expected_usage, split_by_cost, states_that_reach
@@ -28,7 +30,8 @@ from selfreg.planning.usage import eliminate_self_loops, expected_usage, split_b
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-EPSILON = float(np.finfo(np.float64).eps)
+# Rounding error of an expectation of values in [0, 1], in units of EPSILON, for rows of up to a hundred entries.
+ROUNDING = 100.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +61,7 @@ class PolicyValue:
 
 @dataclass(frozen=True, eq=False)
 class PolicyTable:
-    """Success and usage of a hard-budget policy from every state and remaining budget, exact up to rounding.
+    """Success and usage of a hard-budget policy from every state and remaining budget.
 
     Attributes
     ----------
@@ -69,11 +72,14 @@ class PolicyTable:
         Probability of success; an episode that never ends does not succeed.
     usage : float64 (n, B1 + 1, B2 + 1, ..., budgets)
         Expected units taken from each budget; in models with cycles computed on first access.
+    bound : float
+        Largest error of `success`; 0.0 if the model has no cycles (exact up to rounding).
     """
 
     mdp: InterventionMDP
     policy: npt.NDArray[np.int8]
     success: Floats
+    bound: float
 
     @cached_property
     def usage(self) -> Floats:
@@ -93,14 +99,18 @@ class _StageVisits(NamedTuple):
         For every action that leads to another stage, the mass that enters there.
     taken : float64 (actions, n)
         Expected number of times that each action is taken in each state, except where an episode never ends.
+    relative : float
+        Relative error of all of these, from this stage.
     error, steps : float
-        Mass that the solution of the linear system lost or created; most steps that a state can still take.
+        Mass that the solution of the linear system lost or created, and the most steps that a state can still take,
+        where the relative error is not known.
     """
 
     success: float
     requests: Floats
     moved: list[Floats | None]
     taken: Floats
+    relative: float
     error: float
     steps: float
 
@@ -180,11 +190,11 @@ def evaluate_policy(
         return _evaluate_backward(mdp, _arguments.budget_policy(mdp, policy))
     weight = validate.start(start, mdp.n_states)
     stages = _stages(mdp, policy, budget)
-    success, requests, error, steps = 0.0, np.zeros(len(mdp.actions)), 0.0, 0.0
+    success, requests, relative, error, steps = 0.0, np.zeros(len(mdp.actions)), 0.0, 0.0, 0.0
     for _, visits in _walk_stages(mdp, stages, weight):
         success, requests = success + visits.success, requests + visits.requests
-        error, steps = error + visits.error, max(steps, visits.steps)
-    return _value(mdp, stages, success, requests, error, steps)
+        relative, error, steps = relative + visits.relative, error + visits.error, max(steps, visits.steps)
+    return _value(mdp, stages, success, requests, relative, error, steps)
 
 
 def expected_visits(
@@ -243,17 +253,26 @@ def _walk_stages(mdp: InterventionMDP, stages: _Stages, weight: Floats) -> Itera
 
 
 def _value(
-    mdp: InterventionMDP, stages: _Stages, success: float, requests: Floats, error: float, steps: float
+    mdp: InterventionMDP,
+    stages: _Stages,
+    success: float,
+    requests: Floats,
+    relative: float,
+    error: float,
+    steps: float,
 ) -> PolicyValue:
     by_type = dict(zip(mdp.actions[1:], requests[1:].tolist(), strict=True))
     with np.errstate(invalid="ignore"):
         spent = requests[:, None] * mdp.cost_table
     usage = np.where(mdp.cost_table > 0, spent, 0.0).sum(axis=0)
     if isinstance(load_structure(mdp, None)[1], Levels):
-        error = 0.0
+        relative = error = 0.0
+    finite = np.concatenate([usage, requests[1:]])
+    most = float(np.max(finite, where=np.isfinite(finite), initial=0.0))
     # Each lost unit of mass loses at most `steps` steps in every stage, and each step costs at most this.
     largest_cost = max(1, int(mdp.cost_table.max(initial=1)))
-    return PolicyValue(success, usage, by_type, error, error * largest_cost * steps * stages.count)
+    usage_bound = relative * most + error * largest_cost * steps * stages.count
+    return PolicyValue(min(success, 1.0), usage, by_type, relative + error, usage_bound)
 
 
 # ---- the forms of a policy ----------------------------------------------------------------------------------------
@@ -336,7 +355,7 @@ def _budget_stages(mdp: InterventionMDP, array: npt.NDArray[Any], budget: Any) -
 # ---- forward: one stage -------------------------------------------------------------------------------------------
 
 
-def _visit_stage(mdp: InterventionMDP, chosen: Floats, exits: Mask, arrived: Floats, where: _Where) -> _StageVisits:
+def _visit_stage(mdp: InterventionMDP, chosen: Floats, leads_on: Mask, arrived: Floats, where: _Where) -> _StageVisits:
     """Expected visits of a stage: y = arrived + P^T y over the actions that stay in it.
 
     A solution that lost or created mass r has an error of at most |r| in success, which is at most 1 in every state.
@@ -344,47 +363,62 @@ def _visit_stage(mdp: InterventionMDP, chosen: Floats, exits: Mask, arrived: Flo
     live = ~mdp.terminal
     chosen = np.where(live, chosen, 0.0)
     matrices = [mdp.transitions[name] for name in mdp.actions]
-    inner = [sp.diags_array(chosen[a]) @ matrix for a, matrix in enumerate(matrices) if not exits[a]]
+    inner = [sp.diags_array(chosen[a]) @ matrix for a, matrix in enumerate(matrices) if not leads_on[a]]
     matrix = sp.csr_array(sum(inner[1:], start=inner[0])) if inner else sp.csr_array(matrices[0].shape)
     reachable = reachable_from(matrix, arrived > 0) & live
-    leaving = live & (chosen[exits].sum(axis=0) > 0)
+    leaving = live & (chosen[leads_on].sum(axis=0) > 0)
     trapped = reachable & ~can_reach(matrix, leaving | mdp.terminal)
     endless = closed_classes(matrix, trapped)
     states = np.flatnonzero(reachable & ~endless)
-    visits, error, steps = _expected_visits(matrix[states][:, states], arrived[states])
+    exits = matrix @ _outside(states, mdp.n_states)
+    for a in np.flatnonzero(leads_on):
+        exits += chosen[a] * np.asarray(matrices[a].sum(axis=1))
+    exits[np.asarray(matrix.sum(axis=1)) + exits == 0.0] = 1.0  # an unavailable action: an error below, if visited
+    visits, relative, error, steps = _expected_visits(matrix[states][:, states], exits[states], arrived[states])
     mass = np.zeros(mdp.n_states)
     mass[states] = visits
     _check_choices(mdp, chosen, mass, endless, where)
     ended = arrived + mass @ matrix
     requests = chosen @ mass
     requests[(chosen[:, endless] > 0).any(axis=1)] = np.inf
-    moved = [(mass * chosen[a]) @ matrices[a] if exits[a] else None for a in range(len(matrices))]
+    moved = [(mass * chosen[a]) @ matrices[a] if leads_on[a] else None for a in range(len(matrices))]
     return _StageVisits(
         float(ended[~live] @ mdp.terminal_value[~live]),
         requests,
         [part if part is not None and part.any() else None for part in moved],
         mass * chosen,
+        relative,
         error,
         steps,
     )
 
 
-def _expected_visits(matrix: sp.csr_array, arrived: Floats) -> tuple[Floats, float, float]:
-    """Visits to transient states, the error in mass, and the most steps that any of them can still take."""
+def _outside(states: npt.NDArray[np.intp], n: int) -> Floats:
+    """1.0 for all of `n` states but these."""
+    result = np.ones(n)
+    result[states] = 0.0
+    return result
+
+
+def _expected_visits(matrix: sp.csr_array, exits: Floats, arrived: Floats) -> tuple[Floats, float, float, float]:
+    """Visits to transient states, their relative error, and where that is not known the error in mass and most steps.
+
+    The most steps are of any of the states.
+    """
     if not matrix.nnz:
-        return arrived, 0.0, 1.0
-    system, order = transient_system(matrix)
-    visits = np.empty_like(arrived)
-    visits[order] = system.solve(arrived[order], trans="T")
-    lost = arrived + visits @ matrix - visits
-    visits[order] += system.solve(lost[order], trans="T")
+        return arrived, 0.0, 0.0, 1.0
+    chain = AbsorbingChain(matrix, exits)
+    visits = chain.solve(arrived, transposed=True)
+    if chain.error is not None:
+        return visits, chain.error, 0.0, 1.0
+    matrix = divide_rows(matrix, chain.scale)
+    visits += chain.solve(arrived + visits @ matrix - visits, transposed=True)
     lost = arrived + visits @ matrix - visits
     error = float(np.abs(lost).sum() + 8 * EPSILON * visits.sum())
-    steps = np.empty_like(arrived)
-    steps[order] = system.solve(np.ones(len(order)))
+    steps = chain.solve(np.ones(len(arrived)))
     short = float(np.max(1.0 + matrix @ steps - steps))
     most = float(steps.max()) / (1.0 - short) if short < 0.5 and steps.min() >= 0.0 else np.inf
-    return visits, error, most
+    return visits, 0.0, error, most
 
 
 def _check_choices(mdp: InterventionMDP, chosen: Floats, mass: Floats, endless: Mask, where: _Where) -> None:
@@ -408,15 +442,22 @@ def _evaluate_backward(mdp: InterventionMDP, policy: npt.NDArray[np.int64]) -> P
     structure = load_structure(mdp, None)[1]
     flat, offset = policy.reshape(len(policy), -1), mdp.cost_table @ strides(policy.shape[1:])
     if not isinstance(structure, Levels):
-        return PolicyTable(mdp, policy.astype(np.int8), _solve_layers(mdp, flat, offset).reshape(policy.shape))
+        success, bound = _solve_layers(mdp, flat, offset)
+        return PolicyTable(mdp, policy.astype(np.int8), success.reshape(policy.shape), bound)
     both = _back_up_levels(mdp, structure, flat, offset)
-    result = PolicyTable(mdp, policy.astype(np.int8), both[..., 0].reshape(policy.shape))
+    result = PolicyTable(mdp, policy.astype(np.int8), both[..., 0].reshape(policy.shape), 0.0)
     vars(result)["usage"] = both[..., 1:].reshape(*policy.shape, -1)
     return result
 
 
-def _solve_layers(mdp: InterventionMDP, policy: npt.NDArray[np.int64], offset: npt.NDArray[np.int64]) -> Floats:
-    """Least solution (n, lattice) of V(s, b) = sum_j P_a[s,j] V(j, b - c_a): a linear system per budget layer."""
+def _solve_layers(
+    mdp: InterventionMDP, policy: npt.NDArray[np.int64], offset: npt.NDArray[np.int64]
+) -> tuple[Floats, float]:
+    """Least solution (n, lattice) of V(s, b) = sum_j P_a[s,j] V(j, b - c_a), a linear system per budget layer.
+
+    Returns it with its error: relative errors add up over the layers, and no value is above 1.
+    """
+    bound = 0.0
     matrices = [mdp.transitions[name] for name in mdp.actions]
     value = np.zeros(policy.shape)
     value[mdp.terminal] = mdp.terminal_value[mdp.terminal, None]
@@ -428,8 +469,19 @@ def _solve_layers(mdp: InterventionMDP, policy: npt.NDArray[np.int64], offset: n
         open_ended = np.flatnonzero(succeeding[waiting])
         if len(open_ended):
             states, rows = waiting[open_ended], eliminate_self_loops(waiting[open_ended], onward[open_ended])
-            value[states, point] = solve_transient(rows[:, states], (rows @ value[:, point])[:, None])[:, 0]
-    return value
+            chain = AbsorbingChain(sp.csr_array(rows[:, states]), rows @ _outside(states, len(value)))
+            right = rows @ value[:, point]
+            solved = chain.solve(right)
+            if chain.error is None:
+                inner = rows[:, states]
+                solved += chain.solve(right + inner @ solved - solved)
+                steps = 2.0 * max(1.0, float(chain.solve(np.ones(len(states))).max()))
+                bound += steps * (float(np.abs(right + inner @ solved - solved).max()) + ROUNDING * EPSILON)
+            else:
+                bound += chain.error
+            value[states, point] = np.minimum(solved, 1.0)
+        bound += ROUNDING * EPSILON
+    return value, bound
 
 
 def _back_up_levels(

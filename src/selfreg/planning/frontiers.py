@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-# Proven error of every penalized value where the model has cycles.
+# Error of every penalized value that is aimed at where the model has cycles.
 POINT_TOLERANCE = 1e-9
 
 
@@ -232,7 +232,7 @@ def frontier(
     ([0.75, 0.25], [0, 1], 0.6)
     """
     tol = validate.nonneg_float("tol", tol)
-    search = PointSearch(mdp, start, n_threads, implementation, PASS)
+    search = PointSearch(mdp, start, n_threads, implementation, tol, PASS)
     envelope = search.envelope
     envelope.refine(tol)
     gap = float(envelope.heights().max(initial=0.0)) + envelope.error
@@ -281,7 +281,7 @@ def reward_search(
     (0.4, [0, 0, 0], 0.0, 0.6)
     """
     budget, tol = validate.nonneg_float("budget", budget), validate.nonneg_float("tol", tol)
-    return PointSearch(mdp, start, n_threads, implementation).at(budget, tol)
+    return PointSearch(mdp, start, n_threads, implementation, tol).at(budget, tol)
 
 
 class PointSearch:
@@ -293,13 +293,14 @@ class PointSearch:
         start: int | npt.ArrayLike,
         n_threads: int | None,
         implementation: str | None,
+        tol: float = POINT_TOLERANCE,
         first: int = SEARCH,
     ) -> None:
-        """Check the arguments and evaluate `first` prices."""
+        """Check the arguments and evaluate `first` prices; errors of penalized values up to `tol` are accepted."""
         _arguments.check_model(mdp)
         _arguments.check_single_budget(mdp)
         self.weight = validate.start(start, mdp.n_states)
-        self.pricing = Pricing(mdp, False, validate.threads(n_threads), POINT_TOLERANCE, implementation)
+        self.pricing = Pricing(mdp, False, validate.threads(n_threads), POINT_TOLERANCE, implementation, tol)
         costs = mdp.cost_table[mdp.cost_table > 0]
         self.envelope = Envelope(self._evaluate, 1.0 / float(costs.min()) if len(costs) else 1.0, first)
 

@@ -13,7 +13,15 @@ from selfreg._core import chooser
 from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
 from selfreg.planning import _arguments
-from selfreg.planning._structure import EMPTY, Components, Levels, Problem, allocate_slots, budget_lattice
+from selfreg.planning._structure import (
+    EMPTY,
+    Components,
+    Levels,
+    Problem,
+    allocate_slots,
+    budget_lattice,
+    load_structure,
+)
 from selfreg.planning.solution import ConvergenceError, Solution, StartSolution
 
 if TYPE_CHECKING:
@@ -21,10 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ConvergenceError", "Solution", "StartSolution", "solve", "solve_memory"]
 
-# Sweeps over one budget layer of one component; a sweep costs as much as one backup of the component.
-MAX_SWEEPS = 100_000
-# Largest component that is solved with a dense matrix if sweeps fail.
-DIRECT = 4000
+# Sweeps over one budget layer of one component, before and after other methods; a sweep costs as much as one backup of
+# the component.
+FEW_SWEEPS, MAX_SWEEPS = 500, 100_000
+# Products of decimal numbers for one policy: about a second.
+MOST_PRODUCTS = 1_000_000
 NO_WEIGHT = np.empty(0)
 
 
@@ -147,9 +156,9 @@ def solve(
     threads = validate.threads(n_threads)
     if robust is not None:
         return _solve_robust(mdp, budgets, robust, tol, kind, weight, max_memory, implementation)
-    problem = budget_lattice(mdp, budgets, implementation)
     if max_memory is not None:
-        _arguments.check_memory(_memory(mdp, problem, kind, weight is not None, implementation), max_memory)
+        _arguments.check_memory(_memory(mdp, budgets, kind, weight is not None, implementation), max_memory)
+    problem = budget_lattice(mdp, budgets, implementation)
     if isinstance(problem.structure, Levels):
         value, policy = _solve_levels(mdp, problem, problem.structure, kind, weight, threads, implementation)
         bound = 0.0
@@ -201,8 +210,8 @@ def solve_memory(
     >>> selfreg.solve_memory(mdp, 9) > 2 * 10 * 9
     True
     """
-    problem = budget_lattice(mdp, _arguments.budget_tuple(mdp, budget), implementation)
-    return _memory(mdp, problem, validate.float_dtype(dtype), keep == "start", implementation)
+    budgets = _arguments.budget_tuple(mdp, budget)
+    return _memory(mdp, budgets, validate.float_dtype(dtype), keep == "start", implementation)
 
 
 def _solve_levels(
@@ -255,9 +264,10 @@ def _solve_components(
     # proven. The bound is twice the error of the values.
     single = np.count_nonzero(np.diff(components.starts) > 1) == 1
     for share in (0.45 if single else 0.25, 1e-2, 1e-4):
-        done = 0
-        while done < n_components:
-            done = kernel.solve_components(
+        tolerance = share / n_lattice * tol
+
+        def sweep(first: int, max_sweeps: int, tolerance: float = tolerance) -> int:
+            stopped: int = kernel.solve_components(
                 *problem.arrays,
                 problem.offset,
                 problem.runs,
@@ -265,16 +275,24 @@ def _solve_components(
                 problem.shape[-1],
                 mdp.terminal.view(np.uint8),
                 *components[:4],
-                done,
-                share / n_lattice * tol,
-                MAX_SWEEPS,
+                first,
+                tolerance,
+                max_sweeps,
                 error,
                 value,
                 policy,
             )
-            if done < n_components:
-                _solve_component(problem, components, done, error, value, policy)
-                done += 1
+            return stopped
+
+        done = 0
+        while (done := sweep(done, FEW_SWEEPS)) < n_components:
+            if not _solve_component(problem, components, done, tolerance, error, value, policy, implementation):
+                stopped = sweep(done, MAX_SWEEPS)
+                if stopped == done:
+                    size = int(np.diff(components.starts)[done])
+                    raise ConvergenceError(f"a component of {size} states could not be solved; no value is proven", 1.0)
+                done = stopped - 1
+            done += 1
         bound = 2.0 * float(error.max(initial=0.0))
         if bound <= tol:
             return value, policy, bound
@@ -285,36 +303,47 @@ def _solve_component(
     problem: Problem,
     components: Components,
     c: int,
+    tolerance: float,
     error: npt.NDArray[np.float32],
     value: npt.NDArray[np.float64],
     policy: npt.NDArray[np.int8],
-) -> None:
-    """Policy iteration for a component on which sweeps failed; ConvergenceError if it is too large."""
-    states = components.members[components.starts[c] : components.starts[c + 1]]
-    if len(states) > DIRECT:
-        raise ConvergenceError(f"a component of {len(states)} states did not converge in {MAX_SWEEPS} sweeps", 1.0)
-    # Rarely needed, and slow to import (scipy.linalg).
-    from selfreg._core._components_py import solve_directly
+    implementation: str | None,
+) -> bool:
+    """Policy iteration for a component on which sweeps failed; whether that solved it."""
+    # Rarely needed, and slow to import.
+    from selfreg._core._components_py import TooSlow, solve_directly
+    from selfreg.planning._stopping import solve_component
 
-    arrays, labels = problem.arrays, (components.component, components.group)
-    solve_directly(*arrays, problem.offset, problem.affordable, states, *labels, c, error, value, policy)
+    states = components.members[components.starts[c] : components.starts[c + 1]]
+    labels = components.component, components.group
+    if solve_component(problem, states.astype(np.int64), *labels, c, tolerance, error, value, policy, implementation):
+        return True
+    try:
+        arrays = problem.arrays
+        solve_directly(
+            *arrays, problem.offset, problem.affordable, states, *labels, c, error, value, policy, MOST_PRODUCTS
+        )
+    except TooSlow:
+        return False
+    return True
 
 
 def _memory(
-    mdp: InterventionMDP, problem: Problem, dtype: np.dtype[Any], start: bool, implementation: str | None
+    mdp: InterventionMDP, budgets: tuple[int, ...], dtype: np.dtype[Any], start: bool, implementation: str | None
 ) -> int:
-    n, n_lattice = mdp.n_states, prod(problem.shape)
-    order = sum(part.nbytes for part in problem.structure if isinstance(part, np.ndarray))
+    n, n_lattice = mdp.n_states, prod(most + 1 for most in budgets)
+    arrays, structure = load_structure(mdp, implementation)
+    order = sum(part.nbytes for part in structure if isinstance(part, np.ndarray))
     matrices = mdp.transitions.values()
     order += sum(8 * (n + 1) for matrix in matrices if matrix.indptr.dtype != np.int64)  # copied once, to int64
-    if isinstance(problem.structure, Components):
+    if isinstance(structure, Components):
         # Values, policy, errors, and for the largest component its rows and its values in long double.
-        largest = int(np.diff(problem.structure.starts).max(initial=0))
-        entries = sum(len(indices) for indices in problem.arrays.indices) * largest // max(n, 1)
+        largest = int(np.diff(structure.starts).max(initial=0))
+        entries = sum(len(indices) for indices in arrays.indices) * largest // max(n, 1)
         return (
             order + n * n_lattice * (8 + 1 + 4 + dtype.itemsize % 8) + largest * (16 * n_lattice + 240) + 24 * entries
         )
     if not start:
         return order + n * n_lattice * (dtype.itemsize + 1)
-    slot, n_slots = allocate_slots(mdp, problem.structure, implementation)
+    slot, n_slots = allocate_slots(mdp, structure, implementation)
     return order + slot.nbytes + max(n_slots * n_lattice * dtype.itemsize, 12 * n)  # 12 n while slots are allocated

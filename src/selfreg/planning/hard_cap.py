@@ -111,9 +111,9 @@ def hard_cap_price(
     ([0.75], [1.0], [0.25])
     """
     levels, tol = validate.nonneg_ints("budgets", budgets), validate.nonneg_float("tol", tol)
-    search = PointSearch(mdp, start, n_threads, implementation)
+    search = PointSearch(mdp, start, n_threads, implementation, tol)
     points, weight = [search.at(float(level), tol) for level in levels], search.weight
-    solution = solve(mdp, max(levels), n_threads=n_threads, implementation=implementation)
+    solution = solve(mdp, max(levels), n_threads=n_threads, tol=max(tol, 1e-9), implementation=implementation)
     hard_usage, expected_usage = _usages(solution, [point.mixture for point in points], weight, levels)
     hard = weight @ solution.value[:, levels].astype(np.float64)
     expected = np.array([point.mixture.success for point in points])

@@ -20,8 +20,8 @@ from selfreg.planning.solution import ConvergenceError
 
 Floats = npt.NDArray[np.float64]
 
-# Stands for an infinite penalty: times any usage above 0 it outweighs every success.
-HUGE = 1e300
+# Stands for an infinite penalty: times any usage above 0 it outweighs every success, times any cost it is finite.
+HUGE = 1e280
 # Penalties per pass; the kernel is fastest for these numbers of lanes.
 LANES = (4, 8, 16)
 # Lanes times states above which several threads pay off (about a millisecond of work).
@@ -163,13 +163,23 @@ def solve_penalized_start(
 
 
 class Pricing:
-    """Solver of a model for many penalties (lanes); each of `dims` kinds of usage has a penalty per lane."""
+    """Solver of a model for many penalties (lanes); each of `dims` kinds of usage has a penalty per lane.
+
+    It aims at an error of `tol` in models with cycles, and raises ConvergenceError where that exceeds `accepted`, which
+    is `tol` unless it is larger.
+    """
 
     def __init__(
-        self, mdp: InterventionMDP, by_type: bool, n_threads: int, tol: float, implementation: str | None
+        self,
+        mdp: InterventionMDP,
+        by_type: bool,
+        n_threads: int,
+        tol: float,
+        implementation: str | None,
+        accepted: float = 0.0,
     ) -> None:
         self.mdp, self.by_type, self.n_threads = mdp, by_type, n_threads
-        self.tol, self.implementation = tol, implementation
+        self.tol, self.implementation, self.accepted = tol, implementation, max(tol, accepted)
         self.cost = np.eye(len(mdp.actions))[:, 1:].copy() if by_type else mdp.cost_table.astype(np.float64)
         self.groups: PenalizedGroups | None = None
         self.arrays: Arrays
@@ -177,7 +187,7 @@ class Pricing:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For pickle and copy: the arguments; solving orders and warm starts are computed again."""
-        return type(self), (self.mdp, self.by_type, self.n_threads, self.tol, self.implementation)
+        return type(self), (self.mdp, self.by_type, self.n_threads, self.tol, self.implementation, self.accepted)
 
     def solve_start(self, weight: Floats, prices: Floats) -> StartPoints:
         """Success and usage of the optimal policies for `prices` (L, dims) from `weight`."""
@@ -250,8 +260,8 @@ class Pricing:
         groups = self.groups
         lanes = groups.solve(np.minimum(prices, HUGE))
         error = float(lanes.errors.max(initial=0.0))
-        if error > self.tol:
-            raise ConvergenceError(f"tol={self.tol:g} was not reached; the bound reached is {error:g}", error)
+        if error > self.accepted:
+            raise ConvergenceError(f"tol={self.accepted:g} was not reached; the bound reached is {error:g}", error)
         return groups, lanes
 
     def _pad(self, prices: Floats) -> Floats:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from selfreg._core import chooser
 from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
-from selfreg.planning._structure import Components, Levels, budget_lattice, row_of_entry
+from selfreg.planning._structure import Components, Levels, budget_lattice, load_structure, row_of_entry
 from selfreg.planning.hard import MAX_SWEEPS, solve
 from selfreg.planning.solution import ConvergenceError, Solution, shift_by_cost
 
@@ -246,12 +246,10 @@ def solve_robust(
 
 def robust_memory(mdp: InterventionMDP, budget: tuple[int, ...], implementation: str | None) -> int:
     """Bytes of a robust solution beyond the model: values, policy, sets, and with cycles the upper bound."""
-    lattice = budget_lattice(mdp, budget, implementation)
+    _, structure = load_structure(mdp, implementation)
     entries, n = sum(matrix.nnz for matrix in mdp.transitions.values()), mdp.n_states
-    values = 8 * n * prod(lattice.shape)
-    return int(
-        16 * entries + 8 * n * len(mdp.actions) + values * (1 if isinstance(lattice.structure, Levels) else 3) * 9 // 8
-    )
+    values = 8 * n * prod(most + 1 for most in budget)
+    return int(16 * entries + 8 * n * len(mdp.actions) + values * (1 if isinstance(structure, Levels) else 3) * 9 // 8)
 
 
 def _solve_components(

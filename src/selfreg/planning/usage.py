@@ -9,12 +9,12 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
-from scipy.sparse.linalg import SuperLU
 
 from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
 from selfreg.planning import _arguments
-from selfreg.planning._chains import Krylov, Powers, reachable_by_edges, transient_system
+from selfreg.planning._chains import reachable_by_edges
+from selfreg.planning._elimination import AbsorbingChain
 from selfreg.planning._structure import strides
 from selfreg.planning.solution import Solution
 
@@ -152,8 +152,8 @@ def stationary_usage_distribution(
 
 def _carry_forward(layer: _Layer, arrived: Floats) -> tuple[float, list[tuple[int, Floats]]]:
     """Mass that spends no more help, and per help action the mass that it moves on, given the mass that arrives."""
-    if layer.system is not None:
-        arrived = arrived + layer.system.solve(arrived[layer.waiting], trans="T") @ layer.onward
+    if layer.chain is not None:
+        arrived = arrived + layer.chain.solve(arrived[layer.waiting], transposed=True) @ layer.onward
     return float(arrived[layer.ended].sum()), [(a, arrived[states] @ rows) for a, states, rows in layer.help_rows]
 
 
@@ -164,7 +164,7 @@ class _Layer(NamedTuple):
     ended: npt.NDArray[np.bool_]
     waiting: Indices  # states that can still reach a request
     onward: sp.csr_array  # (waiting, n) their rows, self-loops eliminated
-    system: SuperLU | Powers | Krylov | None  # solves with I - onward[:, waiting]; None if `waiting` is empty
+    chain: AbsorbingChain | None  # solves with I - onward[:, waiting]; None if `waiting` is empty
 
 
 class _Layers:
@@ -198,11 +198,12 @@ def _budget_layer(
     helped = np.concatenate([states for _, states, _ in help_rows])
     ended = ~states_that_reach(helped, waiting, onward)
     open_ended = np.flatnonzero(~ended[waiting])
-    system, order = None, open_ended
+    waiting, onward, chain = waiting[open_ended], onward[open_ended], None
     if len(open_ended):
-        waiting, onward = waiting[open_ended], eliminate_self_loops(waiting[open_ended], onward[open_ended])
-        system, order = transient_system(onward[:, waiting])
-    return _Layer(help_rows, ended, waiting[order], onward[order], system)
+        onward, outside = eliminate_self_loops(waiting, onward), np.ones(len(policy))
+        outside[waiting] = 0.0
+        chain = AbsorbingChain(sp.csr_array(onward[:, waiting]), onward @ outside)
+    return _Layer(help_rows, ended, waiting, onward, chain)
 
 
 def split_by_cost(
@@ -236,8 +237,8 @@ def _solve_layers(solution: Solution, no_more_help: Floats, pay: Callable[[int, 
         result[layer.ended, point] = no_more_help
         for action, states, rows in layer.help_rows:
             result[states, point] = pay(action, rows @ result[:, point - layers.offset[action]])
-        if layer.system is not None:
-            result[layer.waiting, point] = layer.system.solve(layer.onward @ result[:, point])
+        if layer.chain is not None:
+            result[layer.waiting, point] = layer.chain.solve(layer.onward @ result[:, point])
     return result.reshape(n, *layers.shape, len(no_more_help))
 
 
