@@ -95,6 +95,11 @@ def crossfit() -> Any:
     return cross_fit(logs(), Features(["step"]), 1, splits=2)
 
 
+def policy_forecasts() -> Any:
+    estimate = importlib.import_module("selfreg.estimate")
+    return estimate.forecast(logs(), estimate.Features(["step"]), 1, samples=5)
+
+
 def advice() -> Any:
     from selfreg.estimate import Advice, Sample
 
@@ -269,6 +274,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "OverlapError": overlap_error,
     "PRM": prm,
     "Plan": plan,
+    "PolicyForecasts": policy_forecasts,
     "PolicyComparison": lambda: importlib.import_module("selfreg.evaluate").PolicyComparison("help", [1], 5, [0.5]),
     "RecordedDecision": lambda: recorder().decisions()[0],
     "Recorder": recorder,

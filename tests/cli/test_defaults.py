@@ -28,6 +28,7 @@ REASONS = {
     "--kappa": "demo always trains a PRM",
     "--patience": "as --epochs",
     "--price": "without one the recommendation is by success alone; a helper drops requests that gain next to nothing",
+    "--shadow": "a switch of serve; the ledger that monitor reads",
     "--prm": "fit trains a PRM only where the plan needs one",
 }
 

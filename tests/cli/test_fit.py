@@ -269,7 +269,8 @@ def test_monitor_says_whether_the_forecast_holds(log, tmp_path, capsys) -> None:
     capsys.readouterr()
     lost = [Trajectory(f"n{i}", str(i), 0.0, (Step("task"), Step("fine"))) for i in range(60)]
     write_trajectories(tmp_path / "lost.jsonl", lost)
-    assert main(["monitor", str(out), str(tmp_path / "lost.jsonl"), "--budget", "1"]) == 3
+    # Of the plan there are only bounds; alone is known well enough for an alarm.
+    assert main(["monitor", str(out), str(tmp_path / "lost.jsonl"), "--budget", "0"]) == 3
     assert "success: predicted" in (printed := capsys.readouterr().out)
     assert "ALARM" in printed
     assert "below the forecast" in printed

@@ -72,10 +72,12 @@ def test_a_text_is_one_state() -> None:
         ({"steps": ["a", " "]}, "the state is empty"),
         ({"messages": CHAT[:3]}, "nothing came in after the last message of the assistant"),
         ({"messages": CHAT[:1]}, "nothing came in"),
-        ({"messages": ["hello"]}, r"field 'messages\[0\].role': expected a string"),
-        ({"messages": [{"role": "user", "content": 3}]}, r"'messages\[0\].content': expected a string or null"),
-        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, r"content': expected parts with a 'text'"),
-        ({"messages": [{"role": "assistant", "tool_calls": [1]}]}, r"'messages\[0\].tool_calls': expected OpenAI"),
+        ({"messages": ["hello"]}, r"field 'messages\[0\]': expected an object; got a string"),
+        ({"messages": [{"role": "user", "content": 3}]}, r"'messages\[0\].content': expected a string or"),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [1]}]},
+            r"'messages\[0\].tool_calls\[0\]': expected an object",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(value, message) -> None:

@@ -15,5 +15,5 @@ def light_labels() -> Labels:
     """Labels of `lights` at budgets 0 to 2; the model's states are step and color."""
     logs = lights()
     colors = {color: color for color in ("red", "amber", "green")}
-    model = estimate_mdp(logs, Features(["step", "class"], colors))
+    model = estimate_mdp(logs, Features(["step", "class"], colors), shrink=False)
     return label(logs, model, selfreg.solve(model.mdp, 2))

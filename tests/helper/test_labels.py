@@ -22,7 +22,7 @@ def case():
     logs = [episode(f"a{i}", float(i == 0), ("x", None)) for i in range(4)]
     logs += [episode(f"h{i}", float(i > 0), ("x", "help")) for i in range(4)]
     logs += [episode("y", 1.0, ("y", None)), episode("z", 1.0, ("z", "help"), task="other")]
-    model = estimate_mdp(logs, Features(["class"], {"x": "x", "y": "y", "z": "z"}))
+    model = estimate_mdp(logs, Features(["class"], {"x": "x", "y": "y", "z": "z"}), shrink=False)
     return logs, model, label(logs, model, selfreg.solve(model.mdp, 2))
 
 

@@ -109,8 +109,8 @@ def test_what_is_wrong_is_named(prm, log, tmp_path) -> None:
         score_logs(prm, log, tmp_path / "p", workers=1, cache=tmp_path / "text")
     (tmp_path / "bad.jsonl").write_text('{"task": "t"}\n')
     with pytest.raises(LogError, match=r"bad.jsonl:1: "):
-        score_logs(prm, tmp_path / "bad.jsonl", tmp_path / "q", workers=1)
-    found = score_logs(prm, [tmp_path / "bad.jsonl", log], tmp_path / "r", workers=1, skip_bad=True)
+        score_logs(prm, tmp_path / "bad.jsonl", tmp_path / "q", format="selfreg", workers=1)
+    found = score_logs(prm, [tmp_path / "bad.jsonl", log], tmp_path / "r", format="selfreg", workers=1, skip_bad=True)
     assert (found.episodes, len(found.skipped)) == (200, 1)
 
 

@@ -31,6 +31,7 @@ from selfreg.cli.solve import solve
 from selfreg.cli.terminal import say, stage
 from selfreg.cli.train import train_helper, train_prm
 from selfreg.envs.phase_one import N_DEMONSTRATIONS, N_EPISODES, N_TEST, N_TRAIN, PhaseOne, make_config
+from selfreg.envs.rollouts import check_collection
 from selfreg.envs.worlds import WEAK
 from selfreg.estimate import ExactKey
 from selfreg.helper import HelperConfig
@@ -106,7 +107,7 @@ def command(
     with require_extra("ml", "selfreg demo"):
         import transformers  # noqa: F401  (fail before a minute of collecting)
     HelperConfig(form=form)  # fail before anything runs
-    make_config(episodes, seed, workers)
+    check_collection([], make_config(episodes, seed, workers), None)
     seconds: dict[str, float] = {}
     world = make_world(environment, level, settings, interventions)
     phase = PhaseOne(world, tasks, test_tasks, episodes, seed, workers, actor, demonstrations)

@@ -150,7 +150,7 @@ def command(
     ] = LEAST_EFFECTIVE,
     state: options.State = None,
     classes: options.Classes = None,
-    format: options.Format = "selfreg",
+    format: options.Format = "auto",
     map: options.Map = None,
     where: options.Where = None,
     seed: options.Seed = 0,

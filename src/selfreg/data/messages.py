@@ -85,7 +85,7 @@ def _parse_messages(items: Sequence[Any]) -> list[Step]:
     try:
         turns.add_messages(convert_value(items, list[Message]))
     except LogError as error:
-        raise ValueError(f"field 'messages': {error}") from None
+        raise ValueError(str(error).replace("field '[", "field 'messages[", 1)) from None
     if not turns.unanswered.strip():
         raise ValueError("field 'messages': nothing came in after the last message of the assistant")
     return [*(Step(step.state, step.action) for step in turns.steps), Step(turns.unanswered)]

@@ -25,8 +25,9 @@ import numpy.typing as npt
 
 from selfreg.estimate.forecasting.logged_steps import Actions, Floats, LoggedSteps
 
-# Weight of the first guess of effects, and of a baseline of 0, in steps: RIDGE in large logs, more in small ones.
-RIDGE, SMALL = 60.0, 1000.0
+# Weight of the first guess of effects, and of a baseline of 0, in steps: RIDGE in large logs, more in small ones. For
+# requests there is no guess.
+RIDGE, SMALL, RIDGE_REQUESTS = 60.0, 1000.0, 5.0
 
 
 class Value(NamedTuple):
@@ -90,7 +91,6 @@ def step_value(design: StepDesign, decided: Actions, times: Floats, guess: Float
     instruments = np.hstack([design.baseline, _outer(taken - design.chance[:, 1:], features)])
     regressors = np.hstack([design.baseline, _outer(taken, features) - later])
     targets = np.column_stack([outcome, later_requests])
-    ridge = _ridge(design, features, kinds)
     left = _task_products(instruments, regressors, logged)
     right = _task_products(instruments, targets, logged)
     totals = np.column_stack(
@@ -99,7 +99,14 @@ def step_value(design: StepDesign, decided: Actions, times: Floats, guess: Float
     sums, shifts = logged.by_task(totals), logged.by_task(logged.sum_episodes(shift))
     weights = np.vstack([np.ones(len(logged.tasks)), times])
     q = design.baseline.shape[1]
-    solution = _solve(weights, left, right, ridge)[:, q:]
+    ridges = (RIDGE * (1.0 + SMALL / len(features)), RIDGE_REQUESTS)
+    solution = np.concatenate(
+        [
+            _solve(weights, left, right[:, :, [i]], _penalty(design, features, kinds, ridge))[:, q:]
+            for i, ridge in enumerate(ridges)
+        ],
+        axis=2,
+    )
     mean, shifted = weights @ sums, weights @ shifts
     value = (mean[:, :2] + np.einsum("sk,skj->sj", shifted, solution.reshape(len(weights), kinds * width, 2))) / mean[
         :, 2:
@@ -153,15 +160,13 @@ def _sum_from(values: Floats, logged: LoggedSteps) -> Floats:
     return result
 
 
-def _ridge(design: StepDesign, features: Floats, kinds: int) -> Floats:
-    """Diagonal of the penalty: `RIDGE` steps of the mean size of each column."""
+def _penalty(design: StepDesign, features: Floats, kinds: int, ridge: float) -> Floats:
+    """Diagonal of the penalty: `ridge` steps of the mean size of each column."""
     size = np.mean(features**2, axis=0)
     spread = [float(np.mean(p * (1.0 - p))) for p in design.chance[:, 1:].T]
-    weight = RIDGE * (1.0 + SMALL / len(features))
-    effects = [weight * one * size for one in spread]
-    baseline = weight * np.mean(design.baseline**2, axis=0)
+    baseline = ridge * np.mean(design.baseline**2, axis=0)
     baseline[0] = 0.0
-    return np.concatenate([baseline, *effects]) + 1e-9
+    return np.concatenate([baseline, *[ridge * one * size for one in spread]]) + 1e-9
 
 
 def _task_products(one: Floats, other: Floats, logged: LoggedSteps) -> Floats:
