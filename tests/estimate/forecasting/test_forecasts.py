@@ -112,6 +112,21 @@ def test_help_in_bad_states_is_not_by_chance() -> None:
     assert "cannot tell" in result.words
 
 
+def test_escalation_at_the_last_step_is_not_identified() -> None:
+    """Hard tickets end with a person; the log does not show how they would have ended without."""
+    generator = np.random.default_rng(2)
+    logs = []
+    for i in range(200):
+        hard = generator.random() < 0.4
+        steps = (Step("s"),) * 3 + ((Step("s", intervention="person"),) if hard else ())
+        logs.append(Trajectory(f"t{i // 2}", str(i), float(generator.random() < 0.6), steps))
+    result = forecast(logs, Features(["step"]), 2)
+    assert result.design == "none"
+    assert not result.identified
+    assert result.recommendation.policy == "never"
+    assert "cannot tell" in result.words
+
+
 def test_whole_episodes_of_other_tasks_are_not_identified() -> None:
     """The estimate is that of a coin; the bounds hold whatever decided."""
     generator = np.random.default_rng(1)

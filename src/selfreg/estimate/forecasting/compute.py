@@ -122,10 +122,11 @@ def forecast(
     scored = _evaluate(logged, abstraction, compared, found, times.astype(np.float64), price, prm, guesses)
     recommended = choose(scored, found)
     outlooks = tuple(make_outlook(one, logged, confidence) for one in scored)
-    words = recommend_in_words(outlooks, recommended, found, scored[recommended].gain)
+    told = len(scored) == 1 or any(one.gain is not None for one in scored[1:])
+    words = recommend_in_words(outlooks, recommended, found, scored[recommended].gain, told)
     by_help = help_in_words(scored, confidence)
     return PolicyForecasts(
-        outlooks, recommended, found.identified, found.design, found.words, words, confidence, by_help
+        outlooks, recommended, found.identified and told, found.design, found.words, words, confidence, by_help
     )  # fmt: skip
 
 

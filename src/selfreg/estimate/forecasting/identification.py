@@ -23,6 +23,8 @@ PAIRS = 20
 # Levels of the tests that help at steps, or of episodes, does not depend on the state; a coin is rejected that often.
 LEVEL, EPISODE_LEVEL = 0.02, 0.05
 PERMUTATIONS = 400
+# Share of the helped episodes that may have steps without help where episodes count as helped or not.
+MOST_IN_PART = 0.1
 MOST_STRATA = 12
 MOST_BLOCKS = 8
 
@@ -69,6 +71,12 @@ def identify(logged: LoggedSteps, abstraction: StateAbstraction, seed: int = 0) 
         words = (
             "Help was given more often in some states than in others, and no chance is recorded. States that look "
             "alike may differ in what nobody logged."
+        )
+        return Identification("none", False, False, words, chance)
+    if _helped_in_part(logged) > MOST_IN_PART:
+        words = (
+            "Help was given at chosen steps, and no chance is recorded. How these episodes would have ended without it "
+            "is not in the log."
         )
         return Identification("none", False, False, words, chance)
     pairs = _tasks_both_ways(logged)
@@ -143,6 +151,12 @@ def _tried_later(logged: LoggedSteps, chance: Floats) -> bool:
         return False
     helped = 1.0 - chance[later, 0]
     return bool(np.mean((helped > TRIED[0]) & (helped < TRIED[1])) >= 0.5)
+
+
+def _helped_in_part(logged: LoggedSteps) -> float:
+    """Share of the helped episodes that have steps without help too."""
+    share = logged.sum_episodes((logged.action > 0).astype(np.float64)) / logged.length
+    return float(np.mean(share[logged.helped] < 1.0)) if logged.helped.any() else 0.0
 
 
 def least_pairs(logged: LoggedSteps) -> int:

@@ -165,11 +165,10 @@ def help_in_words(scored: Sequence[Scored], confidence: float) -> tuple[str, ...
 
 
 def recommend_in_words(
-    outlooks: Sequence[PolicyForecast], recommended: int, found: Identification, gain: Floats | None
+    outlooks: Sequence[PolicyForecast], recommended: int, found: Identification, gain: Floats | None, told: bool
 ) -> str:
     """The recommendation in a sentence or two."""
     one, alone = outlooks[recommended], outlooks[0]
-    alone_is_known = alone.success.high - alone.success.low < 1.0 or found.design != "episodes"
     percent = f"{100 * one.success.mean:.0f}% success ({100 * one.success.low:.0f} to {100 * one.success.high:.0f})"
     if recommended:
         policy = {"always": f"Always request {one.help}", "rule": f"Request {one.help} by the rule {one.rule}",
@@ -188,6 +187,6 @@ def recommend_in_words(
         return words if found.identified else f"{words} This holds if chance decided which episodes were helped."
     if len(outlooks) == 1:
         return f"The log has no help, so it cannot tell what help is worth: {percent} alone."
-    if found.design == "none" or (found.design == "episodes" and not (found.by_chance and alone_is_known)):
+    if not told or found.design == "none" or (found.design == "episodes" and not found.by_chance):
         return "Do not buy help on the strength of this log: it cannot tell what help is worth."
     return f"Do not buy help: no way of requesting it is better than going on alone, by more than chance ({percent})."
