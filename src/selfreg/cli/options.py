@@ -27,8 +27,8 @@ Map = Annotated[
     typer.Option(
         "--map",
         metavar="ROLE=FIELD",
-        help="For jsonl: the field of a role (task, episode, outcome, intervention, steps, observation, "
-        "action, truncated, cost, key, label). May repeat.",
+        help="The field of a role: task, outcome, steps, observation, ... (docs/logs.md); some formats take "
+        "outcome and task only. May repeat.",
     ),
 ]
 Where = Annotated[
