@@ -21,7 +21,7 @@ define instrumented
 	@PYTHONPATH=build/$(1)/src $(BIN)/python -c "from importlib.util import find_spec; assert '/build/$(1)/' in find_spec('selfreg').origin"
 endef
 
-# The solver's tests run on kernels with checks too where sanitizers are known to work.
+# The solver's tests run on kernels with checks too where sanitizers are known to work; the twins are no kernels.
 INSTRUMENTED := $(and $(filter Linux,$(shell uname -s)),$(shell command -v gcc))
 
 .PHONY: help demo build check check-tests test tests test-long test-debug test-sanitize lint types clean
@@ -86,7 +86,7 @@ test-long: $(READY)
 
 test-debug: $(READY)
 	$(call instrumented,debug,SELFREG_DEBUG)
-	PYTHONPATH=build/debug/src $(BIN)/python -m pytest -p no:cacheprovider $(KERNEL_TESTS)
+	PYTHONPATH=build/debug/src $(BIN)/python -m pytest -p no:cacheprovider -m "not long" -k "not python" $(KERNEL_TESTS)
 
 # Errors stop the run. Leaks are reported at the end, Python's own among them (it frees little at exit), with two frames
 # each: a leak is ours where the frame that allocated is in our kernels.
@@ -96,7 +96,7 @@ test-sanitize: $(READY)
 	PYTHONPATH=build/sanitize/src PYTHONMALLOC=malloc LD_PRELOAD="$(SANITIZER_RUNTIME)" \
 		ASAN_OPTIONS=detect_leaks=1:malloc_context_size=2:exitcode=0:abort_on_error=1:log_path=build/sanitize/log \
 		UBSAN_OPTIONS=abort_on_error=1 \
-		$(BIN)/python -m pytest -p no:cacheprovider -p no:faulthandler --capture=sys $(KERNEL_TESTS) \
+		$(BIN)/python -m pytest -p no:cacheprovider -p no:faulthandler --capture=sys -m "not long" -k "not python" $(KERNEL_TESTS) \
 		|| { grep -hs -A 15 "ERROR: AddressSanitizer" build/sanitize/log.*; exit 1; }
 	@! grep -hs -B 2 '#1 .*selfreg/_core/' build/sanitize/log.*
 
