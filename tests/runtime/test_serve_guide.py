@@ -12,9 +12,9 @@ PAGE = (Path(__file__).parents[2] / "docs" / "serve.md").read_text()
 
 
 def test_the_options_exist() -> None:
-    from selfreg.cli import monitor, serve
+    from selfreg.cli import fit, monitor, serve
 
-    known = set(inspect.signature(serve.command).parameters) | set(inspect.signature(monitor.command).parameters)
+    known = {name for one in (serve, monitor, fit) for name in inspect.signature(one.command).parameters}
     used = {name.replace("-", "_") for name in re.findall(r"--([a-z][a-z-]*)", PAGE)}
     assert used <= known
     assert "shadow" in used
