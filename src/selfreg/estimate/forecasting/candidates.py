@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,13 +12,20 @@ from selfreg.data import Step, Trajectory
 from selfreg.decisions import DecisionPolicy, decide_batch, start_episode
 from selfreg.estimate.abstraction import ExactKey, StateAbstraction
 from selfreg.estimate.forecasting.logged_steps import Actions, Ints, LoggedSteps
-from selfreg.estimate.model import estimate_mdp
+from selfreg.estimate.model import EstimatedModel, estimate_mdp
 from selfreg.planning.hard import solve
 
 FOLDS = 5
 Budget = tuple[int, ...]
 # Trains a policy from episodes; the forecast calls it once a fold.
 Trainer = Callable[[Sequence[Trajectory]], DecisionPolicy]
+
+
+class FoldModel(NamedTuple):
+    """Numbers of the held-out episodes, and the model of the others."""
+
+    held_out: Ints
+    model: EstimatedModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,20 +80,28 @@ def rules(logged: LoggedSteps, action: int, budget: Budget, horizon: int) -> Ite
         yield Candidate("rule", rule, logged.actions[action], budget, decided)
 
 
-def plan_decisions(
+def fold_models(
     logged: LoggedSteps,
     abstraction: StateAbstraction,
-    budgets: Sequence[Budget],
     costs: Mapping[str, Budget],
     seed: int,
     borrow_help: bool = False,
-) -> list[Candidate]:
+) -> list[FoldModel]:
+    """A model for each fold of the tasks, estimated from the other folds; of the episodes, where tasks have models."""
+    return [
+        FoldModel(
+            held_out, estimate_mdp(training, abstraction, costs=used_costs(training, costs), borrow_help=borrow_help)
+        )
+        for held_out, training in make_folds(logged, seed, by_task=not isinstance(abstraction, ExactKey))
+    ]
+
+
+def plan_decisions(logged: LoggedSteps, models: Sequence[FoldModel], budgets: Sequence[Budget]) -> list[Candidate]:
     """Plans made from the other folds; a state that the other folds lack is taken alone."""
     most = tuple(max(column) for column in zip(*budgets, strict=True))
     decided = np.zeros((len(budgets), len(logged.action)), np.int8)
     left = [np.minimum(logged.left(budget), most) for budget in budgets]
-    for held_out, training in make_folds(logged, seed, by_task=not isinstance(abstraction, ExactKey)):
-        model = estimate_mdp(training, abstraction, costs=used_costs(training, costs), borrow_help=borrow_help)
+    for held_out, model in models:
         limit: int | Budget = most if len(model.mdp.actions) > 1 and len(most) > 1 else most[0]
         plan = solve(model.mdp, limit, n_threads=1)
         index = {name: a for a, name in enumerate(logged.actions)}

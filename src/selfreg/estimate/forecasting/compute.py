@@ -113,12 +113,14 @@ def forecast(
         raise ValueError(f"the episodes are of one task ({logged.tasks[0]!r}); expected at least two tasks")
     most = (budget,) if isinstance(budget, int) else tuple(budget)
     found = identify(logged, abstraction, seed)
-    compared = _candidates(logged, abstraction, most, charges, found, helper, seed, borrow_help)
+    helped = len(logged.actions) > 1
+    models = candidates.fold_models(logged, abstraction, charges, seed, borrow_help) if helped else []
+    compared = _candidates(logged, most, found, models, helper, seed)
     times = np.random.default_rng(seed).multinomial(
         len(logged.tasks), np.full(len(logged.tasks), 1.0 / len(logged.tasks)), size=samples
     )
     steps = found.design == "steps"
-    guesses = model_effects(logged, abstraction, compared, charges, seed, borrow_help) if steps else []
+    guesses = model_effects(logged, abstraction, compared, models) if steps else []
     scored = _evaluate(logged, abstraction, compared, found, times.astype(np.float64), price, prm, guesses)
     recommended = choose(scored, found)
     outlooks = tuple(make_outlook(one, logged, confidence) for one in scored)
@@ -141,13 +143,11 @@ def _charges(
 
 def _candidates(
     logged: LoggedSteps,
-    abstraction: StateAbstraction,
     most: Budget,
-    charges: Mapping[str, Budget],
     found: Identification,
+    models: Sequence[candidates.FoldModel],
     helper: Trainer | None,
     seed: int,
-    borrow_help: bool,
 ) -> list[Candidate]:
     result = [candidates.never(logged)]
     if len(logged.actions) == 1:
@@ -163,7 +163,7 @@ def _candidates(
             result += [rule for one in budgets for rule in candidates.rules(logged, action, one, horizon)]
         else:
             result += _unlimited(logged, action, most)
-    result += candidates.plan_decisions(logged, abstraction, budgets, charges, seed, borrow_help)
+    result += candidates.plan_decisions(logged, models, budgets)
     if helper is not None:
         result += candidates.helper_decisions(logged, helper, budgets, seed)
     return result

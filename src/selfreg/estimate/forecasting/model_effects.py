@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from selfreg.estimate.abstraction import ExactKey, StateAbstraction
-from selfreg.estimate.forecasting.candidates import Budget, Candidate, make_folds, used_costs
+from selfreg.estimate.abstraction import StateAbstraction
+from selfreg.estimate.forecasting.candidates import Candidate, FoldModel
 from selfreg.estimate.forecasting.logged_steps import Floats, Ints, LoggedSteps
-from selfreg.estimate.model import EstimatedModel, estimate_mdp
+from selfreg.estimate.model import EstimatedModel
 from selfreg.planning.evaluation import evaluate_policy
 
 
@@ -18,9 +18,7 @@ def model_effects(
     logged: LoggedSteps,
     abstraction: StateAbstraction,
     compared: Sequence[Candidate],
-    costs: Mapping[str, Budget],
-    seed: int,
-    borrow_help: bool = False,
+    models: Sequence[FoldModel],
 ) -> list[Floats]:
     """Effect of each help type at each step, if the policy is followed afterwards, float64 (steps, kinds) a policy.
 
@@ -30,19 +28,12 @@ def model_effects(
     if logged.costs.shape[1] > 1:
         return result
     keys = [abstraction.encode(t, i) for t in logged.episodes for i in range(len(t.steps))]
-    for held_out, model in _models(logged, abstraction, costs, seed, borrow_help):
+    for held_out, model in models:
         state = np.array([model.index.get(key, -1) for key in keys])
         rows = np.isin(logged.episode, held_out) & (state >= 0)
         for effects, one in zip(result, compared, strict=True):
             effects[rows] = _effects(logged, model, one, state)[rows]
     return result
-
-
-def _models(
-    logged: LoggedSteps, abstraction: StateAbstraction, costs: Mapping[str, Budget], seed: int, borrow_help: bool
-) -> Iterator[tuple[Ints, EstimatedModel]]:
-    for held_out, training in make_folds(logged, seed, by_task=not isinstance(abstraction, ExactKey)):
-        yield held_out, estimate_mdp(training, abstraction, costs=used_costs(training, costs), borrow_help=borrow_help)
 
 
 def _effects(logged: LoggedSteps, model: EstimatedModel, one: Candidate, state: Ints) -> Floats:
