@@ -22,6 +22,7 @@ COMMANDS = (
     "shards",
     "frontier",
     "chains",
+    "compare",
     "household",
     "textworld",
     "ppo",
