@@ -79,7 +79,7 @@ test: $(READY)
 tests: $(READY)
 	@echo "== pytest"
 	$(BIN)/python -m slipcover --source src/selfreg --omit 'src/selfreg/_core/*_py.py,src/selfreg/_core/*_nb.py' --skip-covered \
-		-m pytest -m "not long" -n 2 --dist loadfile
+		-m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-long: $(READY)
 	$(BIN)/python -m pytest -m long
