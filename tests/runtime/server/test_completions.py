@@ -287,22 +287,26 @@ def test_the_log_has_no_texts_and_no_keys(start, model) -> None:
 def test_many_streams_at_once(start, model) -> None:
     proxy, streams = start(limit=40), 200
     ready, done = threading.Semaphore(0), []
+    limits = httpx.Limits(max_connections=None)
 
-    def read(i: int) -> None:
-        with proxy.stream(f"{'model' if i % 10 == 0 else 'easy'} gated {i}") as reply:
+    def read(client: httpx.Client, i: int) -> None:
+        text = f"{'model' if i % 10 == 0 else 'easy'} gated {i}"
+        body = {"model": "any", "messages": [{"role": "user", "content": text}], "stream": True}
+        with client.stream("POST", proxy.url + PATH, json=body, headers=proxy.head(TOKEN, None)) as reply:
             parts = reply.iter_bytes()
             first = next(parts)
             ready.release()
             done.append(first + b"".join(parts))
 
-    threads = [threading.Thread(target=read, args=(i,)) for i in range(streams)]
-    for thread in threads:
-        thread.start()
-    for _ in range(streams):
-        assert ready.acquire(timeout=60)
-    model.gate.set()
-    for thread in threads:
-        thread.join(60)
+    with httpx.Client(limits=limits, timeout=90) as client:
+        threads = [threading.Thread(target=read, args=(client, i)) for i in range(streams)]
+        for thread in threads:
+            thread.start()
+        for _ in range(streams):
+            assert ready.acquire(timeout=90)
+        model.gate.set()
+        for thread in threads:
+            thread.join(60)
     assert len(done) == streams
     assert all(one.endswith(b"data: [DONE]\n\n") for one in done)
     assert model.asked("large") == 20

@@ -21,10 +21,11 @@ from selfreg._util.extras import require_extra
 from selfreg.data import NOHELP
 from selfreg.data.turns import CONTEXT_ROLES
 from selfreg.runtime.ledger.accounts import Accounts
-from selfreg.runtime.ledger.store import CHARGED, EXPIRED, REFUNDED, Key, Transaction, as_key
+from selfreg.runtime.ledger.budgets import Keys, Units
+from selfreg.runtime.ledger.store import CHARGED, EXPIRED, REFUNDED, Key, Row, Transaction, as_key
 from selfreg.runtime.server import bodies
 from selfreg.runtime.server.service import Service
-from selfreg.runtime.server.upstream import PASSED, Answer, Upstream, error_body, make_client
+from selfreg.runtime.server.upstream import PASSED, Answer, Connections, Upstream, error_body
 
 with require_extra("serve", "selfreg.runtime.server"):
     import msgspec
@@ -113,7 +114,7 @@ class Completions:
         if asked:
             raise ValueError(f"help type {asked[0]!r} is given by people; a model cannot give it too")
         self._service, self._models = service, {NOHELP: weak, **strong}
-        self._client = make_client(timeout)
+        self._connections = Connections(timeout)
         self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
         self._open: dict[Key, _Open] = {}
         self._tasks: dict[Answer, asyncio.Task[None]] = {}
@@ -141,33 +142,34 @@ class Completions:
         """Decide, once; after an attempt that failed, and was refunded, for the next attempt."""
         run_id, step_id = call.key
         for attempt in count(1):
-            step = step_id if attempt == 1 else f"{step_id} attempt {attempt}"
+            step = step_id if attempt == 1 else f"{step_id}#{attempt}"
             body = bodies.Decide(run_id=run_id, step_id=step, messages=call.messages, keys=call.keys)
             action = self._service.decide(body).action
             if action not in self._models:
                 self._service.refund(bodies.Refund(run_id=run_id, step_id=step))
                 raise ValueError(f"the policy requests {action!r}; the proxy has {', '.join(self._models)}")
-            status, stored = (None, None) if action == NOHELP else self._look_up((run_id, step))
+            status, stored, left = self._look_up((run_id, step), call.keys, action != NOHELP)
             if status not in (REFUNDED, EXPIRED):
                 break
-        if stored is not None and stored["digest"] != call.digest:
+        if stored is None:
+            return Turn((run_id, step), action, list(left), None)
+        if stored["digest"] != call.digest:
             raise HTTPException(409, _another(call.key))
-        answer = None
-        if stored is not None:
-            body_before = stored["body"].encode("utf-8", "surrogateescape")
-            answer = Answer.of(stored["status"], stored["headers"], body_before)
-        left = self._service.recorder.ledger.budget_left(run_id, call.keys)
+        body_before = stored["body"].encode("utf-8", "surrogateescape")
+        answer = Answer.of(stored["status"], stored["headers"], body_before)
         return Turn((run_id, step), action, list(left), answer)
 
-    def _look_up(self, step: Key) -> tuple[str | None, dict[str, Any] | None]:
-        """Status of a step in the ledger, and its stored answer."""
+    def _look_up(self, step: Key, keys: Keys, helped: bool) -> tuple[str | None, dict[str, Any] | None, Units]:
+        """Status of a helped step in the ledger, its stored answer, and what is left."""
 
-        def read(transaction: Transaction) -> tuple[str | None, str | None]:
-            entry = transaction.find_entry(step)
-            return None if entry is None else entry.status, transaction.find_record(ANSWER, step)
+        def read(transaction: Transaction) -> tuple[Row | None, str | None, Units]:
+            left = Accounts(transaction).left(step[0], keys)
+            if not helped:
+                return None, None, left
+            return transaction.find_entry(step), transaction.find_record(ANSWER, step), left
 
-        status, stored = self._service.recorder.ledger.read(read)
-        return status, None if stored is None else json.loads(stored)
+        entry, stored, left = self._service.recorder.ledger.read(read)
+        return None if entry is None else entry.status, None if stored is None else json.loads(stored), left
 
     # ---- answers
 
@@ -184,7 +186,7 @@ class Completions:
         """Take in an answer and settle it, whether or not a client still waits for it."""
         upstream = self._models[turn.action]
         try:
-            await answer.receive(self._client, upstream, call.body(upstream.model), call.headers)
+            await answer.receive(self._connections, upstream, call.body(upstream.model), call.headers)
             if turn.action != NOHELP:
                 await asyncio.to_thread(self._settle, turn.step, answer, call.digest)
         except (ValueError, OSError):

@@ -45,11 +45,14 @@ class Upstream:
         Its name there.
     key : str
         What is sent as bearer token; none where it is empty. It is neither shown nor logged.
+    address : httpx.URL
+        Where requests go.
     """
 
     url: str
     model: str
     key: str = field(default="", repr=False)
+    address: httpx.URL = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -58,9 +61,10 @@ class Upstream:
         if "@" in parts.netloc or parts.query or parts.fragment:
             raise ValueError(f"the URL of {parts.hostname} has a user, a query or a fragment; give a key by itself")
         try:
-            httpx.URL(self.url)
+            address = httpx.URL(f"{self.url}/chat/completions")
         except httpx.InvalidURL as error:
             raise ValueError(f"{self.url!r} is not a URL: {error}") from None
+        object.__setattr__(self, "address", address)
         if not self.model.strip():
             raise ValueError(f"the model at {self.url} has no name; expected URL,model")
         if not self.key.isascii() or (self.key and not self.key.isprintable()) or " " in self.key:
@@ -87,14 +91,29 @@ def parse_upstream(text: str, key: str = "") -> Upstream:
     return Upstream(url.strip().rstrip("/"), model.strip(), key)
 
 
-def make_client(timeout: float) -> httpx.AsyncClient:
-    """Connections to upstreams; `timeout` in seconds holds between two parts of an answer, not for all of it."""
-    if not 0 < timeout < float("inf"):
-        raise ValueError(f"timeout is {timeout!r}; expected seconds > 0")
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=200)
-    times = httpx.Timeout(timeout, connect=min(CONNECT, timeout))
-    # Only a connection that was never made is tried again: whatever was sent may have been paid for.
-    return httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(retries=1, limits=limits), timeout=times)
+class Connections:
+    """Connections to upstreams; `timeout` in seconds holds between two parts of an answer, not for all of it.
+
+    A transport without the client above it: neither redirects nor cookies are wanted, and they cost time.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        if not 0 < timeout < float("inf"):
+            raise ValueError(f"timeout is {timeout!r}; expected seconds > 0")
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=200)
+        # Only a connection that was never made is tried again: whatever was sent may have been paid for.
+        self._transport = httpx.AsyncHTTPTransport(retries=1, limits=limits)
+        self._times = httpx.Timeout(timeout, connect=min(CONNECT, timeout)).as_dict()
+
+    async def post(self, upstream: Upstream, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
+        """The response, when its head has come; to be closed."""
+        sent = {**headers, "content-type": "application/json", "accept-encoding": "identity"}
+        if upstream.key:
+            sent["authorization"] = f"Bearer {upstream.key}"
+        request = httpx.Request(
+            "POST", upstream.address, headers=sent, content=body, extensions={"timeout": self._times}
+        )
+        return await self._transport.handle_async_request(request)
 
 
 class Answer:
@@ -164,15 +183,11 @@ class Answer:
         news.set()
 
     async def receive(
-        self, client: httpx.AsyncClient, upstream: Upstream, body: bytes, headers: Mapping[str, str]
+        self, connections: Connections, upstream: Upstream, body: bytes, headers: Mapping[str, str]
     ) -> None:
         """Send `body`, and take in what comes; failures become an answer that says what failed. Does not close."""
-        sent = {"content-type": "application/json", "accept-encoding": "identity", **headers}
-        if upstream.key:
-            sent["authorization"] = f"Bearer {upstream.key}"
         try:
-            request = client.build_request("POST", f"{upstream.url}/chat/completions", content=body, headers=sent)
-            response = await client.send(request, stream=True)
+            response = await connections.post(upstream, body, headers)
             try:
                 await self._take(response, upstream)
             finally:
