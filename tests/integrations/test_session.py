@@ -43,6 +43,17 @@ def test_attempts_have_numbers() -> None:
     assert session.find_step("run", 1) is None
 
 
+def test_a_question_is_decided_once_even_if_its_reservation_expires() -> None:
+    now = [0.0]
+    recorder = Recorder(Always(), Ledger(1, clock=lambda: now[0]), costs={"strong": 1}, expires_in=60)
+    session = Session(recorder)
+    assert session.decide_question("run", "call 1", [Step("a")]).helped
+    now[0] = 61.0
+    recorder.ledger.reserve("other", 0, 1)
+    step = session.decide_question("run", "call 1", [Step("a")])
+    assert (step.helped, step.step_id, step.status) == (True, "call 1", "expired")
+
+
 def test_a_cancelled_decision_holds_nothing() -> None:
     started, go = threading.Event(), threading.Event()
 

@@ -12,7 +12,7 @@ import json
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -30,7 +30,7 @@ Piece = TypeVar("Piece")
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class HelpStep:
     """A decided step: whether to help it, and afterwards whether help is paid.
 
@@ -49,6 +49,8 @@ class HelpStep:
     run_id: str | int
     step_id: str | int
     decision: Decision
+    _started: bool = field(default=False, init=False, compare=False, repr=False)
+    _failed: bool = field(default=False, init=False, compare=False, repr=False)
 
     @property
     def action(self) -> str:
@@ -97,16 +99,32 @@ class HelpStep:
 
     # ---- one answer
 
+    def see(self, failed: bool = False) -> None:
+        """A piece of the answer has come; `failed` where it says that the answer failed."""
+        self._started = True
+        self._failed = self._failed or failed
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Pay at the end of an answer, or refund where it failed.
+
+        An error refunds, but for a pause of the framework. A reader who leaves (a cancelled task, a closed generator)
+        pays for what it has got: the step is charged if a piece had come before, else refunded.
+        """
+        if isinstance(error, self.session.pauses):
+            return
+        left = error is not None and not isinstance(error, Exception)
+        if not self._failed and (error is None or (left and self._started)):
+            self.settle()
+        else:
+            self.refund()
+
     def __enter__(self) -> HelpStep:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            self.settle()
-        elif not isinstance(error, self.session.pauses):
-            self.refund()
+        self.end(error)
 
     async def __aenter__(self) -> HelpStep:
         return self
@@ -115,65 +133,36 @@ class HelpStep:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            await _in_thread(self.settle)
+            await _in_thread(self.end)
         else:  # maybe cancelled: nothing to wait for
-            self.__exit__(kind, error, trace)
-
-    # ---- an answer in pieces
+            self.end(error)
 
     def stream(self, pieces: Iterator[Piece], failed: Callable[[Piece], bool] | None = None) -> Iterator[Piece]:
-        """The pieces of an answer, paid at their end.
-
-        An error refunds, and so does a piece for which `failed` is true. A reader who leaves pays for what it has got:
-        the step is charged if there was a piece before, else refunded.
-        """
-        state = _Stream(self, failed)
+        """The pieces of an answer, paid at their end as `end` says; `failed` says of a piece whether it is an error."""
         try:
             for piece in pieces:
-                state.see(piece)
+                self.see(failed is not None and failed(piece))
                 yield piece
         except BaseException as error:
-            state.end(error)
+            self.end(error)
             raise
-        state.end(None)
+        self.end()
 
     async def stream_async(
         self, pieces: AsyncIterator[Piece], failed: Callable[[Piece], bool] | None = None
     ) -> AsyncIterator[Piece]:
         """As `stream`, in an event loop."""
-        state = _Stream(self, failed)
         try:
             async for piece in pieces:
-                state.see(piece)
+                self.see(failed is not None and failed(piece))
                 yield piece
         except BaseException as error:
-            state.end(error)
+            self.end(error)
             close = getattr(pieces, "aclose", None)
             if close is not None:
                 await close()
             raise
-        await _in_thread(lambda: state.end(None))
-
-
-class _Stream:
-    """How far an answer in pieces has come."""
-
-    def __init__(self, step: HelpStep, failed: Callable[[Any], bool] | None) -> None:
-        self._step, self._failed = step, failed
-        self._started = self._broken = False
-
-    def see(self, piece: Any) -> None:
-        self._started = True
-        self._broken = self._broken or (self._failed is not None and self._failed(piece))
-
-    def end(self, error: BaseException | None) -> None:
-        left = error is not None and not isinstance(error, Exception)  # closed, cancelled, interrupted
-        if isinstance(error, self._step.session.pauses):
-            return
-        if not self._broken and (error is None or (left and self._started)):
-            self._step.settle()
-        else:
-            self._step.refund()
+        await _in_thread(self.end)
 
 
 class Session:
@@ -256,6 +245,19 @@ class Session:
                 for step in made:
                     step.refund()
             raise
+
+    def decide_question(
+        self, run_id: str | int, step_id: str | int, steps: Sequence[Step], *, keys: Keys | None = None
+    ) -> HelpStep:
+        """Decide whether a person is needed: the stored decision whenever there is one, whatever became of it.
+
+        A framework puts the question again when it resumes; with another answer than before, the person's would be
+        lost, even where the reservation has expired meanwhile. Parameters as of `decide`.
+        """
+        found = self.recorder.find(run_id, step_id)
+        if found is None:
+            return self.decide(run_id, step_id, steps, keys=keys)
+        return HelpStep(self, run_id, step_id, found.decision)
 
     def find_step(self, run_id: str | int, step_id: str | int) -> HelpStep | None:
         """The last attempt at a step that was decided before, for a settlement that comes later; None without one."""
