@@ -20,7 +20,7 @@ for package in ("starlette", "uvicorn", "prometheus_client", "httpx"):
     pytest.importorskip(package, reason=f"{package} is missing (extra 'proxy')")
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "examples" / "proxy.py"
+EXAMPLE = ROOT / "examples" / "frameworks" / "proxy.py"
 PAGE = (ROOT / "docs" / "frameworks" / "proxy.md").read_text(encoding="utf-8")
 PRINTED = """\
 alone: failed, 0 left

@@ -1,6 +1,6 @@
 """An agent behind the proxy: fails alone, is helped once, is killed and resumed, and is refused a second request.
 
-python examples/proxy.py            (extra `proxy`; needs no network: the models are scripted)
+python examples/frameworks/proxy.py            (extra `proxy`; needs no network: the models are scripted)
 """
 
 from __future__ import annotations
