@@ -14,6 +14,7 @@ COMMANDS = (
     "latency",
     "recorder",
     "serve",
+    "proxy",
     "honesty",
     "forecast",
     "advise",
