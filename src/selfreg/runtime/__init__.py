@@ -7,18 +7,21 @@ from selfreg.runtime.ledger import Budget, Entry, Ledger, LimitChange, SQLiteLed
 
 if TYPE_CHECKING:
     from selfreg.runtime.desk import Desk, HelpRequest, RequestClosed
+    from selfreg.runtime.drafts import StepToDecide
     from selfreg.runtime.ledger.postgres import PostgresLedger
-    from selfreg.runtime.recorder import RecordedDecision, Recorder, logged_propensity
+    from selfreg.runtime.recorder import Recorder
+    from selfreg.runtime.records import RecordedDecision, logged_propensity
 
 # Public name -> module that needs an extra ('postgres' or 'logs'), imported when first used.
 _LAZY = {
     "Desk": "selfreg.runtime.desk",
     "HelpRequest": "selfreg.runtime.desk",
     "PostgresLedger": "selfreg.runtime.ledger.postgres",
-    "RecordedDecision": "selfreg.runtime.recorder",
+    "RecordedDecision": "selfreg.runtime.records",
     "RequestClosed": "selfreg.runtime.desk",
     "Recorder": "selfreg.runtime.recorder",
-    "logged_propensity": "selfreg.runtime.recorder",
+    "StepToDecide": "selfreg.runtime.drafts",
+    "logged_propensity": "selfreg.runtime.records",
 }
 
 __all__ = [
@@ -33,6 +36,7 @@ __all__ = [
     "Recorder",
     "RequestClosed",
     "SQLiteLedger",
+    "StepToDecide",
     "logged_propensity",
     "micro_units",
 ]
