@@ -14,6 +14,7 @@ COMMANDS = (
     "latency",
     "recorder",
     "serve",
+    "prices",
     "honesty",
     "forecast",
     "advise",

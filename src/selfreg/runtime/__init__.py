@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from selfreg.runtime.ledger import Budget, Entry, Ledger, LimitChange, SQLiteLedger, micro_units
+from selfreg.runtime.prices import Moment, PeriodPrice
 
 if TYPE_CHECKING:
     from selfreg.runtime.desk import Desk, HelpRequest, RequestClosed
@@ -31,6 +32,8 @@ __all__ = [
     "HelpRequest",
     "Ledger",
     "LimitChange",
+    "Moment",
+    "PeriodPrice",
     "PostgresLedger",
     "RecordedDecision",
     "Recorder",

@@ -15,6 +15,7 @@ from selfreg.data import NOHELP, Step
 from selfreg.decisions import Decision, DecisionPolicy, decide_batch, start_episode
 from selfreg.runtime.ledger.budgets import Keys, Units
 from selfreg.runtime.ledger.store import Key, as_key, encode
+from selfreg.runtime.prices import Moment, Price, check_price
 
 
 class StepToDecide(NamedTuple):
@@ -59,8 +60,17 @@ class Draft(NamedTuple):
 class Drafter:
     """Decides by a policy, within the budget, with a share of exploration."""
 
-    def __init__(self, policy: DecisionPolicy, costs: Mapping[str, Units], explore: float, seed: int) -> None:
-        self.policy, self.costs = policy, dict(costs)
+    def __init__(
+        self,
+        policy: DecisionPolicy,
+        costs: Mapping[str, Units],
+        explore: float = 0.0,
+        seed: int = 0,
+        price: Price | None = None,
+    ) -> None:
+        if price is not None and (hasattr(policy, "start") or not isinstance(getattr(policy, "limits", None), tuple)):
+            raise ValueError("price needs a policy with `limits` and without `start`, such as a helper")
+        self.policy, self.costs, self._price = policy, dict(costs), price
         self._explore, self._seed, self._warned = explore, seed, False
         self._locks: dict[int, threading.Lock] = {}
 
@@ -72,15 +82,18 @@ class Drafter:
         """Whether many steps are decided faster together than one by one."""
         return hasattr(self.policy, "decide_batch") and not hasattr(self.policy, "start")
 
-    def draft(self, steps: Sequence[StepToDecide], lefts: Sequence[Units]) -> list[Draft]:
-        """Drafts for some steps with the budget that is left to each."""
-        chances = [self._chance(step) for step in steps]
-        for left in lefts:
+    def draft(self, steps: Sequence[StepToDecide], moments: Sequence[Moment]) -> list[Draft]:
+        """Drafts for some steps with what is left to each."""
+        chances, lefts = [self._chance(step) for step in steps], [moment.left for moment in moments]
+        for left in () if self._price else lefts:
             self._warn_above_training(left)
         if hasattr(self.policy, "start"):
             found = [self._decide_alone(*one) for one in zip(steps, lefts, chances, strict=True)]
         else:
-            decisions = decide_batch(self.policy, [step.steps for step in steps], lefts)
+            if self._price is None:
+                decisions = decide_batch(self.policy, [step.steps for step in steps], lefts)
+            else:
+                decisions = self._decide_at_price(steps, lefts, [check_price(self._price(one)) for one in moments])
             triples = zip(decisions, steps, lefts, strict=True)
             found = [(one, self._chances_of(one, step, left)) for one, step, left in triples]
         return [self._within_budget(*one) for one in zip(found, lefts, chances, strict=True)]
@@ -88,6 +101,16 @@ class Drafter:
     def _chance(self, step: StepToDecide) -> random.Random:
         digest = hashlib.blake2b(f"{self._seed} {encode(step.key)}".encode(), digest_size=8).digest()
         return random.Random(int.from_bytes(digest, "little"))
+
+    def _decide_at_price(
+        self, steps: Sequence[StepToDecide], lefts: Sequence[Units], prices: Sequence[float]
+    ) -> list[Decision]:
+        """For each step the decision with as many units as are worth their price."""
+        top = self.policy.limits[0]  # type: ignore[attr-defined]
+        budgets = [range(min(left[0], top) + 1) for left in lefts]
+        histories = [step.steps for step, units in zip(steps, budgets, strict=True) for _ in units]
+        found = iter(decide_batch(self.policy, histories, [(b,) for units in budgets for b in units]))
+        return [worth_its_price([next(found) for _ in units], p) for units, p in zip(budgets, prices, strict=True)]
 
     def _decide_alone(
         self, step: StepToDecide, left: Units, chance: random.Random
@@ -131,3 +154,16 @@ class Drafter:
                 f"the budget left {left} is above {limits}, the largest in training; the policy decides as with that",
                 stacklevel=6,
             )
+
+
+def worth_its_price(decisions: Sequence[Decision], price: float) -> Decision:
+    """Of the decisions with 0, 1, ... units, that whose P(success) less the price of its units is highest.
+
+    Ties go to fewer units. The last one, where an estimate is missing.
+    """
+    values = [max(one.success_probability.values(), default=None) for one in decisions]
+    if any(value is None for value in values):
+        return decisions[-1]
+    worth = [value - (units * price if units else 0.0) for units, value in enumerate(values) if value is not None]
+    best = worth.index(max(worth))
+    return replace(decisions[best], reason=f"At {price:.3g} a unit, as with {best}. {decisions[best].reason}".strip())

@@ -11,9 +11,10 @@ from selfreg.data import NOHELP, Step, Trajectory, write_trajectories
 from selfreg.decisions import Decision, DecisionPolicy
 from selfreg.runtime.drafts import Draft, Drafter, StepToDecide
 from selfreg.runtime.ledger.accounts import Accounts
-from selfreg.runtime.ledger.budgets import Keys, Units
+from selfreg.runtime.ledger.budgets import Keys
 from selfreg.runtime.ledger.ledger import Cost, Ledger
 from selfreg.runtime.ledger.store import RESERVED, Key, Transaction, as_key, encode
+from selfreg.runtime.prices import Moment, Price
 from selfreg.runtime.records import (
     DECISION,
     OUTCOME,
@@ -50,11 +51,17 @@ class Recorder:
         Of exploration.
     expires_in : float, optional
         Seconds after which an unsettled reservation is given back; by default never.
+    price : callable, optional
+        What a unit must be worth in P(success) at the moment, such as `PeriodPrice`: for a helper that was trained on
+        budgets of one run, under a budget that many runs share. The policy then decides as with the number of units, of
+        those that are left, at which its estimate of P(success) less the price of the units is highest. It needs
+        `limits` and estimates, as a helper has; where a state has no estimate, it decides without a price.
 
     Raises
     ------
     TypeError, ValueError
-        There are no costs; a cost does not fit the units of the ledger; `explore` is not in [0, 1].
+        There are no costs; a cost does not fit the units of the ledger; `explore` is not in [0, 1]; there is a price
+        for several units, or for a policy without `limits`.
 
     Examples
     --------
@@ -89,6 +96,7 @@ class Recorder:
         shadow: bool = False,
         seed: int = 0,
         expires_in: float | None = None,
+        price: Price | None = None,
     ) -> None:
         costs = getattr(policy, "costs", None) if costs is None else costs
         if not costs:
@@ -99,9 +107,11 @@ class Recorder:
             raise ValueError(f"explore is {explore!r}; expected a share in [0, 1]")
         if shadow and explore:
             raise ValueError("shadow and explore exclude each other: in shadow mode no action is executed")
+        if price is not None and len(ledger.units) > 1:
+            raise ValueError(f"price is for one unit; the ledger has {', '.join(ledger.units)}")
         parsed = {action: ledger.parse_cost(cost) for action, cost in costs.items()}
         self._ledger, self._shadow, self._expires_in = ledger, shadow, expires_in
-        self._drafter = Drafter(policy, parsed, explore, seed)
+        self._drafter = Drafter(policy, parsed, explore, seed, price)
 
     @property
     def ledger(self) -> Ledger:
@@ -177,14 +187,14 @@ class Recorder:
 
     def _find_or_make(self, steps: Sequence[StepToDecide]) -> dict[Key, str]:
         """What is stored by now: all but steps whose units went to others while the policy decided."""
-        stored, lefts = self._ledger.read(lambda transaction: self._look_up(transaction, steps))
+        stored, moments = self._ledger.read(lambda transaction: self._look_up(transaction, steps))
         steps = [step for step in steps if step.key not in stored]
         if not steps:
             return stored
-        if lefts is None:
-            lefts = self._ledger.write(lambda accounts: _lefts(accounts, steps), self._shadow)
+        if moments is None:
+            moments = self._ledger.write(lambda accounts: _moments(accounts, steps), self._shadow)
         # The policy may be slow: it decides outside of the transaction.
-        drafts = self._drafter.draft(steps, lefts)
+        drafts = self._drafter.draft(steps, moments)
 
         def store(accounts: Accounts) -> dict[Key, str]:
             made = {step.key: self._store(accounts, step, draft) for step, draft in zip(steps, drafts, strict=True)}
@@ -194,7 +204,7 @@ class Recorder:
 
     def _look_up(
         self, transaction: Transaction, steps: Sequence[StepToDecide]
-    ) -> tuple[dict[Key, str], list[Units] | None]:
+    ) -> tuple[dict[Key, str], list[Moment] | None]:
         """Stored decisions, and what is left for the other steps; None where reservations must expire first."""
         found = {step.key: transaction.find_record(DECISION, step.key) for step in steps}
         stored = {key: content for key, content in found.items() if content is not None}
@@ -202,7 +212,7 @@ class Recorder:
             return stored, []
         accounts = Accounts(transaction, self._shadow)
         due = transaction.due_entries(accounts.now)
-        return stored, None if due else _lefts(accounts, [step for step in steps if step.key not in stored])
+        return stored, None if due else _moments(accounts, [step for step in steps if step.key not in stored])
 
     def _store(self, accounts: Accounts, step: StepToDecide, draft: Draft) -> str | None:
         """Reserve and store; what is stored, or None where the budget cannot pay any more."""
@@ -290,5 +300,8 @@ class Recorder:
         return len(episodes)
 
 
-def _lefts(accounts: Accounts, steps: Sequence[StepToDecide]) -> list[Units]:
-    return [accounts.left(step.key[0], step.keys) for step in steps]
+def _moments(accounts: Accounts, steps: Sequence[StepToDecide]) -> list[Moment]:
+    """What is left to each step."""
+    budgets = accounts.settings.budgets
+    lefts = [accounts.left_by_budget(step.run_id, step.keys) for step in steps]
+    return [Moment(accounts.now, accounts.least(left), dict(zip(budgets, left, strict=True))) for left in lefts]
