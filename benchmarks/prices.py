@@ -38,6 +38,16 @@ NAMES = list(KINDS)
 TOGETHER = 50  # tasks that arrive at once
 
 
+class Clock:
+    """The time of the simulation."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return self.now
+
+
 class Remembered:
     """A helper that decides once for each text and budget: there are few of both here."""
 
@@ -132,14 +142,14 @@ def train(count: int, form: str, seed: int) -> tuple[Helper, EstimatedModel]:
 
 
 def simulate(
-    recorder: Recorder, clock: list[float], arrivals: Callable[[int], list[float]], count: int, days: int, seed: int
+    recorder: Recorder, clock: Clock, arrivals: Callable[[int], list[float]], count: int, days: int, seed: int
 ) -> tuple[float, float]:
     """Successes and units a task."""
     random, won = np.random.default_rng(seed), 0.0
     for day in range(days):
         todo = list(tasks(count, random))
         for first, share in zip(range(0, count, TOGETHER), arrivals(count), strict=True):
-            clock[0] = (day + share) * DAY
+            clock.now = (day + share) * DAY
             batch = {f"{day}/{first + i}": one for i, one in enumerate(todo[first : first + TOGETHER])}
             won += _run_together(recorder, batch)
     used = sum(entry.cost[0] for entry in recorder.ledger.entries("charged"))
@@ -194,9 +204,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{share:g} units a task, {name}: bound {bound.at(units / count).success:.4f}", flush=True)
             ways: dict[str, tuple[int, Price | None]] = {f"limit {k}": (k, None) for k in range(MOST + 1)}
             for way, (limit, price) in (ways | {"price": (MOST, PeriodPrice(expected, options.tasks))}).items():
-                clock = [0.0]
+                clock = Clock()
                 budgets = [Budget(units, period="day"), Budget(limit, scope="run")]
-                recorder = Recorder(policy, Ledger(budgets, clock=lambda now=clock: now[0]), price=price)
+                recorder = Recorder(policy, Ledger(budgets, clock=clock), price=price)
                 won, used = simulate(recorder, clock, arrivals, count, options.days, seed=1)
                 print(f"  {way:10} {won:.4f} ({used:.3f})", flush=True)
     return 0
