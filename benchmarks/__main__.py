@@ -15,6 +15,7 @@ COMMANDS = (
     "recorder",
     "serve",
     "proxy",
+    "prices",
     "honesty",
     "forecast",
     "advise",
