@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from selfreg._util import validate
+from selfreg._util.threads import single_thread
 from selfreg.helper.config import HelperConfig
 from selfreg.helper.examples import HelperExamples
 from selfreg.helper.helper import Helper, check_costs
 from selfreg.helper.labels import Labels
 from selfreg.helper.memory import Memory
 from selfreg.helper.model_rollout import success_in_model
-from selfreg.helper.models import FORMS
+from selfreg.helper.models import FORMS, TRANSFORMERS
 from selfreg.helper.models.transformer import lattice
 from selfreg.helper.reasons import mask_affordable
 from selfreg.helper.relabel import relabel
@@ -98,6 +99,13 @@ def train_helper(
     'help'
     """
     config = config or HelperConfig()
+    with single_thread(torch=config.form in TRANSFORMERS):
+        return _train(labels, config, costs, checkpoint)
+
+
+def _train(
+    labels: Labels | HelperExamples, config: HelperConfig, costs: Any, checkpoint: str | os.PathLike[str] | None
+) -> Helper:
     examples, costs = _examples(labels, config, costs)
     charges = _charges(examples.actions, costs, examples.budgets.shape[1])
     _check_paid(examples, charges)

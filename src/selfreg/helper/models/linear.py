@@ -95,7 +95,6 @@ class LinearDecider:
         """
         with require_extra("ml", "a linear helper"):
             from sklearn.linear_model import LogisticRegression
-            from threadpoolctl import threadpool_limits
         used = np.flatnonzero(votes.sum(axis=0))
         if len(used) < 2:  # no decision here, or only one
             self._intercept[p, used] = CERTAIN
@@ -105,8 +104,7 @@ class LinearDecider:
         best: tuple[float, Floats, Floats] | None = None
         for strength in strengths:
             model = LogisticRegression(C=strength, max_iter=1000)
-            with threadpool_limits(1, "blas"):  # short vectors: BLAS threads would only wait for each other
-                model.fit(known[rows], decisions, sample_weight=weight / weight.mean())
+            model.fit(known[rows], decisions, sample_weight=weight / weight.mean())
             self._weights[p], self._intercept[p] = 0.0, -CERTAIN
             # for two classes scikit-learn returns only the weights of the second
             chosen = used[1:] if len(used) == 2 else used
