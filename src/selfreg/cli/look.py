@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from selfreg.cli import options
+from selfreg.cli.reading import LogSource, reads_logs
 from selfreg.cli.terminal import say
 from selfreg.data import Overview, look_at_logs
 from selfreg.data.detection import shorten
@@ -17,16 +17,13 @@ from selfreg.data.detection import shorten
 SHOWN = 6
 
 
+@reads_logs
 def command(
-    logs: Annotated[
-        list[str], typer.Argument(metavar="LOGS...", help="Files, folders, globs, zip archives; - is standard input.")
-    ],
-    format: options.Format = "auto",
-    map: options.Map = None,
+    source: LogSource,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Say what is in logs, and the command that plans from them. Large logs are sampled."""
-    overview = look_at_logs(logs, format, options.mapping("--map", map))
+    overview = look_at_logs(source.paths, source.format, options=source.options, words=source.words)
     if as_json:
         print(json.dumps(msgspec.to_builtins(overview), indent=2))
     else:

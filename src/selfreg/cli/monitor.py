@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from selfreg.cli import options
+from selfreg.cli.import_ import load_logs
+from selfreg.cli.reading import LogSource, reads_logs
 from selfreg.cli.shadow import describe_shadow, open_ledger
-from selfreg.cli.terminal import say
-from selfreg.data import read_trajectories
+from selfreg.cli.terminal import remark, say
 from selfreg.evaluate import Forecast, monitor
 from selfreg.evaluate.monitoring import REQUESTS, bounded
 from selfreg.runs import RunFolder
 
+NO_LOGS = LogSource()
 ALARM = 3  # exit status, so that a job can act on it
 # Policies of the forecast that a budget alone names, the first that there is.
 DEPLOYED = ("helper", "plan", "never")
@@ -89,21 +90,18 @@ def _of_plan(run: RunFolder, summary: Mapping[str, Any], budget: int, point: boo
     return RunForecast(Forecast(bounded(success, 1.0), bounded(usage, budget), budget), "plan")
 
 
+@reads_logs
 def command(
     run: options.RunArgument,
-    logs: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="LOGS...", help="Logs of episodes that followed the policy, oldest first."),
-    ] = None,
+    source: Annotated[
+        LogSource, typer.Argument(metavar="LOGS...", help="Logs of episodes that followed the policy, oldest first.")
+    ] = NO_LOGS,
     budget: Annotated[
         int | None,
         typer.Option(
             help="Budget of the episodes: the forecast of helper or plan. Default: that of the recommendation."
         ),
     ] = None,
-    format: options.Format = "auto",
-    map: options.Map = None,
-    where: options.Where = None,
     false_alarm: Annotated[
         float, typer.Option(help="Probability of any alarm, ever, if the forecast is right.")
     ] = 0.05,
@@ -119,7 +117,7 @@ def command(
     Exit status 3 is an alarm: less success or more help than forecast. More success or less help is a note. With
     --shadow, say what the helper would have spent, and what the forecast says it would have been worth.
     """
-    if bool(logs) == (shadow is not None):
+    if bool(source.paths) == (shadow is not None):
         raise ValueError("give either LOGS or --shadow LEDGER")
     if shadow is not None:
         run_folder = RunFolder.open(run)
@@ -127,10 +125,11 @@ def command(
         for line in describe_shadow(open_ledger(shadow, None), alone, helped):
             say(line)
         return
-    roles, filters = options.mapping("--map", map), options.filters(where)
     chosen = load_forecast(RunFolder.open(run), budget, point)
-    recent = read_trajectories(logs or [], format, roles=roles, where=filters)
-    found = monitor(chosen.forecast, recent, false_alarm=false_alarm)
+    recent = load_logs(source)
+    for note in recent.notes:
+        remark(f"note: {note}")
+    found = monitor(chosen.forecast, recent.trajectories, false_alarm=false_alarm)
     if as_json:
         named = {"policy": chosen.policy, "identified": chosen.identified, "counts": chosen.forecast.counts}
         print(json.dumps(named | found.to_json()))

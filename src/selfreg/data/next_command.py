@@ -52,14 +52,19 @@ def _help_hints(tally: Tally) -> list[str]:
     return hints or ["No step has help, and nothing hints at it: a plan can only say how the agent does alone."]
 
 
-def make_command(paths: Sequence[str], format: str, roles: Mapping[str, str], tally: Tally) -> str:
-    """`selfreg fit` with all that is known of the logs."""
+def make_command(
+    paths: Sequence[str], format: str, roles: Mapping[str, str], tally: Tally, given: Sequence[str] = ()
+) -> str:
+    """`selfreg fit` with all that is known of the logs, and the options that are given."""
     words = ["selfreg", "fit", *paths, "--format", format]
     for role, field in roles.items():
         words += ["--map", f"{role}={field}"]
-    if tally.episodes and not tally.outcome_counts and "outcome" not in roles:
+    words += given
+    if tally.episodes and not tally.outcome_counts and "outcome" not in roles and "--outcomes" not in words:
         words += ["--outcomes", "FILE"]
-    if (model := choose_help_model(tally)) is not None:
+    if "--assume-takeover" in words:
+        pass
+    elif (model := choose_help_model(tally)) is not None:
         words += ["--help-model", f"{model}={model}"]
     elif (agent := choose_agent(tally.fields)) is not None:
         words += ["--where", f"{agent[0]}={agent[1]}"]
@@ -67,7 +72,7 @@ def make_command(paths: Sequence[str], format: str, roles: Mapping[str, str], ta
     # Of episodes of several steps, `fit` chooses the states itself.
     if single and (state := choose_state(tally.fields, len(tally.tasks))) is not None:
         words += ["--state", state]
-    if tally.n_faults or 0 < tally.outcome_counts.total() < tally.episodes:
+    if "--skip-bad" not in words and (tally.n_faults or 0 < tally.outcome_counts.total() < tally.episodes):
         words.append("--skip-bad")
     words += ["--budget", str(1 if single else BUDGET), "--out", f"runs/{_name(paths)}"]
     return shlex.join(words)

@@ -11,7 +11,9 @@ from selfreg.data.detection import AUTO, DetectedLogs, Paths, detect_files
 from selfreg.data.guesses import guess_roles
 from selfreg.data.log_files import LogError, LogFile, LogFiles, is_compressed, list_log_files
 from selfreg.data.log_format import LogFormat, ReadOptions
+from selfreg.data.markers import HelpMarks
 from selfreg.data.next_command import find_hints, make_command
+from selfreg.data.read import choose_grouped, merge_options
 from selfreg.data.samples import take_sample
 from selfreg.data.tally import Tally
 
@@ -89,7 +91,14 @@ class Overview(msgspec.Struct):
     command: str
 
 
-def look_at_logs(paths: Paths, format: str = AUTO, roles: Mapping[str, str] | None = None) -> Overview:
+def look_at_logs(
+    paths: Paths,
+    format: str = AUTO,
+    roles: Mapping[str, str] | None = None,
+    *,
+    options: ReadOptions | None = None,
+    words: Sequence[str] = (),
+) -> Overview:
     """What is in log files, and the command that plans from them.
 
     Large logs are sampled: parts of files of lines, some of many files, and the beginnings of compressed ones.
@@ -100,6 +109,10 @@ def look_at_logs(paths: Paths, format: str = AUTO, roles: Mapping[str, str] | No
         As for `read_trajectories`.
     format, roles
         As for `read_trajectories`; by default roles are proposed where no format is recognised.
+    options : ReadOptions, optional
+        How to read the logs, as for `read_trajectories`.
+    words : sequence of str
+        The same as words of a command line, for the command to run next.
 
     Returns
     -------
@@ -109,6 +122,8 @@ def look_at_logs(paths: Paths, format: str = AUTO, roles: Mapping[str, str] | No
     ------
     LogError
         For a path without logs, and files that are no logs.
+    ValueError
+        For an unknown format, role or rule.
 
     Examples
     --------
@@ -127,10 +142,13 @@ def look_at_logs(paths: Paths, format: str = AUTO, roles: Mapping[str, str] | No
     names = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
     listed = list_log_files(names)
     some = _spread(listed.files, SAMPLE_FILES)
-    found, mapped = _detect_or_guess(LogFiles(some, listed.left_out), format, dict(roles or {}))
-    tally = Tally()
-    complete = _read_sample(found.files, found.format, ReadOptions(mapped, marks=None), tally)
-    is_guess = mapped != dict(roles or {})
+    options = merge_options(options, roles, None)
+    found, mapped = _detect_or_guess(LogFiles(some, listed.left_out), choose_grouped(format, options), options)
+    reading = options._replace(roles=mapped, marks=None)
+    found.format.check_options(reading)
+    tally = Tally(options.marks or HelpMarks())
+    complete = _read_sample(found.files, found.format, reading, tally)
+    is_guess = mapped != options.roles
     return Overview(
         format=found.format.name,
         reason="of the names of its fields; correct --map if needed" if is_guess else found.reason,
@@ -150,14 +168,15 @@ def look_at_logs(paths: Paths, format: str = AUTO, roles: Mapping[str, str] | No
         faults=tally.faults,
         n_faults=tally.n_faults,
         hints=find_hints(found.format.name, tally),
-        command=make_command(names, found.format.name, mapped, tally),
+        command=make_command(names, found.format.name, mapped, tally, words),
     )
 
 
-def _detect_or_guess(listed: LogFiles, format: str, roles: dict[str, str]) -> tuple[DetectedLogs, dict[str, str]]:
+def _detect_or_guess(listed: LogFiles, format: str, options: ReadOptions) -> tuple[DetectedLogs, Mapping[str, str]]:
     """The format, and roles: those that are given, or guesses where no format is recognised."""
+    roles = options.roles
     try:
-        return detect_files(listed, format, roles), roles
+        return detect_files(listed, format, {**options.values, **roles}), roles
     except LogError:
         if roles or format != AUTO:
             raise

@@ -281,3 +281,14 @@ def test_files_that_are_read_at_once_have_a_limit(tmp_path, monkeypatch) -> None
     for name, value in (("c.jsonl", CLAUDE), ("i.json", INSPECT), ("s.jsonl", [SPANS, SPANS])):
         with pytest.raises(LogError, match=rf"{name}.* has more than .*limit|{name}.*the most that is read at once"):
             read(write(tmp_path / name, value))
+
+
+def test_an_archive_of_a_version_that_is_unknown_is_named(tmp_path) -> None:
+    case = next(one for one in CASES if one.name == "inspect" and one.file.endswith(".eval"))
+    data = bytearray(case.pack(case.value))
+    place = data.index(b"PK\x01\x02")
+    data[place + 6] = 123  # the version that is needed to extract the member
+    path = tmp_path / "log.eval"
+    path.write_bytes(bytes(data))
+    with pytest.raises(LogError, match="log.eval: broken zip file: zip file version 12.3"):
+        read(path)
