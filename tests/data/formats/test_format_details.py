@@ -12,7 +12,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from cases import ATIF, CASES, CLAUDE, CODEX, INSPECT, LANGSMITH, MESSAGES, OPENAI, OPENHANDS, SPANS, STEPS, TAU2, put
+from cases import (
+    ATIF,
+    CASES,
+    CLAUDE,
+    CODEX,
+    INSPECT,
+    LANGSMITH,
+    MESSAGES,
+    OPENAI,
+    OPENHANDS,
+    OPENHANDS_OUTPUT,
+    OPENHANDS_V0,
+    SPANS,
+    STEPS,
+    TAU2,
+    put,
+)
 
 from selfreg.data import HelpMarks, LogError, ReadOptions, Trajectory, read_trajectories
 from selfreg.data.log_files import ZSTANDARD
@@ -378,3 +394,36 @@ def test_other_codings_are_named(tmp_path, data, what) -> None:
     path.write_bytes(data)
     with pytest.raises(LogError, match=f"log.jsonl: expected text in UTF-8; it is {what}"):
         read(path)
+
+
+# ---- OpenHands before its SDK ---------------------------------------------------------------------------------------
+
+
+def test_calls_of_one_response_of_openhands_v0_are_a_step(tmp_path) -> None:
+    second = OPENHANDS_V0[3] | {"args": {"b": 3}}
+    more = [*OPENHANDS_V0[:5], second, OPENHANDS_V0[4] | {"content": "5"}, *OPENHANDS_V0[5:]]
+    (episode,) = read(write(tmp_path / "t.json", more))
+    assert [(step.state, step.action) for step in episode.steps] == [
+        ("2 + 2 = ?", 'let me add\nadd({"a":2}) add({"b":3})'),
+        ("add returned: 4\nadd returned: 5", "it is 4"),
+    ]
+
+
+def test_a_rejection_in_openhands_v0_is_help(tmp_path) -> None:
+    rejected = {"source": "user", "observation": "user_rejected", "content": "no", "extras": {}}
+    (episode,) = read(write(tmp_path / "t.json", [*OPENHANDS_V0[:4], rejected, *OPENHANDS_V0[5:]]))
+    assert help_of(episode) == ["person", None]
+    assert episode.steps[1].state == "The user rejected the action: no"
+
+
+def test_evaluations_of_openhands_v0_have_outcomes_and_may_hold_pairs(tmp_path) -> None:
+    pairs = [[OPENHANDS_V0[1]], [OPENHANDS_V0[3], OPENHANDS_V0[4]], [OPENHANDS_V0[5]]]
+    records = [OPENHANDS_OUTPUT[0], put(OPENHANDS_OUTPUT[0], ("history",), pairs) | {"instance_id": "i2"}]
+    records.append(OPENHANDS_OUTPUT[0] | {"instance_id": "i3", "test_result": {}, "resolved": False})
+    found = read(write(tmp_path / "output.jsonl", records))
+    assert [(one.task, one.outcome, one.fields["model"]) for one in found] == [
+        ("i1", 1.0, "weak"),
+        ("i2", 1.0, "weak"),
+        ("i3", 0.0, "weak"),
+    ]
+    assert found[0].steps == found[1].steps
