@@ -230,3 +230,16 @@ def test_frontier_of_a_nearly_closed_pair(leak, tol) -> None:
     front = selfreg.frontier(mdp, 0, tol=tol)
     assert front.gap <= tol
     assert front.success[[0, -1]] == pytest.approx([0.5, 1.0], abs=1e-5)
+
+
+def test_prices_for_a_gambler() -> None:
+    n, state = 500, np.arange(502)
+    begin = time.perf_counter()
+    solution = selfreg.solve_penalized(gamblers_ruin(n), [0.0, 0.05])
+    front = selfreg.frontier(gamblers_ruin(n), 1)
+    assert time.perf_counter() - begin < 20  # less than a second on a free core
+    helped = (1 - (2 / 3) ** state) / (1 - (2 / 3) ** (n + 1))
+    assert np.abs(solution.value[:, 0] - helped).max() <= solution.bound + SLACK <= 1e-9
+    assert np.abs(solution.value[:, 1] - state / (n + 1)).max() <= solution.bound + SLACK  # help does not pay
+    assert front.success[0] == pytest.approx(1 / (n + 1), abs=front.gap + SLACK)
+    assert front.success[-1] == pytest.approx(helped[1], abs=front.gap + SLACK)
