@@ -312,20 +312,29 @@ def _solve_component(
     """Policy iteration for a component on which sweeps failed; whether that solved it."""
     # Rarely needed, and slow to import.
     from selfreg._core._components_py import TooSlow, solve_directly
-    from selfreg.planning._stopping import solve_component
+    from selfreg.planning._component_rows import component_rows
+    from selfreg.planning._stopping import Stopping, solve_component
 
     states = components.members[components.starts[c] : components.starts[c + 1]]
     labels = components.component, components.group
-    if solve_component(problem, states.astype(np.int64), *labels, c, tolerance, error, value, policy, implementation):
+    rows = component_rows(problem.arrays, problem.offset, states.astype(np.int64), *labels)
+    stopping = Stopping(rows, implementation)
+    if solve_component(problem, stopping, *labels, c, tolerance, error, value, policy):
         return True
-    try:
-        arrays = problem.arrays
-        solve_directly(
-            *arrays, problem.offset, problem.affordable, states, *labels, c, error, value, policy, MOST_PRODUCTS
+    if stopping.fewest_products <= MOST_PRODUCTS:
+        try:
+            arrays, moves = problem.arrays, (problem.offset, problem.affordable)
+            solve_directly(*arrays, *moves, states, *labels, c, error, value, policy, MOST_PRODUCTS)
+            return True
+        except TooSlow:
+            pass
+    if stopping.leaves_too_slowly:
+        raise ConvergenceError(
+            f"a component of {len(states)} states takes more than 1e12 steps and is too dense for decimal numbers; no "
+            "value is proven",
+            1.0,
         )
-    except TooSlow:
-        return False
-    return True
+    return False
 
 
 def _memory(
