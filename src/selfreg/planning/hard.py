@@ -13,6 +13,7 @@ from selfreg._core import chooser
 from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
 from selfreg.planning import _arguments
+from selfreg.planning._output import Out, Output, output_arrays
 from selfreg.planning._structure import (
     EMPTY,
     Components,
@@ -49,6 +50,7 @@ def solve(
     start: None = ...,
     max_memory: int | None = ...,
     robust: None = ...,
+    out: Out | None = ...,
     implementation: str | None = ...,
 ) -> Solution: ...
 @overload
@@ -63,6 +65,7 @@ def solve(
     start: None = ...,
     max_memory: int | None = ...,
     robust: UncertaintySet,
+    out: Out | None = ...,
     implementation: str | None = ...,
 ) -> RobustSolution: ...
 @overload
@@ -77,6 +80,7 @@ def solve(
     start: npt.ArrayLike,
     max_memory: int | None = ...,
     robust: UncertaintySet | None = ...,
+    out: None = ...,
     implementation: str | None = ...,
 ) -> StartSolution: ...
 def solve(
@@ -90,6 +94,7 @@ def solve(
     start: npt.ArrayLike | None = None,
     max_memory: int | None = None,
     robust: UncertaintySet | None = None,
+    out: Out | None = None,
     implementation: str | None = None,
 ) -> Solution | StartSolution:
     """Solve the hard-budget problem: at most `budget` help, for every state and every smaller budget.
@@ -122,6 +127,10 @@ def solve(
     robust : L1 or Intervals, optional
         Plan against the worst model whose rows lie in these sets around the rows of `mdp`: the value is then a lower
         bound for each such model. `selfreg.L1(confidence=0.9)` derives the sets from `mdp.visits`. Runs on one thread.
+    out : Solution, or pair of arrays (value, policy), optional
+        Where to write `value` and `policy`: an earlier solution of the same shape and dtype, whose arrays are then
+        overwritten, or arrays. New memory costs about as much as solving a large model without cycles. After an error
+        their contents are undefined. Not with keep="start".
     implementation : {"cython", "python"}, optional
         Which kernel; the default is the environment variable SELFREG_IMPLEMENTATION, else "cython".
 
@@ -153,21 +162,26 @@ def solve(
     tol = validate.positive("tol", tol)
     kind = validate.float_dtype(dtype)
     weight = _arguments.start_to_keep(keep, start, mdp.n_states)
-    threads = validate.threads(n_threads)
+    if out is not None and weight is not None:
+        raise ValueError('out is for keep="all": with keep="start" there are no values of all states')
+    shape = (mdp.n_states, *(most + 1 for most in budgets))
+    into, threads = output_arrays(out, shape, kind), validate.threads(n_threads)
     if robust is not None:
-        return _solve_robust(mdp, budgets, robust, tol, kind, weight, max_memory, implementation)
+        return _solve_robust(mdp, budgets, robust, tol, kind, weight, max_memory, into, implementation)
     if max_memory is not None:
         _arguments.check_memory(_memory(mdp, budgets, kind, weight is not None, implementation), max_memory)
     problem = budget_lattice(mdp, budgets, implementation)
     if isinstance(problem.structure, Levels):
-        value, policy = _solve_levels(mdp, problem, problem.structure, kind, weight, threads, implementation)
+        value, policy = _solve_levels(mdp, problem, problem.structure, kind, weight, threads, into, implementation)
         bound = 0.0
     else:
-        value, policy, bound = _solve_components(mdp, problem, problem.structure, tol, implementation)
+        value, policy, bound = _solve_components(mdp, problem, problem.structure, tol, into, implementation)
         value = value.astype(kind, copy=False) if weight is None else np.tensordot(weight, value, axes=1)
     if weight is not None:
         return StartSolution(mdp, budgets, value.reshape(problem.shape), bound)
-    shape = (mdp.n_states, *problem.shape)
+    if into is not None:
+        into.keep(value, policy)
+        value, policy = into
     return Solution(mdp, budgets, value.reshape(shape), policy.reshape(shape), bound)
 
 
@@ -179,6 +193,7 @@ def _solve_robust(
     dtype: np.dtype[Any],
     weight: npt.NDArray[np.float64] | None,
     max_memory: int | None,
+    into: Output | None,
     implementation: str | None,
 ) -> Solution | StartSolution:
     from selfreg.planning.robust import L1, Intervals, robust_memory, solve_robust
@@ -190,7 +205,11 @@ def _solve_robust(
     solution = solve_robust(mdp, budgets, robust, tol, implementation)
     if weight is not None:
         return StartSolution(mdp, budgets, np.tensordot(weight, solution.value, axes=1), solution.bound)
-    return replace(solution, value=solution.value.astype(dtype, copy=False))
+    if into is None:
+        return replace(solution, value=solution.value.astype(dtype, copy=False))
+    into.keep(solution.value, solution.policy)
+    shape = solution.value.shape
+    return replace(solution, value=into.value.reshape(shape), policy=into.policy.reshape(shape))
 
 
 def solve_memory(
@@ -221,6 +240,7 @@ def _solve_levels(
     dtype: npt.DTypeLike,
     weight: npt.NDArray[np.float64] | None,
     n_threads: int,
+    into: Output | None,
     implementation: str | None,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int8]]:
     """One pass over a model without cycles."""
@@ -228,8 +248,11 @@ def _solve_levels(
     slot, n_slots = EMPTY, mdp.n_states
     if weight is not None:
         slot, n_slots = allocate_slots(mdp, levels, implementation)
-    value = np.empty((n_slots, n_lattice), dtype)
-    policy = np.empty((mdp.n_states if weight is None else 0, n_lattice), np.int8)
+    if into is None:
+        value = np.empty((n_slots, n_lattice), dtype)
+        policy = np.empty((mdp.n_states if weight is None else 0, n_lattice), np.int8)
+    else:
+        value, policy = into
     expected = np.zeros(n_lattice)
     chooser.kernel("budget", implementation).backup_levels(
         *problem.arrays,
@@ -250,11 +273,20 @@ def _solve_levels(
 
 
 def _solve_components(
-    mdp: InterventionMDP, problem: Problem, components: Components, tol: float, implementation: str | None
+    mdp: InterventionMDP,
+    problem: Problem,
+    components: Components,
+    tol: float,
+    into: Output | None,
+    implementation: str | None,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int8], float]:
     """One component after the other of a model with cycles; the bound is proven."""
     n_lattice = prod(problem.shape)
-    value, policy = np.zeros((mdp.n_states, n_lattice)), np.zeros((mdp.n_states, n_lattice), np.int8)
+    if into is None or into.value.dtype != np.float64:
+        value, policy = np.zeros((mdp.n_states, n_lattice)), np.zeros((mdp.n_states, n_lattice), np.int8)
+    else:
+        value, policy = into
+        value[...], policy[...] = 0.0, 0
     value[mdp.terminal] = mdp.terminal_value[mdp.terminal, None]
     n_components = len(components.starts) - 1
     error = np.zeros((0 if components.exact else n_components, n_lattice), np.float32)
