@@ -22,6 +22,7 @@ COMMANDS = (
     "shards",
     "frontier",
     "chains",
+    "company",
     "household",
     "textworld",
     "ppo",

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from selfreg._core import chooser
 from selfreg._util import validate
+from selfreg._util.cores import free_threads
 from selfreg.mdp import InterventionMDP
 from selfreg.planning import _arguments
 from selfreg.planning._output import Out, Output, output_arrays
@@ -35,6 +36,8 @@ __all__ = ["ConvergenceError", "Solution", "StartSolution", "solve", "solve_memo
 FEW_SWEEPS, MAX_SWEEPS = 500, 100_000
 # Products of decimal numbers for one policy: about a second.
 MOST_PRODUCTS = 1_000_000
+# States times budgets from which a query for free cores costs little: about a millisecond of work.
+WORTH_QUERY = 1 << 19
 NO_WEIGHT = np.empty(0)
 
 
@@ -112,7 +115,8 @@ def solve(
     budget : int or tuple of int
         Largest budget, or one for each of several budgets, >= 0.
     n_threads : int, optional
-        Threads for models without cycles; all cores by default. The result has the same bits for any number.
+        Most threads for models without cycles; all cores by default. Fewer are used where other programs run on the
+        cores. The result has the same bits for any number.
     tol : float
         Largest allowed (proven) error of models with cycles that need iteration.
     dtype : float64 or float32
@@ -254,6 +258,8 @@ def _solve_levels(
     else:
         value, policy = into
     expected = np.zeros(n_lattice)
+    # Threads meet at every level, and would wait for one that does not run.
+    n_threads = free_threads(n_threads) if mdp.n_states * n_lattice >= WORTH_QUERY else n_threads
     chooser.kernel("budget", implementation).backup_levels(
         *problem.arrays,
         problem.offset,
