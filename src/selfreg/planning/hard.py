@@ -165,7 +165,7 @@ def solve(
     budgets = _arguments.budget_tuple(mdp, budget)
     tol = validate.positive("tol", tol)
     kind = validate.float_dtype(dtype)
-    weight = _arguments.start_to_keep(keep, start, mdp.n_states)
+    weight = _arguments.start_to_keep(keep, start, mdp)
     if out is not None and weight is not None:
         raise ValueError('out is for keep="all": with keep="start" there are no values of all states')
     shape = (mdp.n_states, *(most + 1 for most in budgets))
