@@ -11,7 +11,10 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "docs" / "frameworks"
 # Page -> package that its code needs.
-GUIDES = {"langchain.md": "langchain"}
+GUIDES = {
+    "inspect.md": "inspect_ai",
+    "langchain.md": "langchain",
+}
 
 
 @pytest.mark.parametrize("page", GUIDES)
