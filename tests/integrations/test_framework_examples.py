@@ -13,6 +13,7 @@ FOLDER = Path(__file__).parents[2] / "examples" / "frameworks"
 # Example -> package that it needs.
 EXAMPLES = {
     "langchain_agent.py": "langgraph.checkpoint.sqlite",
+    "mcp_agent.py": "mcp",
 }
 ALONE = """\
 task 1: I give up. 0 of 2 steps helped

@@ -22,6 +22,7 @@ from selfreg.cli import (
     import_,
     label,
     look,
+    mcp,
     monitor,
     ope,
     report,
@@ -50,6 +51,7 @@ PANELS: dict[str, Commands] = {
     "Use of a run": {
         "decide": decide.command,
         "serve": serve.command,
+        "mcp": mcp.command,
         "monitor": monitor.command,
         "ope": ope.command,
     },
