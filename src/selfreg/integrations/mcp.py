@@ -32,13 +32,13 @@ INSTRUCTIONS = (
 )
 
 
-class PersonAnswer(BaseModel):
+class PersonAnswer(BaseModel):  # type: ignore[misc]
     """What the person at the client fills in."""
 
     answer: str = Field(description="Your answer to the agent")
 
 
-class HelpReply(BaseModel):
+class HelpReply(BaseModel):  # type: ignore[misc]
     """What came of a request for help.
 
     Attributes
