@@ -11,7 +11,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "docs" / "frameworks"
 # Page -> package that its code needs.
-GUIDES = {"langchain.md": "langchain", "mcp.md": "mcp"}
+GUIDES = {"langchain.md": "langchain", "mcp.md": "mcp", "litellm.md": "litellm"}
 
 
 @pytest.mark.parametrize("page", GUIDES)
