@@ -1,6 +1,6 @@
 """LiteLLM: a plugin of `Router` and a logger of the proxy, which send a step to a stronger model where it needs help.
 
-``router = Router(model_list, plugins=[plugin]); litellm.callbacks = [plugin]``: the router calls the plugin before every
+``router = Router(model_list, plugins=[plugin]); litellm.callbacks = [plugin]``: the router calls the plugin before each
 attempt, and the callbacks settle.
 """
 
