@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfreg._util.extras import require_extra
 from selfreg.runtime.desk import RequestClosed
+from selfreg.runtime.server.batches import Batches
 from selfreg.runtime.server.description import OPERATIONS, describe_api
 from selfreg.runtime.server.metrics import Metrics
 from selfreg.runtime.server.pages import Pages
@@ -121,6 +122,17 @@ def create_app(
 def _operation(service: Service, metrics: Metrics, token: str, path: str, kind: type[Any]) -> Handler:
     name = path.rsplit("/", 1)[1]
     work: Callable[[Any], Any] = getattr(service, name)
+    batches = Batches(service.decide_many) if name == "decide" and service.recorder.batches else None
+
+    async def call(body: Any) -> Any:
+        if name == "wait":
+            return await _run_async(service, work(body))
+        if batches is None:
+            return await _run(service, work, body)
+        decision = await _run_async(service, batches.answer(body))
+        if decision.action not in service.people:
+            return service.open_request(body, decision)
+        return await _run(service, service.open_request, body, decision)
 
     async def handle(request: Request) -> Response:
         _check_bearer(request, token)
@@ -129,7 +141,7 @@ def _operation(service: Service, metrics: Metrics, token: str, path: str, kind: 
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise HTTPException(400, str(error)) from None
         request.scope["selfreg.ids"] = {id: getattr(body, id) for id in ("run_id", "step_id") if hasattr(body, id)}
-        reply = await (_run(service, work, body) if name != "wait" else _run_async(service, work(body)))
+        reply = await call(body)
         if name == "decide":
             metrics.count_decision(reply.action)
             request.scope["selfreg.ids"]["action"] = reply.action
