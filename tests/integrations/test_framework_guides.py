@@ -14,6 +14,8 @@ FOLDER = Path(__file__).parents[2] / "docs" / "frameworks"
 GUIDES = {
     "inspect.md": "inspect_ai",
     "langchain.md": "langchain",
+    "litellm.md": "litellm",
+    "mcp.md": "mcp",
 }
 
 
