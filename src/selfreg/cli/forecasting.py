@@ -10,7 +10,9 @@ from selfreg.cli.terminal import remark, say, table
 from selfreg.data import Trajectory
 from selfreg.decisions import DecisionPolicy
 from selfreg.estimate import EstimatedModel, estimate_mdp, forecast
-from selfreg.helper import HelperConfig
+from selfreg.estimate.forecasting.results import PolicyForecasts
+from selfreg.helper import HelperConfig, Labels, label
+from selfreg.helper.rule_list import RuleList, learn_rules
 from selfreg.planning.hard import solve
 from selfreg.runs import RunFolder
 
@@ -44,7 +46,40 @@ def add_forecast(
         found: dict[str, Any] = {"recommendation": None, "forecast": [], "forecast_note": f"no forecast: {error}"}
     else:
         found = result.to_json()
+        found["rules"] = _rules(run, trajectories, model, result, borrow, seed)
     run.write_summary(run.summary() | {"schema": SCHEMA} | found)
+
+
+def _rules(
+    run: RunFolder,
+    trajectories: Sequence[Trajectory],
+    model: EstimatedModel,
+    result: PolicyForecasts,
+    borrow: bool,
+    seed: int,
+) -> dict[str, Any] | None:
+    """Rules to print, with what they will attain on new tasks: they are learned anew in each fold of tasks."""
+    chosen = result.recommendation if result.recommended else result.outlooks[-1]
+    if len(chosen.budget) != 1 or not chosen.budget[0] or len(model.mdp.actions) == 1:
+        return None
+    budget = chosen.budget[0]
+    trainer = _RuleTrainer(run, model, budget)
+    rules = trainer(trajectories)
+    if not rules.rules:
+        return None
+    scored = forecast(trajectories, model.abstraction, budget, helper=trainer, costs=dict(model.mdp.costs),
+                      borrow_help=borrow, seed=seed)  # fmt: skip
+    mine = scored.outlooks[-1]
+    rivals = [one for one in result.outlooks if one.policy in ("plan", "helper") and one.budget == chosen.budget]
+    other, alone = rivals[-1], result.outlooks[0]
+    gain = other.success.mean - alone.success.mean
+    known = mine.identified and other.identified and gain > 0
+    kept = (mine.success.mean - alone.success.mean) / gain if known else None
+    return (
+        {"rules": [str(rule) for rule in rules.rules], "of": other.policy, "kept": kept}
+        | mine.to_json()
+        | {"policy": "rules"}
+    )
 
 
 class _Trainer:
@@ -58,11 +93,25 @@ class _Trainer:
 
     def __call__(self, episodes: Sequence[Trajectory]) -> DecisionPolicy:
         with require_extra("ml", "training a helper"):
-            from selfreg.helper import label, train_helper
+            from selfreg.helper import train_helper
+        return train_helper(self.label(episodes), self.config)
+
+    def label(self, episodes: Sequence[Trajectory]) -> Labels:
+        """Labels of the plan of these episodes."""
         helped = {step.intervention for t in episodes for step in t.steps}
         costs = {name: cost for name, cost in self.model.mdp.costs.items() if name in helped}
         fitted = estimate_mdp(episodes, self.model.abstraction, kappa=self.model.kappa, prm=self.prm, costs=costs)
-        return train_helper(label(episodes, fitted, solve(fitted.mdp, self.budget)), self.config)
+        return label(episodes, fitted, solve(fitted.mdp, self.budget))
+
+
+class _RuleTrainer(_Trainer):
+    """Learns rules instead."""
+
+    def __init__(self, run: RunFolder, model: EstimatedModel, budget: int) -> None:
+        super().__init__(run, model, budget, HelperConfig())
+
+    def __call__(self, episodes: Sequence[Trajectory]) -> RuleList:
+        return learn_rules(self.label(episodes))
 
 
 def show_forecast(summary: dict[str, Any]) -> None:
