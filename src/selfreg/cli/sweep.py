@@ -19,7 +19,8 @@ from selfreg.cli.terminal import remark, say, table
 from selfreg.data import Trajectory
 from selfreg.estimate import EstimatedModel, StateAbstraction, estimate_mdp, from_description
 from selfreg.runs import RunFolder
-from selfreg.sweeps.runner import Sweep, sweep
+from selfreg.sweeps.results import Sweep
+from selfreg.sweeps.runner import sweep
 from selfreg.sweeps.sources import ModelGrid
 
 if sys.version_info >= (3, 11):
