@@ -27,6 +27,7 @@ from selfreg.cli.estimate import estimate
 from selfreg.cli.evaluate import Evaluated, Fallbacks, evaluate, show
 from selfreg.cli.forecasting import add_forecast, show_forecast
 from selfreg.cli.label import label
+from selfreg.cli.prices import NO_PRICES, Prices, parse_prices
 from selfreg.cli.solve import solve
 from selfreg.cli.terminal import say, stage
 from selfreg.cli.train import train_helper, train_prm
@@ -57,6 +58,7 @@ def pipeline(
     fallbacks: bool = False,
     form: str = FORM,
     seconds: dict[str, float] | None = None,
+    prices: Prices = NO_PRICES,
 ) -> Evaluated:
     """Run every stage from collection to the report in a new run folder; `seconds` gets the time of each."""
     clock = {} if seconds is None else seconds
@@ -74,7 +76,7 @@ def pipeline(
         config = HelperConfig(history=HISTORY, seed=phase.seed, form=form)
         train_helper(run, labels, config)
     with stage("forecast", clock):
-        add_forecast(run, trajectories, model, budget, config, seed=phase.seed)
+        add_forecast(run, trajectories, model, budget, config, prices, phase.seed)
     with stage("evaluate", clock):
         result = evaluate(run, budget, phase.episodes, phase.seed, phase.workers, fallbacks)
     with stage("report", clock):
@@ -99,6 +101,9 @@ def command(
         float, typer.Option(help="Pseudo-counts of the PRM on each nohelp row.", callback=options.pseudo_counts)
     ] = KAPPA,
     form: Annotated[str, typer.Option(help=f"Form of the helper: {', '.join(FORMS)}.")] = FORM,
+    price: options.Price = None,
+    worth: options.Worth = None,
+    minutes: options.Minutes = None,
     fallbacks: Fallbacks = False,
     workers: options.Workers = None,
     overwrite: options.Overwrite = False,
@@ -106,13 +111,14 @@ def command(
     """Collect in an environment, train a PRM, estimate, solve, label, train a helper, evaluate, report."""
     with require_extra("ml", "selfreg demo"):
         import transformers  # noqa: F401  (fail before a minute of collecting)
+    prices = parse_prices(price, worth, minutes)
     HelperConfig(form=form)  # fail before anything runs
     check_collection([], make_config(episodes, seed, workers), None)
     seconds: dict[str, float] = {}
     world = make_world(environment, level, settings, interventions)
     phase = PhaseOne(world, tasks, test_tasks, episodes, seed, workers, actor, demonstrations)
     with atomic_folder(out, MARKER, overwrite) as folder:
-        result = pipeline(RunFolder(folder), phase, budget, kappa, fallbacks, form, seconds)
+        result = pipeline(RunFolder(folder), phase, budget, kappa, fallbacks, form, seconds, prices)
     summary = RunFolder.open(out).summary()
     show_forecast(summary)
     show(result)

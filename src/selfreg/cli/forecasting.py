@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from selfreg._util.extras import require_extra
+from selfreg.cli.prices import NO_PRICES, Prices
 from selfreg.cli.terminal import remark, say, table
 from selfreg.data import Trajectory
 from selfreg.decisions import DecisionPolicy
@@ -27,10 +28,11 @@ def add_forecast(
     model: EstimatedModel,
     budget: int | tuple[int, ...],
     helper: HelperConfig | None = None,
-    price: float | None = None,
+    prices: Prices = NO_PRICES,
     seed: int = 0,
 ) -> None:
     """Add "recommendation" and "forecast" to summary.json, or a note that says why there is none."""
+    given = prices.of_help(model.mdp.actions[1:])
     trainer = None
     if helper is not None and helper.form in QUICK_FORMS:
         trainer = _Trainer(run, model, budget, helper)
@@ -39,15 +41,15 @@ def add_forecast(
     borrow = bool(run.settings().get("estimate", {}).get("borrow_help", False))
     try:
         result = forecast(
-            trajectories, model.abstraction, budget, helper=trainer, price=price or 0.0, costs=dict(model.mdp.costs),
-            borrow_help=borrow, prm=run.prm() if run.has("prm") else None, seed=seed,
+            trajectories, model.abstraction, budget, helper=trainer, price=given.in_units_of_success(),
+            costs=dict(model.mdp.costs), borrow_help=borrow, prm=run.prm() if run.has("prm") else None, seed=seed,
         )  # fmt: skip
     except ValueError as error:
         found: dict[str, Any] = {"recommendation": None, "forecast": [], "forecast_note": f"no forecast: {error}"}
     else:
         found = result.to_json()
         found["rules"] = _rules(run, trajectories, model, result, borrow, seed)
-    run.write_summary(run.summary() | {"schema": SCHEMA} | found)
+    run.write_summary(run.summary() | {"schema": SCHEMA, "prices": given.to_json()} | found)
 
 
 def _rules(
@@ -75,11 +77,8 @@ def _rules(
     gain = other.success.mean - alone.success.mean
     known = mine.identified and other.identified and gain > 0
     kept = (mine.success.mean - alone.success.mean) / gain if known else None
-    return (
-        {"rules": [str(rule) for rule in rules.rules], "of": other.policy, "kept": kept}
-        | mine.to_json()
-        | {"policy": "rules"}
-    )
+    found = {"rules": [str(rule) for rule in rules.rules], "of": other.policy, "kept": kept}
+    return mine.to_json() | {"policy": "rules"} | found
 
 
 class _Trainer:

@@ -101,7 +101,7 @@ def _content(run: RunFolder, summary: dict[str, Any], model: EstimatedModel) -> 
         "title": _title(settings),
         "summary": summary,
         "numbers": words.numbers(summary) if summary.get("recommendation") else [],
-        "worth_lines": words.worth_lines(worths),
+        "worth_lines": words.worth_lines(worths, bool(chosen) and summary["recommendation"]["policy"] != "never"),
         "worth_columns": columns,
         "worth_rows": rows,
         "worth_policy": words.policy_name(chosen[0]) if chosen else "",

@@ -27,6 +27,7 @@ FIGURES = {
     "helper": "Helper: figures on its held-out tasks",
 }
 SAVE = "Save this picture (SVG)"
+NOT_SURE = "but among all policies that were compared this may be chance. More logs can tell."
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 PAYS = {"yes": "worth it", "no": "not worth it", "unsure": "too uncertain to say whether it is worth it"}
 ADDS = {"yes": "more success", "less": "less success", "unsure": "no significant difference"}
@@ -181,19 +182,22 @@ def numbers(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def worth_lines(rows: Sequence[BudgetWorth]) -> list[str]:
+def worth_lines(rows: Sequence[BudgetWorth], recommended: bool) -> list[str]:
     """What each budget adds, in a sentence each, and where to stop."""
-    lines = [_added(row) for row in rows if row.added is not None]
     known = [row for row in rows if row.added is not None]
     n = enough(known)
-    if lines and 0 < n < len(known):
-        row, why = known[n - 1], "not worth its price" if known[n].verdict == "no" else "not significant"
-        lines.append(
-            f"Budget {row.budget} may be enough: {_success(row.success)} success with {row.requests:.1f} requests a "
-            f"task. What a larger one adds is {why}."
-        )
-    elif lines and not n:
-        lines.append("No budget adds more than it costs, by more than chance.")
+    if not known:
+        return []
+    lines = [_added(row) for row in known]
+    if not n:
+        return [*lines, "No budget adds more than it costs, by more than chance."]
+    row = known[n - 1]
+    attained = f"{_success(row.success)} success with {row.requests:.1f} requests a task"
+    if not recommended:
+        lines.append(f"Budget {row.budget} looks worth it ({attained}), {NOT_SURE}")
+    elif n < len(known):
+        why = "not worth its price" if known[n].verdict == "no" else "not significant"
+        lines.append(f"Budget {row.budget} may be enough: {attained}. What a larger one adds is {why}.")
     return lines
 
 
