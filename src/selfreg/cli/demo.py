@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,8 +31,10 @@ from selfreg.cli.forecasting import add_forecast, show_forecast
 from selfreg.cli.label import label
 from selfreg.cli.prices import NO_PRICES, Prices, parse_prices
 from selfreg.cli.solve import solve
-from selfreg.cli.terminal import say, stage
+from selfreg.cli.terminal import remark, say, stage
 from selfreg.cli.train import train_helper, train_prm
+from selfreg.envs import World
+from selfreg.envs import collect as collect_episodes
 from selfreg.envs.phase_one import N_DEMONSTRATIONS, N_EPISODES, N_TEST, N_TRAIN, PhaseOne, make_config
 from selfreg.envs.rollouts import check_collection
 from selfreg.envs.worlds import WEAK
@@ -46,6 +50,8 @@ HISTORY = 0
 FORMS = ("features", "text", "sft", "tfidf", "words")
 # The best on new tasks, and trained in seconds; see docs/evaluation.md.
 FORM = "words"
+# Tasks that are tried before the demo, and what help at every step must attain at least, and gain.
+TRIED, LEAST_HELPED, LEAST_GAIN = 20, 0.7, 0.2
 # Baseline models that train in no time.
 PLAIN = ("constant", "step")
 
@@ -84,6 +90,26 @@ def pipeline(
     return result
 
 
+def describe_room(world: World, tasks: Sequence[str], seed: int, workers: int | None) -> str:
+    """What help at every step could win at most, if that is little: the step limit ends even such episodes.
+
+    Every task is tried alone and with help at every step. "" where there is something to win.
+    """
+    config = replace(make_config(2, seed, workers), rates=(0.0, 1.0))
+    outcomes: dict[bool, list[float]] = {False: [], True: []}
+    for episode in collect_episodes(world.make, tasks, config):
+        outcomes[episode.helped].append(float(episode.outcome or 0.0))
+    alone, helped = (sum(found) / len(found) for found in outcomes.values())
+    limit = getattr(world.config, "step_limit", None)
+    if helped >= LEAST_HELPED and helped - alone >= LEAST_GAIN:
+        return ""
+    text = (
+        f"there is little to win here: of {len(tasks)} tasks {100 * alone:.0f}% succeed alone, and {100 * helped:.0f}%"
+    )
+    text += " with help at every step"
+    return text if limit is None else f"{text}, within {limit} steps. --set step_limit={2 * limit} gives more"
+
+
 def command(
     budget: Annotated[int, typer.Option(help="Largest budget.", min=1)] = 4,
     seed: options.Seed = 0,
@@ -118,6 +144,10 @@ def command(
     world = make_world(environment, level, settings, interventions)
     phase = PhaseOne(world, tasks, test_tasks, episodes, seed, workers, actor, demonstrations)
     with atomic_folder(out, MARKER, overwrite) as folder:
+        if actor == WEAK and (
+            text := describe_room(world, world.tasks(tasks, test_tasks, seed)[0][:TRIED], seed, workers)
+        ):
+            remark(f"note: {text}")
         result = pipeline(RunFolder(folder), phase, budget, kappa, fallbacks, form, seconds, prices)
     summary = RunFolder.open(out).summary()
     show_forecast(summary)

@@ -38,46 +38,34 @@ def add_forecast(
         trainer = _Trainer(run, model, budget, helper)
     elif helper is not None:
         remark(f"note: helpers of the form {helper.form!r} take long to train; the forecast is without one")
+    rules = _RuleTrainer(run, model, budget) if isinstance(budget, int) else None
     borrow = bool(run.settings().get("estimate", {}).get("borrow_help", False))
     try:
         result = forecast(
-            trajectories, model.abstraction, budget, helper=trainer, price=given.in_units_of_success(),
+            trajectories, model.abstraction, budget, helper=trainer, beside=rules, price=given.in_units_of_success(),
             costs=dict(model.mdp.costs), borrow_help=borrow, prm=run.prm() if run.has("prm") else None, seed=seed,
         )  # fmt: skip
     except ValueError as error:
         found: dict[str, Any] = {"recommendation": None, "forecast": [], "forecast_note": f"no forecast: {error}"}
     else:
         found = result.to_json()
-        found["rules"] = _rules(run, trajectories, model, result, borrow, seed)
+        found["rules"] = None if rules is None else _rules(trajectories, result, rules)
     run.write_summary(run.summary() | {"schema": SCHEMA, "prices": given.to_json()} | found)
 
 
-def _rules(
-    run: RunFolder,
-    trajectories: Sequence[Trajectory],
-    model: EstimatedModel,
-    result: PolicyForecasts,
-    borrow: bool,
-    seed: int,
-) -> dict[str, Any] | None:
+def _rules(trajectories: Sequence[Trajectory], result: PolicyForecasts, trainer: _RuleTrainer) -> dict[str, Any] | None:
     """Rules to print, with what they will attain on new tasks: they are learned anew in each fold of tasks."""
     chosen = result.recommendation if result.recommended else result.outlooks[-1]
-    if len(chosen.budget) != 1 or not chosen.budget[0] or len(model.mdp.actions) == 1:
+    mine = next((one for one in result.beside if one.budget == chosen.budget), None)
+    rules = trainer(trajectories).rules if mine is not None else ()
+    if mine is None or not rules:
         return None
-    budget = chosen.budget[0]
-    trainer = _RuleTrainer(run, model, budget)
-    rules = trainer(trajectories)
-    if not rules.rules:
-        return None
-    scored = forecast(trajectories, model.abstraction, budget, helper=trainer, costs=dict(model.mdp.costs),
-                      borrow_help=borrow, seed=seed)  # fmt: skip
-    mine = scored.outlooks[-1]
     rivals = [one for one in result.outlooks if one.policy in ("plan", "helper") and one.budget == chosen.budget]
     other, alone = rivals[-1], result.outlooks[0]
     gain = other.success.mean - alone.success.mean
     known = mine.identified and other.identified and gain > 0
     kept = (mine.success.mean - alone.success.mean) / gain if known else None
-    found = {"rules": [str(rule) for rule in rules.rules], "of": other.policy, "kept": kept}
+    found = {"rules": [str(rule) for rule in rules], "of": other.policy, "kept": kept}
     return mine.to_json() | {"policy": "rules"} | found
 
 
@@ -87,7 +75,7 @@ class _Trainer:
     def __init__(
         self, run: RunFolder, model: EstimatedModel, budget: int | tuple[int, ...], config: HelperConfig
     ) -> None:
-        self.model, self.budget, self.config = model, budget, config
+        self.model, self.budget, self.config, self.kappa = model, budget, config, model.kappa
         self.prm = run.prm() if run.has("prm") else None
 
     def __call__(self, episodes: Sequence[Trajectory]) -> DecisionPolicy:
@@ -99,15 +87,16 @@ class _Trainer:
         """Labels of the plan of these episodes."""
         helped = {step.intervention for t in episodes for step in t.steps}
         costs = {name: cost for name, cost in self.model.mdp.costs.items() if name in helped}
-        fitted = estimate_mdp(episodes, self.model.abstraction, kappa=self.model.kappa, prm=self.prm, costs=costs)
+        fitted = estimate_mdp(episodes, self.model.abstraction, kappa=self.kappa, prm=self.prm, costs=costs)
         return label(episodes, fitted, solve(fitted.mdp, self.budget))
 
 
 class _RuleTrainer(_Trainer):
-    """Learns rules instead."""
+    """Learns rules instead, from counts alone."""
 
     def __init__(self, run: RunFolder, model: EstimatedModel, budget: int) -> None:
         super().__init__(run, model, budget, HelperConfig())
+        self.kappa = 0.0
 
     def __call__(self, episodes: Sequence[Trajectory]) -> RuleList:
         return learn_rules(self.label(episodes))

@@ -18,7 +18,7 @@ from selfreg.helper.labels import Labels
 
 Floats = npt.NDArray[np.float64]
 
-MOST_RULES, MOST_WORDS = 5, 200
+MOST_RULES, MOST_WORDS = 5, 100
 # A rule must hold at this many steps, of this many tasks, and add this share of all that requests could add.
 LEAST_STEPS, LEAST_TASKS, LEAST_SHARE = 10, 3, 0.03
 # Shares of the steps between which a word tells something.
@@ -174,7 +174,7 @@ def _conditions(labels: Labels) -> tuple[list[tuple[str, int, int]], npt.NDArray
         times = np.array([seen[e][t] for e, t in zip(labels.episode.tolist(), labels.step.tolist(), strict=True)])
         here = np.array([word in one for one in now])
         for n in TIMES:
-            for k in STEPS[:4]:
+            for k in STEPS[:3]:
                 found[word, n, k] = here & (times >= n) & (number >= k)
     return list(found), np.array(list(found.values()))
 

@@ -16,7 +16,7 @@ from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write
 from selfreg.data.log_files import open_arrow
 from selfreg.envs import World
-from selfreg.estimate import EstimatedModel, coverage
+from selfreg.estimate import Coverage, EstimatedModel, coverage
 from selfreg.evaluate.policies import policy_order
 from selfreg.report import plots, words
 from selfreg.report.situations import find_situations
@@ -30,6 +30,8 @@ with require_extra("logs", "the report"):
 
 # Differences between the helper and these are also written as sentences.
 RIVALS = ("random at equal cost", "PRM threshold at equal cost")
+# Share of the planned success on low-count rows from which the report says so before the evidence.
+MUCH = 0.5
 FORMATS = ("html", "md", "json")
 HERE = Path(__file__).parent
 SHOWN_STEPS = 40
@@ -82,7 +84,7 @@ def write_report(run: RunFolder, format: str = "html") -> Path:
     if format == "json":
         text = json.dumps(_as_json(found), indent=1) + "\n"
     else:
-        pictures = _pictures(run, summary, model) if format == "html" else {}
+        pictures = _pictures(run, summary, model, found["coverage"]) if format == "html" else {}
         text = _template(format).render(words=words, **found, **pictures)
     path = run.path / f"report.{format}"
     with atomic_write(path) as temporary:
@@ -92,7 +94,8 @@ def write_report(run: RunFolder, format: str = "html") -> Path:
 
 def _content(run: RunFolder, summary: dict[str, Any], model: EstimatedModel) -> dict[str, Any]:
     """All that every format shows."""
-    solution, settings = run.solution(model), run.settings()
+    solution, settings, trajectories = run.solution(model), run.settings(), run.trajectories()
+    covered = coverage(model, trajectories, solution)
     worths = budget_worths(summary)
     columns, rows = words.worth_table(worths)
     chosen = chosen_policy(summary) if worths else []
@@ -101,11 +104,14 @@ def _content(run: RunFolder, summary: dict[str, Any], model: EstimatedModel) -> 
         "title": _title(settings),
         "summary": summary,
         "numbers": words.numbers(summary) if summary.get("recommendation") else [],
-        "worth_lines": words.worth_lines(worths, bool(chosen) and summary["recommendation"]["policy"] != "never"),
+        "worth_lines": words.worth_lines(worths),
+        "where_to_stop": words.where_to_stop(worths, bool(chosen) and summary["recommendation"]["policy"] != "never"),
         "worth_columns": columns,
         "worth_rows": rows,
         "worth_policy": words.policy_name(chosen[0]) if chosen else "",
-        "situations": find_situations(model, solution, run.trajectories(), run.request_shares()),
+        "situations": find_situations(model, solution, trajectories, run.request_shares()),
+        "notes": [*summary["notes"], *_low_counts(covered)],
+        "coverage": covered,
         "plan_columns": plan_columns,
         "plan_rows": plan_rows,
         "trust": summary.get("uncertainty"),
@@ -114,28 +120,33 @@ def _content(run: RunFolder, summary: dict[str, Any], model: EstimatedModel) -> 
     }
 
 
+def _low_counts(covered: Coverage) -> list[str]:
+    """A note where most of the planned success depends on rows with few visits: it says how far to trust the plan."""
+    shares = covered.low_count_share
+    share = 0.0 if shares is None else float(np.ravel(shares)[-1])  # at the largest budget
+    return [words.LOW_COUNTS.format(100 * share, covered.fewer_than)] if share >= MUCH else []
+
+
 def _as_json(found: dict[str, Any]) -> dict[str, Any]:
-    names = ("title", "worth_lines", "situations", "settings", "skipped")
+    names = ("title", "worth_lines", "where_to_stop", "notes", "situations", "settings", "skipped")
     table = [dict(zip(found["worth_columns"], row, strict=True)) for row in found["worth_rows"]]
     return {**{name: found[name] for name in names}, "numbers": {label: shown for shown, label in found["numbers"]},
             "worth": table, "summary": found["summary"]}  # fmt: skip
 
 
-def _pictures(run: RunFolder, summary: dict[str, Any], model: EstimatedModel) -> dict[str, Any]:
+def _pictures(run: RunFolder, summary: dict[str, Any], model: EstimatedModel, covered: Coverage) -> dict[str, Any]:
     """Pictures, and what only the page shows."""
     solution, settings = run.solution(model), run.settings()
     single = len(solution.budget) == 1
-    covered = coverage(model, run.trajectories(), solution)
     return {
         "style": (HERE / "report.css").read_text(encoding="utf-8"),
         "script": (HERE / "report.js").read_text(encoding="utf-8"),
         "outlook_plot": _outlook_plot(summary),
         "value_plot": plots.value_by_budget(summary) if single else None,
         "step_plot": _step_plot(run) if single and len(model.mdp.actions) > 1 else None,
-        "coverage": covered,
         "coverage_plot": plots.coverage(covered, summary["budgets"] if single else None),
         "evaluation": _evaluation(summary),
-        "figures": {part: as_texts(settings[part]["figures"]) for part in ("prm", "helper") if part in settings},
+        "figures": {part: _figures(settings[part]["figures"]) for part in ("prm", "helper") if part in settings},
         "prm": _prm(run),
     }
 
@@ -227,6 +238,10 @@ def _prm(run: RunFolder) -> dict[str, Any] | None:
     scored = baselines["rows"] if baselines else []
     scores = [[row["name"], *(_score(row[name]) for name in ("auroc", "brier", "ece"))] for row in scored]
     return {"plot": plots.reliability_diagram(rows) if rows else None, "baselines": baselines, "rows": scores}
+
+
+def _figures(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(name.replace("_", " "), text) for name, text in as_texts(figures).items()]
 
 
 def _score(values: Sequence[float | None]) -> str:

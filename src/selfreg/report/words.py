@@ -26,7 +26,13 @@ FIGURES = {
     "prm": "Process reward model: figures on its held-out tasks",
     "helper": "Helper: figures on its held-out tasks",
 }
+BASELINES = "Process reward model beside other models"
 SAVE = "Save this picture (SVG)"
+LOW_COUNTS = (
+    "{:.0f}% of the planned success depends on states that were seen fewer than {} times: what the plan gains there is "
+    "uncertain. The forecast is not of these numbers."
+)
+NONE_PAYS = "No budget adds more than it costs, by more than chance."
 NOT_SURE = "but among all policies that were compared this may be chance. More logs can tell."
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 PAYS = {"yes": "worth it", "no": "not worth it", "unsure": "too uncertain to say whether it is worth it"}
@@ -51,7 +57,7 @@ OUTLOOK_CAPTION = (
 )
 OUTLOOK_ALT = "Success against requests a task, as forecast."
 WORTH_CAPTION = (
-    "{}, by budget. Success per request is against going alone: a request that costs more than that, in success, does "
+    "Policy: {}. Success per request is against going alone: a request that costs more than that, in success, does "
     "not pay. Prices are in the unit of --price and --worth."
 )
 PLAN_CAPTION = (
@@ -182,23 +188,25 @@ def numbers(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def worth_lines(rows: Sequence[BudgetWorth], recommended: bool) -> list[str]:
-    """What each budget adds, in a sentence each, and where to stop."""
+def worth_lines(rows: Sequence[BudgetWorth]) -> list[str]:
+    """What each budget adds, in a sentence each."""
+    return [_added(row) for row in rows if row.added is not None]
+
+
+def where_to_stop(rows: Sequence[BudgetWorth], recommended: bool) -> str:
+    """The budget up to which each request adds more than it costs; "" where that says nothing new."""
     known = [row for row in rows if row.added is not None]
     n = enough(known)
-    if not known:
-        return []
-    lines = [_added(row) for row in known]
     if not n:
-        return [*lines, "No budget adds more than it costs, by more than chance."]
+        return "" if recommended or not known else NONE_PAYS
     row = known[n - 1]
     attained = f"{_success(row.success)} success with {row.requests:.1f} requests a task"
     if not recommended:
-        lines.append(f"Budget {row.budget} looks worth it ({attained}), {NOT_SURE}")
-    elif n < len(known):
-        why = "not worth its price" if known[n].verdict == "no" else "not significant"
-        lines.append(f"Budget {row.budget} may be enough: {attained}. What a larger one adds is {why}.")
-    return lines
+        return f"Budget {row.budget} looks worth it ({attained}), {NOT_SURE}"
+    if n == len(known):
+        return ""
+    why = "not worth its price" if known[n].verdict == "no" else "not significant"
+    return f"Budget {row.budget} may be enough: {attained}. What a larger one adds is {why}."
 
 
 def _added(row: BudgetWorth) -> str:
@@ -264,7 +272,7 @@ def _percent(one: Mapping[str, Any]) -> str:
 
 def situation(one: Mapping[str, Any]) -> str:
     """A situation: what it is, what helps, how much, and how sure."""
-    name = f"{one['name']}: " if one["name"] else ""
+    name = f"{one['name']}: " if one["name"] else "Here "
     visits = one["visits"]
     text = f"{name}{one['help']} raises success from {100 * one['alone']:.0f}% to {100 * one['helped']:.0f}%. "
     text += f"{SUPPORT[one['support']]}: {visits['nohelp']} times alone, {visits[one['help']]} with {one['help']}"

@@ -52,6 +52,7 @@ def forecast(
     budget: int | tuple[int, ...],
     *,
     helper: Trainer | None = None,
+    beside: Trainer | None = None,
     price: float | Mapping[str, float] = 0.0,
     costs: Mapping[str, int | tuple[int, ...]] | None = None,
     borrow_help: bool = False,
@@ -82,6 +83,8 @@ def forecast(
         Largest budget, one number for each kind.
     helper : callable, optional
         Trains a helper from episodes, once a fold.
+    beside : callable, optional
+        Likewise, of a policy that is forecast but never recommended, such as rules to print.
     price : float or mapping
         Price of a request, in success: 0.02 if 50 requests are worth a success; or of each help type, by its name.
     costs : mapping, optional
@@ -125,12 +128,16 @@ def forecast(
     helped = len(logged.actions) > 1
     models = candidates.fold_models(logged, abstraction, charges, seed, borrow_help) if helped else []
     compared = _candidates(logged, most, found, models, helper, seed)
+    n_compared = len(compared)
+    if helped and beside is not None:
+        compared += candidates.helper_decisions(logged, beside, _budgets(most), seed)
     times = np.random.default_rng(seed).multinomial(
         len(logged.tasks), np.full(len(logged.tasks), 1.0 / len(logged.tasks)), size=samples
     )
     steps = found.design == "steps"
     guesses = model_effects(logged, abstraction, compared, models) if steps else []
     scored = _evaluate(logged, abstraction, compared, found, times.astype(np.float64), price, prm, guesses)
+    scored, aside = scored[:n_compared], scored[n_compared:]
     recommended = choose(scored, found)
     widen = WIDEN if found.design != "steps" else WIDEN_STEPS
     added = increments(scored, widen, confidence)
@@ -138,8 +145,9 @@ def forecast(
     told = len(scored) == 1 or any(one.gain is not None for one in scored[1:])
     words = recommend_in_words(outlooks, recommended, found, scored[recommended].gain, told)
     by_help = help_in_words(scored, confidence)
+    others = tuple(make_outlook(one, logged, confidence) for one in aside)
     return PolicyForecasts(
-        outlooks, recommended, found.identified and told, found.design, found.words, words, confidence, by_help
+        outlooks, recommended, found.identified and told, found.design, found.words, words, confidence, by_help, others
     )  # fmt: skip
 
 

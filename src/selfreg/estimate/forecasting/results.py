@@ -83,6 +83,8 @@ class PolicyForecasts:
     confidence : float
     by_help : tuple of str
         A sentence for each help type: what always requesting it gains, and whether to buy it.
+    beside : tuple of PolicyForecast
+        By budget, of a policy that is not among those that are compared.
     """
 
     outlooks: tuple[PolicyForecast, ...]
@@ -93,6 +95,7 @@ class PolicyForecasts:
     words: str
     confidence: float
     by_help: tuple[str, ...] = ()
+    beside: tuple[PolicyForecast, ...] = ()
 
     @property
     def recommendation(self) -> PolicyForecast:
