@@ -72,7 +72,7 @@ def test_the_recommendation_depends_on_the_price(run, price, policy, gain) -> No
     (row,) = found["worth"]
     assert row["break-even price of a request"] == "12.50"
     if gain is not None:
-        assert found["numbers"]["cost of help a task"] == "4.00"
-        assert found["numbers"]["gain a task, at 25 a success"] == gain
+        assert found["numbers"]["cost a task"] == "4.00"
+        assert found["numbers"]["gain a task at 25 a success"] == gain
         assert found["numbers"]["time of helpers a task"] == "3.0 min"
         assert found["worth_lines"][0].endswith("for 4.00 each: worth it at 25 a success.")

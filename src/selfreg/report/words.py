@@ -51,9 +51,12 @@ FORECASTS_CAPTION = (
 )
 OUTLOOK_CAPTION = (
     "Forecast for new tasks, with {:.0f}% intervals. Each point is a policy under a budget: further right it costs "
-    "more requests, further up it succeeds more often. A pale bar without a marker shows bounds: no logged episode "
-    "shows what the policy would attain. last-k requests help in the last steps of an episode of usual length, every-n "
-    "at every n-th step."
+    "more requests, further up it succeeds more often."
+)
+BOUNDS_CAPTION = "A pale bar without a marker shows bounds: no logged episode shows what the policy would attain."
+RULES_CAPTION = (
+    "last-k requests help in the last steps of an episode of usual length, every-n at every n-th step, while the "
+    "budget lasts."
 )
 OUTLOOK_ALT = "Success against requests a task, as forecast."
 WORTH_CAPTION = (
@@ -179,10 +182,10 @@ def numbers(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     given, mix = prices_of(summary), entry.get("mix") or {}
     price, minutes = (mean_of(given.get(name, {}), mix) for name in ("money", "minutes"))
     if price is not None:
-        found.append((f"{price * requests['mean']:.2f}", "cost of help a task"))
+        found.append((f"{price * requests['mean']:.2f}", "cost a task"))
     if price is not None and given.get("worth") is not None:
         net = given["worth"] * (entry["success"]["mean"] - alone["success"]["mean"]) - price * requests["mean"]
-        found.append((f"{net:+.2f}", f"gain a task, at {given['worth']:g} a success"))
+        found.append((f"{net:+.2f}", f"gain a task at {given['worth']:g} a success"))
     if minutes is not None:
         found.append((f"{minutes * requests['mean']:.1f} min", "time of helpers a task"))
     return found
@@ -249,6 +252,15 @@ def _money(value: float | None) -> str:
 
 def _success(one: Mapping[str, float]) -> str:
     return f"{100 * one['mean']:.0f}% ({100 * one['low']:.0f} to {100 * one['high']:.0f})"
+
+
+def outlook_caption(summary: Mapping[str, Any]) -> str:
+    """What the first picture shows."""
+    rows = summary["forecast"]
+    parts = [OUTLOOK_CAPTION.format(100 * summary["recommendation"]["confidence"])]
+    parts += [] if all(one["identified"] for one in rows) else [BOUNDS_CAPTION]
+    parts += [RULES_CAPTION] if any(one["policy"] == "rule" for one in rows) else []
+    return " ".join(parts)
 
 
 def outlook_alt(rows: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> str:

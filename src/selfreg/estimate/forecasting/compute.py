@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
+from selfreg._util.progress import track
 from selfreg.data import StateScorer, Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.forecasting import candidates
@@ -225,7 +226,8 @@ def _evaluate(
     """Values of the policies, and their gains over the first one, which goes on alone."""
     if found.design == "steps":
         design = _step_design(logged, abstraction, found, prm)
-        values = [step_value(design, one.decided, times, g) for one, g in zip(compared, guesses, strict=True)]
+        pairs = track([*zip(compared, guesses, strict=True)], "forecast", "policies")
+        values = [step_value(design, one.decided, times, guess) for one, guess in pairs]
         return [
             Scored(
                 one,
