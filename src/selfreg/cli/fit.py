@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -19,6 +20,7 @@ from selfreg.cli.terminal import say, stage
 from selfreg.cli.train import History, Model, train_helper, train_prm
 from selfreg.data import Trajectory
 from selfreg.helper import HelperConfig
+from selfreg.helper.models import AUTO, FORMS, RULES
 from selfreg.prm import EncoderConfig, PRMConfig
 from selfreg.report import write_report
 from selfreg.runs import MARKER, RunFolder
@@ -40,6 +42,9 @@ def command(
     cost: options.Cost = None,
     borrow_help: options.BorrowHelp = False,
     helper: Annotated[bool, typer.Option("--helper", help="Also train a helper (extra `ml`).")] = False,
+    form: Annotated[
+        str, typer.Option(help=f"Form of the helper: {', '.join((AUTO, *FORMS, *RULES))}; see docs/helper.md.")
+    ] = HelperConfig.form,
     model: Model = None,
     history: History = EncoderConfig.history,
     price: options.Price = None,
@@ -49,6 +54,7 @@ def command(
 ) -> None:
     """From logs to a plan: import, estimate, solve, label, report."""
     limit, charges = options.integers("--budget", budget), options.costs(cost)
+    settings = HelperConfig(form=form, model=model, history=history, seed=seed) if helper else None
     seconds: dict[str, float] = {}
     with atomic_folder(out, MARKER, overwrite) as folder:
         run = RunFolder(folder)
@@ -68,11 +74,10 @@ def command(
             solution = solve(run, trajectories, estimated, limit, samples, seed)
         with stage("label", seconds):
             labels = label(run, trajectories, estimated, solution)
-        worth = HelperConfig.price if price is None else price
-        settings = HelperConfig(model=model, history=history, seed=seed, price=worth) if helper else None
         if settings is not None:
+            settings = replace(settings, price=HelperConfig.price if price is None else price)
             with stage("train helper", seconds):
-                train_helper(run, labels, settings)
+                settings = train_helper(run, labels, settings)
         with stage("forecast", seconds):
             add_forecast(run, trajectories, estimated, limit, settings, price, seed)
         with stage("report", seconds):

@@ -11,12 +11,13 @@ from selfreg.data import Trajectory
 from selfreg.decisions import DecisionPolicy
 from selfreg.estimate import EstimatedModel, estimate_mdp, forecast
 from selfreg.helper import HelperConfig
+from selfreg.helper.models import CANDIDATES
 from selfreg.planning.hard import solve
 from selfreg.runs import RunFolder
 
 SCHEMA = "selfreg.summary/2"
 # Forms of helpers that are trained in seconds, and so once more for each fold of tasks.
-QUICK_FORMS = ("tfidf", "words")
+QUICK_FORMS = CANDIDATES
 
 
 def add_forecast(

@@ -197,7 +197,7 @@ def _evaluate(
 ) -> list[Scored]:
     """Values of the policies, and their gains over the first one, which goes on alone."""
     if found.design == "steps":
-        design = _step_design(logged, abstraction, found, prm)
+        design = step_design(logged, abstraction, found, prm)
         values = [step_value(design, one.decided, times, g) for one, g in zip(compared, guesses, strict=True)]
         return [
             Scored(one, value, None, _gain(value, values[0], price), immediate_effect(design, one.decided))
@@ -222,7 +222,7 @@ def _gain(policy: Value, alone: Value, price: float) -> Floats:
     return policy.success - alone.success - price * (policy.requests - alone.requests)
 
 
-def _step_design(
+def step_design(
     logged: LoggedSteps, abstraction: StateAbstraction, found: Identification, prm: StateScorer | None
 ) -> StepDesign:
     """Baseline: stratum, time, score, and earlier help; effects: time, score, and how often there was help."""
