@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from functools import partial
 
@@ -11,9 +12,9 @@ import pytest
 
 from selfreg.data import Step
 from selfreg.decisions import start_episode
-from selfreg.envs import BabyAIConfig, RandomHelp, make_babyai, make_household, split_tasks
-from selfreg.evaluate import Always, ComparedPolicy, Never, run_closed_loop, write_rows
-from selfreg.helper import HelperConfig, HelperExamples, train_helper
+from selfreg.envs import BabyAIConfig, RandomHelp, make_babyai, make_household, run_episode, split_tasks
+from selfreg.evaluate import Always, ComparedPolicy, EveryN, Never, Recorded, run_closed_loop, write_rows
+from selfreg.helper import Helper, HelperConfig, HelperExamples, train_helper
 
 WORLD = BabyAIConfig(level="BabyAI-GoToLocalS5N2-v0", step_limit=12)
 
@@ -76,6 +77,56 @@ def test_progress_keeps_out_of_what_is_printed(monkeypatch, capsys) -> None:
     printed = capsys.readouterr()
     assert printed.out == ""
     assert "evaluate" in printed.err
+
+
+def deployed_policies() -> list[ComparedPolicy]:
+    budgets = (0, 1, 2)
+    found = [ComparedPolicy("first-k", budget, Always("help")) for budget in budgets]
+    found += [ComparedPolicy("every-n", budget, EveryN("help", 2)) for budget in budgets]
+    return [*found, *(ComparedPolicy("helper", budget, household_helper()) for budget in budgets)]
+
+
+@functools.cache
+def household_helper() -> Helper:
+    """Requests help where the state has an "a" in it, if two units are left, and where it has a "k", if one is."""
+    texts = [state.state for state in household_states()]
+    votes = np.array([["a" in text, "k" in text] for text in texts], dtype=float)
+    examples = HelperExamples(
+        texts * 3,
+        np.repeat([[0], [1], [2]], len(texts), axis=0),
+        np.concatenate([np.zeros(len(texts)), votes[:, 1], votes[:, 0]]).astype(int),
+        np.ones(3 * len(texts)),
+        [f"task {i % 4}" for i in range(3 * len(texts))],
+        ("nohelp", "help"),
+    )
+    return train_helper(examples, HelperConfig(form="words"), costs={"help": 1})
+
+
+def household_states() -> list[Step]:
+    world = make_household()
+    return [step for i in range(4) for step in run_episode(world, f"household-place/{i}", 0, Never()).steps]
+
+
+def test_a_policy_behind_a_recorder_gets_the_same_numbers(monkeypatch) -> None:
+    """What is measured is what is deployed, and the deployment changes nothing."""
+    tasks = [f"household-place/{i}" for i in range(4, 9)]
+    recorded: list[Recorded] = []
+    monkeypatch.setattr(
+        Recorded, "start", lambda self, *of, begin=Recorded.start: (begin(self, *of), recorded.append(self))
+    )
+    rows = run_closed_loop(make_household, deployed_policies, tasks, workers=1)
+    assert len(recorded) == len(rows)
+    assert recorded[-1].recorder.decisions()
+    monkeypatch.setattr("selfreg.evaluate.closed_loop.behind_recorder", lambda policy, *_: policy)
+    assert run_closed_loop(make_household, deployed_policies, tasks, workers=1) == rows
+    assert {row.help for row in rows if row.policy == "helper"} >= {0, 1}
+
+
+def test_a_ledger_that_disagrees_with_the_episode_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"the ledger has \(2,\) left, the episode \(1,\)"):
+        run_episode(make_household(), "household-place/3", 0, Recorded(Always("help"), {"help": 1}, 2), budget=1)
+    with pytest.raises(ValueError, match="policy 'random' has start"):
+        Recorded(RandomHelp(0.3, ["help"]), {"help": 1}, 2)
 
 
 def test_free_help_is_requested_when_the_budget_is_spent() -> None:

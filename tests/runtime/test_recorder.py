@@ -19,7 +19,7 @@ import recorder_crowd
 
 from selfreg.data import Step, read_trajectories
 from selfreg.decisions import Decision, Neighbour
-from selfreg.runtime import Budget, Ledger, Recorder, SQLiteLedger, logged_propensity
+from selfreg.runtime import Budget, Ledger, Recorder, SQLiteLedger, StepToDecide, logged_propensity
 
 
 class ByWord:
@@ -63,6 +63,22 @@ def test_a_decision_is_made_once(make) -> None:
     assert len(policy.seen) == 2
     assert recorder.ledger.left == (4,)
     assert [entry[:3] for entry in recorder.ledger.entries()] == [("run", 0, "charged")]
+
+
+def test_many_steps_are_decided_as_each_by_itself(make) -> None:
+    states = ["person a", "nohelp", "model", "person b", "model"]
+    alone, together = Recorder(ByWord(), Ledger(4)), Recorder(ByWord(), make(4))
+    steps = [StepToDecide(f"run {i}", 0, [Step(state)]) for i, state in enumerate(states)]
+    expected = [alone.decide_once(*step[:3]) for step in steps]
+    found = together.decide_many([steps[0], *steps])  # the first one twice
+    assert [one.action for one in found[1:]] == [one.action for one in expected]
+    assert (found[0], together.ledger.left) == (found[1], alone.ledger.left)
+    assert together.decide_many(steps[::-1]) == found[:0:-1]
+    assert sorted(one.run_id for one in together.decisions()) == [f"run {i}" for i in range(5)]
+    with pytest.raises(TypeError, match="run_id is True"):
+        together.decide_many([StepToDecide("new", 0, [Step("nohelp")]), StepToDecide(True, 0, [Step("nohelp")])])
+    assert together.find("new", 0) is None
+    assert together.decide_many([]) == []
 
 
 def test_a_stored_decision_is_found(make) -> None:

@@ -10,6 +10,7 @@ from selfreg.evaluate.plans import Plan
 from selfreg.evaluate.policies import Always, EveryN, LastK, Never
 from selfreg.evaluate.policy_comparison import PolicyComparison, PolicySetup, tune_thresholds
 from selfreg.evaluate.propensity import fitted_propensity
+from selfreg.evaluate.recorded import Recorded
 
 __all__ = [
     "Always",
@@ -26,6 +27,7 @@ __all__ = [
     "Plan",
     "PolicyComparison",
     "PolicySetup",
+    "Recorded",
     "Row",
     "StateMatch",
     "compare",

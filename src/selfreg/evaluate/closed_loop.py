@@ -22,6 +22,7 @@ from selfreg.decisions import DecisionPolicy
 from selfreg.envs import AssistedEnvironment
 from selfreg.envs.episode import run_with_decisions
 from selfreg.envs.rollouts import check_tasks
+from selfreg.evaluate.recorded import behind_recorder
 
 with require_extra("logs", "selfreg.evaluate"):
     import pyarrow as pa
@@ -61,6 +62,9 @@ def run_closed_loop(
     workers: int | None = None,
 ) -> list[Row]:
     """Run every policy on every task, with the same seeds for all.
+
+    A policy with a budget and without `start` (a helper, a threshold) decides behind a `Recorder` (`Recorded`), as it
+    does where it is deployed.
 
     Parameters
     ----------
@@ -116,11 +120,12 @@ class _Setup:
 
 
 def _run_task(setup: _Setup, task: str) -> list[Row]:
-    rows = []
+    rows, costs = [], {name: one.cost for name, one in setup.world.interventions.items()}
     for i in range(setup.episodes_per_task):
         luck = int(np.random.SeedSequence([setup.seed, zlib.crc32(task.encode()), i]).generate_state(1)[0])
         for name, budget, policy, setting in setup.policies:
-            episode, decisions = run_with_decisions(setup.world, task, luck, policy, budget)
+            deployed = behind_recorder(policy, costs, budget)
+            episode, decisions = run_with_decisions(setup.world, task, luck, deployed, budget)
             outcome, unseen = float(episode.outcome or 0.0), sum(one.extrapolated for one in decisions)
             rows.append(Row(name, setting, budget, task, luck, outcome, episode.cost, len(episode.steps), unseen))
     return rows

@@ -4,21 +4,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from selfreg.runtime.ledger import Budget, Entry, Ledger, LimitChange, SQLiteLedger, micro_units
+from selfreg.runtime.prices import Moment, PeriodPrice
 
 if TYPE_CHECKING:
     from selfreg.runtime.desk import Desk, HelpRequest, RequestClosed
+    from selfreg.runtime.drafts import StepToDecide
     from selfreg.runtime.ledger.postgres import PostgresLedger
-    from selfreg.runtime.recorder import RecordedDecision, Recorder, logged_propensity
+    from selfreg.runtime.recorder import Recorder
+    from selfreg.runtime.records import RecordedDecision, logged_propensity
 
 # Public name -> module that needs an extra ('postgres' or 'logs'), imported when first used.
 _LAZY = {
     "Desk": "selfreg.runtime.desk",
     "HelpRequest": "selfreg.runtime.desk",
     "PostgresLedger": "selfreg.runtime.ledger.postgres",
-    "RecordedDecision": "selfreg.runtime.recorder",
+    "RecordedDecision": "selfreg.runtime.records",
     "RequestClosed": "selfreg.runtime.desk",
     "Recorder": "selfreg.runtime.recorder",
-    "logged_propensity": "selfreg.runtime.recorder",
+    "StepToDecide": "selfreg.runtime.drafts",
+    "logged_propensity": "selfreg.runtime.records",
 }
 
 __all__ = [
@@ -28,11 +32,14 @@ __all__ = [
     "HelpRequest",
     "Ledger",
     "LimitChange",
+    "Moment",
+    "PeriodPrice",
     "PostgresLedger",
     "RecordedDecision",
     "Recorder",
     "RequestClosed",
     "SQLiteLedger",
+    "StepToDecide",
     "logged_propensity",
     "micro_units",
 ]

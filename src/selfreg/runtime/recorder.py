@@ -2,74 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import random
-import threading
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
 
-from selfreg._util.extras import require_extra
-from selfreg.data import NOHELP, Scalar, Step, Trajectory, write_trajectories
-from selfreg.decisions import Decision, DecisionPolicy, Neighbour, start_episode
+from selfreg.data import NOHELP, Step, Trajectory, write_trajectories
+from selfreg.decisions import Decision, DecisionPolicy
+from selfreg.runtime.drafts import Draft, Drafter, StepToDecide
 from selfreg.runtime.ledger.accounts import Accounts
-from selfreg.runtime.ledger.budgets import Keys, Units
+from selfreg.runtime.ledger.budgets import Keys
 from selfreg.runtime.ledger.ledger import Cost, Ledger
-from selfreg.runtime.ledger.store import COUNTED, RESERVED, Key, Row, Transaction, as_key, encode
-
-with require_extra("logs", "selfreg.runtime.Recorder"):
-    import msgspec
-
-DECISION, OUTCOME = "decision", "outcome"  # kinds of records
-
-
-@dataclass(frozen=True)
-class RecordedDecision:
-    """A decision as it was stored.
-
-    Attributes
-    ----------
-    run_id, step_id : str or int
-    decision : Decision
-        What `decide_once` returned.
-    requested : str
-        The action that was chosen: that of `decision`, but for a recorder in shadow mode, which returns "nohelp".
-    propensity : float
-        P(`requested`) in the state, with the budget that was left.
-    explored : bool
-        Whether the action was drawn at random by the share of exploration.
-    cost : tuple of int
-        Units that were reserved (in shadow mode: that would have been).
-    time : float
-        Seconds since 1970, by the clock of the ledger.
-    state : str
-        Text of the state.
-    keys : dict
-        Task and other scopes.
-    """
-
-    run_id: str | int
-    step_id: str | int
-    decision: Decision
-    requested: str
-    propensity: float
-    explored: bool
-    cost: Units
-    time: float
-    state: str
-    keys: dict[str, str | int]
-
-
-class _Draft(NamedTuple):
-    """A decision that is not stored yet."""
-
-    decision: Decision
-    propensity: float
-    explored: bool
-    cost: Units
+from selfreg.runtime.ledger.store import RESERVED, Key, Transaction, as_key, encode
+from selfreg.runtime.prices import Moment, Price
+from selfreg.runtime.records import (
+    DECISION,
+    OUTCOME,
+    RecordedDecision,
+    decode_decision,
+    encode_decision,
+    recorded_trajectories,
+)
 
 
 class Recorder:
@@ -98,11 +51,17 @@ class Recorder:
         Of exploration.
     expires_in : float, optional
         Seconds after which an unsettled reservation is given back; by default never.
+    price : callable, optional
+        What a unit must be worth in P(success) at the moment, such as `PeriodPrice`: for a helper that was trained on
+        budgets of one run, under a budget that many runs share. The policy then decides as with the number of units, of
+        those that are left, at which its estimate of P(success) less the price of the units is highest. It needs
+        `limits` and estimates, as a helper has; where a state has no estimate, it decides without a price.
 
     Raises
     ------
     TypeError, ValueError
-        There are no costs; a cost does not fit the units of the ledger; `explore` is not in [0, 1].
+        There are no costs; a cost does not fit the units of the ledger; `explore` is not in [0, 1]; there is a price
+        for several units, or for a policy without `limits`.
 
     Examples
     --------
@@ -137,6 +96,7 @@ class Recorder:
         shadow: bool = False,
         seed: int = 0,
         expires_in: float | None = None,
+        price: Price | None = None,
     ) -> None:
         costs = getattr(policy, "costs", None) if costs is None else costs
         if not costs:
@@ -147,11 +107,11 @@ class Recorder:
             raise ValueError(f"explore is {explore!r}; expected a share in [0, 1]")
         if shadow and explore:
             raise ValueError("shadow and explore exclude each other: in shadow mode no action is executed")
-        self._policy, self._ledger, self._shadow = policy, ledger, shadow
-        self._costs = {action: ledger.parse_cost(cost) for action, cost in costs.items()}
-        self._explore, self._seed, self._expires_in = explore, seed, expires_in
-        self._locks: dict[int, threading.Lock] = {}
-        self._warned = False
+        if price is not None and len(ledger.units) > 1:
+            raise ValueError(f"price is for one unit; the ledger has {', '.join(ledger.units)}")
+        parsed = {action: ledger.parse_cost(cost) for action, cost in costs.items()}
+        self._ledger, self._shadow, self._expires_in = ledger, shadow, expires_in
+        self._drafter = Drafter(policy, parsed, explore, seed, price)
 
     @property
     def ledger(self) -> Ledger:
@@ -163,8 +123,10 @@ class Recorder:
         """Whether nothing is spent."""
         return self._shadow
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_locks": {}}
+    @property
+    def batches(self) -> bool:
+        """Whether `decide_many` is faster than `decide_once` for each: the policy decides many states at once."""
+        return self._drafter.batches
 
     # ---- decide
 
@@ -193,104 +155,82 @@ class Recorder:
         TypeError, ValueError
             As of `Ledger.reserve`; `steps` is empty or not of Step; the policy requests a help type without costs.
         """
-        key = as_key(run_id, step_id)
-        for step in steps:
-            if not isinstance(step, Step):
-                raise TypeError(f"steps has a {type(step).__name__}; expected selfreg.data.Step only")
+        return self.decide_many([StepToDecide(run_id, step_id, steps, keys)])[0]
+
+    def decide_many(self, steps: Sequence[StepToDecide]) -> list[Decision]:
+        """As `decide_once` for many steps, mostly of different runs: one pass of the policy, one commit.
+
+        Steps that share a budget are decided with what is left before the first of them; where that does not pay for
+        all, the later ones are decided again. Where one of them raises, call it again with the others.
+
+        Examples
+        --------
+        >>> from selfreg import Ledger
+        >>> from selfreg.data import Step
+        >>> from selfreg.decisions import Decision
+        >>> from selfreg.runtime import Recorder, StepToDecide
+        >>> class Always:
+        ...     def decide(self, steps, budget_left):
+        ...         return Decision("person" if budget_left != (0,) else "nohelp")
+        >>> recorder = Recorder(Always(), Ledger(2), costs={"person": 1})
+        >>> steps = [StepToDecide(f"run {i}", 0, [Step("ready")]) for i in range(3)]
+        >>> [one.action for one in recorder.decide_many(steps)]
+        ['person', 'person', 'nohelp']
+        """
+        steps = [step.checked() for step in steps]
+        stored: dict[Key, str] = {}
+        missing = list({step.key: step for step in reversed(steps)}.values())[::-1]
+        while missing:
+            stored |= self._find_or_make(missing)
+            missing = [step for step in missing if step.key not in stored]
+        return [decode_decision(step.key, stored[step.key]).decision for step in steps]
+
+    def _find_or_make(self, steps: Sequence[StepToDecide]) -> dict[Key, str]:
+        """What is stored by now: all but steps whose units went to others while the policy decided."""
+        stored, moments = self._ledger.read(lambda transaction: self._look_up(transaction, steps))
+        steps = [step for step in steps if step.key not in stored]
         if not steps:
-            raise ValueError("steps is empty; the last one is the current state")
-        scopes = dict(keys or {})
-        stored = None
-        while stored is None:
-            stored = self._find_or_make(key, steps, scopes)
-        return _decode(key, stored).decision
-
-    def _find_or_make(self, key: Key, steps: Sequence[Step], keys: dict[str, str | int]) -> str | None:
-        """What is stored, or None where another step took the units while the policy decided."""
-        stored, left = self._ledger.read(lambda transaction: self._look_up(transaction, key, keys))
-        if stored is not None:
             return stored
-        if left is None:
-            left = self._ledger.write(lambda accounts: accounts.left(key[0], keys), self._shadow)
+        if moments is None:
+            moments = self._ledger.write(lambda accounts: _moments(accounts, steps), self._shadow)
         # The policy may be slow: it decides outside of the transaction.
-        draft = self._draft(key, steps, left, keys)
-        return self._ledger.write(lambda accounts: self._store_draft(accounts, key, draft, steps, keys), self._shadow)
+        drafts = self._drafter.draft(steps, moments)
 
-    def _look_up(self, transaction: Transaction, key: Key, keys: Keys) -> tuple[str | None, Units | None]:
-        """The stored decision, or what is left; neither where reservations must expire first."""
-        stored = transaction.find_record(DECISION, key)
-        if stored is not None:
-            return stored, None
+        def store(accounts: Accounts) -> dict[Key, str]:
+            made = {step.key: self._store(accounts, step, draft) for step, draft in zip(steps, drafts, strict=True)}
+            return {key: content for key, content in made.items() if content is not None}
+
+        return stored | self._ledger.write(store, self._shadow)
+
+    def _look_up(
+        self, transaction: Transaction, steps: Sequence[StepToDecide]
+    ) -> tuple[dict[Key, str], list[Moment] | None]:
+        """Stored decisions, and what is left for the other steps; None where reservations must expire first."""
+        found = {step.key: transaction.find_record(DECISION, step.key) for step in steps}
+        stored = {key: content for key, content in found.items() if content is not None}
+        if len(stored) == len(steps):
+            return stored, []
         accounts = Accounts(transaction, self._shadow)
         due = transaction.due_entries(accounts.now)
-        return None, None if due else accounts.left(key[0], keys)
+        return stored, None if due else _moments(accounts, [step for step in steps if step.key not in stored])
 
-    def _draft(self, key: Key, steps: Sequence[Step], left: Units, keys: Keys) -> _Draft:
-        self._warn_above_training(left)
-        digest = hashlib.blake2b(f"{self._seed} {encode(key)}".encode(), digest_size=8).digest()
-        chance = random.Random(int.from_bytes(digest, "little"))
-        decision, probabilities = self._policy_decision(steps, left, str(keys.get("task", key[0])), chance)
-        payable = [action for action, cost in self._costs.items() if all(map(int.__le__, cost, left))]
-        action = decision.action
-        if action != NOHELP and action not in self._costs:
-            raise ValueError(f"the policy requests {action!r}; the costs have {', '.join(self._costs)}")
-        reason = decision.reason
-        if action != NOHELP and action not in payable:
-            reason = " ".join([reason, f"The budget cannot pay for {action!r}."]).strip()
-            action = NOHELP
-        explored = self._explore > 0 and chance.random() < self._explore
-        if explored:
-            action = chance.choice([NOHELP, *payable])
-            reason = "Drawn at random to explore."
-        wanted = {name: p for name, p in probabilities.items() if name in payable}
-        wanted[NOHELP] = max(1.0 - sum(wanted.values()), 0.0)
-        propensity = (1 - self._explore) * wanted.get(action, 0.0) + self._explore / (1 + len(payable))
-        decision = replace(decision, action=action, budget_left=left, reason=reason)
-        return _Draft(decision, propensity, explored, self._costs.get(action, (0,) * len(left)))
-
-    def _policy_decision(
-        self, steps: Sequence[Step], left: Units, task: str, chance: random.Random
-    ) -> tuple[Decision, Mapping[str, float]]:
-        """The policy's decision, and its probabilities of all actions."""
-        if not hasattr(self._policy, "start"):
-            decision = self._policy.decide(steps, left)
-        else:
-            with self._locks.setdefault(os.getpid(), threading.Lock()):
-                start_episode(self._policy, task, chance.getrandbits(31))
-                decision = self._policy.decide(steps, left)
-        own = getattr(self._policy, "action_probabilities", None)
-        return decision, {decision.action: 1.0} if own is None else own(steps, left)
-
-    def _warn_above_training(self, left: Units) -> None:
-        limits = getattr(self._policy, "limits", None)
-        if self._warned or not isinstance(limits, tuple) or len(limits) != len(left):
-            return
-        if any(have > top for have, top in zip(left, limits, strict=True)):
-            self._warned = True
-            warnings.warn(
-                f"the budget left {left} is above {limits}, the largest in training; the policy decides as with that",
-                stacklevel=4,
-            )
-
-    def _store_draft(
-        self, accounts: Accounts, key: Key, draft: _Draft, steps: Sequence[Step], keys: dict[str, str | int]
-    ) -> str | None:
+    def _store(self, accounts: Accounts, step: StepToDecide, draft: Draft) -> str | None:
         """Reserve and store; what is stored, or None where the budget cannot pay any more."""
-        transaction, requested = accounts.transaction, draft.decision.action
+        transaction, requested, key = accounts.transaction, draft.decision.action, step.key
         stored = transaction.find_record(DECISION, key)
         if stored is not None:
             return stored
         if requested != NOHELP:
-            names = accounts.names(key[0], keys)
+            names = accounts.names(key[0], step.keys)
             if transaction.find_entry(key) is None and not accounts.fits(names, draft.cost):
                 return None
             if self._shadow:
                 accounts.add(names, draft.cost)
                 reason = f"In shadow mode; would request {requested!r}. {draft.decision.reason}".strip()
                 draft = draft._replace(decision=replace(draft.decision, action=NOHELP, reason=reason))
-            elif not accounts.take(key, draft.cost, RESERVED, keys, self._expires_in):
+            elif not accounts.take(key, draft.cost, RESERVED, step.keys, self._expires_in):
                 raise ValueError(f"step {key} was refused or refunded before it was decided; use a new step_id")
-        content = _encode(draft, requested, self._shadow, accounts.now, steps, keys)
+        content = encode_decision(draft, step, requested, self._shadow, accounts.now)
         transaction.write_record(DECISION, key, requested, content)
         return content
 
@@ -331,13 +271,13 @@ class Recorder:
     def decisions(self) -> list[RecordedDecision]:
         """All stored decisions, in order."""
         records = self._ledger.read(lambda transaction: transaction.records(DECISION))
-        return [_decode(key, content) for key, content in records]
+        return [decode_decision(key, content) for key, content in records]
 
     def find(self, run_id: str | int, step_id: str | int) -> RecordedDecision | None:
         """The stored decision of a step; None where there is none yet."""
         key = as_key(run_id, step_id)
         content = self._ledger.read(lambda transaction: transaction.find_record(DECISION, key))
-        return None if content is None else _decode(key, content)
+        return None if content is None else decode_decision(key, content)
 
     def trajectories(self) -> list[Trajectory]:
         """What happened, one trajectory a run, in the order of their first decision.
@@ -351,23 +291,7 @@ class Recorder:
         ValueError
             Two runs have one name, such as 1 and "1".
         """
-
-        def read(transaction: Transaction) -> tuple[Any, dict[Key, Row], dict[Key, str]]:
-            records, outcomes = transaction.records(DECISION), transaction.records(OUTCOME)
-            return records, dict(transaction.entries()), dict(outcomes)
-
-        records, entries, outcomes = self._ledger.read(read)
-        runs: dict[str | int, list[tuple[Key, dict[str, Any]]]] = {}
-        for key, content in records:
-            runs.setdefault(key[0], []).append((key, json.loads(content)))
-        names = [str(run_id) for run_id in runs]
-        if len(set(names)) < len(names):
-            name = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"duplicate run {name!r}: one id is an int, the other a str")
-        return [
-            _trajectory(rows, entries, None if (o := outcomes.get((run_id, ""))) is None else json.loads(o))
-            for run_id, rows in runs.items()
-        ]
+        return self._ledger.read(recorded_trajectories)
 
     def export(self, path: str | os.PathLike[str]) -> int:
         """Write `trajectories` as JSONL or Parquet, by the name's ending; how many there are."""
@@ -376,113 +300,8 @@ class Recorder:
         return len(episodes)
 
 
-def logged_propensity(trajectory: Trajectory, step: int) -> float:
-    """P(action) of a step of an exported trajectory, for ``selfreg.evaluate.ope(propensity=logged_propensity)``.
-
-    Raises
-    ------
-    ValueError
-        The trajectory has no propensity there: it was not exported by a recorder, or help was refunded or expired, so
-        that the action was not executed.
-
-    Examples
-    --------
-    >>> from selfreg import Ledger
-    >>> from selfreg.data import Step
-    >>> from selfreg.decisions import Decision
-    >>> from selfreg.runtime import Recorder, logged_propensity
-    >>> class Never:
-    ...     def decide(self, steps, budget_left):
-    ...         return Decision()
-    >>> recorder = Recorder(Never(), Ledger(9), costs={"person": 1}, explore=0.1)
-    >>> decision = recorder.decide_once("run 1", 0, [Step("ready")])
-    >>> decision.action, round(logged_propensity(recorder.trajectories()[0], 0), 6)
-    ('nohelp', 0.95)
-    """
-    value = trajectory.fields.get(f"propensity {step}")
-    if not isinstance(value, float):
-        raise ValueError(f"episode {trajectory.episode!r} has no recorded propensity of step {step}")
-    return value
-
-
-def _encode(
-    draft: _Draft, requested: str, shadow: bool, now: float, steps: Sequence[Step], keys: Mapping[str, str | int]
-) -> str:
-    return json.dumps(
-        {
-            "decision": {one.name: getattr(draft.decision, one.name) for one in fields(Decision)},
-            "requested": requested,
-            "propensity": draft.propensity,
-            "explored": draft.explored,
-            "shadow": shadow,
-            "cost": draft.cost,
-            "time": now,
-            "step": msgspec.to_builtins(steps[-1]),
-            "length": len(steps),
-            "action_before": steps[-2].action if len(steps) > 1 else None,
-            "keys": dict(keys),
-        },
-        default=_plain,
-    )
-
-
-def _plain(value: Any) -> Any:
-    """NumPy numbers and arrays in a decision of a user's policy."""
-    for name in ("tolist", "_asdict"):
-        if hasattr(value, name):
-            return getattr(value, name)()
-    return dict(value) if isinstance(value, Mapping) else str(value)
-
-
-def _decode(key: Key, content: str) -> RecordedDecision:
-    found = json.loads(content)
-    stored = found["decision"]
-    left = stored["budget_left"]
-    decision = Decision(
-        **{
-            **stored,
-            "budget_left": None if left is None else tuple(left),
-            "price": tuple(stored["price"] or ()),
-            "neighbours": tuple(Neighbour(*one) for one in stored["neighbours"]),
-        }
-    )
-    return RecordedDecision(
-        run_id=key[0],
-        step_id=key[1],
-        decision=decision,
-        requested=found["requested"],
-        propensity=found["propensity"],
-        explored=found["explored"],
-        cost=tuple(found["cost"]),
-        time=found["time"],
-        state=found["step"]["state"],
-        keys=found["keys"],
-    )
-
-
-def _trajectory(
-    rows: Sequence[tuple[Key, dict[str, Any]]], entries: Mapping[Key, Row], success: float | None
-) -> Trajectory:
-    actions = {content["length"]: content["action_before"] for _, content in rows}
-    steps = []
-    propensities: dict[str, Scalar] = {}
-    for i, (key, content) in enumerate(rows):
-        row, requested = entries.get(key), content["requested"]
-        shadow = content["shadow"]
-        helped = requested != NOHELP and not shadow and row is not None and row.status in COUNTED
-        step = msgspec.convert(content["step"], Step)
-        steps.append(
-            Step(
-                state=step.state,
-                action=actions.get(content["length"] + 1),
-                key=step.key,
-                intervention=requested if helped else None,
-                cost=row.cost[0] if helped and row is not None else None,
-                label=step.label,
-            )
-        )
-        if shadow or helped or requested == NOHELP:
-            propensities[f"propensity {i}"] = 1.0 if shadow else float(content["propensity"])
-    (run_id, _), first = rows[0]
-    task = str(first["keys"].get("task", run_id))
-    return Trajectory(task, str(run_id), success, tuple(steps), truncated=success is None, fields=propensities)
+def _moments(accounts: Accounts, steps: Sequence[StepToDecide]) -> list[Moment]:
+    """What is left to each step."""
+    budgets = accounts.settings.budgets
+    lefts = [accounts.left_by_budget(step.run_id, step.keys) for step in steps]
+    return [Moment(accounts.now, accounts.least(left), dict(zip(budgets, left, strict=True))) for left in lefts]

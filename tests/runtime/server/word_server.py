@@ -31,14 +31,24 @@ class ByWord:
         return Decision(action, success_probability=success, reason=f"The state says {word}.", price=(0.5,))
 
 
-def make_service(path: str, limit: int, time_limit: float) -> Service:
+class Together(ByWord):
+    """Decides for all that wait at once."""
+
+    def decide_batch(
+        self, histories: Sequence[Sequence[Step]], budgets_left: Sequence[tuple[int, ...] | None]
+    ) -> list[Decision]:
+        return [self.decide(steps, left) for steps, left in zip(histories, budgets_left, strict=True)]
+
+
+def make_service(path: str, limit: int, time_limit: float, policy: ByWord) -> Service:
     ledger = SQLiteLedger(path, [Budget(limit), Budget(1000, scope="run")])
     desk = Desk(ledger, time_limit=time_limit, poll=0.05)
     return Service(
-        Recorder(ByWord(), ledger), desk, forecast=lambda runs: ForecastCheck([f"{len(runs)} runs compared"], True)
+        Recorder(policy, ledger), desk, forecast=lambda runs: ForecastCheck([f"{len(runs)} runs compared"], True)
     )
 
 
 if __name__ == "__main__":
-    service = make_service(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
+    policy = Together() if "together" in sys.argv else ByWord()
+    service = make_service(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), policy)
     run_server(create_app(service, token=TOKEN, desk_token=DESK_TOKEN), service, port=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from selfreg.runtime.ledger.budgets import LARGEST, Budget, Keys, Units, units
@@ -58,7 +58,18 @@ class Accounts:
         return encode(["shadow", *parts] if self.shadow else parts)
 
     def left(self, run_id: str | int | None = None, keys: Keys | None = None, fresh: bool = False) -> Units:
-        """What a step may cost, for each unit the least over its budgets.
+        """What a step may cost, for each unit the least over its budgets."""
+        return self.least(self.left_by_budget(run_id, keys, fresh))
+
+    def least(self, left: Sequence[int]) -> Units:
+        """Of each unit, the least over its budgets."""
+        pairs = list(zip(left, self.settings.budgets, strict=True))
+        return tuple(min(have for have, one in pairs if one.unit == unit) for unit in self.units)
+
+    def left_by_budget(
+        self, run_id: str | int | None = None, keys: Keys | None = None, fresh: bool = False
+    ) -> list[int]:
+        """What is left of each budget.
 
         `fresh` reads budgets of a run or another scope as those of one that has spent nothing.
         """
@@ -66,8 +77,7 @@ class Accounts:
         read = [i for i, one in enumerate(budgets) if not fresh or one.scope == "all"]
         names = [self._name(i, budgets[i], run_id, keys or {}) for i in read]
         used = dict(zip(read, self.transaction.read_used(names), strict=True))
-        left = [max(one.limit - used.get(i, 0), 0) for i, one in enumerate(budgets)]
-        return tuple(min(left[i] for i, one in enumerate(budgets) if one.unit == unit) for unit in self.units)
+        return [max(one.limit - used.get(i, 0), 0) for i, one in enumerate(budgets)]
 
     def fits(self, names: tuple[str, ...], cost: Units) -> bool:
         """Whether all budgets can pay."""

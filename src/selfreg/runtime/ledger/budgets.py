@@ -92,6 +92,20 @@ class Budget:
             today = today.replace(day=1)
         return math.floor(today.timestamp())
 
+    def period_bounds(self, now: float) -> tuple[int, int]:
+        """Beginning and end of the period that `now` is in; ValueError for a budget that never refills."""
+        begin = self.period_start(now)
+        if begin is None:
+            raise ValueError(f"budget {self.name!r} has no period")
+        if self.period == "hour":
+            return begin, begin + 3600
+        if isinstance(self.period, int):
+            return begin, begin + self.period
+        # Half a day later than the shortest period that it can be, since clocks change: that is in the next one.
+        end = self.period_start(begin + {"day": 1.5, "week": 7.5, "month": 31.5}[str(self.period)] * 86400)
+        assert end is not None
+        return begin, end
+
 
 def zone_of(name: str) -> tzinfo:
     """The time zone of a name."""

@@ -118,6 +118,9 @@ def _plain(value: str | int) -> str | int:
     return str.__str__(value) if isinstance(value, str) else int(value)
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
 def encode(value: Any) -> str:
     """JSON in ASCII, so that 1 and "1" differ and every text can be stored."""
-    return json.dumps(value, separators=(",", ":"))
+    return _ENCODER.encode(value)

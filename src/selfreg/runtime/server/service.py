@@ -5,19 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from selfreg._util.extras import require_extra
 from selfreg.data import Step, Trajectory, parse_history, state_text
 from selfreg.decisions import Decision
 from selfreg.runtime.desk import Desk, HelpRequest
-from selfreg.runtime.recorder import RecordedDecision, Recorder
+from selfreg.runtime.drafts import StepToDecide
+from selfreg.runtime.recorder import Recorder
+from selfreg.runtime.records import RecordedDecision
 from selfreg.runtime.server import bodies
 
 with require_extra("logs", "selfreg.runtime.server"):
     from msgspec import UNSET
 
 PEOPLE = ("person", "human")
+Given = TypeVar("Given")
+Result = TypeVar("Result")
 SHOWN_STEPS = 4  # earlier ones, in the text that a person reads
 
 
@@ -79,11 +83,27 @@ class Service:
 
     def decide(self, body: bodies.Decide) -> bodies.DecideReply:
         """The decision of a step; a request for people is opened at the desk."""
-        steps = read_history(body)
-        decision = self.recorder.decide_once(body.run_id, body.step_id, steps, keys=body.keys)
+        step = _step(body)
+        return self.open_request(body, self.recorder.decide_once(*step[:3], keys=step.keys))
+
+    def decide_many(self, waiting: Sequence[bodies.Decide]) -> list[Decision | Exception]:
+        """Decisions of steps, or what is wrong with a step; requests for people are not opened yet."""
+        steps = [_or_error(_step, body) for body in waiting]
+        good = [step for step in steps if isinstance(step, StepToDecide)]
+        try:
+            decided: Sequence[Decision | Exception] = self.recorder.decide_many(good)
+        except OSError as error:  # the ledger cannot be reached: nobody waits for it again
+            decided = [error] * len(good)
+        except Exception:
+            decided = [_or_error(lambda one: self.recorder.decide_many([one])[0], step) for step in good]
+        decisions = iter(decided)
+        return [next(decisions) if isinstance(step, StepToDecide) else step for step in steps]
+
+    def open_request(self, body: bodies.Decide, decision: Decision) -> bodies.DecideReply:
+        """The reply to a step that is decided; a request for people is opened at the desk."""
         request = None
         if decision.action in self.people:
-            text = body.question or state_text(steps, SHOWN_STEPS)
+            text = body.question or state_text(read_history(body), SHOWN_STEPS)
             request = self.desk.open(
                 body.run_id, body.step_id, text, help=decision.action, reason=decision.reason, keys=body.keys
             )
@@ -123,6 +143,17 @@ def read_history(body: bodies.Decide) -> list[Step]:
     """The episode so far; ValueError says what is wrong with it."""
     given = {"steps": body.steps, "messages": body.messages}
     return parse_history({name: value for name, value in given.items() if value is not UNSET})
+
+
+def _step(body: bodies.Decide) -> StepToDecide:
+    return StepToDecide(body.run_id, body.step_id, read_history(body), body.keys).checked()
+
+
+def _or_error(work: Callable[[Given], Result], given: Given) -> Result | Exception:
+    try:
+        return work(given)
+    except Exception as error:
+        return error
 
 
 def request_reply(request: HelpRequest) -> bodies.RequestReply:

@@ -1,0 +1,187 @@
+"""What a recorder stores, and trajectories made of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from selfreg._util.extras import require_extra
+from selfreg.data import NOHELP, Scalar, Step, Trajectory
+from selfreg.decisions import Decision, Neighbour
+from selfreg.runtime.drafts import Draft, StepToDecide
+from selfreg.runtime.ledger.budgets import Units
+from selfreg.runtime.ledger.store import COUNTED, Key, Row, Transaction
+
+with require_extra("logs", "selfreg.runtime.Recorder"):
+    import msgspec
+
+DECISION, OUTCOME = "decision", "outcome"  # kinds of records
+
+
+@dataclass(frozen=True)
+class RecordedDecision:
+    """A decision as it was stored.
+
+    Attributes
+    ----------
+    run_id, step_id : str or int
+    decision : Decision
+        What `decide_once` returned.
+    requested : str
+        The action that was chosen: that of `decision`, but for a recorder in shadow mode, which returns "nohelp".
+    propensity : float
+        P(`requested`) in the state, with the budget that was left.
+    explored : bool
+        Whether the action was drawn at random by the share of exploration.
+    cost : tuple of int
+        Units that were reserved (in shadow mode: that would have been).
+    time : float
+        Seconds since 1970, by the clock of the ledger.
+    state : str
+        Text of the state.
+    keys : dict
+        Task and other scopes.
+    """
+
+    run_id: str | int
+    step_id: str | int
+    decision: Decision
+    requested: str
+    propensity: float
+    explored: bool
+    cost: Units
+    time: float
+    state: str
+    keys: dict[str, str | int]
+
+
+def logged_propensity(trajectory: Trajectory, step: int) -> float:
+    """P(action) of a step of an exported trajectory, for ``selfreg.evaluate.ope(propensity=logged_propensity)``.
+
+    Raises
+    ------
+    ValueError
+        The trajectory has no propensity there: it was not exported by a recorder, or help was refunded or expired, so
+        that the action was not executed.
+
+    Examples
+    --------
+    >>> from selfreg import Ledger
+    >>> from selfreg.data import Step
+    >>> from selfreg.decisions import Decision
+    >>> from selfreg.runtime import Recorder, logged_propensity
+    >>> class Never:
+    ...     def decide(self, steps, budget_left):
+    ...         return Decision()
+    >>> recorder = Recorder(Never(), Ledger(9), costs={"person": 1}, explore=0.1)
+    >>> decision = recorder.decide_once("run 1", 0, [Step("ready")])
+    >>> decision.action, round(logged_propensity(recorder.trajectories()[0], 0), 6)
+    ('nohelp', 0.95)
+    """
+    value = trajectory.fields.get(f"propensity {step}")
+    if not isinstance(value, float):
+        raise ValueError(f"episode {trajectory.episode!r} has no recorded propensity of step {step}")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """NumPy numbers and arrays in a decision of a user's policy."""
+    for name in ("tolist", "_asdict"):
+        if hasattr(value, name):
+            return getattr(value, name)()
+    return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+_ENCODER = json.JSONEncoder(default=_plain)
+
+
+def encode_decision(draft: Draft, step: StepToDecide, requested: str, shadow: bool, now: float) -> str:
+    """A decision as JSON."""
+    steps = step.steps
+    return _ENCODER.encode(
+        {
+            "decision": {one.name: getattr(draft.decision, one.name) for one in fields(Decision)},
+            "requested": requested,
+            "propensity": draft.propensity,
+            "explored": draft.explored,
+            "shadow": shadow,
+            "cost": draft.cost,
+            "time": now,
+            "step": msgspec.to_builtins(steps[-1]),
+            "length": len(steps),
+            "action_before": steps[-2].action if len(steps) > 1 else None,
+            "keys": dict(step.keys or {}),
+        }
+    )
+
+
+def decode_decision(key: Key, content: str) -> RecordedDecision:
+    found = json.loads(content)
+    stored = found["decision"]
+    left = stored["budget_left"]
+    decision = Decision(
+        **{
+            **stored,
+            "budget_left": None if left is None else tuple(left),
+            "price": tuple(stored["price"] or ()),
+            "neighbours": tuple(Neighbour(*one) for one in stored["neighbours"]),
+        }
+    )
+    return RecordedDecision(
+        run_id=key[0],
+        step_id=key[1],
+        decision=decision,
+        requested=found["requested"],
+        propensity=found["propensity"],
+        explored=found["explored"],
+        cost=tuple(found["cost"]),
+        time=found["time"],
+        state=found["step"]["state"],
+        keys=found["keys"],
+    )
+
+
+def recorded_trajectories(transaction: Transaction) -> list[Trajectory]:
+    """What happened, as `Recorder.trajectories` says."""
+    entries, outcomes = dict(transaction.entries()), dict(transaction.records(OUTCOME))
+    runs: dict[str | int, list[tuple[Key, dict[str, Any]]]] = {}
+    for key, content in transaction.records(DECISION):
+        runs.setdefault(key[0], []).append((key, json.loads(content)))
+    names = [str(run_id) for run_id in runs]
+    if len(set(names)) < len(names):
+        name = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"duplicate run {name!r}: one id is an int, the other a str")
+    return [
+        _trajectory(rows, entries, None if (o := outcomes.get((run_id, ""))) is None else json.loads(o))
+        for run_id, rows in runs.items()
+    ]
+
+
+def _trajectory(
+    rows: Sequence[tuple[Key, dict[str, Any]]], entries: Mapping[Key, Row], success: float | None
+) -> Trajectory:
+    actions = {content["length"]: content["action_before"] for _, content in rows}
+    steps = []
+    propensities: dict[str, Scalar] = {}
+    for i, (key, content) in enumerate(rows):
+        row, requested = entries.get(key), content["requested"]
+        shadow = content["shadow"]
+        helped = requested != NOHELP and not shadow and row is not None and row.status in COUNTED
+        step = msgspec.convert(content["step"], Step)
+        steps.append(
+            Step(
+                state=step.state,
+                action=actions.get(content["length"] + 1),
+                key=step.key,
+                intervention=requested if helped else None,
+                cost=row.cost[0] if helped and row is not None else None,
+                label=step.label,
+            )
+        )
+        if shadow or helped or requested == NOHELP:
+            propensities[f"propensity {i}"] = 1.0 if shadow else float(content["propensity"])
+    (run_id, _), first = rows[0]
+    task = str(first["keys"].get("task", run_id))
+    return Trajectory(task, str(run_id), success, tuple(steps), truncated=success is None, fields=propensities)
