@@ -19,6 +19,7 @@ from selfreg.sweeps.sources import ModelGrid
 if TYPE_CHECKING:
     from selfreg.decisions import Decision
     from selfreg.helper import Helper
+    from selfreg.planning.delays import delay_help
     from selfreg.planning.evaluation import evaluate_policy
     from selfreg.planning.hard_cap import hard_cap_price
     from selfreg.planning.penalized import solve_penalized
@@ -37,6 +38,7 @@ _LAZY = {
     "Intervals": "selfreg.planning.robust",
     "L1": "selfreg.planning.robust",
     "SQLiteLedger": "selfreg.runtime.ledger",
+    "delay_help": "selfreg.planning.delays",
     "evaluate_policy": "selfreg.planning.evaluation",
     "expected_usage": "selfreg.planning.usage",
     "hard_cap_price": "selfreg.planning.hard_cap",
@@ -61,6 +63,7 @@ __all__ = [
     "Solution",
     "allocate",
     "constrained",
+    "delay_help",
     "evaluate_policy",
     "expected_usage",
     "frontier",

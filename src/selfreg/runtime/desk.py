@@ -18,6 +18,8 @@ from selfreg.runtime.ledger.store import CHARGED, COUNTED, RESERVED, Key, Transa
 RequestState: TypeAlias = Literal["open", "answered", "declined", "expired", "refused"]
 STATES = ("open", "answered", "declined", "expired", "refused")
 REQUEST = "request"  # kind of record
+AGENT = "the agent"  # who withdraws a request, which says nothing of people either
+NO_BUDGET = "the budget has too little left"  # why a request is refused that says nothing of people
 
 
 class RequestClosed(ValueError):
@@ -190,7 +192,7 @@ class Desk:
                 paid = entry.status in COUNTED
             else:
                 paid = accounts.take(key, units, RESERVED, keys)
-            why = self._attention(accounts) if paid else "the budget has too little left"
+            why = self._attention(accounts) if paid else NO_BUDGET
             if why:
                 accounts.refund(key)
                 request = replace(request, state="refused", closed=now, answer=why)
