@@ -13,7 +13,7 @@ from selfreg.runtime.drafts import Draft, Drafter, StepToDecide
 from selfreg.runtime.ledger.accounts import Accounts
 from selfreg.runtime.ledger.budgets import Keys
 from selfreg.runtime.ledger.ledger import Cost, Ledger
-from selfreg.runtime.ledger.store import RESERVED, Key, Transaction, as_key, encode
+from selfreg.runtime.ledger.store import CHARGED, RESERVED, Key, Transaction, as_key, encode
 from selfreg.runtime.prices import Moment, Price
 from selfreg.runtime.records import (
     DECISION,
@@ -237,8 +237,22 @@ class Recorder:
     # ---- what came of it
 
     def settle(self, run_id: str | int, step_id: str | int, cost: Cost | None = None) -> bool:
-        """Charge a request for help, at real cost where it is given; as `Ledger.charge`."""
-        return self._ledger.charge(run_id, step_id, cost)
+        """Charge a request for help, at real cost where it is given; as `Ledger.charge`.
+
+        Raises
+        ------
+        ValueError
+            Also where the step was decided without help.
+        """
+        key, units = as_key(run_id, step_id), None if cost is None else self._ledger.parse_cost(cost)
+
+        def charge(accounts: Accounts) -> bool:
+            transaction = accounts.transaction
+            if transaction.find_entry(key) is None and transaction.find_record(DECISION, key) is not None:
+                raise ValueError(f"step {key} was decided without help; there is nothing to settle")
+            return accounts.take(key, units, CHARGED)
+
+        return self._ledger.write(charge)
 
     def refund(self, run_id: str | int, step_id: str | int) -> bool:
         """Give back what a request holds, because help failed; as `Ledger.refund`."""
