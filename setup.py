@@ -4,6 +4,7 @@ Switches, read from the environment:
 
 SELFREG_DEBUG=1      bounds checks, little optimisation         (`make test-debug`)
 SELFREG_SANITIZE=1   address and undefined-behaviour sanitizers (`make test-sanitize`)
+SELFREG_OPTIMIZE=0   no optimisation, a build in half the time  (tests/test_packaging.py)
 """
 
 import os
@@ -31,6 +32,7 @@ MODULES = [f"selfreg._core.{name}" for name in KERNELS]
 
 DEBUG = os.environ.get("SELFREG_DEBUG") == "1"
 SANITIZE = os.environ.get("SELFREG_SANITIZE") == "1"
+OPTIMIZE = os.environ.get("SELFREG_OPTIMIZE") != "0"
 
 DIRECTIVES = {
     "language_level": 3,
@@ -46,7 +48,8 @@ DIRECTIVES = {
 if sys.platform == "win32":
     COMPILE_FLAGS, LINK_FLAGS = ["/Od" if DEBUG else "/O2", "/openmp"], []
 else:
-    COMPILE_FLAGS = [*(["-O1", "-g", "-UNDEBUG"] if DEBUG or SANITIZE else ["-O3"]), "-ffp-contract=off", "-Wno-psabi"]
+    LEVEL = ["-O1", "-g", "-UNDEBUG"] if DEBUG or SANITIZE else ["-O3" if OPTIMIZE else "-O0"]
+    COMPILE_FLAGS = [*LEVEL, "-ffp-contract=off", "-Wno-psabi"]
     LINK_FLAGS = []
     if sys.platform != "darwin":  # Apple's clang has no OpenMP; kernels then run on one thread
         COMPILE_FLAGS, LINK_FLAGS = [*COMPILE_FLAGS, "-fopenmp"], ["-fopenmp"]

@@ -22,7 +22,7 @@ from benchmarks import instances, peers
 from benchmarks.instances import Floats, Instance
 from benchmarks.solver import AT_LEAST, AT_MOST, Calls, Figure, Target, interleaved, milliseconds, ratio, table
 from selfreg._util.parallel import LocalExecutor, RayExecutor
-from selfreg.sweeps.runner import Sweep
+from selfreg.sweeps.results import Sweep
 
 MODELS, RAY_MODELS, BUDGET = 10_000, 100_000, 8
 HUGE_STATES, HUGE_BUDGET, HUGE_LAYERS, LIMIT_GIB = 10_000_000, 16, 40, 4.0

@@ -18,6 +18,16 @@ settings.register_profile("quick", settings.get_profile("selfreg"), max_examples
 settings.load_profile("selfreg")
 
 
+# Files that take longest, first: two processes that share the files then end at about the same time.
+LONGEST = (
+    "test_packaging.py",
+    "test_demo.py",
+    "test_ray.py",
+    "test_recorder.py",
+    "test_prm_training.py",
+    "test_forecasts.py",
+)
+
 # Folders whose tests run without torch. The others import it, with one thread, and are left out where it is missing.
 WITHOUT_TORCH = {"_core", "_util", "data", "estimate", "planning", "sweeps", "tests"}
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -33,6 +43,11 @@ def one_torch_thread(request: pytest.FixtureRequest) -> None:
         import torch
 
         torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))
 
 
 def _folder_below_tests(item: pytest.Item) -> Path:

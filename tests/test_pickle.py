@@ -298,6 +298,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "Expert": environments("Expert"),
     "Features": lambda: importlib.import_module("selfreg.estimate").Features(["step"]),
     "FixedAction": environments("FixedAction", "open"),
+    "Explanation": lambda: selfreg.solve(model(), 1).explain(0, 1),
     "Frontier": lambda: selfreg.frontier(model(), 0),
     "FrontierBands": lambda: bands("frontier_bands", [0.5, 1]),
     "HardCapPrice": lambda: selfreg.hard_cap_price(model(), 0, [0, 1]),

@@ -6,32 +6,46 @@ Result classes are in their modules, for example `selfreg.planning.penalized.Pen
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from selfreg._util.parallel import LocalExecutor, RayExecutor
-from selfreg.mdp import InterventionMDP
-from selfreg.planning.allocation import allocate
-from selfreg.planning.constraints import constrained
-from selfreg.planning.frontiers import Frontier, frontier, reward_search
-from selfreg.planning.hard import solve, solve_memory
-from selfreg.planning.solution import ConvergenceError, Solution
-from selfreg.sweeps.runner import read_sweep, sweep
-from selfreg.sweeps.sources import ModelGrid
-
 if TYPE_CHECKING:
+    from selfreg._util.parallel import LocalExecutor, RayExecutor
     from selfreg.decisions import Decision
     from selfreg.helper import Helper
+    from selfreg.mdp import InterventionMDP
+    from selfreg.planning.allocation import allocate
+    from selfreg.planning.constraints import constrained
     from selfreg.planning.delays import delay_help
     from selfreg.planning.evaluation import evaluate_policy
+    from selfreg.planning.frontiers import Frontier, frontier, reward_search
+    from selfreg.planning.hard import solve, solve_memory
     from selfreg.planning.hard_cap import hard_cap_price
     from selfreg.planning.penalized import solve_penalized
     from selfreg.planning.robust import L1, Intervals
     from selfreg.planning.simulation import simulate
+    from selfreg.planning.solution import ConvergenceError, Solution
     from selfreg.planning.usage import expected_usage, usage_distribution
     from selfreg.runtime.ledger import Ledger, SQLiteLedger
+    from selfreg.sweeps.runner import read_sweep, sweep
+    from selfreg.sweeps.sources import ModelGrid
 
 from selfreg._version import __version__ as __version__
 
 # Public name -> module, imported on first use: `import selfreg` imports no torch, no pyarrow.
 _LAZY = {
+    "LocalExecutor": "selfreg._util.parallel",
+    "RayExecutor": "selfreg._util.parallel",
+    "InterventionMDP": "selfreg.mdp",
+    "allocate": "selfreg.planning.allocation",
+    "constrained": "selfreg.planning.constraints",
+    "Frontier": "selfreg.planning.frontiers",
+    "frontier": "selfreg.planning.frontiers",
+    "reward_search": "selfreg.planning.frontiers",
+    "solve": "selfreg.planning.hard",
+    "solve_memory": "selfreg.planning.hard",
+    "ConvergenceError": "selfreg.planning.solution",
+    "Solution": "selfreg.planning.solution",
+    "read_sweep": "selfreg.sweeps.runner",
+    "sweep": "selfreg.sweeps.runner",
+    "ModelGrid": "selfreg.sweeps.sources",
     "Decision": "selfreg.decisions",
     "Helper": "selfreg.helper",
     "Ledger": "selfreg.runtime.ledger",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -13,7 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg._util import model_files, validate, validate_model
+from selfreg._util import model_dicts, model_files, validate, validate_model
+from selfreg._util.model_makers import ModelMakers
+from selfreg._util.showing import counted, html_table
+from selfreg._util.validate_model import NOHELP
+
+MOST_ROWS = 10
 
 
 class KernelArrays(NamedTuple):
@@ -32,7 +37,7 @@ class KernelArrays(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
-class InterventionMDP:
+class InterventionMDP(ModelMakers):
     """A finite model in which an agent acts alone (`nohelp`) or requests help at a cost.
 
     Validated once, at construction, and immutable afterwards. Input arrays are not modified. They are not copied if
@@ -41,16 +46,19 @@ class InterventionMDP:
 
     Parameters
     ----------
-    transitions : mapping of str to (n, n) scipy sparse matrix or array
+    transitions : mapping of str to (n, n) scipy sparse matrix, array, list of rows or mapping of rows
         Action name to transition probabilities, `"nohelp"` first; the order of the mapping is the order of the actions.
         A row sums to 1 (available) or 0 (unavailable) within 1e-9 (1e-6 for single precision) and is scaled to 1.
-        Rows of terminal states are not used.
+        Rows of terminal states are not used. A mapping of rows is state -> state that follows -> probability.
     terminal_value : array_like of float (n,)
-        Probability of success in [0, 1] of every terminal state; NaN marks a non-terminal state.
+        Probability of success, or any reward in [0, 1] that the episode ends with, of every terminal state; NaN marks
+        a non-terminal state.
     costs : mapping of str to int or tuple of int
         Units that one request of each help type takes from the budget, or from each of several budgets; 0 is allowed.
     visits : mapping of str to array_like of float (n,), optional
         Number of observations behind each row of each action; used by `selfreg.solve(..., robust=...)`.
+    states : sequence of str or tuple, optional
+        Names of the states, which functions then take and show in place of numbers. A number is always an index.
 
     Attributes
     ----------
@@ -78,12 +86,20 @@ class InterventionMDP:
     ... )
     >>> mdp
     InterventionMDP(3 states, 1 live, actions nohelp, help (1))
+
+    `from_dict` takes names of states, `from_gymnasium` a tabular environment:
+
+    >>> selfreg.InterventionMDP.from_dict(
+    ...     {"work": {"nohelp": {"done": .5, "lost": .5}, "help": "done"}}, {"done": 1, "lost": 0}
+    ... ).states
+    ('work', 'done', 'lost')
     """
 
     transitions: Mapping[str, sp.csr_array]
     terminal_value: npt.NDArray[np.float64]
     costs: Mapping[str, tuple[int, ...]]
     visits: Mapping[str, npt.NDArray[np.float64]] | None
+    states: tuple[Hashable, ...] | None
     _kernel_arrays: KernelArrays
 
     def __init__(
@@ -93,14 +109,18 @@ class InterventionMDP:
         costs: Mapping[str, Any],
         *,
         visits: Mapping[str, Any] | None = None,
+        states: Sequence[Hashable] | None = None,
     ) -> None:
-        matrices = validate_model.transitions(transitions)
-        help_types = [name for name in matrices if name != validate_model.NOHELP]
-        n = matrices[validate_model.NOHELP].shape[0]
+        names = model_dicts.state_names(states, len(states) if states is not None else 0)
+        ends = np.size(terminal_value)
+        matrices = validate_model.transitions(model_dicts.expand_rows(transitions, ends, names))
+        help_types = [name for name in matrices if name != NOHELP]
+        n = matrices[NOHELP].shape[0]
+        names = model_dicts.state_names(names, n)
         value = validate_model.terminal_value(terminal_value, n)
-        validate_model.nohelp_everywhere(matrices[validate_model.NOHELP], ~np.isnan(value))
+        validate_model.nohelp_everywhere(matrices[NOHELP], ~np.isnan(value))
         by_row = None if visits is None else validate.by_row("visits", visits, list(matrices), n)
-        self._set_fields(matrices, value, validate_model.costs(costs, help_types), by_row)
+        self._set_fields(matrices, value, validate_model.costs(costs, help_types), by_row, names)
 
     @classmethod
     def _trusted(
@@ -109,10 +129,12 @@ class InterventionMDP:
         terminal_value: npt.NDArray[np.float64],
         costs: Mapping[str, tuple[int, ...]],
         visits: Mapping[str, npt.NDArray[np.float64]] | None = None,
+        states: tuple[Hashable, ...] | None = None,
     ) -> InterventionMDP:
         """Model of parts of a model that was validated before."""
         mdp = object.__new__(cls)
-        mdp._set_fields(dict(transitions), terminal_value, dict(costs), None if visits is None else dict(visits))
+        by_row = None if visits is None else dict(visits)
+        mdp._set_fields(dict(transitions), terminal_value, dict(costs), by_row, states)
         return mdp
 
     def _set_fields(
@@ -121,6 +143,7 @@ class InterventionMDP:
         value: npt.NDArray[np.float64],
         costs: dict[str, tuple[int, ...]],
         visits: dict[str, npt.NDArray[np.float64]] | None,
+        states: tuple[Hashable, ...] | None,
     ) -> None:
         value = _read_only(value)
         parts = [part for m in matrices.values() for part in (m.indptr, m.indices, m.data)]
@@ -130,6 +153,7 @@ class InterventionMDP:
             "terminal_value": value,
             "costs": MappingProxyType(costs),
             "visits": None if by_row is None else MappingProxyType(by_row),
+            "states": states,
             "_kernel_arrays": KernelArrays((tuple(matrices), tuple(costs.values())), (value, *parts)),
         }
         for name, content in fields.items():
@@ -138,7 +162,7 @@ class InterventionMDP:
     def __reduce__(self) -> tuple[Any, ...]:
         """For pickle and copy: the parts alone, since views of mappings and what solvers derived do not travel."""
         visits = None if self.visits is None else dict(self.visits)
-        return self._trusted, (dict(self.transitions), self.terminal_value, dict(self.costs), visits)
+        return self._trusted, (dict(self.transitions), self.terminal_value, dict(self.costs), visits, self.states)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the model as a folder of npy arrays with a JSON header (`docs/scale.md` describes the format).
@@ -155,7 +179,8 @@ class InterventionMDP:
         FileExistsError
             If `path` exists and may not be replaced.
         """
-        model_files.save(path, self.transitions, self.terminal_value, self.costs, self.visits, overwrite)
+        parts = (self.transitions, self.terminal_value, self.costs, self.visits, self.states)
+        model_files.save(path, *parts, overwrite)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, mmap: bool = True, validate: bool = True) -> InterventionMDP:
@@ -220,10 +245,64 @@ class InterventionMDP:
         filled: npt.NDArray[np.bool_] = np.diff(self.transitions[action].indptr) > 0
         return filled & ~self.terminal
 
+    @cached_property
+    def _index(self) -> dict[Hashable, int]:
+        return {} if self.states is None else {name: i for i, name in enumerate(self.states)}
+
+    def state_index(self, state: Any) -> int:
+        """Index of a state, by its name or its index.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the model has no such state.
+        """
+        if isinstance(state, (str, tuple)):
+            if state in self._index:
+                return self._index[state]
+            raise ValueError(f"state is {model_dicts.unknown_state(state, self._index)}")
+        return validate.integer("state", state, 0, self.n_states - 1)
+
+    def state_name(self, index: int) -> Any:
+        """Name of a state; its index where states have no names."""
+        return index if self.states is None else self.states[index]
+
+    def start_distribution(self, start: Any) -> npt.NDArray[np.float64]:
+        """Probabilities of states, float64 (n,), from a state, a mapping of states to probabilities, or an array.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `start` is not one of these.
+        """
+        if isinstance(start, Mapping):
+            weight = np.zeros(self.n_states)
+            for state, probability in start.items():
+                weight[self.state_index(state)] += validate.probability(f"start[{state!r}]", probability)
+            return validate.start(weight, self.n_states)
+        named = isinstance(start, str) or (isinstance(start, tuple) and start in self._index)
+        return validate.start(self.state_index(start) if named else start, self.n_states)
+
     def __repr__(self) -> str:
         costs = [f"{name} ({', '.join(map(str, cost))})" for name, cost in self.costs.items()]
         live = int(np.count_nonzero(~self.terminal))
-        return f"InterventionMDP({self.n_states} states, {live} live, actions {', '.join(['nohelp', *costs])})"
+        return (
+            f"InterventionMDP({counted(self.n_states, 'state')}, {live} live, actions {', '.join(['nohelp', *costs])})"
+        )
+
+    def _repr_html_(self) -> str:
+        shown = np.flatnonzero(~self.terminal)[:MOST_ROWS].tolist()
+        rows = [[str(self.state_name(s)), *(self._row_text(name, s) for name in self.actions)] for s in shown]
+        left_out = int(np.count_nonzero(~self.terminal)) - len(shown)
+        return html_table(repr(self), ["state", *self.actions], rows, left_out)
+
+    def _row_text(self, action: str, state: int) -> str:
+        """The largest probabilities of a row."""
+        matrix = self.transitions[action]
+        part = slice(matrix.indptr[state], matrix.indptr[state + 1])
+        order = np.argsort(-matrix.data[part], kind="stable")[:4].tolist()
+        entries = [f"{self.state_name(int(matrix.indices[part][i]))} {matrix.data[part][i]:.3g}" for i in order]
+        return ", ".join([*entries, "..."] if len(matrix.data[part]) > len(order) else entries) or "-"
 
 
 def _read_only(array: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import selfreg
-from selfreg._util.files import atomic_write, check_settings, escape_surrogates, open_resumable
+from selfreg._util.files import atomic_folder, atomic_write, check_settings, escape_surrogates, open_resumable
 
 SOURCES = sorted(Path(selfreg.__file__).parent.rglob("*.py"))
 
@@ -23,6 +23,72 @@ def test_a_file_is_written_atomically(tmp_path) -> None:
         raise KeyError(names.append(temporary.name))
     assert names[0].endswith(".json.gz")
     assert not list(tmp_path.iterdir())
+
+
+HOLDS = """
+import sys, time
+from selfreg._util.files import atomic_folder
+with atomic_folder(sys.argv[1], "run.toml") as folder:
+    (folder / "run.toml").write_text("", encoding="utf-8")
+    print("holds", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that writes to tmp_path/run until its standard input ends."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS, tmp_path / "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "holds\n"
+        yield process
+        process.kill()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks of folders")
+def test_two_processes_do_not_write_one_folder(tmp_path, holder) -> None:
+    with (
+        pytest.raises(FileExistsError, match=r"another process is writing to .*run"),
+        atomic_folder(tmp_path / "run", "run.toml", overwrite=True),
+    ):
+        pytest.fail("ran")
+    holder.communicate("end\n")
+    assert holder.returncode == 0
+    assert names(tmp_path) == ["run"]
+    with pytest.raises(FileExistsError, match="--overwrite"), atomic_folder(tmp_path / "run", "run.toml"):
+        pytest.fail("ran")
+    assert names(tmp_path) == ["run"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks of folders")
+def test_what_a_killed_process_left_is_replaced(tmp_path, holder) -> None:
+    holder.kill()
+    holder.wait()
+    assert names(tmp_path) == [".run.partial-run"]
+    with atomic_folder(tmp_path / "run", "run.toml") as folder:
+        assert names(folder) == []
+        (folder / "new").touch()
+    assert names(tmp_path) == ["run"]
+    assert names(tmp_path / "run") == ["new"]
+
+
+def test_an_earlier_folder_survives_a_kill_between_the_renames(tmp_path) -> None:
+    (tmp_path / ".run.old-run").mkdir()
+    (tmp_path / ".run.old-run" / "run.toml").touch()
+    with pytest.raises(FileExistsError, match="--overwrite"), atomic_folder(tmp_path / "run", "run.toml"):
+        pytest.fail("ran")
+    assert names(tmp_path) == ["run"]
+
+
+def test_a_failure_leaves_no_folder_that_was_not_there(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_folder(tmp_path / "a" / "b" / "run", "run.toml") as folder:
+        (folder / "missing" / "file").touch()
+    assert names(tmp_path) == []
 
 
 def test_work_is_resumed_with_the_same_settings_only(tmp_path) -> None:

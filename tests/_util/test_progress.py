@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import selfreg
-from selfreg._util.progress import progress, track
+from selfreg._util.progress import progress, quiet, spinner, track
 
 
 class Terminal(io.StringIO):
@@ -29,6 +29,36 @@ def test_a_terminal_shows_what_is_done(monkeypatch, capsys) -> None:
     assert "episodes/s" in shown
     assert "7 states" in shown
     assert capsys.readouterr().out == ""
+
+
+def test_bars_inside_of_a_stage_leave_no_line(monkeypatch) -> None:
+    pytest.importorskip("rich")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with spinner("solve"):
+        assert list(track(range(3), "resampled models", "models")) == [0, 1, 2]
+        list(track(range(2), "splits", "splits"))
+    shown = sys.stderr.getvalue()
+    assert "resampled models" in shown
+    assert "\n\n" not in shown
+
+
+def test_without_colour_there_are_no_escapes(monkeypatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr("selfreg._util.progress.PLAIN_EVERY", 0.0)
+    with spinner("solve"), progress("count", 10, "episodes", done=2) as advance:
+        advance(3, "7 states")
+    shown = sys.stderr.getvalue()
+    assert "count 5/10 episodes" in shown
+    assert "0:00 left 7 states" in shown
+    assert "\x1b" not in shown
+
+
+def test_quiet_shows_nothing(monkeypatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with quiet(), spinner("solve"):
+        assert list(track([1, 2], "count", "episodes")) == [1, 2]
+    assert sys.stderr.getvalue() == ""
 
 
 def test_a_pipe_shows_nothing(capsys) -> None:

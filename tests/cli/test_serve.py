@@ -23,6 +23,8 @@ from selfreg.runtime import SQLiteLedger
 for package in ("starlette", "uvicorn", "prometheus_client"):
     pytest.importorskip(package, reason=f"{package} is missing (extra 'serve')")
 
+LIMIT = ("--limit", "1")
+PROXY = (*LIMIT, "--weak", "http://h,m", "--strong", "http://h,m")
 TOKENS = {"SELFREG_TOKEN": "token-of-the-agents", "SELFREG_DESK_TOKEN": "token-of-the-desk"}
 
 
@@ -113,6 +115,14 @@ def test_in_shadow_mode_nothing_is_spent(serve, run, tmp_path, capsys) -> None:
         (["--limit", "1", "--shadow", "--explore", "0.1"], {}, "shadow and explore exclude each other"),
         (["--limit", "1", "--host", "203.0.113.1"], {}, "cannot listen on 203.0.113.1"),
         (["--per-day", "1", "--timezone", "Mars"], {}, "timezone is 'Mars'"),
+        ([*LIMIT, "--weak", "http://h,m"], {}, "--weak and --strong belong together"),
+        ([*LIMIT, "--weak", "http://h", "--strong", "http://h,m"], {}, "--weak: expected URL,model"),
+        ([*LIMIT, "--weak", "http://h,m", "--strong", "h,m"], {}, "--strong: expected a URL with http:// or https://"),
+        ([*LIMIT, "--weak", "http://h,m", "--strong", "big=http://h,m"], {}, "unknown help type 'big'"),
+        ([*LIMIT, "--weak", "http://h,m", "--strong", "http://k@h,m"], {}, "has a user, a query or a fragment"),
+        ([*PROXY, "--people", "help"], {}, "'help' is given by people; --people nobody"),
+        (PROXY, {"SELFREG_STRONG_KEY_HELP": "a b"}, "the key of http://h has odd characters"),
+        ([*PROXY, "--timeout", "0"], {}, "timeout is 0.0; expected seconds > 0"),
     ],
 )
 def test_what_is_wrong_is_said_at_the_start(
@@ -120,5 +130,7 @@ def test_what_is_wrong_is_said_at_the_start(
 ) -> None:
     for name, value in {**TOKENS, **environment}.items():
         monkeypatch.setenv(name, value)
+    if "--weak" in arguments:
+        pytest.importorskip("httpx", reason="httpx is missing (extra 'proxy')")
     assert main(["serve", str(run), "--ledger", str(tmp_path / "ledger"), *arguments]) == 2
     assert message in capsys.readouterr().err

@@ -356,3 +356,53 @@ def test_budgets_are_whole_numbers(helper: Helper, left: object) -> None:
 def test_a_huge_debt_is_negative(helper: Helper) -> None:
     with pytest.raises(ValueError, match="budgets contain -1000000000000000000000000000000; expected no negative"):
         helper.decide(["red"], (-(10**30),))
+
+
+@pytest.fixture(scope="module")
+def quick_helper(light_labels: Labels) -> Helper:
+    return train_helper(light_labels, replace(QUICK, form="tfidf"))
+
+
+@pytest.mark.parametrize("form", ["tfidf", "words"])
+def test_many_decisions_at_once_are_those_of_one_at_a_time(form: str, light_labels: Labels) -> None:
+    helper = train_helper(light_labels, replace(QUICK, form=form, rounds=0))
+    states = [*light_labels.texts()[:90], "", "nothing like it"]
+    budgets = [(k % 3,) for k in range(len(states))]
+    assert helper.decide_batch([[text] for text in states], budgets) == [
+        helper.decide([text], left) for text, left in zip(states, budgets, strict=True)
+    ]
+
+
+def test_a_state_unlike_anything_logged_is_flagged(quick_helper: Helper, tmp_path: Path) -> None:
+    """No value of a logged state is given for it, and the reason says why."""
+    for text in ("Der Kunde kann sich nicht anmelden, weil sein Konto gesperrt ist.", "", "key? Quarterly invoice 7!"):
+        decision = quick_helper.decide([text], (1,))
+        assert decision.extrapolated
+        assert not decision.success_probability
+        assert not any(decision.price)
+        assert "unlike all logged ones" in decision.reason
+    quick_helper.save(tmp_path / "helper")
+    for one in (quick_helper, Helper.load(tmp_path / "helper")):
+        assert one.decide(["ein ganz anderer Satz"], (1,)).extrapolated
+        assert not one.decide(["second red key lamp table open door"], (1,)).extrapolated
+
+
+def test_few_states_of_new_tasks_are_flagged(quick_helper: Helper, light_labels: Labels) -> None:
+    new = set(quick_helper.split["test"])
+    texts = {text for text, task in zip(light_labels.texts(), light_labels.tasks, strict=True) if task in new}
+    flagged = [one.extrapolated for one in quick_helper.decide_batch([[t] for t in sorted(texts)], [(1,)] * len(texts))]
+    assert np.mean(flagged) <= 0.05
+
+
+def test_memory_without_texts_to_calibrate_flags_only_what_has_no_known_word(light_labels: Labels) -> None:
+    memory = Memory.from_labels(light_labels, sorted(set(light_labels.tasks)), 0, 10_000)
+    assert memory is not None
+    assert memory.calibrate([]) is memory
+    assert memory.is_strange(memory.look_up(["red", "nichts"])[2]).tolist() == [False, True]
+    strict = memory.calibrate(light_labels.texts()[:20])
+    assert strict.is_strange(strict.look_up(["red", light_labels.texts()[0]])[2]).tolist() == [True, False]
+
+
+def test_the_order_of_keys_in_observations_does_not_matter(quick_helper: Helper) -> None:
+    one, other = '{"light": "red", "key": "near"}', '{\n  "key": "near",\n  "light": "red"\n}'
+    assert quick_helper.decide([one], (1,)) == quick_helper.decide([other], (1,))

@@ -131,6 +131,18 @@ def test_several_budgets_and_models_with_cycles() -> None:
     assert value == pytest.approx(once / (1 - 0.81 * 0.5), abs=1e-8)
 
 
+def test_states_keep_their_names() -> None:
+    mdp = selfreg.InterventionMDP.from_dict(
+        {"work": {"nohelp": {"stuck": 0.5, "done": 0.5}}, "stuck": {"nohelp": "lost", "person": "done"}},
+        {"done": 1, "lost": 0},
+        costs={"person": 1},
+    )
+    slow = selfreg.delay_help(mdp, "person", [0.1, 0.2, 0.3])
+    added = [(block, name) for block in ("person given", "person open 1") for name in ("work", "stuck")]
+    assert list(slow.states) == [*mdp.states, *added]
+    assert selfreg.solve(slow, 1).value[slow.state_index("stuck"), 1] == pytest.approx(0.1)
+
+
 @pytest.mark.parametrize(
     ("help", "arrival", "message"),
     [

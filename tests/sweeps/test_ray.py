@@ -21,7 +21,7 @@ from selfreg.estimate import ExactKey, count_logs
 from selfreg.estimate.ingest import pieces as _pieces
 from selfreg.prm import PRMConfig, read_scores, score_logs, scoring, train_prm
 from selfreg.sweeps.batches import ModelError
-from selfreg.sweeps.runner import Sweep
+from selfreg.sweeps.results import Sweep
 
 ray = pytest.importorskip("ray", reason="needs the extra 'ray'")
 pytestmark = pytest.mark.filterwarnings("default")  # what Ray warns of is Ray's

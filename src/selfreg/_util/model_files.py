@@ -1,7 +1,7 @@
 """Models on disk: a folder of npy arrays and a JSON header, to be mapped into memory; nothing is pickled.
 
 model.json              {"schema": "selfreg.model/1", "states": n, "actions": [...], "costs": {...}, "entries": [...],
-                        "visits": true or false}
+                        "visits": true or false, "names": [...] where states have names}
 terminal_value.npy      float64 (n,), NaN marks a non-terminal state
 indptr.K.npy            CSR row pointers of action K (its index in "actions"), int32 or int64 (n + 1,)
 indices.K.npy           columns, of the same dtype
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg._util import validate, validate_model
+from selfreg._util import model_dicts, validate, validate_model
 from selfreg._util.files import atomic_folder
 
 HEADER, SCHEMA = "model.json", "selfreg.model/1"
@@ -36,6 +36,7 @@ def save(
     terminal_value: npt.NDArray[np.float64],
     costs: Any,
     visits: Mapping[str, npt.NDArray[np.float64]] | None,
+    states: tuple[Hashable, ...] | None,
     overwrite: bool,
 ) -> None:
     """Write a model as a folder, atomically."""
@@ -47,6 +48,8 @@ def save(
         "entries": [len(matrix.data) for matrix in transitions.values()],
         "visits": visits is not None,
     }
+    if states is not None:
+        header["names"] = states
     with atomic_folder(path, HEADER, overwrite) as folder:
         np.save(folder / "terminal_value.npy", terminal_value, allow_pickle=False)
         for k, (name, matrix) in enumerate(transitions.items()):
@@ -64,8 +67,9 @@ def load(
     npt.NDArray[np.float64],
     dict[str, tuple[int, ...]],
     dict[str, npt.NDArray[np.float64]] | None,
+    tuple[Hashable, ...] | None,
 ]:
-    """Transitions, terminal values, costs and visits of a saved model."""
+    """Transitions, terminal values, costs, visits and names of states of a saved model."""
     folder = Path(path)
     header = _header(folder)
     n, actions = header["states"], header["actions"]
@@ -88,7 +92,22 @@ def load(
         visits = {name: _array(folder, f"visits.{k}", n, (np.float64,), mmap) for k, name in enumerate(actions)}
         if check:
             validate.by_row(f"{folder}: visits", visits, actions, n)
-    return matrices, value, costs, visits
+    return matrices, value, costs, visits, _names(folder, header)
+
+
+def _names(folder: Path, header: Mapping[str, Any]) -> tuple[Hashable, ...] | None:
+    names = header.get("names")
+    if names is not None and not isinstance(names, list):
+        raise ValueError(f'{folder / HEADER}: "names" is {names!r}; it must be a list')
+    try:
+        return model_dicts.state_names(None if names is None else _tuples(names), header["states"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{folder / HEADER}: {error}") from None
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists for tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _header(folder: Path) -> dict[str, Any]:

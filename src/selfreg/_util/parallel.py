@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from selfreg._util import validate
@@ -139,12 +142,44 @@ class ProcessExecutor:
         if n == 1:
             yield _in_caller(function, shared)
             return
-        context = multiprocessing.get_context("spawn")
+        context = _Spawn()
         pool = ProcessPoolExecutor(n, context, initializer=_Worker.begin, initargs=(function, shared))
         try:
+            # In a thread: an interrupt, which is raised in the main thread, never leaves a process half started.
+            with ThreadPoolExecutor(1) as starter:
+                starter.submit(_start_processes, pool).result()
             yield _of_futures(lambda task: pool.submit(_Worker.call, task), n)
+        except BaseException:
+            context.kill()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+class _Spawn(SpawnContext):
+    """Spawns processes, and remembers them, so that they can be ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made: list[SpawnProcess] = []
+
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]
+        process = SpawnProcess(*args, **kwargs)
+        self._made.append(process)
+        return process
+
+    def kill(self) -> None:
+        for process in self._made:
+            if process.ident is not None:
+                process.kill()
+
+
+def _start_processes(pool: ProcessPoolExecutor) -> None:
+    """Start all processes of a pool, with SIGINT blocked in them: Ctrl-C goes to all, and their parent ends them."""
+    if hasattr(signal, "pthread_sigmask"):
+        resource_tracker.ensure_running()  # it changes the mask when it starts
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    pool.submit(int)
 
 
 def _in_caller(function: Callable[[Any, Any], Any], shared: Any) -> _Backend:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from selfreg._util.text_features import hashed_words
+from selfreg._util.text_features import hashed_words, shorten
 
 GROUPS = 2**16  # numbers that word groups are hashed to
 
@@ -46,9 +47,31 @@ class WordGroups:
         return result
 
 
+class Words(NamedTuple):
+    """Words of a text in a TF-IDF vocabulary.
+
+    Attributes
+    ----------
+    places : ndarray of int64, shape (n,)
+        Of the distinct words of the vocabulary, ascending.
+    values : ndarray of float32, shape (n,)
+        Their TF-IDF, of length 1.
+    known : float
+        Length of the vector over the length that it would have if the other words were in the vocabulary too, with the
+        largest weight there: 0 where no word is known, 1 where all are.
+    """
+
+    places: NDArray[np.int64]
+    values: NDArray[np.float32]
+    known: float
+
+
 @dataclass(frozen=True, eq=False)
 class Tfidf:
     """TF-IDF vectors of length 1 by a `TfidfVectorizer` of scikit-learn with sublinear frequencies.
+
+    Only fitting is scikit-learn's: its `transform` takes milliseconds a call, most of them for checks. Of long texts
+    the beginning and the end count (`shorten`).
 
     Attributes
     ----------
@@ -58,24 +81,58 @@ class Tfidf:
 
     vectorizer: Any
 
+    @cached_property
+    def _largest(self) -> float:
+        return float(self._weights.max(initial=0.0))
+
+    def fit(self, texts: Sequence[str]) -> None:
+        """Choose the words; ValueError where no text has one."""
+        self.vectorizer.fit([shorten(text) for text in texts])
+
     def rows(self, texts: Sequence[str]) -> sp.csr_array:
         """Fit the vectorizer to the texts, float32 (n, words)."""
-        return sp.csr_array(self.vectorizer.fit_transform(texts))
+        self.fit(texts)
+        return self.transform(texts)
+
+    def transform(self, texts: Sequence[str]) -> sp.csr_array:
+        """Vectors of texts with the words of the fit, float32 (n, words)."""
+        read = [self.read(text) for text in texts]
+        ends = np.cumsum([0, *(len(one.places) for one in read)])
+        columns = np.concatenate([np.empty(0, np.int64), *(one.places for one in read)])
+        values = np.concatenate([np.empty(0, np.float32), *(one.values for one in read)])
+        return sp.csr_array((values, columns, ends), shape=(len(texts), len(self._vocabulary)))
 
     @cached_property
     def _analyze(self) -> Callable[[str], list[str]]:
         words: Callable[[str], list[str]] = self.vectorizer.build_analyzer()
         return words
 
+    @cached_property
+    def _vocabulary(self) -> dict[str, int]:
+        found: dict[str, int] = self.vectorizer.vocabulary_
+        return found
+
+    @cached_property
+    def _weights(self) -> NDArray[np.float64]:
+        return np.asarray(self.vectorizer.idf_, dtype=np.float64)
+
+    def read(self, text: str) -> Words:
+        """The words of a text."""
+        vocabulary, words = self._vocabulary, Counter(self._analyze(shorten(text)))
+        found = sorted((vocabulary[word], count) for word, count in words.items() if word in vocabulary)
+        places, count = np.array(found, dtype=np.int64).reshape(-1, 2).T
+        values = (1 + np.log(count)) * self._weights[places]
+        known = float(values @ values)
+        every = known + (len(words) - len(found)) * self._largest**2
+        scaled = np.asarray(values / np.sqrt(known) if known else values, dtype=np.float32)
+        return Words(places, scaled, float(np.sqrt(known / every)) if every else 0.0)
+
     def vector(self, text: str) -> NDArray[Any]:
-        """What the vectorizer makes of a text, float32 (words,), without the checks that take most of its time."""
-        vocabulary = self.vectorizer.vocabulary_
-        places = [vocabulary[word] for word in self._analyze(text) if word in vocabulary]
-        words, count = np.unique(np.array(places, dtype=np.int64), return_counts=True)
-        result = np.zeros(len(vocabulary), dtype=np.float32)  # the type of the rows: no conversion in the product
-        result[words] = (1 + np.log(count)) * self.vectorizer.idf_[words]
-        length = np.linalg.norm(result)
-        return result / length if length else result
+        """The vector of a text, float32 (words,)."""
+        read = self.read(text)
+        result = np.zeros(len(self._vocabulary), dtype=np.float32)  # the type of the rows: no conversion in the product
+        result[read.places] = read.values
+        return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,13 +175,23 @@ class TextIndex:
 
         Of ties, the first ones.
         """
-        k = min(k, self.rows.shape[0])
-        if not k:
+        if not min(k, self.rows.shape[0]):
             return np.empty(0, np.int64), np.empty(0)
         vector = self.vectors.vector(text)
-        # The order is that of exact counts over the length: a common factor would break ties by rounding.
-        similarity = np.asarray((self.rows @ vector) / self._lengths, dtype=np.float64)
-        near = np.flatnonzero(similarity >= np.partition(similarity, -k)[-k])  # k or, with ties, more
-        places = near[np.argsort(-similarity[near], kind="stable")[:k]]
+        places, similarity = self.nearest_vectors(vector[:, None], k)
         length = 1.0 if isinstance(self.vectors, Tfidf) else max(float(np.linalg.norm(vector)), 1.0)
-        return places, similarity[places] / length
+        return places[0], similarity[0] / length
+
+    def nearest_vectors(self, vectors: NDArray[Any], k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Places and products with the rows, (n, k) each, of the most similar texts for each of n columns."""
+        k, columns = min(k, self.rows.shape[0]), vectors.shape[1]
+        places, similarity = np.empty((columns, k), np.int64), np.empty((columns, k))
+        if not k:
+            return places, similarity
+        # The order is that of exact counts over the length: a common factor would break ties by rounding.
+        every = np.ascontiguousarray((self.rows @ vectors).T) / self._lengths
+        for i, row in enumerate(every):
+            near = np.flatnonzero(row >= np.partition(row, -k)[-k])  # k or, with ties, more
+            places[i] = near[np.argsort(-row[near], kind="stable")[:k]]
+            similarity[i] = row[places[i]]
+        return places, similarity

@@ -40,8 +40,15 @@ def transitions(value: Any) -> dict[str, sp.csr_array]:
 
 def _matrix(name: str, value: Any) -> sp.csr_array:
     label = f'transitions["{name}"]'
+    if isinstance(value, (list, tuple)):
+        try:
+            value = np.array(value)
+        except ValueError:
+            raise ValueError(f"{label} has rows of different lengths; expected (n, n)") from None
     if not (sp.issparse(value) or isinstance(value, np.ndarray)):
-        raise TypeError(f"{label} must be a scipy sparse matrix or a numpy array; got {type(value).__name__}")
+        raise TypeError(
+            f"{label} must be a scipy sparse matrix, a numpy array or a list of rows; got {type(value).__name__}"
+        )
     check_unmasked(label, value)
     if value.ndim != 2 or value.shape[0] != value.shape[1]:
         raise ValueError(f"{label} has shape {value.shape}; expected (n, n)")

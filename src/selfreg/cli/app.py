@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from selfreg._util.extras import require_extra
+from selfreg._util.progress import plain_terminal
 from selfreg._version import __version__
 
 with require_extra("logs", "the selfreg command"):
@@ -16,9 +18,11 @@ from selfreg.cli import (
     collect,
     decide,
     demo,
+    doctor,
     estimate,
     evaluate,
     fit,
+    frontier,
     import_,
     label,
     look,
@@ -31,8 +35,9 @@ from selfreg.cli import (
     train,
 )
 from selfreg.cli.prm import recalibrate, score, threshold
+from selfreg.cli.terminal import with_output_options
 
-Commands = dict[str, Callable[..., None]]
+Commands = dict[str, Callable[..., Any]]
 
 # Commands by the panel of `selfreg --help` that they are in, in its order.
 PANELS: dict[str, Commands] = {
@@ -52,18 +57,23 @@ PANELS: dict[str, Commands] = {
         "serve": serve.command,
         "monitor": monitor.command,
         "ope": ope.command,
+        "frontier": frontier.command,
     },
     "Many models": {"sweep": sweep.command},
+    "This installation": {"doctor": doctor.command},
 }
 PRM: Commands = {"threshold": threshold.command, "recalibrate": recalibrate.command, "score": score.command}
 
+# Help in boxes cuts long words in narrow terminals, and has escape sequences.
+MARKUP: Literal["rich"] | None = None if plain_terminal() or shutil.get_terminal_size().columns < 80 else "rich"
+
 app = typer.Typer(
+    rich_markup_mode=MARKUP,
     help="When should an agent request help under a budget?",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-prm_app = typer.Typer(no_args_is_help=True)
+prm_app = typer.Typer(rich_markup_mode=MARKUP, no_args_is_help=True)
 
 
 def _print_version(wanted: bool) -> None:
@@ -83,8 +93,8 @@ def _options(
 
 for panel, commands in PANELS.items():
     for name, command in commands.items():
-        app.command(name, rich_help_panel=panel)(command)
+        app.command(name, rich_help_panel=panel)(with_output_options(command))
 for name, command in PRM.items():
-    prm_app.command(name)(command)
+    prm_app.command(name)(with_output_options(command))
 app.add_typer(prm_app, name="prm", help="Use a run's trained PRM: threshold, recalibrate, score.",
               rich_help_panel="Use of a run")  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -153,10 +153,11 @@ def command(
     workers: options.Workers = None,
     log: Log = None,
     overwrite: options.Overwrite = False,
-) -> None:
+) -> dict[str, Any]:
     """Run an agent in an environment with random interventions, into a new run folder."""
     world = make_world(environment, level, settings, interventions)
     phase = PhaseOne(world, tasks, test_tasks, episodes, seed, workers, actor, demonstrations, log)
     with atomic_folder(out, MARKER, overwrite) as folder:
         trajectories = collect(RunFolder(folder), phase)
     say(f"{len(trajectories)} episodes of {tasks} tasks -> {out}")
+    return {"run": out, "episodes": len(trajectories), "tasks": tasks}

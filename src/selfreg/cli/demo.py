@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -102,7 +102,7 @@ def command(
     fallbacks: Fallbacks = False,
     workers: options.Workers = None,
     overwrite: options.Overwrite = False,
-) -> None:
+) -> dict[str, Any]:
     """Collect in an environment, train a PRM, estimate, solve, label, train a helper, evaluate, report."""
     with require_extra("ml", "selfreg demo"):
         import transformers  # noqa: F401  (fail before a minute of collecting)
@@ -113,7 +113,9 @@ def command(
     phase = PhaseOne(world, tasks, test_tasks, episodes, seed, workers, actor, demonstrations)
     with atomic_folder(out, MARKER, overwrite) as folder:
         result = pipeline(RunFolder(folder), phase, budget, kappa, fallbacks, form, seconds)
-    show_forecast(RunFolder.open(out).summary())
+    summary = RunFolder.open(out).summary()
+    show_forecast(summary)
     show(result)
     say(f"{sum(seconds.values()):.1f} s ({', '.join(f'{name} {s:.1f}' for name, s in seconds.items())})")
     say(f"report: {out / 'report.html'}")
+    return {"run": out, "report": out / "report.html", "seconds": seconds} | summary

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -110,11 +110,13 @@ def command(
     cost: options.Cost = None,
     borrow_help: options.BorrowHelp = False,
     fewer_than: Annotated[int, typer.Option(help="Rows with fewer visits are low-count rows.")] = FEWER_THAN,
-) -> None:
+) -> dict[str, Any]:
     """Estimate a model from the run's trajectories and print its coverage."""
     folder = RunFolder.open(run)
     trajectories = folder.trajectories()
     states = abstraction(folder, trajectories, state, classes, with_step, bins)
     model = estimate(folder, trajectories, states, kappa, options.costs(cost), borrow_help)
     say(model.mdp)
-    show(coverage(model, trajectories, fewer_than=fewer_than))
+    covered = coverage(model, trajectories, fewer_than=fewer_than)
+    show(covered)
+    return {"run": folder.path, "states": len(model.counts.keys), "notes": model.notes} | covered.summary()

@@ -226,6 +226,8 @@ def command(
     policies: Added = None,
     seed: options.Seed = 0,
     workers: options.Workers = None,
-) -> None:
+) -> dict[str, Any]:
     """Compare policies on the run's held-out tasks."""
-    show(evaluate(RunFolder.open(run), budget, plan_episodes, seed, workers, fallbacks, added=policies or ()))
+    folder = RunFolder.open(run)
+    show(evaluate(folder, budget, plan_episodes, seed, workers, fallbacks, added=policies or ()))
+    return {"run": folder.path, **folder.summary()["evaluation"]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,7 +46,7 @@ def command(
     samples: options.Samples = None,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
-) -> None:
+) -> dict[str, Any]:
     """From logs to a plan: import, estimate, solve, label, report."""
     limit, charges = options.integers("--budget", budget), options.costs(cost)
     seconds: dict[str, float] = {}
@@ -82,6 +82,7 @@ def command(
     show(summary)
     say(f"{sum(seconds.values()):.1f} s ({', '.join(f'{name} {s:.1f}' for name, s in seconds.items())})")
     say(f"report: {out / 'report.html'}")
+    return {"run": out, "report": out / "report.html", "seconds": seconds} | summary
 
 
 def _need_outcomes(trajectories: Sequence[Trajectory]) -> None:

@@ -137,8 +137,11 @@ def _lone_runs(takeover: options.Takeover, source: LogSource, others: Sequence[T
 
 
 @reads_logs
-def command(source: LogSource, out: options.Out, overwrite: options.Overwrite = False) -> None:
+def command(source: LogSource, out: options.Out, overwrite: options.Overwrite = False) -> dict[str, Any]:
     """Read logs into a new run folder."""
     with atomic_folder(out, MARKER, overwrite) as folder:
-        trajectories = import_logs(RunFolder(folder), source)
+        run = RunFolder(folder)
+        trajectories = import_logs(run, source)
+        recorded = run.settings()["import"]
     say(f"{len(trajectories)} episodes -> {out}")
+    return {"run": out} | {name: recorded[name] for name in ("episodes", "format", "skipped", "notes")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from selfreg.cli import options
 from selfreg.cli.terminal import say
@@ -21,9 +22,11 @@ def label(run: RunFolder, trajectories: Sequence[Trajectory], model: EstimatedMo
     return labels
 
 
-def command(run: options.RunArgument) -> None:
+def command(run: options.RunArgument) -> dict[str, Any]:
     """Label every step of the run's trajectories at every budget."""
     folder = RunFolder.open(run)
     model = folder.model()
     labels = label(folder, folder.trajectories(), model, folder.solution(model))
-    say(f"{labels.decision.size} labels -> {folder.path / 'labels.parquet'}")
+    path = folder.path / "labels.parquet"
+    say(f"{labels.decision.size} labels -> {path}")
+    return {"run": folder.path, "labels": labels.decision.size, "file": path}

@@ -18,7 +18,7 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of 
 Out = Annotated[Path, typer.Option(help="Run folder to create.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in that folder.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value, for programs.")]
 Workers = Annotated[int | None, typer.Option(help="Processes; all cores by default.")]
 Budget = Annotated[str, typer.Option(help="Largest budget; one number per budget if there are several (2,1).")]
 Format = Annotated[str, typer.Option(help=f"Format of the logs: auto, {', '.join(format_names())}.")]
@@ -169,7 +169,7 @@ def costs(texts: Sequence[str] | None) -> dict[str, int | tuple[int, ...]] | Non
     return {name: integers(f"--cost {name}=", value) for name, value in mapping("--cost", texts).items()} or None
 
 
-def from_configs(**configs: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def from_configs(**configs: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Options of a command from the fields of configuration classes, with their help texts.
 
     `configs` are named by the part of the command that uses them. The command gets the values that the user sets as
@@ -188,14 +188,14 @@ def from_configs(**configs: Any) -> Callable[[Callable[..., None]], Callable[...
                 field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
             )
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         own = inspect.signature(command, eval_str=True)
         parameters = [p for p in own.parameters.values() if p.name != "settings"]
 
         @functools.wraps(command)
-        def run(**values: Any) -> None:
+        def run(**values: Any) -> Any:
             chosen = {name: values.pop(name) for name in fields}
-            command(**values, settings={name: value for name, value in chosen.items() if value is not None})
+            return command(**values, settings={name: value for name, value in chosen.items() if value is not None})
 
         together = [*parameters, *fields.values()]
         run.__signature__ = own.replace(parameters=together)  # type: ignore[attr-defined]

@@ -106,16 +106,16 @@ def _read_source(
     return LogSource(logs, format, reading, skip_bad, options.takeovers(assume_takeover))
 
 
-def reads_logs(command: Callable[..., None]) -> Callable[..., None]:
+def reads_logs(command: Callable[..., Any]) -> Callable[..., Any]:
     """The command with the options that say what to read; it gets them as `source`, a `LogSource`."""
     parts = [inspect.signature(function, eval_str=True) for function in (_read_source, command)]
     reading = list(parts[0].parameters.values())
     own = [p.replace(kind=p.KEYWORD_ONLY) for p in parts[1].parameters.values() if p.name != "source"]
 
     @functools.wraps(command)
-    def run(**values: Any) -> None:
+    def run(**values: Any) -> Any:
         source = _read_source(**{p.name: values.pop(p.name) for p in reading})
-        command(source=source, **values)
+        return command(source=source, **values)
 
     together = [*(p.replace(kind=p.KEYWORD_ONLY) for p in reading), *own]
     run.__signature__ = parts[1].replace(parameters=together)  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ from selfreg.cli.decide import load_helper
 from selfreg.cli.monitor import load_forecast
 from selfreg.cli.shadow import open_ledger
 from selfreg.cli.terminal import remark
+from selfreg.cli.upstreams import make_proxy
 from selfreg.data import Trajectory
 from selfreg.evaluate import monitor
 from selfreg.runs import RunFolder
@@ -48,6 +49,14 @@ def command(
     max_per_day: Annotated[int | None, typer.Option(help="Requests to people a day.", min=0)] = None,
     shadow: Annotated[bool, typer.Option("--shadow", help="Decide and record, and spend nothing.")] = False,
     explore: Annotated[float, typer.Option(help="Share of steps whose action is drawn at random.")] = 0.0,
+    weak: Annotated[
+        str | None, typer.Option(metavar="URL,MODEL", help="Proxy for OpenAI clients: the model that works alone.")
+    ] = None,
+    strong: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[HELP=]URL,MODEL", help="The model that helps; one for each help type."),
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds that a model may be silent.")] = 600.0,
     host: Annotated[str, typer.Option(help="Address to listen on; others than this machine's need TLS in front.")] = (
         "127.0.0.1"
     ),
@@ -59,7 +68,8 @@ def command(
     """Serve decisions to agents and requests to people, until SIGTERM.
 
     Agents send the token in the environment variable SELFREG_TOKEN, people log in with that in SELFREG_DESK_TOKEN.
-    Tokens that are not set are made and printed. The log is JSON on the error stream.
+    Tokens that are not set are made and printed. The log is JSON on the error stream. Keys of models are read from
+    SELFREG_WEAK_KEY and SELFREG_STRONG_KEY.
     """
     with require_extra("serve", "selfreg serve"):
         from selfreg.runtime.server import Service, create_app, run_server
@@ -81,7 +91,11 @@ def command(
     )
     service = Service(recorder, desk, people or PEOPLE, None if shadow else _forecaster(folder, store))
     app = create_app(
-        service, token=_token(TOKEN), desk_token=_token(DESK_TOKEN), hosts=[*LOOPBACK, host, *(name or ())]
+        service,
+        token=_token(TOKEN),
+        desk_token=_token(DESK_TOKEN),
+        hosts=[*LOOPBACK, host, *(name or ())],
+        completions=make_proxy(service, helper.costs, weak, strong or (), timeout),
     )
     run_server(app, service, host=host, port=port)
 

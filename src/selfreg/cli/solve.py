@@ -162,7 +162,7 @@ def command(
     budget: options.Budget = "5",
     price: options.Price = None,
     samples: options.Samples = None,
-) -> None:
+) -> dict[str, Any]:
     """Solve the run's model for every budget up to --budget, and forecast what the plan will attain on new tasks."""
     folder = RunFolder.open(run)
     trajectories, model, limit = folder.trajectories(), folder.model(), options.integers("--budget", budget)
@@ -171,3 +171,4 @@ def command(
     summary = folder.summary()
     show_forecast(summary)
     show(summary)
+    return {"run": folder.path} | summary

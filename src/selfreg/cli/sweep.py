@@ -19,7 +19,8 @@ from selfreg.cli.terminal import remark, say, table
 from selfreg.data import Trajectory
 from selfreg.estimate import EstimatedModel, StateAbstraction, estimate_mdp, from_description
 from selfreg.runs import RunFolder
-from selfreg.sweeps.runner import Sweep, sweep
+from selfreg.sweeps.results import Sweep
+from selfreg.sweeps.runner import sweep
 from selfreg.sweeps.sources import ModelGrid
 
 if sys.version_info >= (3, 11):
@@ -196,7 +197,7 @@ def command(
     config: Annotated[
         Path, typer.Argument(metavar="CONFIG.toml", help="Settings of the sweep; docs/scale.md lists the entries.")
     ],
-) -> None:
+) -> dict[str, Any]:
     """Solve many models. After a kill, the same command solves the missing ones."""
     settings, base = read_config(config), config.parent
     out = base / settings.sweep.out
@@ -210,4 +211,9 @@ def command(
         on_error=settings.sweep.on_error,  # type: ignore[arg-type]  # checked by sweep
     )
     show(found)
-    say(f"results: {out} ({', '.join(['part-*.parquet', *draw(found, out)])})")
+    drawn = draw(found, out)
+    say(f"results: {out} ({', '.join(['part-*.parquet', *drawn])})")
+    value = found.success.reshape(len(found), -1)
+    ends = {"success_without_help": value[:, 0], "success": value[:, -1]}
+    named = {"results": out, "models": len(found), "errors": found.errors, "plots": drawn}
+    return named | {"parameters": found.parameters} | ends

@@ -88,7 +88,7 @@ def command(
         bool, typer.Option("--calibrate", help="Thresholds with which the helper spends what the plan spends.")
     ] = False,
     baselines: Annotated[bool, typer.Option(help="Also train the baselines and compare the PRM with them.")] = True,
-) -> None:
+) -> dict[str, Any]:
     """Train the run's PRM or helper; figures are those on held-out tasks.
 
     Without --history, a run that was trained before keeps its history; one that was collected here starts with 0.
@@ -109,3 +109,4 @@ def command(
         raise ValueError(f"--part {part!r}: expected prm or helper")
     for name, text in as_texts(figures).items():
         remark(f"{name} {text}")
+    return {"run": folder.path, "part": part, "figures": figures}

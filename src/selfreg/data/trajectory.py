@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from selfreg._util.extras import require_extra
+from selfreg._util.json_text import normalize_json
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
@@ -139,6 +140,8 @@ class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
 def state_text(steps: Sequence[Step], history: int = 0) -> str:
     """Text of the state after `steps`, as the PRM and the helper read it.
 
+    JSON objects in it are on one line, with sorted keys, so that the order of keys and white space do not matter.
+
     Parameters
     ----------
     steps : sequence of Step
@@ -158,13 +161,13 @@ def state_text(steps: Sequence[Step], history: int = 0) -> str:
     wrong answer
     """
     if not history or len(steps) == 1:
-        return steps[-1].state
+        return normalize_json(steps[-1].state)
     earlier = list(steps[max(0, len(steps) - 1 - history) : -1])
     if earlier[0] is not steps[0]:
         earlier.insert(0, steps[0])
     shown = []
     for step, following in zip(earlier, [*earlier[1:], steps[-1]], strict=True):
-        shown.append(step.state)
+        shown.append(normalize_json(step.state))
         if step.action and step.action != following.state:
-            shown.append("> " + step.action)
-    return "\n".join([*shown, steps[-1].state])
+            shown.append("> " + normalize_json(step.action))
+    return "\n".join([*shown, normalize_json(steps[-1].state)])

@@ -6,13 +6,14 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from selfreg._util.extras import require_extra
 from selfreg._util.files import check_settings, write_settings
+from selfreg._util.locks import Lock, try_lock
 from selfreg._util.parallel import ProcessExecutor, run_tasks
 from selfreg._util.progress import progress
 from selfreg.data import NOHELP, Step, Trajectory
@@ -130,7 +131,8 @@ def collect_into(
         settings["policy"] = policy_name(policy)
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    with open(path / EPISODES, "ab") as log, _alone(log, path):
+    with open(path / EPISODES, "ab") as log:
+        _require_alone(log, path)
         _check_settings(path / SETTINGS, json.loads(json.dumps(settings)), empty=log.tell() == 0)
         counter, done = _Counter(), set()
         for trajectory in _read_episodes(path / EPISODES, log):
@@ -188,19 +190,10 @@ def _missing_chunks(tasks: Sequence[str], episodes: int, done: set[str]) -> Iter
         yield from ((task, left[i : i + CHUNK]) for i in range(0, len(left), CHUNK))
 
 
-@contextmanager
-def _alone(log: Any, path: Path) -> Iterator[None]:
-    """Keep other processes out, where the system has file locks (they go with the process, however it ends)."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    try:
-        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ValueError(f"another process is collecting into {path}; expected one at a time") from None
-    yield
+def _require_alone(log: Any, path: Path) -> None:
+    """Keep other processes out, where the file system has locks (they go with the process, however it ends)."""
+    if try_lock(log.fileno()) is Lock.REFUSED:
+        raise ValueError(f"another process is collecting into {path}; expected one at a time")
 
 
 class Branch(NamedTuple):

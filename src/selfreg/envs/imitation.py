@@ -19,6 +19,7 @@ from selfreg._util import validate
 from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write
 from selfreg._util.text_features import hashed_words
+from selfreg._util.threads import single_thread
 from selfreg.envs.protocol import Environment
 
 Floats = npt.NDArray[np.float32]
@@ -211,7 +212,7 @@ def _fitted(
     with require_extra("ml", "train_imitation"):
         import torch
     targets, words = torch.tensor(actions), [torch.from_numpy(bag) for bag in bags]
-    with torch.random.fork_rng(devices=[]):
+    with single_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         hidden = torch.nn.EmbeddingBag(config.features, config.hidden, mode="mean")
         bias = torch.nn.Parameter(torch.zeros(config.hidden))

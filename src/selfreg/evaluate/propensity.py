@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from selfreg._util import validate
 from selfreg._util.extras import require_extra
+from selfreg._util.threads import single_thread
 from selfreg.data import NOHELP, Trajectory
 from selfreg.estimate import StateAbstraction
 from selfreg.evaluate.logged import Propensity
@@ -104,7 +105,6 @@ def _out_of_fold(
         from sklearn.feature_extraction import DictVectorizer
         from sklearn.linear_model import LogisticRegression
         from sklearn.model_selection import GroupKFold
-        from threadpoolctl import threadpool_limits
     table = DictVectorizer().fit_transform(features)
     result = np.zeros(len(action))
     for k in range(int(fold.max()) + 1):
@@ -114,7 +114,7 @@ def _out_of_fold(
             if any(name not in action[rest][part] for pair in splits for part in pair):
                 raise ValueError(f"action {name!r} occurs in too few tasks; expected it in every fold")
         model = CalibratedClassifierCV(LogisticRegression(max_iter=1000), method="sigmoid", cv=splits)
-        with threadpool_limits(1, "blas"):  # threads do not pay for such short vectors
+        with single_thread():
             model.fit(table[rest], action[rest])
         column = np.searchsorted(model.classes_, action[here])
         result[here] = np.take_along_axis(model.predict_proba(table[here]), column[:, None], axis=1)[:, 0]

@@ -15,10 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from selfreg._util.bootstrap import as_texts
 from selfreg._util.files import atomic_folder
 from selfreg.data import NOHELP, Step, state_text
-from selfreg.decisions import BudgetLeft, Decision, Neighbour
+from selfreg.decisions import BudgetLeft, Decision
 from selfreg.helper.memory import Memory
 from selfreg.helper.models import FORMS
 from selfreg.helper.models.transformer import FEATURES, DecisionModel
+from selfreg.helper.reasons import make_decision, mask_affordable, recall
 from selfreg.prm.prm import PRM
 from selfreg.prm.transformer import RECORD, read_record
 
@@ -137,26 +138,18 @@ class Helper:
         budgets = self._budgets(texts, [self._left(left) for left in budgets_left])
         probability = self.request_probabilities(texts, budgets)
         actions = [self.actions[int(a)] for a in self._choose(probability, budgets)]
-        return [
-            self._decision(*one)
-            for one in zip(episodes, texts, budgets_left, budgets, actions, probability[:, 1:].sum(axis=1), strict=True)
-        ]
+        requests = probability[:, 1:].sum(axis=1)
+        recalled = recall(self, texts, budgets)
+        if self.prm is not None:
+            recalled = [
+                one if one.success else one._replace(success=self._score_by_prm(steps))
+                for one, steps in zip(recalled, episodes, strict=True)
+            ]
+        rows = zip(actions, requests.tolist(), budgets, budgets_left, recalled, strict=True)
+        return [make_decision(self, *row) for row in rows]
 
-    def _decision(
-        self,
-        steps: Sequence[Step],
-        text: str,
-        budget_left: BudgetLeft,
-        left: NDArray[np.int64],
-        action: str,
-        request: float,
-    ) -> Decision:
-        success, price, near = self._recall(text, left)
-        if not success and self.prm is not None:
-            success = {NOHELP: float(self.prm.score([self.prm.text(steps)])[0])}
-        rule = self._explain_rule(action, float(request), left, budget_left)
-        reason = ". ".join([rule, *self._explain_values(success, price, near)])
-        return Decision(action, float(request), success, budget_left, reason, price, near)
+    def _score_by_prm(self, steps: Sequence[Step]) -> dict[str, float]:
+        return {} if self.prm is None else {NOHELP: float(self.prm.score([self.prm.text(steps)])[0])}
 
     def _left(self, budget_left: BudgetLeft) -> tuple[int, ...]:
         """Budget left as numbers."""
@@ -274,7 +267,7 @@ class Helper:
         most = np.max([self.limits, *self.costs.values()], axis=0)
         return np.asarray(np.minimum(left, most.astype(np.uint64) if left.dtype == np.uint64 else most), dtype=np.int64)
 
-    def _points(self, left: NDArray[np.int64]) -> NDArray[np.int64]:
+    def points(self, left: NDArray[np.int64]) -> NDArray[np.int64]:
         """Index of budgets (n, m) in the lattice."""
         shape = tuple(top + 1 for top in self.limits)
         return np.asarray(np.ravel_multi_index(tuple(np.minimum(left, self.limits).T), shape))
@@ -282,69 +275,10 @@ class Helper:
     def _choose(self, probability: NDArray[np.float64], left: NDArray[np.int64]) -> NDArray[np.int64]:
         if self.thresholds is None:
             return np.asarray(probability.argmax(axis=1))
-        requests = probability[:, 1:].sum(axis=1) > np.array(self.thresholds)[self._points(left)]
+        requests = probability[:, 1:].sum(axis=1) > np.array(self.thresholds)[self.points(left)]
         # help that the budget cannot pay for has probability 0
         requests &= (probability[:, 1:] > 0).any(axis=1)
         return np.asarray(np.where(requests, probability[:, 1:].argmax(axis=1) + 1, 0))
-
-    def _recall(
-        self, text: str, left: NDArray[np.int64]
-    ) -> tuple[dict[str, float], tuple[float | None, ...], tuple[Neighbour, ...]]:
-        """P(success) of the actions, price of the last unit of each budget, nearest states; empty without memory."""
-        if self.memory is None:
-            return {}, (), ()
-        index, similarity = self.memory.nearest([text])
-        if not similarity[0, 0] > 0:  # no word in common with any logged state
-            return {}, (), ()
-        values = self.memory.estimate(index, similarity)[0]
-        here = np.minimum(left, self.limits)
-        q = values[self._points(here[None])[0]]
-        paid = mask_affordable(self.actions, self.costs, left[None])[0]
-        known = paid & ~np.isnan(q)
-        success = {action: float(q[a]) for a, action in enumerate(self.actions) if known[a]}
-        price: list[float | None] = []
-        for unit in np.eye(len(here), dtype=np.int64):
-            less = here - unit
-            if less.min() < 0 or not known.any():
-                price.append(None)
-                continue
-            price.append(float(np.nanmax(q) - np.nanmax(values[self._points(less[None])[0]])))
-        near = self.memory.neighbours(index[0], similarity[0], self.actions)
-        return success, tuple(price), tuple(near)
-
-    def _explain_rule(self, action: str, request: float, left: NDArray[np.int64], budget_left: BudgetLeft) -> str:
-        shown = "no limit" if budget_left is None else f"budget {' '.join(map(str, budget_left))}"
-        paid = mask_affordable(self.actions, self.costs, left[None])[0]
-        dear = [
-            f"{a} (cost {' '.join(map(str, self.costs[a]))})"
-            for a, can in zip(self.actions, paid, strict=True)
-            if not can
-        ]
-        if len(dear) == len(self.actions) - 1:
-            return f"{action}: {shown} cannot pay for {', '.join(dear)}"
-        reason = f"{action}: P(request) {request:.2f} with {shown}"
-        if self.thresholds is not None:
-            reason += f" against a threshold of {self.thresholds[int(self._points(left[None])[0])]:.2f}"
-        return f"{reason}, which cannot pay for {', '.join(dear)}" if dear else reason
-
-    def _explain_values(
-        self, success: Mapping[str, float], price: Sequence[float | None], near: Sequence[Neighbour]
-    ) -> list[str]:
-        if not near:
-            return [f"P(success) {value:.2f} alone, by the PRM" for value in success.values()]
-        visits = {action: sum(one.visits[action] for one in near) for action in self.actions}
-        shown = ", ".join(f"{value:.2f} {_phrase(action)}" for action, value in success.items())
-        counts = ", ".join(f"{visits[action]} visits {_phrase(action)}" for action in self.actions)
-        words = [f"P(success) by the {len(near)} nearest logged states ({counts}): {shown}"]
-        worth = [f"{unit:.2f}" for unit in price if unit is not None]
-        if worth:
-            words.append(f"The last unit of budget is worth {', '.join(worth)}")
-        first = near[0]
-        return [*words, f"Nearest (similarity {first.similarity:.2f}): {' '.join(first.text.split())[:120]!r}"]
-
-
-def _phrase(action: str) -> str:
-    return "alone" if action == NOHELP else f"with {action}"
 
 
 def _steps(history: Sequence[Step | str]) -> list[Step]:
@@ -365,14 +299,6 @@ def _whole(entry: Any) -> int:
         return operator.index(entry)
     except TypeError:
         raise TypeError(f"budgets contain {entry!r}; expected whole numbers") from None
-
-
-def mask_affordable(
-    actions: Sequence[str], costs: Mapping[str, Sequence[int]], budgets: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Whether budgets (n, m) can pay for each action, bool (n, n_actions)."""
-    charges = np.array([[0] * budgets.shape[1], *(costs[action] for action in actions[1:])])
-    return np.asarray((charges[None] <= budgets[:, None]).all(axis=2))
 
 
 def check_costs(actions: Sequence[str], costs: Mapping[str, Sequence[int]], n_budgets: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,10 @@ Floats = NDArray[np.float64]
 ARRAYS, WORDS = "memory.npz", "memory.json"
 NEIGHBOURS = 5
 SHOWN_TEXT = 300
+BLOCK = 64  # texts that are looked up together
+# Share of the states of new tasks that may be taken for unlike all logged ones, and the most texts to calibrate it on.
+STRANGE, CALIBRATED = 0.01, 500
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +44,16 @@ class Memory:
     visits : ndarray of float32, shape (n, n_actions)
         Visits of each action at this text. Values may be based on more: on all texts of an abstract state.
     index : TextIndex
-        The texts in full, by TF-IDF vectors of length 1.
+        The texts, by TF-IDF vectors of length 1.
+    least : float
+        A state that is known less than this is unlike all logged ones; see `look_up` and `calibrate`.
     """
 
     texts: list[str]
     values: NDArray[np.float32]
     visits: NDArray[np.float32]
     index: TextIndex
+    least: float = 0.0
 
     @classmethod
     def from_labels(cls, labels: Labels, tasks: Sequence[str], history: int, most: int) -> Memory | None:
@@ -78,12 +85,43 @@ class Memory:
 
     def nearest(self, texts: Sequence[str], k: int = NEIGHBOURS) -> tuple[NDArray[np.int64], Floats]:
         """Indices and similarities of the `k` nearest states, (n, k) each; ties to the first."""
-        near = [self.index.nearest(text, k) for text in texts]
-        shape = len(texts), min(k, len(self.texts))
-        return (
-            np.array([places for places, _ in near], dtype=np.int64).reshape(shape),
-            np.array([similarity for _, similarity in near], dtype=np.float64).reshape(shape),
-        )
+        places, similarity, _ = self.look_up(texts, k)
+        return places, similarity
+
+    def look_up(self, texts: Sequence[str], k: int = NEIGHBOURS) -> tuple[NDArray[np.int64], Floats, Floats]:
+        """As `nearest`, and how well each text is known, float64 (n,).
+
+        That is the similarity of the nearest state times the known share of the text's words (`Words.known`): the
+        cosine that results where words that were never logged count too.
+        """
+        places = np.empty((len(texts), min(k, len(self.texts))), np.int64)
+        similarity, known = np.empty(places.shape), np.empty(len(texts))
+        for first in range(0, len(texts), BLOCK):
+            part = slice(first, first + BLOCK)
+            read = [self._words.read(text) for text in texts[part]]
+            columns = np.zeros((self.index.rows.shape[1], len(read)), np.float32)
+            for i, one in enumerate(read):
+                columns[one.places, i] = one.values
+            places[part], similarity[part] = self.index.nearest_vectors(columns, k)
+            known[part] = [one.known for one in read]
+        return places, similarity, similarity[:, 0] * known
+
+    def is_strange(self, known: Floats) -> NDArray[np.bool_]:
+        """Whether states that are known this well (`look_up`) are unlike all logged ones, bool (n,)."""
+        return np.asarray((known <= 0) | (known < self.least))
+
+    def calibrate(self, texts: Sequence[str]) -> Memory:
+        """The same memory with the `least` that all but 1% of these texts, of other tasks, reach.
+
+        With fewer than 99 texts all of them reach it: the state of a new task is then below with a chance of one in
+        their number plus one (split conformal prediction).
+        """
+        distinct = list(dict.fromkeys(texts))
+        chosen = distinct[:: max(1, len(distinct) // CALIBRATED)]
+        if not chosen:
+            return self
+        known = np.sort(self.look_up(chosen, 1)[2])
+        return replace(self, least=float(known[max(0, int(STRANGE * (len(known) + 1)) - 1)]) - ROUNDING)
 
     def estimate(self, nearest: NDArray[np.int64], similarity: Floats) -> Floats:
         """Values in states with these neighbours, float64 (n, n_points, n_actions), NaN where no neighbour has one.
@@ -105,15 +143,16 @@ class Memory:
         ]
 
     @property
-    def _vectorizer(self) -> Any:
+    def _words(self) -> Tfidf:
         assert isinstance(self.index.vectors, Tfidf)
-        return self.index.vectors.vectorizer
+        return self.index.vectors
 
     def save(self, folder: Path) -> None:
         """Write arrays and words, nothing pickled."""
-        vectorizer = self._vectorizer
+        vectorizer = self._words.vectorizer
         vocabulary = vectorizer.vocabulary_
-        words = {"texts": self.texts, "vocabulary": sorted(vocabulary, key=vocabulary.__getitem__)}
+        words: dict[str, Any] = {"texts": self.texts, "vocabulary": sorted(vocabulary, key=vocabulary.__getitem__)}
+        words["least"] = self.least
         (folder / WORDS).write_text(json.dumps(words), encoding="utf-8")
         rows = {name: getattr(self.index.rows, name) for name in ("data", "indices", "indptr")}
         arrays = {"values": self.values, "visits": self.visits, "idf": vectorizer.idf_, **rows}
@@ -137,7 +176,9 @@ class Memory:
             vectorizer.idf_ = arrays["idf"]
             shape = len(words["texts"]), len(words["vocabulary"])
             rows = sp.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
-            return cls(words["texts"], arrays["values"], arrays["visits"], TextIndex(Tfidf(vectorizer), rows))
+            index = TextIndex(Tfidf(vectorizer), rows)
+            # folders from before have no `least`
+            return cls(words["texts"], arrays["values"], arrays["visits"], index, words.get("least", 0.0))
         except Exception as error:  # JSON and array errors of many kinds
             raise ValueError(f"{str(folder)!r}: {ARRAYS} or {WORDS} is damaged: {error}") from error
 

@@ -19,12 +19,12 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from selfreg.helper.config import HelperConfig
-from selfreg.helper.helper import mask_affordable
 from selfreg.helper.labels import Labels, best_actions
 from selfreg.helper.model_rollout import add_missing_help, first_states
 from selfreg.helper.models import FORMS
 from selfreg.helper.models.linear import LinearDecider, WordsDecider
 from selfreg.helper.models.transformer import deduplicate
+from selfreg.helper.reasons import mask_affordable
 from selfreg.planning.evaluation import evaluate_policy
 
 Floats = NDArray[np.float64]

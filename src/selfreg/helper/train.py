@@ -10,20 +10,22 @@ from typing import Any
 import numpy as np
 
 from selfreg._util import validate
+from selfreg._util.threads import single_thread
 from selfreg.helper.config import HelperConfig
 from selfreg.helper.examples import HelperExamples
-from selfreg.helper.helper import Helper, check_costs, mask_affordable
+from selfreg.helper.helper import Helper, check_costs
 from selfreg.helper.labels import Labels
 from selfreg.helper.memory import Memory
 from selfreg.helper.model_rollout import success_in_model
-from selfreg.helper.models import FORMS
+from selfreg.helper.models import FORMS, TRANSFORMERS
 from selfreg.helper.models.transformer import lattice
+from selfreg.helper.reasons import mask_affordable
 from selfreg.helper.relabel import relabel
 from selfreg.prm.transformer import split_tasks
 
 FALL = 0.01
 # Logged states that a helper remembers for the reasons of its decisions.
-MEMORY_STATES = 10_000
+MEMORY_STATES = 4_000
 
 
 def train_helper(
@@ -97,6 +99,13 @@ def train_helper(
     'help'
     """
     config = config or HelperConfig()
+    with single_thread(torch=config.form in TRANSFORMERS):
+        return _train(labels, config, costs, checkpoint)
+
+
+def _train(
+    labels: Labels | HelperExamples, config: HelperConfig, costs: Any, checkpoint: str | os.PathLike[str] | None
+) -> Helper:
     examples, costs = _examples(labels, config, costs)
     charges = _charges(examples.actions, costs, examples.budgets.shape[1])
     _check_paid(examples, charges)
@@ -108,7 +117,7 @@ def train_helper(
             labels.subtract_price(config.price).examples(config.history) if isinstance(labels, Labels) else examples
         )
         helper = _train_form(taught, charges, split, config, checkpoint)
-    helper = replace(helper, memory=_memory(labels, split["train"], config))
+    helper = replace(helper, memory=_memory(labels, split, config))
     return replace(helper, figures=helper.figures | _figures(helper, examples, labels, split, config))
 
 
@@ -217,10 +226,17 @@ def _fit(
     return model, figures | {"train_examples": float(len(learnt.texts))}
 
 
-def _memory(labels: Labels | HelperExamples, tasks: Sequence[str], config: HelperConfig) -> Memory | None:
+def _memory(labels: Labels | HelperExamples, split: Mapping[str, list[str]], config: HelperConfig) -> Memory | None:
+    """Logged states of the training tasks; what is unlike them is calibrated on those of validation tasks."""
     if isinstance(labels, HelperExamples):
         return None
-    return Memory.from_labels(labels, tasks, config.history, MEMORY_STATES)
+    memory = Memory.from_labels(labels, split["train"], config.history, MEMORY_STATES)
+    if memory is None:
+        return None
+    others = set(split["validation"])
+    return memory.calibrate(
+        [text for text, task in zip(labels.texts(config.history), labels.tasks, strict=True) if task in others]
+    )
 
 
 def _agreement(helper: Helper, train: HelperExamples, test: HelperExamples) -> dict[str, float]:

@@ -131,13 +131,13 @@ def _prices(label: str, value: Any) -> Floats:
     return array
 
 
-def start_to_keep(keep: Any, value: Any, n: int) -> Floats | None:
+def start_to_keep(keep: Any, value: Any, mdp: InterventionMDP) -> Floats | None:
     """Start distribution for keep="start"; None for keep="all"."""
     if keep not in ("all", "start"):
         raise ValueError(f'keep is {keep!r}; expected "all" or "start"')
     if (keep == "start") != (value is not None):
         raise ValueError('start= needs keep="start", and keep="start" needs start=')
-    return None if value is None else validate.start(value, n)
+    return None if value is None else mdp.start_distribution(value)
 
 
 def check_memory(needed: int, limit: Any) -> None:

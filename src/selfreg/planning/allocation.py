@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
+from selfreg._util.showing import ShortRepr
 from selfreg.planning.frontiers import Frontier
 from selfreg.planning.solution import Solution, StartSolution
 
@@ -28,8 +29,8 @@ Ints = npt.NDArray[np.int64]
 SLACK = 1e-9
 
 
-@dataclass(frozen=True, eq=False)
-class Allocation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Allocation(ShortRepr):
     """Split of a pool of help over tasks.
 
     Attributes
@@ -134,7 +135,7 @@ def _curve(label: str, item: Any) -> Floats:
         if len(item) != 2:
             raise TypeError(f"{label} is a tuple of {len(item)}; expected (solution, start)")
         solution, start = item
-        curve = np.tensordot(validate.start(start, solution.mdp.n_states), solution.value, axes=1)
+        curve = np.tensordot(solution.mdp.start_distribution(start), solution.value, axes=1)
     elif isinstance(item, StartSolution):
         curve = item.value
     else:

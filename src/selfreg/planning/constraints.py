@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
+from selfreg._util.showing import ShortRepr
 from selfreg.mdp import InterventionMDP
 from selfreg.planning import _arguments
 from selfreg.planning.penalized import solve_penalized, solve_penalized_start
@@ -34,8 +35,8 @@ MAX_PASSES = 300
 HIGHS = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 
 
-@dataclass(frozen=True, eq=False)
-class ConstrainedMixture:
+@dataclass(frozen=True, eq=False, repr=False)
+class ConstrainedMixture(ShortRepr):
     """The best mixture of policies whose expected usage is within several budgets.
 
     Attributes
@@ -154,7 +155,7 @@ def constrained(
     (0.775, [0.25, 0.5], [0.5, 0.3])
     """
     _arguments.check_model(mdp)
-    weight = validate.start(start, mdp.n_states)
+    weight = mdp.start_distribution(start)
     limits = _arguments.usage_limits("budgets", budgets, mdp.n_budgets)
     tol = validate.positive("tol", tol)
     threads = validate.threads(n_threads)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -79,7 +79,7 @@ def delay_help(mdp: InterventionMDP, help: str, arrival: Sequence[float]) -> Int
     rows = {name: layout.stack(parts) for name, parts in blocks.items()}
     value = np.concatenate([mdp.terminal_value, np.full(layout.size - mdp.n_states, np.nan)])
     costs = {**mdp.costs, help: (0,) * mdp.n_budgets, help + GIVEN: mdp.costs[help]}
-    return InterventionMDP(rows, value, costs)
+    return InterventionMDP(rows, value, costs, states=None if mdp.states is None else layout.names(mdp.states, help))
 
 
 class _Layout:
@@ -112,6 +112,13 @@ class _Layout:
         """(n, size): rows of the request."""
         chance = self._hazards[0]
         return self._embed(1, chance, self._live) + (1 - chance) * (alone @ self.enter(1))
+
+    def names(self, states: Sequence[Hashable], help: str) -> list[Hashable]:
+        """Names of all states: those of the model, ("person given", name), ("person open 1", name), ..."""
+        blocks = [help + GIVEN, *(f"{help} open {age}" for age in range(1, self.ages - 1))]
+        live = [states[i] for i in self._live.tolist()]
+        parts = [name if isinstance(name, tuple) else (name,) for name in live]
+        return [*states, *((block, *part) for block in blocks for part in parts)]
 
     def stack(self, blocks: Sequence[sp.csr_array]) -> sp.csr_array:
         """(size, size): blocks of rows, and empty ones below."""

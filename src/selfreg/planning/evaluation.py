@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg._util import validate
+from selfreg._util.showing import ShortRepr
 from selfreg._util.validate import EPSILON
 from selfreg.mdp import InterventionMDP
 from selfreg.planning import _arguments
 from selfreg.planning._chains import can_reach, closed_classes, reachable_from
 from selfreg.planning._elimination import AbsorbingChain, divide_rows
+from selfreg.planning._policies import policy_array
 from selfreg.planning._structure import Levels, load_structure, strides
 from selfreg.planning.solution import Solution
 from selfreg.planning.usage import eliminate_self_loops, expected_usage, split_by_cost, states_that_reach
@@ -34,8 +35,8 @@ Mask = npt.NDArray[np.bool_]
 ROUNDING = 100.0
 
 
-@dataclass(frozen=True, eq=False)
-class PolicyValue:
+@dataclass(frozen=True, eq=False, repr=False)
+class PolicyValue(ShortRepr):
     """Success and usage of a policy from a start distribution.
 
     Attributes
@@ -59,8 +60,8 @@ class PolicyValue:
     usage_bound: float
 
 
-@dataclass(frozen=True, eq=False)
-class PolicyTable:
+@dataclass(frozen=True, eq=False, repr=False)
+class PolicyTable(ShortRepr):
     """Success and usage of a hard-budget policy from every state and remaining budget.
 
     Attributes
@@ -118,19 +119,17 @@ class _StageVisits(NamedTuple):
 @overload
 def evaluate_policy(
     mdp: InterventionMDP,
-    policy: npt.ArrayLike,
-    start: int | npt.ArrayLike,
+    policy: Any,
+    start: Any,
     *,
     budget: int | tuple[int, ...] | None = ...,
 ) -> PolicyValue: ...
 @overload
-def evaluate_policy(
-    mdp: InterventionMDP, policy: npt.ArrayLike, start: None = ..., *, budget: None = ...
-) -> PolicyTable: ...
+def evaluate_policy(mdp: InterventionMDP, policy: Any, start: None = ..., *, budget: None = ...) -> PolicyTable: ...
 def evaluate_policy(
     mdp: InterventionMDP,
-    policy: npt.ArrayLike,
-    start: int | npt.ArrayLike | None = None,
+    policy: Any,
+    start: Any = None,
     *,
     budget: int | tuple[int, ...] | None = None,
 ) -> PolicyValue | PolicyTable:
@@ -140,20 +139,23 @@ def evaluate_policy(
     ----------
     mdp : InterventionMDP
         Not necessarily the model that the policy was made for.
-    policy : array_like
+    policy : Solution, function, mapping or array_like
         One of
 
+        - a `Solution`; its largest budget is the default of `budget`;
+        - with `start`, a function of the state, or of the state and the budget left where there is a budget, that
+          returns an action, or a mapping of every live state to one: names, or indices into `mdp.actions`;
         - int (n, B1 + 1, B2 + 1, ...): action for every state and remaining budget, like `Solution.policy`; with
           `start` it needs `budget`;
         - int (n,), with `start`: index into `mdp.actions` for every state;
         - float (n, actions), with `start`: probability of every action in every state, drawn anew at every visit;
         - int (T, n) or float (T, n, actions), with `start`: row t for step t of the episode, the last row from then on.
 
-        Entries of terminal states are not used.
-    start : int or (n,) array_like, optional
+        Entries of terminal states are not used. Names of actions can stand for their indices.
+    start : int, str, tuple, mapping or (n,) array_like, optional
         A state, or probabilities of states.
     budget : int or tuple of int, optional
-        Budget at the start of an episode; only with `start` and a policy per remaining budget.
+        Budget at the start of an episode; only with `start` and a policy by remaining budget.
 
     Returns
     -------
@@ -187,8 +189,12 @@ def evaluate_policy(
     if start is None:
         if budget is not None:
             raise ValueError("budget= needs start=; without start= all budgets are evaluated")
-        return _evaluate_backward(mdp, _arguments.budget_policy(mdp, policy))
-    weight = validate.start(start, mdp.n_states)
+        if callable(policy):
+            raise TypeError("policy is a function, which needs start= (and budget=, if it depends on the budget left)")
+        array, _ = policy_array(mdp, policy, None, use_own_budget=False)
+        return _evaluate_backward(mdp, _arguments.budget_policy(mdp, array))
+    policy, budget = policy_array(mdp, policy, budget, use_own_budget=True)
+    weight = mdp.start_distribution(start)
     stages = _stages(mdp, policy, budget)
     success, requests, relative, error, steps = 0.0, np.zeros(len(mdp.actions)), 0.0, 0.0, 0.0
     for _, visits in _walk_stages(mdp, stages, weight):
@@ -229,7 +235,7 @@ def expected_visits(
     ([0.0, 1.0], [0.0, 0.5])
     """
     _arguments.check_model(mdp)
-    weight = validate.start(start, mdp.n_states)
+    weight = mdp.start_distribution(start)
     stages = _stages(mdp, policy, budget)
     result = np.zeros((len(mdp.actions), mdp.n_states, prod(stages.shape)))
     for stage, visits in _walk_stages(mdp, stages, weight):

@@ -10,23 +10,26 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
-from selfreg._util.extras import require_extra
+from selfreg._util.showing import ShortRepr, data_frame, html_table
 from selfreg.mdp import InterventionMDP
 from selfreg.planning import _arguments
+from selfreg.planning._drawing import new_axes
 from selfreg.planning._envelope import PASS, SEARCH, Envelope
 from selfreg.planning.penalized import Pricing
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 Floats = npt.NDArray[np.float64]
 
 # Error of every penalized value that is aimed at where the model has cycles.
 POINT_TOLERANCE = 1e-9
+MOST_ROWS = 20
 
 
-@dataclass(frozen=True, eq=False)
-class StationaryMixture:
+@dataclass(frozen=True, eq=False, repr=False)
+class StationaryMixture(ShortRepr):
     """The best policy for an expected usage: one stationary policy, or two of which one is drawn for each episode.
 
     Attributes
@@ -64,7 +67,7 @@ class StationaryMixture:
         return self._pricing.solve_policies(self.penalties[:, None])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Frontier:
     """Success against expected usage: the vertices of a concave, piecewise linear function, usage ascending.
 
@@ -147,9 +150,32 @@ class Frontier:
         axes.legend(frameon=False, loc="lower right")
         return axes
 
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a vertex: usage, success, penalty.
 
-@dataclass(frozen=True, eq=False)
-class RewardSearch:
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        return data_frame(self._columns(), "Frontier.to_pandas")
+
+    def _columns(self) -> dict[str, Floats]:
+        return {"usage": self.usage, "success": self.success, "penalty": self.penalty}
+
+    def __repr__(self) -> str:
+        ends = [f"success {self.success[i]:.4g} at usage {self.usage[i]:.4g}" for i in (0, -1)[: len(self.usage)]]
+        return f"Frontier({len(self.usage)} {'vertex' if len(self.usage) == 1 else 'vertices'}, {' to '.join(ends)})"
+
+    def _repr_html_(self) -> str:
+        columns = self._columns()
+        kept = range(min(len(self.usage), MOST_ROWS))
+        rows = [[f"{column[i]:.4g}" for column in columns.values()] for i in kept]
+        return html_table(repr(self), list(columns), rows, len(self.usage) - len(rows))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RewardSearch(ShortRepr):
     """The price of help at which expected usage meets a budget.
 
     Attributes
@@ -299,7 +325,7 @@ class PointSearch:
         """Check the arguments and evaluate `first` prices; errors of penalized values up to `tol` are accepted."""
         _arguments.check_model(mdp)
         _arguments.check_single_budget(mdp)
-        self.weight = validate.start(start, mdp.n_states)
+        self.weight = mdp.start_distribution(start)
         self.pricing = Pricing(mdp, False, validate.threads(n_threads), POINT_TOLERANCE, implementation, tol)
         costs = mdp.cost_table[mdp.cost_table > 0]
         self.envelope = Envelope(self._evaluate, 1.0 / float(costs.min()) if len(costs) else 1.0, first)
@@ -334,11 +360,3 @@ def _mixture(
 def _slope(usage: Floats, success: Floats, i: int) -> float:
     """Success per unit of usage after vertex `i`."""
     return float((success[i + 1] - success[i]) / (usage[i + 1] - usage[i])) if i < len(usage) - 1 else 0.0
-
-
-def new_axes() -> Axes:
-    with require_extra("logs", "plotting"):
-        from matplotlib.figure import Figure
-    axes: Axes = Figure(figsize=(5.0, 3.5), layout="constrained").subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return axes

@@ -152,7 +152,7 @@ def solve(
     budgets = _arguments.budget_tuple(mdp, budget)
     tol = validate.positive("tol", tol)
     kind = validate.float_dtype(dtype)
-    weight = _arguments.start_to_keep(keep, start, mdp.n_states)
+    weight = _arguments.start_to_keep(keep, start, mdp)
     threads = validate.threads(n_threads)
     if robust is not None:
         return _solve_robust(mdp, budgets, robust, tol, kind, weight, max_memory, implementation)

@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
+from selfreg._util.showing import ShortRepr
 from selfreg.mdp import InterventionMDP
-from selfreg.planning.frontiers import PointSearch, StationaryMixture, new_axes
+from selfreg.planning._drawing import new_axes
+from selfreg.planning.frontiers import PointSearch, StationaryMixture
 from selfreg.planning.hard import solve
 from selfreg.planning.solution import Solution
 
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class HardCapPrice:
+@dataclass(frozen=True, eq=False, repr=False)
+class HardCapPrice(ShortRepr):
     """Hard and expected budgets side by side; every array has one entry or row per budget.
 
     Attributes

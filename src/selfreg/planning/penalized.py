@@ -12,6 +12,7 @@ import numpy.typing as npt
 from selfreg._core import chooser
 from selfreg._util import validate
 from selfreg._util.parallel import LocalExecutor, run_tasks
+from selfreg._util.showing import ShortRepr
 from selfreg.mdp import InterventionMDP
 from selfreg.planning import _arguments
 from selfreg.planning._penalized_cycles import TIE, TIE_USAGE, Lanes, PenalizedGroups
@@ -28,8 +29,8 @@ LANES = (4, 8, 16)
 WORTH_THREADS = 1 << 20
 
 
-@dataclass(frozen=True, eq=False)
-class PenalizedSolution:
+@dataclass(frozen=True, eq=False, repr=False)
+class PenalizedSolution(ShortRepr):
     """Optimal values, policies and usages for many penalties.
 
     Attributes

@@ -183,7 +183,7 @@ class Intervals:
 UncertaintySet: TypeAlias = L1 | Intervals
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RobustSolution(Solution):
     """Result of `solve(..., robust=...)`: the best policy against the worst model of the sets.
 
@@ -213,6 +213,11 @@ class RobustSolution(Solution):
             out,
         )
         return shift_by_cost(self.mdp, a, out.reshape(self.value.shape))
+
+    def q_at(self, action: str, state: Any, budget: int | tuple[int, ...]) -> float:
+        """One entry of `q`."""
+        left = (budget,) if isinstance(budget, int) else budget
+        return float(self.q(action)[(self.mdp.state_index(state), *left)])
 
 
 def solve_robust(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,14 @@ import numpy.typing as npt
 from selfreg._core import chooser
 from selfreg._util import validate
 from selfreg._util.parallel import LocalExecutor, run_tasks
+from selfreg._util.showing import counted, data_frame, html_table
 from selfreg.mdp import InterventionMDP
 from selfreg.planning import _arguments
+from selfreg.planning._policies import policy_array
 from selfreg.planning._structure import strides
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = npt.NDArray[np.float64]
 
@@ -24,7 +29,42 @@ CHUNK = 256
 MAX_STEPS = 100_000
 
 
-@dataclass(frozen=True, eq=False)
+class MeanError(NamedTuple):
+    """A mean and its standard error (NaN for fewer than two episodes)."""
+
+    mean: float
+    error: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4g} +- {self.error:.2g}"
+
+
+class SimulationSummary(NamedTuple):
+    """Means over episodes, with standard errors.
+
+    Attributes
+    ----------
+    episodes : int
+    success, steps : MeanError
+    usage : tuple of MeanError
+        One for each budget.
+    cut_off : int
+        Episodes that had not ended after `max_steps`; they count as failed.
+    """
+
+    episodes: int
+    success: MeanError
+    usage: tuple[MeanError, ...]
+    steps: MeanError
+    cut_off: int
+
+    def __str__(self) -> str:
+        used = ", ".join(map(str, self.usage))
+        cut = f", {self.cut_off} cut off" if self.cut_off else ""
+        return f"{counted(self.episodes, 'episode')}: success {self.success}, help used {used}, steps {self.steps}{cut}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Simulation:
     """Outcomes of simulated episodes.
 
@@ -37,23 +77,65 @@ class Simulation:
     steps : int64 (episodes,)
     ended : bool (episodes,)
         Whether the episode reached a terminal state.
+    seed : int
+        With which the same episodes can be run again.
     """
 
     success: Floats
     usage: npt.NDArray[np.int64]
     steps: npt.NDArray[np.int64]
     ended: npt.NDArray[np.bool_]
+    seed: int = 0
+
+    def summary(self) -> SimulationSummary:
+        """Means and standard errors of success, usage and steps."""
+        return SimulationSummary(
+            len(self.success),
+            _mean_error(self.success),
+            tuple(_mean_error(column) for column in self.usage.T),
+            _mean_error(self.steps),
+            int(np.count_nonzero(~self.ended)),
+        )
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row an episode: success, usage (or usage_1, ...), steps, ended.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        names = ["usage"] if self.usage.shape[1] == 1 else [f"usage_{k + 1}" for k in range(self.usage.shape[1])]
+        usage = dict(zip(names, self.usage.T, strict=True))
+        columns = {"success": self.success, **usage, "steps": self.steps, "ended": self.ended}
+        return data_frame(columns, "Simulation.to_pandas")
+
+    def __repr__(self) -> str:
+        return f"Simulation({self.summary()})"
+
+    def _repr_html_(self) -> str:
+        summary = self.summary()
+        used = [(f"help used, budget {k + 1}", one) for k, one in enumerate(summary.usage)]
+        parts = [("success", summary.success), *used, ("steps", summary.steps)]
+        rows = [[name, f"{one.mean:.4g}", f"{one.error:.2g}"] for name, one in parts]
+        return html_table(repr(self), ["", "mean", "standard error"], rows)
+
+
+def _mean_error(values: npt.NDArray[Any]) -> MeanError:
+    n = len(values)
+    mean = float(values.mean()) if n else np.nan
+    return MeanError(mean, float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan)
 
 
 def simulate(
     mdp: InterventionMDP,
-    policy: npt.NDArray[np.integer[Any]],
-    start: int | npt.ArrayLike,
+    policy: Any,
+    start: Any,
     episodes: int,
     *,
     budget: int | tuple[int, ...] | None = None,
     max_steps: int = MAX_STEPS,
-    seed: int = 0,
+    seed: int | np.random.Generator | None = 0,
     n_threads: int | None = None,
     implementation: str | None = None,
 ) -> Simulation:
@@ -65,17 +147,20 @@ def simulate(
     Parameters
     ----------
     mdp : InterventionMDP
-    policy : int (n,) or (n, B1 + 1, B2 + 1, ...)
-        Index into `mdp.actions` per state, or per state and remaining budget (`Solution.policy`).
-    start : int or array_like of float (n,)
+    policy : Solution, function, mapping or array_like
+        A solution; a function of the state, or of the state and the budget left where there is a budget, that returns
+        an action; a mapping of every live state to an action; or actions (n,), or (n, B1 + 1, B2 + 1, ...) by
+        remaining budget. Actions are names or indices into `mdp.actions`. States are names where the model has them.
+    start : int, str, tuple, mapping or array_like of float (n,)
         State, or probabilities.
     episodes : int
     budget : int or tuple of int, optional
-        Budget at the start of an episode; only for a policy per remaining budget, which needs it.
+        Budget at the start of an episode; only for a policy by remaining budget, which needs it. The default for a
+        solution is its largest budget.
     max_steps : int
         An episode that has not ended by then is cut off and counts as failed.
-    seed : int
-        0 <= seed < 2**64.
+    seed : int, Generator or None
+        0 <= seed < 2**64, a numpy Generator that one is drawn from, or None for a random one. `Simulation.seed` has it.
     n_threads : int, optional
         All cores by default.
     implementation : {"numba", "python"}, optional
@@ -95,29 +180,32 @@ def simulate(
     Examples
     --------
     >>> import numpy as np, selfreg
-    >>> from selfreg.planning.simulation import simulate
     >>> alone = np.array([[0, .5, .5], [0, 0, 0], [0, 0, 0]])
     >>> helped = np.array([[0, 1., 0], [0, 0, 0], [0, 0, 0]])
     >>> mdp = selfreg.InterventionMDP({"nohelp": alone, "help": helped}, [np.nan, 1, 0], {"help": 1})
-    >>> solution = selfreg.solve(mdp, budget=1)
-    >>> outcome = simulate(mdp, solution.policy, start=0, episodes=100, budget=1, n_threads=1)
-    >>> outcome.success.mean().item(), outcome.usage.mean().item()
-    (1.0, 1.0)
+    >>> selfreg.simulate(mdp, selfreg.solve(mdp, budget=1), start=0, episodes=100, n_threads=1)
+    Simulation(100 episodes: success 1 +- 0, help used 1 +- 0, steps 1 +- 0)
+    >>> outcome = selfreg.simulate(mdp, lambda state: "nohelp", start=0, episodes=10_000, n_threads=1)
+    >>> print(outcome.summary().success)
+    0.4963 +- 0.005
     """
     _arguments.check_model(mdp)
-    flat, offset, limit, top = _flat_policy(mdp, policy, budget)
-    probability = validate.start(start, mdp.n_states)
+    array, budget = policy_array(mdp, policy, budget, use_own_budget=True)
+    flat, offset, limit, top = _flat_policy(mdp, array, budget)
+    probability = mdp.start_distribution(start)
     start_states = np.flatnonzero(probability).astype(np.int64)
     start_cumulative = np.cumsum(probability[start_states])
     n = validate.integer("episodes", episodes, 0)
     most = validate.integer("max_steps", max_steps, 0)
-    seed64 = np.uint64(validate.integer("seed", seed, 0, 2**64 - 1))
+    number = _seed_number(seed)
+    seed64 = np.uint64(number)
     threads = validate.threads(n_threads)
     kernel = chooser.kernel("simulate", implementation)
     indptr, indices, data = _flat_model(mdp)
     cumulative = np.empty_like(data)
     kernel.accumulate_rows(indptr, data, cumulative)
-    result = Simulation(np.zeros(n), np.zeros((n, mdp.n_budgets), np.int64), np.zeros(n, np.int64), np.zeros(n, bool))
+    usage = np.zeros((n, mdp.n_budgets), np.int64)
+    result = Simulation(np.zeros(n), usage, np.zeros(n, np.int64), np.zeros(n, bool), number)
 
     def run(_: None, first: int) -> int:
         part = slice(first, first + CHUNK)
@@ -135,6 +223,14 @@ def simulate(
             if fault >= 0:
                 raise ValueError(_explain_fault(mdp, flat, fault))
     return result
+
+
+def _seed_number(seed: Any) -> int:
+    if seed is None:
+        seed = np.random.default_rng()
+    if isinstance(seed, np.random.Generator):
+        return int(seed.integers(0, 2**64, dtype=np.uint64))
+    return validate.integer("seed", seed, 0, 2**64 - 1)
 
 
 def _flat_policy(

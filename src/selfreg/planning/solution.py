@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from selfreg._util.showing import ShortRepr, counted, data_frame, html_table
 from selfreg.mdp import InterventionMDP
+from selfreg.planning import _drawing, _solution_files
+from selfreg.planning.explanation import Explanation, explain_decision
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+MOST_ROWS, MOST_BUDGETS = 10, 12
 
 
 class ConvergenceError(RuntimeError):
@@ -23,7 +34,7 @@ class ConvergenceError(RuntimeError):
         return type(self), (*self.args, self.bound)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Solution:
     """Optimal values and decisions for every state and remaining budget.
 
@@ -66,6 +77,138 @@ class Solution:
         expected = (self.mdp.transitions[action] @ value).reshape(self.value.shape)
         return shift_by_cost(self.mdp, index, expected)
 
+    def q_at(self, action: str, state: Any, budget: int | tuple[int, ...]) -> float:
+        """One entry of `q`; cheaper than all of them."""
+        at = self.mdp.state_index(state), *((budget,) if isinstance(budget, int) else budget)
+        cost = self.mdp.cost_table[self._index(action)]
+        left = [b - c for b, c in zip(at[1:], cost.tolist(), strict=True)]
+        if self.mdp.terminal[at[0]] or not self.mdp.available(action)[at[0]] or min(left) < 0:
+            return float("nan")
+        matrix = self.mdp.transitions[action]
+        row = slice(matrix.indptr[at[0]], matrix.indptr[at[0] + 1])
+        return float(matrix.data[row] @ self.value[(matrix.indices[row], *left)])
+
+    def explain(self, state: Any, budget: int | tuple[int, ...]) -> Explanation:
+        """Why the plan decides as it does in a state: the value of every action, and of the last unit of budget.
+
+        Parameters
+        ----------
+        state : str, tuple or int
+            Name or index.
+        budget : int or tuple of int
+            Units left.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the model has no such state, or the budget exceeds that of the solution.
+
+        Examples
+        --------
+        >>> import selfreg
+        >>> mdp = selfreg.InterventionMDP.from_dict(
+        ...     {"start": {"nohelp": {"done": .6, "trouble": .4}, "help": {"done": .7, "trouble": .3}},
+        ...      "trouble": {"nohelp": {"done": .1, "lost": .9}, "help": {"done": .8, "lost": .2}}},
+        ...     terminal_value={"done": 1, "lost": 0},
+        ... )
+        >>> print(selfreg.solve(mdp, budget=2).explain("start", 1))
+        state start, budget left 1: nohelp
+          nohelp  0.9200
+          help    0.7300  0.1900 less
+          the last unit of budget adds 0.2800
+        """
+        return explain_decision(self, state, budget)
+
+    def plot(self, states: Sequence[Any] | None = None, *, axes: Axes | None = None) -> Axes:
+        """Draw success against the budget left, a line a state; with two budgets, an image of one state.
+
+        Parameters
+        ----------
+        states : sequence, optional
+            Names or indices; the first live states (at most seven) by default.
+        axes : matplotlib Axes, optional
+            Where to draw; those of a new figure by default.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the model has no such state, or more than two budgets.
+        """
+        return _drawing.draw_values(self, states, axes)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a live state and budget left: state, budget (or budget_1, ...), action, value.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        mdp = self.mdp
+        live = np.flatnonzero(~mdp.terminal)
+        places = np.indices((len(live), *self.value.shape[1:])).reshape(1 + mdp.n_budgets, -1)
+        names = ["budget"] if mdp.n_budgets == 1 else [f"budget_{k + 1}" for k in range(mdp.n_budgets)]
+        columns = {
+            "state": [mdp.state_name(int(live[i])) for i in places[0]],
+            **dict(zip(names, places[1:], strict=True)),
+            "action": [mdp.actions[a] for a in self.policy[live].ravel().tolist()],
+            "value": self.value[live].ravel(),
+        }
+        return data_frame(columns, "Solution.to_pandas")
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the solution and its model as a folder of npy arrays, atomically.
+
+        Raises
+        ------
+        FileExistsError
+            If `path` exists and may not be replaced: without `overwrite`, or if it is not a saved solution.
+        """
+        _solution_files.save_solution(path, self, overwrite)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str], *, mmap: bool = False) -> Solution:
+        """Read a solution that `save` wrote; a `RobustSolution` where it was one.
+
+        Parameters
+        ----------
+        path : path
+        mmap : bool
+            Map the arrays into memory instead of reading them.
+
+        Raises
+        ------
+        ValueError
+            If the folder is not a saved solution; names the file and what is wrong with it.
+
+        Examples
+        --------
+        >>> import tempfile, selfreg
+        >>> mdp = selfreg.InterventionMDP.from_dict({"a": {"nohelp": {"b": .5, "c": .5}}}, {"b": 1, "c": 0})
+        >>> folder = tempfile.mkdtemp()
+        >>> selfreg.solve(mdp, 1).save(folder)
+        >>> selfreg.Solution.load(folder)
+        Solution(3 states, budget 1, exact)
+        """
+        return _solution_files.load_solution(path, mmap)  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        budget = self.budget[0] if len(self.budget) == 1 else self.budget
+        exact = "exact" if self.bound == 0.0 else f"bound {self.bound:.2g}"
+        return f"{type(self).__name__}({counted(self.mdp.n_states, 'state')}, budget {budget}, {exact})"
+
+    def _repr_html_(self) -> str:
+        """Action and value of the first live states, by the first budget; other budgets are at their largest."""
+        live = np.flatnonzero(~self.mdp.terminal)
+        budgets = range(min(self.budget[0] + 1, MOST_BUDGETS))
+        full = self.budget[1:]
+        rows = [
+            [str(self.mdp.state_name(s))]
+            + [f"{self.mdp.actions[self.policy[(s, b, *full)]]} {self.value[(s, b, *full)]:.3f}" for b in budgets]
+            for s in live[:MOST_ROWS].tolist()
+        ]
+        return html_table(repr(self), ["state", *(f"{b} left" for b in budgets)], rows, len(live) - len(rows))
+
     def _index(self, action: str) -> int:
         if action not in self.mdp.actions:
             raise ValueError(f"action {action!r} is not in the model; choose from {self.mdp.actions!r}")
@@ -84,8 +227,8 @@ class Solution:
         return usage_distribution_from(self, state, budget)
 
 
-@dataclass(frozen=True, eq=False)
-class StartSolution:
+@dataclass(frozen=True, eq=False, repr=False)
+class StartSolution(ShortRepr):
     """Result of `solve(..., keep="start")`.
 
     Attributes

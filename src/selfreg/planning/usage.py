@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
 from selfreg.planning import _arguments
 from selfreg.planning._chains import reachable_by_edges
@@ -111,7 +110,7 @@ def usage_distribution_from(solution: Solution, state: int, budget: int | tuple[
         If the model has no such state, or the budget exceeds that of the solution.
     """
     weight = np.zeros(solution.mdp.n_states)
-    weight[validate.integer("state", state, 0, len(weight) - 1)] = 1.0
+    weight[solution.mdp.state_index(state)] = 1.0
     return start_usage_distribution(solution, weight, budget)
 
 

@@ -287,7 +287,6 @@ def _logistic(features: Any, train: Examples, held_out: Any, validation: Example
     """Ridge logistic regression on soft targets; the penalty with the least Brier score on validation."""
     with require_extra("ml", "a linear PRM"):
         from sklearn.linear_model import LogisticRegression
-        from threadpoolctl import threadpool_limits
     stack = sp.vstack if sp.issparse(features) else np.concatenate
     both = stack([features, features])
     target = train.targets[:, 0]
@@ -295,15 +294,13 @@ def _logistic(features: Any, train: Examples, held_out: Any, validation: Example
     share = train.weights / train.weights.mean()
     weight = np.concatenate([share * target, share * (1 - target)])
     best: tuple[float, Vector, float] | None = None
-    # Vectors are short: BLAS threads would only wait for each other.
-    with threadpool_limits(1, "blas"):
-        for strength in track(STRENGTHS, "logistic regression", "penalties"):
-            model = LogisticRegression(C=strength, max_iter=1000).fit(both, outcome, sample_weight=weight)
-            weights, intercept = model.coef_[0], float(model.intercept_[0])
-            probability = sigmoid(np.asarray(held_out @ weights + intercept))
-            missed = float(np.average((probability - validation.targets[:, 0]) ** 2, weights=validation.weights))
-            if best is None or missed < best[0]:
-                best = missed, weights, intercept
+    for strength in track(STRENGTHS, "logistic regression", "penalties"):
+        model = LogisticRegression(C=strength, max_iter=1000).fit(both, outcome, sample_weight=weight)
+        weights, intercept = model.coef_[0], float(model.intercept_[0])
+        probability = sigmoid(np.asarray(held_out @ weights + intercept))
+        missed = float(np.average((probability - validation.targets[:, 0]) ** 2, weights=validation.weights))
+        if best is None or missed < best[0]:
+            best = missed, weights, intercept
     assert best is not None
     return best[1], best[2]
 

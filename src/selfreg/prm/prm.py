@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from selfreg._util.threads import single_thread
 from selfreg.data import Step, Trajectory, state_text
 from selfreg.prm.calibration import Calibration, Temperature, calibrate, load_calibration
 from selfreg.prm.card import model_card
@@ -184,6 +185,11 @@ def train_prm(
     (2,)
     """
     config = config or PRMConfig()
+    with single_thread(torch=config.kind in ("transformer", "embedding")):
+        return _train(trajectories, config, checkpoint)
+
+
+def _train(trajectories: Sequence[Trajectory], config: PRMConfig, checkpoint: str | os.PathLike[str] | None) -> PRM:
     learnt, measured = collect_visits(trajectories, config)
     split = split_tasks(measured.tasks, config)
     train, validation = learnt.select_tasks(split["train"]), measured.select_tasks(split["validation"])

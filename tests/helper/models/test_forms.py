@@ -296,3 +296,18 @@ def test_words_carry_a_decision_over_to_things_never_seen() -> None:
     helper = train_helper(examples, HelperConfig(form="words"))
     new = [f"Mission: find the lamp.\nIn front: {thing}.\nSteps left: 1." for thing in ("lamp", "thing3")]
     assert helper.choices(new, np.ones((2, 1), np.int64)).tolist() == [1, 0]
+
+
+def test_word_groups_of_another_version_are_refused(tmp_path: Path) -> None:
+    train_helper(rule_examples(), replace(QUICK, form="words")).save(tmp_path / "helper")
+    record = tmp_path / "helper" / "selfreg.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"groups": 1}))
+    with pytest.raises(ValueError, match="train the helper again"):
+        Helper.load(tmp_path / "helper")
+
+
+def test_tfidf_features_are_scikit_learns() -> None:
+    model = train_helper(rule_examples(), replace(QUICK, form="tfidf")).classifier
+    texts = ["red door", "", "RED, red; door? door", "unknown ☃", "far near " * 50]
+    expected = model._words.vectorizer.transform(texts).toarray()
+    np.testing.assert_allclose(model.features(texts).toarray(), expected, atol=1e-6)

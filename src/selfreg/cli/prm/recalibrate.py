@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,7 +22,7 @@ def command(
     format: options.Format = "auto",
     map: options.Map = None,
     where: options.Where = None,
-) -> None:
+) -> dict[str, Any]:
     """Refit the calibration of the run's PRM on recent logs, and print cross-validated figures."""
     with require_extra("ml", "selfreg prm recalibrate"):
         from selfreg.prm import recalibrate
@@ -35,3 +35,4 @@ def command(
     folder.record("prm", {**settings, "calibration": kind, "figures": prm.figures, "recalibrated_on": len(recent)})
     for name, text in as_texts(prm.figures).items():
         remark(f"{name} {text}")
+    return {"run": folder.path, "figures": prm.figures}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,7 +29,7 @@ def command(
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Scores by text, shared by several logs of one PRM.")] = None,
     skip_bad: options.SkipBad = False,
-) -> None:
+) -> dict[str, Any]:
     """Score every state of the logs with the run's PRM, each distinct text once, to a Parquet data set."""
     with require_extra("ml", "selfreg prm score"):
         from selfreg.prm.scoring import score_logs
@@ -50,3 +50,4 @@ def command(
         remark(f"skipped: {fault}")
     remark(f"{found.steps} steps of {found.episodes} episodes; {found.texts} texts scored now")
     say(f"scores: {out} (part-*.parquet)")
+    return {"scores": out} | found._asdict()

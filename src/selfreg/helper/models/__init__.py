@@ -7,6 +7,8 @@ from typing import Any
 from selfreg.helper.models.linear import TfidfDecider, WordsDecider
 from selfreg.helper.models.transformer import BudgetInHead, BudgetInText, DecisionWriter
 
+# Forms that need PyTorch.
+TRANSFORMERS = tuple(one.form for one in (BudgetInHead, BudgetInText, DecisionWriter))
 # Each with `build`, `examples`, `fit` and `load_saved`, and the interface of `DecisionModel`.
 FORMS: dict[str, Any] = {
     one.form: one for one in (BudgetInHead, BudgetInText, DecisionWriter, TfidfDecider, WordsDecider)

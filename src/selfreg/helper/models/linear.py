@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from selfreg._util.extras import require_extra
 from selfreg._util.progress import track
 from selfreg._util.text_features import hashed_words
+from selfreg._util.text_index import Tfidf
 from selfreg.helper.examples import Votes
 from selfreg.helper.memory import tfidf_vectorizer
 from selfreg.helper.models.transformer import deduplicate
@@ -24,6 +25,7 @@ from selfreg.prm.transformer import Examples, read_record, write_model_folder
 Floats = NDArray[np.float64]
 
 HASHED = 2**15  # number of hash values of word groups
+GROUPS_VERSION = 2  # changes with `hashed_words`
 # Log-odds of the decision where a budget has only one.
 CERTAIN = 10.0
 
@@ -35,8 +37,10 @@ class LinearDecider:
 
     def __init__(self, actions: Sequence[str], limits: Sequence[int], size: int) -> None:
         self.actions, self.limits = tuple(actions), tuple(limits)
-        shape = int(np.prod([top + 1 for top in limits])), len(self.actions)
-        self._weights, self._intercept = np.zeros((*shape, size)), np.zeros(shape)
+        points = int(np.prod([top + 1 for top in limits]))
+        # in the order in which a product with sparse rows reads them: no copy for a decision
+        self._weights = np.zeros((points, size, len(self.actions)))
+        self._intercept = np.zeros((points, len(self.actions)))
 
     def features(self, texts: Sequence[str]) -> Any:
         """Features of texts, sparse (n, size)."""
@@ -91,7 +95,6 @@ class LinearDecider:
         """
         with require_extra("ml", "a linear helper"):
             from sklearn.linear_model import LogisticRegression
-            from threadpoolctl import threadpool_limits
         used = np.flatnonzero(votes.sum(axis=0))
         if len(used) < 2:  # no decision here, or only one
             self._intercept[p, used] = CERTAIN
@@ -101,13 +104,12 @@ class LinearDecider:
         best: tuple[float, Floats, Floats] | None = None
         for strength in strengths:
             model = LogisticRegression(C=strength, max_iter=1000)
-            with threadpool_limits(1, "blas"):  # short vectors: BLAS threads would only wait for each other
-                model.fit(known[rows], decisions, sample_weight=weight / weight.mean())
+            model.fit(known[rows], decisions, sample_weight=weight / weight.mean())
             self._weights[p], self._intercept[p] = 0.0, -CERTAIN
             # for two classes scikit-learn returns only the weights of the second
             chosen = used[1:] if len(used) == 2 else used
             self._intercept[p, used[0]] = 0.0
-            self._weights[p, chosen], self._intercept[p, chosen] = model.coef_, model.intercept_
+            self._weights[p][:, chosen], self._intercept[p, chosen] = model.coef_.T, model.intercept_
             loss = self._loss(p, held_out, checks)
             if best is None or loss < best[0]:
                 best = loss, self._weights[p].copy(), self._intercept[p].copy()
@@ -121,13 +123,15 @@ class LinearDecider:
 
     def logits_at(self, p: int, features: Any) -> Floats:
         """Log-odds of the actions at a point of the budget lattice, float64 (n, n_actions)."""
-        return np.asarray(features @ self._weights[p].T + self._intercept[p])
+        return np.asarray(features @ self._weights[p] + self._intercept[p])
 
     def decision_logits(self, texts: Sequence[str], budgets: NDArray[np.int64]) -> Floats:
         """Log-odds of the actions, float64 (n, n_actions)."""
         point = np.ravel_multi_index(tuple(budgets.T), tuple(top + 1 for top in self.limits))
         different, rows = deduplicate(texts)
         features, result = self.features(different), np.empty((len(texts), len(self.actions)))
+        if len(different) == len(texts) and (point == point[0]).all():
+            return self.logits_at(int(point[0]), features)
         for p in np.unique(point):
             at = point == p
             result[at] = self.logits_at(p, features[rows[at]])
@@ -136,7 +140,7 @@ class LinearDecider:
     def save(self, folder: str | os.PathLike[str], record: Mapping[str, object], card: str | None = None) -> None:
         """Write weights and vocabulary atomically, nothing pickled."""
         words, arrays = self.describe_vocabulary()
-        made: dict[str, Any] = {"weights": self._weights, "intercept": self._intercept, **arrays}
+        made: dict[str, Any] = {"weights": self._weights.swapaxes(1, 2), "intercept": self._intercept, **arrays}
         with write_model_folder(folder, {**record, **words}, card) as new:
             np.savez_compressed(new / WEIGHTS, **made)
 
@@ -159,9 +163,10 @@ class LinearDecider:
             raise ValueError(
                 f"{str(folder)!r} cannot be loaded: {WEIGHTS} or its record is damaged: {error}"
             ) from error
-        if arrays["weights"].shape != model._weights.shape:
+        weights, shape = arrays["weights"], model._weights.shape
+        if weights.shape != (shape[0], shape[2], shape[1]) or arrays["intercept"].shape != shape[::2]:
             raise ValueError(f"{str(folder)!r} cannot be loaded: {WEIGHTS} does not fit its record")
-        model._weights, model._intercept = arrays["weights"], arrays["intercept"]
+        model._weights, model._intercept = np.ascontiguousarray(weights.swapaxes(1, 2)), arrays["intercept"]
         return model, record
 
 
@@ -170,29 +175,31 @@ class TfidfDecider(LinearDecider):
 
     form = "tfidf"
 
-    def __init__(self, actions: Sequence[str], limits: Sequence[int], vectorizer: Any) -> None:
-        self._vectorizer = vectorizer
-        super().__init__(actions, limits, len(vectorizer.vocabulary_))
+    def __init__(self, actions: Sequence[str], limits: Sequence[int], words: Tfidf) -> None:
+        self._words = words
+        super().__init__(actions, limits, len(words.vectorizer.vocabulary_))
 
     @classmethod
     def build(
         cls, actions: Sequence[str], limits: Sequence[int], texts: Sequence[str], config: EncoderConfig
     ) -> TfidfDecider:
         """Untrained, with the vocabulary of `texts`."""
-        vectorizer = tfidf_vectorizer(max_features=MOST_FEATURES)
+        words = Tfidf(tfidf_vectorizer(max_features=MOST_FEATURES))
         try:
-            return cls(actions, limits, vectorizer.fit(texts))
+            words.fit(texts)
+            return cls(actions, limits, words)
         except ValueError as error:
             raise ValueError(f"the {len(texts)} training texts contain no words: {error}") from None
 
     def features(self, texts: Sequence[str]) -> Any:
         """TF-IDF vectors of length 1."""
-        return self._vectorizer.transform(texts)
+        return self._words.transform(texts)
 
     def describe_vocabulary(self) -> tuple[dict[str, Any], dict[str, Floats]]:
         """Vocabulary, and inverse document frequencies."""
-        vocabulary = self._vectorizer.vocabulary_
-        return {"vocabulary": sorted(vocabulary, key=vocabulary.__getitem__)}, {"idf": self._vectorizer.idf_}
+        vectorizer = self._words.vectorizer
+        vocabulary = vectorizer.vocabulary_
+        return {"vocabulary": sorted(vocabulary, key=vocabulary.__getitem__)}, {"idf": vectorizer.idf_}
 
     @classmethod
     def from_vocabulary(
@@ -202,7 +209,7 @@ class TfidfDecider(LinearDecider):
         vectorizer = tfidf_vectorizer(vocabulary=record.pop("vocabulary"))
         vectorizer.idf_ = arrays["idf"]
         vectorizer._validate_vocabulary()  # sets vocabulary_, which `transform` would do later
-        return cls(actions, limits, vectorizer)
+        return cls(actions, limits, Tfidf(vectorizer))
 
 
 class WordsDecider(LinearDecider):
@@ -229,9 +236,15 @@ class WordsDecider(LinearDecider):
         places = np.concatenate([np.zeros(0, np.int64), *bags])
         return sp.csr_array((values, places, np.concatenate([[0], sizes.cumsum()])), shape=(len(bags), HASHED))
 
+    def describe_vocabulary(self) -> tuple[dict[str, Any], dict[str, Floats]]:
+        """The version of the word groups."""
+        return {"groups": GROUPS_VERSION}, {}
+
     @classmethod
     def from_vocabulary(
         cls, actions: Sequence[str], limits: Sequence[int], record: dict[str, Any], arrays: Mapping[str, Floats]
     ) -> WordsDecider:
         """Untrained."""
+        if record.pop("groups", 1) != GROUPS_VERSION:
+            raise ValueError("its word groups are those of another version; train the helper again")
         return cls(actions, limits, HASHED)

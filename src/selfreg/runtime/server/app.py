@@ -6,7 +6,8 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from selfreg._util.extras import require_extra
 from selfreg.runtime.desk import RequestClosed
@@ -28,13 +29,23 @@ with require_extra("serve", "selfreg.runtime.server"):
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
 
+if TYPE_CHECKING:
+    from selfreg.runtime.server.completions import Completions
+
 LOG = logging.getLogger("selfreg.serve")
 LONGEST_BODY = 2**20  # bytes
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 Handler = Callable[[Any], Awaitable[Any]]
 
 
-def create_app(service: Service, *, token: str, desk_token: str, hosts: Sequence[str] = LOOPBACK) -> Starlette:
+def create_app(
+    service: Service,
+    *,
+    token: str,
+    desk_token: str,
+    hosts: Sequence[str] = LOOPBACK,
+    completions: Completions | None = None,
+) -> Starlette:
     """The ASGI application of a service.
 
     Parameters
@@ -46,6 +57,8 @@ def create_app(service: Service, *, token: str, desk_token: str, hosts: Sequence
         What people log in with. An agent that does not have it cannot answer its own requests.
     hosts : sequence of str
         Names under which the server may be called; those of this machine by default.
+    completions : Completions, optional
+        The proxy at /v1/chat/completions.
 
     Raises
     ------
@@ -87,8 +100,10 @@ def create_app(service: Service, *, token: str, desk_token: str, hosts: Sequence
     operations = [
         Route(one.path, _operation(service, metrics, token, one.path, one.body), methods=["POST"]) for one in OPERATIONS
     ]
+    proxy = [] if completions is None else [_proxy(service, metrics, token, completions)]
     routes = [
         *operations,
+        *proxy,
         Route("/openapi.json", openapi),
         Route("/health", health),
         Route("/metrics", show_metrics),
@@ -135,19 +150,35 @@ def _operation(service: Service, metrics: Metrics, token: str, path: str, kind: 
     return handle
 
 
+def _proxy(service: Service, metrics: Metrics, token: str, completions: Completions) -> Route:
+    from selfreg.runtime.server.completions import LONGEST_BODY as LONGEST
+    from selfreg.runtime.server.completions import PATH, describe_error
+
+    async def handle(request: Request) -> Response:
+        try:
+            _check_bearer(request, token)
+            return await completions.complete(
+                await read_body(request, LONGEST), request, partial(_run, service), metrics.count_decision
+            )
+        except HTTPException as error:
+            return describe_error(error)
+
+    return Route(PATH, handle, methods=["POST"])
+
+
 def _check_bearer(request: Request, token: str) -> None:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not same_secret(given, token):
         raise HTTPException(401, "the bearer token is missing or wrong", {"WWW-Authenticate": "Bearer"})
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, longest: int = LONGEST_BODY) -> bytes:
     """The body of a request, up to a limit."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
-        if size > LONGEST_BODY:
-            raise HTTPException(413, f"the body has more than {LONGEST_BODY} bytes", {"Connection": "close"})
+        if size > longest:
+            raise HTTPException(413, f"the body has more than {longest} bytes", {"Connection": "close"})
         parts.append(part)
     return b"".join(parts)
 

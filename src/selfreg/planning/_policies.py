@@ -1,0 +1,99 @@
+"""Policies in all the forms that `simulate` and `evaluate_policy` take, as arrays of indices of actions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import product
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from selfreg.mdp import InterventionMDP
+from selfreg.planning import _arguments
+
+Budget: TypeAlias = int | tuple[int, ...] | None
+
+
+def policy_array(mdp: InterventionMDP, policy: Any, budget: Budget, use_own_budget: bool) -> tuple[Any, Budget]:
+    """The policy as an array, and the budget; those of a solution and its largest budget by default.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the policy is for other actions or states than those of the model, or names an unknown action.
+    """
+    if hasattr(policy, "policy"):
+        _check_same_actions(mdp, policy)
+        array = policy.policy
+        if array.ndim == 1 + mdp.n_budgets and hasattr(policy, "budget") and use_own_budget and budget is None:
+            budget = policy.budget
+        return array, budget
+    if callable(policy):
+        return _call_everywhere(mdp, policy, budget), budget
+    if isinstance(policy, Mapping):
+        return _from_mapping(mdp, policy), budget
+    if isinstance(policy, str):
+        raise TypeError(f"policy is {policy!r}; expected an action for every state, for example a list of names")
+    array = np.asarray(policy)
+    return (_indices(mdp, array) if array.dtype.kind in "UO" else array), budget
+
+
+def _check_same_actions(mdp: InterventionMDP, policy: Any) -> None:
+    other = getattr(policy, "mdp", mdp)
+    if other.actions != mdp.actions:
+        raise ValueError(f"policy is for the actions {other.actions!r}; the model has {mdp.actions!r}")
+
+
+def _call_everywhere(mdp: InterventionMDP, policy: Callable[..., Any], budget: Budget) -> npt.NDArray[np.int8]:
+    """Actions that a function chooses in every live state, and with every budget left where there is a budget."""
+    live = np.flatnonzero(~mdp.terminal).tolist()
+    if budget is None:
+        chosen = np.zeros(mdp.n_states, np.int8)
+        for s in live:
+            chosen[s] = _index(mdp, policy(mdp.state_name(s)), _where(mdp, s))
+        return chosen
+    most = _arguments.budget_tuple(mdp, budget)
+    lattice = np.zeros((mdp.n_states, *(b + 1 for b in most)), np.int8)
+    for s, *left in product(live, *(range(b + 1) for b in most)):
+        action = policy(mdp.state_name(s), left[0] if len(left) == 1 else tuple(left))
+        lattice[(s, *left)] = _index(mdp, action, _where(mdp, s))
+    return lattice
+
+
+def _from_mapping(mdp: InterventionMDP, policy: Mapping[Any, Any]) -> npt.NDArray[np.int8]:
+    chosen = np.full(mdp.n_states, -1, np.int8)
+    for state, action in policy.items():
+        s = mdp.state_index(state)
+        chosen[s] = _index(mdp, action, _where(mdp, s))
+    missing = np.flatnonzero((chosen < 0) & ~mdp.terminal)
+    if len(missing):
+        raise ValueError(f"policy has no action for state {mdp.state_name(int(missing[0]))!r}")
+    return np.maximum(chosen, 0, dtype=np.int8)
+
+
+def _indices(mdp: InterventionMDP, names: npt.NDArray[Any]) -> npt.NDArray[np.int8]:
+    """Indices of names of actions; None, for terminal states, is 0."""
+    result = np.zeros(names.shape, np.int8)
+    for place in np.ndindex(names.shape):
+        if names[place] is not None:
+            result[place] = _index(mdp, names[place], f"policy{list(place)}")
+    return result
+
+
+def _where(mdp: InterventionMDP, state: int) -> str:
+    return f"policy of state {mdp.state_name(state)!r}"
+
+
+def _index(mdp: InterventionMDP, action: Any, where: str) -> int:
+    """Index of an action by its name or index."""
+    if isinstance(action, str):
+        action = str(action)
+        if action not in mdp.actions:
+            raise ValueError(f"{where} is {action!r}, an unknown action; expected one of {mdp.actions!r}")
+        return mdp.actions.index(action)
+    if isinstance(action, (bool, np.bool_)) or not isinstance(action, (int, np.integer)):
+        raise TypeError(f"{where} is {action!r}; expected one of {mdp.actions!r}, or an index")
+    if not 0 <= action < len(mdp.actions):
+        raise ValueError(f"{where} is {action}; expected 0..{len(mdp.actions) - 1}")
+    return int(action)

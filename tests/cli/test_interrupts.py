@@ -1,0 +1,164 @@
+"""SIGINT to the process alone, at random moments of real commands: gone soon, status 130, nothing left.
+
+Seconds are from the signal to the end of the process. On a machine with more processes than cores everything takes
+longer; the limit grows with the load, and a message of the test says which limit held.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+pytest.importorskip("minigrid", reason="minigrid is missing")
+pytest.importorskip("transformers", reason="transformers is missing")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+ROOT = Path(__file__).parents[2]
+TICKETS = [
+    "fit", str(ROOT / "examples" / "tickets.jsonl"), "--format", "jsonl", "--map", "task=id", "--map", "outcome=won",
+    "--map", "intervention=helper", "--map", "steps=turns", "--map", "observation=text", "--budget", "3",
+]  # fmt: skip
+SMALL = ["--tasks", "8", "--test-tasks", "4", "--episodes", "16", "--workers", "2"]
+SWEEP = """
+[sweep]
+out = "out"
+budget = 40
+[grid]
+run = "run"
+kappa = [{kappa}]
+"""
+LIMIT = 3.0
+# Python itself takes the signal before the command begins.
+BEGINS = 0.3
+
+
+class Ended(NamedTuple):
+    status: int
+    seconds: float
+    errors: str
+    left: list[str]  # processes
+
+
+def begin(arguments: list[str], cwd: Path) -> subprocess.Popen[str]:
+    """The command as a program, in a session of its own."""
+    # Who runs the tests in the background may ignore the signal.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    start = "import sys; sys.argv[0] = 'selfreg'; from selfreg.cli.main import main; sys.exit(main())"
+    return subprocess.Popen(
+        [sys.executable, "-c", f"{code}; {start}", *arguments], cwd=cwd, text=True, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+
+
+def interrupt(arguments: list[str], cwd: Path, moment: float, number: int = signal.SIGINT) -> Ended | None:
+    """How the command ended after a signal at that moment; None if it ended before."""
+    process = begin(arguments, cwd)
+    try:
+        process.wait(moment)
+    except subprocess.TimeoutExpired:
+        process.send_signal(number)
+        sent = time.monotonic()
+        try:
+            _, errors = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise AssertionError(f"{arguments[0]} still runs 60 s after the signal at {moment:.2f} s") from None
+        return Ended(process.returncode, time.monotonic() - sent, errors, left_of_session(process.pid))
+    errors = process.communicate()[1]
+    assert process.returncode == 0, errors
+    return None
+
+
+def left_of_session(number: int) -> list[str]:
+    """Processes of a session that still run after a second."""
+    for _ in range(10):
+        if not (found := of_session(number)):
+            break
+        time.sleep(0.1)
+    return found
+
+
+def of_session(number: int) -> list[str]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, session = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if int(session) == number and state != "Z":
+            found.append(stat.parent.name)
+    return found
+
+
+def limit() -> float:
+    """Seconds in which a command is gone: `LIMIT`, times the processes that wait for each core."""
+    return LIMIT * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("interrupts")
+    done = begin(["demo", "--out", "run", "--budget", "2", *SMALL], folder)
+    errors = done.communicate(timeout=600)[1]
+    assert done.returncode == 0, errors
+    return folder / "run"
+
+
+def commands(run: Path, cwd: Path) -> Iterator[tuple[list[str], float]]:
+    """Each command, and about how long it runs on a free machine."""
+    (cwd / "sweep.toml").write_text(SWEEP.format(kappa=", ".join(str(i / 1000) for i in range(400))))
+    (cwd / "run").symlink_to(run)
+    yield ["demo", "--out", "new/out", "--budget", "2", *SMALL], 14.0
+    yield ["collect", "--out", "new/out", *SMALL, "--episodes", "64"], 6.0
+    yield ["evaluate", str(run), "--budget", "2", "--workers", "2"], 8.0
+    yield ["sweep", "sweep.toml"], 5.0
+    yield [*TICKETS, "--out", "new/out"], 5.0
+
+
+def check_moments(run: Path, tmp_path: Path, moments: int, seed: int) -> None:
+    generator, faults, seen = random.Random(seed), [], 0
+    for number in range(moments):
+        cwd = tmp_path / str(number)
+        cwd.mkdir()
+        arguments, seconds = list(commands(run, cwd))[number % 5]
+        before = sorted(path.name for path in run.rglob("*"))
+        moment = generator.uniform(BEGINS, seconds)
+        ended = interrupt(arguments, cwd, moment)
+        if ended is None:
+            continue
+        seen += 1
+        left = {path.name for path in cwd.iterdir()} - {"sweep.toml", "run", "out"}
+        where = f"{arguments[0]} at {moment:.2f} s: {ended}"
+        if ended.status != 130 or "selfreg: interrupted" not in ended.errors or "Traceback" in ended.errors:
+            faults.append(where)
+        if ended.seconds > limit():
+            faults.append(f"{where}; the limit is {limit():.1f} s")
+        if (
+            ended.left
+            or left
+            or list((cwd / "out").glob(".*"))
+            or sorted(path.name for path in run.rglob("*")) != before
+        ):
+            faults.append(f"{where}; left {left}")
+    assert not faults, f"{len(faults)} faults in {seen} moments:\n" + "\n".join(faults)
+    assert seen >= moments / 2
+    print(f"{seen} moments, the last limit {limit():.1f} s")
+
+
+def test_twenty_moments(run, tmp_path) -> None:
+    check_moments(run, tmp_path, 20, seed=1)
+
+
+@pytest.mark.long
+def test_two_hundred_moments(run, tmp_path) -> None:
+    check_moments(run, tmp_path, 200, seed=2)
