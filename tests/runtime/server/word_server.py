@@ -44,7 +44,9 @@ def make_service(path: str, limit: int, time_limit: float, policy: ByWord | None
     ledger = SQLiteLedger(path, [Budget(limit), Budget(1000, scope="run")])
     desk = Desk(ledger, time_limit=time_limit, poll=0.05)
     return Service(
-        Recorder(policy or ByWord(), ledger), desk, forecast=lambda runs: ForecastCheck([f"{len(runs)} runs compared"], True)
+        Recorder(policy or ByWord(), ledger),
+        desk,
+        forecast=lambda runs: ForecastCheck([f"{len(runs)} runs compared"], True),
     )
 
 
