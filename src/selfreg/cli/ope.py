@@ -115,9 +115,7 @@ def _states(
 def _own_episodes(run: RunFolder, policy: str, source: LogSource) -> list[Trajectory]:
     """Episodes of the run, with a note where its plan or helper was made from them."""
     if source.words or source.options.roles or source.format != AUTO:
-        raise ValueError(
-            "--map and --where are for logs, as all that says how to read; expected logs after the run folder"
-        )
+        raise ValueError("options of reading (--map, --where, ...) are for logs; expected logs after the run folder")
     if policy in TRAINED:
         remark(f"note: the {policy} was made from these episodes; give other logs after the run to hold them out")
     return run.trajectories()

@@ -66,7 +66,7 @@ def make_command(
         pass
     elif (model := choose_help_model(tally)) is not None:
         words += ["--help-model", f"{model}={model}"]
-    elif (agent := choose_agent(tally.fields)) is not None:
+    elif "--where" not in words and (agent := choose_agent(tally.fields)) is not None:
         words += ["--where", f"{agent[0]}={agent[1]}"]
     single = tally.steps == tally.episodes
     # Of episodes of several steps, `fit` chooses the states itself.
