@@ -427,3 +427,18 @@ def test_evaluations_of_openhands_v0_have_outcomes_and_may_hold_pairs(tmp_path) 
         ("i3", 0.0, "weak"),
     ]
     assert found[0].steps == found[1].steps
+
+
+def test_the_issue_of_swe_agent_may_be_in_the_query_of_its_first_record(tmp_path) -> None:
+    query = [{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "the issue"}]}]
+    record = {"action": "ls", "observation": "files", "thought": "look", "query": query}
+    document = {"trajectory": [record, {"action": "submit", "observation": ""}], "history": [], "info": {}}
+    (episode,) = read(write(tmp_path / "i1.traj", document))
+    assert [(step.state, step.action) for step in episode.steps] == [("the issue", "look\nls"), ("files", "submit")]
+
+
+def test_a_table_of_names_only_is_no_empty_log(tmp_path) -> None:
+    for name, text in (("a.csv", "query_id,question,model,score\n"), ("b.csv", "task,step,question,score\n")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(LogError, match=f"{name}: the table has no rows"):
+            read(tmp_path / name)

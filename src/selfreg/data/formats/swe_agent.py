@@ -22,16 +22,17 @@ with require_extra("logs", "selfreg.data"):
     import msgspec
 
 
-class _Record(msgspec.Struct):
-    action: str
-    observation: Content
-    thought: str | None = None
-
-
 class _Message(msgspec.Struct):
     role: str
     content: Content = None
     is_demo: bool | None = None
+
+
+class _Record(msgspec.Struct):
+    action: str
+    observation: Content
+    thought: str | None = None
+    query: list[_Message] | None = None
 
 
 class _Stats(msgspec.Struct, frozen=True):
@@ -55,7 +56,8 @@ class _Document(msgspec.Struct):
 def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
     document: _Document = read_document(path, _Document)
     turns = Turns()
-    for message in document.history:
+    # Newer versions may keep the conversation with each record only.
+    for message in document.history or (document.trajectory[0].query if document.trajectory else None) or ():
         if message.role == "assistant" and not message.is_demo:
             break
         if message.role != "system" and not message.is_demo:

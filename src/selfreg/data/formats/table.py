@@ -43,7 +43,7 @@ NO_HELP = ("", NOHELP, "0", "false", "no", "none", "null", "nan")
 def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
     columns = _column_names(path)
     roles = find_columns(columns, options)
-    rows = _filter(read_table_rows(path), options)
+    rows = _filter(_need_rows(read_table_rows(path)), options)
     if "step" not in roles and "episode" not in options.roles:
         for number, row in rows:
             yield number, row if isinstance(row, LogError) else _convert([(number, row)], roles, options)
@@ -78,6 +78,14 @@ def _column_names(path: str) -> list[str]:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise LogError(f"two columns are named {twice!r}")
     return names
+
+
+def _need_rows(rows: Numbered) -> Numbered:
+    number = 0
+    for number, row in rows:
+        yield number, row
+    if not number:
+        raise LogError("the table has no rows below the names of its columns")
 
 
 def _filter(rows: Numbered, options: ReadOptions) -> Numbered:
