@@ -26,11 +26,12 @@ endef
 # The solver's tests run on kernels with checks too where sanitizers are known to work; the twins are no kernels.
 INSTRUMENTED := $(and $(filter Linux,$(shell uname -s)),$(shell command -v gcc))
 
-.PHONY: help demo build check check-tests test tests test-long test-debug test-sanitize lint types clean
+.PHONY: help demo docs build check check-tests test tests test-long test-debug test-sanitize lint types clean
 
 help:
 	@echo "make demo       set up $(VENV), run the whole pipeline in BabyAI, write runs/demo/report.html"
 	@echo "make test       set up $(VENV), run lint, types and tests with coverage (on Linux with gcc test-debug and test-sanitize too)"
+	@echo "make docs       build the site, in build/site"
 	@echo "make check      lint, types and the fast tests, in under two minutes; for use while editing"
 	@echo "make build      build the kernels that changed, in place"
 	@echo "make test-long  the tests that take minutes"
@@ -54,11 +55,16 @@ $(DEMO_READY): $(BUILD_INPUTS)
 
 $(READY): $(DEMO_READY)
 	@echo "== setting up $(VENV) for the tests (a few minutes the first time)"
-	$(call install,all$(comma)dev)
+	$(call install,all$(comma)dev$(comma)docs)
 
 demo: $(DEMO_READY)
 	@echo "== selfreg demo: collect, estimate, solve, label, train, evaluate, report"
 	$(BIN)/selfreg demo --out runs/demo --overwrite
+
+docs: $(READY)
+	@echo "== the site, in build/site; warnings and broken links are errors"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 lint: $(READY)
 	@echo "== ruff, cython-lint, words"

@@ -27,7 +27,7 @@ def demo(tmp_path_factory):
 def test_everything_is_there(demo) -> None:
     files = {"run.toml", "trajectories.parquet", "model.npz", "solution.npz", "labels.parquet", "evaluation.parquet"}
     assert {p.name for p in demo.path.iterdir()} == files | {"summary.json", "report.html", "prm", "helper"}
-    needed = {"prm": {"model.safetensors", "config.json", "tokenizer.json"}, "helper": {"weights.npz", "memory.npz"}}
+    needed = {"prm": {"model.safetensors", "config.json", "tokenizer.json"}, "helper": {"memory.npz"}}
     for part, kept in needed.items():
         names = {p.name for p in (demo.path / part).iterdir()}
         assert kept | {"selfreg.json", "README.md"} <= names

@@ -40,6 +40,7 @@ from selfreg.envs.rollouts import check_collection
 from selfreg.envs.worlds import WEAK
 from selfreg.estimate import ExactKey
 from selfreg.helper import HelperConfig
+from selfreg.helper.models import AUTO, FORMS, RULES
 from selfreg.prm import PRMConfig
 from selfreg.report import write_report
 from selfreg.runs import MARKER, RunFolder
@@ -47,9 +48,7 @@ from selfreg.runs import MARKER, RunFolder
 KAPPA = 0.1
 # The observations of the built-in environments hold the whole state.
 HISTORY = 0
-FORMS = ("features", "text", "sft", "tfidf", "words")
-# The best on new tasks, and trained in seconds; see docs/evaluation.md.
-FORM = "words"
+FORM = HelperConfig.form
 # Tasks that are tried before the demo, and what help at every step must attain at least, and gain.
 TRIED, LEAST_HELPED, LEAST_GAIN = 20, 0.7, 0.2
 # Baseline models that train in no time.
@@ -80,7 +79,7 @@ def pipeline(
         labels = label(run, trajectories, model, solution)
     with stage("train helper", clock):
         config = HelperConfig(history=HISTORY, seed=phase.seed, form=form)
-        train_helper(run, labels, config)
+        config = train_helper(run, labels, config)
     with stage("forecast", clock):
         add_forecast(run, trajectories, model, budget, config, prices, phase.seed)
     with stage("evaluate", clock):
@@ -126,7 +125,7 @@ def command(
     kappa: Annotated[
         float, typer.Option(help="Pseudo-counts of the PRM on each nohelp row.", callback=options.pseudo_counts)
     ] = KAPPA,
-    form: Annotated[str, typer.Option(help=f"Form of the helper: {', '.join(FORMS)}.")] = FORM,
+    form: Annotated[str, typer.Option(help=f"Form of the helper: {', '.join((AUTO, *FORMS, *RULES))}.")] = FORM,
     price: options.Price = None,
     worth: options.Worth = None,
     minutes: options.Minutes = None,

@@ -21,14 +21,16 @@ from selfreg.cli.terminal import say, stage
 from selfreg.cli.train import History, Model, train_helper, train_prm
 from selfreg.data import Trajectory
 from selfreg.helper import HelperConfig
-from selfreg.helper.models import FORMS
+from selfreg.helper.models import AUTO, FORMS, RULES
 from selfreg.prm import EncoderConfig, PRMConfig
 from selfreg.report import write_report
 from selfreg.runs import MARKER, RunFolder
 
 Form = Annotated[
     str | None,
-    typer.Option(help=f"Train a helper of this form: {', '.join(FORMS)}.", show_default=False),
+    typer.Option(
+        help=f"Train a helper of this form: {', '.join((AUTO, *FORMS, *RULES))} (docs/helper.md).", show_default=False
+    ),
 ]
 
 
@@ -85,7 +87,7 @@ def command(
         if settings is not None:
             settings = _at_price(settings, prices)
             with stage("train helper", seconds):
-                train_helper(run, labels, settings)
+                settings = train_helper(run, labels, settings)
         with stage("forecast", seconds):
             add_forecast(run, trajectories, estimated, limit, settings, prices, seed)
         with stage("report", seconds):

@@ -13,13 +13,14 @@ from selfreg.decisions import DecisionPolicy
 from selfreg.estimate import EstimatedModel, estimate_mdp, forecast
 from selfreg.estimate.forecasting.results import PolicyForecasts
 from selfreg.helper import HelperConfig, Labels, label
+from selfreg.helper.models import CANDIDATES
 from selfreg.helper.rule_list import RuleList, learn_rules
 from selfreg.planning.hard import solve
 from selfreg.runs import RunFolder
 
 SCHEMA = "selfreg.summary/2"
 # Forms of helpers that are trained in seconds, and so once more for each fold of tasks.
-QUICK_FORMS = ("tfidf", "words")
+QUICK_FORMS = CANDIDATES
 
 
 def add_forecast(

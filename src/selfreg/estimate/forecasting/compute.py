@@ -225,7 +225,7 @@ def _evaluate(
 ) -> list[Scored]:
     """Values of the policies, and their gains over the first one, which goes on alone."""
     if found.design == "steps":
-        design = _step_design(logged, abstraction, found, prm)
+        design = step_design(logged, abstraction, found, prm)
         pairs = track([*zip(compared, guesses, strict=True)], "forecast", "policies")
         values = [step_value(design, one.decided, times, guess) for one, guess in pairs]
         return [
@@ -258,7 +258,7 @@ def _gain(policy: Value, alone: Value, price: float) -> Floats:
     return policy.success - alone.success - price * (policy.requests - alone.requests)
 
 
-def _step_design(
+def step_design(
     logged: LoggedSteps, abstraction: StateAbstraction, found: Identification, prm: StateScorer | None
 ) -> StepDesign:
     """Baseline: stratum, time, score, and earlier help; effects: time, score, and how often there was help."""
