@@ -136,7 +136,9 @@ def find_definition(package: str, name: str) -> str:
 def write_package(name: str, about: str) -> str:
     names = list_public(name)
     if name == "selfreg":
-        # Defined in rooms, most with a page of their own; here are those without.
+        # Defined in rooms, most with a page of their own; below are those without.
+        short = ", ".join(f"[`{one.rsplit('.', 1)[-1]}`][{one}]" for one in names)
+        about = f"The names of `import selfreg`: {short}."
         names = [one for one in names if one.startswith(("selfreg.mdp", "selfreg.sweeps", "selfreg._util"))]
     return f"# {name}\n\n{about}\n\n" + "\n\n".join(f"::: {one}" for one in names) + "\n"
 
