@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+comma := ,
 READY := $(VENV)/.ready
+DEMO_READY := $(VENV)/.ready-demo
 BUILD_INPUTS := pyproject.toml setup.py constraints.txt $(wildcard src/selfreg/_core/*.pyx src/selfreg/_core/*.pxd \
 	src/selfreg/_core/*.h)
 KERNEL_TESTS := tests/planning/test_hard.py tests/planning/test_slow_chains.py tests/planning/test_structure.py tests/test_mdp.py \
@@ -37,15 +39,25 @@ help:
 	@echo "make test-sanitize  the solver's tests under address, leak and undefined-behaviour sanitizers (Linux, gcc)"
 	@echo "make clean      remove $(VENV) and build outputs (runs/ is kept)"
 
-$(READY): $(BUILD_INPUTS)
-	@echo "== setting up $(VENV) (a few minutes the first time)"
+# $(call install,EXTRAS): this project in $(VENV) with these extras. What is there already is not installed again.
+PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
+define install
 	$(PYTHON) -m venv $(VENV)
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check setuptools cython
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--no-build-isolation --editable '.[all,dev,docs]'
+	$(PIP) setuptools cython
+	$(PIP) --no-build-isolation --editable '.[$(1)]'
 	@touch $@
+endef
 
-demo: $(READY)
+# What `make demo` needs, without Ray, stable-baselines3, TextWorld, peft and the tools of the tests.
+$(DEMO_READY): $(BUILD_INPUTS)
+	@echo "== setting up $(VENV) for the demo (a minute or two the first time)"
+	$(call install,demo)
+
+$(READY): $(DEMO_READY)
+	@echo "== setting up $(VENV) for the tests (a few minutes the first time)"
+	$(call install,all$(comma)dev$(comma)docs)
+
+demo: $(DEMO_READY)
 	@echo "== selfreg demo: collect, estimate, solve, label, train, evaluate, report"
 	$(BIN)/selfreg demo --out runs/demo --overwrite
 
