@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from selfreg._util.extras import require_extra
@@ -63,7 +64,8 @@ class _Trainer:
         helped = {step.intervention for t in episodes for step in t.steps}
         costs = {name: cost for name, cost in self.model.mdp.costs.items() if name in helped}
         fitted = estimate_mdp(episodes, self.model.abstraction, kappa=self.model.kappa, prm=self.prm, costs=costs)
-        return train_helper(label(episodes, fitted, solve(fitted.mdp, self.budget)), self.config)
+        helper = train_helper(label(episodes, fitted, solve(fitted.mdp, self.budget)), self.config)
+        return replace(helper, memory=None)  # a forecast reads no reasons
 
 
 def show_forecast(summary: dict[str, Any]) -> None:
