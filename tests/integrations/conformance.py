@@ -107,6 +107,7 @@ DRIVERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "session": ("driver_session", ()),
     "inspect_ai": ("driver_inspect_ai", ("inspect_ai",)),
     "langchain": ("driver_langchain", ("langchain", "langgraph")),
+    "openai_agents": ("driver_openai_agents", ("agents",)),
 }
 
 

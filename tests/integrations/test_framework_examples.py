@@ -13,6 +13,7 @@ FOLDER = Path(__file__).parents[2] / "examples" / "frameworks"
 # Example -> package that it needs.
 EXAMPLES = {
     "inspect_task.py": "inspect_ai",
+    "openai_agent.py": "agents",
     "langchain_agent.py": "langgraph.checkpoint.sqlite",
 }
 ALONE = """\
