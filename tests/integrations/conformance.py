@@ -108,6 +108,7 @@ DRIVERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "inspect_ai": ("driver_inspect_ai", ("inspect_ai",)),
     "langchain": ("driver_langchain", ("langchain", "langgraph")),
     "openai_agents": ("driver_openai_agents", ("agents",)),
+    "pydantic_ai": ("driver_pydantic_ai", ("pydantic_ai",)),
 }
 
 

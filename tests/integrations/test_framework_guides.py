@@ -15,6 +15,7 @@ GUIDES = {
     "inspect.md": "inspect_ai",
     "langchain.md": "langchain",
     "openai-agents.md": "agents",
+    "pydantic-ai.md": "pydantic_ai",
 }
 
 
