@@ -14,6 +14,7 @@ FOLDER = Path(__file__).parents[2] / "docs" / "frameworks"
 GUIDES = {
     "inspect.md": "inspect_ai",
     "langchain.md": "langchain",
+    "mini-swe-agent.md": "minisweagent",
     "openai-agents.md": "agents",
     "pydantic-ai.md": "pydantic_ai",
 }
