@@ -1,4 +1,4 @@
-"""mini-swe-agent: a model that is two models: ``DefaultAgent(HelpModel(weak, strong, recorder, run="issue 7"), env)``."""
+"""mini-swe-agent: a model that is two models, ``HelpModel(weak, strong, recorder, run="issue 7")``."""
 
 from __future__ import annotations
 
