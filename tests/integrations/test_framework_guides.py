@@ -11,7 +11,12 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "docs" / "frameworks"
 # Page -> package that its code needs.
-GUIDES = {"langchain.md": "langchain", "mcp.md": "mcp", "litellm.md": "litellm"}
+GUIDES = {
+    "langchain.md": "langchain",
+    "mcp.md": "mcp",
+    "litellm.md": "litellm",
+    "opentelemetry.md": "opentelemetry.sdk",
+}
 
 
 @pytest.mark.parametrize("page", GUIDES)
