@@ -12,9 +12,10 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "docs" / "frameworks"
 # Page -> package that its code needs.
 GUIDES = {
+    "inspect.md": "inspect_ai",
     "langchain.md": "langchain",
-    "mcp.md": "mcp",
     "litellm.md": "litellm",
+    "mcp.md": "mcp",
     "opentelemetry.md": "opentelemetry.sdk",
 }
 

@@ -96,7 +96,8 @@ class ModelMakers:
         Parameters
         ----------
         env : gymnasium.Env or mapping
-            An environment with a table `P`, or the table: P[state][action] = [(probability, state, reward, ended)].
+            An environment with a table `P`, or the table: state -> action -> list of (probability, state, reward,
+            ended).
         policies : mapping of str to policy
             What the agent does alone ("nohelp") and what each help type does for one step: int (states,), float
             (states, actions), a function of the state, "uniform" (each action alike), or "optimal" (without a budget).

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
+from selfreg._util.progress import track
 from selfreg.data import StateScorer, Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.dataset import Costs, ResamplingDataset
@@ -95,7 +96,7 @@ def cross_fit(
     plan = solve(fitted.mdp, budget, n_threads=1)
     generator = np.random.default_rng(seed)
     own, crossed = [], []
-    for _ in range(splits):
+    for _ in track(range(splits), "cross-fit", "splits"):
         half = np.zeros(dataset.n_tasks)
         half[generator.permutation(dataset.n_tasks)[: dataset.n_tasks // 2]] = 1.0
         pair = [(_cross(dataset, times, 1.0 - times, budget)) for times in (half, 1.0 - half)]

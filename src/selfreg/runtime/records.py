@@ -109,7 +109,7 @@ def encode_decision(draft: Draft, step: StepToDecide, requested: str, shadow: bo
             "shadow": shadow,
             "cost": draft.cost,
             "time": now,
-            "step": msgspec.to_builtins(steps[-1]),
+            "step": msgspec.to_builtins(steps[-1], enc_hook=_plain),
             "length": len(steps),
             "action_before": steps[-2].action if len(steps) > 1 else None,
             "keys": dict(step.keys or {}),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from selfreg.runtime.ledger.accounts import Accounts, parse_cost, unit_names
-from selfreg.runtime.ledger.budgets import Budget, Keys, Units, as_budgets, one_unit
+from selfreg.runtime.ledger.budgets import Budget, Keys, Units, as_budgets, one_text, one_unit, some_seconds
 from selfreg.runtime.ledger.memory import MemoryStore
 from selfreg.runtime.ledger.store import (
     CHARGED,
@@ -206,8 +206,7 @@ class Ledger:
             another cost before; a budget has a scope that is not in `keys`.
         """
         key, spent = as_key(run_id, step_id), self.parse_cost(cost)
-        if expires_in is not None and not 0 < expires_in < float("inf"):
-            raise ValueError(f"expires_in is {expires_in!r}; expected seconds > 0")
+        expires_in = None if expires_in is None else some_seconds(expires_in, "expires_in")
         return self.write(lambda accounts: accounts.take(key, spent, RESERVED, keys, expires_in))
 
     def charge(
@@ -274,7 +273,7 @@ class Ledger:
         >>> ledger.left, ledger.limit_changes()[0][:4]
         ((5,), ('requests', 2, 5, 'release week'))
         """
-        after = one_unit(limit, "limit")
+        after, reason = one_unit(limit, "limit"), one_text(reason, "reason")
 
         def change_limit(transaction: Transaction) -> None:
             budgets = transaction.settings().budgets

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from selfreg.runtime.ledger.accounts import same_settings
-from selfreg.runtime.ledger.budgets import Budget, as_budgets
+from selfreg.runtime.ledger.budgets import Budget, as_budgets, one_number
 from selfreg.runtime.ledger.ledger import Ledger, Limits, parse_overrun
 from selfreg.runtime.ledger.sql import SCHEMA, TABLES, DamageError, SQLTransaction, parses
 from selfreg.runtime.ledger.store import Clock, Overrun, Result, Row, Settings, Transaction, encode
@@ -81,7 +81,7 @@ class SQLiteLedger(Ledger):
         overrun: Overrun | None = None,
         clock: Clock | None = None,
     ) -> None:
-        if not timeout >= 0:
+        if not one_number(timeout, "timeout", "seconds >= 0") >= 0:
             raise ValueError(f"timeout is {timeout!r}; expected seconds >= 0")
         wanted = None if limits is None else as_budgets(limits)
         store = SQLiteStore(Path(path).absolute(), min(timeout, LONGEST), clock or time.time)
