@@ -19,6 +19,7 @@ GUIDES = {
     "mini-swe-agent.md": "minisweagent",
     "openai-agents.md": "agents",
     "pydantic-ai.md": "pydantic_ai",
+    "opentelemetry.md": "opentelemetry.sdk",
 }
 
 
