@@ -15,8 +15,8 @@ from typing import Any
 from selfreg.runtime.ledger.accounts import same_settings
 from selfreg.runtime.ledger.budgets import Budget, as_budgets, one_number
 from selfreg.runtime.ledger.ledger import Ledger, Limits, parse_overrun
-from selfreg.runtime.ledger.sql import SCHEMA, TABLES, DamageError, SQLTransaction, parses
-from selfreg.runtime.ledger.store import Clock, Overrun, Result, Row, Settings, Transaction, encode
+from selfreg.runtime.ledger.sql import SCHEMA, TABLES, SQLTransaction
+from selfreg.runtime.ledger.store import Clock, DamageError, Overrun, Result, Row, Settings, Transaction, encode, parses
 
 APPLICATION = 0x5E1F4E60  # marks our files among other databases
 LONGEST = 2_000_000.0  # seconds: SQLite counts milliseconds in 32 bits
@@ -107,8 +107,14 @@ class SQLiteStore:
 
     def open(self, wanted: tuple[Budget, ...] | None, overrun: Overrun | None) -> None:
         """Make the file, or open one that has the wanted settings."""
+        if "\0" in str(self.path):
+            raise ValueError(f"{str(self.path)!r}: a path cannot hold the character 0")
         if self.path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder; expected a file", str(self.path))
+        if self.path.name == ":memory:":
+            raise ValueError("':memory:' would be a file of that name; a ledger in memory is selfreg.Ledger(limits)")
+        if self.path.exists() and not self.path.is_file():
+            raise ValueError(f"{self.path}: not a regular file; it is left alone")
         if not self.path.parent.is_dir():
             raise ValueError(f"{self.path}: its folder does not exist")
         if wanted is None and not self.path.is_file():
