@@ -100,7 +100,7 @@ class SQLiteStore:
     def __init__(self, path: Path, timeout: float, clock: Clock) -> None:
         self.path, self.timeout, self.clock = path, timeout, clock
         self.identity: str | None = None
-        self._turns: dict[int, threading.Lock] = {}
+        self._turns: dict[int, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_turns": {}}
@@ -143,13 +143,16 @@ class SQLiteStore:
         SQLite polls a locked file at intervals of up to 100 ms; threads of one process take turns at once instead. The
         lock is that of the process, so that a child that is forked while a thread holds it does not wait for ever.
         """
-        turn = self._turns.setdefault(os.getpid(), threading.Lock())
-        if not turn.acquire(timeout=self.timeout):
-            raise TimeoutError(f"{self.path}: locked by others for over {self.timeout:g} s; nothing was done")
+        turn = self._turns.setdefault(os.getpid(), threading.RLock())
+        # Ctrl-C may come right after the lock was taken, or before it is given back. It knows its owner, and is given
+        # back here, at the latest by the next call.
         try:
+            if not turn.acquire(timeout=self.timeout):
+                raise TimeoutError(f"{self.path}: locked by others for over {self.timeout:g} s; nothing was done")
             return self._transact("IMMEDIATE", lambda file: work(self._check(file)))
         finally:
-            turn.release()
+            while turn._is_owned():
+                turn.release()
 
     def read(self, work: Callable[[Transaction], Result]) -> Result:
         """Do `work` in a transaction that sees one state of the file."""
