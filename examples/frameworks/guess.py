@@ -62,8 +62,8 @@ def reply(model: str, seen: str) -> int | str:
 def report(recorder: Recorder, answers: dict[str, str]) -> None:
     """Store the outcomes, and say what happened."""
     for run in recorder.trajectories():
-        success = answers[run.episode] == "It is 7."
-        recorder.outcome(run.episode, success)
+        task = next(one for one in TASKS if one in run.episode)
+        recorder.outcome(run.episode, answers[task] == "It is 7.")
         helped = sum(step.intervention is not None for step in run.steps)
-        print(f"{run.episode}: {answers[run.episode]} {helped} of {len(run.steps)} steps helped")
+        print(f"{task}: {answers[task]} {helped} of {len(run.steps)} steps helped")
     print("left:", recorder.ledger.left[0])

@@ -152,7 +152,7 @@ def test_bad_input_is_named(tmp_path, run, logs, capsys) -> None:
         ("--policy", "never", "--seed", "1"): ([run, str(several)], "help of type 'x', which"),
         ("--policy", "never", "--state", "step"): ([run], "--state and --classes are those of"),
         ("--policy", "never", "--state", "step,score"): (logs, "needs the PRM of a run"),
-        ("--policy", "never", "--where", "rate=0.5"): ([run], "--map and --where are for logs"),
+        ("--policy", "never", "--where", "rate=0.5"): ([run], "(--map, --where, ...) are for logs"),
         ("--policy", "never", "--where", "rate=0.4"): (logs, "no episodes"),
         ("--policy", "never", "--clip", "0.5"): (logs, "clip is 0.5"),
         ("--policy", "never", "--propensity", "chance"): (logs, "propensity field 'chance' is None"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,49 @@ def test_marks_values_and_outcomes_of_the_command_line(tmp_path, capsys) -> None
     assert "--help-tool esc=person: no step has that mark" in capsys.readouterr().err
     assert main(["import", str(log), *reading, "--out", str(out), "--overwrite", "--map", "intervention=halp"]) == 0
     assert "no step has help in its field 'halp'" in capsys.readouterr().err
+
+
+ROWS = """ticket,ts,said,did,by,score
+1,2,broken,fix,person,C
+1,1,hello,hi,,C
+2,1,hello,hi,,I
+2,2,angry,bye,,I
+"""
+
+
+def test_every_command_that_reads_logs_reads_them_alike(tmp_path, capsys) -> None:
+    log, results = tmp_path / "rows.csv", tmp_path / "results.jsonl"
+    log.write_text("".join([ROWS, *(f"{3 + i}{line[1:]}\n" for i in range(20) for line in ROWS.splitlines()[1:3])]))
+    write(results, *({"id": i, "grade": "CI"[i % 2]} for i in range(1, 23)))
+    reading = ["--group-by", "ticket", "--order-by", "ts", "--map", "observation=said", "--map", "action=did"]
+    reading += ["--map", "task=ticket", "--map", "outcome=score", "--value", "outcome=C=1,I=0"]
+    reading += ["--outcomes", str(results), "--outcomes-value", "grade", "--help-role", "person=person"]
+    reading += ["--map", "role=by"]
+    assert main(["look", str(log), *reading]) == 0
+    shown = capsys.readouterr().out
+    assert "episodes  22 of 22 tasks, 44 steps" in shown
+    assert "person (21 steps)" in shown
+    assert "mean 0.500" in shown
+    run = str(tmp_path / "run")
+    # The command that `look` proposes reads the same.
+    words = shlex.split(shown.splitlines()[-1])
+    assert main([*words[1:-2], "--samples", "0", "--out", run]) == 0
+    read = RunFolder(Path(run)).trajectories()
+    assert sum(one.helped for one in read) == 21
+    assert sorted(one.outcome for one in read) == [0.0] * 11 + [1.0] * 11
+    capsys.readouterr()
+    assert main(["ope", str(log), *reading, "--policy", "never", "--least-effective", "0"]) == 0
+    assert "22 episodes of 22 tasks" in capsys.readouterr().out
+    assert main(["monitor", run, str(log), *reading, "--budget", "1", "--json"]) in (0, 3)
+    assert json.loads(capsys.readouterr().out)["episodes"] == 22
+    log.write_text(log.read_text() + "99,1,a\n")
+    for command in (
+        ["ope", str(log), "--policy", "never", "--least-effective", "0"],
+        ["monitor", run, str(log), "--budget", "1"],
+    ):
+        assert main([*command, *reading]) == 2
+        error = capsys.readouterr().err
+        assert "rows.csv" in error
+        assert "--skip-bad" in error
+        assert main([*command, *reading, "--skip-bad"]) in (0, 3)
+        assert "skipped: " in capsys.readouterr().err

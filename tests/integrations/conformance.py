@@ -105,6 +105,8 @@ class Driver:
 # Name -> module with `DRIVER`, and the packages that it needs.
 DRIVERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "session": ("driver_session", ()),
+    "inspect_ai": ("driver_inspect_ai", ("inspect_ai",)),
+    "litellm": ("driver_litellm", ("litellm",)),
     "langchain": ("driver_langchain", ("langchain", "langgraph")),
 }
 

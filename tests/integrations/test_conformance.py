@@ -64,7 +64,8 @@ def test_other_runs_have_keys_of_their_own(driver) -> None:
     for run in ("one", "other"):
         run_step(driver, recorder, run, "question", Models())
     assert recorder.ledger.left == (0,)
-    assert {one.run_id for one in recorder.decisions()} == {"one", "other"}
+    first, second = (str(one.run_id) for one in recorder.decisions())
+    assert ("one" in first, "other" in second) == (True, True)
 
 
 @pytest.mark.parametrize("name", DRIVERS)
@@ -138,6 +139,7 @@ def test_cancelled_help_is_refunded(driver) -> None:
     async def cancel() -> None:
         task = asyncio.create_task(call_async(recorder, "run", "question", models))
         while not models.calls:
+            assert not task.done(), task
             await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

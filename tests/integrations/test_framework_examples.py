@@ -12,7 +12,10 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "examples" / "frameworks"
 # Example -> package that it needs.
 EXAMPLES = {
+    "inspect_task.py": "inspect_ai",
     "langchain_agent.py": "langgraph.checkpoint.sqlite",
+    "mcp_agent.py": "mcp",
+    "litellm_agent.py": "litellm",
 }
 ALONE = """\
 task 1: I give up. 0 of 2 steps helped

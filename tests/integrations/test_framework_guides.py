@@ -11,7 +11,12 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "docs" / "frameworks"
 # Page -> package that its code needs.
-GUIDES = {"langchain.md": "langchain"}
+GUIDES = {
+    "inspect.md": "inspect_ai",
+    "langchain.md": "langchain",
+    "litellm.md": "litellm",
+    "mcp.md": "mcp",
+}
 
 
 @pytest.mark.parametrize("page", GUIDES)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
 import typer
 
-from selfreg.cli import options
+from selfreg.cli.reading import LogSource, reads_logs
 from selfreg.cli.terminal import say
 from selfreg.data import Overview, look_at_logs
 from selfreg.data.detection import shorten
@@ -17,16 +18,15 @@ from selfreg.data.detection import shorten
 SHOWN = 6
 
 
+@reads_logs
 def command(
-    logs: Annotated[
-        list[str], typer.Argument(metavar="LOGS...", help="Files, folders, globs, zip archives; - is standard input.")
-    ],
-    format: options.Format = "auto",
-    map: options.Map = None,
+    source: LogSource,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Say what is in logs, and the command that plans from them. Large logs are sampled."""
-    overview = look_at_logs(logs, format, options.mapping("--map", map))
+    overview = look_at_logs(source.paths, source.format, options=source.options)
+    if source.outcomes:
+        overview.command = overview.command.replace("--outcomes FILE", shlex.join(source.outcomes))
     if as_json:
         print(json.dumps(msgspec.to_builtins(overview), indent=2))
     else:

@@ -10,9 +10,9 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from selfreg.cli import options
+from selfreg.cli.reading import LogSource, reads_named_logs
 from selfreg.cli.shadow import describe_shadow, open_ledger
 from selfreg.cli.terminal import say
-from selfreg.data import read_trajectories
 from selfreg.evaluate import Forecast, monitor
 from selfreg.evaluate.monitoring import REQUESTS, bounded
 from selfreg.runs import RunFolder
@@ -89,7 +89,9 @@ def _of_plan(run: RunFolder, summary: Mapping[str, Any], budget: int, point: boo
     return RunForecast(Forecast(bounded(success, 1.0), bounded(usage, budget), budget), "plan")
 
 
+@reads_named_logs
 def command(
+    source: LogSource,
     run: options.RunArgument,
     logs: Annotated[
         list[Path] | None,
@@ -101,9 +103,6 @@ def command(
             help="Budget of the episodes: the forecast of helper or plan. Default: that of the recommendation."
         ),
     ] = None,
-    format: options.Format = "auto",
-    map: options.Map = None,
-    where: options.Where = None,
     false_alarm: Annotated[
         float, typer.Option(help="Probability of any alarm, ever, if the forecast is right.")
     ] = 0.05,
@@ -127,9 +126,8 @@ def command(
         for line in describe_shadow(open_ledger(shadow, None), alone, helped):
             say(line)
         return
-    roles, filters = options.mapping("--map", map), options.filters(where)
     chosen = load_forecast(RunFolder.open(run), budget, point)
-    recent = read_trajectories(logs or [], format, roles=roles, where=filters)
+    recent = source._replace(paths=[str(path) for path in logs or []]).read()
     found = monitor(chosen.forecast, recent, false_alarm=false_alarm)
     if as_json:
         named = {"policy": chosen.policy, "identified": chosen.identified, "counts": chosen.forecast.counts}

@@ -13,8 +13,10 @@ import typer
 from selfreg._util.extras import require_extra
 from selfreg.cli import options
 from selfreg.cli.estimate import abstraction, uses_score
+from selfreg.cli.reading import LogSource, reads_named_logs
 from selfreg.cli.terminal import remark
-from selfreg.data import Trajectory, read_trajectories
+from selfreg.data import ReadOptions, Trajectory
+from selfreg.data.detection import AUTO
 from selfreg.decisions import DecisionPolicy
 from selfreg.estimate import StateAbstraction
 from selfreg.evaluate import Always, EveryN, LastK, Never, Plan, ope
@@ -109,10 +111,10 @@ def _states(
     return abstraction(RunFolder(Path()), episodes, state, classes)
 
 
-def _own_episodes(run: RunFolder, policy: str, selected: bool) -> list[Trajectory]:
+def _own_episodes(run: RunFolder, policy: str, source: LogSource) -> list[Trajectory]:
     """Episodes of the run, with a note where its plan or helper was made from them."""
-    if selected:
-        raise ValueError("--map and --where are for logs; expected logs after the run folder")
+    if source != LogSource([], AUTO, ReadOptions(), takeover=source.takeover, outcomes=source.outcomes):
+        raise ValueError("options of reading (--map, --where, ...) are for logs; expected logs after the run folder")
     if policy in TRAINED:
         remark(f"note: the {policy} was made from these episodes; give other logs after the run to hold them out")
     return run.trajectories()
@@ -132,7 +134,9 @@ def _costs(run: RunFolder | None, episodes: Sequence[Trajectory]) -> dict[str, i
     return {name: cost[0] for name, cost in costs.items() if name in logged}
 
 
+@reads_named_logs
 def command(
+    source: LogSource,
     paths: Annotated[
         list[Path],
         typer.Argument(metavar="RUN|LOGS...", help="A run folder (its own episodes), logs, or a run and other logs."),
@@ -150,20 +154,16 @@ def command(
     ] = LEAST_EFFECTIVE,
     state: options.State = None,
     classes: options.Classes = None,
-    format: options.Format = "auto",
-    map: options.Map = None,
-    where: options.Where = None,
     seed: options.Seed = 0,
     as_json: options.Json = False,
 ) -> None:
     """Estimate success and help used of a policy from logs of others (off-policy evaluation)."""
-    roles, filters = options.mapping("--map", map), options.filters(where)
     run = RunFolder(paths[0]) if (paths[0] / MARKER).is_file() else None
     logs = paths[1:] if run else paths
     if run is not None and not logs:
-        episodes = _own_episodes(run, policy, bool(roles or filters))
+        episodes = _own_episodes(run, policy, source)
     else:
-        episodes = list(read_trajectories(logs, format, roles=roles, where=filters))
+        episodes = source._replace(paths=[str(path) for path in logs]).read()
     if not episodes:
         raise ValueError(f"{', '.join(str(path) for path in logs)}: no episodes")
     wanted = Request(policy, budget, help_type)

@@ -11,19 +11,32 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from selfreg.cli import options
-from selfreg.data import HelpMarks, ReadOptions
+from selfreg.cli.terminal import remark
+from selfreg.data import HelpMarks, LogError, ReadOptions, Trajectory, read_trajectories
 from selfreg.data.outcomes import load_outcomes
 from selfreg.data.translation import parse_rule
 
 
 class LogSource(NamedTuple):
-    """Logs, and how they are read."""
+    """Logs, and how they are read; `outcomes` are the words of the command that name other files with them."""
 
     paths: Sequence[str]
     format: str
     options: ReadOptions
     skip_bad: bool = False
     takeover: Sequence[options.Takeover] = ()
+    outcomes: Sequence[str] = ()
+
+    def read(self) -> list[Trajectory]:
+        """The episodes; what cannot be read is an error, or, with --skip-bad, listed on the error stream."""
+        skipped: list[LogError] | None = [] if self.skip_bad else None
+        try:
+            found = list(read_trajectories(self.paths, self.format, skipped=skipped, options=self.options))
+        except LogError as error:
+            raise LogError(f"{error}; --skip-bad leaves out what cannot be read, and lists it") from None
+        for one in skipped or ():
+            remark(f"skipped: {one}")
+        return found
 
 
 def _read_source(
@@ -92,7 +105,12 @@ def _read_source(
     )
     if outcomes is None and (outcomes_key or outcomes_value):
         raise ValueError("--outcomes-key and --outcomes-value say where things are in the file of --outcomes")
-    rule = parse_rule(rules.pop("outcome")) if outcomes is not None and "outcome" in rules else None
+    named = (("--outcomes", outcomes), ("--outcomes-key", outcomes_key), ("--outcomes-value", outcomes_value))
+    words = [word for name, given in named if given for word in (name, str(given))]
+    rule = None
+    if outcomes is not None and "outcome" in rules:
+        words += ["--value", f"outcome={rules['outcome']}"]
+        rule = parse_rule(rules.pop("outcome"))
     reading = ReadOptions(
         roles=options.mapping("--map", map),
         where=options.filters(where),
@@ -103,21 +121,31 @@ def _read_source(
         outcomes=None if outcomes is None else load_outcomes(outcomes, outcomes_key, outcomes_value, rule),
         marks=marks,
     )
-    return LogSource(logs, format, reading, skip_bad, options.takeovers(assume_takeover))
+    return LogSource(logs, format, reading, skip_bad, options.takeovers(assume_takeover), words)
 
 
 def reads_logs(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The command with the options that say what to read; it gets them as `source`, a `LogSource`."""
+    """The command with LOGS and the options that say how to read them; it gets them as `source`, a `LogSource`."""
+    return _with_reading(command, left_out=())
+
+
+def reads_named_logs(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for a command that names its logs itself: the paths of its `source` are empty."""
+    return _with_reading(command, left_out=("logs", "assume_takeover"))
+
+
+def _with_reading(command: Callable[..., Any], left_out: Sequence[str]) -> Callable[..., Any]:
     parts = [inspect.signature(function, eval_str=True) for function in (_read_source, command)]
-    reading = list(parts[0].parameters.values())
+    reading = [p for p in parts[0].parameters.values() if p.name not in left_out]
     own = [p.replace(kind=p.KEYWORD_ONLY) for p in parts[1].parameters.values() if p.name != "source"]
 
     @functools.wraps(command)
     def run(**values: Any) -> Any:
-        source = _read_source(**{p.name: values.pop(p.name) for p in reading})
-        return command(source=source, **values)
+        named = {p.name: values.pop(p.name) for p in reading}
+        return command(source=_read_source(**({"logs": []} | named)), **values)
 
-    together = [*(p.replace(kind=p.KEYWORD_ONLY) for p in reading), *own]
+    keywords = [p.replace(kind=p.KEYWORD_ONLY) for p in reading]
+    together = [*own, *keywords] if left_out else [*keywords, *own]  # arguments stand before options in the help
     run.__signature__ = parts[1].replace(parameters=together)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in together}
     return run

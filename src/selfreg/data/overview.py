@@ -12,6 +12,7 @@ from selfreg.data.guesses import guess_roles
 from selfreg.data.log_files import LogError, LogFile, LogFiles, is_compressed, list_log_files
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.next_command import find_hints, make_command
+from selfreg.data.read import choose_grouped, merge_options
 from selfreg.data.samples import take_sample
 from selfreg.data.tally import Tally
 
@@ -89,7 +90,9 @@ class Overview(msgspec.Struct):
     command: str
 
 
-def look_at_logs(paths: Paths, format: str = AUTO, roles: Mapping[str, str] | None = None) -> Overview:
+def look_at_logs(
+    paths: Paths, format: str = AUTO, roles: Mapping[str, str] | None = None, *, options: ReadOptions | None = None
+) -> Overview:
     """What is in log files, and the command that plans from them.
 
     Large logs are sampled: parts of files of lines, some of many files, and the beginnings of compressed ones.
@@ -98,7 +101,7 @@ def look_at_logs(paths: Paths, format: str = AUTO, roles: Mapping[str, str] | No
     ----------
     paths : path or iterable of paths
         As for `read_trajectories`.
-    format, roles
+    format, roles, options
         As for `read_trajectories`; by default roles are proposed where no format is recognised.
 
     Returns
@@ -109,6 +112,8 @@ def look_at_logs(paths: Paths, format: str = AUTO, roles: Mapping[str, str] | No
     ------
     LogError
         For a path without logs, and files that are no logs.
+    ValueError
+        For an unknown format, role or rule.
 
     Examples
     --------
@@ -127,10 +132,12 @@ def look_at_logs(paths: Paths, format: str = AUTO, roles: Mapping[str, str] | No
     names = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
     listed = list_log_files(names)
     some = _spread(listed.files, SAMPLE_FILES)
-    found, mapped = _detect_or_guess(LogFiles(some, listed.left_out), format, dict(roles or {}))
-    tally = Tally()
-    complete = _read_sample(found.files, found.format, ReadOptions(mapped, marks=None), tally)
-    is_guess = mapped != dict(roles or {})
+    given = merge_options(options, roles)
+    found, reading = _detect_or_guess(LogFiles(some, listed.left_out), choose_grouped(format, given), given)
+    found.format.check_options(reading)
+    tally = Tally(given.marks)
+    complete = _read_sample(found.files, found.format, reading._replace(marks=None), tally)
+    is_guess = reading.roles != given.roles
     return Overview(
         format=found.format.name,
         reason="of the names of its fields; correct --map if needed" if is_guess else found.reason,
@@ -150,22 +157,22 @@ def look_at_logs(paths: Paths, format: str = AUTO, roles: Mapping[str, str] | No
         faults=tally.faults,
         n_faults=tally.n_faults,
         hints=find_hints(found.format.name, tally),
-        command=make_command(names, found.format.name, mapped, tally),
+        command=make_command(names, found.format.name, reading, tally),
     )
 
 
-def _detect_or_guess(listed: LogFiles, format: str, roles: dict[str, str]) -> tuple[DetectedLogs, dict[str, str]]:
-    """The format, and roles: those that are given, or guesses where no format is recognised."""
+def _detect_or_guess(listed: LogFiles, format: str, options: ReadOptions) -> tuple[DetectedLogs, ReadOptions]:
+    """The format, and options with roles: those that are given, or guesses where no format is recognised."""
     try:
-        return detect_files(listed, format, roles), roles
+        return detect_files(listed, format, {**options.values, **options.roles}), options
     except LogError:
-        if roles or format != AUTO:
+        if options.roles or format != AUTO:
             raise
         sample = take_sample(listed.files[0].path)
         guessed = guess_roles(sample.objects()) if sample.kind in ("lines", "document") else {}
         if not {"steps", "task", "outcome", "observation"} <= guessed.keys():
             raise
-        return detect_files(listed, "jsonl", guessed), guessed
+        return detect_files(listed, "jsonl", guessed), options._replace(roles=guessed)
 
 
 def _summarise(tally: Tally) -> Outcomes:

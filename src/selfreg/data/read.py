@@ -78,7 +78,9 @@ def read_trajectories(
 
 
 def merge_options(
-    options: ReadOptions | None, roles: Mapping[str, str] | None, where: Mapping[str, Sequence[str]] | None
+    options: ReadOptions | None,
+    roles: Mapping[str, str] | None = None,
+    where: Mapping[str, Sequence[str]] | None = None,
 ) -> ReadOptions:
     """Options with more roles and filters; ValueError for a rule of a value that is none."""
     base = ReadOptions() if options is None else options

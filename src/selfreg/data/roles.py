@@ -98,15 +98,24 @@ class RoleView:
 def convert_record(record: Mapping[str, Any], options: ReadOptions, default_episode: str) -> Trajectory:
     """Convert a record to a trajectory; LogError names the field and what was expected."""
     view = RoleView(record, options)
-    outcome = view.get("outcome")
-    if outcome is not None:
-        outcome = _read_rate(view.field("outcome"), outcome)
+    outcome = _read_outcome(view, options)
     try:
         return _convert(view, options, default_episode, outcome)
     except ValueError as error:
         fault = error if isinstance(error, LogError) else LogError(str(error))
         fault.outcome = outcome
         raise fault from None
+
+
+def _read_outcome(view: RoleView, options: ReadOptions) -> float | None:
+    """The outcome in the record; what is none there is no fault where outcomes come from elsewhere."""
+    try:
+        outcome = view.get("outcome")
+        return None if outcome is None else _read_rate(view.field("outcome"), outcome)
+    except LogError:
+        if options.outcomes is None:
+            raise
+        return None
 
 
 def _convert(view: RoleView, options: ReadOptions, default_episode: str, outcome: float | None) -> Trajectory:

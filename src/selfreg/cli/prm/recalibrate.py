@@ -10,25 +10,23 @@ import typer
 from selfreg._util.bootstrap import as_texts
 from selfreg._util.extras import require_extra
 from selfreg.cli import options
+from selfreg.cli.reading import LogSource, reads_named_logs
 from selfreg.cli.terminal import remark
-from selfreg.data import read_trajectories
 from selfreg.runs import RunFolder
 
 
+@reads_named_logs
 def command(
+    source: LogSource,
     run: options.RunArgument,
     logs: Annotated[list[Path], typer.Argument(metavar="LOGS...", help="Recent log files; .gz is unpacked.")],
     kind: Annotated[str, typer.Option(help="temperature or isotonic.")] = "temperature",
-    format: options.Format = "auto",
-    map: options.Map = None,
-    where: options.Where = None,
 ) -> dict[str, Any]:
     """Refit the calibration of the run's PRM on recent logs, and print cross-validated figures."""
     with require_extra("ml", "selfreg prm recalibrate"):
         from selfreg.prm import recalibrate
     folder = RunFolder.open(run)
-    roles, filters = options.mapping("--map", map), options.filters(where)
-    recent = list(read_trajectories(logs, format, roles=roles, where=filters))
+    recent = source._replace(paths=[str(path) for path in logs]).read()
     prm = recalibrate(folder.prm(), recent, kind)
     prm.save(folder.path / "prm")
     settings = folder.settings().get("prm", {})

@@ -1,7 +1,8 @@
 """Logs of Inspect: `.eval` (a zip file of samples, read one at a time) and `.json`.
 
 A call of a model is a step; calls inside of scorers are none. A model in the role "helper" is help, and so is a person
-who rejects or changes a call (the approver "human").
+who rejects or changes a call (the approver "human"). Decisions of `selfreg.integrations.inspect_ai`, events of the
+log, name the help type, and have the propensities that off-policy evaluation needs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from selfreg.data.documents import convert_value, decode_json, read_document
 from selfreg.data.log_files import MOST_BYTES, LogError, list_members, plain_name, plain_suffix, read_member
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.samples import Sample
-from selfreg.data.trajectory import Trajectory
+from selfreg.data.trajectory import NOHELP, Trajectory
 from selfreg.data.turns import Message, Turns, make_episode, read_success
 
 with require_extra("logs", "selfreg.data"):
@@ -24,6 +25,7 @@ with require_extra("logs", "selfreg.data"):
 # Inspect's own values of letters and words.
 GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 HELPER = "helper"
+OURS = "selfreg"  # source of events that hold a decision
 _ATTACHMENT = re.compile(r"attachment://([0-9a-f]{32})")
 
 
@@ -135,9 +137,15 @@ def _convert_or_fault(raw: Any, place: _Place) -> Record:
 
 def _convert(sample: _Sample, place: _Place) -> Trajectory:
     turns = Turns()
+    fields: dict[str, Any] = {}
+    decision: dict[str, Any] | None = None  # of the call that follows
     for event in _events_of_agent(sample.events):
-        if event["event"] == "model":
-            _add_call(turns, event, sample)
+        if event["event"] == "info":
+            decision = _read_decision(turns, event)
+        elif event["event"] == "model":
+            if _add_call(turns, event, sample) and decision is not None:
+                _add_decision(turns, decision, fields)
+            decision = None
         elif event.get("approver") == "human" and event.get("decision") in ("reject", "modify", "terminate"):
             turns.reject_last()
     if not turns.steps:
@@ -147,14 +155,35 @@ def _convert(sample: _Sample, place: _Place) -> Trajectory:
     run = header.eval_id or header.run_id
     name = plain_name(place.options.source) if run in (None, "...") else run
     limit, error = (sample.limit or {}).get("type"), (sample.error or {}).get("message")
-    fields = {"model": header.model, "task_name": header.task, "epoch": sample.epoch, "limit": limit, "error": error}
+    about = {"model": header.model, "task_name": header.task, "epoch": sample.epoch, "limit": limit, "error": error}
     outcome = None if sample.error else _read_score(sample, place.options)
     task, episode = f"{header.task}/{sample.id}", f"{name}/{header.task}/{sample.id}/{sample.epoch}"
-    return make_episode(turns, task, episode, outcome, fields)
+    return make_episode(turns, task, episode, outcome, {**about, **fields})
+
+
+def _read_decision(turns: Turns, event: dict[str, Any]) -> dict[str, Any] | None:
+    """A decision about the call that follows; None for one about a call of a tool, which marks the last step."""
+    data = event.get("data")
+    if not isinstance(data, dict) or not isinstance(data.get("selfreg.action"), str):
+        return None
+    if data.get("selfreg.kind") != "call":
+        return data
+    if turns.steps and data["selfreg.action"] != NOHELP:
+        turns.steps[-1] = msgspec.structs.replace(turns.steps[-1], intervention=data["selfreg.action"])
+    return None
+
+
+def _add_decision(turns: Turns, decision: dict[str, Any], fields: dict[str, Any]) -> None:
+    """The help type of the last step, and the propensity of its action."""
+    if turns.steps[-1].intervention == HELPER:
+        turns.steps[-1] = msgspec.structs.replace(turns.steps[-1], intervention=decision["selfreg.action"])
+    propensity = decision.get("selfreg.propensity")
+    if isinstance(propensity, (int, float)):
+        fields[f"propensity {len(turns.steps) - 1}"] = float(propensity)
 
 
 def _events_of_agent(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Calls of models and approvals that are not inside of a scorer."""
+    """Calls of models, approvals and decisions of ours that are not inside of a scorer."""
     scoring: set[str] = set()  # spans
     for event in events:
         kind = event.get("event")
@@ -163,15 +192,17 @@ def _events_of_agent(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 scoring.add(str(event.get("id")))
         elif kind == "step" and event.get("type") == "scorer":  # of older versions, without spans
             (scoring.add if event.get("action") == "begin" else scoring.discard)("None")
-        elif kind in ("model", "approval") and str(event.get("span_id")) not in scoring:
+        elif kind == "info" and event.get("source") != OURS:
+            continue
+        elif kind in ("model", "approval", "info") and str(event.get("span_id")) not in scoring:
             yield event
 
 
-def _add_call(turns: Turns, raw: dict[str, Any], sample: _Sample) -> None:
-    """A step for a call: what the model was given after its last answer, and what it answered."""
+def _add_call(turns: Turns, raw: dict[str, Any], sample: _Sample) -> bool:
+    """A step for a call: what the model was given after its last answer, and what it answered; False if it failed."""
     call: _Call = convert_value({**raw, "input": raw.get("input") or []}, _Call)
-    if call.output is None or not call.output.choices:  # the call failed
-        return
+    if call.output is None or not call.output.choices:
+        return False
     given = call.input
     if not given and call.input_refs and sample.events_data:
         given = [message for first, last in call.input_refs for message in sample.events_data.messages[first:last]]
@@ -179,6 +210,7 @@ def _add_call(turns: Turns, raw: dict[str, Any], sample: _Sample) -> None:
     turns.add_messages(given, first=answers[-1] + 1 if answers else 0)
     answer = msgspec.structs.replace(call.output.choices[0].message, model=call.model, role="assistant")
     turns.add_messages([answer], role=call.role, intervention=HELPER if call.role == HELPER else None)
+    return True
 
 
 def _resolve(step: Any, attachments: dict[str, str]) -> Any:
