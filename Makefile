@@ -34,7 +34,7 @@ help:
 	@echo "make docs       build the site, in build/site"
 	@echo "make check      lint, types and the fast tests, in under two minutes; for use while editing"
 	@echo "make build      build the kernels that changed, in place"
-	@echo "make test-long  the tests that take minutes"
+	@echo "make test-long  the tests that take minutes, with other solvers (extra bench) to compare with"
 	@echo "make test-debug     the solver's tests on kernels with bounds checks"
 	@echo "make test-sanitize  the solver's tests under address, leak and undefined-behaviour sanitizers (Linux, gcc)"
 	@echo "make clean      remove $(VENV) and build outputs (runs/ is kept)"
@@ -99,7 +99,10 @@ tests: $(READY)
 	$(BIN)/python -m slipcover --source src/selfreg --omit 'src/selfreg/_core/*_py.py,src/selfreg/_core/*_nb.py' --skip-covered \
 		-m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
 
+# With the solvers of others (extra `bench`), which must agree with ours.
 test-long: $(READY)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-build-isolation --editable '.[all,dev,bench]'
 	$(BIN)/python -m pytest -m long
 
 test-debug: $(READY)

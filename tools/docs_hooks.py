@@ -37,8 +37,6 @@ PACKAGES = {
     "selfreg.runs": "Run folders.",
     "selfreg.integrations": "Other frameworks.",
 }
-RESULTS = ("solution", "explanation", "frontiers", "penalized", "constraints", "evaluation", "simulation", "allocation",
-           "hard_cap", "usage", "robust")  # fmt: skip
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -106,8 +104,10 @@ def list_paths(nav: Any) -> Iterator[str]:
 def list_reference() -> list[tuple[str, str]]:
     """Path and text of every page of the reference."""
     pages = [(f"reference/{name}.md", write_package(name, about)) for name, about in PACKAGES.items()]
+    # The module of `solve` also exports results that are defined in others.
+    modules = [path.stem for path in sorted((ROOT / "src/selfreg/planning").glob("[!_]*.py")) if path.stem != "hard"]
     solvers = [f"hard.{name}" for name in ("solve", "solve_memory")]
-    planning = "\n\n".join(f"::: selfreg.planning.{name}" for name in [*solvers, *RESULTS])
+    planning = "\n\n".join(f"::: selfreg.planning.{name}" for name in [*solvers, *modules])
     pages.insert(
         1, ("reference/selfreg.planning.md", f"# selfreg.planning\n\nSolvers and their results.\n\n{planning}\n")
     )
@@ -136,7 +136,9 @@ def find_definition(package: str, name: str) -> str:
 def write_package(name: str, about: str) -> str:
     names = list_public(name)
     if name == "selfreg":
-        # Defined in rooms, most with a page of their own; here are those without.
+        # Defined in rooms, most with a page of their own; below are those without.
+        short = ", ".join(f"[`{one.rsplit('.', 1)[-1]}`][{one}]" for one in names)
+        about = f"The names of `import selfreg`: {short}."
         names = [one for one in names if one.startswith(("selfreg.mdp", "selfreg.sweeps", "selfreg._util"))]
     return f"# {name}\n\n{about}\n\n" + "\n\n".join(f"::: {one}" for one in names) + "\n"
 

@@ -35,6 +35,7 @@ def test_prices_in_units_of_success(price, worth, minutes, in_success) -> None:
         (["1", "person=2"], None, "one number for all help types, or one for each"),
         (["=2"], None, "expected HELP=NUMBER or NUMBER"),
         (["1"], 0.0, "--worth 0: expected a number > 0"),
+        (["4"], None, "--price 4 is in success, below 1; with money, say what a success is --worth"),
     ],
 )
 def test_faults_are_named(price, worth, message) -> None:

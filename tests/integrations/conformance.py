@@ -108,6 +108,9 @@ DRIVERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "inspect_ai": ("driver_inspect_ai", ("inspect_ai",)),
     "litellm": ("driver_litellm", ("litellm",)),
     "langchain": ("driver_langchain", ("langchain", "langgraph")),
+    "mini_swe_agent": ("driver_mini_swe_agent", ("minisweagent",)),
+    "openai_agents": ("driver_openai_agents", ("agents",)),
+    "pydantic_ai": ("driver_pydantic_ai", ("pydantic_ai",)),
 }
 
 

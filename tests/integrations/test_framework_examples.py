@@ -13,6 +13,9 @@ FOLDER = Path(__file__).parents[2] / "examples" / "frameworks"
 # Example -> package that it needs.
 EXAMPLES = {
     "inspect_task.py": "inspect_ai",
+    "mini_swe_agent.py": "minisweagent",
+    "openai_agent.py": "agents",
+    "pydantic_agent.py": "pydantic_ai",
     "langchain_agent.py": "langgraph.checkpoint.sqlite",
     "mcp_agent.py": "mcp",
     "litellm_agent.py": "litellm",

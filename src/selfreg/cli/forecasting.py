@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from selfreg._util.extras import require_extra
@@ -82,7 +83,7 @@ class _Trainer:
     def __call__(self, episodes: Sequence[Trajectory]) -> DecisionPolicy:
         with require_extra("ml", "training a helper"):
             from selfreg.helper import train_helper
-        return train_helper(self.label(episodes), self.config)
+        return replace(train_helper(self.label(episodes), self.config), memory=None)  # a forecast reads no reasons
 
     def label(self, episodes: Sequence[Trajectory]) -> Labels:
         """Labels of the plan of these episodes."""

@@ -62,6 +62,8 @@ def parse_prices(prices: Sequence[str] | None, worth: float | None, minutes: Seq
         raise ValueError(f"--worth {worth:g}: expected a number > 0")
     money, time = _numbers("--price", prices), _numbers("--minutes", minutes)
     if set(money) == {""} and worth is None:
+        if money[""] >= 1.0:
+            raise ValueError(f"--price {money['']:g} is in success, below 1; with money, say what a success is --worth")
         return Prices({}, None, time, money[""])
     return Prices(money, worth, time)
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from selfreg._util import validate
 from selfreg._util.progress import track
+from selfreg._util.showing import ShortRepr
 from selfreg.data import StateScorer, Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.dataset import Costs, ResamplingDataset
@@ -19,8 +20,8 @@ from selfreg.planning.hard import solve
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class CrossFit:
+@dataclass(frozen=True, eq=False, repr=False)
+class CrossFit(ShortRepr):
     """Plans made from half of the tasks, evaluated by a model of the other half.
 
     Attributes

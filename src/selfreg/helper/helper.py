@@ -194,6 +194,12 @@ class Helper:
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
+    def action_chances(self, steps: Sequence[Step | str], budget_left: BudgetLeft) -> NDArray[np.float64]:
+        """P(action) for the last state of `steps`, float64 (n_actions,); arguments and errors as for `decide`."""
+        text = self.classifier.read(_steps(steps), self.history)
+        left = self._budgets([text], [self._left(budget_left)])
+        return np.asarray(self.request_probabilities([text], left)[0])
+
     def choices(self, texts: Sequence[str], budgets: ArrayLike) -> NDArray[np.int64]:
         """Index of the action that `decide` takes in each of many states, int64 (n,); arguments as above."""
         return self._choose(self.request_probabilities(texts, budgets), self._budgets(texts, budgets))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write
+from selfreg._util.showing import ShortRepr
 from selfreg.data import NOHELP, Step, Trajectory, state_text
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ TIE = 1e-12
 LOW_SUPPORT = 3
 
 
-@dataclass(frozen=True, eq=False)
-class Labels:
+@dataclass(frozen=True, eq=False, repr=False)
+class Labels(ShortRepr):
     """One label per logged step and lattice point of remaining budget.
 
     Attributes

@@ -42,7 +42,7 @@ class ModelRollout(NamedTuple):
         ValueError
             The labels have no task of these parts, or other actions, costs or budgets.
         """
-        _check(helper, labels)
+        check_labels(helper, labels)
         wanted = [task for part in parts for task in helper.split.get(part, [])]
         start = first_states(labels, wanted)
         if start is None:
@@ -160,7 +160,8 @@ def add_missing_help(mdp: InterventionMDP) -> InterventionMDP:
     return InterventionMDP(rows, mdp.terminal_value, mdp.costs)
 
 
-def _check(helper: Helper, labels: Labels) -> None:
+def check_labels(helper: Helper, labels: Labels) -> None:
+    """Raise ValueError where the labels have other actions, costs or budgets than the helper."""
     costs = dict(labels.model.mdp.costs)
     if labels.actions != helper.actions or costs != helper.costs:
         raise ValueError(f"the labels have costs {costs}; the helper has {helper.costs}")

@@ -307,6 +307,11 @@ def history_of(messages: Any, proposal: str | None = None) -> list[Step]:
     plain = isinstance(messages, list) and all(isinstance(one, Message) for one in messages)
     turns = Turns()
     turns.add_messages(messages if plain else read_messages(messages))
+    return history_of_turns(turns, proposal)
+
+
+def history_of_turns(turns: Turns, proposal: str | None = None) -> list[Step]:
+    """The episode so far, with what the agent has not answered yet as the current state; as of `history_of`."""
     steps = [Step(step.state, step.action) for step in turns.steps]
     if proposal is None:
         return [*steps, Step(turns.unanswered)]

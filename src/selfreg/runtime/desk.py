@@ -14,7 +14,7 @@ from selfreg.data import NOHELP
 from selfreg.runtime.ledger.accounts import Accounts
 from selfreg.runtime.ledger.budgets import Budget, Keys, one_text, one_unit, some_seconds
 from selfreg.runtime.ledger.ledger import Cost, Ledger
-from selfreg.runtime.ledger.store import CHARGED, COUNTED, RESERVED, Key, Transaction, as_key, encode
+from selfreg.runtime.ledger.store import CHARGED, COUNTED, RESERVED, Key, Transaction, as_key, encode, parses
 
 RequestState: TypeAlias = Literal["open", "answered", "declined", "expired", "refused"]
 STATES = ("open", "answered", "declined", "expired", "refused")
@@ -287,8 +287,12 @@ class Desk:
         """All requests, or those in one state, in the order in which they were opened."""
         if state is not None and state not in STATES:
             raise ValueError(f"state is {state!r}; expected one of {', '.join(STATES)}")
-        records = self._ledger.write(lambda accounts: self._expire(accounts).transaction.records(REQUEST, state))
-        return [_decode(content) for _, content in records]
+
+        def read(accounts: Accounts) -> list[HelpRequest]:
+            records = self._expire(accounts).transaction.records(REQUEST, state)
+            return [_decode(content) for _, content in records]
+
+        return self._ledger.write(read)
 
     # ---- wait
 
@@ -347,5 +351,9 @@ def _write(transaction: Transaction, request: HelpRequest) -> HelpRequest:
     return request
 
 
+@parses
 def _decode(content: str) -> HelpRequest:
-    return HelpRequest(**json.loads(content))
+    request = HelpRequest(**json.loads(content))
+    if request.state not in STATES or not isinstance(request.closes, float | int):
+        raise ValueError(f"a request has the state {request.state!r} and closes at {request.closes!r}")
+    return request

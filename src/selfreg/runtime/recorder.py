@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +20,9 @@ from selfreg.runtime.records import (
     RecordedDecision,
     decode_decision,
     encode_decision,
+    read_decision,
+    read_outcome,
+    recorded_decisions,
     recorded_trajectories,
 )
 
@@ -212,7 +214,7 @@ class Recorder:
     ) -> tuple[dict[Key, RecordedDecision], list[Moment] | None]:
         """Stored decisions, and what is left for the other steps; None where reservations must expire first."""
         found = {step.key: transaction.find_record(DECISION, step.key) for step in steps}
-        stored = {key: decode_decision(key, content) for key, content in found.items() if content is not None}
+        stored = {key: read_decision(key, content) for key, content in found.items() if content is not None}
         if len(stored) == len(steps):
             return stored, []
         accounts = Accounts(transaction, self._shadow)
@@ -224,7 +226,7 @@ class Recorder:
         transaction, requested, key = accounts.transaction, draft.decision.action, step.key
         stored = transaction.find_record(DECISION, key)
         if stored is not None:
-            return decode_decision(key, stored)
+            return read_decision(key, stored)
         if requested != NOHELP:
             names = accounts.names(key[0], step.keys)
             if transaction.find_entry(key) is None and not accounts.fits(names, draft.cost):
@@ -281,7 +283,7 @@ class Recorder:
         def store(accounts: Accounts) -> None:
             transaction = accounts.transaction
             before = transaction.find_record(OUTCOME, key)
-            if before is not None and json.loads(before) != value:
+            if before is not None and read_outcome(before) != value:
                 raise ValueError(f"duplicate outcome of run {run_id!r}: {before} before, {value} now")
             if before is None:
                 transaction.write_record(OUTCOME, key, "", encode(value))
@@ -292,14 +294,17 @@ class Recorder:
 
     def decisions(self) -> list[RecordedDecision]:
         """All stored decisions, in order."""
-        records = self._ledger.read(lambda transaction: transaction.records(DECISION))
-        return [decode_decision(key, content) for key, content in records]
+        return self._ledger.read(recorded_decisions)
 
     def find(self, run_id: str | int, step_id: str | int) -> RecordedDecision | None:
         """The stored decision of a step; None where there is none yet."""
         key = as_key(run_id, step_id)
-        content = self._ledger.read(lambda transaction: transaction.find_record(DECISION, key))
-        return None if content is None else decode_decision(key, content)
+
+        def read(transaction: Transaction) -> RecordedDecision | None:
+            content = transaction.find_record(DECISION, key)
+            return None if content is None else read_decision(key, content)
+
+        return self._ledger.read(read)
 
     def trajectories(self) -> list[Trajectory]:
         """What happened, one trajectory a run, in the order of their first decision.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from selfreg._util.extras import require_extra
@@ -47,8 +47,8 @@ class _Record(msgspec.Struct):
     payload: Any = None
 
 
-class _Session:
-    """Steps of a session: what the model answers between two observations is one action."""
+class ResponseItems:
+    """Steps of items of OpenAI's Responses API: what the model answers between two observations is one action."""
 
     def __init__(self) -> None:
         self.turns = Turns()
@@ -68,9 +68,14 @@ class _Session:
             summary: _Meta = convert_value(payload, _Meta)
             self.see(summary.message or "")
         elif kind == "response_item":
-            self._add_item(convert_value(payload, _Item))
+            self.add_item(convert_value(payload, _Item))
 
-    def _add_item(self, item: _Item) -> None:
+    def add_items(self, items: Sequence[dict[str, Any]]) -> None:
+        """Add the input of a model; a message may lack its type."""
+        for item in items:
+            self.add_item(convert_value({"type": "message", **item}, _Item))
+
+    def add_item(self, item: _Item) -> None:
         if item.type == "message":
             text = read_content(item.content)
             if item.role == "assistant":
@@ -99,7 +104,7 @@ class _Session:
 
 
 def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
-    session = _Session()
+    session = ResponseItems()
     for number, raw in read_line_values(path):
         try:
             record: _Record = convert_value(raw, _Record)

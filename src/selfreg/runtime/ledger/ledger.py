@@ -21,6 +21,7 @@ from selfreg.runtime.ledger.store import (
     Transaction,
     as_key,
     encode,
+    parses,
 )
 
 Limits: TypeAlias = "int | Sequence[int] | Budget | Sequence[Budget]"
@@ -293,8 +294,11 @@ class Ledger:
 
     def limit_changes(self) -> list[LimitChange]:
         """All limits that were raised, in order."""
-        records = self._store.read(lambda transaction: transaction.records("limit"))
-        return [LimitChange(*json.loads(content)) for _, content in records]
+
+        def read(transaction: Transaction) -> list[LimitChange]:
+            return [_limit_change(content) for _, content in transaction.records("limit")]
+
+        return self._store.read(read)
 
     def entries(self, status: Status | None = None) -> list[Entry]:
         """Steps of the ledger, in the order of their first request; those of one status where it is given.
@@ -312,6 +316,11 @@ class Ledger:
     def parse_cost(self, cost: Any) -> Units:
         """A cost as one int for each unit; raises as `reserve` does."""
         return parse_cost(cost, self._units)
+
+
+@parses
+def _limit_change(content: str) -> LimitChange:
+    return LimitChange(*json.loads(content))
 
 
 def parse_overrun(overrun: Any) -> Overrun:

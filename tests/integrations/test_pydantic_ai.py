@@ -1,0 +1,73 @@
+"""pydantic-ai: resumed conversations, and calls that a person must see."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pydantic_ai", reason="pydantic-ai is missing (extra 'adapters')")
+
+from conformance import Models, make_recorder
+from driver_pydantic_ai import agent, scripted
+from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults, RunContext, ToolDenied
+from pydantic_ai.messages import ToolCallPart
+
+from selfreg.decisions import Decision
+from selfreg.integrations.pydantic_ai import SelfregHelp
+from selfreg.runtime import Ledger, Recorder
+
+done: list[str] = []
+
+
+def test_a_resumed_conversation_has_new_steps() -> None:
+    """The framework counts its steps from 1 again: by that count the second answer would cost nothing."""
+    recorder, models = make_recorder(1), Models()
+    first = asyncio.run(agent(recorder, models).run("next"))
+    second = asyncio.run(agent(recorder, models).run("next", message_history=first.all_messages()))
+    assert [first.output, second.output] == ["strong answered", "weak answered"]
+    assert len({one.run_id for one in recorder.decisions()}) == 1
+
+
+class OnDelete:
+    def decide(self, steps, budget_left):
+        return Decision("person" if "delete(" in steps[-1].state else "nohelp")
+
+
+def supervised(recorder: Recorder, *calls: str) -> Agent[Any, Any]:
+    script = tuple(ToolCallPart("delete", {"table": one}, tool_call_id=one) for one in calls)
+    ours = SelfregHelp(recorder, strong=scripted("strong", Models()))
+    one = Agent(scripted("weak", Models(weak=script)), capabilities=[ours], output_type=[str, DeferredToolRequests])
+
+    @one.tool
+    def delete(ctx: RunContext, table: str) -> str:
+        ours.require_approval(ctx)
+        done.append(table)
+        return "gone"
+
+    done.clear()
+    return one
+
+
+@pytest.mark.parametrize("answer", [True, ToolDenied("no")])
+def test_a_person_sees_one_call_within_the_budget(answer) -> None:
+    """Resumed, the question is looked up: by what is left, a rejected call would be executed."""
+    recorder = Recorder(OnDelete(), Ledger(1), costs={"person": 1})
+    one = supervised(recorder, "users", "orders")
+    result = asyncio.run(one.run("clean up", conversation_id="run"))
+    assert [part.tool_call_id for part in result.output.approvals] == ["users"]
+    assert recorder.ledger.left == (0,)
+    answers = DeferredToolResults(approvals={"users": answer})
+    result = asyncio.run(one.run(message_history=result.all_messages(), deferred_tool_results=answers))
+    assert result.output == "weak answered"
+    assert done == (["users"] if answer is True else []) + ["orders"]
+    assert [entry.status for entry in recorder.ledger.entries()] == ["charged"]
+    assert 'clean up\ndelete({"table":"users"})' in {one.state for one in recorder.decisions()}
+
+
+def test_states_name_the_tool() -> None:
+    recorder = Recorder(OnDelete(), Ledger(0), costs={"person": 1})
+    asyncio.run(supervised(recorder, "users").run("clean up"))
+    states = [one.state for one in recorder.decisions()]
+    assert states == ["clean up", 'clean up\ndelete({"table":"users"})', "delete returned: gone"]
