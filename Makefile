@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+comma := ,
 READY := $(VENV)/.ready
+DEMO_READY := $(VENV)/.ready-demo
 BUILD_INPUTS := pyproject.toml setup.py constraints.txt $(wildcard src/selfreg/_core/*.pyx src/selfreg/_core/*.pxd \
 	src/selfreg/_core/*.h)
 KERNEL_TESTS := tests/planning/test_hard.py tests/planning/test_slow_chains.py tests/planning/test_structure.py tests/test_mdp.py \
@@ -24,29 +26,45 @@ endef
 # The solver's tests run on kernels with checks too where sanitizers are known to work; the twins are no kernels.
 INSTRUMENTED := $(and $(filter Linux,$(shell uname -s)),$(shell command -v gcc))
 
-.PHONY: help demo build check check-tests test tests test-long test-debug test-sanitize lint types clean
+.PHONY: help demo docs build check check-tests test tests test-long test-debug test-sanitize lint types clean
 
 help:
 	@echo "make demo       set up $(VENV), run the whole pipeline in BabyAI, write runs/demo/report.html"
 	@echo "make test       set up $(VENV), run lint, types and tests with coverage (on Linux with gcc test-debug and test-sanitize too)"
+	@echo "make docs       build the site, in build/site"
 	@echo "make check      lint, types and the fast tests, in under two minutes; for use while editing"
 	@echo "make build      build the kernels that changed, in place"
-	@echo "make test-long  the tests that take minutes"
+	@echo "make test-long  the tests that take minutes, with other solvers (extra bench) to compare with"
 	@echo "make test-debug     the solver's tests on kernels with bounds checks"
 	@echo "make test-sanitize  the solver's tests under address, leak and undefined-behaviour sanitizers (Linux, gcc)"
 	@echo "make clean      remove $(VENV) and build outputs (runs/ is kept)"
 
-$(READY): $(BUILD_INPUTS)
-	@echo "== setting up $(VENV) (a few minutes the first time)"
+# $(call install,EXTRAS): this project in $(VENV) with these extras. What is there already is not installed again.
+PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
+define install
 	$(PYTHON) -m venv $(VENV)
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check setuptools cython
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--no-build-isolation --editable '.[all,dev]'
+	$(PIP) setuptools cython
+	$(PIP) --no-build-isolation --editable '.[$(1)]'
 	@touch $@
+endef
 
-demo: $(READY)
+# What `make demo` needs, without Ray, stable-baselines3, TextWorld, peft and the tools of the tests.
+$(DEMO_READY): $(BUILD_INPUTS)
+	@echo "== setting up $(VENV) for the demo (a minute or two the first time)"
+	$(call install,demo)
+
+$(READY): $(DEMO_READY)
+	@echo "== setting up $(VENV) for the tests (a few minutes the first time)"
+	$(call install,all$(comma)dev$(comma)docs)
+
+demo: $(DEMO_READY)
 	@echo "== selfreg demo: collect, estimate, solve, label, train, evaluate, report"
 	$(BIN)/selfreg demo --out runs/demo --overwrite
+
+docs: $(READY)
+	@echo "== the site, in build/site; warnings and broken links are errors"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 lint: $(READY)
 	@echo "== ruff, cython-lint, words"
@@ -81,7 +99,10 @@ tests: $(READY)
 	$(BIN)/python -m slipcover --source src/selfreg --omit 'src/selfreg/_core/*_py.py,src/selfreg/_core/*_nb.py' --skip-covered \
 		-m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
 
+# With the solvers of others (extra `bench`), which must agree with ours.
 test-long: $(READY)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-build-isolation --editable '.[all,dev,bench]'
 	$(BIN)/python -m pytest -m long
 
 test-debug: $(READY)

@@ -24,6 +24,7 @@ COMMANDS = (
     "shards",
     "frontier",
     "chains",
+    "company",
     "compare",
     "household",
     "textworld",

@@ -49,6 +49,8 @@ TARGETS = {
     ("C", "peak memory / scipy's"): Target(AT_MOST, 1.3),
     ("C", "time / memory bound, 2 threads"): Target(AT_MOST, 1.5),
     ("C", "construction / solve, 2 threads"): Target(AT_MOST, 2),
+    ("C", "new memory / out=, 1 thread"): Target(AT_LEAST, 1.3),
+    ("C", "new memory / out=, 2 threads"): Target(AT_LEAST, 1.3),
     ("T", "microseconds a call"): Target(AT_MOST, 100),
     ("A", "10x states"): Target(AT_MOST, 11),
     ("A", "budgets 0..64 / 0..16"): Target(AT_MOST, 3),
@@ -84,6 +86,13 @@ Seconds = dict[str, Floats]
 def solver(instance: Instance, n_threads: int | None = None) -> Callable[[], selfreg.Solution]:
     """The call that is measured."""
     return lambda: selfreg.solve(instance.mdp, instance.budget, n_threads=n_threads, tol=TOLERANCE)
+
+
+def solver_into(instance: Instance, n_threads: int) -> Callable[[], selfreg.Solution]:
+    """The call with the memory of an earlier solution."""
+    mdp, budget = instance.mdp, instance.budget
+    out = selfreg.solve(mdp, budget, n_threads=n_threads, tol=TOLERANCE)
+    return lambda: selfreg.solve(mdp, budget, n_threads=n_threads, tol=TOLERANCE, out=out)
 
 
 def interleaved(calls: Mapping[str, Callable[[], object]], runs: int) -> Seconds:
@@ -226,14 +235,16 @@ def large(runs: int) -> list[Figure]:
     copies = {f"copy, {name}": copy_call(k) for k, name in enumerate(ours, 1)}
     # What the system must first give, as it must for every solution.
     copies["copy, new"] = np.ones(COPIED_BYTES // 8).copy
+    reused = {f"out=, {name}": solver_into(instance, k) for k, name in enumerate(ours, 1)}
     construct: Calls = {"construction": lambda: instances.construct(instance.transitions, instance.terminal_value)}
-    seconds = interleaved({**ours, **calls, **construct, **copies}, runs)
+    seconds = interleaved({**ours, **reused, **calls, **construct, **copies}, runs)
     figures = [
         compared(instance, peer, calls, call(), seconds, threads, f"{peer.name}, {threads}")
         for peer in group
         for threads, call in ours.items()
     ]
     figures += [thread_gain(ours, seconds), construction(instance, seconds)]
+    figures += [memory_gain(call, reused[f"out=, {name}"], seconds, name) for name, call in ours.items()]
     figures += [memory_bound(instance, seconds, threads, f"memory bound, {threads}") for threads in ours]
     figures += [memory_bound(instance, seconds, "2 threads", "copying to new memory", "copy, new")]
     return [*figures, peak_memory()]
@@ -244,6 +255,15 @@ def thread_gain(ours: Mapping[str, Callable[[], selfreg.Solution]], seconds: Sec
     same = np.array_equal(one.value, two.value) and np.array_equal(one.policy, two.policy)
     check = f"{milliseconds(seconds, *ours)}; {'the same' if same else 'not the same'} to the bit"
     return Figure("C", "1 thread / 2 threads", ratio(seconds, "1 thread", "2 threads"), check, same)
+
+
+def memory_gain(
+    new: Callable[[], selfreg.Solution], reused: Callable[[], selfreg.Solution], seconds: Seconds, threads: str
+) -> Figure:
+    one, two = new(), reused()
+    same = np.array_equal(one.value, two.value) and np.array_equal(one.policy, two.policy)
+    check = f"{milliseconds(seconds, threads, f'out=, {threads}')}; {'the same' if same else 'not the same'} to the bit"
+    return Figure("C", f"new memory / out=, {threads}", ratio(seconds, threads, f"out=, {threads}"), check, same)
 
 
 def construction(instance: Instance, seconds: Seconds) -> Figure:

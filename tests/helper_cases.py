@@ -8,7 +8,7 @@ from selfreg.data import Step, Trajectory
 from selfreg.helper import HelperConfig, HelperExamples
 
 WORDS = ["north", "south", "east", "west", "door", "key", "lamp", "table", "open", "closed", "near", "far"]
-QUICK = HelperConfig(history=0, hidden_size=32, layers=1, epochs=10, max_tokens=32)
+QUICK = HelperConfig(form="features", history=0, hidden_size=32, layers=1, epochs=10, max_tokens=32)
 NEEDED = {"red": 2, "green": 99, "blue": 1}
 
 

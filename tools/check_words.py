@@ -113,7 +113,12 @@ def list_definitions(path: Path, text: str) -> Iterator[tuple[str, int]]:
 
 def list_files() -> list[Path]:
     """The pages, and the sources of the package."""
-    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md"), *ROOT.glob(".github/**/*.md")]
+    pages = [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("benchmarks/*.md"),
+        *ROOT.glob(".github/**/*.md"),
+    ]
     sources = [p for suffix in ("py", "pyi", "pyx", "pxd", "h", "hpp", "html") for p in ROOT.glob(f"src/**/*.{suffix}")]
     return sorted(path for path in [*pages, *sources] if _relative(path) not in LEFT_OUT)
 

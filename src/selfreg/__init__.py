@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from selfreg.mdp import InterventionMDP
     from selfreg.planning.allocation import allocate
     from selfreg.planning.constraints import constrained
+    from selfreg.planning.delays import delay_help
     from selfreg.planning.evaluation import evaluate_policy
     from selfreg.planning.frontiers import Frontier, frontier, reward_search
     from selfreg.planning.hard import solve, solve_memory
@@ -51,6 +52,7 @@ _LAZY = {
     "Intervals": "selfreg.planning.robust",
     "L1": "selfreg.planning.robust",
     "SQLiteLedger": "selfreg.runtime.ledger",
+    "delay_help": "selfreg.planning.delays",
     "evaluate_policy": "selfreg.planning.evaluation",
     "expected_usage": "selfreg.planning.usage",
     "hard_cap_price": "selfreg.planning.hard_cap",
@@ -75,6 +77,7 @@ __all__ = [
     "Solution",
     "allocate",
     "constrained",
+    "delay_help",
     "evaluate_policy",
     "expected_usage",
     "frontier",

@@ -107,6 +107,31 @@ def test_work_is_resumed_with_the_same_settings_only(tmp_path) -> None:
     check_settings(folder / "work.json", {"seed": 0, "logs": ["a" * 1000], "world": 1}, "sweep", optional=("world",))
 
 
+WORKS = """
+import pathlib, sys
+from selfreg._util.files import work_alone
+with work_alone(pathlib.Path(sys.argv[1]), "sweep"):
+    print("works", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks of folders")
+def test_work_is_not_resumed_while_another_process_does_it(tmp_path) -> None:
+    open_resumable(tmp_path, "work.json", {"seed": 0}, "sweep")
+    with subprocess.Popen(
+        [sys.executable, "-c", WORKS, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "works\n"
+        (tmp_path / ".part.partial.npz").touch()
+        with pytest.raises(ValueError, match="another process works on the sweep in"):
+            open_resumable(tmp_path, "work.json", {"seed": 0}, "sweep")
+        assert (tmp_path / ".part.partial.npz").exists()
+        process.communicate("end\n")
+    open_resumable(tmp_path, "work.json", {"seed": 0}, "sweep")
+    assert names(tmp_path) == ["work.json"]
+
+
 def test_lone_surrogates_are_escaped() -> None:
     assert escape_surrogates({"a": ["é\udcff", 1, None, ("x",)]}) == {"a": ["é\\udcff", 1, None, ["x"]]}
 

@@ -29,7 +29,7 @@ def threads():
 
 def test_the_block_has_one_thread_and_restores_the_others(threads) -> None:
     threads(2)
-    with single_thread(torch=True):
+    with single_thread():
         assert torch.get_num_threads() == 1
         assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} == {1}
     assert torch.get_num_threads() == 2

@@ -24,7 +24,6 @@ PARTS = {"prm": PRMConfig, "helper": HelperConfig}
 REASONS = {
     "--budget": "the guides' figures are those of demo and evaluate at 4; fit and solve plan for one more",
     "--epochs": "labels of the helper are weighted and need more epochs than outcomes",
-    "--form": "demo trains in seconds, with the form that carries over to new tasks best",
     "--kappa": "demo always trains a PRM",
     "--patience": "as --epochs",
     "--price": "without one the recommendation is by success alone; a helper drops requests that gain next to nothing",

@@ -27,7 +27,7 @@ def demo(tmp_path_factory):
 def test_everything_is_there(demo) -> None:
     files = {"run.toml", "trajectories.parquet", "model.npz", "solution.npz", "labels.parquet", "evaluation.parquet"}
     assert {p.name for p in demo.path.iterdir()} == files | {"summary.json", "report.html", "prm", "helper"}
-    needed = {"prm": {"model.safetensors", "config.json", "tokenizer.json"}, "helper": {"weights.npz", "memory.npz"}}
+    needed = {"prm": {"model.safetensors", "config.json", "tokenizer.json"}, "helper": {"memory.npz"}}
     for part, kept in needed.items():
         names = {p.name for p in (demo.path / part).iterdir()}
         assert kept | {"selfreg.json", "README.md"} <= names
@@ -60,7 +60,7 @@ def test_report_shows_every_section(demo) -> None:
         "Reliability",
         words.SETTINGS,
     ):
-        assert heading in page
+        assert html.escape(heading) in page
     assert page.count("<svg") == 7
     summary = demo.summary()
     assert html.escape(summary["recommendation"]["words"]) in page
@@ -190,3 +190,19 @@ def test_bad_settings_leave_nothing(tmp_path, capsys, more, message) -> None:
     assert message in error
     assert "Traceback" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("level", "little"), [("BabyAI-PickupAbove-v0", True), ("BabyAI-UnlockPickup-v0", False)])
+def test_a_level_with_nothing_to_win_is_said_before_it_runs(tmp_path, capsys, monkeypatch, level, little) -> None:
+    class Stop(ValueError):
+        pass
+
+    def stop(*_):
+        raise Stop("the pipeline begins")
+
+    monkeypatch.setattr("selfreg.cli.demo.pipeline", stop)
+    arguments = ["demo", "--out", str(tmp_path / "run"), "--level", level, "--workers", "1", "--set", "step_limit=28"]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert ("there is little to win here: of 20 tasks" in error) == little
+    assert ("--set step_limit=56 gives more" in error) == little

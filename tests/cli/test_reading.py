@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from selfreg._util.printable import escape_controls
+from selfreg.cli.app import app
 from selfreg.cli.main import main
+from selfreg.cli.reading import _read_source
 from selfreg.cli.terminal import remark, say, table
 from selfreg.data import Step, Trajectory, write_trajectories
 from selfreg.runs import RunFolder
@@ -128,6 +132,71 @@ def test_marks_values_and_outcomes_of_the_command_line(tmp_path, capsys) -> None
     assert "--help-tool esc=person: no step has that mark" in capsys.readouterr().err
     assert main(["import", str(log), *reading, "--out", str(out), "--overwrite", "--map", "intervention=halp"]) == 0
     assert "no step has help in its field 'halp'" in capsys.readouterr().err
+
+
+def rows(folder: Path, n: int = 12) -> tuple[str, list[str]]:
+    """A table of events with grades elsewhere, and the options that read it; every second ticket is escalated."""
+    steps = [
+        f"{i},{step},t{i % 3},case {i % 3},{'senior' if step == 1 and i % 2 else 'bot'}"
+        for i in range(n)
+        for step in range(2)
+    ]
+    log, grades = folder / "events.csv", folder / "grades.csv"
+    log.write_text("\n".join(["ticket,at,task,text,who", *steps]) + "\n")
+    grades.write_text("\n".join(["episode,grade", *(f"{i},{'C' if i % 4 else 'I'}" for i in range(n))]) + "\n")
+    words = ["--group-by", "ticket", "--order-by", "at", "--map", "observation=text", "--map", "model=who"]
+    words += ["--help-model", "senior=person", "--outcomes", str(grades), "--outcomes-value", "grade"]
+    return str(log), [*words, "--value", "outcome=C=1,I=0"]
+
+
+def test_look_reads_with_the_options_of_fit_and_hands_them_on(tmp_path, capsys) -> None:
+    log, words = rows(tmp_path)
+    assert main(["look", log, *words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["format"], found["episodes"], found["steps"]) == ("rows", 12, 24)
+    assert (found["help"], found["outcomes"]["mean"]) == ({"person": 6}, 0.75)
+    command = shlex.split(found["command"])
+    assert command[:2] == ["selfreg", "fit"]
+    assert [command.count(word) for word in words] == [words.count(word) for word in words]
+    assert main([*command[1:-1], str(tmp_path / "run")]) == 0
+
+
+def test_ope_and_monitor_read_with_the_options_of_fit(tmp_path, capsys) -> None:
+    log, words = rows(tmp_path, 40)
+    run = str(tmp_path / "run")
+    assert main(["fit", log, *words, "--state", "step", "--budget", "1", "--samples", "0", "--out", run]) == 0
+    capsys.readouterr()
+    assert main(["ope", run, log, *words, "--policy", "never", "--least-effective", "0", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["policy"] == "never"
+    assert main(["ope", run, *words, "--policy", "never"]) == 2
+    assert "expected logs after the run folder" in capsys.readouterr().err
+    assert main(["monitor", run, log, *words, "--budget", "1", "--json"]) in (0, 3)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["episodes"], found["counts"]) == (40, "requests")
+
+
+def test_commands_that_read_logs_take_the_same_options() -> None:
+    group: Any = get_command(app)
+    names = set(inspect.signature(_read_source).parameters) - {"logs"}
+    for command in ("fit", "import", "look", "ope", "monitor"):
+        assert names <= {p.name for p in group.commands[command].params}, command
+    assert names <= {p.name for p in group.commands["prm"].commands["recalibrate"].params}
+
+
+def test_ope_and_monitor_skip_bad_records_and_say_so(tmp_path, capsys) -> None:
+    log = write(tmp_path / "log.jsonl", *(record(i) for i in range(30)))
+    run = str(tmp_path / "run")
+    assert main(["fit", str(log), "--state", "step", "--budget", "1", "--samples", "0", "--out", run]) == 0
+    log.write_text(log.read_text() + "{broken\n")
+    capsys.readouterr()
+    for words in (
+        ["ope", run, str(log), "--policy", "never", "--least-effective", "0"],
+        ["monitor", run, str(log), "--budget", "0"],
+    ):
+        assert main(words) == 2
+        assert "--skip-bad" in capsys.readouterr().err
+        assert main([*words, "--skip-bad"]) in (0, 3)
+        assert f"skipped: {log}:31" in capsys.readouterr().err
 
 
 ROWS = """ticket,ts,said,did,by,score

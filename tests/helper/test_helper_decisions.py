@@ -175,6 +175,9 @@ class _Biased:
     def __init__(self, model, bias: float) -> None:
         self.model, self.bias = model, bias
 
+    def read(self, steps, history):
+        return self.model.read(steps, history)
+
     def decision_logits(self, texts, budgets):
         return self.model.decision_logits(texts, budgets) + np.array([0.0, self.bias])
 

@@ -62,7 +62,7 @@ def test_what_the_plan_alone_knows_is_not_counted_on(labels: Labels, form: str) 
 
 
 def test_transformers_learn_improved_labels(labels: Labels) -> None:
-    config = HelperConfig(history=0, epochs=12, hidden_size=16, layers=1, rounds=1)
+    config = HelperConfig(form="features", history=0, epochs=12, hidden_size=16, layers=1, rounds=1)
     helper = train_helper(labels, config)
     assert helper.choices(["beginning"], np.array([[1]])).tolist() == [1]
 

@@ -106,6 +106,7 @@ class Driver:
 DRIVERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "session": ("driver_session", ()),
     "inspect_ai": ("driver_inspect_ai", ("inspect_ai",)),
+    "litellm": ("driver_litellm", ("litellm",)),
     "langchain": ("driver_langchain", ("langchain", "langgraph")),
     "mini_swe_agent": ("driver_mini_swe_agent", ("minisweagent",)),
     "openai_agents": ("driver_openai_agents", ("agents",)),

@@ -17,6 +17,8 @@ EXAMPLES = {
     "openai_agent.py": "agents",
     "pydantic_agent.py": "pydantic_ai",
     "langchain_agent.py": "langgraph.checkpoint.sqlite",
+    "mcp_agent.py": "mcp",
+    "litellm_agent.py": "litellm",
 }
 ALONE = """\
 task 1: I give up. 0 of 2 steps helped

@@ -14,9 +14,12 @@ FOLDER = Path(__file__).parents[2] / "docs" / "frameworks"
 GUIDES = {
     "inspect.md": "inspect_ai",
     "langchain.md": "langchain",
+    "litellm.md": "litellm",
+    "mcp.md": "mcp",
     "mini-swe-agent.md": "minisweagent",
     "openai-agents.md": "agents",
     "pydantic-ai.md": "pydantic_ai",
+    "opentelemetry.md": "opentelemetry.sdk",
 }
 
 

@@ -95,17 +95,31 @@ def test_grid_that_is_left_at_one_corner() -> None:
 
 def test_a_component_that_cannot_be_solved_says_so() -> None:
     mdp = selfreg.InterventionMDP({"nohelp": _dense(900, 1e-25)}, [*[np.nan] * 900, 1, 0], {})
-    with pytest.raises(selfreg.ConvergenceError) as raised:
+    begin = time.perf_counter()
+    with pytest.raises(selfreg.ConvergenceError, match="component of 900 states takes more than 1e12 steps") as raised:
         selfreg.solve(mdp, 0)
+    assert time.perf_counter() - begin < 10  # less than a second on a free core
     assert raised.value.bound == 1.0
+
+
+@pytest.mark.parametrize("leak", [1e-2, 1e-6, 1e-9])
+def test_a_large_dense_component(leak) -> None:
+    n = 600
+    mdp = selfreg.InterventionMDP({"nohelp": _dense(n, leak)}, [*[np.nan] * n, 1, 0], {})
+    begin = time.perf_counter()
+    solution = selfreg.solve(mdp, 0)
+    assert time.perf_counter() - begin < 10  # less than a second on a free core
+    assert solution.bound <= 1e-9
+    chain = selfreg.evaluate_policy(mdp, np.zeros((n + 2, 1), np.int64))
+    assert np.abs(solution.value - chain.success).max() <= solution.bound + chain.bound
 
 
 def _dense(n: int, leak: float) -> np.ndarray:
     random = np.random.default_rng(0)
     rows = np.zeros((n + 2, n + 2))
     rows[:n, :n] = random.random((n, n))
+    rows[0, n], rows[1, n + 1] = leak * n, leak * n
     rows[:n] /= rows[:n].sum(axis=1, keepdims=True)
-    rows[0, n], rows[1, n + 1] = leak, leak
     return rows
 
 
@@ -230,3 +244,16 @@ def test_frontier_of_a_nearly_closed_pair(leak, tol) -> None:
     front = selfreg.frontier(mdp, 0, tol=tol)
     assert front.gap <= tol
     assert front.success[[0, -1]] == pytest.approx([0.5, 1.0], abs=1e-5)
+
+
+def test_prices_for_a_gambler() -> None:
+    n, state = 200, np.arange(202)
+    begin = time.perf_counter()
+    solution = selfreg.solve_penalized(gamblers_ruin(n), [0.0, 0.05])
+    front = selfreg.frontier(gamblers_ruin(n), 1)
+    assert time.perf_counter() - begin < 20  # less than a second on a free core
+    helped = (1 - (2 / 3) ** state) / (1 - (2 / 3) ** (n + 1))
+    assert np.abs(solution.value[:, 0] - helped).max() <= solution.bound + SLACK <= 1e-9
+    assert np.abs(solution.value[:, 1] - state / (n + 1)).max() <= solution.bound + SLACK  # help does not pay
+    assert front.success[0] == pytest.approx(1 / (n + 1), abs=front.gap + SLACK)
+    assert front.success[-1] == pytest.approx(helped[1], abs=front.gap + SLACK)

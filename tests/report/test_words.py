@@ -30,4 +30,7 @@ def test_the_first_sentences_say_what_is_missing() -> None:
 
 
 def test_a_difference_shows_its_sign_and_interval() -> None:
-    assert words.difference("helper above random", 0.1, -0.05, 0.2) == "helper above random by +0.100 [-0.050, +0.200]."
+    assert (
+        words.difference("helper above random", 0.1, -0.05, 0.2)
+        == "helper above random by +10.0 (-5.0 to +20.0) points."
+    )

@@ -124,6 +124,25 @@ def test_all_fields_of_a_decision_are_stored(make) -> None:
     assert first.budget_left == (2, 3)
 
 
+def test_texts_and_numbers_of_numpy_are_stored_as_plain_ones(make) -> None:
+    """They are instances of str and int, and come out of arrays of states."""
+    recorder = Recorder(ByWord(), make(9))
+    (state,) = np.array(["model please"])
+    recorder.decide_once("run", 0, [Step(state, key=state, cost=np.int64(1))])
+    (run,) = recorder.trajectories()
+    assert (type(run.steps[0].state), run.steps[0].state, run.steps[0].key) == (str, "model please", "model please")
+
+
+@pytest.mark.parametrize("shadow", [False, True])
+def test_a_step_without_help_is_not_charged(make, shadow) -> None:
+    recorder = Recorder(ByWord(), make(9), shadow=shadow)
+    recorder.decide_once("run", 0, [Step("person" if shadow else "nohelp")])
+    for cost in (None, 0, 2):
+        with pytest.raises(ValueError, match="was decided without help; there is nothing to settle"):
+            recorder.settle("run", 0, cost)
+    assert (recorder.ledger.left, recorder.ledger.entries()) == ((9,), [])
+
+
 def test_it_decides_again_where_the_units_went_to_another_step() -> None:
     """Between the look at the budget and the reservation another step takes what is left."""
     ledger = Ledger(2)

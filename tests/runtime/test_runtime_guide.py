@@ -1,4 +1,4 @@
-"""The code of docs/runtime.md prints what the page says."""
+"""The code of docs/runtime.md and docs/people.md prints what the pages say."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).parents[2] / "docs" / "runtime.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", PAGE, re.DOTALL)
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = {name: (DOCS / name).read_text(encoding="utf-8") for name in ("runtime.md", "people.md")}
+BLOCKS = {name: re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", page, re.DOTALL) for name, page in PAGES.items()}
 
 
-@pytest.mark.parametrize(("code", "printed"), BLOCKS)
+@pytest.mark.parametrize(("code", "printed"), [block for blocks in BLOCKS.values() for block in blocks])
 def test_documented_code(tmp_path, code, printed) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout == printed
 
 
-def test_the_guide_is_short() -> None:
-    assert len(BLOCKS) == 3
-    assert len(PAGE.split()) < 950
+def test_the_guides_are_short() -> None:
+    assert {name: len(blocks) for name, blocks in BLOCKS.items()} == {"runtime.md": 3, "people.md": 2}
+    assert all(len(page.split()) < 950 for page in PAGES.values())

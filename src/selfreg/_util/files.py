@@ -186,7 +186,7 @@ def open_resumable(folder: Path, name: str, settings: Mapping[str, Any], what: s
     Raises
     ------
     ValueError
-        If the folder holds other work (names the setting that differs) or other files.
+        If the folder holds other work (names the setting that differs) or other files, or another process is in it.
     """
     file = folder / name
     if not file.is_file():
@@ -194,8 +194,28 @@ def open_resumable(folder: Path, name: str, settings: Mapping[str, Any], what: s
             raise ValueError(f"{folder} is not empty and not a {what} (missing {name}); choose another folder")
         write_settings(file, settings)
     check_settings(file, settings, what)
-    for leftover in folder.glob(".*.partial*"):
-        leftover.unlink(missing_ok=True)
+    with work_alone(folder, what):
+        for leftover in folder.glob(".*.partial*"):
+            leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def work_alone(folder: Path, what: str) -> Iterator[None]:
+    """Keep other processes out of a folder of work while the block runs, where the file system has locks.
+
+    Raises
+    ------
+    ValueError
+        If another process is in it.
+    """
+    descriptor, lock = lock_folder(folder)
+    try:
+        if lock is Lock.REFUSED:
+            raise ValueError(f"another process works on the {what} in {folder}; expected one at a time")
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def write_settings(file: Path, settings: Mapping[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import os
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,6 +82,44 @@ class ModelMakers:
         return cls(model.transitions, model.terminal_value, prices, visits=by_row, states=model.states)
 
     @classmethod
+    def from_umb(
+        cls: type[Self], path: str | os.PathLike[str], goal: str = "goal", *, budgets: Sequence[str] = ()
+    ) -> Self:
+        """Read a model of a probabilistic model checker: UMB, the shared binary format (extra `umb`).
+
+        `solve` then gives the largest probability of reaching `goal`, and with `budgets` of reaching it while the sum
+        of each of these rewards is at most the budget.
+
+        Parameters
+        ----------
+        path : str or path
+            A UMB file of a Markov decision process or chain.
+        goal : str
+            Name or alias of the label of success. States with it are terminal with value 1; states without choices
+            are terminal with value 0.
+        budgets : sequence of str
+            Names or aliases of rewards of choices or states: integers >= 0. What a choice takes of them is its cost.
+
+        Returns
+        -------
+        InterventionMDP
+            The first choice of a state that costs nothing is `nohelp`, its others are help types: "choice 2", or
+            with a reward "coal", "coal 3" for the first choice of cost 3. A state in which every choice costs
+            something can wait: `nohelp` stays there, and waiting for ever is worth 0.
+
+        Raises
+        ------
+        ImportError
+            Without the extra `umb`.
+        ValueError, TypeError
+            For a game, a partially observable model, continuous time, intervals of probabilities, more than 127
+            help types, a label or reward that the file does not have, or a reward that cannot be a budget.
+        """
+        from selfreg._util.umb_tables import load_umb  # rarely needed
+
+        return cls(*load_umb(path, goal, budgets))
+
+    @classmethod
     def from_gymnasium(
         cls: type[Self],
         env: Any,
@@ -96,7 +135,8 @@ class ModelMakers:
         Parameters
         ----------
         env : gymnasium.Env or mapping
-            An environment with a table `P`, or the table: P[state][action] = [(probability, state, reward, ended)].
+            An environment with a table `P`, or the table: state -> action -> list of (probability, state, reward,
+            ended).
         policies : mapping of str to policy
             What the agent does alone ("nohelp") and what each help type does for one step: int (states,), float
             (states, actions), a function of the state, "uniform" (each action alike), or "optimal" (without a budget).

@@ -10,16 +10,11 @@ from selfreg._util.extras import require_extra
 
 
 @contextlib.contextmanager
-def single_thread(torch: bool = False) -> Iterator[None]:
+def single_thread() -> Iterator[None]:
     """One thread for BLAS, OpenMP and PyTorch in the block, so that their number does not change a result.
 
     Sums over threads differ in the last digits, which training amplifies. The models of this library are small: threads
-    would mostly wait for each other.
-
-    Parameters
-    ----------
-    torch : bool
-        Whether PyTorch will be used; it is imported. Otherwise its threads are set where it is imported already.
+    would mostly wait for each other. PyTorch counts where it is imported already.
 
     Raises
     ------
@@ -29,9 +24,6 @@ def single_thread(torch: bool = False) -> Iterator[None]:
     with require_extra("ml", "training"):
         import scipy.linalg  # noqa: F401  (brings a BLAS of its own, which can be limited only once it is loaded)
         from threadpoolctl import threadpool_limits
-
-        if torch:
-            import torch as _torch  # noqa: F401
     library = sys.modules.get("torch")
     threads = library.get_num_threads() if library is not None else 0
     with threadpool_limits(1):

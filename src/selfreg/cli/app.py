@@ -26,6 +26,7 @@ from selfreg.cli import (
     import_,
     label,
     look,
+    mcp,
     monitor,
     ope,
     report,
@@ -55,6 +56,7 @@ PANELS: dict[str, Commands] = {
     "Use of a run": {
         "decide": decide.command,
         "serve": serve.command,
+        "mcp": mcp.command,
         "monitor": monitor.command,
         "ope": ope.command,
         "frontier": frontier.command,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,14 +29,18 @@ from selfreg.cli.estimate import estimate
 from selfreg.cli.evaluate import Evaluated, Fallbacks, evaluate, show
 from selfreg.cli.forecasting import add_forecast, show_forecast
 from selfreg.cli.label import label
+from selfreg.cli.prices import NO_PRICES, Prices, parse_prices
 from selfreg.cli.solve import solve
-from selfreg.cli.terminal import say, stage
+from selfreg.cli.terminal import remark, say, stage
 from selfreg.cli.train import train_helper, train_prm
+from selfreg.envs import World
+from selfreg.envs import collect as collect_episodes
 from selfreg.envs.phase_one import N_DEMONSTRATIONS, N_EPISODES, N_TEST, N_TRAIN, PhaseOne, make_config
 from selfreg.envs.rollouts import check_collection
 from selfreg.envs.worlds import WEAK
 from selfreg.estimate import ExactKey
 from selfreg.helper import HelperConfig
+from selfreg.helper.models import AUTO, FORMS, RULES
 from selfreg.prm import PRMConfig
 from selfreg.report import write_report
 from selfreg.runs import MARKER, RunFolder
@@ -42,9 +48,9 @@ from selfreg.runs import MARKER, RunFolder
 KAPPA = 0.1
 # The observations of the built-in environments hold the whole state.
 HISTORY = 0
-FORMS = ("features", "text", "sft", "tfidf", "words")
-# The best on new tasks, and trained in seconds; see docs/evaluation.md.
-FORM = "words"
+FORM = HelperConfig.form
+# Tasks that are tried before the demo, and what help at every step must attain at least, and gain.
+TRIED, LEAST_HELPED, LEAST_GAIN = 20, 0.7, 0.2
 # Baseline models that train in no time.
 PLAIN = ("constant", "step")
 
@@ -57,6 +63,7 @@ def pipeline(
     fallbacks: bool = False,
     form: str = FORM,
     seconds: dict[str, float] | None = None,
+    prices: Prices = NO_PRICES,
 ) -> Evaluated:
     """Run every stage from collection to the report in a new run folder; `seconds` gets the time of each."""
     clock = {} if seconds is None else seconds
@@ -72,14 +79,34 @@ def pipeline(
         labels = label(run, trajectories, model, solution)
     with stage("train helper", clock):
         config = HelperConfig(history=HISTORY, seed=phase.seed, form=form)
-        train_helper(run, labels, config)
+        config = train_helper(run, labels, config)
     with stage("forecast", clock):
-        add_forecast(run, trajectories, model, budget, config, seed=phase.seed)
+        add_forecast(run, trajectories, model, budget, config, prices, phase.seed)
     with stage("evaluate", clock):
         result = evaluate(run, budget, phase.episodes, phase.seed, phase.workers, fallbacks)
     with stage("report", clock):
         write_report(run)
     return result
+
+
+def describe_room(world: World, tasks: Sequence[str], seed: int, workers: int | None) -> str:
+    """What help at every step could win at most, if that is little: the step limit ends even such episodes.
+
+    Every task is tried alone and with help at every step. "" where there is something to win.
+    """
+    config = replace(make_config(2, seed, workers), rates=(0.0, 1.0))
+    outcomes: dict[bool, list[float]] = {False: [], True: []}
+    for episode in collect_episodes(world.make, tasks, config):
+        outcomes[episode.helped].append(float(episode.outcome or 0.0))
+    alone, helped = (sum(found) / len(found) for found in outcomes.values())
+    limit = getattr(world.config, "step_limit", None)
+    if helped >= LEAST_HELPED and helped - alone >= LEAST_GAIN:
+        return ""
+    text = (
+        f"there is little to win here: of {len(tasks)} tasks {100 * alone:.0f}% succeed alone, and {100 * helped:.0f}%"
+    )
+    text += " with help at every step"
+    return text if limit is None else f"{text}, within {limit} steps. --set step_limit={2 * limit} gives more"
 
 
 def command(
@@ -98,7 +125,10 @@ def command(
     kappa: Annotated[
         float, typer.Option(help="Pseudo-counts of the PRM on each nohelp row.", callback=options.pseudo_counts)
     ] = KAPPA,
-    form: Annotated[str, typer.Option(help=f"Form of the helper: {', '.join(FORMS)}.")] = FORM,
+    form: Annotated[str, typer.Option(help=f"Form of the helper: {', '.join((AUTO, *FORMS, *RULES))}.")] = FORM,
+    price: options.Price = None,
+    worth: options.Worth = None,
+    minutes: options.Minutes = None,
     fallbacks: Fallbacks = False,
     workers: options.Workers = None,
     overwrite: options.Overwrite = False,
@@ -106,13 +136,18 @@ def command(
     """Collect in an environment, train a PRM, estimate, solve, label, train a helper, evaluate, report."""
     with require_extra("ml", "selfreg demo"):
         import transformers  # noqa: F401  (fail before a minute of collecting)
+    prices = parse_prices(price, worth, minutes)
     HelperConfig(form=form)  # fail before anything runs
     check_collection([], make_config(episodes, seed, workers), None)
     seconds: dict[str, float] = {}
     world = make_world(environment, level, settings, interventions)
     phase = PhaseOne(world, tasks, test_tasks, episodes, seed, workers, actor, demonstrations)
     with atomic_folder(out, MARKER, overwrite) as folder:
-        result = pipeline(RunFolder(folder), phase, budget, kappa, fallbacks, form, seconds)
+        if actor == WEAK and (
+            text := describe_room(world, world.tasks(tasks, test_tasks, seed)[0][:TRIED], seed, workers)
+        ):
+            remark(f"note: {text}")
+        result = pipeline(RunFolder(folder), phase, budget, kappa, fallbacks, form, seconds, prices)
     summary = RunFolder.open(out).summary()
     show_forecast(summary)
     show(result)

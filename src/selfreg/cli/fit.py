@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -13,15 +14,24 @@ from selfreg.cli.estimate import abstraction, estimate, uses_score
 from selfreg.cli.forecasting import add_forecast, show_forecast
 from selfreg.cli.import_ import import_logs
 from selfreg.cli.label import label
+from selfreg.cli.prices import Prices, parse_prices
 from selfreg.cli.reading import LogSource, reads_logs
 from selfreg.cli.solve import show, solve
 from selfreg.cli.terminal import say, stage
 from selfreg.cli.train import History, Model, train_helper, train_prm
 from selfreg.data import Trajectory
 from selfreg.helper import HelperConfig
+from selfreg.helper.models import AUTO, FORMS, RULES
 from selfreg.prm import EncoderConfig, PRMConfig
 from selfreg.report import write_report
 from selfreg.runs import MARKER, RunFolder
+
+Form = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Train a helper of this form: {', '.join((AUTO, *FORMS, *RULES))} (docs/helper.md).", show_default=False
+    ),
+]
 
 
 @reads_logs
@@ -42,13 +52,18 @@ def command(
     helper: Annotated[bool, typer.Option("--helper", help="Also train a helper (extra `ml`).")] = False,
     model: Model = None,
     history: History = EncoderConfig.history,
+    form: Form = None,
     price: options.Price = None,
+    worth: options.Worth = None,
+    minutes: options.Minutes = None,
     samples: options.Samples = None,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
 ) -> dict[str, Any]:
     """From logs to a plan: import, estimate, solve, label, report."""
     limit, charges = options.integers("--budget", budget), options.costs(cost)
+    prices = parse_prices(price, worth, minutes)
+    settings = _helper_settings(form, model, history, seed) if helper or form is not None else None
     seconds: dict[str, float] = {}
     with atomic_folder(out, MARKER, overwrite) as folder:
         run = RunFolder(folder)
@@ -68,13 +83,13 @@ def command(
             solution = solve(run, trajectories, estimated, limit, samples, seed)
         with stage("label", seconds):
             labels = label(run, trajectories, estimated, solution)
-        worth = HelperConfig.price if price is None else price
-        settings = HelperConfig(model=model, history=history, seed=seed, price=worth) if helper else None
+        prices = prices.of_help(estimated.mdp.actions[1:])
         if settings is not None:
+            settings = _at_price(settings, prices)
             with stage("train helper", seconds):
-                train_helper(run, labels, settings)
+                settings = train_helper(run, labels, settings)
         with stage("forecast", seconds):
-            add_forecast(run, trajectories, estimated, limit, settings, price, seed)
+            add_forecast(run, trajectories, estimated, limit, settings, prices, seed)
         with stage("report", seconds):
             write_report(run)
         summary = run.summary()
@@ -83,6 +98,22 @@ def command(
     say(f"{sum(seconds.values()):.1f} s ({', '.join(f'{name} {s:.1f}' for name, s in seconds.items())})")
     say(f"report: {out / 'report.html'}")
     return {"run": out, "report": out / "report.html", "seconds": seconds} | summary
+
+
+def _helper_settings(form: str | None, model: str | None, history: int, seed: int) -> HelperConfig:
+    """Settings of the helper; ValueError for an unknown form, before anything runs."""
+    return HelperConfig(model=model, history=history, seed=seed, form=HelperConfig.form if form is None else form)
+
+
+def _at_price(settings: HelperConfig, prices: Prices) -> HelperConfig:
+    """Settings with the price of a request, where one is given.
+
+    A helper knows one price: the lowest, so that it requests help where any pays.
+    """
+    price = prices.in_units_of_success()
+    if isinstance(price, dict):
+        return replace(settings, price=min(price.values())) if price else settings
+    return settings if prices.in_success is None else replace(settings, price=price)
 
 
 def _need_outcomes(trajectories: Sequence[Trajectory]) -> None:

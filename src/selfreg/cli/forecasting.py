@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from selfreg._util.extras import require_extra
+from selfreg.cli.prices import NO_PRICES, Prices
 from selfreg.cli.terminal import remark, say, table
 from selfreg.data import Trajectory
 from selfreg.decisions import DecisionPolicy
 from selfreg.estimate import EstimatedModel, estimate_mdp, forecast
-from selfreg.helper import HelperConfig
+from selfreg.estimate.forecasting.results import PolicyForecasts
+from selfreg.helper import HelperConfig, Labels, label
+from selfreg.helper.models import CANDIDATES
+from selfreg.helper.rule_list import RuleList, learn_rules
 from selfreg.planning.hard import solve
 from selfreg.runs import RunFolder
 
 SCHEMA = "selfreg.summary/2"
 # Forms of helpers that are trained in seconds, and so once more for each fold of tasks.
-QUICK_FORMS = ("tfidf", "words")
+QUICK_FORMS = CANDIDATES
 
 
 def add_forecast(
@@ -25,26 +30,45 @@ def add_forecast(
     model: EstimatedModel,
     budget: int | tuple[int, ...],
     helper: HelperConfig | None = None,
-    price: float | None = None,
+    prices: Prices = NO_PRICES,
     seed: int = 0,
 ) -> None:
     """Add "recommendation" and "forecast" to summary.json, or a note that says why there is none."""
+    given = prices.of_help(model.mdp.actions[1:])
     trainer = None
     if helper is not None and helper.form in QUICK_FORMS:
         trainer = _Trainer(run, model, budget, helper)
     elif helper is not None:
         remark(f"note: helpers of the form {helper.form!r} take long to train; the forecast is without one")
+    rules = _RuleTrainer(run, model, budget) if isinstance(budget, int) else None
     borrow = bool(run.settings().get("estimate", {}).get("borrow_help", False))
     try:
         result = forecast(
-            trajectories, model.abstraction, budget, helper=trainer, price=price or 0.0, costs=dict(model.mdp.costs),
-            borrow_help=borrow, prm=run.prm() if run.has("prm") else None, seed=seed,
+            trajectories, model.abstraction, budget, helper=trainer, beside=rules, price=given.in_units_of_success(),
+            costs=dict(model.mdp.costs), borrow_help=borrow, prm=run.prm() if run.has("prm") else None, seed=seed,
         )  # fmt: skip
     except ValueError as error:
         found: dict[str, Any] = {"recommendation": None, "forecast": [], "forecast_note": f"no forecast: {error}"}
     else:
         found = result.to_json()
-    run.write_summary(run.summary() | {"schema": SCHEMA} | found)
+        found["rules"] = None if rules is None else _rules(trajectories, result, rules)
+    run.write_summary(run.summary() | {"schema": SCHEMA, "prices": given.to_json()} | found)
+
+
+def _rules(trajectories: Sequence[Trajectory], result: PolicyForecasts, trainer: _RuleTrainer) -> dict[str, Any] | None:
+    """Rules to print, with what they will attain on new tasks: they are learned anew in each fold of tasks."""
+    chosen = result.recommendation if result.recommended else result.outlooks[-1]
+    mine = next((one for one in result.beside if one.budget == chosen.budget), None)
+    rules = trainer(trajectories).rules if mine is not None else ()
+    if mine is None or not rules:
+        return None
+    rivals = [one for one in result.outlooks if one.policy in ("plan", "helper") and one.budget == chosen.budget]
+    other, alone = rivals[-1], result.outlooks[0]
+    gain = other.success.mean - alone.success.mean
+    known = mine.identified and other.identified and gain > 0
+    kept = (mine.success.mean - alone.success.mean) / gain if known else None
+    found = {"rules": [str(rule) for rule in rules], "of": other.policy, "kept": kept}
+    return mine.to_json() | {"policy": "rules"} | found
 
 
 class _Trainer:
@@ -53,16 +77,31 @@ class _Trainer:
     def __init__(
         self, run: RunFolder, model: EstimatedModel, budget: int | tuple[int, ...], config: HelperConfig
     ) -> None:
-        self.model, self.budget, self.config = model, budget, config
+        self.model, self.budget, self.config, self.kappa = model, budget, config, model.kappa
         self.prm = run.prm() if run.has("prm") else None
 
     def __call__(self, episodes: Sequence[Trajectory]) -> DecisionPolicy:
         with require_extra("ml", "training a helper"):
-            from selfreg.helper import label, train_helper
+            from selfreg.helper import train_helper
+        return replace(train_helper(self.label(episodes), self.config), memory=None)  # a forecast reads no reasons
+
+    def label(self, episodes: Sequence[Trajectory]) -> Labels:
+        """Labels of the plan of these episodes."""
         helped = {step.intervention for t in episodes for step in t.steps}
         costs = {name: cost for name, cost in self.model.mdp.costs.items() if name in helped}
-        fitted = estimate_mdp(episodes, self.model.abstraction, kappa=self.model.kappa, prm=self.prm, costs=costs)
-        return train_helper(label(episodes, fitted, solve(fitted.mdp, self.budget)), self.config)
+        fitted = estimate_mdp(episodes, self.model.abstraction, kappa=self.kappa, prm=self.prm, costs=costs)
+        return label(episodes, fitted, solve(fitted.mdp, self.budget))
+
+
+class _RuleTrainer(_Trainer):
+    """Learns rules instead, from counts alone."""
+
+    def __init__(self, run: RunFolder, model: EstimatedModel, budget: int) -> None:
+        super().__init__(run, model, budget, HelperConfig())
+        self.kappa = 0.0
+
+    def __call__(self, episodes: Sequence[Trajectory]) -> RuleList:
+        return learn_rules(self.label(episodes))
 
 
 def show_forecast(summary: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from selfreg._util.files import atomic_folder
 from selfreg.cli import options
@@ -20,18 +20,16 @@ from selfreg.runs import MARKER, RunFolder
 MARKS = ("--help-decision", "--help-tool", "--help-role", "--help-model")
 
 
-def import_logs(run: RunFolder, source: LogSource) -> list[Trajectory]:
-    """Read logs into the run folder, and say on the error stream what there is to know about them.
+class LoadedLogs(NamedTuple):
+    """Episodes of logs, the faults of records that were left out, and what there is to say of the reading."""
 
-    A record that cannot be read raises; if bad ones are skipped it is listed.
-    """
-    found = detect_format(
-        source.paths, choose_grouped(source.format, source.options), {**source.options.values, **source.options.roles}
-    )
-    if source.format == AUTO and not source.options.group_by:
-        remark(f"format {found.format.name}: {found.reason}")
-    if found.left_out:
-        remark(f"left out {shorten(found.left_out)}")
+    trajectories: list[Trajectory]
+    skipped: list[LogError]
+    notes: list[str]
+
+
+def load_logs(source: LogSource) -> LoadedLogs:
+    """Read logs; a record that cannot be read raises, or is listed on the error stream if bad ones are skipped."""
     skipped: list[LogError] | None = [] if source.skip_bad else None
     before = repairs_so_far()
     trajectories = _read(source, skipped)
@@ -45,14 +43,27 @@ def import_logs(run: RunFolder, source: LogSource) -> list[Trajectory]:
         names = ", ".join(source.paths)
         rest = f" with {dict(source.options.where)}" if source.options.where else ""
         raise ValueError(f"{names}: no episodes{rest}")
-    _check_marks(source, trajectories)
+    return LoadedLogs(trajectories, skipped or [], notes)
+
+
+def import_logs(run: RunFolder, source: LogSource) -> list[Trajectory]:
+    """Read logs into the run folder, and say on the error stream what there is to know about them."""
+    found = detect_format(
+        source.paths, choose_grouped(source.format, source.options), {**source.options.values, **source.options.roles}
+    )
+    if source.format == AUTO and not source.options.group_by:
+        remark(f"format {found.format.name}: {found.reason}")
+    if found.left_out:
+        remark(f"left out {shorten(found.left_out)}")
+    trajectories, skipped, notes = load_logs(source)
+    check_marks(source, trajectories)
     notes += [*_describe_help(source, trajectories), *_describe_outcomes(source, trajectories)]
     for note in notes:
         remark(f"note: {note}")
     run.write_trajectories(trajectories)
     settings = {"logs": [Path(log).name for log in source.paths], "format": found.format.name}
     settings["assume_takeover"] = [str(one) for one in source.takeover]
-    counts = {"episodes": len(trajectories), "skipped": [str(error) for error in skipped or ()], "notes": notes}
+    counts = {"episodes": len(trajectories), "skipped": [str(error) for error in skipped], "notes": notes}
     run.record("import", settings | _describe_reading(source) | counts)
     return trajectories
 
@@ -84,7 +95,7 @@ def _describe_skipped(skipped: Sequence[LogError]) -> list[str]:
     return [text]
 
 
-def _check_marks(source: LogSource, trajectories: Sequence[Trajectory]) -> None:
+def check_marks(source: LogSource, trajectories: Sequence[Trajectory]) -> None:
     """Raise ValueError for a mark of help that no step has: a name that is misspelt would make help unaided success."""
     marks = source.options.marks
     found = {step.intervention for t in trajectories for step in t.steps}

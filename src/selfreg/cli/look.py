@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -24,9 +23,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Say what is in logs, and the command that plans from them. Large logs are sampled."""
-    overview = look_at_logs(source.paths, source.format, options=source.options)
-    if source.outcomes:
-        overview.command = overview.command.replace("--outcomes FILE", shlex.join(source.outcomes))
+    overview = look_at_logs(source.paths, source.format, options=source.options, words=source.words)
     if as_json:
         print(json.dumps(msgspec.to_builtins(overview), indent=2))
     else:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from selfreg.cli import options
-from selfreg.cli.reading import LogSource, reads_named_logs
+from selfreg.cli.import_ import load_logs
+from selfreg.cli.reading import LogSource, reads_logs
 from selfreg.cli.shadow import describe_shadow, open_ledger
-from selfreg.cli.terminal import say
+from selfreg.cli.terminal import remark, say
 from selfreg.evaluate import Forecast, monitor
 from selfreg.evaluate.monitoring import REQUESTS, bounded
 from selfreg.runs import RunFolder
 
+NO_LOGS = LogSource()
 ALARM = 3  # exit status, so that a job can act on it
 # Policies of the forecast that a budget alone names, the first that there is.
 DEPLOYED = ("helper", "plan", "never")
@@ -89,14 +90,12 @@ def _of_plan(run: RunFolder, summary: Mapping[str, Any], budget: int, point: boo
     return RunForecast(Forecast(bounded(success, 1.0), bounded(usage, budget), budget), "plan")
 
 
-@reads_named_logs
+@reads_logs
 def command(
-    source: LogSource,
     run: options.RunArgument,
-    logs: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="LOGS...", help="Logs of episodes that followed the policy, oldest first."),
-    ] = None,
+    source: Annotated[
+        LogSource, typer.Argument(metavar="LOGS...", help="Logs of episodes that followed the policy, oldest first.")
+    ] = NO_LOGS,
     budget: Annotated[
         int | None,
         typer.Option(
@@ -118,7 +117,7 @@ def command(
     Exit status 3 is an alarm: less success or more help than forecast. More success or less help is a note. With
     --shadow, say what the helper would have spent, and what the forecast says it would have been worth.
     """
-    if bool(logs) == (shadow is not None):
+    if bool(source.paths) == (shadow is not None):
         raise ValueError("give either LOGS or --shadow LEDGER")
     if shadow is not None:
         run_folder = RunFolder.open(run)
@@ -127,8 +126,10 @@ def command(
             say(line)
         return
     chosen = load_forecast(RunFolder.open(run), budget, point)
-    recent = source._replace(paths=[str(path) for path in logs or []]).read()
-    found = monitor(chosen.forecast, recent, false_alarm=false_alarm)
+    recent = load_logs(source)
+    for note in recent.notes:
+        remark(f"note: {note}")
+    found = monitor(chosen.forecast, recent.trajectories, false_alarm=false_alarm)
     if as_json:
         named = {"policy": chosen.policy, "identified": chosen.identified, "counts": chosen.forecast.counts}
         print(json.dumps(named | found.to_json()))

@@ -13,9 +13,10 @@ import typer
 from selfreg._util.extras import require_extra
 from selfreg.cli import options
 from selfreg.cli.estimate import abstraction, uses_score
-from selfreg.cli.reading import LogSource, reads_named_logs
+from selfreg.cli.import_ import check_marks, load_logs
+from selfreg.cli.reading import LogSource, reads_logs
 from selfreg.cli.terminal import remark
-from selfreg.data import ReadOptions, Trajectory
+from selfreg.data import Trajectory
 from selfreg.data.detection import AUTO
 from selfreg.decisions import DecisionPolicy
 from selfreg.estimate import StateAbstraction
@@ -113,7 +114,7 @@ def _states(
 
 def _own_episodes(run: RunFolder, policy: str, source: LogSource) -> list[Trajectory]:
     """Episodes of the run, with a note where its plan or helper was made from them."""
-    if source != LogSource([], AUTO, ReadOptions(), takeover=source.takeover, outcomes=source.outcomes):
+    if source.words or source.options.roles or source.format != AUTO:
         raise ValueError("options of reading (--map, --where, ...) are for logs; expected logs after the run folder")
     if policy in TRAINED:
         remark(f"note: the {policy} was made from these episodes; give other logs after the run to hold them out")
@@ -134,11 +135,21 @@ def _costs(run: RunFolder | None, episodes: Sequence[Trajectory]) -> dict[str, i
     return {name: cost[0] for name, cost in costs.items() if name in logged}
 
 
-@reads_named_logs
+def _load_episodes(run: RunFolder | None, policy: str, source: LogSource) -> list[Trajectory]:
+    """Episodes of the logs, else those of the run."""
+    if run is not None and not source.paths:
+        return _own_episodes(run, policy, source)
+    loaded = load_logs(source)
+    check_marks(source, loaded.trajectories)
+    for note in loaded.notes:
+        remark(f"note: {note}")
+    return loaded.trajectories
+
+
+@reads_logs
 def command(
-    source: LogSource,
-    paths: Annotated[
-        list[Path],
+    source: Annotated[
+        LogSource,
         typer.Argument(metavar="RUN|LOGS...", help="A run folder (its own episodes), logs, or a run and other logs."),
     ],
     policy: Annotated[str, typer.Option(help=f"{', '.join(RULES)}; {' or '.join(TRAINED)} of the run.")],
@@ -158,14 +169,11 @@ def command(
     as_json: options.Json = False,
 ) -> None:
     """Estimate success and help used of a policy from logs of others (off-policy evaluation)."""
-    run = RunFolder(paths[0]) if (paths[0] / MARKER).is_file() else None
-    logs = paths[1:] if run else paths
-    if run is not None and not logs:
-        episodes = _own_episodes(run, policy, source)
-    else:
-        episodes = source._replace(paths=[str(path) for path in logs]).read()
-    if not episodes:
-        raise ValueError(f"{', '.join(str(path) for path in logs)}: no episodes")
+    first = Path(source.paths[0])
+    run = RunFolder(first) if (first / MARKER).is_file() else None
+    if run is not None:
+        source = source._replace(paths=source.paths[1:])
+    episodes = _load_episodes(run, policy, source)
     wanted = Request(policy, budget, help_type)
     costs = _costs(run, episodes)
     made, states = make_policy(wanted, run, episodes, costs), _states(run, episodes, state, classes)

@@ -86,8 +86,17 @@ Cost = Annotated[
     typer.Option(metavar="HELP=UNITS", help="Cost of a help type (1, or 1,0 for two budgets). Default: as logged."),
 ]
 Price = Annotated[
-    float | None,
-    typer.Option(help="Price of a request in success: 0.02 if 50 requests are worth one success. Default: none."),
+    list[str] | None,
+    typer.Option(
+        metavar="[HELP=]PRICE",
+        help="Price of a request in money (person=4.00, or 4.00 for every help type), with --worth. A number without "
+        "--worth is in success: 0.02 if 50 requests are worth one success. May repeat.",
+    ),
+]
+Worth = Annotated[float | None, typer.Option(help="What a success is worth, in the money of --price.")]
+Minutes = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[HELP=]MINUTES", help="Time that a request takes from whoever helps. May repeat."),
 ]
 Samples = Annotated[
     int | None,

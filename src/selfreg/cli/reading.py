@@ -11,32 +11,20 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from selfreg.cli import options
-from selfreg.cli.terminal import remark
-from selfreg.data import HelpMarks, LogError, ReadOptions, Trajectory, read_trajectories
+from selfreg.data import HelpMarks, ReadOptions
 from selfreg.data.outcomes import load_outcomes
 from selfreg.data.translation import parse_rule
 
 
 class LogSource(NamedTuple):
-    """Logs, and how they are read; `outcomes` are the words of the command that name other files with them."""
+    """Logs, and how they are read; `words` are the options of the command line that say so, but for --map."""
 
-    paths: Sequence[str]
-    format: str
-    options: ReadOptions
+    paths: Sequence[str] = ()
+    format: str = "auto"
+    options: ReadOptions = ReadOptions()
     skip_bad: bool = False
     takeover: Sequence[options.Takeover] = ()
-    outcomes: Sequence[str] = ()
-
-    def read(self) -> list[Trajectory]:
-        """The episodes; what cannot be read is an error, or, with --skip-bad, listed on the error stream."""
-        skipped: list[LogError] | None = [] if self.skip_bad else None
-        try:
-            found = list(read_trajectories(self.paths, self.format, skipped=skipped, options=self.options))
-        except LogError as error:
-            raise LogError(f"{error}; --skip-bad leaves out what cannot be read, and lists it") from None
-        for one in skipped or ():
-            remark(f"skipped: {one}")
-        return found
+    words: Sequence[str] = ()
 
 
 def _read_source(
@@ -105,12 +93,7 @@ def _read_source(
     )
     if outcomes is None and (outcomes_key or outcomes_value):
         raise ValueError("--outcomes-key and --outcomes-value say where things are in the file of --outcomes")
-    named = (("--outcomes", outcomes), ("--outcomes-key", outcomes_key), ("--outcomes-value", outcomes_value))
-    words = [word for name, given in named if given for word in (name, str(given))]
-    rule = None
-    if outcomes is not None and "outcome" in rules:
-        words += ["--value", f"outcome={rules['outcome']}"]
-        rule = parse_rule(rules.pop("outcome"))
+    rule = parse_rule(rules.pop("outcome")) if outcomes is not None and "outcome" in rules else None
     reading = ReadOptions(
         roles=options.mapping("--map", map),
         where=options.filters(where),
@@ -121,31 +104,56 @@ def _read_source(
         outcomes=None if outcomes is None else load_outcomes(outcomes, outcomes_key, outcomes_value, rule),
         marks=marks,
     )
-    return LogSource(logs, format, reading, skip_bad, options.takeovers(assume_takeover), words)
+    words = _list_words(
+        value=value, shift_observation=shift_observation, group_by=group_by, order_by=order_by, where=where,
+        outcomes=outcomes, outcomes_key=outcomes_key, outcomes_value=outcomes_value, help_model=help_model,
+        help_tool=help_tool, help_role=help_role, help_decision=help_decision, skip_bad=skip_bad,
+        assume_takeover=assume_takeover,
+    )  # fmt: skip
+    return LogSource(logs or (), format, reading, skip_bad, options.takeovers(assume_takeover), words)
+
+
+def _list_words(**values: Any) -> list[str]:
+    """Options that are set, as words of a command line."""
+    words: list[str] = []
+    for name, value in values.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        for one in value if isinstance(value, list) else [value] if value and value is not True else []:
+            words += [flag, str(one)]
+    return words
 
 
 def reads_logs(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The command with LOGS and the options that say how to read them; it gets them as `source`, a `LogSource`."""
-    return _with_reading(command, left_out=())
+    """The command with the options that say what to read; it gets them as `source`, a `LogSource`.
 
-
-def reads_named_logs(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for a command that names its logs itself: the paths of its `source` are empty."""
-    return _with_reading(command, left_out=("logs", "assume_takeover"))
-
-
-def _with_reading(command: Callable[..., Any], left_out: Sequence[str]) -> Callable[..., Any]:
+    They stand where `source` does. An annotation of `source` by an Argument describes the logs; with a default they
+    need not be given.
+    """
     parts = [inspect.signature(function, eval_str=True) for function in (_read_source, command)]
-    reading = [p for p in parts[0].parameters.values() if p.name not in left_out]
-    own = [p.replace(kind=p.KEYWORD_ONLY) for p in parts[1].parameters.values() if p.name != "source"]
+    parameters = list(parts[1].parameters.values())
+    place = [p.name for p in parameters].index("source")
+    reading = _describe_logs(parameters[place], list(parts[0].parameters.values()))
 
     @functools.wraps(command)
     def run(**values: Any) -> Any:
-        named = {p.name: values.pop(p.name) for p in reading}
-        return command(source=_read_source(**({"logs": []} | named)), **values)
+        source = _read_source(**{p.name: values.pop(p.name) for p in reading})
+        return command(source=source, **values)
 
-    keywords = [p.replace(kind=p.KEYWORD_ONLY) for p in reading]
-    together = [*own, *keywords] if left_out else [*keywords, *own]  # arguments stand before options in the help
+    ordered = [*parameters[:place], *reading, *parameters[place + 1 :]]
+    together = [p.replace(kind=p.KEYWORD_ONLY) for p in ordered]
     run.__signature__ = parts[1].replace(parameters=together)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in together}
     return run
+
+
+def _describe_logs(source: inspect.Parameter, reading: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    """The options that say what to read, with the logs as `source` describes them."""
+    logs, *rest = reading
+    kind: Any = Annotated
+    if source.default is not source.empty:
+        logs = logs.replace(annotation=kind[(list[str] | None, *logs.annotation.__metadata__)], default=None)
+    if about := getattr(source.annotation, "__metadata__", ()):
+        logs = logs.replace(annotation=kind[(logs.annotation.__origin__, *about)])
+    return [logs, *rest]

@@ -78,7 +78,7 @@ def command(
     folder = RunFolder.open(run)
     with require_extra("ml", "selfreg serve"):
         helper = load_helper(folder)
-    budgets = _budgets(limit, per_run, per_day, timezone)
+    budgets = make_budgets(limit, per_run, per_day, timezone)
     store = open_ledger(ledger or str(folder.path / LEDGER), budgets)
     recorder = Recorder(helper, store, shadow=shadow, explore=explore)
     desk = Desk(
@@ -100,7 +100,8 @@ def command(
     run_server(app, service, host=host, port=port)
 
 
-def _budgets(limit: str | None, per_run: int | None, per_day: int | None, timezone: str) -> list[Budget] | None:
+def make_budgets(limit: str | None, per_run: int | None, per_day: int | None, timezone: str) -> list[Budget] | None:
+    """The budgets of the options; None where there are none."""
     tops = () if limit is None else options.integers("--limit", limit)
     if isinstance(tops, tuple) and tops:
         if per_run is not None or per_day is not None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from selfreg.cli import options
 from selfreg.cli.forecasting import SCHEMA, add_forecast, show_forecast
+from selfreg.cli.prices import parse_prices
 from selfreg.cli.terminal import remark, table
 from selfreg.data import Trajectory
 from selfreg.estimate import EstimatedModel, ExactKey, cross_fit, uncertainty
@@ -161,13 +162,16 @@ def command(
     run: options.RunArgument,
     budget: options.Budget = "5",
     price: options.Price = None,
+    worth: options.Worth = None,
+    minutes: options.Minutes = None,
     samples: options.Samples = None,
 ) -> dict[str, Any]:
     """Solve the run's model for every budget up to --budget, and forecast what the plan will attain on new tasks."""
     folder = RunFolder.open(run)
+    prices = parse_prices(price, worth, minutes)
     trajectories, model, limit = folder.trajectories(), folder.model(), options.integers("--budget", budget)
     solve(folder, trajectories, model, limit, samples)
-    add_forecast(folder, trajectories, model, limit, price=price)
+    add_forecast(folder, trajectories, model, limit, prices=prices)
     summary = folder.summary()
     show_forecast(summary)
     show(summary)

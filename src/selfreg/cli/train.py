@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +14,7 @@ from selfreg.cli import options
 from selfreg.cli.terminal import remark
 from selfreg.data import Trajectory
 from selfreg.helper import HelperConfig, Labels
+from selfreg.helper.models import AUTO
 from selfreg.prm import PRM, PRMConfig
 from selfreg.runs import RunFolder
 
@@ -49,8 +50,8 @@ def train_prm(
     return prm
 
 
-def train_helper(run: RunFolder, labels: Labels, config: HelperConfig, calibrated: bool = False) -> dict[str, float]:
-    """Train and save the helper, with thresholds if `calibrated`; its figures on held-out tasks."""
+def train_helper(run: RunFolder, labels: Labels, config: HelperConfig, calibrated: bool = False) -> HelperConfig:
+    """Train and save the helper, with thresholds if `calibrated`; the configuration with the form that was kept."""
     with require_extra("ml", "training a helper"):
         from selfreg.helper import calibrate
         from selfreg.helper import train_helper as train
@@ -62,8 +63,11 @@ def train_helper(run: RunFolder, labels: Labels, config: HelperConfig, calibrate
     helper.save(run.path / "helper")
     for left in run.path.glob(f"{HELPER_CHECKPOINT}*"):
         left.unlink()
-    run.record("helper", {**asdict(config), "figures": helper.figures})
-    return helper.figures
+    kept = replace(config, form=helper.classifier.form)
+    run.record("helper", {**asdict(kept), "figures": helper.figures})
+    if config.form == AUTO:
+        remark(f"note: the helper is of the form {kept.form}, which is forecast to do best in new tasks")
+    return kept
 
 
 def keep_history(run: RunFolder, settings: dict[str, Any], part: str) -> dict[str, Any]:
@@ -104,7 +108,8 @@ def command(
         config = options.configure(HelperConfig, keep_history(folder, settings, part), part)
         estimated = folder.model()
         labels = label(folder.trajectories(), estimated, folder.solution(estimated))
-        figures = train_helper(folder, labels, config, calibrate)
+        train_helper(folder, labels, config, calibrate)
+        figures = folder.settings()["helper"]["figures"]
     else:
         raise ValueError(f"--part {part!r}: expected prm or helper")
     for name, text in as_texts(figures).items():

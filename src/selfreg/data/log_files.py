@@ -230,7 +230,7 @@ def list_members(path: str) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, struct.error) as error:
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, EOFError, struct.error) as error:
         raise LogError(f"{path}: broken zip file: {error}") from None
 
 

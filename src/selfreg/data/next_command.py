@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from selfreg.data.guesses import HELP_NAME, choose_agent, choose_state
 from selfreg.data.log_files import plain_name
-from selfreg.data.log_format import ReadOptions
-from selfreg.data.markers import HelpMarks
 from selfreg.data.tally import Tally
 
 BUDGET = 3
@@ -54,39 +52,30 @@ def _help_hints(tally: Tally) -> list[str]:
     return hints or ["No step has help, and nothing hints at it: a plan can only say how the agent does alone."]
 
 
-def make_command(paths: Sequence[str], format: str, options: ReadOptions, tally: Tally) -> str:
-    """`selfreg fit` with all that is known of the logs."""
-    words = ["selfreg", "fit", *paths, *(() if options.group_by else ("--format", format)), *_repeat(options)]
-    missing = tally.episodes and not tally.outcome_counts and "outcome" not in options.roles
-    if options.outcomes is not None or missing:
+def make_command(
+    paths: Sequence[str], format: str, roles: Mapping[str, str], tally: Tally, given: Sequence[str] = ()
+) -> str:
+    """`selfreg fit` with all that is known of the logs, and the options that are given."""
+    words = ["selfreg", "fit", *paths, "--format", format]
+    for role, field in roles.items():
+        words += ["--map", f"{role}={field}"]
+    words += given
+    if tally.episodes and not tally.outcome_counts and "outcome" not in roles and "--outcomes" not in words:
         words += ["--outcomes", "FILE"]
-    if (model := choose_help_model(tally)) is not None:
+    if "--assume-takeover" in words:
+        pass
+    elif (model := choose_help_model(tally)) is not None:
         words += ["--help-model", f"{model}={model}"]
-    elif not options.where and (agent := choose_agent(tally.fields)) is not None:
+    elif "--where" not in words and (agent := choose_agent(tally.fields)) is not None:
         words += ["--where", f"{agent[0]}={agent[1]}"]
     single = tally.steps == tally.episodes
     # Of episodes of several steps, `fit` chooses the states itself.
     if single and (state := choose_state(tally.fields, len(tally.tasks))) is not None:
         words += ["--state", state]
-    if tally.n_faults or 0 < tally.outcome_counts.total() < tally.episodes:
+    if "--skip-bad" not in words and (tally.n_faults or 0 < tally.outcome_counts.total() < tally.episodes):
         words.append("--skip-bad")
     words += ["--budget", str(1 if single else BUDGET), "--out", f"runs/{_name(paths)}"]
     return shlex.join(words)
-
-
-def _repeat(options: ReadOptions) -> list[str]:
-    """Options of reading, as words of a command; outcomes from elsewhere have no name here."""
-    marks = options.marks or HelpMarks()
-    pairs = [("--map", options.roles), ("--value", options.values), ("--help-decision", marks.decisions),
-             ("--help-tool", marks.tools), ("--help-role", marks.roles), ("--help-model", marks.models)]  # fmt: skip
-    words = [word for name, mapping in pairs for key, value in mapping.items() for word in (name, f"{key}={value}")]
-    for field, values in options.where.items():
-        words += [word for value in values for word in ("--where", f"{field}={value}")]
-    if options.shift_observation:
-        words.append("--shift-observation")
-    for name, field in (("--group-by", options.group_by), ("--order-by", options.order_by)):
-        words += [name, field] if field else []
-    return words
 
 
 def choose_help_model(tally: Tally) -> str | None:

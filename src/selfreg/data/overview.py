@@ -11,6 +11,7 @@ from selfreg.data.detection import AUTO, DetectedLogs, Paths, detect_files
 from selfreg.data.guesses import guess_roles
 from selfreg.data.log_files import LogError, LogFile, LogFiles, is_compressed, list_log_files
 from selfreg.data.log_format import LogFormat, ReadOptions
+from selfreg.data.markers import HelpMarks
 from selfreg.data.next_command import find_hints, make_command
 from selfreg.data.read import choose_grouped, merge_options
 from selfreg.data.samples import take_sample
@@ -91,7 +92,12 @@ class Overview(msgspec.Struct):
 
 
 def look_at_logs(
-    paths: Paths, format: str = AUTO, roles: Mapping[str, str] | None = None, *, options: ReadOptions | None = None
+    paths: Paths,
+    format: str = AUTO,
+    roles: Mapping[str, str] | None = None,
+    *,
+    options: ReadOptions | None = None,
+    words: Sequence[str] = (),
 ) -> Overview:
     """What is in log files, and the command that plans from them.
 
@@ -101,8 +107,12 @@ def look_at_logs(
     ----------
     paths : path or iterable of paths
         As for `read_trajectories`.
-    format, roles, options
+    format, roles
         As for `read_trajectories`; by default roles are proposed where no format is recognised.
+    options : ReadOptions, optional
+        How to read the logs, as for `read_trajectories`.
+    words : sequence of str
+        The same as words of a command line, for the command to run next.
 
     Returns
     -------
@@ -132,12 +142,13 @@ def look_at_logs(
     names = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
     listed = list_log_files(names)
     some = _spread(listed.files, SAMPLE_FILES)
-    given = merge_options(options, roles)
-    found, reading = _detect_or_guess(LogFiles(some, listed.left_out), choose_grouped(format, given), given)
+    options = merge_options(options, roles, None)
+    found, mapped = _detect_or_guess(LogFiles(some, listed.left_out), choose_grouped(format, options), options)
+    reading = options._replace(roles=mapped, marks=None)
     found.format.check_options(reading)
-    tally = Tally(given.marks)
-    complete = _read_sample(found.files, found.format, reading._replace(marks=None), tally)
-    is_guess = reading.roles != given.roles
+    tally = Tally(options.marks or HelpMarks())
+    complete = _read_sample(found.files, found.format, reading, tally)
+    is_guess = mapped != options.roles
     return Overview(
         format=found.format.name,
         reason="of the names of its fields; correct --map if needed" if is_guess else found.reason,
@@ -157,22 +168,23 @@ def look_at_logs(
         faults=tally.faults,
         n_faults=tally.n_faults,
         hints=find_hints(found.format.name, tally),
-        command=make_command(names, found.format.name, reading, tally),
+        command=make_command(names, found.format.name, mapped, tally, words),
     )
 
 
-def _detect_or_guess(listed: LogFiles, format: str, options: ReadOptions) -> tuple[DetectedLogs, ReadOptions]:
-    """The format, and options with roles: those that are given, or guesses where no format is recognised."""
+def _detect_or_guess(listed: LogFiles, format: str, options: ReadOptions) -> tuple[DetectedLogs, Mapping[str, str]]:
+    """The format, and roles: those that are given, or guesses where no format is recognised."""
+    roles = options.roles
     try:
-        return detect_files(listed, format, {**options.values, **options.roles}), options
+        return detect_files(listed, format, {**options.values, **roles}), roles
     except LogError:
-        if options.roles or format != AUTO:
+        if roles or format != AUTO:
             raise
         sample = take_sample(listed.files[0].path)
         guessed = guess_roles(sample.objects()) if sample.kind in ("lines", "document") else {}
         if not {"steps", "task", "outcome", "observation"} <= guessed.keys():
             raise
-        return detect_files(listed, "jsonl", guessed), options._replace(roles=guessed)
+        return detect_files(listed, "jsonl", guessed), guessed
 
 
 def _summarise(tally: Tally) -> Outcomes:

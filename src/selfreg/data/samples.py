@@ -16,6 +16,14 @@ FIRST_LINES = 64
 Kind: TypeAlias = Literal["lines", "document", "parquet", "table", "eval", "empty", "other"]
 
 
+_OTHER_CODINGS = {
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+    b"\x1f\x8b": "compressed by gzip (its name must end in .gz)",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd (its name must end in .zst)",
+}
+
+
 class Sample(NamedTuple):
     """The beginning of a file.
 
@@ -47,6 +55,8 @@ def take_sample(path: str | os.PathLike[str]) -> Sample:
     if plain_suffix(name) == ".eval":
         return Sample(name, "eval", [member.filename for member in list_members(name)])
     head, complete, fault = _read_head(name, HEAD_BYTES)
+    if (coding := next((name for magic, name in _OTHER_CODINGS.items() if head.startswith(magic)), "")) and not fault:
+        raise LogError(f"{name}: expected text in UTF-8; it is {coding}")
     text = head.decode("utf-8-sig", "replace")
     if text.lstrip()[:1] in ("{", "["):
         sample = _sample_json(name, text.lstrip(), complete)

@@ -15,8 +15,8 @@ MOST_FAULTS, MOST_VALUES, FEW_OUTCOMES = 5, 1000, 6
 class Tally:
     """What the episodes of a sample have in them; `marks` say which of their steps are help."""
 
-    def __init__(self, marks: HelpMarks | None = None) -> None:
-        self._marks = HelpMarks() if marks is None else marks
+    def __init__(self, marks: HelpMarks) -> None:
+        self.marks = marks
         self.episodes = self.steps = self.n_faults = 0
         self.faults: list[str] = []
         self.tasks: set[str] = set()
@@ -52,7 +52,7 @@ class Tally:
         models = set()
         for step in record.steps:
             self.keys += step.key is not None
-            help_type = self._marks.mark_step(step).intervention if isinstance(step, LoggedStep) else step.intervention
+            help_type = self.marks.mark_step(step).intervention if isinstance(step, LoggedStep) else step.intervention
             if help_type is not None:
                 self.help[help_type] += 1
                 helped += 1

@@ -21,6 +21,9 @@ AGENT_ROLES = ("assistant", "ai", "AIMessage")
 TOOL_ROLES = ("tool", "function", "ToolMessage")
 LONGEST_TASK = 100
 PERSON = "person"
+# Parts of the content of a message that are a call, and the result of one, as Anthropic lays them out.
+CALL_PARTS, RESULT_PARTS = ("tool_use", "server_tool_use", "mcp_tool_use"), ("tool_result", "mcp_tool_result")
+HIDDEN_PARTS = ("reasoning", "thinking", "redacted_thinking")
 
 _parse_rule = cache(parse_rule)
 
@@ -37,7 +40,7 @@ class Function(msgspec.Struct):
 class Call(msgspec.Struct):
     """A call of a tool, in the several layouts that are in use."""
 
-    id: str | None = None
+    id: str | int | None = None
     function: Function | str | None = None
     name: str | None = None
     arguments: str | dict[str, Any] | list[Any] | None = None
@@ -59,7 +62,7 @@ class Message(msgspec.Struct):
     model: str | None = None
     tool_calls: list[Call] | None = None
     function_call: Function | None = None
-    tool_call_id: str | None = None
+    tool_call_id: str | int | None = None
     requestor: str | None = None
     function: str | None = None
     error: dict[str, Any] | str | None = None
@@ -67,7 +70,27 @@ class Message(msgspec.Struct):
     @property
     def calls(self) -> list[Function]:
         single = [] if self.function_call is None else [self.function_call]
-        return [*single, *(call.resolve() for call in self.tool_calls or ())]
+        parts = [call for _, call in self.calls_in_parts]
+        return [*single, *parts, *(call.resolve() for call in self.tool_calls or ())]
+
+    @property
+    def calls_in_parts(self) -> list[tuple[str | int | None, Function]]:
+        """Calls among the parts of its content, with their ids."""
+        found: list[tuple[str | int | None, Function]] = []
+        for part in self.parts:
+            if part.get("type") in CALL_PARTS:
+                name, arguments = part.get("name"), part.get("input")
+                if not isinstance(name, str) or not isinstance(arguments, (str, dict, list, type(None))):
+                    raise LogError(
+                        f"field 'content': a part of type {part['type']!r} has no name or no input of a tool"
+                    )
+                found.append((_read_id(part.get("id")), Function(name, arguments)))
+        return found
+
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        content = self.content if isinstance(self.content, list) else []
+        return [part for part in content if isinstance(part, dict)]
 
 
 class Turns:
@@ -115,39 +138,62 @@ class Turns:
         self, messages: Sequence[Message], first: int = 0, role: str | None = None, intervention: str | None = None
     ) -> None:
         """Add a conversation from `first` on: the agent's messages are actions; those of the system are left out."""
-        names = {call.id: call.resolve().name for one in messages for call in one.tool_calls or () if call.id}
+        names = _name_calls(messages)
         for message in messages[first:]:
-            text = read_content(message.content)
+            text = read_content(message.content, without=CALL_PARTS)
             if message.role in AGENT_ROLES:
                 self.act(text, message.calls, model=message.model, role=role, intervention=intervention)
             elif message.role in TOOL_ROLES:
-                name = message.name or message.function or names.get(message.tool_call_id or "") or "tool"
+                name = message.name or message.function or names.get(message.tool_call_id) or "tool"
                 self.see(f"{name} returned: {text or read_content(message.error)}")
             elif message.role not in CONTEXT_ROLES:
-                self.see(text, by_user=True)
+                self._see_message(message, names)
+
+    def _see_message(self, message: Message, names: dict[Any, str]) -> None:
+        """What the user says, and results of tools among it."""
+        for part in message.parts:
+            if part.get("type") in RESULT_PARTS:
+                returned = read_content(part if part.get("content") else None)
+                self.see(f"{names.get(_read_id(part.get('tool_use_id'))) or 'tool'} returned: {returned}")
+        self.see(read_content(message.content, without=RESULT_PARTS), by_user=True)
 
 
-def read_content(content: Content) -> str:
-    """Text of a message; parts that are no text are named."""
+def _name_calls(messages: Sequence[Message]) -> dict[Any, str]:
+    """Names of the tools that are called, by the ids of the calls."""
+    names: dict[Any, str] = {}
+    for one in messages:
+        names |= {call.id: call.resolve().name for call in one.tool_calls or () if call.id is not None}
+        names |= {name: call.name for name, call in one.calls_in_parts if name is not None}
+    return names
+
+
+def _read_id(value: Any) -> str | int | None:
+    """The id of a call in a part, which no type has checked."""
+    return value if isinstance(value, (str, int)) else None
+
+
+def read_content(content: Content, *, without: Sequence[str] = ()) -> str:
+    """Text of a message, without parts of some types; parts that are no text are named."""
     if content is None:
         return ""
     if isinstance(content, str):
         return content
     if isinstance(content, dict):
         return _part_text(content)
-    return "\n".join(text for part in content if (text := part if isinstance(part, str) else _part_text(part)))
+    kept = (part for part in content if isinstance(part, str) or part.get("type") not in without)
+    return "\n".join(text for part in kept if (text := part if isinstance(part, str) else _part_text(part)))
 
 
 def _part_text(part: dict[str, Any]) -> str:
+    kind = part.get("type")
+    if kind in HIDDEN_PARTS:
+        return ""
     for field in ("text", "content", "value", "result", "output", "response", "message"):
         value = part.get(field)
         if isinstance(value, str):
             return value
         if isinstance(value, (list, dict)) and field != "value":
             return read_content(value if isinstance(value, dict) else [p for p in value if isinstance(p, (str, dict))])
-    kind = part.get("type")
-    if kind in ("reasoning", "thinking", "redacted_thinking"):
-        return ""
     return f"[{kind}]" if isinstance(kind, str) else msgspec.json.encode(part).decode()
 
 

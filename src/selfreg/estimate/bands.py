@@ -13,6 +13,7 @@ import numpy.typing as npt
 from selfreg._util import validate
 from selfreg._util.bootstrap import central_bounds
 from selfreg._util.progress import progress
+from selfreg._util.showing import ShortRepr
 from selfreg.data import StateScorer, Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.dataset import Costs, Fitted, ResamplingDataset
@@ -34,8 +35,8 @@ class Band(NamedTuple):
     high: Floats
 
 
-@dataclass(frozen=True, eq=False)
-class Uncertainty:
+@dataclass(frozen=True, eq=False, repr=False)
+class Uncertainty(ShortRepr):
     """Intervals for the success and usage of a plan.
 
     Attributes
@@ -62,8 +63,8 @@ class Uncertainty:
     help_share: Floats
 
 
-@dataclass(frozen=True, eq=False)
-class FrontierBands:
+@dataclass(frozen=True, eq=False, repr=False)
+class FrontierBands(ShortRepr):
     """Success against expected usage as planned, with intervals for the mixtures of the frontier.
 
     Attributes

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from selfreg._util.showing import ShortRepr
 from selfreg.data import NOHELP, Trajectory
 from selfreg.estimate.abstraction import BRANCH, Key, StateAbstraction
 from selfreg.estimate.ingest.counter import Counter, TerminalScore, episode_success
@@ -24,8 +25,8 @@ Indices = npt.NDArray[np.intp]
 _EPISODES = 256
 
 
-@dataclass(frozen=True, eq=False)
-class Counts:
+@dataclass(frozen=True, eq=False, repr=False)
+class Counts(ShortRepr):
     """N(s, a, s') from trajectories.
 
     States 0..n-3 are abstract states in the order of first appearance; n-2 is success and n-1 failure. An episode ends

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
+from selfreg._util.progress import track
+from selfreg._util.showing import ShortRepr
 from selfreg.data import StateScorer, Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.dataset import Costs, ResamplingDataset
@@ -18,8 +20,8 @@ from selfreg.planning.hard import solve
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class CrossFit:
+@dataclass(frozen=True, eq=False, repr=False)
+class CrossFit(ShortRepr):
     """Plans made from half of the tasks, evaluated by a model of the other half.
 
     Attributes
@@ -95,7 +97,7 @@ def cross_fit(
     plan = solve(fitted.mdp, budget, n_threads=1)
     generator = np.random.default_rng(seed)
     own, crossed = [], []
-    for _ in range(splits):
+    for _ in track(range(splits), "cross-fit", "splits"):
         half = np.zeros(dataset.n_tasks)
         half[generator.permutation(dataset.n_tasks)[: dataset.n_tasks // 2]] = 1.0
         pair = [(_cross(dataset, times, 1.0 - times, budget)) for times in (half, 1.0 - half)]

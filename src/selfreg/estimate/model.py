@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from selfreg._util.showing import ShortRepr
 from selfreg.data import NOHELP, StateScorer, Trajectory
 from selfreg.estimate.abstraction import Key, StateAbstraction
 from selfreg.estimate.counts import Counts, count
@@ -22,8 +23,8 @@ from selfreg.planning.solution import Solution
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class EstimatedModel:
+@dataclass(frozen=True, eq=False, repr=False)
+class EstimatedModel(ShortRepr):
     """A model estimated from trajectories.
 
     Attributes

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from selfreg._util import validate
+from selfreg._util.showing import ShortRepr
 from selfreg.data import NOHELP, Trajectory
 from selfreg.estimate.model import EstimatedModel
 from selfreg.mdp import InterventionMDP
@@ -23,8 +24,8 @@ Ints = npt.NDArray[np.int64]
 FEWER_THAN = 10
 
 
-@dataclass(frozen=True, eq=False)
-class Coverage:
+@dataclass(frozen=True, eq=False, repr=False)
+class Coverage(ShortRepr):
     """How well the logs support the rows of an estimated model.
 
     A row is an abstract state and an action. A low-count row has fewer than `fewer_than` visits of its own;

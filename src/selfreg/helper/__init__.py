@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from selfreg.helper.helper import Helper
     from selfreg.helper.labels import Labels, label
     from selfreg.helper.memory import Memory
+    from selfreg.helper.rationing import RationedHelper, ration
     from selfreg.helper.train import train_helper
 
 _HOME = {
@@ -22,6 +23,8 @@ _HOME = {
     "Labels": "labels",
     "Memory": "memory",
     "label": "labels",
+    "RationedHelper": "rationing",
+    "ration": "rationing",
     "train_helper": "train",
 }
 
@@ -31,9 +34,11 @@ __all__ = [
     "HelperExamples",
     "Labels",
     "Memory",
+    "RationedHelper",
     "Spending",
     "calibrate",
     "label",
+    "ration",
     "spending",
     "train_helper",
 ]

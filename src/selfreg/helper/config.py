@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from selfreg.helper.models import FORMS
-from selfreg.helper.models.transformer import FEATURES
+from selfreg.helper.models import AUTO, FORMS, RULES
 from selfreg.prm.config import EncoderConfig
 
 
@@ -20,9 +19,11 @@ class HelperConfig(EncoderConfig):
     """
 
     form: str = field(
-        default=FEATURES,
+        default=AUTO,
         metadata={
-            "help": "features: the budget enters the head, one pass for all budgets; text: the budget is written "
+            "help": "auto: of the rules of thumb first-k, last-k, every-n and prm (a threshold on the PRM's score), "
+            "and of tfidf and words, the one that is forecast to do best in new tasks; with a model, features. "
+            "features: the budget enters the head, one pass for all budgets; text: the budget is written "
             "before the state; sft: a causal model writes the decision; tfidf: no transformer, a linear model of "
             "words; words: likewise, of groups of words, with those of the task blanked out."
         },
@@ -48,8 +49,9 @@ class HelperConfig(EncoderConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.form not in FORMS:
-            raise ValueError(f"form is {self.form!r}; expected one of {', '.join(FORMS)}")
+        known = (AUTO, *FORMS, *RULES)
+        if self.form not in known:
+            raise ValueError(f"form is {self.form!r}; expected one of {', '.join(known)}")
         for name, low in (("min_count", 1), ("rounds", 0)):
             if not getattr(self, name) >= low:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least {low}")

@@ -17,7 +17,7 @@ from selfreg._util.files import atomic_folder
 from selfreg.data import NOHELP, Step, state_text
 from selfreg.decisions import BudgetLeft, Decision
 from selfreg.helper.memory import Memory
-from selfreg.helper.models import FORMS
+from selfreg.helper.models import FORMS, RULES
 from selfreg.helper.models.transformer import FEATURES, DecisionModel
 from selfreg.helper.reasons import make_decision, mask_affordable, recall
 from selfreg.prm.prm import PRM
@@ -134,12 +134,13 @@ class Helper:
         if not len(histories):
             return []
         episodes = [_steps(history) for history in histories]
-        texts = [state_text(steps, self.history) for steps in episodes]
+        texts = [self.classifier.read(steps, self.history) for steps in episodes]
         budgets = self._budgets(texts, [self._left(left) for left in budgets_left])
         probability = self.request_probabilities(texts, budgets)
         actions = [self.actions[int(a)] for a in self._choose(probability, budgets)]
         requests = probability[:, 1:].sum(axis=1)
-        recalled = recall(self, texts, budgets)
+        shown = [] if self.memory is None else [state_text(steps, self.history) for steps in episodes]
+        recalled = recall(self, shown, budgets)
         if self.prm is not None:
             recalled = [
                 one if one.success else one._replace(success=self._score_by_prm(steps))
@@ -193,6 +194,12 @@ class Helper:
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
+    def action_chances(self, steps: Sequence[Step | str], budget_left: BudgetLeft) -> NDArray[np.float64]:
+        """P(action) for the last state of `steps`, float64 (n_actions,); arguments and errors as for `decide`."""
+        text = self.classifier.read(_steps(steps), self.history)
+        left = self._budgets([text], [self._left(budget_left)])
+        return np.asarray(self.request_probabilities([text], left)[0])
+
     def choices(self, texts: Sequence[str], budgets: ArrayLike) -> NDArray[np.int64]:
         """Index of the action that `decide` takes in each of many states, int64 (n,); arguments as above."""
         return self._choose(self.request_probabilities(texts, budgets), self._budgets(texts, budgets))
@@ -224,10 +231,11 @@ class Helper:
             `folder` is not a saved helper, or is damaged.
         """
         form = read_record(folder, SCHEMA).get("form", FEATURES)
-        if form not in FORMS:
-            raise ValueError(f"{str(folder)!r} has helper form {form!r}; expected one of {', '.join(FORMS)}")
+        forms = {**FORMS, **RULES}
+        if form not in forms:
+            raise ValueError(f"{str(folder)!r} has helper form {form!r}; expected one of {', '.join(forms)}")
         try:
-            model, record = FORMS[form].load_saved(folder, SCHEMA, device)
+            model, record = forms[form].load_saved(folder, SCHEMA, device)
             costs = {action: tuple(cost) for action, cost in record["costs"].items()}
             known = {name: record[name] for name in ("history", "figures", "split")}
         except KeyError as error:

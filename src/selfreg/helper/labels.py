@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,20 +12,23 @@ import numpy.typing as npt
 
 from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write
-from selfreg.data import NOHELP, Trajectory, state_text
+from selfreg._util.showing import ShortRepr
+from selfreg.data import NOHELP, Step, Trajectory, state_text
 
 if TYPE_CHECKING:
     from selfreg.estimate import EstimatedModel
     from selfreg.helper.examples import HelperExamples
     from selfreg.planning.solution import Solution
 
+# Makes the text of an episode so far, given the number of earlier steps to show.
+Reading = Callable[[Sequence[Step], int], str]
 TIE = 1e-12
 # `write` marks labels based on fewer visits.
 LOW_SUPPORT = 3
 
 
-@dataclass(frozen=True, eq=False)
-class Labels:
+@dataclass(frozen=True, eq=False, repr=False)
+class Labels(ShortRepr):
     """One label per logged step and lattice point of remaining budget.
 
     Attributes
@@ -96,7 +99,7 @@ class Labels:
         q = self.q - price * units
         return replace(self, q=q, decision=best_actions(q))
 
-    def examples(self, history: int = 0) -> HelperExamples:
+    def examples(self, history: int = 0, read: Reading = state_text) -> HelperExamples:
         """Training data for `train_helper`, weighted by |advantage|; every visit of a state counts.
 
         Steps where no help is available, or where one side was never tried (`support` is 0), are left out.
@@ -105,12 +108,14 @@ class Labels:
         ----------
         history : int
             Earlier steps shown in the state's text; see `selfreg.data.state_text`.
+        read : callable
+            Makes the text of the steps so far and `history`.
         """
         from selfreg.helper.examples import HelperExamples
 
         support = self.support
         rows, points = np.nonzero(support)
-        texts = self.texts(history)
+        texts = self.texts(history, read)
         return HelperExamples(
             texts=[texts[i] for i in rows],
             budgets=self.budgets[points],
@@ -121,9 +126,9 @@ class Labels:
             support=support[rows, points],
         )
 
-    def texts(self, history: int = 0) -> list[str]:
-        """State text of every labelled step; see `selfreg.data.state_text`."""
-        return [state_text(self._episode(i).steps[: int(self.step[i]) + 1], history) for i in range(len(self.step))]
+    def texts(self, history: int = 0, read: Reading = state_text) -> list[str]:
+        """State text of every labelled step, or what `read` makes of its steps; see `selfreg.data.state_text`."""
+        return [read(self._episode(i).steps[: int(self.step[i]) + 1], history) for i in range(len(self.step))]
 
     @property
     def logged_action(self) -> npt.NDArray[np.int64]:

@@ -42,7 +42,7 @@ class ModelRollout(NamedTuple):
         ValueError
             The labels have no task of these parts, or other actions, costs or budgets.
         """
-        _check(helper, labels)
+        check_labels(helper, labels)
         wanted = [task for part in parts for task in helper.split.get(part, [])]
         start = first_states(labels, wanted)
         if start is None:
@@ -50,7 +50,7 @@ class ModelRollout(NamedTuple):
         n = labels.model.mdp.n_states
         reached = _find_reachable(labels.model.mdp.transitions, np.flatnonzero(start))
         tasks = np.isin(labels.tasks, wanted)
-        texts, states = _texts(labels, helper.history, np.argsort(~tasks, kind="stable"), reached)
+        texts, states = _texts(labels, helper, np.argsort(~tasks, kind="stable"), reached)
         points = lattice(helper.limits)
         every = helper.request_probabilities(np.repeat(texts, len(points)).tolist(), np.tile(points, (len(texts), 1)))
         total = np.zeros((n, len(points), len(helper.actions)))
@@ -113,6 +113,26 @@ def success_in_model(helper: Helper, labels: Labels, part: str = "test") -> dict
     return {"success": float(helped[paid].mean()), "success_plan": float(planned[paid].mean())}
 
 
+class InModel(NamedTuple):
+    """What a helper is forecast to do in some tasks, by the estimated model.
+
+    Attributes
+    ----------
+    success, requests : float64 (points,)
+        P(success), and units used of all budgets, at each budget of the labels.
+    """
+
+    success: Floats
+    requests: Floats
+
+
+def forecast_in_model(helper: Helper, labels: Labels, *parts: str) -> InModel:
+    """Success and usage of a helper from the first states of some parts of its split."""
+    states = ModelRollout.create(helper, labels, *parts)
+    policy = states.policy(None if helper.thresholds is None else np.array(helper.thresholds))
+    return InModel(states.start @ states.value(policy), states.usage(policy).sum(axis=1))
+
+
 def first_states(labels: Labels, tasks: Sequence[str]) -> Floats | None:
     """Share of the episodes of some tasks that begin in each state, (n_states,); None where there are no episodes.
 
@@ -140,7 +160,8 @@ def add_missing_help(mdp: InterventionMDP) -> InterventionMDP:
     return InterventionMDP(rows, mdp.terminal_value, mdp.costs)
 
 
-def _check(helper: Helper, labels: Labels) -> None:
+def check_labels(helper: Helper, labels: Labels) -> None:
+    """Raise ValueError where the labels have other actions, costs or budgets than the helper."""
     costs = dict(labels.model.mdp.costs)
     if labels.actions != helper.actions or costs != helper.costs:
         raise ValueError(f"the labels have costs {costs}; the helper has {helper.costs}")
@@ -162,10 +183,10 @@ def _find_reachable(transitions: Mapping[str, sp.csr_array], start: NDArray[np.i
 
 
 def _texts(
-    labels: Labels, history: int, order: NDArray[np.intp], states: NDArray[np.int64]
+    labels: Labels, helper: Helper, order: NDArray[np.intp], states: NDArray[np.int64]
 ) -> tuple[list[str], NDArray[np.int64]]:
     """Up to TEXTS_A_STATE texts of each state, in `order`, and the states that they belong to."""
-    wanted, every = set(states.tolist()), labels.texts(history)
+    wanted, every = set(states.tolist()), labels.texts(helper.history, helper.classifier.read)
     found: dict[int, list[str]] = {}
     for i in order:
         state = int(labels.state[i])

@@ -44,7 +44,7 @@ def recall(helper: Helper, texts: Sequence[str], budgets: NDArray[np.int64]) -> 
     """
     memory = helper.memory
     if memory is None:
-        return [Recalled({}, (), (), False)] * len(texts)
+        return [Recalled({}, (), (), False)] * len(budgets)
     nearest, similarity, known = memory.look_up(texts)
     strange, every = memory.is_strange(known), memory.estimate(nearest, similarity)
     found = []

@@ -17,10 +17,13 @@ from selfreg.helper.helper import Helper, check_costs
 from selfreg.helper.labels import Labels
 from selfreg.helper.memory import Memory
 from selfreg.helper.model_rollout import success_in_model
-from selfreg.helper.models import FORMS, TRANSFORMERS
-from selfreg.helper.models.transformer import lattice
+from selfreg.helper.models import AUTO, CANDIDATES, FORMS, RULES, TRANSFORMERS
+from selfreg.helper.models.transformer import FEATURES, lattice
 from selfreg.helper.reasons import mask_affordable
 from selfreg.helper.relabel import relabel
+from selfreg.helper.rules import train_rule
+from selfreg.helper.selection import choose_form
+from selfreg.prm.encoder import require_ml
 from selfreg.prm.transformer import split_tasks
 
 FALL = 0.01
@@ -48,6 +51,10 @@ def train_helper(
     (approximate policy iteration with a classifier: Lagoudakis & Parr, 2003; errors weighted by cost: Ross & Bagnell,
     2014).
 
+    The form "auto" is the one of a few linear forms and rules of thumb that is forecast to do best in tasks that it was
+    not trained on (`selfreg.helper.selection`); of examples without labels, the linear form with the least loss on
+    validation tasks; and "features" where the configuration has a model to start from.
+
     Parameters
     ----------
     labels : Labels or HelperExamples
@@ -74,6 +81,8 @@ def train_helper(
           `monotonicity_violations_plan`, how often the plan's decision changes from help to "nohelp";
         - `low_support_share`, the share of the training weight on decisions based on fewer visits than `min_count`;
         - `value_error`, the mean error of the values that reasons give, and `value_error_constant`, that of their mean;
+        - with the form "auto", `forecast_FORM` and `forecast_requests_FORM`: success in the estimated model and units
+          used of each form in tasks that it was not trained on, mean over the budgets above 0;
         - `constant_decision` is 1 where every decision was the same, so that there was nothing to learn; `epochs`,
           `validation_loss`, and the number of examples.
 
@@ -94,12 +103,16 @@ def train_helper(
     ...     tasks=[f"task {i // 2}" for i in range(20)],
     ...     actions=("nohelp", "help"),
     ... )
-    >>> helper = train_helper(examples, HelperConfig(epochs=2))
+    >>> helper = train_helper(examples, HelperConfig(form="features", epochs=2))
     >>> helper.decide(["red light"], (1,)).action
     'help'
     """
     config = config or HelperConfig()
-    with single_thread(torch=config.form in TRANSFORMERS):
+    if config.form == AUTO and config.model is not None:
+        config = replace(config, form=FEATURES)
+    if config.form in TRANSFORMERS:
+        require_ml()
+    with single_thread():
         return _train(labels, config, costs, checkpoint)
 
 
@@ -109,16 +122,50 @@ def _train(
     examples, costs = _examples(labels, config, costs)
     charges = _charges(examples.actions, costs, examples.budgets.shape[1])
     _check_paid(examples, charges)
-    split = split_tasks(examples.tasks, config)
-    if isinstance(labels, Labels) and config.rounds:
-        helper, labels = _train_improved(labels, split, charges, config, checkpoint)
-    else:
-        taught = (
-            labels.subtract_price(config.price).examples(config.history) if isinstance(labels, Labels) else examples
-        )
-        helper = _train_form(taught, charges, split, config, checkpoint)
-    helper = replace(helper, memory=_memory(labels, split, config))
-    return replace(helper, figures=helper.figures | _figures(helper, examples, labels, split, config))
+    split, forecasts = split_tasks(examples.tasks, config), dict[str, float]()
+    if config.form == AUTO and isinstance(labels, Labels):
+        plan = labels
+        form, forecasts = choose_form(labels, config, lambda one, parts: _learn(plan, parts, charges, one)[0])
+        config = replace(config, form=form)
+    elif config.form == AUTO:
+        config = replace(config, form=_choose_by_loss(examples, charges, split, config))
+    helper, learnt = _learn(labels, split, charges, config, checkpoint)
+    if isinstance(labels, Labels) and config.form in RULES:
+        examples = labels.examples(config.history, helper.classifier.read)
+    helper = replace(helper, memory=_memory(learnt, split, config))
+    return replace(helper, figures=helper.figures | forecasts | _figures(helper, examples, learnt, split, config))
+
+
+def _learn(
+    labels: Labels | HelperExamples,
+    split: dict[str, list[str]],
+    charges: Mapping[str, tuple[int, ...]],
+    config: HelperConfig,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> tuple[Helper, Labels | HelperExamples]:
+    """A helper of one form, and the labels that it learnt."""
+    if config.form in RULES:
+        if isinstance(labels, HelperExamples):
+            raise ValueError(f"form {config.form!r} is a rule, which is fitted to labels; examples have no model")
+        return train_rule(labels, split, charges, config), labels
+    if isinstance(labels, HelperExamples):
+        return _train_form(labels, charges, split, config, checkpoint), labels
+    if config.rounds:
+        return _train_improved(labels, split, charges, config, checkpoint)
+    taught = labels.subtract_price(config.price).examples(config.history)
+    return _train_form(taught, charges, split, config, checkpoint), labels
+
+
+def _choose_by_loss(
+    examples: HelperExamples,
+    charges: Mapping[str, tuple[int, ...]],
+    split: dict[str, list[str]],
+    config: HelperConfig,
+) -> str:
+    """The linear form with the least loss on validation tasks: examples have no model to forecast with."""
+    forms = [form for form in CANDIDATES if form not in RULES]
+    trained = [_train_form(examples, charges, split, replace(config, form=form)) for form in forms]
+    return min(zip(forms, trained, strict=True), key=lambda one: one[1].figures["validation_loss"])[0]
 
 
 def _figures(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -105,10 +106,15 @@ def transient_system(matrix: sp.csr_array) -> tuple[SuperLU | Powers | Krylov, I
     return _factors(sp.eye_array(len(order)) - matrix, "NATURAL" if small else "COLAMD"), order
 
 
-def fast_system(matrix: sp.csr_array) -> Powers | Krylov | None:
-    """Solver of (I - matrix) x = right by iteration, if the chain leaves so fast that little accuracy is lost."""
+def fast_system(matrix: sp.csr_array, worth_krylov: Callable[[], bool]) -> Powers | Krylov | None:
+    """Solver of (I - matrix) x = right by iteration, if the chain leaves so fast that little accuracy is lost.
+
+    GMRES is tried only where `worth_krylov` says so.
+    """
     if (terms := _powers_needed(matrix)) is not None:
         return Powers(matrix, terms)
+    if not worth_krylov():
+        return None
     return krylov if (krylov := Krylov(matrix)).converges(FAST_STEPS) else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,11 @@ MOST_LINES = 7
 
 
 def new_axes() -> Axes:
-    """Axes of a new figure: one of pyplot, which notebooks show, where that is imported."""
+    """Axes of a new figure: in notebooks, and where pyplot is imported, one of pyplot, which shows it."""
     with require_extra("logs", "plotting"):
         from matplotlib.figure import Figure
+    if "ipykernel" in sys.modules:
+        importlib.import_module("matplotlib.pyplot")
     pyplot: Any = sys.modules.get("matplotlib.pyplot")
     size: dict[str, Any] = {"figsize": (5.0, 3.5), "layout": "constrained"}
     figure = Figure(**size) if pyplot is None else pyplot.figure(**size)

@@ -20,6 +20,9 @@ Indices = npt.NDArray[np.integer[Any]]
 ROOM = 1_000_000
 # Up to this size an order is computed even if a band matrix would not fit.
 ORDERED = 2000
+# Elimination of a chain whose band matrix takes fewer products than this, for each entry and twenty for each state, is
+# faster than GMRES, which may fail after all.
+CHEAP = 500
 # Smaller pivots are too close to the smallest float for products to be accurate.
 LEAST_PIVOT = 1e-250
 
@@ -29,22 +32,35 @@ def elimination_order(pattern: sp.csr_array) -> npt.NDArray[np.int64] | None:
     n = pattern.shape[0]
     if n < 3:
         return np.arange(n)
-    from scipy.sparse.csgraph import reverse_cuthill_mckee
     from scipy.sparse.linalg import spilu
 
-    entry = pattern.tocoo()
+    ones, width = _bandwidths(pattern)
+    if n > ORDERED and int(width.sum()) > ROOM:
+        return None
+    # Minimum degree. The factors themselves are dropped at once.
+    weak = sp.csc_array(sp.eye_array(n) + ones * 1e-9)
+    factors = spilu(weak, drop_tol=0.5, fill_factor=1, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0)
+    return np.argsort(factors.perm_c)
+
+
+def _bandwidths(pattern: sp.csr_array) -> tuple[sp.csr_array, npt.NDArray[np.int64]]:
+    """The graph in both directions, and the width (n,) of the rows of its band matrix, which bounds fill-in."""
+    from scipy.sparse.csgraph import reverse_cuthill_mckee
+
+    n, entry = pattern.shape[0], pattern.tocoo()
     both = (np.concatenate([entry.row, entry.col]), np.concatenate([entry.col, entry.row]))
     ones = sp.csr_array((np.ones(2 * len(entry.row)), both), shape=(n, n))
     band = np.empty(n, np.int64)
     band[reverse_cuthill_mckee(ones, symmetric_mode=True)] = np.arange(n)
     first = np.arange(n)
     np.minimum.at(first, band[both[0]], band[both[1]])
-    if n > ORDERED and int((np.arange(n) - first).sum()) > ROOM:
-        return None
-    # Minimum degree. The factors themselves are dropped at once.
-    weak = sp.csc_array(sp.eye_array(n) + ones * 1e-9)
-    factors = spilu(weak, drop_tol=0.5, fill_factor=1, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0)
-    return np.argsort(factors.perm_c)
+    return ones, np.arange(n) - first
+
+
+def _is_cheap(pattern: sp.csr_array) -> bool:
+    """Whether elimination is certainly little work."""
+    width = _bandwidths(pattern)[1].astype(np.float64)
+    return bool(width @ width <= CHEAP * (pattern.nnz + 20.0 * len(width)) and width.sum() <= ROOM)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +190,7 @@ def _eliminate_or_iterate(
         _, label = connected_components(matrix, connection="strong")
         order = np.argsort(label, kind="stable")
         if np.bincount(label).max() > SMALL_COMPONENT:
-            large = fast_system(divide_rows(matrix, scale))
+            large = fast_system(divide_rows(matrix, scale), lambda: not _is_cheap(matrix))
             if large is not None:
                 return None, (large, np.arange(n))
             order = _order_by_component(matrix, label, order)

@@ -14,9 +14,9 @@ delta max(w) of the optimum.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +25,13 @@ import scipy.sparse as sp
 from selfreg._core import chooser
 from selfreg._util.validate import EPSILON
 from selfreg.planning._chains import Krylov
+from selfreg.planning._component_rows import Rows
 from selfreg.planning._elimination import elimination_order, factorise
 from selfreg.planning._structure import Arrays, Problem
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Solver: TypeAlias = Callable[[Floats], Floats]
 
 STOP = -1  # instead of a row: take the best costly help, or 0
 ROUNDS = 200  # of policy iteration; it takes about ten
@@ -38,69 +40,6 @@ REFINEMENTS = 6
 MOST_STEPS = 1e12
 # Relative rounding error of a gain computed in twice the digits, for each entry of its row.
 PAIR_EPSILON = 2.0**-98
-
-
-class Rows(NamedTuple):
-    """Rows that can leave their group, by group, action, state; columns are groups, then outer states.
-
-    Attributes
-    ----------
-    matrix : csr_array (rows, groups + outer)
-    group, action, state, offset : int64 (rows,)
-        `offset` is how far the action moves down the lattice; 0 for free actions.
-    outer : int64 (outer,)
-        Outer states.
-    members : int64 (states,)
-        States of the component, those of a group side by side.
-    first : int64 (groups + 1,)
-        First state of each group in `members`.
-    """
-
-    matrix: sp.csr_array
-    group: Ints
-    action: Ints
-    state: Ints
-    offset: Ints
-    outer: Ints
-    members: Ints
-    first: Ints
-
-
-def component_rows(
-    arrays: Arrays, offset: Ints, states: Ints, component: npt.NDArray[np.int32], group: npt.NDArray[np.int32]
-) -> Rows:
-    """Rows of the component of `states`, which has the states of a group side by side."""
-    label = group[states]
-    number = np.concatenate([[0], np.cumsum(label[1:] != label[:-1])]).astype(np.int64)
-    first = np.append(np.flatnonzero(np.diff(number, prepend=-1)), len(states))
-    parts = [_action_rows(arrays, offset, a, states, group) for a in range(len(offset))]
-    tail, action, head, data = (np.concatenate([part[i] for part in parts]) for i in range(4))
-    inside = component[head] == component[states[0]]
-    outer, outer_number = np.unique(head[~inside], return_inverse=True)
-    of_label = np.argsort(label[first[:-1]])
-    column = np.empty(len(head), np.int64)
-    column[inside] = of_label[np.searchsorted(label[first[:-1]][of_label], group[head[inside]])]
-    column[~inside] = len(first) - 1 + outer_number
-    # One row for each pair of a position (by group, then in order) and an action, actions first within a group.
-    key = (number[tail] * len(offset) + action) * len(states) + tail
-    found, row = np.unique(key, return_inverse=True)
-    shape = (len(found), len(first) - 1 + len(outer))
-    matrix = sp.csr_array((data, (row, column)), shape=shape)
-    taken, position = found // len(states) % len(offset), found % len(states)
-    return Rows(matrix, number[position], taken, states[position].astype(np.int64), offset[taken], outer, states, first)
-
-
-def _action_rows(
-    arrays: Arrays, offset: Ints, a: int, states: Ints, group: npt.NDArray[np.int32]
-) -> tuple[Ints, Ints, Ints, Floats]:
-    """Position of the state, action, successor and probability of all entries of an action that leave the group."""
-    begin, end = arrays.indptr[a][states], arrays.indptr[a][states + 1]
-    length = end - begin
-    tail = np.repeat(np.arange(len(states)), length)
-    entry = np.arange(int(length.sum())) + np.repeat(begin - np.cumsum(length) + length, length)
-    head, data = arrays.indices[a][entry].astype(np.int64), arrays.data[a][entry]
-    leaves = np.ones(len(head), np.bool_) if offset[a] else group[head] != group[states[tail]]
-    return tail[leaves], np.full(int(leaves.sum()), a), head[leaves], data[leaves]
 
 
 class Layer(NamedTuple):
@@ -136,6 +75,7 @@ class Stopping:
 
     rows: Rows
     implementation: str | None = None
+    solvers: dict[bytes, Solver | None] = field(default_factory=dict)  # of the last policy
 
     @cached_property
     def n_groups(self) -> int:
@@ -160,10 +100,21 @@ class Stopping:
         return np.asarray(self.rows.matrix[:, self.n_groups :].sum(axis=1))
 
     @cached_property
-    def order(self) -> Ints | None:
+    def graph(self) -> sp.csr_array:
+        """Number of free rows that lead from one group to another."""
         inner = self.inner[self.free].tocoo()
-        graph = (np.ones(len(inner.row)), (self.rows.group[self.free][inner.row], inner.col))
-        return elimination_order(sp.csr_array(graph, shape=(self.n_groups, self.n_groups)))
+        edges = (np.ones(len(inner.row)), (self.rows.group[self.free][inner.row], inner.col))
+        return sp.csr_array(edges, shape=(self.n_groups, self.n_groups))
+
+    @cached_property
+    def order(self) -> Ints | None:
+        return elimination_order(self.graph)
+
+    @property
+    def fewest_products(self) -> float:
+        """Products that eliminating all groups takes in any order: squares of degrees, which sum to the edges."""
+        edges = 0.5 * float(self.graph.nnz - np.count_nonzero(self.graph.diagonal()))
+        return edges * edges / max(self.n_groups, 1)
 
     @cached_property
     def kernel_rows(self) -> tuple[Any, ...]:
@@ -197,8 +148,15 @@ class Stopping:
         result[self.free] = gain / self.scale[self.free]
         return result
 
-    def solver(self, choice: Ints) -> Callable[[Floats], Floats] | None:
+    def solver(self, choice: Ints) -> Solver | None:
         """Solver of the linear system of a policy; None if it cannot be solved in bounded time."""
+        key = choice.tobytes()
+        if key not in self.solvers:
+            self.solvers.clear()
+            self.solvers[key] = self._prepare(choice)
+        return self.solvers[key]
+
+    def _prepare(self, choice: Ints) -> Solver | None:
         moving = choice != STOP
         rows = np.where(moving, choice, 0)
         inner = self.inner[rows]
@@ -214,6 +172,13 @@ class Stopping:
         inner.data = inner.data / np.repeat(scale, np.diff(inner.indptr))
         krylov = Krylov(inner)
         return krylov.solve if krylov.converges() else None
+
+    @cached_property
+    def leaves_too_slowly(self) -> bool:
+        """Whether some policy is known to take more than MOST_STEPS steps: then sweeps prove nothing either."""
+        if not len(self.free) or (solver := self.solver(self.first_choice)) is None:
+            return False
+        return not bool(solver((self.first_choice != STOP).astype(np.float64)).max() <= MOST_STEPS)
 
     @cached_property
     def steps(self) -> float:
@@ -293,7 +258,7 @@ class Stopping:
 
 def solve_component(
     problem: Problem,
-    states: Ints,
+    stopping: Stopping,
     component: npt.NDArray[np.int32],
     group: npt.NDArray[np.int32],
     c: int,
@@ -301,11 +266,9 @@ def solve_component(
     error: npt.NDArray[np.float32],
     value: Floats,
     policy: npt.NDArray[np.int8],
-    implementation: str | None,
 ) -> bool:
     """Solve component `c`; those before it are solved. Whether every layer was proven to `tolerance`."""
-    rows = component_rows(problem.arrays, problem.offset, states, component, group)
-    stopping = Stopping(rows, implementation)
+    rows = stopping.rows
     if not np.isfinite(stopping.steps):
         return False
     choice = stopping.first_choice
@@ -318,7 +281,7 @@ def solve_component(
         longest = int(np.diff(rows.matrix.indptr).max(initial=0))
         error[c, b] = (inherited + optimum.error + (longest + 4) * EPSILON) * (1 + 1e-6)
         best = np.clip(optimum.value, 0.0, 1.0)
-        value[states, b] = np.repeat(best, np.diff(rows.first))
+        value[rows.members, b] = np.repeat(best, np.diff(rows.first))
         _set_policy(problem.arrays, stopping, layer, optimum, group, b, policy)
     return True
 

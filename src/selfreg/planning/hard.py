@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from selfreg._core import chooser
 from selfreg._util import validate
+from selfreg._util.cores import free_threads
 from selfreg.mdp import InterventionMDP
 from selfreg.planning import _arguments
+from selfreg.planning._output import Out, Output, output_arrays
 from selfreg.planning._structure import (
     EMPTY,
     Components,
@@ -34,6 +36,8 @@ __all__ = ["ConvergenceError", "Solution", "StartSolution", "solve", "solve_memo
 FEW_SWEEPS, MAX_SWEEPS = 500, 100_000
 # Products of decimal numbers for one policy: about a second.
 MOST_PRODUCTS = 1_000_000
+# States times budgets from which a query for free cores costs little: about a millisecond of work.
+WORTH_QUERY = 1 << 19
 NO_WEIGHT = np.empty(0)
 
 
@@ -49,6 +53,7 @@ def solve(
     start: None = ...,
     max_memory: int | None = ...,
     robust: None = ...,
+    out: Out | None = ...,
     implementation: str | None = ...,
 ) -> Solution: ...
 @overload
@@ -63,6 +68,7 @@ def solve(
     start: None = ...,
     max_memory: int | None = ...,
     robust: UncertaintySet,
+    out: Out | None = ...,
     implementation: str | None = ...,
 ) -> RobustSolution: ...
 @overload
@@ -77,6 +83,7 @@ def solve(
     start: npt.ArrayLike,
     max_memory: int | None = ...,
     robust: UncertaintySet | None = ...,
+    out: None = ...,
     implementation: str | None = ...,
 ) -> StartSolution: ...
 def solve(
@@ -90,6 +97,7 @@ def solve(
     start: npt.ArrayLike | None = None,
     max_memory: int | None = None,
     robust: UncertaintySet | None = None,
+    out: Out | None = None,
     implementation: str | None = None,
 ) -> Solution | StartSolution:
     """Solve the hard-budget problem: at most `budget` help, for every state and every smaller budget.
@@ -107,7 +115,8 @@ def solve(
     budget : int or tuple of int
         Largest budget, or one for each of several budgets, >= 0.
     n_threads : int, optional
-        Threads for models without cycles; all cores by default. The result has the same bits for any number.
+        Most threads for models without cycles; all cores by default. Fewer are used where other programs run on the
+        cores. The result has the same bits for any number.
     tol : float
         Largest allowed (proven) error of models with cycles that need iteration.
     dtype : float64 or float32
@@ -122,6 +131,10 @@ def solve(
     robust : L1 or Intervals, optional
         Plan against the worst model whose rows lie in these sets around the rows of `mdp`: the value is then a lower
         bound for each such model. `selfreg.L1(confidence=0.9)` derives the sets from `mdp.visits`. Runs on one thread.
+    out : Solution, or pair of arrays (value, policy), optional
+        Where to write `value` and `policy`: an earlier solution of the same shape and dtype, whose arrays are then
+        overwritten, or arrays. New memory costs about as much as solving a large model without cycles. After an error
+        their contents are undefined. Not with keep="start".
     implementation : {"cython", "python"}, optional
         Which kernel; the default is the environment variable SELFREG_IMPLEMENTATION, else "cython".
 
@@ -153,21 +166,26 @@ def solve(
     tol = validate.positive("tol", tol)
     kind = validate.float_dtype(dtype)
     weight = _arguments.start_to_keep(keep, start, mdp)
-    threads = validate.threads(n_threads)
+    if out is not None and weight is not None:
+        raise ValueError('out is for keep="all": with keep="start" there are no values of all states')
+    shape = (mdp.n_states, *(most + 1 for most in budgets))
+    into, threads = output_arrays(out, shape, kind), validate.threads(n_threads)
     if robust is not None:
-        return _solve_robust(mdp, budgets, robust, tol, kind, weight, max_memory, implementation)
+        return _solve_robust(mdp, budgets, robust, tol, kind, weight, max_memory, into, implementation)
     if max_memory is not None:
         _arguments.check_memory(_memory(mdp, budgets, kind, weight is not None, implementation), max_memory)
     problem = budget_lattice(mdp, budgets, implementation)
     if isinstance(problem.structure, Levels):
-        value, policy = _solve_levels(mdp, problem, problem.structure, kind, weight, threads, implementation)
+        value, policy = _solve_levels(mdp, problem, problem.structure, kind, weight, threads, into, implementation)
         bound = 0.0
     else:
-        value, policy, bound = _solve_components(mdp, problem, problem.structure, tol, implementation)
+        value, policy, bound = _solve_components(mdp, problem, problem.structure, tol, into, implementation)
         value = value.astype(kind, copy=False) if weight is None else np.tensordot(weight, value, axes=1)
     if weight is not None:
         return StartSolution(mdp, budgets, value.reshape(problem.shape), bound)
-    shape = (mdp.n_states, *problem.shape)
+    if into is not None:
+        into.keep(value, policy)
+        value, policy = into
     return Solution(mdp, budgets, value.reshape(shape), policy.reshape(shape), bound)
 
 
@@ -179,6 +197,7 @@ def _solve_robust(
     dtype: np.dtype[Any],
     weight: npt.NDArray[np.float64] | None,
     max_memory: int | None,
+    into: Output | None,
     implementation: str | None,
 ) -> Solution | StartSolution:
     from selfreg.planning.robust import L1, Intervals, robust_memory, solve_robust
@@ -190,7 +209,11 @@ def _solve_robust(
     solution = solve_robust(mdp, budgets, robust, tol, implementation)
     if weight is not None:
         return StartSolution(mdp, budgets, np.tensordot(weight, solution.value, axes=1), solution.bound)
-    return replace(solution, value=solution.value.astype(dtype, copy=False))
+    if into is None:
+        return replace(solution, value=solution.value.astype(dtype, copy=False))
+    into.keep(solution.value, solution.policy)
+    shape = solution.value.shape
+    return replace(solution, value=into.value.reshape(shape), policy=into.policy.reshape(shape))
 
 
 def solve_memory(
@@ -221,6 +244,7 @@ def _solve_levels(
     dtype: npt.DTypeLike,
     weight: npt.NDArray[np.float64] | None,
     n_threads: int,
+    into: Output | None,
     implementation: str | None,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int8]]:
     """One pass over a model without cycles."""
@@ -228,9 +252,14 @@ def _solve_levels(
     slot, n_slots = EMPTY, mdp.n_states
     if weight is not None:
         slot, n_slots = allocate_slots(mdp, levels, implementation)
-    value = np.empty((n_slots, n_lattice), dtype)
-    policy = np.empty((mdp.n_states if weight is None else 0, n_lattice), np.int8)
+    if into is None:
+        value = np.empty((n_slots, n_lattice), dtype)
+        policy = np.empty((mdp.n_states if weight is None else 0, n_lattice), np.int8)
+    else:
+        value, policy = into
     expected = np.zeros(n_lattice)
+    # Threads meet at every level, and would wait for one that does not run.
+    n_threads = free_threads(n_threads) if mdp.n_states * n_lattice >= WORTH_QUERY else n_threads
     chooser.kernel("budget", implementation).backup_levels(
         *problem.arrays,
         problem.offset,
@@ -250,11 +279,20 @@ def _solve_levels(
 
 
 def _solve_components(
-    mdp: InterventionMDP, problem: Problem, components: Components, tol: float, implementation: str | None
+    mdp: InterventionMDP,
+    problem: Problem,
+    components: Components,
+    tol: float,
+    into: Output | None,
+    implementation: str | None,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int8], float]:
     """One component after the other of a model with cycles; the bound is proven."""
     n_lattice = prod(problem.shape)
-    value, policy = np.zeros((mdp.n_states, n_lattice)), np.zeros((mdp.n_states, n_lattice), np.int8)
+    if into is None or into.value.dtype != np.float64:
+        value, policy = np.zeros((mdp.n_states, n_lattice)), np.zeros((mdp.n_states, n_lattice), np.int8)
+    else:
+        value, policy = into
+        value[...], policy[...] = 0.0, 0
     value[mdp.terminal] = mdp.terminal_value[mdp.terminal, None]
     n_components = len(components.starts) - 1
     error = np.zeros((0 if components.exact else n_components, n_lattice), np.float32)
@@ -312,20 +350,29 @@ def _solve_component(
     """Policy iteration for a component on which sweeps failed; whether that solved it."""
     # Rarely needed, and slow to import.
     from selfreg._core._components_py import TooSlow, solve_directly
-    from selfreg.planning._stopping import solve_component
+    from selfreg.planning._component_rows import component_rows
+    from selfreg.planning._stopping import Stopping, solve_component
 
     states = components.members[components.starts[c] : components.starts[c + 1]]
     labels = components.component, components.group
-    if solve_component(problem, states.astype(np.int64), *labels, c, tolerance, error, value, policy, implementation):
+    rows = component_rows(problem.arrays, problem.offset, states.astype(np.int64), *labels)
+    stopping = Stopping(rows, implementation)
+    if solve_component(problem, stopping, *labels, c, tolerance, error, value, policy):
         return True
-    try:
-        arrays = problem.arrays
-        solve_directly(
-            *arrays, problem.offset, problem.affordable, states, *labels, c, error, value, policy, MOST_PRODUCTS
+    if stopping.fewest_products <= MOST_PRODUCTS:
+        try:
+            arrays, moves = problem.arrays, (problem.offset, problem.affordable)
+            solve_directly(*arrays, *moves, states, *labels, c, error, value, policy, MOST_PRODUCTS)
+            return True
+        except TooSlow:
+            pass
+    if stopping.leaves_too_slowly:
+        raise ConvergenceError(
+            f"a component of {len(states)} states takes more than 1e12 steps and is too dense for decimal numbers; no "
+            "value is proven",
+            1.0,
         )
-    except TooSlow:
-        return False
-    return True
+    return False
 
 
 def _memory(

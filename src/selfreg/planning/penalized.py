@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from selfreg._core import chooser
 from selfreg._util import validate
+from selfreg._util.cores import free_threads
 from selfreg._util.parallel import LocalExecutor, run_tasks
 from selfreg._util.showing import ShortRepr
 from selfreg.mdp import InterventionMDP
@@ -283,6 +284,8 @@ class Pricing:
         """One pass over a model without cycles."""
         levels = self.structure
         assert isinstance(levels, Levels)
+        if n_threads > 1 and self.mdp.n_states * penalty.shape[1] >= WORTH_THREADS:
+            n_threads = free_threads(n_threads)  # threads meet at every level, and would wait for one that does not run
         chooser.kernel("penalty", self.implementation).penalized_levels(
             *self.arrays,
             self.cost,

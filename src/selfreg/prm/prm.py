@@ -18,6 +18,7 @@ from selfreg.data import Step, Trajectory, state_text
 from selfreg.prm.calibration import Calibration, Temperature, calibrate, load_calibration
 from selfreg.prm.card import model_card
 from selfreg.prm.config import KINDS, TRANSFORMER, PRMConfig
+from selfreg.prm.encoder import require_ml
 from selfreg.prm.linear import BASELINES, StepRates, read_arrays
 from selfreg.prm.metrics import brier, by_task, expected_calibration_error, reliability_by_task
 from selfreg.prm.transformer import TextClassifier, read_record, split_tasks
@@ -185,7 +186,9 @@ def train_prm(
     (2,)
     """
     config = config or PRMConfig()
-    with single_thread(torch=config.kind in ("transformer", "embedding")):
+    if config.kind in ("transformer", "embedding"):
+        require_ml()
+    with single_thread():
         return _train(trajectories, config, checkpoint)
 
 

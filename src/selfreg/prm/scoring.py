@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from selfreg._util import validate
 from selfreg._util.extras import require_extra
-from selfreg._util.files import atomic_write, open_resumable, require_utf8_path
+from selfreg._util.files import atomic_write, open_resumable, require_utf8_path, work_alone
 from selfreg._util.parallel import ProcessExecutor, RayExecutor, choose_executor, run_tasks
 from selfreg._util.progress import progress
 from selfreg.data import LogError, Trajectory, read_trajectories
@@ -153,7 +153,10 @@ def score_logs(
     require_utf8_path(out)
     folder = Path(out)
     open_resumable(folder, SETTINGS, _settings(model, logs, roles, where, skip_bad), "set of scores")
-    with closing(_Cache(Path(cache) if cache is not None else folder / CACHE, model.digest)) as known:
+    with (
+        work_alone(folder, "set of scores"),
+        closing(_Cache(Path(cache) if cache is not None else folder / CACHE, model.digest)) as known,
+    ):
         work = _Work(folder, iter(episodes), _text_of(Path(prm)), known)
         scored = run_tasks(chosen, _score, model, ((None, texts) for texts in work.tasks()))
         with progress("score", None, "steps") as advance, closing(scored):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,34 +31,52 @@ STYLE: dict[str, tuple[str, str]] = {
 }
 # Always-help is drawn as a level where it uses this many times the help of all others.
 FAR = 2.0
+# Of the lines of the first picture; their markers differ too.
+COLOURS = ("#57606a", "#c2410c", "#1d4ed8", "#047857", "#7e22ce", "#a16207", "#0e7490", "#be185d")
+MARKERS = ("s", "o", "D", "^", "v", "P", "X", "<")
 # Colours and markers of up to seven lines that have no names of their own.
 LINES = [STYLE[name] for name in (HELPER, PLAN, "PRM threshold", "random", "first-k", "never", "always")]
 
 
 def outlooks(rows: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> str:
     """Forecast success against forecast requests, with intervals, a line for each policy and help type."""
-    figure, axes = _figure(1, 1, (9.0, 4.0))
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(words.policy_name(row), []).append(row)
-    for number, (name, points) in enumerate(groups.items()):
-        style = STYLE.get(points[0]["rule"] or points[0]["policy"])
-        color, marker = style if style and len(groups) <= len(STYLE) else LINES[number % len(LINES)]
+    figure, axes = _figure(1, 1, (6.0, 4.6))
+    for (name, points), color, marker in zip(_lines(rows, chosen), COLOURS, MARKERS, strict=False):
         known = sorted((one for one in points if one["identified"]), key=lambda one: float(one["requests"]["mean"]))
         for one in points:
             if not one["identified"]:
-                axes.vlines(one["requests"]["mean"], one["success"]["low"], one["success"]["high"], color, alpha=0.25)
-        x, y = ([one[what]["mean"] for one in known] for what in ("requests", "success"))
-        low, high = ([one["success"][bound] for one in known] for bound in ("low", "high"))
-        errors = [np.subtract(y, low).clip(0), np.subtract(high, y).clip(0)]
+                low, high = (100 * one["success"][bound] for bound in ("low", "high"))
+                axes.vlines(one["requests"]["mean"], low, high, color, alpha=0.4, linewidth=3)
+        x = [one["requests"]["mean"] for one in known]
+        y, low, high = (np.array([100 * one["success"][what] for one in known]) for what in ("mean", "low", "high"))
+        errors = [(y - low).clip(0), (high - y).clip(0)]
         axes.errorbar(
-            x, y, yerr=errors, color=color, marker=marker, markersize=6, linewidth=1.2, elinewidth=0.8, label=name
+            x, y, yerr=errors, color=color, marker=marker, markersize=6, linewidth=1.4, elinewidth=0.9, label=name
         )
-    place = chosen["requests"]["mean"], chosen["success"]["mean"]
-    axes.scatter(*place, s=220, facecolors="none", edgecolors=INK, linewidths=1.2, label=words.RECOMMENDED)
+    place = chosen["requests"]["mean"], 100 * chosen["success"]["mean"]
+    axes.scatter(*place, s=240, facecolors="none", edgecolors=INK, linewidths=1.4, label=words.RECOMMENDED)
     axes.set(xlabel=words.REQUESTS_A_TASK, ylabel=words.FORECAST_SUCCESS)
-    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1.0))
-    return _svg(figure)
+    figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3)
+    return _svg(figure, words.outlook_alt(rows, chosen))
+
+
+def _lines(rows: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """At most as many policies as there are colours: going alone, the recommended one, helper and plan come first."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(words.policy_name(row), []).append(row)
+    first = ("never", "helper", "plan", "always", "rule")
+    best = {name: max(one["success"]["mean"] for one in points) for name, points in groups.items()}
+    order = sorted(
+        groups.items(),
+        key=lambda item: (
+            item[1][0]["policy"] != "never",
+            item[0] != words.policy_name(chosen),
+            first.index(item[1][0]["policy"]),
+            -best[item[0]],
+        ),
+    )
+    return order[: len(COLOURS)]
 
 
 def value_by_budget(summary: Mapping[str, Any]) -> str:
@@ -72,26 +92,18 @@ def value_by_budget(summary: Mapping[str, Any]) -> str:
         crossed = trust["cross_fit"]["crossed"]
         left.plot(budgets, crossed, color=STYLE["helper"][0], marker="v", linestyle="-.", label=words.OTHER_HALF)
     left.plot(budgets, summary["success"], color=STYLE["plan"][0], marker="o", label=words.PLANNED)
-    if trust and trust["cross_fit"]:
-        left.legend(frameon=False, fontsize=8, loc="lower right")
-    # The curve rises from the unhelped rate: labels are on the other side.
-    for name, style, place, side in (("unhelped", ":", budgets[-1], "right"), ("helped", "--", budgets[0], "left")):
+    for name, style in (("unhelped", ":"), ("helped", "--")):
         if summary[name]["success"] is not None:
-            left.axhline(summary[name]["success"], color=MUTED, linestyle=style, linewidth=1)
-            left.annotate(
-                words.LOGGED.format(name),
-                (place, summary[name]["success"]),
-                color=MUTED,
-                fontsize=8,
-                ha=side,
-                va="bottom",
+            left.axhline(
+                summary[name]["success"], color=MUTED, linestyle=style, linewidth=1, label=words.LOGGED.format(name)
             )
+    figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=4)
     left.set(xlabel=words.BUDGET, ylabel=words.PLANNED_SUCCESS)
     right.plot(budgets, summary["usage"], color=STYLE["plan"][0], marker="o")
     right.set(xlabel=words.BUDGET, ylabel=words.PLANNED_HELP, ylim=(0, None))
     for axes in (left, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
-    return _svg(figure)
+    return _svg(figure, words.VALUE_ALT)
 
 
 def success_by_usage(outcomes: Sequence[Mapping[str, Any]]) -> str:
@@ -115,7 +127,7 @@ def success_by_usage(outcomes: Sequence[Mapping[str, Any]]) -> str:
         )
     axes.set(xlabel=words.MEAN_HELP, ylabel=words.HELD_OUT_SUCCESS)
     axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1.0))
-    return _svg(figure)
+    return _svg(figure, words.EVALUATION_ALT)
 
 
 def forecasts(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -131,20 +143,21 @@ def forecasts(rows: Sequence[Mapping[str, Any]]) -> str:
         axes.set(xlabel=words.BUDGET, ylabel=words.PLAN_ON_OWN_TASKS.format(name))
         axes.xaxis.get_major_locator().set_params(integer=True)
     pair[0].legend(frameon=False, fontsize=9, loc="lower right")
-    return _svg(figure)
+    return _svg(figure, words.FORECASTS_ALT)
 
 
 def help_by_step(share: Floats, budgets: Sequence[int]) -> str:
     """Share of labelled steps at which the plan requests help, by episode step (columns) and budget left (rows)."""
-    figure, axes = _figure(1, 1, (8.0, 0.9 + 0.32 * len(budgets)))
+    figure, axes = _figure(1, 1, (8.0, 1.9 + 0.32 * len(budgets)))
     axes.grid(False)
-    image = axes.imshow(share, aspect="auto", origin="lower", cmap="Oranges", vmin=0, vmax=max(np.nanmax(share), 0.01))
+    places = [np.arange(n + 1) - 0.5 for n in reversed(share.shape)]
+    image = axes.pcolormesh(*places, share, cmap="Oranges", vmin=0, vmax=max(np.nanmax(share), 0.01))
     axes.set(xlabel=words.STEP, ylabel=words.BUDGET_LEFT, yticks=range(len(budgets)), yticklabels=budgets)
     axes.xaxis.get_major_locator().set_params(integer=True)
     bar = figure.colorbar(image, ax=axes, pad=0.02)
     bar.set_label(words.REQUEST_SHARE, color=INK, fontsize=9)
     bar.outline.set_visible(False)
-    return _svg(figure)
+    return _svg(figure, words.STEPS_ALT)
 
 
 def coverage(report: Coverage, budgets: Sequence[int] | None) -> str:
@@ -166,7 +179,7 @@ def coverage(report: Coverage, budgets: Sequence[int] | None) -> str:
         right.plot(budgets, low_count, color=STYLE["plan"][0], marker="o")
         right.set(xlabel=words.BUDGET, ylabel=words.LOW_COUNT_SUCCESS, ylim=(-0.02, 1.02))
         right.xaxis.get_major_locator().set_params(integer=True)
-    return _svg(figure)
+    return _svg(figure, words.COVERAGE_ALT)
 
 
 def reliability_diagram(rows: Sequence[Mapping[str, float]]) -> str:
@@ -180,7 +193,7 @@ def reliability_diagram(rows: Sequence[Mapping[str, float]]) -> str:
     axes.errorbar(x, y, yerr=errors, color=STYLE["PRM threshold"][0], linewidth=1.2, elinewidth=0.8)
     axes.scatter(x, y, s=12 + 300 * weight, color=STYLE["PRM threshold"][0], alpha=0.7, linewidths=0)
     axes.set(xlabel=words.MEAN_PROBABILITY, ylabel=words.OBSERVED, xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    return _svg(figure)
+    return _svg(figure, words.RELIABILITY_ALT)
 
 
 def values_by_budget(value: Floats, parameters: Mapping[str, Sequence[Any]], names: Sequence[str | None]) -> str:
@@ -202,7 +215,7 @@ def values_by_budget(value: Floats, parameters: Mapping[str, Sequence[Any]], nam
     axes.set(xlabel=words.BUDGET, ylabel=words.PLANNED_SUCCESS)
     axes.legend(frameon=False, fontsize=9)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    return _svg(figure)
+    return _svg(figure, words.SWEEP_ALT)
 
 
 def effect(name: str, values: Sequence[Any], value: Floats) -> str:
@@ -230,7 +243,7 @@ def effect(name: str, values: Sequence[Any], value: Floats) -> str:
     axes.set(xlabel=name, ylabel=words.EFFECT, xticks=places)
     axes.set_xticklabels([_short(level) for level in levels])
     axes.legend(frameon=False, fontsize=9)
-    return _svg(figure)
+    return _svg(figure, words.EFFECT_ALT.format(name))
 
 
 def _short(value: Any) -> str:
@@ -255,12 +268,18 @@ def _plain(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _svg(figure: Figure) -> str:
+def _svg(figure: Figure, alt: str) -> str:
+    """The figure as an element of a page, with a text for who cannot see it; its ids are its own."""
     buffer = io.StringIO()
     # Neither a date nor random ids: the same run gives the same page.
     from matplotlib import rc_context
 
     with rc_context({"svg.hashsalt": "selfreg", "svg.fonttype": "none", "font.family": "sans-serif"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     drawing = buffer.getvalue()
-    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'width="100%"', drawing[drawing.index("<svg") :], count=1)
+    width, height = (float(size) for size in re.findall(r'(?:width|height)="([\d.]+)pt"', drawing)[:2])
+    box = f'role="img" aria-label="{html.escape(alt)}" width="{width}" height="{height}"'
+    box += f' style="max-width: {1.5 * width:.0f}px"'
+    own = zlib.crc32(alt.encode())
+    drawing = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>p{own:x}-", drawing[drawing.index("<svg") :])
+    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', lambda _: box, drawing, count=1)

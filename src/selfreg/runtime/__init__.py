@@ -7,6 +7,7 @@ from selfreg.runtime.ledger import Budget, Entry, Ledger, LimitChange, SQLiteLed
 from selfreg.runtime.prices import Moment, PeriodPrice
 
 if TYPE_CHECKING:
+    from selfreg.runtime.availability import Availability, estimate_availability, median_step_seconds
     from selfreg.runtime.desk import Desk, HelpRequest, RequestClosed
     from selfreg.runtime.drafts import StepToDecide
     from selfreg.runtime.ledger.postgres import PostgresLedger
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 # Public name -> module that needs an extra ('postgres' or 'logs'), imported when first used.
 _LAZY = {
+    "Availability": "selfreg.runtime.availability",
     "Desk": "selfreg.runtime.desk",
     "HelpRequest": "selfreg.runtime.desk",
     "PostgresLedger": "selfreg.runtime.ledger.postgres",
@@ -22,10 +24,13 @@ _LAZY = {
     "RequestClosed": "selfreg.runtime.desk",
     "Recorder": "selfreg.runtime.recorder",
     "StepToDecide": "selfreg.runtime.drafts",
+    "estimate_availability": "selfreg.runtime.availability",
     "logged_propensity": "selfreg.runtime.records",
+    "median_step_seconds": "selfreg.runtime.availability",
 }
 
 __all__ = [
+    "Availability",
     "Budget",
     "Desk",
     "Entry",
@@ -40,7 +45,9 @@ __all__ = [
     "RequestClosed",
     "SQLiteLedger",
     "StepToDecide",
+    "estimate_availability",
     "logged_propensity",
+    "median_step_seconds",
     "micro_units",
 ]
 

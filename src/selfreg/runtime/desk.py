@@ -10,14 +10,17 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
+from selfreg.data import NOHELP
 from selfreg.runtime.ledger.accounts import Accounts
-from selfreg.runtime.ledger.budgets import Budget, Keys, one_unit
+from selfreg.runtime.ledger.budgets import Budget, Keys, one_text, one_unit, some_seconds
 from selfreg.runtime.ledger.ledger import Cost, Ledger
-from selfreg.runtime.ledger.store import CHARGED, COUNTED, RESERVED, Key, Transaction, as_key, encode
+from selfreg.runtime.ledger.store import CHARGED, COUNTED, RESERVED, Key, Transaction, as_key, encode, parses
 
 RequestState: TypeAlias = Literal["open", "answered", "declined", "expired", "refused"]
 STATES = ("open", "answered", "declined", "expired", "refused")
 REQUEST = "request"  # kind of record
+AGENT = "the agent"  # who withdraws a request, which says nothing of people either
+NO_BUDGET = "the budget has too little left"  # why a request is refused that says nothing of people
 
 
 class RequestClosed(ValueError):
@@ -132,10 +135,8 @@ class Desk:
         timezone: str = "UTC",
         poll: float = 0.5,
     ) -> None:
-        for name, seconds in (("time_limit", time_limit), ("poll", poll)):
-            if not 0 < seconds < float("inf"):
-                raise ValueError(f"{name} is {seconds!r}; expected seconds > 0")
-        self._ledger, self._time_limit, self._fallback, self._poll = ledger, time_limit, fallback, poll
+        self._time_limit, self._poll = some_seconds(time_limit, "time_limit"), some_seconds(poll, "poll")
+        self._ledger, self._fallback = ledger, one_text(fallback, "fallback", 1)
         self._max_open = None if max_open is None else one_unit(max_open, "max_open")
         self._max_per_day = None if max_per_day is None else one_unit(max_per_day, "max_per_day")
         self._day = Budget(0, period="day", timezone=timezone)
@@ -176,6 +177,9 @@ class Desk:
             As of `Ledger.reserve`; the step was never reserved and `cost` is missing.
         """
         key, units = as_key(run_id, step_id), None if cost is None else self._ledger.parse_cost(cost)
+        text, reason, help = one_text(text, "text"), one_text(reason, "reason"), one_text(help, "help", 1)
+        if help == NOHELP:
+            raise ValueError(f"help is {help!r}; expected a help type")
 
         def work(accounts: Accounts) -> HelpRequest:
             found = _find(accounts.transaction, key)
@@ -190,7 +194,7 @@ class Desk:
                 paid = entry.status in COUNTED
             else:
                 paid = accounts.take(key, units, RESERVED, keys)
-            why = self._attention(accounts) if paid else "the budget has too little left"
+            why = self._attention(accounts) if paid else NO_BUDGET
             if why:
                 accounts.refund(key)
                 request = replace(request, state="refused", closed=now, answer=why)
@@ -234,6 +238,8 @@ class Desk:
     def _close(
         self, key: Key, state: RequestState, answer: str, by: str, pay: Callable[[Accounts, Key], bool]
     ) -> HelpRequest:
+        answer, by = one_text(answer, "answer" if state == "answered" else "reason"), one_text(by, "by")
+
         def work(accounts: Accounts) -> HelpRequest:
             request = _require(_find(accounts.transaction, key), key)
             if request.state != "open":
@@ -281,8 +287,12 @@ class Desk:
         """All requests, or those in one state, in the order in which they were opened."""
         if state is not None and state not in STATES:
             raise ValueError(f"state is {state!r}; expected one of {', '.join(STATES)}")
-        records = self._ledger.write(lambda accounts: self._expire(accounts).transaction.records(REQUEST, state))
-        return [_decode(content) for _, content in records]
+
+        def read(accounts: Accounts) -> list[HelpRequest]:
+            records = self._expire(accounts).transaction.records(REQUEST, state)
+            return [_decode(content) for _, content in records]
+
+        return self._ledger.write(read)
 
     # ---- wait
 
@@ -341,5 +351,9 @@ def _write(transaction: Transaction, request: HelpRequest) -> HelpRequest:
     return request
 
 
+@parses
 def _decode(content: str) -> HelpRequest:
-    return HelpRequest(**json.loads(content))
+    request = HelpRequest(**json.loads(content))
+    if request.state not in STATES or not isinstance(request.closes, float | int):
+        raise ValueError(f"a request has the state {request.state!r} and closes at {request.closes!r}")
+    return request

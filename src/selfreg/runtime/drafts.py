@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from selfreg.data import NOHELP, Step
 from selfreg.decisions import Decision, DecisionPolicy, decide_batch, start_episode
-from selfreg.runtime.ledger.budgets import Keys, Units
-from selfreg.runtime.ledger.store import Key, as_key, encode
+from selfreg.runtime.ledger.budgets import Keys, Units, one_text
+from selfreg.runtime.ledger.store import Key, as_key, check_id, encode
 from selfreg.runtime.prices import Moment, Price, check_price
 
 
@@ -40,12 +42,26 @@ class StepToDecide(NamedTuple):
 
     def checked(self) -> StepToDecide:
         """The same with plain ids and keys; raises where one of them, or the steps, are not what they must be."""
-        for step in self.steps:
+        key, steps = as_key(self.run_id, self.step_id), self.steps
+        if not isinstance(steps, Sequence | np.ndarray):
+            raise TypeError(f"steps is a {type(steps).__name__}; expected a sequence of selfreg.data.Step")
+        for step in steps:
             if not isinstance(step, Step):
                 raise TypeError(f"steps has a {type(step).__name__}; expected selfreg.data.Step only")
-        if not self.steps:
+        if not len(steps):
             raise ValueError("steps is empty; the last one is the current state")
-        return StepToDecide(*as_key(self.run_id, self.step_id), self.steps, dict(self.keys or {}))
+        return StepToDecide(*key, steps, _checked_keys(self.keys))
+
+
+def _checked_keys(keys: Any) -> dict[str, str | int]:
+    if keys is None:
+        return {}
+    if not isinstance(keys, Mapping):
+        raise TypeError(f"keys is {keys!r}; expected a mapping such as {{'task': 'ticket 7'}}")
+    for name, value in keys.items():
+        one_text(name, "a name in keys")
+        check_id(value, f"keys[{name!r}]")
+    return dict(keys)
 
 
 class Draft(NamedTuple):
@@ -123,10 +139,12 @@ class Drafter:
 
     def _chances_of(self, decision: Decision, step: StepToDecide, left: Units) -> Mapping[str, float]:
         own = getattr(self.policy, "action_probabilities", None)
-        return {decision.action: 1.0} if own is None else own(step.steps, left)
+        return {getattr(decision, "action", NOHELP): 1.0} if own is None else own(step.steps, left)
 
     def _within_budget(self, found: tuple[Decision, Mapping[str, float]], left: Units, chance: random.Random) -> Draft:
         decision, probabilities = found
+        if not isinstance(decision, Decision):
+            raise TypeError(f"the policy returned {decision!r}; expected a selfreg.Decision")
         payable = [action for action, cost in self.costs.items() if all(map(int.__le__, cost, left))]
         action, reason = decision.action, decision.reason
         if action != NOHELP and action not in self.costs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,9 +10,9 @@ from selfreg.data import NOHELP, Step, Trajectory, write_trajectories
 from selfreg.decisions import Decision, DecisionPolicy
 from selfreg.runtime.drafts import Draft, Drafter, StepToDecide
 from selfreg.runtime.ledger.accounts import Accounts
-from selfreg.runtime.ledger.budgets import Keys
+from selfreg.runtime.ledger.budgets import Keys, one_number, one_text, some_seconds
 from selfreg.runtime.ledger.ledger import Cost, Ledger
-from selfreg.runtime.ledger.store import RESERVED, Key, Transaction, as_key, encode
+from selfreg.runtime.ledger.store import CHARGED, RESERVED, Key, Transaction, as_key, encode
 from selfreg.runtime.prices import Moment, Price
 from selfreg.runtime.records import (
     DECISION,
@@ -21,6 +20,9 @@ from selfreg.runtime.records import (
     RecordedDecision,
     decode_decision,
     encode_decision,
+    read_decision,
+    read_outcome,
+    recorded_decisions,
     recorded_trajectories,
 )
 
@@ -101,16 +103,21 @@ class Recorder:
         costs = getattr(policy, "costs", None) if costs is None else costs
         if not costs:
             raise ValueError("costs is missing: the policy has none; give units by help type, such as {'person': 1}")
+        if not isinstance(costs, Mapping):
+            raise TypeError(f"costs is {costs!r}; expected units by help type, such as {{'person': 1}}")
+        for name in costs:
+            one_text(name, "a help type of costs", 1)
         if NOHELP in costs:
             raise ValueError(f"costs has {NOHELP!r}; expected help types only")
-        if not 0.0 <= explore <= 1.0:
+        if not 0.0 <= one_number(explore, "explore", "a share in [0, 1]") <= 1.0:
             raise ValueError(f"explore is {explore!r}; expected a share in [0, 1]")
         if shadow and explore:
             raise ValueError("shadow and explore exclude each other: in shadow mode no action is executed")
         if price is not None and len(ledger.units) > 1:
             raise ValueError(f"price is for one unit; the ledger has {', '.join(ledger.units)}")
         parsed = {action: ledger.parse_cost(cost) for action, cost in costs.items()}
-        self._ledger, self._shadow, self._expires_in = ledger, shadow, expires_in
+        self._ledger, self._shadow = ledger, shadow
+        self._expires_in = None if expires_in is None else some_seconds(expires_in, "expires_in")
         self._drafter = Drafter(policy, parsed, explore, seed, price)
 
     @property
@@ -178,14 +185,14 @@ class Recorder:
         ['person', 'person', 'nohelp']
         """
         steps = [step.checked() for step in steps]
-        stored: dict[Key, str] = {}
+        stored: dict[Key, RecordedDecision] = {}
         missing = list({step.key: step for step in reversed(steps)}.values())[::-1]
         while missing:
             stored |= self._find_or_make(missing)
             missing = [step for step in missing if step.key not in stored]
-        return [decode_decision(step.key, stored[step.key]).decision for step in steps]
+        return [stored[step.key].decision for step in steps]
 
-    def _find_or_make(self, steps: Sequence[StepToDecide]) -> dict[Key, str]:
+    def _find_or_make(self, steps: Sequence[StepToDecide]) -> dict[Key, RecordedDecision]:
         """What is stored by now: all but steps whose units went to others while the policy decided."""
         stored, moments = self._ledger.read(lambda transaction: self._look_up(transaction, steps))
         steps = [step for step in steps if step.key not in stored]
@@ -196,30 +203,30 @@ class Recorder:
         # The policy may be slow: it decides outside of the transaction.
         drafts = self._drafter.draft(steps, moments)
 
-        def store(accounts: Accounts) -> dict[Key, str]:
-            made = {step.key: self._store(accounts, step, draft) for step, draft in zip(steps, drafts, strict=True)}
-            return {key: content for key, content in made.items() if content is not None}
+        def store(accounts: Accounts) -> dict[Key, RecordedDecision]:
+            made = [self._store(accounts, step, draft) for step, draft in zip(steps, drafts, strict=True)]
+            return {step.key: found for step, found in zip(steps, made, strict=True) if found is not None}
 
         return stored | self._ledger.write(store, self._shadow)
 
     def _look_up(
         self, transaction: Transaction, steps: Sequence[StepToDecide]
-    ) -> tuple[dict[Key, str], list[Moment] | None]:
+    ) -> tuple[dict[Key, RecordedDecision], list[Moment] | None]:
         """Stored decisions, and what is left for the other steps; None where reservations must expire first."""
         found = {step.key: transaction.find_record(DECISION, step.key) for step in steps}
-        stored = {key: content for key, content in found.items() if content is not None}
+        stored = {key: read_decision(key, content) for key, content in found.items() if content is not None}
         if len(stored) == len(steps):
             return stored, []
         accounts = Accounts(transaction, self._shadow)
         due = transaction.due_entries(accounts.now)
         return stored, None if due else _moments(accounts, [step for step in steps if step.key not in stored])
 
-    def _store(self, accounts: Accounts, step: StepToDecide, draft: Draft) -> str | None:
+    def _store(self, accounts: Accounts, step: StepToDecide, draft: Draft) -> RecordedDecision | None:
         """Reserve and store; what is stored, or None where the budget cannot pay any more."""
         transaction, requested, key = accounts.transaction, draft.decision.action, step.key
         stored = transaction.find_record(DECISION, key)
         if stored is not None:
-            return stored
+            return read_decision(key, stored)
         if requested != NOHELP:
             names = accounts.names(key[0], step.keys)
             if transaction.find_entry(key) is None and not accounts.fits(names, draft.cost):
@@ -231,14 +238,29 @@ class Recorder:
             elif not accounts.take(key, draft.cost, RESERVED, step.keys, self._expires_in):
                 raise ValueError(f"step {key} was refused or refunded before it was decided; use a new step_id")
         content = encode_decision(draft, step, requested, self._shadow, accounts.now)
+        made = decode_decision(key, content)  # a decision that cannot be read back is not stored
         transaction.write_record(DECISION, key, requested, content)
-        return content
+        return made
 
     # ---- what came of it
 
     def settle(self, run_id: str | int, step_id: str | int, cost: Cost | None = None) -> bool:
-        """Charge a request for help, at real cost where it is given; as `Ledger.charge`."""
-        return self._ledger.charge(run_id, step_id, cost)
+        """Charge a request for help, at real cost where it is given; as `Ledger.charge`.
+
+        Raises
+        ------
+        ValueError
+            Also where the step was decided without help.
+        """
+        key, units = as_key(run_id, step_id), None if cost is None else self._ledger.parse_cost(cost)
+
+        def charge(accounts: Accounts) -> bool:
+            transaction = accounts.transaction
+            if transaction.find_entry(key) is None and transaction.find_record(DECISION, key) is not None:
+                raise ValueError(f"step {key} was decided without help; there is nothing to settle")
+            return accounts.take(key, units, CHARGED)
+
+        return self._ledger.write(charge)
 
     def refund(self, run_id: str | int, step_id: str | int) -> bool:
         """Give back what a request holds, because help failed; as `Ledger.refund`."""
@@ -252,14 +274,16 @@ class Recorder:
         ValueError
             `success` is not in [0, 1]; the run has another outcome.
         """
-        key, value = as_key(run_id, ""), float(success)
+        key = as_key(run_id, "")
+        expected = "a number in [0, 1]"
+        value = float(success) if isinstance(success, bool) else one_number(success, "success", expected)
         if not 0.0 <= value <= 1.0:
             raise ValueError(f"success is {success!r}; expected a number in [0, 1]")
 
         def store(accounts: Accounts) -> None:
             transaction = accounts.transaction
             before = transaction.find_record(OUTCOME, key)
-            if before is not None and json.loads(before) != value:
+            if before is not None and read_outcome(before) != value:
                 raise ValueError(f"duplicate outcome of run {run_id!r}: {before} before, {value} now")
             if before is None:
                 transaction.write_record(OUTCOME, key, "", encode(value))
@@ -270,14 +294,17 @@ class Recorder:
 
     def decisions(self) -> list[RecordedDecision]:
         """All stored decisions, in order."""
-        records = self._ledger.read(lambda transaction: transaction.records(DECISION))
-        return [decode_decision(key, content) for key, content in records]
+        return self._ledger.read(recorded_decisions)
 
     def find(self, run_id: str | int, step_id: str | int) -> RecordedDecision | None:
         """The stored decision of a step; None where there is none yet."""
         key = as_key(run_id, step_id)
-        content = self._ledger.read(lambda transaction: transaction.find_record(DECISION, key))
-        return None if content is None else decode_decision(key, content)
+
+        def read(transaction: Transaction) -> RecordedDecision | None:
+            content = transaction.find_record(DECISION, key)
+            return None if content is None else read_decision(key, content)
+
+        return self._ledger.read(read)
 
     def trajectories(self) -> list[Trajectory]:
         """What happened, one trajectory a run, in the order of their first decision.

@@ -12,7 +12,7 @@ from selfreg.data import NOHELP, Scalar, Step, Trajectory
 from selfreg.decisions import Decision, Neighbour
 from selfreg.runtime.drafts import Draft, StepToDecide
 from selfreg.runtime.ledger.budgets import Units
-from selfreg.runtime.ledger.store import COUNTED, Key, Row, Transaction
+from selfreg.runtime.ledger.store import COUNTED, Key, Row, Transaction, parses
 
 with require_extra("logs", "selfreg.runtime.Recorder"):
     import msgspec
@@ -109,7 +109,7 @@ def encode_decision(draft: Draft, step: StepToDecide, requested: str, shadow: bo
             "shadow": shadow,
             "cost": draft.cost,
             "time": now,
-            "step": msgspec.to_builtins(steps[-1]),
+            "step": msgspec.to_builtins(steps[-1], enc_hook=_plain),
             "length": len(steps),
             "action_before": steps[-2].action if len(steps) > 1 else None,
             "keys": dict(step.keys or {}),
@@ -143,22 +143,44 @@ def decode_decision(key: Key, content: str) -> RecordedDecision:
     )
 
 
+@parses
+def read_decision(key: Key, content: str) -> RecordedDecision:
+    """A stored decision; what is none is damage."""
+    return decode_decision(key, content)
+
+
+@parses
+def read_outcome(content: str) -> float:
+    """A stored outcome; what is none is damage."""
+    value = json.loads(content)
+    if not isinstance(value, float) or not 0.0 <= value <= 1.0:
+        raise ValueError(f"an outcome is {content!r}")
+    return value
+
+
+def recorded_decisions(transaction: Transaction) -> list[RecordedDecision]:
+    """All stored decisions, in order."""
+    return [read_decision(key, content) for key, content in transaction.records(DECISION)]
+
+
 def recorded_trajectories(transaction: Transaction) -> list[Trajectory]:
     """What happened, as `Recorder.trajectories` says."""
     entries, outcomes = dict(transaction.entries()), dict(transaction.records(OUTCOME))
     runs: dict[str | int, list[tuple[Key, dict[str, Any]]]] = {}
     for key, content in transaction.records(DECISION):
+        read_decision(key, content)
         runs.setdefault(key[0], []).append((key, json.loads(content)))
     names = [str(run_id) for run_id in runs]
     if len(set(names)) < len(names):
         name = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"duplicate run {name!r}: one id is an int, the other a str")
     return [
-        _trajectory(rows, entries, None if (o := outcomes.get((run_id, ""))) is None else json.loads(o))
+        _trajectory(rows, entries, None if (o := outcomes.get((run_id, ""))) is None else read_outcome(o))
         for run_id, rows in runs.items()
     ]
 
 
+@parses
 def _trajectory(
     rows: Sequence[tuple[Key, dict[str, Any]]], entries: Mapping[Key, Row], success: float | None
 ) -> Trajectory:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
+from selfreg._util.files import work_alone
 from selfreg._util.parallel import LocalExecutor, RayExecutor, run_tasks
 from selfreg._util.progress import progress
 from selfreg.planning._arguments import penalty_table
@@ -104,7 +105,9 @@ def sweep(
     batches: list[BatchResults] = []
     times = RAY_BATCH_TIMES if isinstance(chosen, RayExecutor) else 1
     todo = cut_batches(entries, spec.points, _check_done(done) if done else None, times)
-    with progress("sweep", total, "models", len(done)) as advance, closing(_solve_all(chosen, todo, spec)) as solved:
+    alone = nullcontext() if folder is None else work_alone(folder.path, "sweep")
+    showing = progress("sweep", total, "models", len(done))
+    with alone, showing as advance, closing(_solve_all(chosen, todo, spec)) as solved:
         for results in solved:
             batches.append(results) if folder is None else folder.write(results)
             advance(len(results.labels))

@@ -133,6 +133,41 @@ CODEX = [
     {"timestamp": "t", "type": "event_msg", "payload": {"type": "token_count", "total": 3}},
 ]
 
+_V0_RESPONSE = {"function_name": "add", "tool_call_id": "c1", "model_response": {"id": "r1", "model": "weak"}}
+OPENHANDS_V0 = [
+    {"id": 0, "source": "agent", "message": "", "action": "system", "args": {"content": "be brief", "tools": []}},
+    {"id": 1, "source": "user", "message": "", "action": "message", "args": {"content": "2 + 2 = ?"}},
+    {"id": 2, "source": "environment", "cause": 1, "observation": "recall", "content": "x", "extras": {}},
+    {
+        "id": 3,
+        "source": "agent",
+        "action": "add",
+        "args": {"a": 2, "thought": "let me add", "hidden": False},
+        "tool_call_metadata": _V0_RESPONSE,
+        "llm_metrics": {"accumulated_cost": 0.5},
+    },
+    {
+        "id": 4,
+        "source": "agent",
+        "cause": 3,
+        "observation": "add",
+        "content": "4",
+        "extras": {},
+        "tool_call_metadata": _V0_RESPONSE,
+    },
+    {"id": 5, "source": "agent", "action": "message", "args": {"content": "it is 4", "wait_for_response": True}},
+    {"id": 6, "source": "environment", "observation": "agent_state_changed", "content": "", "extras": {}},
+]
+OPENHANDS_OUTPUT = [
+    {
+        "instance_id": "i1",
+        "metadata": {"llm_config": {"model": "weak"}},
+        "metrics": {"accumulated_cost": 0.5},
+        "history": OPENHANDS_V0,
+        "test_result": {"git_patch": "", "report": {"resolved": True}},
+    }
+]
+
 OPENHANDS = [
     {
         "kind": "ConversationStateUpdateEvent",
@@ -433,6 +468,27 @@ CASES = [
         (2, "kind"),
         pack_lines,
         None,
+    ),
+    Case(
+        "openhands_v0",
+        "trajectory.json",
+        OPENHANDS_V0,
+        (1, "args", "content"),
+        (3, "llm_metrics", "accumulated_cost"),
+        (3, "action"),
+        pack_document,
+        None,
+        actions=COMPACT,
+    ),
+    Case(
+        "openhands_v0",
+        "output.jsonl",
+        OPENHANDS_OUTPUT,
+        (0, "history", 1, "args", "content"),
+        (0, "metrics", "accumulated_cost"),
+        (0, "history"),
+        pack_lines,
+        actions=COMPACT,
     ),
     Case(
         "swe_agent",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 import zipfile
 from pathlib import Path
@@ -11,7 +12,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from cases import ATIF, CASES, CLAUDE, CODEX, INSPECT, LANGSMITH, MESSAGES, OPENAI, OPENHANDS, SPANS, STEPS, TAU2, put
+from cases import (
+    ATIF,
+    CASES,
+    CLAUDE,
+    CODEX,
+    INSPECT,
+    LANGSMITH,
+    MESSAGES,
+    OPENAI,
+    OPENHANDS,
+    OPENHANDS_OUTPUT,
+    OPENHANDS_V0,
+    SPANS,
+    STEPS,
+    TAU2,
+    put,
+)
 
 from selfreg.data import HelpMarks, LogError, ReadOptions, Trajectory, read_trajectories
 from selfreg.data.log_files import ZSTANDARD
@@ -281,3 +298,132 @@ def test_files_that_are_read_at_once_have_a_limit(tmp_path, monkeypatch) -> None
     for name, value in (("c.jsonl", CLAUDE), ("i.json", INSPECT), ("s.jsonl", [SPANS, SPANS])):
         with pytest.raises(LogError, match=rf"{name}.* has more than .*limit|{name}.*the most that is read at once"):
             read(write(tmp_path / name, value))
+
+
+def test_an_archive_of_a_version_that_is_unknown_is_named(tmp_path) -> None:
+    case = next(one for one in CASES if one.name == "inspect" and one.file.endswith(".eval"))
+    data = bytearray(case.pack(case.value))
+    place = data.index(b"PK\x01\x02")
+    data[place + 6] = 123  # the version that is needed to extract the member
+    path = tmp_path / "log.eval"
+    path.write_bytes(bytes(data))
+    with pytest.raises(LogError, match=r"log\.eval: broken zip file: zip file version 12\.3"):
+        read(path)
+
+
+# ---- layouts of messages that real files have -----------------------------------------------------------------------
+
+
+def anthropic_record(**more: Any) -> dict[str, Any]:
+    call = {"type": "tool_use", "id": "x", "name": "transfer_to_human_agents", "input": {"a": 1}}
+    parts = [{"type": "thinking", "thinking": "hm", "text": "hm"}, {"type": "text", "text": "I hand over"}, call]
+    result = {"type": "tool_result", "tool_use_id": "x", "content": [{"type": "text", "text": "a person is here"}]}
+    return {
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "help"}, {"type": "image", "source": {}}]},
+            {"role": "assistant", "content": parts},
+            {"role": "user", "content": [result]},
+            {"role": "assistant", "content": "done"},
+        ],
+        **more,
+    }
+
+
+def test_calls_in_parts_of_the_content_are_actions_and_help(tmp_path) -> None:
+    (episode,) = read(write(tmp_path / "a.jsonl", [anthropic_record()]))
+    assert [(s.state, s.action, s.intervention) for s in episode.steps] == [
+        ("help\n[image]", 'I hand over\ntransfer_to_human_agents({"a":1})', "person"),
+        ("transfer_to_human_agents returned: a person is here", "done", None),
+    ]
+    twice = anthropic_record()
+    twice["messages"][1]["content"].append(twice["messages"][1]["content"][-1])
+    assert read(write(tmp_path / "b.jsonl", [twice]))[0].steps[0].action.count("transfer_to_human_agents") == 2
+    for junk in (None, 3, []):
+        bad = put(anthropic_record(), ("messages", 1, "content", 2, "name"), junk)
+        with pytest.raises(LogError, match="a part of type 'tool_use' has no name or no input"):
+            read(write(tmp_path / "c.jsonl", [bad]))
+        odd = put(anthropic_record(), ("messages", 2, "content", 0, "tool_use_id"), junk)
+        assert read(write(tmp_path / "d.jsonl", [odd]))[0].steps[1].state == "tool returned: a person is here"
+
+
+def test_ids_of_calls_may_be_numbers_or_missing(tmp_path) -> None:
+    calls = [{"id": None, "function": {"name": "f", "arguments": None}}, {"id": 3, "function": {"name": "g"}}]
+    answer = {"role": "tool", "tool_call_id": 3, "content": None}
+    messages = [MESSAGES[1], {"role": "assistant", "content": "", "tool_calls": calls}, answer, MESSAGES[-1]]
+    (episode,) = read(write(tmp_path / "a.json", {"id": None, "messages": messages}))
+    assert [(step.state, step.action) for step in episode.steps] == [
+        ("2 + 2 = ?", "f() g()"),
+        ("g returned: ", "it is 4"),
+    ]
+
+
+def test_a_first_conversation_without_messages_hides_no_others(tmp_path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"messages": []}, {"messages": MESSAGES, "reward": 1}])
+    with pytest.raises(LogError, match=r"a\.jsonl:1: field 'messages': expected at least one message"):
+        read(path)
+    skipped: list[LogError] = []
+    assert [episode.outcome for episode in read(path, skipped=skipped)] == [1.0]
+    assert len(skipped) == 1
+
+
+def test_sessions_of_claude_code_in_one_file_are_episodes_each(tmp_path) -> None:
+    other = [dict(record, sessionId="other") for record in CLAUDE]
+    found = read(write(tmp_path / "c.jsonl", [*CLAUDE, *other]))
+    assert [len(one.steps) for one in found] == [2, 2]
+    assert found[1].episode == "other"
+    resumed = [dict(record, parentUuid="u") for record in other]
+    assert [len(one.steps) for one in read(write(tmp_path / "d.jsonl", [*CLAUDE, *resumed]))] == [4]
+
+
+@pytest.mark.parametrize(
+    "text", ["The user doesn't want to proceed with this tool use.", "[Request interrupted by user"]
+)
+def test_a_rejection_in_newer_sessions_of_claude_code_is_help(tmp_path, text) -> None:
+    result = CLAUDE[4]["message"]["content"][0] | {"content": text, "is_error": True}
+    rejected = put(CLAUDE, (4, "message", "content", 0), result)
+    assert help_of(read(write(tmp_path / "c.jsonl", rejected))[0]) == ["person", None]
+    returned = put(CLAUDE, (4, "message", "content", 0), result | {"is_error": False})
+    assert help_of(read(write(tmp_path / "d.jsonl", returned))[0]) == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("data", "what"), [("{}".encode("utf-16"), "UTF-16"), (gzip.compress(b"{}"), "compressed by gzip")]
+)
+def test_other_codings_are_named(tmp_path, data, what) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(LogError, match=f"log.jsonl: expected text in UTF-8; it is {what}"):
+        read(path)
+
+
+# ---- OpenHands before its SDK ---------------------------------------------------------------------------------------
+
+
+def test_calls_of_one_response_of_openhands_v0_are_a_step(tmp_path) -> None:
+    second = OPENHANDS_V0[3] | {"args": {"b": 3}}
+    more = [*OPENHANDS_V0[:5], second, OPENHANDS_V0[4] | {"content": "5"}, *OPENHANDS_V0[5:]]
+    (episode,) = read(write(tmp_path / "t.json", more))
+    assert [(step.state, step.action) for step in episode.steps] == [
+        ("2 + 2 = ?", 'let me add\nadd({"a":2}) add({"b":3})'),
+        ("add returned: 4\nadd returned: 5", "it is 4"),
+    ]
+
+
+def test_a_rejection_in_openhands_v0_is_help(tmp_path) -> None:
+    rejected = {"source": "user", "observation": "user_rejected", "content": "no", "extras": {}}
+    (episode,) = read(write(tmp_path / "t.json", [*OPENHANDS_V0[:4], rejected, *OPENHANDS_V0[5:]]))
+    assert help_of(episode) == ["person", None]
+    assert episode.steps[1].state == "The user rejected the action: no"
+
+
+def test_evaluations_of_openhands_v0_have_outcomes_and_may_hold_pairs(tmp_path) -> None:
+    pairs = [[OPENHANDS_V0[1]], [OPENHANDS_V0[3], OPENHANDS_V0[4]], [OPENHANDS_V0[5]]]
+    records = [OPENHANDS_OUTPUT[0], put(OPENHANDS_OUTPUT[0], ("history",), pairs) | {"instance_id": "i2"}]
+    records.append(OPENHANDS_OUTPUT[0] | {"instance_id": "i3", "test_result": {}, "resolved": False})
+    found = read(write(tmp_path / "output.jsonl", records))
+    assert [(one.task, one.outcome, one.fields["model"]) for one in found] == [
+        ("i1", 1.0, "weak"),
+        ("i2", 1.0, "weak"),
+        ("i3", 0.0, "weak"),
+    ]
+    assert found[0].steps == found[1].steps

@@ -191,7 +191,7 @@ def test_cooking_tells_the_recipe_and_how_things_are(cache: str) -> None:
 
 
 def test_documented_text(cache: str) -> None:
-    page = Path(__file__).parents[3] / "docs" / "environments.md"
+    page = Path(__file__).parents[3] / "docs" / "textworld.md"
     assisted = make_textworld(TextWorldConfig("cooking", cache=cache))
     assisted.reset("textworld-cooking/3", seed=0)
     for _ in range(3):

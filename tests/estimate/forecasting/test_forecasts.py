@@ -253,7 +253,8 @@ def test_json_has_the_fields_of_the_design() -> None:
     assert chosen["identified"] is True
     assert chosen["words"].startswith("Always request person")
     assert chosen["by_help"] == ["With person at every step: +100.0 points of success (+100.0 to +100.0): buy."]
-    assert {"policy", "rule", "help", "budget", "success", "requests", "identified"} == set(content["forecast"][0])
+    names = {"policy", "rule", "help", "budget", "success", "requests", "identified", "added", "mix"}
+    assert names == set(content["forecast"][0])
 
 
 # ---- made-up helpers on real trajectories
@@ -317,3 +318,25 @@ def test_help_for_hard_cases_alone_is_not_identified(worlds: Any) -> None:
     truth = world.truth(lambda *_: False, 0)[0]
     assert not result.identified
     assert result.outlooks[0].success.low <= truth <= result.outlooks[0].success.high
+
+
+def test_a_larger_budget_adds_what_the_values_differ_by() -> None:
+    result = forecast(both_ways([0.0] * 30, [1.0] * 30), Features(["step"]), 2)
+    rows = {(one.policy, one.budget): one for one in result.outlooks if one.help in (None, "person")}
+    added = rows["always", (2,)].added
+    assert rows["never", (0,)].added is None
+    assert added is not None
+    smaller = rows["always", (1,)] if rows["always", (1,)].identified else rows["never", (0,)]
+    assert added.success.mean == pytest.approx(rows["always", (2,)].success.mean - smaller.success.mean)
+    assert rows["always", (2,)].mix == {"person": 1.0}
+
+
+def test_a_price_of_a_help_type() -> None:
+    logs = both_ways([0.0] * 30, [1.0] * 30)
+    same = [
+        forecast(logs, Features(["step"]), 1, price=price).recommendation.policy for price in (3.0, {"person": 3.0})
+    ]
+    assert same == ["never", "never"]
+    assert forecast(logs, Features(["step"]), 1, price={}).recommendation.policy == "always"
+    with pytest.raises(ValueError, match="price has the help type 'robot'; the log has person"):
+        forecast(logs, Features(["step"]), 1, price={"robot": 1.0})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import os
@@ -13,9 +14,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from selfreg.data import Step
+from selfreg.decisions import Decision
+from selfreg.runtime import Desk, Recorder
 from selfreg.runtime.ledger import Ledger, SQLiteLedger
 
 
@@ -75,6 +80,89 @@ def test_random_byte_changes_give_named_errors(tmp_path) -> None:
     assert not [error for error in errors if isinstance(error, UnicodeError)]
     unnamed = [error for error in errors if str(ledger.path) not in str(error)]
     assert all("was reserved at cost" in str(error) or "charged at cost" in str(error) for error in unnamed)
+
+
+def test_random_byte_changes_below_recorder_and_desk_give_named_errors(tmp_path) -> None:
+    class ByState:
+        costs: ClassVar = {"person": 1}
+
+        def decide(self, steps, budget_left):
+            return Decision("person", 0.5, {"nohelp": 0.25}, reason="é")
+
+    whole_ledger = SQLiteLedger(tmp_path / "ledger", 99)
+    recorder, desk = Recorder(ByState(), whole_ledger), Desk(whole_ledger)
+    for i in range(30):
+        recorder.decide_once(f"run {i}", 0, [Step("a state with é")])
+        desk.open(f"run {i}", 0, "What now?")
+        recorder.outcome(f"run {i}", i % 2)
+    whole_ledger.raise_limit(100, reason="more")
+    whole, rng, errors = whole_ledger.path.read_bytes(), random.Random(1), []
+    # Bytes of JSON, not of numbers and names of tables.
+    used = [i for i in range(whole.index(b"CREATE"), len(whole)) if 32 <= whole[i] < 127]
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(rng.choice([1, 4, 20])):
+            content[rng.choice(used)] = rng.randrange(256)
+        whole_ledger.path.write_bytes(content)
+        calls = (
+            recorder.decisions, recorder.trajectories, desk.requests, whole_ledger.limit_changes,
+            lambda: recorder.find("run 3", 0), lambda: recorder.decide_once("run 4", 0, [Step("now")]),
+            lambda: recorder.outcome("run 5", True), lambda: desk.find("run 6", 0),
+        )  # fmt: skip
+        for call in calls:
+            try:
+                call()
+            except (ValueError, OSError) as error:
+                errors.append(error)
+        for rest in tmp_path.glob("ledger-*"):
+            rest.unlink()
+    assert len(errors) > 50
+    kept = ("duplicate outcome", "was refused or refunded", "has no request", "has no request")
+    unnamed = [error for error in errors if str(whole_ledger.path) not in str(error)]
+    assert not [error for error in unnamed if not any(words in str(error) for words in kept)]
+
+
+@pytest.mark.parametrize("content", ["junk", "{}", "[]", "null", "5", '{"decision": {}}'])
+def test_a_damaged_record_is_named(tmp_path, content) -> None:
+    ledger = SQLiteLedger(tmp_path / "ledger", 9)
+    recorder, desk = Recorder(Person(), ledger), Desk(ledger)
+    recorder.decide_once("run", 0, [Step("a")])
+    desk.open("run", 0, "?")
+    recorder.outcome("run", True)
+    ledger.raise_limit(10, reason="more")
+    with contextlib.closing(sqlite3.connect(ledger.path)) as file, file:
+        file.execute("UPDATE record SET content = ?", (content,))
+    calls = (
+        lambda: recorder.decide_once("run", 0, [Step("a")]), recorder.decisions, recorder.trajectories,
+        lambda: recorder.find("run", 0), lambda: recorder.outcome("run", True), desk.requests,
+        lambda: desk.find("run", 0), lambda: desk.answer("run", 0, "!"), ledger.limit_changes,
+    )  # fmt: skip
+    for call in calls:
+        with pytest.raises(ValueError, match=r"ledger: not a ledger, or a damaged one \("):
+            call()
+    assert ledger.left == (9,)
+
+
+class Person:
+    costs: ClassVar = {"person": 1}
+
+    def decide(self, steps, budget_left):
+        return Decision("person")
+
+
+def test_what_is_no_regular_file_is_named(tmp_path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", "/dev/null"):
+        with pytest.raises(ValueError, match="not a regular file; it is left alone"):
+            SQLiteLedger(path, 5)
+    with pytest.raises(ValueError, match="a path cannot hold the character 0"):
+        SQLiteLedger(f"{tmp_path}/ledger\0rest", 5)
+    with pytest.raises(ValueError, match=r"a ledger in memory is selfreg.Ledger\(limits\)"):
+        SQLiteLedger(":memory:", 5)
+    assert [one.name for one in tmp_path.iterdir()] == ["fifo"]
+    for name in ("a?b=c", "a#b", "a%20b", "é", "a\nb", " "):
+        assert SQLiteLedger(tmp_path / name, 5).left == SQLiteLedger(tmp_path / name).left == (5,)
+        assert (tmp_path / name).is_file()
 
 
 def test_a_replaced_file_is_refused(tmp_path) -> None:

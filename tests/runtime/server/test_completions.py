@@ -113,9 +113,9 @@ def test_the_state_is_built_as_in_logs(start) -> None:
 
 
 def proxy_decisions(proxy: Proxy) -> list[Any]:
-    from word_server import make_service
+    from word_server import ByWord, make_service
 
-    return make_service(proxy.process.args[2], int(proxy.process.args[3]), 600.0).recorder.decisions()
+    return make_service(proxy.process.args[2], int(proxy.process.args[3]), 600.0, ByWord()).recorder.decisions()
 
 
 def test_a_repeated_request_is_answered_from_before_and_pays_nothing(start, model, entries) -> None:

@@ -40,11 +40,13 @@ class Together(ByWord):
         return [self.decide(steps, left) for steps, left in zip(histories, budgets_left, strict=True)]
 
 
-def make_service(path: str, limit: int, time_limit: float, policy: ByWord) -> Service:
+def make_service(path: str, limit: int, time_limit: float, policy: ByWord | None = None) -> Service:
     ledger = SQLiteLedger(path, [Budget(limit), Budget(1000, scope="run")])
     desk = Desk(ledger, time_limit=time_limit, poll=0.05)
     return Service(
-        Recorder(policy, ledger), desk, forecast=lambda runs: ForecastCheck([f"{len(runs)} runs compared"], True)
+        Recorder(policy or ByWord(), ledger),
+        desk,
+        forecast=lambda runs: ForecastCheck([f"{len(runs)} runs compared"], True),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,23 +9,25 @@ import typer
 from selfreg._util.bootstrap import as_texts
 from selfreg._util.extras import require_extra
 from selfreg.cli import options
-from selfreg.cli.reading import LogSource, reads_named_logs
+from selfreg.cli.import_ import load_logs
+from selfreg.cli.reading import LogSource, reads_logs
 from selfreg.cli.terminal import remark
 from selfreg.runs import RunFolder
 
 
-@reads_named_logs
+@reads_logs
 def command(
-    source: LogSource,
     run: options.RunArgument,
-    logs: Annotated[list[Path], typer.Argument(metavar="LOGS...", help="Recent log files; .gz is unpacked.")],
+    source: Annotated[LogSource, typer.Argument(metavar="LOGS...", help="Recent logs.")],
     kind: Annotated[str, typer.Option(help="temperature or isotonic.")] = "temperature",
 ) -> dict[str, Any]:
     """Refit the calibration of the run's PRM on recent logs, and print cross-validated figures."""
     with require_extra("ml", "selfreg prm recalibrate"):
         from selfreg.prm import recalibrate
     folder = RunFolder.open(run)
-    recent = source._replace(paths=[str(path) for path in logs]).read()
+    recent, _, notes = load_logs(source)
+    for note in notes:
+        remark(f"note: {note}")
     prm = recalibrate(folder.prm(), recent, kind)
     prm.save(folder.path / "prm")
     settings = folder.settings().get("prm", {})

@@ -16,8 +16,8 @@ from selfreg.data.turns import Content, Function, Turns, make_episode, read_cont
 with require_extra("logs", "selfreg.data"):
     import msgspec
 
-# What Claude Code writes as the result of a call that the user refused.
-REJECTED = "User rejected tool use"
+# What Claude Code writes as the result of a call that the user refused, in several versions.
+REJECTIONS = ("User rejected tool use", "The user doesn't want to ", "[Request interrupted by user")
 
 
 class _Block(msgspec.Struct):
@@ -26,6 +26,7 @@ class _Block(msgspec.Struct):
     name: str | None = None
     input: dict[str, Any] | str | None = None
     content: Content = None
+    is_error: bool | None = None
     tool_use_id: str | None = None
     id: str | None = None
 
@@ -42,6 +43,7 @@ class _Record(msgspec.Struct, rename="camel"):
     session_id: str | None = None
     agent_id: str | None = None
     is_sidechain: bool = False
+    parent_uuid: str | None = None
     is_meta: bool | None = None
     is_api_error_message: bool | None = None
     tool_use_result: Any = None
@@ -60,6 +62,21 @@ def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
     session = main or records  # the file of a subagent has no other records
     if not session:
         raise LogError("no record of type 'user' or 'assistant'")
+    for part in _split_sessions(session):
+        yield _convert_session(part, options)
+
+
+def _split_sessions(records: list[_Record]) -> Iterator[list[_Record]]:
+    """Sessions that one file holds one after another; one that goes on with an earlier one is of one piece with it."""
+    start = 0
+    for i, record in enumerate(records):
+        if i > start and record.parent_uuid is None and record.session_id != records[i - 1].session_id:
+            yield records[start:i]
+            start = i
+    yield records[start:]
+
+
+def _convert_session(session: list[_Record], options: ReadOptions) -> Trajectory:
     turns = Turns()
     waiting: list[_Record] = []
     names: dict[str, str] = {}
@@ -77,7 +94,7 @@ def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
     name = first.session_id or plain_name(options.source)
     episode = f"{name}/{first.agent_id}" if first.is_sidechain and first.agent_id else name
     fields = {"agent": "claude_code", "version": first.version, "model": _first_model(session)}
-    yield make_episode(turns, None, episode, None, fields, where="type")
+    return make_episode(turns, None, episode, None, fields, where="type")
 
 
 def _convert_record(number: int, raw: Any) -> _Record | None:
@@ -116,13 +133,19 @@ def _act(turns: Turns, records: list[_Record], names: dict[str, str]) -> None:
 
 
 def _see(turns: Turns, record: _Record, names: dict[str, str]) -> None:
-    if record.tool_use_result == REJECTED:
+    blocks = _blocks(record)
+    if record.tool_use_result == REJECTIONS[0] or any(map(_is_rejection, blocks)):
         turns.reject_last()
-    for block in _blocks(record):
+    for block in blocks:
         if block.type == "tool_result":
             turns.see(f"{names.get(block.tool_use_id or '') or 'tool'} returned: {read_content(block.content)}")
         else:
             turns.see(block.text if block.text is not None else f"[{block.type}]", by_user=True)
+
+
+def _is_rejection(block: _Block) -> bool:
+    """Whether the user refused a call; what tools return may have the same words, but is no such error."""
+    return block.type == "tool_result" and bool(block.is_error) and read_content(block.content).startswith(REJECTIONS)
 
 
 def _first_model(records: list[_Record]) -> str | None:

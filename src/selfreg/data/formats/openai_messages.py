@@ -102,7 +102,7 @@ def _is_wanted(record: Any, options: ReadOptions) -> bool:
 
 
 def _detect(sample: Sample) -> str | None:
-    for record in sample.objects()[:1]:
+    for record in sample.objects():
         for name in USUAL_FIELDS["messages"]:
             messages = record.get(name)
             if isinstance(messages, list) and messages and isinstance(messages[0], dict) and "role" in messages[0]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from selfreg._util.progress import track
 from selfreg.data import Step, Trajectory
 from selfreg.decisions import DecisionPolicy, decide_batch, start_episode
 from selfreg.estimate.abstraction import ExactKey, StateAbstraction
@@ -128,7 +129,9 @@ def helper_decisions(
     index = {name: a for a, name in enumerate(logged.actions)}
     decided = np.zeros((len(budgets), len(logged.action)), np.int8)
     left = [logged.left(budget) for budget in budgets]
-    for held_out, training in make_folds(logged, seed, by_task=True, folds=folds):
+    for held_out, training in track(
+        [*make_folds(logged, seed, by_task=True, folds=folds)], "train for the forecast", "folds"
+    ):
         policy = train(training)
         for i in held_out:
             trajectory, first = logged.episodes[i], int(logged.first[i])

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
+from selfreg._util.progress import track
 from selfreg.data import StateScorer, Trajectory
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.forecasting import candidates
@@ -21,10 +22,18 @@ from selfreg.estimate.forecasting.identification import (
     state_strata,
     time_blocks,
 )
+from selfreg.estimate.forecasting.increments import increments, price_of
 from selfreg.estimate.forecasting.logged_steps import Floats, LoggedSteps
 from selfreg.estimate.forecasting.model_effects import model_effects
 from selfreg.estimate.forecasting.recommendation import OBSERVED, Scored, choose
-from selfreg.estimate.forecasting.results import PolicyForecasts, help_in_words, make_outlook, recommend_in_words
+from selfreg.estimate.forecasting.results import (
+    WIDEN,
+    WIDEN_STEPS,
+    PolicyForecasts,
+    help_in_words,
+    make_outlook,
+    recommend_in_words,
+)
 from selfreg.estimate.forecasting.step_effects import StepDesign, Value, immediate_effect, step_value
 from selfreg.estimate.model import resolve_costs
 
@@ -44,7 +53,8 @@ def forecast(
     budget: int | tuple[int, ...],
     *,
     helper: Trainer | None = None,
-    price: float = 0.0,
+    beside: Trainer | None = None,
+    price: float | Mapping[str, float] = 0.0,
     costs: Mapping[str, int | tuple[int, ...]] | None = None,
     borrow_help: bool = False,
     prm: StateScorer | None = None,
@@ -74,8 +84,10 @@ def forecast(
         Largest budget, one number for each kind.
     helper : callable, optional
         Trains a helper from episodes, once a fold.
-    price : float
-        Price of a request, in success: 0.02 if 50 requests are worth a success.
+    beside : callable, optional
+        Likewise, of a policy that is forecast but never recommended, such as rules to print.
+    price : float or mapping
+        Price of a request, in success: 0.02 if 50 requests are worth a success; or of each help type, by its name.
     costs : mapping, optional
         As for `estimate_mdp`.
     borrow_help : bool
@@ -91,7 +103,7 @@ def forecast(
     Raises
     ------
     ValueError
-        If no episode has an outcome, or those that have are of one task.
+        If no episode has an outcome, those that have are of one task, or a price is of an unknown help type.
 
     Examples
     --------
@@ -104,11 +116,12 @@ def forecast(
     ('always', 1.0, 'tasks')
     """
     validate.confidence("confidence", confidence)
-    samples, price = validate.integer("samples", samples, 2), validate.nonneg_float("price", price)
+    samples = validate.integer("samples", samples, 2)
     episodes = list(trajectories)
     abstraction.fit(episodes)
     charges = _charges(episodes, costs)
     logged = LoggedSteps.of(episodes, charges)
+    price = _checked_price(price, charges)
     if len(logged.tasks) < 2:
         raise ValueError(f"the episodes are of one task ({logged.tasks[0]!r}); expected at least two tasks")
     most = (budget,) if isinstance(budget, int) else tuple(budget)
@@ -116,19 +129,26 @@ def forecast(
     helped = len(logged.actions) > 1
     models = candidates.fold_models(logged, abstraction, charges, seed, borrow_help) if helped else []
     compared = _candidates(logged, most, found, models, helper, seed)
+    n_compared = len(compared)
+    if helped and beside is not None:
+        compared += candidates.helper_decisions(logged, beside, _budgets(most), seed)
     times = np.random.default_rng(seed).multinomial(
         len(logged.tasks), np.full(len(logged.tasks), 1.0 / len(logged.tasks)), size=samples
     )
     steps = found.design == "steps"
     guesses = model_effects(logged, abstraction, compared, models) if steps else []
     scored = _evaluate(logged, abstraction, compared, found, times.astype(np.float64), price, prm, guesses)
+    scored, aside = scored[:n_compared], scored[n_compared:]
     recommended = choose(scored, found)
-    outlooks = tuple(make_outlook(one, logged, confidence) for one in scored)
+    widen = WIDEN if found.design != "steps" else WIDEN_STEPS
+    added = increments(scored, widen, confidence)
+    outlooks = tuple(make_outlook(one, logged, confidence, more) for one, more in zip(scored, added, strict=True))
     told = len(scored) == 1 or any(one.gain is not None for one in scored[1:])
     words = recommend_in_words(outlooks, recommended, found, scored[recommended].gain, told)
     by_help = help_in_words(scored, confidence)
+    others = tuple(make_outlook(one, logged, confidence) for one in aside)
     return PolicyForecasts(
-        outlooks, recommended, found.identified and told, found.design, found.words, words, confidence, by_help
+        outlooks, recommended, found.identified and told, found.design, found.words, words, confidence, by_help, others
     )  # fmt: skip
 
 
@@ -139,6 +159,14 @@ def _charges(
     types = sorted({step.intervention for t in episodes for step in t.steps if step.intervention is not None})
     resolved = resolve_costs(episodes, dict.fromkeys(["nohelp", *types]), costs)
     return {name: validate.nonneg_ints(f'costs["{name}"]', resolved.get(name, 1)) for name in types}
+
+
+def _checked_price(price: float | Mapping[str, float], charges: Mapping[str, Budget]) -> float | dict[str, float]:
+    if not isinstance(price, Mapping):
+        return validate.nonneg_float("price", price)
+    if unknown := sorted(set(price) - set(charges)):
+        raise ValueError(f"price has the help type {unknown[0]!r}; the log has {', '.join(charges) or 'no help'}")
+    return {name: validate.nonneg_float(f'price["{name}"]', one) for name, one in price.items()}
 
 
 def _candidates(
@@ -191,16 +219,23 @@ def _evaluate(
     compared: Sequence[Candidate],
     found: Identification,
     times: Floats,
-    price: float,
+    price: float | Mapping[str, float],
     prm: StateScorer | None,
     guesses: Sequence[Floats],
 ) -> list[Scored]:
     """Values of the policies, and their gains over the first one, which goes on alone."""
     if found.design == "steps":
-        design = _step_design(logged, abstraction, found, prm)
-        values = [step_value(design, one.decided, times, g) for one, g in zip(compared, guesses, strict=True)]
+        design = step_design(logged, abstraction, found, prm)
+        pairs = track([*zip(compared, guesses, strict=True)], "forecast", "policies")
+        values = [step_value(design, one.decided, times, guess) for one, guess in pairs]
         return [
-            Scored(one, value, None, _gain(value, values[0], price), immediate_effect(design, one.decided))
+            Scored(
+                one,
+                value,
+                None,
+                _gain(value, values[0], price_of(one, logged, price)),
+                immediate_effect(design, one.decided),
+            )
             for one, value in zip(compared, values, strict=True)
         ]
     by_task = found.design != "episodes" or not found.by_chance
@@ -214,7 +249,8 @@ def _evaluate(
         if by_task:
             policy, alone, tasks = paired_values(logged, one.decided, times)
             observed = tasks >= least_pairs(logged)
-        scored.append(Scored(one, value, bounds, _gain(policy, alone, price) if observed else None, None))
+        gain = _gain(policy, alone, price_of(one, logged, price)) if observed else None
+        scored.append(Scored(one, value, bounds, gain, None))
     return scored
 
 
@@ -222,7 +258,7 @@ def _gain(policy: Value, alone: Value, price: float) -> Floats:
     return policy.success - alone.success - price * (policy.requests - alone.requests)
 
 
-def _step_design(
+def step_design(
     logged: LoggedSteps, abstraction: StateAbstraction, found: Identification, prm: StateScorer | None
 ) -> StepDesign:
     """Baseline: stratum, time, score, and earlier help; effects: time, score, and how often there was help."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from selfreg._util.progress import track
 from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.forecasting.candidates import Candidate, FoldModel
 from selfreg.estimate.forecasting.logged_steps import Floats, Ints, LoggedSteps
@@ -28,7 +29,7 @@ def model_effects(
     if logged.costs.shape[1] > 1:
         return result
     keys = [abstraction.encode(t, i) for t in logged.episodes for i in range(len(t.steps))]
-    for held_out, model in models:
+    for held_out, model in track(models, "forecast: models", "folds"):
         state = np.array([model.index.get(key, -1) for key in keys])
         rows = np.isin(logged.episode, held_out) & (state >= 0)
         for effects, one in zip(result, compared, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 from selfreg._util.bootstrap import Interval, central_bounds
 from selfreg.estimate.forecasting.candidates import Budget, Candidate
 from selfreg.estimate.forecasting.identification import Identification
+from selfreg.estimate.forecasting.increments import Increment, shares_of_help
 from selfreg.estimate.forecasting.logged_steps import Floats, LoggedSteps
 from selfreg.estimate.forecasting.recommendation import OBSERVED, Scored, is_largest
 
@@ -32,6 +33,10 @@ class PolicyForecast(NamedTuple):
         whatever the rest may be, and `mean` is the middle between them.
     identified : bool
         Whether `success` is an estimate and not bounds.
+    added : Increment, optional
+        What it adds to the same policy under the next smaller budget; None where the log does not show that.
+    mix : mapping, optional
+        Share of each help type among the requests.
     """
 
     policy: str
@@ -41,6 +46,8 @@ class PolicyForecast(NamedTuple):
     success: Interval
     requests: Interval
     identified: bool
+    added: Increment | None = None
+    mix: Mapping[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; a budget of one kind is a number."""
@@ -52,6 +59,8 @@ class PolicyForecast(NamedTuple):
             "success": self.success._asdict(),
             "requests": self.requests._asdict(),
             "identified": self.identified,
+            "added": None if self.added is None else self.added._asdict() | {"success": self.added.success._asdict()},
+            "mix": dict(self.mix or {}),
         }
 
 
@@ -74,6 +83,8 @@ class PolicyForecasts:
     confidence : float
     by_help : tuple of str
         A sentence for each help type: what always requesting it gains, and whether to buy it.
+    beside : tuple of PolicyForecast
+        By budget, of a policy that is not among those that are compared.
     """
 
     outlooks: tuple[PolicyForecast, ...]
@@ -84,6 +95,7 @@ class PolicyForecasts:
     words: str
     confidence: float
     by_help: tuple[str, ...] = ()
+    beside: tuple[PolicyForecast, ...] = ()
 
     @property
     def recommendation(self) -> PolicyForecast:
@@ -100,7 +112,9 @@ class PolicyForecasts:
         }
 
 
-def make_outlook(scored: Scored, logged: LoggedSteps, confidence: float) -> PolicyForecast:
+def make_outlook(
+    scored: Scored, logged: LoggedSteps, confidence: float, added: Increment | None = None
+) -> PolicyForecast:
     candidate, value, widest = scored.candidate, scored.value, scored.bounds or scored.value
     most = float(_most_requests(candidate, logged))
     observed = bool(value.unknown[0] <= OBSERVED)
@@ -117,7 +131,8 @@ def make_outlook(scored: Scored, logged: LoggedSteps, confidence: float) -> Poli
     )
     identified = observed and scored.bounds is None
     return PolicyForecast(
-        candidate.policy, candidate.rule, candidate.help, candidate.budget, success, requests, identified
+        candidate.policy, candidate.rule, candidate.help, candidate.budget, success, requests, identified,
+        added if identified else None, shares_of_help(candidate, logged),
     )  # fmt: skip
 
 

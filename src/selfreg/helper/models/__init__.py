@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from selfreg.helper.models.linear import TfidfDecider, WordsDecider
+from selfreg.helper.models.rules import RULES as RULES
 from selfreg.helper.models.transformer import BudgetInHead, BudgetInText, DecisionWriter
 
 # Forms that need PyTorch.
@@ -13,3 +14,6 @@ TRANSFORMERS = tuple(one.form for one in (BudgetInHead, BudgetInText, DecisionWr
 FORMS: dict[str, Any] = {
     one.form: one for one in (BudgetInHead, BudgetInText, DecisionWriter, TfidfDecider, WordsDecider)
 }
+# The form that is chosen among `CANDIDATES` by what each is forecast to do; of ties, the first one.
+AUTO = "auto"
+CANDIDATES = (*RULES, TfidfDecider.form, WordsDecider.form)

@@ -15,6 +15,7 @@ from selfreg._util.extras import require_extra
 from selfreg._util.progress import track
 from selfreg._util.text_features import hashed_words
 from selfreg._util.text_index import Tfidf
+from selfreg.data import Step, state_text
 from selfreg.helper.examples import Votes
 from selfreg.helper.memory import tfidf_vectorizer
 from selfreg.helper.models.transformer import deduplicate
@@ -41,6 +42,10 @@ class LinearDecider:
         # in the order in which a product with sparse rows reads them: no copy for a decision
         self._weights = np.zeros((points, size, len(self.actions)))
         self._intercept = np.zeros((points, len(self.actions)))
+
+    def read(self, steps: Sequence[Step], history: int) -> str:
+        """The text of the state."""
+        return state_text(steps, history)
 
     def features(self, texts: Sequence[str]) -> Any:
         """Features of texts, sparse (n, size)."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from selfreg.data import Step, state_text
 from selfreg.helper.examples import Votes
 from selfreg.prm.config import HEADS, EncoderConfig
 from selfreg.prm.encoder import (
@@ -44,6 +45,9 @@ class DecisionModel(Protocol):
 
     form: ClassVar[str]
 
+    def read(self, steps: Sequence[Step], history: int) -> str:
+        """What the model reads of an episode so far: the text of the state, or what a rule counts."""
+
     def decision_logits(self, texts: Sequence[str], budgets: NDArray[np.int64]) -> Floats:
         """Log-odds of the actions, float64 (n, n_actions), at budgets (n, m) no larger than in training."""
 
@@ -57,6 +61,10 @@ class _Decider(TextClassifier):
     form: ClassVar[str]
     actions: tuple[str, ...]
     limits: tuple[int, ...]
+
+    def read(self, steps: Sequence[Step], history: int) -> str:
+        """The text of the state."""
+        return state_text(steps, history)
 
     @classmethod
     def build(cls, actions: Sequence[str], limits: Sequence[int], texts: Sequence[str], config: EncoderConfig) -> Any:

@@ -64,8 +64,8 @@ class Budget:
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; expected a name")
         if isinstance(self.period, int) and not isinstance(self.period, bool):
-            if self.period < 1:
-                raise ValueError(f"period is {self.period}; expected seconds >= 1")
+            if not 1 <= self.period <= LARGEST:
+                raise ValueError(f"period is {self.period}; expected seconds >= 1 and at most {LARGEST}")
         elif self.period is not None and self.period not in PERIODS:
             raise ValueError(f"period is {self.period!r}; expected one of {', '.join(PERIODS)}, or seconds as int")
         zone_of(self.timezone)
@@ -166,6 +166,35 @@ def one_unit(entry: Any, name: str, shown: Any = None) -> int:
     if number > LARGEST:
         raise ValueError(f"{name} is {shown!r}; expected at most {LARGEST}")
     return number
+
+
+def one_number(value: Any, name: str, expected: str) -> float:
+    """A real number as float, inf where it is too large for one; TypeError says what was `expected`."""
+    try:
+        if isinstance(value, bool | str | bytes | bytearray):
+            raise TypeError
+        return float(value)
+    except OverflowError:
+        return math.inf
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {value!r}; expected {expected}") from None
+
+
+def some_seconds(value: Any, name: str) -> float:
+    """A finite number > 0."""
+    number = one_number(value, name, "seconds > 0")
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name} is {value!r}; expected seconds > 0")
+    return number
+
+
+def one_text(value: Any, name: str, least: int = 0) -> str:
+    """A str, of `least` characters or more."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {value!r}; expected a str")
+    if len(value.strip()) < least:
+        raise ValueError(f"{name} is {value!r}; expected some text")
+    return str.__str__(value)
 
 
 def micro_units(amount: str | int | float | Decimal) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from selfreg.runtime.ledger.accounts import Accounts, parse_cost, unit_names
-from selfreg.runtime.ledger.budgets import Budget, Keys, Units, as_budgets, one_unit
+from selfreg.runtime.ledger.budgets import Budget, Keys, Units, as_budgets, one_text, one_unit, some_seconds
 from selfreg.runtime.ledger.memory import MemoryStore
 from selfreg.runtime.ledger.store import (
     CHARGED,
@@ -21,6 +21,7 @@ from selfreg.runtime.ledger.store import (
     Transaction,
     as_key,
     encode,
+    parses,
 )
 
 Limits: TypeAlias = "int | Sequence[int] | Budget | Sequence[Budget]"
@@ -206,8 +207,7 @@ class Ledger:
             another cost before; a budget has a scope that is not in `keys`.
         """
         key, spent = as_key(run_id, step_id), self.parse_cost(cost)
-        if expires_in is not None and not 0 < expires_in < float("inf"):
-            raise ValueError(f"expires_in is {expires_in!r}; expected seconds > 0")
+        expires_in = None if expires_in is None else some_seconds(expires_in, "expires_in")
         return self.write(lambda accounts: accounts.take(key, spent, RESERVED, keys, expires_in))
 
     def charge(
@@ -274,7 +274,7 @@ class Ledger:
         >>> ledger.left, ledger.limit_changes()[0][:4]
         ((5,), ('requests', 2, 5, 'release week'))
         """
-        after = one_unit(limit, "limit")
+        after, reason = one_unit(limit, "limit"), one_text(reason, "reason")
 
         def change_limit(transaction: Transaction) -> None:
             budgets = transaction.settings().budgets
@@ -294,8 +294,11 @@ class Ledger:
 
     def limit_changes(self) -> list[LimitChange]:
         """All limits that were raised, in order."""
-        records = self._store.read(lambda transaction: transaction.records("limit"))
-        return [LimitChange(*json.loads(content)) for _, content in records]
+
+        def read(transaction: Transaction) -> list[LimitChange]:
+            return [_limit_change(content) for _, content in transaction.records("limit")]
+
+        return self._store.read(read)
 
     def entries(self, status: Status | None = None) -> list[Entry]:
         """Steps of the ledger, in the order of their first request; those of one status where it is given.
@@ -313,6 +316,11 @@ class Ledger:
     def parse_cost(self, cost: Any) -> Units:
         """A cost as one int for each unit; raises as `reserve` does."""
         return parse_cost(cost, self._units)
+
+
+@parses
+def _limit_change(content: str) -> LimitChange:
+    return LimitChange(*json.loads(content))
 
 
 def parse_overrun(overrun: Any) -> Overrun:

@@ -17,8 +17,8 @@ from selfreg._util.extras import require_extra
 from selfreg.runtime.ledger.accounts import same_settings
 from selfreg.runtime.ledger.budgets import Budget, as_budgets
 from selfreg.runtime.ledger.ledger import Ledger, Limits, parse_overrun
-from selfreg.runtime.ledger.sql import TABLES, DamageError, SQLTransaction
-from selfreg.runtime.ledger.store import Clock, Overrun, Result, Settings, Transaction
+from selfreg.runtime.ledger.sql import TABLES, SQLTransaction
+from selfreg.runtime.ledger.store import Clock, DamageError, Overrun, Result, Settings, Transaction
 
 with require_extra("postgres", "PostgresLedger"):
     import psycopg

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from selfreg.runtime.ledger.budgets import LARGEST, Budget
-from selfreg.runtime.ledger.store import COUNTED, STATUSES, Key, Row, Settings, encode
+from selfreg.runtime.ledger.store import COUNTED, STATUSES, Key, Row, Settings, encode, parses
 
 SCHEMA = 2
 # Ids and counters are JSON, so that 1 and "1" differ.
@@ -30,24 +29,6 @@ CREATE TABLE {{t}}record (place {{serial}} PRIMARY KEY, kind TEXT NOT NULL, run_
 CREATE INDEX record_state ON {{t}}record (kind, state);
 """
 COLUMNS = "status, cost, reserved, accounts, expires"
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-class DamageError(Exception):
-    """A table holds what no ledger wrote; the store adds its own name."""
-
-
-def parses(method: Method) -> Method:
-    """Turn errors about stored values into DamageError."""
-
-    @functools.wraps(method)
-    def parse(*arguments: Any) -> Any:
-        try:
-            return method(*arguments)
-        except (ValueError, TypeError, AttributeError, LookupError) as error:
-            raise DamageError(str(error)) from error
-
-    return parse  # type: ignore[return-value]
 
 
 class SQLTransaction(ABC):

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from selfreg.runtime.ledger.accounts import same_settings
-from selfreg.runtime.ledger.budgets import Budget, as_budgets
+from selfreg.runtime.ledger.budgets import Budget, as_budgets, one_number
 from selfreg.runtime.ledger.ledger import Ledger, Limits, parse_overrun
-from selfreg.runtime.ledger.sql import SCHEMA, TABLES, DamageError, SQLTransaction, parses
-from selfreg.runtime.ledger.store import Clock, Overrun, Result, Row, Settings, Transaction, encode
+from selfreg.runtime.ledger.sql import SCHEMA, TABLES, SQLTransaction
+from selfreg.runtime.ledger.store import Clock, DamageError, Overrun, Result, Row, Settings, Transaction, encode, parses
 
 APPLICATION = 0x5E1F4E60  # marks our files among other databases
 LONGEST = 2_000_000.0  # seconds: SQLite counts milliseconds in 32 bits
@@ -81,7 +81,7 @@ class SQLiteLedger(Ledger):
         overrun: Overrun | None = None,
         clock: Clock | None = None,
     ) -> None:
-        if not timeout >= 0:
+        if not one_number(timeout, "timeout", "seconds >= 0") >= 0:
             raise ValueError(f"timeout is {timeout!r}; expected seconds >= 0")
         wanted = None if limits is None else as_budgets(limits)
         store = SQLiteStore(Path(path).absolute(), min(timeout, LONGEST), clock or time.time)
@@ -100,15 +100,21 @@ class SQLiteStore:
     def __init__(self, path: Path, timeout: float, clock: Clock) -> None:
         self.path, self.timeout, self.clock = path, timeout, clock
         self.identity: str | None = None
-        self._turns: dict[int, threading.Lock] = {}
+        self._turns: dict[int, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_turns": {}}
 
     def open(self, wanted: tuple[Budget, ...] | None, overrun: Overrun | None) -> None:
         """Make the file, or open one that has the wanted settings."""
+        if "\0" in str(self.path):
+            raise ValueError(f"{str(self.path)!r}: a path cannot hold the character 0")
         if self.path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder; expected a file", str(self.path))
+        if self.path.name == ":memory:":
+            raise ValueError("':memory:' would be a file of that name; a ledger in memory is selfreg.Ledger(limits)")
+        if self.path.exists() and not self.path.is_file():
+            raise ValueError(f"{self.path}: not a regular file; it is left alone")
         if not self.path.parent.is_dir():
             raise ValueError(f"{self.path}: its folder does not exist")
         if wanted is None and not self.path.is_file():
@@ -137,13 +143,16 @@ class SQLiteStore:
         SQLite polls a locked file at intervals of up to 100 ms; threads of one process take turns at once instead. The
         lock is that of the process, so that a child that is forked while a thread holds it does not wait for ever.
         """
-        turn = self._turns.setdefault(os.getpid(), threading.Lock())
-        if not turn.acquire(timeout=self.timeout):
-            raise TimeoutError(f"{self.path}: locked by others for over {self.timeout:g} s; nothing was done")
+        turn = self._turns.setdefault(os.getpid(), threading.RLock())
+        # Ctrl-C may come right after the lock was taken, or before it is given back. It knows its owner, and is given
+        # back here, at the latest by the next call.
         try:
+            if not turn.acquire(timeout=self.timeout):
+                raise TimeoutError(f"{self.path}: locked by others for over {self.timeout:g} s; nothing was done")
             return self._transact("IMMEDIATE", lambda file: work(self._check(file)))
         finally:
-            turn.release()
+            while turn._is_owned():
+                turn.release()
 
     def read(self, work: Callable[[Transaction], Result]) -> Result:
         """Do `work` in a transaction that sees one state of the file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -13,6 +14,7 @@ Overrun: TypeAlias = Literal["refuse", "record"]
 Key: TypeAlias = "tuple[str | int, str | int]"
 Clock: TypeAlias = Callable[[], float]
 Result = TypeVar("Result")
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 RESERVED: Final = "reserved"
 CHARGED: Final = "charged"
@@ -94,6 +96,23 @@ class Store(Protocol):
 
     def read(self, work: Callable[[Transaction], Result]) -> Result:
         """Do `work`, which only reads, in a transaction that sees one state of the store."""
+
+
+class DamageError(Exception):
+    """A table holds what no ledger wrote; the store adds its own name."""
+
+
+def parses(method: Method) -> Method:
+    """Turn errors about stored values into DamageError."""
+
+    @functools.wraps(method)
+    def parse(*arguments: Any) -> Any:
+        try:
+            return method(*arguments)
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
+            raise DamageError(str(error)) from error
+
+    return parse  # type: ignore[return-value]
 
 
 def check_id(value: Any, name: str) -> None:

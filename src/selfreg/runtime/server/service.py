@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 from selfreg._util.extras import require_extra
 from selfreg.data import Step, Trajectory, parse_history, state_text
 from selfreg.decisions import Decision
-from selfreg.runtime.desk import Desk, HelpRequest
+from selfreg.runtime.desk import AGENT, Desk, HelpRequest
 from selfreg.runtime.drafts import StepToDecide
 from selfreg.runtime.recorder import Recorder
 from selfreg.runtime.records import RecordedDecision
@@ -116,7 +116,7 @@ class Service:
     def refund(self, body: bodies.Refund) -> bodies.RefundReply:
         """Refund a step; an open request of it is withdrawn, so that nobody answers it in vain."""
         with suppress(ValueError):  # it is closed, or people were not asked
-            self.desk.decline(body.run_id, body.step_id, "withdrawn", by="the agent")
+            self.desk.decline(body.run_id, body.step_id, "withdrawn", by=AGENT)
         return bodies.RefundReply(refunded=self.recorder.refund(body.run_id, body.step_id))
 
     def outcome(self, body: bodies.Outcome) -> bodies.OutcomeReply:

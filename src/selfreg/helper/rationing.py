@@ -1,0 +1,225 @@
+"""A mean number of requests for a helper: it decides at random between two thresholds on P(request)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.sparse.linalg import spsolve
+
+from selfreg._util import validate
+from selfreg.data import NOHELP, Step
+from selfreg.decisions import BudgetLeft, Decision
+from selfreg.helper.helper import Helper
+from selfreg.helper.labels import Labels
+from selfreg.helper.model_rollout import add_missing_help, check_labels, first_states
+from selfreg.helper.models.transformer import deduplicate
+from selfreg.mdp import InterventionMDP
+
+Floats = NDArray[np.float64]
+
+# Halvings of the share; and what is taken off every transition, so that episodes without an end have finite usage.
+HALVINGS, LEAK = 30, 1e-9
+
+
+@dataclass
+class RationedHelper:
+    """Requests help where the helper's P(request) is above `high`, with chance `share` where it is above `low` only.
+
+    A `DecisionPolicy`. All chance comes from the seed that `start` gets: the same seed decides the same, and a
+    `Recorder`, which gives each step a seed of its own, stores each decision once. Create with `ration`.
+
+    Attributes
+    ----------
+    helper : Helper
+    low, high : float
+    share : float
+    requests : float
+        Forecast of the units used by an episode.
+    """
+
+    helper: Helper
+    low: float
+    high: float
+    share: float
+    requests: float
+    name: ClassVar[str] = "helper"
+    _random: random.Random = field(default_factory=lambda: random.Random(0), repr=False, compare=False)
+
+    @property
+    def costs(self) -> dict[str, tuple[int, ...]]:
+        """Of each help type, in units of each budget."""
+        return self.helper.costs
+
+    @property
+    def limits(self) -> tuple[int, ...]:
+        """Largest budgets of the helper's training."""
+        return self.helper.limits
+
+    def start(self, task: str, seed: int) -> None:
+        """Begin an episode, or a step, whose chance comes from `seed`."""
+        self._random = random.Random(seed)
+
+    def decide(self, steps: Sequence[Step | str], budget_left: BudgetLeft) -> Decision:
+        """As the helper's `decide`, with the thresholds; draws once."""
+        decision, draw = self.helper.decide(steps, budget_left), self._random.random()
+        chances = self.action_probabilities(steps, budget_left)
+        wanted = next((name for name in chances if name != NOHELP), NOHELP)
+        action = wanted if draw < 1.0 - chances[NOHELP] else NOHELP
+        reason = f"{action}: with chance {1.0 - chances[NOHELP]:.2f}, for {self.requests:.2f} requests on average"
+        return replace(decision, action=action, reason=f"{reason}. The helper: {decision.reason}")
+
+    def action_probabilities(self, steps: Sequence[Step | str], budget_left: BudgetLeft) -> Mapping[str, float]:
+        """P(action) by name: of "nohelp", and of the help type that the helper prefers, if it may be requested."""
+        probability = self.helper.action_chances(steps, budget_left)
+        request = float(probability[1:].sum())
+        chance = 1.0 if request > self.high else self.share if request > self.low else 0.0
+        if not chance:
+            return {NOHELP: 1.0}
+        return {NOHELP: 1.0 - chance, self.helper.actions[1 + int(probability[1:].argmax())]: chance}
+
+
+def ration(
+    helper: Helper, labels: Labels, requests: float, budget: int | Sequence[int] | None = None
+) -> RationedHelper:
+    """The helper at a mean number of requests: forecast usage is `requests`, and the hard budget holds.
+
+    The forecast is exact in the estimated model, from the first states of the helper's validation and test tasks, with
+    `budget`. It holds in new tasks as far as these are like them: for a share of queries, by about half a unit over the
+    square root of the number of these tasks. Where the helper uses less than `requests` even if it requests help
+    wherever it can, it does so.
+
+    Parameters
+    ----------
+    helper : Helper
+    labels : Labels
+        Of logs with these tasks, for budgets up to the helper's limits or larger.
+    requests : float
+        Mean of the units of all budgets that an episode uses; may be fractional.
+    budget : int or sequence of int, optional
+        With which episodes begin; by default the helper's limits.
+
+    Raises
+    ------
+    ValueError
+        `requests` is negative or not finite; `budget` is above the helper's limits; the labels do not fit the helper.
+
+    Examples
+    --------
+    >>> import selfreg
+    >>> from selfreg.data import Step, Trajectory
+    >>> from selfreg.estimate import Features, estimate_mdp
+    >>> from selfreg.helper import HelperConfig, label, ration, train_helper
+    >>> rows = [("red", None, 0.0), ("red", "help", 1.0), ("green", None, 1.0), ("green", "help", 0.0)]
+    >>> logs = [
+    ...     Trajectory(f"task {i}", f"{i}/{k}", won, (Step(f"{light} light", intervention=who),))
+    ...     for i in range(12)
+    ...     for k, (light, who, won) in enumerate(rows)
+    ... ]
+    >>> model = estimate_mdp(logs, Features(["class"], {"red": "red", "green": "green"}))
+    >>> labels = label(logs, model, selfreg.solve(model.mdp, 1))
+    >>> policy = ration(train_helper(labels, HelperConfig(form="tfidf")), labels, 0.3)
+    >>> round(policy.requests, 3), round(policy.action_probabilities(["red light"], (1,))["help"], 3)
+    (0.3, 0.6)
+    >>> policy.action_probabilities(["green light"], (1,))
+    {'nohelp': 1.0}
+    """
+    wanted = validate.nonneg_float("requests", requests)
+    top = helper.limits if budget is None else tuple(np.atleast_1d(budget).tolist())
+    if len(top) != len(helper.limits) or any(not 0 <= b <= most for b, most in zip(top, helper.limits, strict=True)):
+        raise ValueError(f"budget is {budget}; expected at most {helper.limits}")
+    held_out = _HeldOut.of(helper, labels, top)
+    levels = np.unique(held_out.request[held_out.request > 0])
+    tried = np.concatenate([[0.0], (levels[1:] + levels[:-1]) / 2, [1.0]])
+    first, last = 0, len(tried) - 1  # the lowest threshold that uses no more than is wanted
+    while first < last:
+        middle = (first + last) // 2
+        fits = held_out.usage(tried[middle], tried[middle], 0.0) <= wanted
+        first, last = (first, middle) if fits else (middle + 1, last)
+    high, low, share, step = float(tried[first]), float(tried[max(first - 1, 0)]), 0.0, 0.5
+    for _ in range(HALVINGS if first else 0):
+        share, step = share + step * (held_out.usage(low, high, share + step) <= wanted), step / 2
+    forecast = held_out.usage(low, high, share)
+    return RationedHelper(helper, low, high, share, forecast)
+
+
+class _HeldOut(NamedTuple):
+    """Texts of held-out tasks with the helper's P(request), and the states that they are of.
+
+    Attributes
+    ----------
+    mdp : InterventionMDP
+    budgets : int64 (points, m)
+        Of the labels.
+    start : float64 (n_states,)
+    place : int
+        Point of the budget with which episodes begin.
+    request : float64 (texts, points)
+    wanted : int64 (texts, points)
+        Index of the help type that would be requested.
+    of_state : sparse (n_states, texts)
+        Share of each text in the visits of a state.
+    """
+
+    mdp: InterventionMDP
+    budgets: NDArray[np.int64]
+    start: Floats
+    place: int
+    request: Floats
+    wanted: NDArray[np.int64]
+    of_state: sp.csr_array
+
+    @classmethod
+    def of(cls, helper: Helper, labels: Labels, top: tuple[int, ...]) -> _HeldOut:
+        """The validation and test tasks of the helper."""
+        check_labels(helper, labels)
+        tasks = [*helper.split.get("validation", []), *helper.split.get("test", [])]
+        start = first_states(labels, tasks)
+        if start is None:
+            raise ValueError("the labels have no validation or test task of the helper")
+        rows = np.flatnonzero(np.isin(labels.tasks, tasks))
+        every = labels.texts(helper.history, helper.classifier.read)
+        texts, column = deduplicate([every[i] for i in rows])
+        points = np.minimum(labels.budgets, helper.limits)
+        chances = helper.request_probabilities(
+            np.repeat(np.array(texts, dtype=object), len(points)).tolist(), np.tile(points, (len(texts), 1))
+        ).reshape(len(texts), len(points), -1)
+        size = labels.model.mdp.n_states, len(texts)
+        visits = sp.csr_array((np.ones(len(rows)), (labels.state[rows], column)), shape=size)
+        of_state = sp.diags_array(1.0 / np.maximum(visits.sum(axis=1), 1.0)) @ visits
+        place = int(np.flatnonzero((labels.budgets == top).all(axis=1))[0])
+        help_types = chances[:, :, 1:]
+        mdp = add_missing_help(labels.model.mdp)
+        return cls(mdp, labels.budgets, start, place, help_types.sum(axis=2), help_types.argmax(axis=2) + 1, of_state)
+
+    def usage(self, low: float, high: float, share: float) -> float:
+        """Units used from the start.
+
+        U(s, b) = sum_a P(a) (c_a + sum_j P_a[s, j] U(j, b - c_a)), budget by budget.
+        """
+        chance = np.where(self.request > high, 1.0, np.where(self.request > low, share, 0.0))
+        mdp, shape = self.mdp, tuple(self.budgets.max(axis=0) + 1)
+        usage = np.zeros((mdp.n_states, len(self.budgets)))
+        for p, left in enumerate(self.budgets):
+            if (left > self.budgets[self.place]).any():
+                continue
+            alone, known = np.ones(mdp.n_states), np.zeros(mdp.n_states)
+            here = sp.csr_array((mdp.n_states, mdp.n_states))
+            for a, name in enumerate(mdp.actions):
+                cost = mdp.cost_table[a]
+                if not a or (cost > left).any():
+                    continue
+                asked = self.of_state @ (chance[:, p] * (self.wanted[:, p] == a))
+                alone, moved = alone - asked, sp.diags_array(asked) @ mdp.transitions[name]
+                if cost.any():
+                    known += asked * cost.sum() + moved @ usage[:, np.ravel_multi_index(tuple(left - cost), shape)]
+                else:
+                    here = here + moved
+            here = here + sp.diags_array(alone) @ mdp.transitions[NOHELP]
+            usage[:, p] = spsolve(sp.csc_array(sp.eye_array(mdp.n_states) - (1.0 - LEAK) * here), known)
+        return float(self.start @ usage[:, self.place])

@@ -1,0 +1,146 @@
+"""The form "auto": of a few forms and rules of thumb, the one that is forecast to do best in new tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfreg.estimate.forecasting.compute import step_design
+from selfreg.estimate.forecasting.identification import identify
+from selfreg.estimate.forecasting.logged_steps import LoggedSteps
+from selfreg.estimate.forecasting.step_effects import StepDesign, step_value
+from selfreg.helper.config import HelperConfig
+from selfreg.helper.helper import Helper
+from selfreg.helper.labels import Labels
+from selfreg.helper.model_rollout import forecast_in_model
+from selfreg.helper.models import CANDIDATES
+
+# Folds of tasks, and the share of the other folds' tasks that chooses among rounds and penalties.
+FOLDS, VALIDATION_SHARE = 3, 0.2
+# Trains a helper of one form with a split of the tasks.
+FormTrainer = Callable[[HelperConfig, dict[str, list[str]]], Helper]
+
+
+class Forecast(NamedTuple):
+    """Means over the budgets above 0: P(success), and units used of all budgets."""
+
+    success: float
+    requests: float
+
+
+def choose_form(labels: Labels, config: HelperConfig, train: FormTrainer) -> tuple[str, dict[str, float]]:
+    """The form with the best forecast, and figures: the forecast success and requests of each.
+
+    Each candidate is trained on two thirds of the tasks and decides in the others, three times, so that every task is
+    held out once. Where chance decided at single steps of the log who was helped, these decisions are evaluated by a
+    structural nested mean model (`selfreg.estimate.forecasting.step_effects`), which needs no model of states; else in
+    the estimated model. What counts is success less the price of the units used. A candidate that cannot be trained
+    from these tasks is left out.
+
+    Raises
+    ------
+    ValueError
+        No candidate can be trained.
+    """
+    splits = make_splits(sorted(set(labels.tasks)), config.seed)
+    judge = _StepJudge.of(labels) or _ModelJudge(labels)
+    figures, gains, errors = dict[str, float](), dict[str, float](), list[ValueError]()
+    for form in CANDIDATES:
+        try:
+            helpers = [train(replace(config, form=form), split) for split in splits]
+            found = judge.forecast(helpers)
+        except ValueError as error:
+            errors.append(error)
+            continue
+        gains[form] = found.success - config.price * found.requests
+        figures |= {f"forecast_{form}": found.success, f"forecast_requests_{form}": found.requests}
+    if not gains:
+        raise errors[0]
+    return max(gains, key=gains.__getitem__), figures
+
+
+class _ModelJudge(NamedTuple):
+    """Evaluates in the estimated model, from the first states of held-out tasks."""
+
+    labels: Labels
+
+    def forecast(self, helpers: Sequence[Helper]) -> Forecast:
+        """Of helpers, each in the test tasks of its split."""
+        paid = self.labels.budgets.any(axis=1)
+        found = [forecast_in_model(helper, self.labels, "test") for helper in helpers]
+        rows = [(one.success[paid].mean(), one.requests[paid].mean()) for one in found]
+        success, requests = np.average(rows, axis=0, weights=[len(helper.split["test"]) for helper in helpers])
+        return Forecast(float(success), float(requests))
+
+
+class _StepJudge(NamedTuple):
+    """Evaluates decisions at the logged steps of held-out tasks."""
+
+    labels: Labels
+    design: StepDesign
+
+    @classmethod
+    def of(cls, labels: Labels) -> _StepJudge | None:
+        """None where the log does not show what help does at single steps."""
+        costs = {name: tuple(cost) for name, cost in labels.model.mdp.costs.items()}
+        try:
+            logged = LoggedSteps.of(labels.trajectories, costs)
+            found = identify(logged, labels.model.abstraction)
+        except (ValueError, KeyError):  # no outcomes, or help that the model does not have
+            return None
+        if found.design != "steps" or logged.actions != labels.actions:
+            return None
+        return cls(labels, step_design(logged, labels.model.abstraction, found, None))
+
+    def forecast(self, helpers: Sequence[Helper]) -> Forecast:
+        """Of helpers, each in the test tasks of its split."""
+        logged = self.design.logged
+        budgets = [tuple(map(int, budget)) for budget in self.labels.budgets if budget.any()]
+        decided = np.zeros((len(budgets), len(logged.action)), np.int8)
+        for helper in helpers:
+            held_out = set(helper.split["test"])
+            steps = np.flatnonzero([logged.episodes[e].task in held_out for e in logged.episode])
+            texts = [self._read(helper, int(j)) for j in steps]
+            for row, budget in zip(decided, budgets, strict=True):
+                row[steps] = helper.choices(texts, logged.left(budget)[steps])
+        rows = [self._value(one) for one in decided]
+        success, requests = np.mean(rows, axis=0)
+        return Forecast(float(success), float(requests))
+
+    def _read(self, helper: Helper, step: int) -> str:
+        logged = self.design.logged
+        steps = logged.episodes[int(logged.episode[step])].steps
+        return helper.classifier.read(steps[: int(logged.time[step]) + 1], helper.history)
+
+    def _value(self, decided: NDArray[np.int8]) -> tuple[float, float]:
+        """Success and units used of the policy with these decisions."""
+        logged = self.design.logged
+        value = step_value(self.design, decided, np.empty((0, len(logged.tasks))))
+        units = logged.costs[decided[decided > 0]].sum(axis=1)
+        return float(value.success[0]), float(value.requests[0] * (units.mean() if len(units) else 0.0))
+
+
+def make_splits(tasks: Sequence[str], seed: int) -> list[dict[str, list[str]]]:
+    """Splits of the tasks into `train`, `validation` and `test`, each task in one of the tests.
+
+    Raises
+    ------
+    ValueError
+        Fewer than three tasks.
+    """
+    if len(tasks) < FOLDS:
+        raise ValueError(f"{len(tasks)} task(s); expected at least {FOLDS}: forms are compared on folds of tasks")
+    order = [tasks[i] for i in np.random.default_rng(seed).permutation(len(tasks))]
+    result = []
+    for fold in range(FOLDS):
+        rest = [task for i, task in enumerate(order) if i % FOLDS != fold]
+        checked = max(1, round(VALIDATION_SHARE * len(rest)))
+        parts: Mapping[str, Sequence[str]] = {
+            "train": rest[checked:], "validation": rest[:checked], "test": order[fold::FOLDS]
+        }  # fmt: skip
+        result.append({name: sorted(part) for name, part in parts.items()})
+    return result

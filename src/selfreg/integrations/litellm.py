@@ -1,0 +1,249 @@
+"""LiteLLM: a plugin of `Router` and a logger of the proxy, which send a step to a stronger model where it needs help.
+
+``router = Router(model_list, plugins=[plugin]); litellm.callbacks = [plugin]``: the router calls the plugin before each
+attempt, and the callbacks settle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from selfreg._util.extras import require_extra
+from selfreg.data import Step
+from selfreg.integrations._session import Event, HelpStep, Session, history_of, name_step
+from selfreg.integrations._versions import check_version
+from selfreg.runtime.recorder import Recorder
+
+check_version("litellm", "1.108", "2", "litellm")
+with require_extra("litellm", "selfreg.integrations.litellm"):
+    from litellm.integrations.custom_logger import CustomLogger
+
+RUN, STEP, TASK = "selfreg_run", "selfreg_step", "selfreg_task"  # in the metadata of a request
+KEY = "selfreg_key"
+MOST_OPEN = 10_000  # calls whose end was never reported; the oldest are forgotten, and stay reserved
+
+
+class _Settling(CustomLogger):  # type: ignore[misc]
+    """Which call of a model belongs to which step, and what came of it."""
+
+    def __init__(
+        self, recorder: Recorder, strong: str | Mapping[str, str], trace: Callable[[HelpStep, Event], Any] | None
+    ) -> None:
+        super().__init__()
+        # LiteLLM takes two loggers of one class for the same one, unless a public attribute differs.
+        self.name = f"selfreg {uuid.uuid4().hex}"
+        self._session = Session(recorder, trace=trace)
+        self._strong = strong
+        self._open: dict[str, HelpStep] = {}
+        self._watched: dict[str, tuple[asyncio.Task[Any], Callable[[asyncio.Task[Any]], None]]] = {}
+
+    def _model(self, step: HelpStep) -> str:
+        """The model of a help type."""
+        if isinstance(self._strong, str):
+            return self._strong
+        if step.action not in self._strong:
+            step.refund()
+            raise ValueError(f"no model for help type {step.action!r}; strong has {', '.join(self._strong)}")
+        return self._strong[step.action]
+
+    async def _decide(self, messages: Any, metadata: Mapping[str, Any]) -> HelpStep:
+        run, step, steps = _ids(messages, metadata)
+        keys = {"task": metadata[TASK]} if TASK in metadata else None
+        return await self._session.decide_async(run, step, steps, keys=keys)
+
+    def _note(self, request: Mapping[str, Any], step: HelpStep | None) -> None:
+        """Remember the step of a call, and watch the task: LiteLLM says nothing where that is cancelled."""
+        call, task = request.get("litellm_call_id"), asyncio.current_task()
+        if step is None or not step.helped or not isinstance(call, str):
+            return
+        if len(self._open) >= MOST_OPEN:
+            self._forget(next(iter(self._open)))
+        self._open[call] = step
+        if task is not None and not request.get("stream"):
+            self._watched[call] = task, partial(self._refund_cancelled, call)
+            task.add_done_callback(self._watched[call][1])
+
+    def _forget(self, call: Any) -> HelpStep | None:
+        if call in self._watched:
+            task, callback = self._watched.pop(call)
+            task.remove_done_callback(callback)
+        return self._open.pop(call, None)
+
+    def _refund_cancelled(self, call: str, task: asyncio.Task[Any]) -> None:
+        step = self._forget(call)
+        if step is not None and task.cancelled():
+            step.refund()
+
+    async def _end(self, call: Any, paid: bool) -> None:
+        step = self._forget(call)
+        if step is not None:
+            await asyncio.to_thread(step.settle if paid else step.refund)
+
+    async def async_post_call_success_deployment_hook(
+        self, request_data: dict[str, Any], response: Any, call_type: Any
+    ) -> None:
+        """A whole answer has come: pay for it, before it is returned."""
+        await self._end(request_data.get("litellm_call_id"), True)
+
+    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """A stream has come to its end."""
+        if not kwargs.get("stream") or kwargs.get("async_complete_streaming_response") is not None:
+            await self._end(kwargs.get("litellm_call_id"), True)
+
+    async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """A call, or a stream in its middle, has failed."""
+        await self._end(kwargs.get("litellm_call_id"), False)
+
+
+class SelfregPlugin(_Settling):
+    """A routing plugin of `litellm.Router`, and the callback that settles.
+
+    Weak and strong deployments have the same `model_name`; the plugin selects among them by `litellm_params.model`. It
+    runs at every attempt: one that failed is refunded, the next one is decided and paid anew. Groups without a strong
+    model are left alone. The router must be called asynchronously, as for every plugin.
+
+    Parameters
+    ----------
+    recorder : Recorder
+    strong : str or mapping of str to str
+        `litellm_params.model` of the strong deployment, also by help type.
+    trace : callable, optional
+        As of `selfreg.integrations._session.Session`.
+
+    Examples
+    --------
+    >>> import asyncio, os
+    >>> os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # nothing is loaded from the network
+    >>> import litellm
+    >>> from selfreg import Ledger
+    >>> from selfreg.decisions import Decision
+    >>> from selfreg.integrations.litellm import SelfregPlugin
+    >>> from selfreg.runtime import Recorder
+    >>> class Always:
+    ...     def decide(self, steps, budget_left):
+    ...         return Decision("strong")
+    >>> recorder = Recorder(Always(), Ledger(1), costs={"strong": 1})
+    >>> plugin = SelfregPlugin(recorder, strong="openai/large")
+    >>> def deployment(name):
+    ...     params = {"model": f"openai/{name}", "mock_response": name, "api_key": "none"}
+    ...     return {"model_name": "agent", "litellm_params": params}
+    >>> router = litellm.Router([deployment("small"), deployment("large")], plugins=[plugin])
+    >>> litellm.callbacks = [plugin]
+    >>> async def say(text):
+    ...     messages = [{"role": "user", "content": text}]
+    ...     return (await router.acompletion("agent", messages)).choices[0].message.content
+    >>> asyncio.run(say("2 + 2 = ?")), asyncio.run(say("3 + 3 = ?")), recorder.ledger.entries("charged")[0].cost
+    ('large', 'small', (1,))
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        *,
+        strong: str | Mapping[str, str],
+        trace: Callable[[HelpStep, Event], Any] | None = None,
+    ) -> None:
+        super().__init__(recorder, strong, trace)
+
+    async def run(self, context: Any) -> Any:
+        """Leave the models that may answer; LiteLLM calls it before every attempt."""
+        helpers = {self._strong} if isinstance(self._strong, str) else set(self._strong.values())
+        weak = [model for model in context.candidate_models if model not in helpers]
+        if not weak or len(weak) == len(context.candidate_models):
+            return context
+        step = await self._decide(context.structured_messages, context.metadata)
+        context.candidate_models = [self._model(step)] if step.helped else weak
+        return context
+
+    async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
+        """A deployment is selected: from here on, the call has an id."""
+        run, step, _ = _ids(kwargs.get("messages"), kwargs.get("metadata") or {})
+        self._note(kwargs, await asyncio.to_thread(self._session.find_step, run, step))
+
+    async def async_post_call_failure_deployment_hook(
+        self, request_data: Mapping[str, Any], exception: Exception, call_type: Any, fallback_depth: Any = None
+    ) -> None:
+        """An attempt has failed; this comes before the next attempt."""
+        await self._end(request_data.get("litellm_call_id"), False)
+
+
+class SelfregLogger(_Settling):
+    """A logger of LiteLLM's proxy: in its configuration ``callbacks: module.logger``.
+
+    A request for `weak` goes to `strong` where help is requested; both are names of model groups. All attempts of one
+    request are one step.
+
+    Parameters
+    ----------
+    recorder : Recorder
+    weak : str
+        Model group that clients request.
+    strong : str or mapping of str to str
+        Model group that helps, also by help type.
+    trace : callable, optional
+        As of `SelfregPlugin`.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        *,
+        weak: str,
+        strong: str | Mapping[str, str],
+        trace: Callable[[HelpStep, Event], Any] | None = None,
+    ) -> None:
+        super().__init__(recorder, strong, trace)
+        self._weak = weak
+
+    async def async_pre_call_hook(
+        self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: Any
+    ) -> dict[str, Any]:
+        """Decide for a request of a client, and name the model group that answers."""
+        if data.get("model") == self._weak and data.get("messages"):
+            metadata = data.setdefault("metadata", {})
+            step = await self._decide(data["messages"], {**_headers(data), **metadata})
+            if step.helped:
+                data["model"] = self._model(step)
+                metadata[KEY] = [step.run_id, step.step_id]
+        return data
+
+    async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
+        """A deployment is selected: from here on, the call has an id."""
+        self._note(kwargs, await self._find(kwargs))
+
+    async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """One attempt has failed: the next one belongs to the same step. A stream has no next one."""
+        if kwargs.get("stream"):
+            await super().async_log_failure_event(kwargs, response_obj, start_time, end_time)
+        else:
+            self._forget(kwargs.get("litellm_call_id"))
+
+    async def async_post_call_failure_hook(
+        self, request_data: dict[str, Any], original_exception: Exception, user_api_key_dict: Any, *_: Any, **__: Any
+    ) -> None:
+        """The request has failed for good."""
+        step = await self._find(request_data)
+        if step is not None and step.status == "reserved":
+            await asyncio.to_thread(step.refund)
+
+    async def _find(self, data: Mapping[str, Any]) -> HelpStep | None:
+        key = (data.get("metadata") or {}).get(KEY)
+        return None if key is None else await asyncio.to_thread(self._session.find_step, *key)
+
+
+def _headers(data: Mapping[str, Any]) -> dict[str, str]:
+    """Ids that a client of the proxy sent as headers: ``x-selfreg-run`` and so on."""
+    headers = (data.get("proxy_server_request") or {}).get("headers") or {}
+    names = {f"x-{name.replace('_', '-')}": name for name in (RUN, STEP, TASK)}
+    return {names[key.lower()]: value for key, value in headers.items() if key.lower() in names}
+
+
+def _ids(messages: Any, metadata: Mapping[str, Any]) -> tuple[Any, Any, Sequence[Step]]:
+    """Run and step of the metadata; else hashes of the beginning of the conversation, and of all of it."""
+    steps = history_of(messages)
+    run = metadata.get(RUN) or f"chat {name_step([Step(steps[0].state)])}"
+    return run, metadata.get(STEP) or name_step(steps), steps

@@ -1,0 +1,79 @@
+"""Prices of help: what the options mean, and what the report says about them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from selfreg.cli.main import main
+from selfreg.cli.prices import Prices, parse_prices
+from selfreg.data import Step, Trajectory, write_trajectories
+
+
+@pytest.mark.parametrize(
+    ("price", "worth", "minutes", "in_success"),
+    [
+        (["0.02"], None, None, 0.02),
+        (["4"], 25.0, None, {"person": 0.16, "model": 0.16}),
+        (["person=4", "model=0.5"], 25.0, ["person=5"], {"person": 0.16, "model": 0.02}),
+        (["person=4"], None, None, 0.0),
+        (None, 25.0, ["3"], {}),
+    ],
+)
+def test_prices_in_units_of_success(price, worth, minutes, in_success) -> None:
+    assert parse_prices(price, worth, minutes).of_help(["person", "model"]).in_units_of_success() == in_success
+
+
+@pytest.mark.parametrize(
+    ("price", "worth", "message"),
+    [
+        (["person=x"], None, "--price person=x: expected a number >= 0"),
+        (["-1"], None, "--price -1: expected a number >= 0"),
+        (["nan"], None, "expected a number >= 0"),
+        (["person=1", "person=2"], None, "each help type once"),
+        (["1", "person=2"], None, "one number for all help types, or one for each"),
+        (["=2"], None, "expected HELP=NUMBER or NUMBER"),
+        (["1"], 0.0, "--worth 0: expected a number > 0"),
+        (["4"], None, "--price 4 is in success, below 1; with money, say what a success is --worth"),
+    ],
+)
+def test_faults_are_named(price, worth, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_prices(price, worth, None)
+
+
+def test_an_unknown_help_type_is_named() -> None:
+    with pytest.raises(ValueError, match="--minutes robot=3: unknown help type 'robot'; the logs have person"):
+        Prices(minutes={"robot": 3.0}).of_help(["person"])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> str:
+    """Tasks that ran both ways: help raises success from 0.4 to 0.9, in one request."""
+    folder = tmp_path_factory.mktemp("prices")
+    logs = [
+        Trajectory(f"t{i}", f"{i}{help}", float(i % 10 < (9 if help else 4)), (Step("start", intervention=help),))
+        for i in range(100)
+        for help in (None, "person")
+    ]
+    write_trajectories(folder / "log.jsonl", logs)
+    arguments = ["fit", str(folder / "log.jsonl"), "--budget", "1", "--samples", "0", "--out", str(folder / "run")]
+    assert main(arguments) == 0
+    return str(folder / "run")
+
+
+@pytest.mark.parametrize(("price", "policy", "gain"), [("4", "always", "+8.50"), ("20", "never", None)])
+def test_the_recommendation_depends_on_the_price(run, price, policy, gain) -> None:
+    arguments = ["report", run, "--format", "json", "--price", f"person={price}", "--worth", "25", "--minutes", "3"]
+    assert main(arguments) == 0
+    with open(f"{run}/report.json", encoding="utf-8") as file:
+        found = json.load(file)
+    assert found["summary"]["recommendation"]["policy"] == policy
+    (row,) = found["worth"]
+    assert row["break-even price of a request"] == "12.50"
+    if gain is not None:
+        assert found["numbers"]["cost a task"] == "4.00"
+        assert found["numbers"]["gain a task at 25 a success"] == gain
+        assert found["numbers"]["time of helpers a task"] == "3.0 min"
+        assert found["worth_lines"][0].endswith("for 4.00 each: worth it at 25 a success.")

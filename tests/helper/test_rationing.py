@@ -1,0 +1,98 @@
+"""A mean number of requests: forecast usage is what was asked for, and decisions are reproducible."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import selfreg
+from selfreg.data import Step, Trajectory
+from selfreg.decisions import start_episode
+from selfreg.estimate import Features, estimate_mdp
+from selfreg.helper import Helper, HelperConfig, Labels, label, ration, train_helper
+from selfreg.runtime import Ledger, Recorder
+
+COLORS = ("red", "amber", "green")
+
+
+@pytest.fixture(scope="module")
+def helper(light_labels: Labels) -> Helper:
+    return train_helper(light_labels, HelperConfig(form="tfidf", history=0))
+
+
+@pytest.mark.parametrize("requests", [0.0, 0.25, 0.9, 1.37])
+def test_usage_is_what_was_asked_for(requests: float, helper: Helper, light_labels: Labels) -> None:
+    """In the log of the held-out tasks, lights come independently of what was done: usage can be played there."""
+    policy = ration(helper, light_labels, requests)
+    assert policy.requests == pytest.approx(requests, abs=1e-6)
+    held_out = {*helper.split["validation"], *helper.split["test"]}
+    logs = [t for t in light_labels.trajectories if t.task in held_out]
+    used = []
+    for seed in range(12):
+        for i, log in enumerate(logs):
+            left = 2
+            start_episode(policy, log.task, 1000 * seed + i)
+            for t in range(len(log.steps)):
+                left -= policy.decide(log.steps[: t + 1], (left,)).requests_help
+            used.append(2 - left)
+    assert np.mean(used) == pytest.approx(requests, abs=0.1)
+
+
+def test_more_than_can_be_used_requests_help_everywhere(helper: Helper, light_labels: Labels) -> None:
+    policy = ration(helper, light_labels, 99.0)
+    assert policy.requests == pytest.approx(2.0)
+    assert policy.decide(["first green lamp"], (1,)).requests_help
+    assert not policy.decide(["first green lamp"], (0,)).requests_help
+
+
+def test_a_share_of_queries_is_met_in_new_ones() -> None:
+    """One step, each query once with and once without help: 0.3 of new queries are sent on."""
+    rng = np.random.default_rng(0)
+
+    def query() -> str:
+        return f"{rng.choice(COLORS)} {rng.integers(40)} of {rng.integers(40)}"
+
+    logs = []
+    for i in range(1500):
+        text = query()
+        for who in (None, "help"):
+            won = float(
+                rng.random() < {"red": 0.2, "amber": 0.5, "green": 0.8}[text.split()[0]] + 0.2 * (who == "help")
+            )
+            logs.append(Trajectory(f"task {i}", f"{i}/{who}", won, (Step(text, intervention=who),)))
+    model = estimate_mdp(logs, Features(["class"], {c: c for c in COLORS}))
+    labels = label(logs, model, selfreg.solve(model.mdp, 1))
+    policy = ration(train_helper(labels, HelperConfig(form="tfidf", history=0)), labels, 0.3)
+    sent = []
+    for seed in range(3000):
+        policy.start("new", seed)
+        sent.append(policy.decide([query()], (1,)).requests_help)
+    assert np.mean(sent) == pytest.approx(0.3, abs=0.04)  # 450 queries to calibrate on: two standard errors
+
+
+def test_the_same_seed_decides_the_same(helper: Helper, light_labels: Labels) -> None:
+    policy = ration(helper, light_labels, 0.9)
+    texts = light_labels.texts()[:200]
+
+    def decisions(seed: int) -> list[str]:
+        policy.start("task", seed)
+        return [policy.decide([text], (2,)).action for text in texts]
+
+    assert decisions(1) == decisions(1)
+    chances = [policy.action_probabilities([text], (2,)) for text in texts]
+    assert all(sum(one.values()) == pytest.approx(1.0) for one in chances)
+
+
+def test_a_recorder_stores_the_decision_and_its_chance(helper: Helper, light_labels: Labels) -> None:
+    policy = ration(helper, light_labels, 0.9)
+    recorder, steps = Recorder(policy, Ledger(2)), [Step("first red key lamp")]
+    first = recorder.decide_once("run", 0, steps)
+    assert recorder.decide_once("run", 0, steps).action == first.action
+    (stored,) = recorder.decisions()
+    assert stored.propensity == pytest.approx(policy.action_probabilities(steps, (2,))[first.action])
+
+
+@pytest.mark.parametrize(("requests", "budget"), [(-1.0, None), (float("nan"), None), (1.0, 3), (1.0, (1, 1))])
+def test_wrong_numbers_are_refused(requests: float, budget: object, helper: Helper, light_labels: Labels) -> None:
+    with pytest.raises(ValueError, match=r"requests|budget"):
+        ration(helper, light_labels, requests, budget)  # type: ignore[arg-type]

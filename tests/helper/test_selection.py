@@ -1,0 +1,105 @@
+"""The form that is forecast to do best is kept, a rule of thumb where nothing learnt is better."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import selfreg
+from helper_cases import QUICK, WORDS, rule_examples, state
+from selfreg.data import Step, Trajectory
+from selfreg.estimate import Features, estimate_mdp
+from selfreg.helper import Helper, HelperConfig, Labels, label, train_helper
+from selfreg.helper.models import CANDIDATES, RULES
+from selfreg.helper.models.rules import count_requests
+from selfreg.helper.selection import make_splits
+
+AUTO = HelperConfig(history=0)
+LENGTH = 5
+
+
+def late_help(tasks: int = 15, episodes: int = 24) -> list[Trajectory]:
+    """Help decides at the last of five steps, and only there; the texts say nothing."""
+    rng, logs = np.random.default_rng(3), []
+    for i in range(tasks * episodes):
+        helped = rng.random(LENGTH) < 0.4
+        steps = tuple(Step(state(str(rng.choice(WORDS)), rng), intervention="help" if h else None) for h in helped)
+        logs.append(Trajectory(f"task {i % tasks}", str(i), float(rng.random() < (0.95 if helped[-1] else 0.1)), steps))
+    return logs
+
+
+@pytest.fixture(scope="module")
+def late_labels() -> Labels:
+    model = estimate_mdp(late_help(), Features(["step"]), shrink=False)
+    return label(late_help(), model, selfreg.solve(model.mdp, 2))
+
+
+@pytest.fixture(scope="module")
+def late_helper(late_labels: Labels) -> Helper:
+    return train_helper(late_labels, AUTO)
+
+
+def test_a_rule_is_deployed_where_it_wins(late_helper: Helper) -> None:
+    assert late_helper.classifier.form == "last-k"
+    decided = [late_helper.decide(["any text"] * n, (1,)).action for n in range(1, LENGTH + 1)]
+    assert decided == ["nohelp"] * (LENGTH - 1) + ["help"]
+    assert late_helper.decide(["any text"] * LENGTH, (0,)).action == "nohelp"
+    assert late_helper.figures["success"] == pytest.approx(late_helper.figures["success_plan"], abs=0.02)
+
+
+def test_what_is_kept_is_not_forecast_to_be_worse_than_any_candidate(late_helper: Helper, light_labels: Labels) -> None:
+    for helper in (late_helper, train_helper(light_labels, AUTO)):
+        gain = {
+            form: helper.figures[f"forecast_{form}"] - AUTO.price * helper.figures[f"forecast_requests_{form}"]
+            for form in CANDIDATES
+        }
+        assert gain[helper.classifier.form] == max(gain.values())
+
+
+@pytest.mark.parametrize("form", RULES)
+def test_rules_are_saved_and_loaded(form: str, light_labels: Labels, tmp_path: Path) -> None:
+    helper = train_helper(light_labels, replace(AUTO, form=form))
+    helper.save(tmp_path / "helper")
+    loaded = Helper.load(tmp_path / "helper")
+    histories = [["first red key"], ["first red key", "second green lamp"], ["a", "b", "c"]]
+    for left in (0, 1, 2, 9):
+        budgets = [(left,)] * len(histories)
+        assert loaded.decide_batch(histories, budgets) == helper.decide_batch(histories, budgets)
+    assert (loaded.classifier.form, loaded.thresholds) == (form, helper.thresholds)
+
+
+def test_a_damaged_rule_is_refused(late_helper: Helper, tmp_path: Path) -> None:
+    late_helper.save(tmp_path / "helper")
+    record = tmp_path / "helper" / "selfreg.json"
+    record.write_text(record.read_text().replace('"cost"', '"price"'))
+    with pytest.raises(ValueError, match="its rule is missing 'cost'"):
+        Helper.load(tmp_path / "helper")
+
+
+def test_examples_have_no_forecast_so_the_loss_chooses() -> None:
+    helper = train_helper(rule_examples(), AUTO)
+    assert helper.classifier.form in ("tfidf", "words")
+    assert helper.figures["agreement_weighted"] > 0.9
+    with pytest.raises(ValueError, match="fitted to labels"):
+        train_helper(rule_examples(), replace(QUICK, form="last-k"))
+
+
+def test_every_task_is_held_out_once() -> None:
+    tasks = [f"task {i}" for i in range(17)]
+    splits = make_splits(tasks, 1)
+    assert sorted(task for split in splits for task in split["test"]) == sorted(tasks)
+    for split in splits:
+        assert sorted(task for part in split.values() for task in part) == sorted(tasks)
+        assert all(split.values())
+    with pytest.raises(ValueError, match="at least 3"):
+        make_splits(["a", "b"], 0)
+
+
+def test_requests_that_budgets_pay_for() -> None:
+    budgets = np.array([[0, 5], [4, 1], [4, 9]])
+    assert count_requests(budgets, (2, 1), 10).tolist() == [0, 1, 2]
+    assert count_requests(budgets, (1, 0), 3).tolist() == [0, 3, 3]
+    assert count_requests(budgets, (0, 0), 7).tolist() == [7, 7, 7]

@@ -1,0 +1,187 @@
+"""LiteLLM with its real router and mock responses: retries, streams, other groups, and the hooks of the proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import Any
+
+import pytest
+
+pytest.importorskip("litellm", reason="litellm is missing (extra 'litellm')")
+
+import litellm
+from conformance import Models, make_recorder
+
+from selfreg.integrations import _versions
+from selfreg.integrations.litellm import SelfregLogger, SelfregPlugin
+
+ASKED = [{"role": "user", "content": "2 + 2 = ?"}]
+
+
+def deployment(group: str, model: str, said: str = "") -> dict[str, Any]:
+    params = {"model": f"openai/{model}", "mock_response": said or model, "api_key": "none"}
+    return {"model_name": group, "litellm_params": params}
+
+
+def make(recorder: Any, **options: Any) -> Any:
+    plugin = SelfregPlugin(recorder, strong="openai/strong")
+    litellm.callbacks = [plugin]
+    deployments = [deployment("agent", "weak"), deployment("agent", "strong"), deployment("other", "third")]
+    return litellm.Router(deployments, plugins=[plugin], **{"num_retries": 0, **options})
+
+
+def statuses(recorder: Any, wanted: list[str]) -> list[str]:
+    """Of the ledger; logs of LiteLLM come a little later."""
+    found: list[str] = []
+    for _ in range(200):
+        found = [one.status for one in recorder.ledger.entries()]
+        if found == wanted:
+            break
+        time.sleep(0.02)
+    return found
+
+
+async def logged(recorder: Any) -> None:
+    """Wait for the logs of LiteLLM, which has a task for them."""
+    for _ in range(500):
+        if not recorder.ledger.entries("reserved"):
+            return
+        await asyncio.sleep(0.02)
+
+
+def test_a_stream_is_paid_at_its_end() -> None:
+    recorder = make_recorder(1)
+    router = make(recorder)
+
+    async def read() -> str:
+        stream = await router.acompletion("agent", ASKED, stream=True)
+        said = []
+        async for part in stream:
+            said.append(part.choices[0].delta.content or "")
+            assert recorder.ledger.entries()[0].status == "reserved"
+        await logged(recorder)
+        return "".join(said)
+
+    assert asyncio.run(read()) == "strong"
+    assert statuses(recorder, ["charged"]) == ["charged"]
+
+
+def test_a_reader_who_leaves_holds_the_step_until_it_comes_again() -> None:
+    """LiteLLM says nothing where a stream is left."""
+    recorder = make_recorder(1)
+    router = make(recorder)
+
+    async def leave() -> None:
+        async for _ in await router.acompletion("agent", ASKED, stream=True):
+            break
+
+    asyncio.run(leave())
+    assert statuses(recorder, ["reserved"]) == ["reserved"]
+    reply = asyncio.run(router.acompletion("agent", ASKED))
+    assert (reply.choices[0].message.content, statuses(recorder, ["charged"])) == ("strong", ["charged"])
+
+
+def test_each_retry_is_an_attempt_of_its_own() -> None:
+    """The router runs its plugins at every retry: the failed attempt is refunded before."""
+    from driver_litellm import make_router
+
+    recorder, models = make_recorder(1), Models(strong=(RuntimeError("overloaded"),))
+    router = make_router(recorder, models, num_retries=1, retry_after=0)
+    reply = asyncio.run(router.acompletion("agent", ASKED))
+    assert reply.choices[0].message.content == "strong answered"
+    assert models.calls == ["strong", "strong"]
+    assert statuses(recorder, ["refunded", "charged"]) == ["refunded", "charged"]
+
+
+def test_groups_without_a_strong_model_are_left_alone() -> None:
+    recorder = make_recorder(1)
+    reply = asyncio.run(make(recorder).acompletion("other", ASKED))
+    assert (reply.choices[0].message.content, recorder.decisions()) == ("third", [])
+
+
+def test_ids_of_the_metadata_and_hashes() -> None:
+    recorder = make_recorder(9)
+    router = make(recorder)
+    ids = {"selfreg_run": "run 7", "selfreg_step": 3, "selfreg_task": "sums"}
+    chat = [*ASKED, {"role": "assistant", "content": "5"}, {"role": "user", "content": "wrong"}]
+    for messages, metadata in ((ASKED, ids), (ASKED, None), (chat, None), (chat, None)):
+        asyncio.run(router.acompletion("agent", messages, **({"metadata": dict(metadata)} if metadata else {})))
+    named, first, second = recorder.decisions()
+    assert (named.run_id, named.step_id, named.keys) == ("run 7", 3, {"task": "sums"})
+    assert first.run_id == second.run_id
+    assert (first.state, second.state) == ("2 + 2 = ?", "wrong")
+
+
+def proxy(recorder: Any, *broken: str) -> tuple[Any, Any]:
+    logger = SelfregLogger(recorder, weak="agent", strong="agent-strong")
+    litellm.callbacks = [logger]
+    said = "litellm.InternalServerError" if broken else ""
+    deployments = [deployment("agent", "weak"), deployment("agent-strong", "strong", said)]
+    return logger, litellm.Router(deployments, num_retries=1, retry_after=0)
+
+
+async def request(recorder: Any, logger: Any, router: Any, **data: Any) -> str:
+    """What LiteLLM's proxy does with a request, in its order."""
+    data = {"model": "agent", "messages": ASKED, **data}
+    data = await logger.async_pre_call_hook(user_api_key_dict=None, cache=None, data=data, call_type="acompletion")
+    try:
+        reply = await router.acompletion(**data)
+    except litellm.exceptions.InternalServerError as error:
+        await logger.async_post_call_failure_hook(data, error, None)
+        return "failed"
+    if data.get("stream"):
+        parts = [part.choices[0].delta.content or "" async for part in reply]
+        await logged(recorder)
+        return "".join(parts)
+    content: str = reply.choices[0].message.content
+    return content
+
+
+@pytest.mark.parametrize("options", [{}, {"stream": True}])
+def test_the_proxy_sends_a_request_to_the_strong_group(options) -> None:
+    recorder = make_recorder(1)
+    logger, router = proxy(recorder)
+    headers = {"X-Selfreg-Run": "run 7", "x-selfreg-step": "3"}
+    data = {"proxy_server_request": {"headers": headers}, **options}
+    assert asyncio.run(request(recorder, logger, router, **data)) == "strong"
+    assert statuses(recorder, ["charged"]) == ["charged"]
+    assert [(one.run_id, one.step_id) for one in recorder.ledger.entries()] == [("run 7", "3")]
+    assert asyncio.run(request(recorder, logger, router, metadata={"selfreg_run": "run 8"})) == "weak"
+    assert asyncio.run(request(recorder, logger, router, **data)) == "strong"  # executed again
+    assert statuses(recorder, ["charged"]) == ["charged"]
+
+
+def test_a_request_that_fails_for_good_is_refunded_once() -> None:
+    """Its attempts belong to one step: none of them is free, and none is paid twice."""
+    recorder = make_recorder(1)
+    logger, router = proxy(recorder, "strong")
+    assert asyncio.run(request(recorder, logger, router)) == "failed"
+    assert statuses(recorder, ["refunded"]) == ["refunded"]
+    logger, router = proxy(recorder)
+    assert asyncio.run(request(recorder, logger, router)) == "strong"
+    assert statuses(recorder, ["refunded", "charged"]) == ["refunded", "charged"]
+
+
+def test_the_proxy_leaves_other_requests_alone() -> None:
+    recorder = make_recorder(1)
+    logger, _ = proxy(recorder)
+    for data in ({"model": "other", "messages": ASKED}, {"model": "agent", "input": "text"}):
+        same = asyncio.run(logger.async_pre_call_hook(None, None, dict(data), "acompletion"))
+        assert (same, recorder.decisions()) == (data, [])
+
+
+def test_a_help_type_without_a_model() -> None:
+    recorder = make_recorder(1)
+    logger = SelfregLogger(recorder, weak="agent", strong={"expert": "agent-expert"})
+    with pytest.raises(ValueError, match="no model for help type 'strong'; strong has expert"):
+        asyncio.run(logger.async_pre_call_hook(None, None, {"model": "agent", "messages": ASKED}, "acompletion"))
+    assert statuses(recorder, ["refunded"]) == ["refunded"]
+
+
+def test_an_unsupported_version_says_so(monkeypatch) -> None:
+    monkeypatch.setattr(_versions, "version", lambda _: "1.50.0")
+    monkeypatch.delitem(sys.modules, "selfreg.integrations.litellm")
+    with pytest.raises(ImportError, match=r"litellm is 1.50.0; supported are versions from 1.108 to below 2"):
+        import selfreg.integrations.litellm  # noqa: F401
