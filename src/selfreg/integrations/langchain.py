@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data import Step
@@ -30,6 +30,7 @@ with require_extra("langchain", "selfreg.integrations.langchain"):
     from langchain_core.runnables import RunnableLambda
     from langchain_core.tracers.context import register_configure_hook
     from langgraph.errors import GraphBubbleUp
+    from typing_extensions import NotRequired
 
 
 class _State(AgentState):  # type: ignore[misc]
