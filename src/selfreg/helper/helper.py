@@ -139,7 +139,8 @@ class Helper:
         probability = self.request_probabilities(texts, budgets)
         actions = [self.actions[int(a)] for a in self._choose(probability, budgets)]
         requests = probability[:, 1:].sum(axis=1)
-        shown = [] if self.memory is None else [state_text(steps, self.history) for steps in episodes]
+        rule = self.memory is not None and self.classifier.form in RULES  # which does not read the state
+        shown = [state_text(steps, self.history) for steps in episodes] if rule else texts
         recalled = recall(self, shown, budgets)
         if self.prm is not None:
             recalled = [
