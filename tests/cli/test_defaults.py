@@ -25,6 +25,8 @@ REASONS = {
     "--budget": "the guides' figures are those of demo and evaluate at 4; fit and solve plan for one more",
     "--epochs": "labels of the helper are weighted and need more epochs than outcomes",
     "--kappa": "demo always trains a PRM",
+    "--form": "fit trains a helper where one is asked for; train keeps that of the run",
+    "--format": "of logs; of the page for report",
     "--patience": "as --epochs",
     "--price": "without one the recommendation is by success alone; a helper drops requests that gain next to nothing",
     "--shadow": "a switch of serve; the ledger that monitor reads",
