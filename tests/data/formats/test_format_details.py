@@ -387,7 +387,9 @@ def test_a_rejection_in_newer_sessions_of_claude_code_is_help(tmp_path, text) ->
 
 
 @pytest.mark.parametrize(
-    ("data", "what"), [("{}".encode("utf-16"), "UTF-16"), (gzip.compress(b"{}"), "compressed by gzip")]
+    ("data", "what"),
+    [("{}".encode("utf-16"), "UTF-16"), (gzip.compress(b"{}", mtime=0), "compressed by gzip")],
+    ids=["UTF-16", "gzip"],
 )
 def test_other_codings_are_named(tmp_path, data, what) -> None:
     path = tmp_path / "log.jsonl"
