@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from selfreg.data import Step, Trajectory
+from selfreg.data import Step, Trajectory, read_trajectories
 from selfreg.decisions import Decision
 from selfreg.estimate import Features, forecast
+from selfreg.estimate.abstraction import load_classes
 from selfreg.estimate.forecasting.agreement import agreement_value
 from selfreg.estimate.forecasting.candidates import always, never, rules
 from selfreg.estimate.forecasting.identification import identify
@@ -340,3 +342,18 @@ def test_a_price_of_a_help_type() -> None:
     assert forecast(logs, Features(["step"]), 1, price={}).recommendation.policy == "always"
     with pytest.raises(ValueError, match="price has the help type 'robot'; the log has person"):
         forecast(logs, Features(["step"]), 1, price={"robot": 1.0})
+
+
+def test_a_price_is_paid_for_requests_that_the_budget_allows() -> None:
+    """Estimates of requests from few steps lie far outside; with a price, they made each gain look like chance."""
+    root = Path(__file__).parents[3] / "examples"
+    roles = {"task": "id", "outcome": "won", "intervention": "helper", "steps": "turns", "observation": "text"}
+    tickets = list(read_trajectories(root / "tickets.jsonl", "jsonl", roles=roles))
+    states = Features(["step", "class"], classes=load_classes(root / "ticket_classes.toml"))
+    found = {price: forecast(tickets, states, 3, price=price) for price in (0.0, 0.16, 0.6)}
+    assert [one.outlooks[one.recommended].policy for one in found.values()] == ["rule", "rule", "never"]
+    assert "worth its price" in found[0.6].words
+    assert all("less the price" in line for line in found[0.16].by_help)
+    assert not any("price" in line for line in found[0.0].by_help)
+    for one in found[0.16].outlooks:
+        assert one.requests.high <= one.budget[0]

@@ -68,6 +68,16 @@ def always(logged: LoggedSteps, action: int, budget: Budget) -> Candidate:
     return Candidate("always", None, logged.actions[action], budget, decided)
 
 
+def most_requests(candidate: Candidate, logged: LoggedSteps) -> int:
+    """Largest number of requests of an episode."""
+    longest = int(logged.length.max())
+    paid = [
+        min((b // c for b, c in zip(candidate.budget, cost, strict=True) if c), default=longest)
+        for cost in logged.costs[1:].tolist()
+    ]
+    return min(longest, max(paid, default=0))
+
+
 def rules(logged: LoggedSteps, action: int, budget: Budget, horizon: int) -> Iterator[Candidate]:
     """Rules of thumb: the last k steps of episodes of `horizon` steps, and every n-th step."""
     price = logged.costs[action]

@@ -144,8 +144,9 @@ def forecast(
     added = increments(scored, widen, confidence)
     outlooks = tuple(make_outlook(one, logged, confidence, more) for one, more in zip(scored, added, strict=True))
     told = len(scored) == 1 or any(one.gain is not None for one in scored[1:])
-    words = recommend_in_words(outlooks, recommended, found, scored[recommended].gain, told)
-    by_help = help_in_words(scored, confidence)
+    priced = any(price.values()) if isinstance(price, Mapping) else price > 0
+    words = recommend_in_words(outlooks, recommended, found, scored[recommended].gain, told, priced)
+    by_help = help_in_words(scored, confidence, priced)
     others = tuple(make_outlook(one, logged, confidence) for one in aside)
     return PolicyForecasts(
         outlooks, recommended, found.identified and told, found.design, found.words, words, confidence, by_help, others
@@ -227,7 +228,10 @@ def _evaluate(
     if found.design == "steps":
         design = step_design(logged, abstraction, found, prm)
         pairs = track([*zip(compared, guesses, strict=True)], "forecast", "policies")
-        values = [step_value(design, one.decided, times, guess) for one, guess in pairs]
+        values = [
+            _within(step_value(design, one.decided, times, guess), candidates.most_requests(one, logged))
+            for one, guess in pairs
+        ]
         return [
             Scored(
                 one,
@@ -252,6 +256,11 @@ def _evaluate(
         gain = _gain(policy, alone, price_of(one, logged, price)) if observed else None
         scored.append(Scored(one, value, bounds, gain, None))
     return scored
+
+
+def _within(value: Value, most: int) -> Value:
+    """The value with requests that the budget allows: estimates from few steps may lie far outside."""
+    return value._replace(requests=np.clip(value.requests, 0.0, most))
 
 
 def _gain(policy: Value, alone: Value, price: float) -> Floats:

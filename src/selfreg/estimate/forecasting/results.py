@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from selfreg._util.bootstrap import Interval, central_bounds
-from selfreg.estimate.forecasting.candidates import Budget, Candidate
+from selfreg.estimate.forecasting.candidates import Budget, most_requests
 from selfreg.estimate.forecasting.identification import Identification
 from selfreg.estimate.forecasting.increments import Increment, shares_of_help
 from selfreg.estimate.forecasting.logged_steps import Floats, LoggedSteps
@@ -116,7 +116,7 @@ def make_outlook(
     scored: Scored, logged: LoggedSteps, confidence: float, added: Increment | None = None
 ) -> PolicyForecast:
     candidate, value, widest = scored.candidate, scored.value, scored.bounds or scored.value
-    most = float(_most_requests(candidate, logged))
+    most = float(most_requests(candidate, logged))
     observed = bool(value.unknown[0] <= OBSERVED)
     share = 1.0 / np.where(observed & (value.unknown < 1.0), 1.0 - value.unknown, 1.0)
     widen = WIDEN if scored.immediate is None else WIDEN_STEPS
@@ -136,16 +136,6 @@ def make_outlook(
     )  # fmt: skip
 
 
-def _most_requests(candidate: Candidate, logged: LoggedSteps) -> int:
-    """Largest number of requests of an episode."""
-    longest = int(logged.length.max())
-    paid = [
-        min((b // c for b, c in zip(candidate.budget, cost, strict=True) if c), default=longest)
-        for cost in logged.costs[1:].tolist()
-    ]
-    return min(longest, max(paid, default=0))
-
-
 def _interval(values: Floats, widen: float, confidence: float, most: float) -> Interval:
     """Interval around the first of `values` from the others, which are bootstrap samples."""
     low, high = (values[0] + widen * (bound - values[0]) for bound in central_bounds(values[1:], confidence))
@@ -161,9 +151,9 @@ def _bounds(known: Floats, unknown: Floats, mean: float | None, confidence: floa
     return Interval(middle if mean is None else float(np.clip(mean, low, high)), low, high)
 
 
-def help_in_words(scored: Sequence[Scored], confidence: float) -> tuple[str, ...]:
+def help_in_words(scored: Sequence[Scored], confidence: float, priced: bool) -> tuple[str, ...]:
     """A sentence for each help type: what always requesting it gains over going alone, less the price."""
-    lines = []
+    lines, less = [], ", less the price" if priced else ""
     for i, one in enumerate(scored):
         if not is_largest(scored, i):
             continue
@@ -174,13 +164,18 @@ def help_in_words(scored: Sequence[Scored], confidence: float) -> tuple[str, ...
         verdict = "do not buy" if one.gain[0] <= 0 or high < 0 else "buy" if low > 0 else "no significant difference"
         lines.append(
             f"With {one.candidate.help} at every step: {100 * one.gain[0]:+.1f} points of success "
-            f"({100 * low:+.1f} to {100 * high:+.1f}): {verdict}."
+            f"({100 * low:+.1f} to {100 * high:+.1f}{less}): {verdict}."
         )
     return tuple(lines)
 
 
 def recommend_in_words(
-    outlooks: Sequence[PolicyForecast], recommended: int, found: Identification, gain: Floats | None, told: bool
+    outlooks: Sequence[PolicyForecast],
+    recommended: int,
+    found: Identification,
+    gain: Floats | None,
+    told: bool,
+    priced: bool,
 ) -> str:
     """The recommendation in a sentence or two."""
     one, alone = outlooks[recommended], outlooks[0]
@@ -204,4 +199,5 @@ def recommend_in_words(
         return f"The log has no help, so it cannot tell what help is worth: {percent} alone."
     if not told or found.design == "none" or (found.design == "episodes" and not found.by_chance):
         return "Do not buy help on the strength of this log: it cannot tell what help is worth."
-    return f"Do not buy help: no way of requesting it is better than going on alone, by more than chance ({percent})."
+    better = "worth its price" if priced else "better than going on alone"
+    return f"Do not buy help: no way of requesting it is {better} by more than chance (alone {percent})."
