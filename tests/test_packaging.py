@@ -93,6 +93,7 @@ def test_sdist_holds_the_sources_and_nothing_generated(built) -> None:
         names = {name.partition("/")[2] for name in archive.getnames() if not archive.getmember(name).isdir()}
     wanted = set().union(*(sources(built.source / folder, built.source) for folder in FOLDERS))
     wanted |= {"pyproject.toml", "setup.py", "README.md", "LICENSE", "CHANGELOG.md", "Makefile", "constraints.txt"}
+    wanted |= {"constraints-adapters.txt"}
     assert wanted - names == set()
     assert {name for name in names if name.endswith((".c", ".so", ".pyd", ".pyc"))} == set()
 
