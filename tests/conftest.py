@@ -20,6 +20,7 @@ settings.load_profile("selfreg")
 
 # Files that take longest, first: two processes that share the files then end at about the same time.
 LONGEST = (
+    "test_interrupts.py",
     "test_packaging.py",
     "test_demo.py",
     "test_ray.py",

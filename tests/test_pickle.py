@@ -252,9 +252,34 @@ def overlap_error() -> Any:
     return OverlapError("too few episodes", Overlap(*range(len(Overlap._fields))))
 
 
+def rationed() -> Any:
+    from selfreg.helper import RationedHelper
+
+    return RationedHelper(helper(), 0.1, 0.3, 0.5, 1.0)
+
+
+def recorded() -> Any:
+    from selfreg.evaluate import Always, Recorded
+
+    return Recorded(Always("help"), {"help": 1}, 2)
+
+
+def availability() -> Any:
+    from selfreg.runtime import Availability
+
+    return Availability(3, 2, 1, 0.6, (0.2, 0.9), 30.0, (0.4, 0.2))
+
+
+def period_price() -> Any:
+    from selfreg.runtime import PeriodPrice
+
+    return PeriodPrice(selfreg.frontier(model(), 0), 20)
+
+
 EXAMPLE = Path(__file__).parents[1] / "examples" / "tickets.jsonl"
 MAKERS: dict[str, Callable[[], Any]] = {
     "AssistedEnvironment": lambda: importlib.import_module("selfreg.envs").make_household(),
+    "Availability": availability,
     "Budget": lambda: importlib.import_module("selfreg.runtime").Budget(3, scope="run"),
     "Desk": desk,
     "Examples": lambda: importlib.import_module("selfreg.prm").Examples(["a"], np.ones((1, 1)), np.ones(1)),
@@ -274,7 +299,10 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "OverlapError": overlap_error,
     "PRM": prm,
     "Plan": plan,
+    "PeriodPrice": period_price,
     "PolicyForecasts": policy_forecasts,
+    "RationedHelper": rationed,
+    "Recorded": recorded,
     "PolicyComparison": lambda: importlib.import_module("selfreg.evaluate").PolicyComparison("help", [1], 5, [0.5]),
     "RecordedDecision": lambda: recorder().decisions()[0],
     "Recorder": recorder,
@@ -346,6 +374,7 @@ BEHAVIOUR: dict[str, Callable[[Any], Any]] = {
     "NearestText": lambda one: one.nearest(STEPS, "t0"),
     "PRM": lambda one: one.score(["right", "wrong"]).tolist(),
     "Plan": lambda one: one.decide(STEPS, (1,)),
+    "Recorded": lambda one: one.decide(STEPS, (2,)),
     "Recorder": lambda one: (one.decide_once("run", 0, STEPS), len(one.decisions())),
     "TextClassifier": lambda one: one.logits(["a word"]).tolist(),
     "ThresholdPolicy": lambda one: one.decide(STEPS, (1,)),

@@ -155,8 +155,8 @@ def check_moments(run: Path, tmp_path: Path, moments: int, seed: int) -> None:
     print(f"{seen} moments, the last limit {limit():.1f} s")
 
 
-def test_twenty_moments(run, tmp_path) -> None:
-    check_moments(run, tmp_path, 20, seed=1)
+def test_ten_moments(run, tmp_path) -> None:
+    check_moments(run, tmp_path, 10, seed=1)
 
 
 @pytest.mark.long

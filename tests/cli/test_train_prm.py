@@ -26,7 +26,7 @@ def run(tmp_path) -> Path:
 
 
 def test_every_setting_is_an_option(capsys, monkeypatch) -> None:
-    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv("COLUMNS", "1000")
     assert main(["train", "--help"]) == 0
     shown = capsys.readouterr().out
     for config in (PRMConfig, HelperConfig):

@@ -22,6 +22,6 @@ def free_threads(wanted: int) -> int:
 def _others_running() -> int:
     """Threads of the machine that run or wait for a core, without this one; 0 where that is not known."""
     try:
-        return max(0, int(LOAD.read_text().split()[3].partition("/")[0]) - 1)
+        return max(0, int(LOAD.read_text(encoding="ascii").split()[3].partition("/")[0]) - 1)
     except (OSError, ValueError, IndexError):
         return 0

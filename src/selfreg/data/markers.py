@@ -84,7 +84,7 @@ def assume_takeover(trajectories: Iterable[Trajectory], help_type: str, *, cost:
 
     What a helper does from the start is not what it would do in a run that the agent has begun: such logs show no
     hand-off. Use it if there are no other logs. The episodes are marked (`assumed_takeover` in their fields), and
-    models estimated from them carry a note that every report shows first.
+    models estimated from them carry a note that every report shows before its evidence.
 
     Parameters
     ----------
