@@ -26,7 +26,7 @@ endef
 # The solver's tests run on kernels with checks too where sanitizers are known to work; the twins are no kernels.
 INSTRUMENTED := $(and $(filter Linux,$(shell uname -s)),$(shell command -v gcc))
 
-.PHONY: help demo docs build check check-tests test tests test-long test-debug test-sanitize lint types clean
+.PHONY: help demo docs build check check-tests test tests test-long test-adapters test-debug test-sanitize lint types clean
 
 help:
 	@echo "make demo       set up $(VENV), run the whole pipeline in BabyAI, write runs/demo/report.html"
@@ -35,6 +35,7 @@ help:
 	@echo "make check      lint, types and the fast tests, in under two minutes; for use while editing"
 	@echo "make build      build the kernels that changed, in place"
 	@echo "make test-long  the tests that take minutes, with other solvers (extra bench) to compare with"
+	@echo "make test-adapters  the tests of the frameworks in src/selfreg/integrations; installs them first"
 	@echo "make test-debug     the solver's tests on kernels with bounds checks"
 	@echo "make test-sanitize  the solver's tests under address, leak and undefined-behaviour sanitizers (Linux, gcc)"
 	@echo "make clean      remove $(VENV) and build outputs (runs/ is kept)"
@@ -104,6 +105,11 @@ test-long: $(READY)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--no-build-isolation --editable '.[all,dev,bench]'
 	$(BIN)/python -m pytest -m long
+
+# Pins are complete, so nothing is resolved: that takes pip ten minutes.
+test-adapters: $(READY)
+	$(PIP) --no-deps --requirement constraints-adapters.txt
+	$(BIN)/python -m pytest -m "not long" tests/integrations
 
 test-debug: $(READY)
 	$(call instrumented,debug,SELFREG_DEBUG)
