@@ -14,6 +14,7 @@ from typing import Any
 
 from selfreg.runtime.ledger.accounts import same_settings
 from selfreg.runtime.ledger.budgets import Budget, as_budgets, one_number
+from selfreg.runtime.ledger.forks import SQLITE_GATE
 from selfreg.runtime.ledger.ledger import Ledger, Limits, parse_overrun
 from selfreg.runtime.ledger.sql import SCHEMA, TABLES, SQLTransaction
 from selfreg.runtime.ledger.store import Clock, DamageError, Overrun, Result, Row, Settings, Transaction, encode, parses
@@ -170,6 +171,10 @@ class SQLiteStore:
         return file
 
     def _transact(self, kind: str, work: Callable[[FileTransaction], Result], mode: str = "rw") -> Result:
+        with SQLITE_GATE.inside():
+            return self._transact_inside(kind, work, mode)
+
+    def _transact_inside(self, kind: str, work: Callable[[FileTransaction], Result], mode: str) -> Result:
         connection = None
         try:
             place = f"{self.path.as_uri()}?mode={mode}"
