@@ -197,3 +197,13 @@ def test_a_decision_that_could_not_be_read_back_is_not_stored(make, found) -> No
     assert (one.decisions(), one.ledger.left) == ([], (5,))
     assert one.decide_once("run", 0, STEPS).action == "person"
     assert len(one.decisions()) == 1
+
+
+def test_a_step_that_was_never_decided_is_not_settled() -> None:
+    recorded = recorder()
+    with pytest.raises(ValueError, match="was never reserved"):
+        recorded.settle("run", 0, 3)
+    assert recorded.ledger.left == (5,)
+    assert recorded.decide_once("run", 0, [Step("a")]).requests_help
+    assert recorded.settle("run", 0)
+    assert recorded.ledger.left == (4,)

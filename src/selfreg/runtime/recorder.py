@@ -250,14 +250,16 @@ class Recorder:
         Raises
         ------
         ValueError
-            Also where the step was decided without help.
+            Also where the step was decided without help, or was never reserved.
         """
         key, units = as_key(run_id, step_id), None if cost is None else self._ledger.parse_cost(cost)
 
         def charge(accounts: Accounts) -> bool:
             transaction = accounts.transaction
-            if transaction.find_entry(key) is None and transaction.find_record(DECISION, key) is not None:
-                raise ValueError(f"step {key} was decided without help; there is nothing to settle")
+            if transaction.find_entry(key) is None:
+                decided = transaction.find_record(DECISION, key) is not None
+                why = "was decided without help" if decided else "was never reserved"
+                raise ValueError(f"step {key} {why}; there is nothing to settle")
             return accounts.take(key, units, CHARGED)
 
         return self._ledger.write(charge)
