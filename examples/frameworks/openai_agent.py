@@ -35,7 +35,7 @@ class Scripted(Model):
         return ModelResponse([message], Usage(), None)
 
     def stream_response(self, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
-        raise NotImplementedError
+        raise NotImplementedError("this example does not stream")
 
 
 async def main() -> None:

@@ -130,4 +130,5 @@ def test_search_works_from_the_disk(site) -> None:
         page.locator("input.md-search__input").click()
         page.locator("input.md-search__input").press_sequentially("unrolled")
         page.locator(".md-search-result__item").first.wait_for(timeout=30_000)
+        assert "unrolled" in page.locator(".md-search-result__list").inner_text()
         browser.close()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,18 +110,24 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _header(folder: Path) -> dict[str, Any]:
-    if not (folder / HEADER).is_file():
-        raise ValueError(f"{folder} is not a saved model (missing {HEADER})")
+def read_header(path: Path, kind: str, schema: str, fields: Collection[str]) -> dict[str, Any]:
+    """The JSON beside saved arrays; ValueError names what is wrong with it. `kind` is the word for what was saved."""
+    if not path.is_file():
+        raise ValueError(f"{path.parent} is not a saved {kind} (missing {path.name})")
     try:
-        header = json.loads((folder / HEADER).read_text(encoding="utf-8"))
+        header = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{folder / HEADER} is not valid JSON: {error}") from None
-    if not isinstance(header, dict) or header.get("schema") != SCHEMA:
-        raise ValueError(f"{folder / HEADER} has an unknown schema; expected {SCHEMA!r}")
-    missing = [name for name in FIELDS if name not in header]
+        raise ValueError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(header, dict) or header.get("schema") != schema:
+        raise ValueError(f"{path} has an unknown schema; expected {schema!r}")
+    missing = [name for name in fields if name not in header]
     if missing:
-        raise ValueError(f"{folder / HEADER} lacks {missing[0]!r}")
+        raise ValueError(f"{path} lacks {missing[0]!r}")
+    return header
+
+
+def _header(folder: Path) -> dict[str, Any]:
+    header = read_header(folder / HEADER, "model", SCHEMA, FIELDS)
     actions = header["actions"]
     if not actions or actions[0] != validate_model.NOHELP or len(header["entries"]) != len(actions):
         raise ValueError(f'{folder / HEADER} must list "{validate_model.NOHELP}" first and one entry count per action')

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util.files import atomic_folder
+from selfreg._util.model_files import read_header
 from selfreg.mdp import InterventionMDP
 
 HEADER, SCHEMA = "solution.json", "selfreg.solution/1"
@@ -74,17 +75,7 @@ def _plain_sets(robust: Any) -> dict[str, Any]:
 
 
 def _header(folder: Path) -> dict[str, Any]:
-    if not (folder / HEADER).is_file():
-        raise ValueError(f"{folder} is not a saved solution (missing {HEADER})")
-    try:
-        header = json.loads((folder / HEADER).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{folder / HEADER} is not valid JSON: {error}") from None
-    if not isinstance(header, dict) or header.get("schema") != SCHEMA:
-        raise ValueError(f"{folder / HEADER} has an unknown schema; expected {SCHEMA!r}")
-    missing = [name for name in FIELDS if name not in header]
-    if missing:
-        raise ValueError(f"{folder / HEADER} lacks {missing[0]!r}")
+    header = read_header(folder / HEADER, "solution", SCHEMA, FIELDS)
     budget, bound = header["budget"], header["bound"]
     if not isinstance(budget, list) or not all(type(b) is int and b >= 0 for b in budget):
         raise ValueError(f'{folder / HEADER}: "budget" is {budget!r}; expected a list of ints >= 0')
