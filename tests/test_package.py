@@ -40,7 +40,7 @@ def test_every_public_name_is_there() -> None:
         ("msgspec", "import selfreg.data", "logs"),
         ("pyarrow", "import selfreg.data", "logs"),
         ("typer", "from selfreg.cli.main import main; raise SystemExit(main(['solve', 'x']))", "logs"),
-        ("transformers", "from selfreg.prm import *; TextClassifier.create(['a'], ['b'], EncoderConfig())", "ml"),
+        ("transformers", "from selfreg.prm.transformer import *; TextClassifier.create([], [], EncoderConfig())", "ml"),
         ("ray", "import selfreg; selfreg.sweep([], 1, executor='ray')", "ray"),
         ("minigrid", "from selfreg.envs import *; make_babyai(BabyAIConfig())", "envs"),
         ("textworld", "from selfreg.envs import *; make_textworld()", "textworld"),

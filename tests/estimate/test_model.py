@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 import selfreg
 from selfreg.data import Step, Trajectory, read_trajectories
-from selfreg.estimate import ExactKey, Features, count, estimate_mdp, from_description, load_classes
+from selfreg.estimate import ExactKey, Features, count, estimate_mdp, load_classes
 from selfreg.estimate.counts import list_moves
+from selfreg.estimate.score_bins import from_description
 
 
 def episode(name: str, outcome: float | None, *steps: str, task: str = "t", truncated: bool = False) -> Trajectory:

@@ -17,7 +17,8 @@ from selfreg._util.parallel import LocalExecutor, RayExecutor
 from selfreg.cli.estimate import abstraction
 from selfreg.cli.terminal import remark, say, table
 from selfreg.data import Trajectory
-from selfreg.estimate import EstimatedModel, StateAbstraction, estimate_mdp, from_description
+from selfreg.estimate import EstimatedModel, StateAbstraction, estimate_mdp
+from selfreg.estimate.score_bins import from_description
 from selfreg.runs import RunFolder
 from selfreg.sweeps.results import Sweep
 from selfreg.sweeps.runner import sweep
