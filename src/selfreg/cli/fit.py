@@ -48,7 +48,6 @@ def command(
     bins: options.Bins = 5,
     kappa: options.Kappa = 0.0,
     cost: options.Cost = None,
-    borrow_help: options.BorrowHelp = False,
     helper: Annotated[bool, typer.Option("--helper", help="Also train a helper (extra `ml`).")] = False,
     model: Model = None,
     history: History = EncoderConfig.history,
@@ -78,7 +77,7 @@ def command(
             _need_outcomes(trajectories)
         with stage("estimate", seconds):
             states = abstraction(run, trajectories, state, classes, bins=bins)
-            estimated = estimate(run, trajectories, states, kappa, charges, borrow_help)
+            estimated = estimate(run, trajectories, states, kappa, charges)
         with stage("solve", seconds):
             solution = solve(run, trajectories, estimated, limit, samples, seed)
         with stage("label", seconds):

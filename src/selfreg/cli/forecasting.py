@@ -41,11 +41,10 @@ def add_forecast(
     elif helper is not None:
         remark(f"note: helpers of the form {helper.form!r} take long to train; the forecast is without one")
     rules = _RuleTrainer(run, model, budget) if isinstance(budget, int) else None
-    borrow = bool(run.settings().get("estimate", {}).get("borrow_help", False))
     try:
         result = forecast(
             trajectories, model.abstraction, budget, helper=trainer, beside=rules, price=given.in_units_of_success(),
-            costs=dict(model.mdp.costs), borrow_help=borrow, prm=run.prm() if run.has("prm") else None, seed=seed,
+            costs=dict(model.mdp.costs), prm=run.prm() if run.has("prm") else None, seed=seed,
         )  # fmt: skip
     except ValueError as error:
         found: dict[str, Any] = {"recommendation": None, "forecast": [], "forecast_note": f"no forecast: {error}"}

@@ -96,13 +96,10 @@ def fold_models(
     abstraction: StateAbstraction,
     costs: Mapping[str, Budget],
     seed: int,
-    borrow_help: bool = False,
 ) -> list[FoldModel]:
     """A model for each fold of the tasks, estimated from the other folds; of the episodes, where tasks have models."""
     return [
-        FoldModel(
-            held_out, estimate_mdp(training, abstraction, costs=used_costs(training, costs), borrow_help=borrow_help)
-        )
+        FoldModel(held_out, estimate_mdp(training, abstraction, costs=used_costs(training, costs)))
         for held_out, training in make_folds(logged, seed, by_task=not isinstance(abstraction, ExactKey))
     ]
 
