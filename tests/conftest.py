@@ -30,7 +30,7 @@ LONGEST = (
 )
 
 # Folders whose tests run without torch. The others import it, with one thread, and are left out where it is missing.
-WITHOUT_TORCH = {"_core", "_util", "data", "estimate", "planning", "sweeps", "tests"}
+WITHOUT_TORCH = {"_core", "_util", "data", "estimate", "models", "planning", "sweeps", "tests"}
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 if not HAS_TORCH:
     collect_ignore = ["helper", "prm"]
