@@ -166,7 +166,7 @@ class InterventionMDP(ModelMakers):
         return self._trusted, (dict(self.transitions), self.terminal_value, dict(self.costs), visits, self.states)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the model as a folder of npy arrays with a JSON header (`docs/scale.md` describes the format).
+        """Write the model as a folder of npy arrays with a JSON header (`docs/stored-models.md` describes the format).
 
         Parameters
         ----------

@@ -29,7 +29,8 @@ from selfreg.runs import MARKER, RunFolder
 Form = Annotated[
     str | None,
     typer.Option(
-        help=f"Train a helper of this form: {', '.join((AUTO, *FORMS, *RULES))} (docs/helper.md).", show_default=False
+        help=f"Train a helper of this form: {', '.join((AUTO, *FORMS, *RULES))} (docs/helper-settings.md).",
+        show_default=False,
     ),
 ]
 

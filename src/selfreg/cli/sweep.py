@@ -192,7 +192,8 @@ def draw(found: Sweep, out: Path) -> list[str]:
 
 def command(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG.toml", help="Settings of the sweep; docs/scale.md lists the entries.")
+        Path,
+        typer.Argument(metavar="CONFIG.toml", help="Settings of the sweep; docs/sweep-files.md lists the entries."),
     ],
 ) -> dict[str, Any]:
     """Solve many models. After a kill, the same command solves the missing ones."""
