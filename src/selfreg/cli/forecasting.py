@@ -10,6 +10,7 @@ from selfreg._util.extras import require_extra
 from selfreg.cli.prices import NO_PRICES, Prices
 from selfreg.cli.terminal import remark, say, table
 from selfreg.data import Trajectory
+from selfreg.data.scorer import CachedScorer
 from selfreg.decisions import DecisionPolicy
 from selfreg.estimate import EstimatedModel, estimate_mdp, forecast
 from selfreg.estimate.forecasting.results import PolicyForecasts
@@ -77,7 +78,7 @@ class _Trainer:
         self, run: RunFolder, model: EstimatedModel, budget: int | tuple[int, ...], config: HelperConfig
     ) -> None:
         self.model, self.budget, self.config, self.kappa = model, budget, config, model.kappa
-        self.prm = run.prm() if run.has("prm") else None
+        self.prm = CachedScorer(run.prm()) if run.has("prm") else None
 
     def __call__(self, episodes: Sequence[Trajectory]) -> DecisionPolicy:
         with require_extra("ml", "training a helper"):
