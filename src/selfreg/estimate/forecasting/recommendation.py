@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm
 
 from selfreg.estimate.forecasting.candidates import Candidate
 from selfreg.estimate.forecasting.identification import Identification
@@ -78,10 +77,12 @@ def is_largest(scored: Sequence[Scored], i: int) -> bool:
 
 def _shown(scored: Sequence[Scored], gains: dict[int, Floats], which: Sequence[int], level: float) -> bool:
     """Whether the log shows at this level that any of these policies gains."""
+    from scipy.special import ndtri  # slow to import
+
     effects = {i: z for i in which if (z := scored[i].immediate) is not None}
     if not effects:
         return _significant(gains, which, level)
-    least = float(norm.isf((1.0 - ALONE) * level / len(effects)))
+    least = float(-ndtri((1.0 - ALONE) * level / len(effects)))
     improves = any(z > least and np.mean(gains[i][1:] > 0) > LIKELY for i, z in effects.items())
     return improves or _significant(gains, which, ALONE * level)
 
