@@ -40,6 +40,8 @@ class _State(AgentState):  # type: ignore[misc]
 class _Pieces(BaseCallbackHandler):  # type: ignore[misc]
     """Notes that a piece of the answer has come, for readers who leave in the middle of a stream."""
 
+    run_inline = True  # in a thread it would come after the reader has the piece, and may have left
+
     def __init__(self, step: HelpStep) -> None:
         self.step = step
 
