@@ -93,6 +93,8 @@ class Driver:
         ``(recorder, run, text, models) -> pieces``.
     error : exception types
         What reaches the caller where a model raises RuntimeError.
+    reads_on : bool
+        Whether an answer that nobody waits for is read to its end, and settled a little later.
     """
 
     call: Callable[..., str] | None = None
@@ -100,6 +102,7 @@ class Driver:
     stream: Callable[..., Iterator[str]] | None = None
     stream_async: Callable[..., AsyncIterator[str]] | None = None
     error: tuple[type[BaseException], ...] = field(default=(RuntimeError,))
+    reads_on: bool = False
 
 
 # Name -> module with `DRIVER`, and the packages that it needs.
@@ -110,6 +113,7 @@ DRIVERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "langchain": ("driver_langchain", ("langchain", "langgraph")),
     "mini_swe_agent": ("driver_mini_swe_agent", ("minisweagent",)),
     "openai_agents": ("driver_openai_agents", ("agents",)),
+    "proxy": ("driver_proxy", ("starlette", "uvicorn", "prometheus_client", "httpx")),
     "pydantic_ai": ("driver_pydantic_ai", ("pydantic_ai",)),
 }
 
