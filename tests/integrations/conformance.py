@@ -108,6 +108,7 @@ class Driver:
 # Name -> module with `DRIVER`, and the packages that it needs.
 DRIVERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "session": ("driver_session", ()),
+    "agent_framework": ("driver_agent_framework", ("agent_framework",)),
     "inspect_ai": ("driver_inspect_ai", ("inspect_ai",)),
     "litellm": ("driver_litellm", ("litellm",)),
     "langchain": ("driver_langchain", ("langchain", "langgraph")),

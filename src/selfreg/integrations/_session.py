@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -302,7 +302,7 @@ async def _in_thread(work: Callable[[], Result]) -> Result:
 
 async def run_once_in_thread(work: Callable[[], object]) -> None:
     """As `_in_thread` for a short `work`: a caller that is cancelled does it itself where no thread has begun it."""
-    lock, done = threading.Lock(), []
+    lock, done = threading.Lock(), list[bool]()
 
     def once() -> None:
         with lock:
@@ -315,6 +315,21 @@ async def run_once_in_thread(work: Callable[[], object]) -> None:
     except asyncio.CancelledError:
         once()
         raise
+
+
+def select_model(strong: Any, help: str) -> Any:
+    """The model for a help type: `strong` itself, or one of a mapping by help type.
+
+    Raises
+    ------
+    ValueError
+        The mapping has no model for `help`.
+    """
+    if not isinstance(strong, Mapping):
+        return strong
+    if help not in strong:
+        raise ValueError(f"no model for help type {help!r}; strong has {', '.join(strong)}")
+    return strong[help]
 
 
 def history_of(messages: Any, proposal: str | None = None) -> list[Step]:

@@ -14,7 +14,15 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data import Step
-from selfreg.integrations._session import Event, HelpStep, Session, history_of, name_step, run_once_in_thread
+from selfreg.integrations._session import (
+    Event,
+    HelpStep,
+    Session,
+    history_of,
+    name_step,
+    run_once_in_thread,
+    select_model,
+)
 from selfreg.integrations._versions import check_version
 from selfreg.runtime.recorder import Recorder
 
@@ -43,12 +51,11 @@ class _Settling(CustomLogger):  # type: ignore[misc]
 
     def _model(self, step: HelpStep) -> str:
         """The model of a help type."""
-        if isinstance(self._strong, str):
-            return self._strong
-        if step.action not in self._strong:
+        try:
+            return str(select_model(self._strong, step.action))
+        except ValueError:
             step.refund()
-            raise ValueError(f"no model for help type {step.action!r}; strong has {', '.join(self._strong)}")
-        return self._strong[step.action]
+            raise
 
     async def _decide(self, messages: Any, metadata: Mapping[str, Any]) -> HelpStep:
         run, step, steps = _ids(messages, metadata)
