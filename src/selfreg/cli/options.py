@@ -51,7 +51,8 @@ State = Annotated[
     str | None,
     typer.Option(
         metavar="FEATURE,...",
-        help="Abstract state: episode fields, `step`, `class`, `task`, `score` (a bin of the PRM's score). By default "
+        help="Abstract state: episode fields, `step`, `class`, `task`, `last_help` (who took the step before), "
+        "`score` (a bin of the PRM's score). By default "
         "the exact key in its task where the logs have keys; else `step`, and the field (or `class`) with which it "
         "predicts outcomes of held-out tasks best.",
     ),
