@@ -15,7 +15,7 @@ from selfreg.estimate.forecasting.step_effects import Value
 # Chances to recommend help that does nothing: by the gain of always requesting it, and by the gain of other policies.
 ALWAYS_LEVEL, OTHER_LEVEL = 0.02, 0.005
 # The same for comparisons within tasks. Nothing but noise can mislead these, and help that is not bought is lost too.
-TASKS_LEVEL = 0.2
+TASKS_LEVEL = 0.3
 # Share of each level that is left to the gain alone where the effect of help on the next state can be tested too.
 ALONE = 0.15
 # Share of the samples in which a policy must gain where the effect of its help on the next state is what shows it.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from selfreg.runtime.ledger.budgets import Budget, Units, micro_units, units
 from selfreg.runtime.ledger.ledger import Ledger
 from selfreg.runtime.ledger.sqlite import SQLiteLedger
+from selfreg.runtime.ledger.store import UnusableLedgerError
 
 if TYPE_CHECKING:
     from selfreg.runtime.ledger.postgres import PostgresLedger
@@ -25,6 +26,7 @@ __all__ = [
     "PostgresLedger",
     "SQLiteLedger",
     "Units",
+    "UnusableLedgerError",
     "micro_units",
     "units",
 ]
