@@ -17,6 +17,7 @@ ROOT = Path(selfreg.__file__).parent
 ROOMS = (
     "_version",
     "_util",
+    "models",
     "mdp",
     "_core",
     "planning",
@@ -38,7 +39,7 @@ ROOMS = (
 LAZY_BACK_EDGES: dict[tuple[str, str], str] = {
     ("selfreg.cli.mcp", "selfreg.integrations.mcp"): "the command runs the adapter",
     (
-        "selfreg._util.model_makers",
+        "selfreg.models.model_makers",
         "selfreg.planning.hard",
     ): "from_gymnasium plans an optimal policy",
 }

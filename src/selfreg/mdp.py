@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg._util import model_dicts, model_files, validate, validate_model
-from selfreg._util.model_makers import ModelMakers
+from selfreg._util import validate
 from selfreg._util.showing import counted, html_table
-from selfreg._util.validate_model import NOHELP
+from selfreg.models import model_dicts, model_files, validate_model
+from selfreg.models.model_makers import ModelMakers
+from selfreg.models.validate_model import NOHELP
 
 MOST_ROWS = 10
 

@@ -55,7 +55,6 @@ class GridTable(msgspec.Struct, forbid_unknown_fields=True):
 
     run: str
     kappa: list[float] = []
-    borrow_help: list[bool] = []
     state: list[str] = []
     classes: str | None = None
     cost: dict[str, list[Number]] = {}
@@ -96,7 +95,6 @@ def _source(config: Config, base: Path) -> Any:
     classes = None if grid.classes is None else str(base / grid.classes)
     parameters: dict[str, Sequence[Any]] = {
         "kappa": grid.kappa,
-        "borrow_help": grid.borrow_help,
         "state": grid.state,
         **{f"cost.{name}": [_cost(cost) for cost in costs] for name, costs in grid.cost.items()},
     }
@@ -120,7 +118,6 @@ def estimated(run: str, classes: str | None, **parameters: Any) -> EstimatedMode
         kappa=parameters.get("kappa", settings.get("kappa", 0.0)),
         prm=prm,
         costs={**logged, **costs} or None,
-        borrow_help=parameters.get("borrow_help", settings.get("borrow_help", False)),
     )
 
 

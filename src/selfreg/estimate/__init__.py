@@ -8,6 +8,7 @@ from selfreg.estimate.counts import Counts, count
 from selfreg.estimate.crossfit import cross_fit
 from selfreg.estimate.forecasting.compute import forecast
 from selfreg.estimate.forecasting.results import PolicyForecast, PolicyForecasts
+from selfreg.estimate.handoffs import HandoffCost, handoff_costs
 from selfreg.estimate.ingest.logs import count_logs
 from selfreg.estimate.model import EstimatedModel, estimate_mdp
 from selfreg.estimate.score_bins import ScoreBins, from_description
@@ -20,6 +21,7 @@ __all__ = [
     "EstimatedModel",
     "ExactKey",
     "Features",
+    "HandoffCost",
     "Key",
     "PolicyForecast",
     "PolicyForecasts",
@@ -37,6 +39,7 @@ __all__ = [
     "forecast",
     "from_description",
     "frontier_bands",
+    "handoff_costs",
     "load_classes",
     "uncertainty",
 ]

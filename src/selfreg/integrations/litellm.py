@@ -14,7 +14,15 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data import Step
-from selfreg.integrations._session import Event, HelpStep, Session, history_of, name_step
+from selfreg.integrations._session import (
+    Event,
+    HelpStep,
+    Session,
+    history_of,
+    name_step,
+    run_once_in_thread,
+    select_model,
+)
 from selfreg.integrations._versions import check_version
 from selfreg.runtime.recorder import Recorder
 
@@ -43,12 +51,11 @@ class _Settling(CustomLogger):  # type: ignore[misc]
 
     def _model(self, step: HelpStep) -> str:
         """The model of a help type."""
-        if isinstance(self._strong, str):
-            return self._strong
-        if step.action not in self._strong:
+        try:
+            return str(select_model(self._strong, step.action))
+        except ValueError:
             step.refund()
-            raise ValueError(f"no model for help type {step.action!r}; strong has {', '.join(self._strong)}")
-        return self._strong[step.action]
+            raise
 
     async def _decide(self, messages: Any, metadata: Mapping[str, Any]) -> HelpStep:
         run, step, steps = _ids(messages, metadata)
@@ -81,7 +88,7 @@ class _Settling(CustomLogger):  # type: ignore[misc]
     async def _end(self, call: Any, paid: bool) -> None:
         step = self._forget(call)
         if step is not None:
-            await asyncio.to_thread(step.settle if paid else step.refund)
+            await run_once_in_thread(step.settle if paid else step.refund)
 
     async def async_post_call_success_deployment_hook(
         self, request_data: dict[str, Any], response: Any, call_type: Any
@@ -228,7 +235,7 @@ class SelfregLogger(_Settling):
         """The request has failed for good."""
         step = await self._find(request_data)
         if step is not None and step.status == "reserved":
-            await asyncio.to_thread(step.refund)
+            await run_once_in_thread(step.refund)
 
     async def _find(self, data: Mapping[str, Any]) -> HelpStep | None:
         key = (data.get("metadata") or {}).get(KEY)

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from selfreg.runtime.ledger import Budget, Entry, Ledger, LimitChange, SQLiteLedger, micro_units
+from selfreg.runtime.ledger import Budget, Entry, Ledger, LimitChange, SQLiteLedger, UnusableLedgerError, micro_units
 from selfreg.runtime.prices import Moment, PeriodPrice
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ __all__ = [
     "RequestClosed",
     "SQLiteLedger",
     "StepToDecide",
+    "UnusableLedgerError",
     "estimate_availability",
     "logged_propensity",
     "median_step_seconds",

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from selfreg.data import NOHELP, Step, Trajectory, write_trajectories
 from selfreg.decisions import Decision, DecisionPolicy
-from selfreg.runtime.drafts import Draft, Drafter, StepToDecide
+from selfreg.runtime.drafts import Draft, Drafter, StepToDecide, errors_of_policy
 from selfreg.runtime.ledger.accounts import Accounts
 from selfreg.runtime.ledger.budgets import Keys, one_number, one_text, some_seconds
 from selfreg.runtime.ledger.ledger import Cost, Ledger
@@ -237,8 +237,9 @@ class Recorder:
                 draft = draft._replace(decision=replace(draft.decision, action=NOHELP, reason=reason))
             elif not accounts.take(key, draft.cost, RESERVED, step.keys, self._expires_in):
                 raise ValueError(f"step {key} was refused or refunded before it was decided; use a new step_id")
-        content = encode_decision(draft, step, requested, self._shadow, accounts.now)
-        made = decode_decision(key, content)  # a decision that cannot be read back is not stored
+        with errors_of_policy():  # a decision that cannot be read back is not stored
+            content = encode_decision(draft, step, requested, self._shadow, accounts.now)
+            made = decode_decision(key, content)
         transaction.write_record(DECISION, key, requested, content)
         return made
 

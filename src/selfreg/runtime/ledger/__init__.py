@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from selfreg.runtime.ledger.budgets import Budget, Units, micro_units, units
 from selfreg.runtime.ledger.ledger import Entry, Ledger, LimitChange
 from selfreg.runtime.ledger.sqlite import SQLiteLedger
-from selfreg.runtime.ledger.store import Status
+from selfreg.runtime.ledger.store import Status, UnusableLedgerError
 
 if TYPE_CHECKING:
     from selfreg.runtime.ledger.postgres import PostgresLedger
@@ -29,6 +29,7 @@ __all__ = [
     "SQLiteLedger",
     "Status",
     "Units",
+    "UnusableLedgerError",
     "micro_units",
     "units",
 ]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from selfreg._util.validate import ROW_TOLERANCE
-from selfreg._util.validate_model import NOHELP
+from selfreg.models.validate_model import NOHELP
 
 Rows: TypeAlias = dict[Hashable, dict[Hashable, float]]
 
