@@ -49,7 +49,7 @@ class _Settling(CustomLogger):  # type: ignore[misc]
         self._session = Session(recorder, trace=trace)
         self._strong = strong
         self._open: dict[str, HelpStep] = {}
-        self._unwatch: dict[Any, Callable[[], None]] = {}
+        self._unwatch: dict[Any, Callable[[], object]] = {}
 
     def _model(self, step: HelpStep) -> str:
         """The model of a help type."""
