@@ -60,7 +60,9 @@ async def call_async(*arguments: Any) -> str:
     while not ONE_AT_A_TIME.acquire(blocking=False):
         await asyncio.sleep(0.01)
     try:
-        return _answer(await eval_async(**_arguments(*arguments)))
+        logs = await eval_async(**_arguments(*arguments))
+        # In a thread: Inspect loads samples when they are read, and within a loop it then patches asyncio.
+        return await asyncio.to_thread(_answer, logs)
     finally:
         ONE_AT_A_TIME.release()
 

@@ -13,7 +13,7 @@ from selfreg.runtime.recorder import Recorder
 
 check_version("agent-framework-core", "1.23", "2", "agent-framework")
 with require_extra("agent-framework", "selfreg.integrations.agent_framework"):
-    from agent_framework import ChatContext, ChatMiddleware, Content, Message, ResponseStream
+    from agent_framework import ChatContext, ChatMiddleware, Content, ResponseStream
     from agent_framework.observability import get_tracer
 
 
@@ -46,7 +46,7 @@ class SelfregMiddleware(ChatMiddleware):  # type: ignore[misc]
         """One call of a model; a stream is paid at its end."""
         if context.session is None:
             raise ValueError("no session: give agent.run(..., session=agent.create_session(session_id=...))")
-        steps = history_of([_as_span(message) for message in context.messages])
+        steps = history_of([{"role": str(m.role), "parts": [*map(_as_part, m.contents)]} for m in context.messages])
         key, keys = name_step(steps, len(context.messages)), self._keys(context) if self._keys else None
         step = await self._session.decide_async(context.session.session_id, key, steps, keys=keys)
         try:
@@ -57,8 +57,7 @@ class SelfregMiddleware(ChatMiddleware):  # type: ignore[misc]
         except BaseException as error:
             step.end(error)
             raise
-        answer = context.result
-        if isinstance(answer, ResponseStream):
+        if isinstance(answer := context.result, ResponseStream):
             pieces = step.stream_async(_pieces(answer))
             context.result = ResponseStream(pieces, finalizer=lambda _: answer.get_final_response())
         else:
@@ -71,18 +70,10 @@ async def _pieces(answer: ResponseStream) -> AsyncIterator[Any]:
             yield piece
 
 
-def _as_span(message: Message) -> dict[str, Any]:
-    """As in the framework's own traces, which our reader of spans knows."""
-    return {"role": str(message.role), "parts": [_as_part(content) for content in message.contents]}
-
-
 def _as_part(content: Content) -> dict[str, Any]:
-    if content.type == "text":
-        return {"type": "text", "content": content.text}
+    """As in the framework's own traces, which our reader of spans knows."""
     if content.type == "function_call":
-        call = {"id": content.call_id, "name": content.name, "arguments": content.arguments}
-        return {"type": "tool_call", **call}
+        return {"type": "tool_call", "id": content.call_id, "name": content.name, "arguments": content.arguments}
     if content.type == "function_result":
         return {"type": "tool_call_response", "id": content.call_id, "response": content.result or ""}
-    part: dict[str, Any] = content.to_dict(exclude_none=True)
-    return part
+    return dict(content.to_dict(exclude_none=True))
