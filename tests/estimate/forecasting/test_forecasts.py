@@ -20,6 +20,7 @@ from selfreg.estimate.forecasting.candidates import always, never, rules
 from selfreg.estimate.forecasting.compute import step_design
 from selfreg.estimate.forecasting.identification import identify
 from selfreg.estimate.forecasting.logged_steps import LoggedSteps
+from selfreg.estimate.forecasting.results import make_interval
 from selfreg.estimate.forecasting.step_effects import Value, step_value
 
 Effect = Callable[[int], float]
@@ -280,6 +281,16 @@ def test_a_first_guess_that_is_wrong_by_a_factor_is_put_right() -> None:
     found = [step_value(design, decided, np.empty((0, 1500)), factor * guess).success[0] for factor in (1.0, 3.0, -2.0)]
     np.testing.assert_allclose(found, 0.2 + 0.25 * 0.7, atol=0.03)
     np.testing.assert_allclose(found, found[0], atol=0.005)
+
+
+@pytest.mark.parametrize("mean", [1.05, 0.99, 0.5, -0.02])
+def test_an_estimate_near_a_bound_is_that_of_a_cut_normal_distribution(mean: float) -> None:
+    """Compared with the values of a normal distribution that can be."""
+    values = np.random.default_rng(0).normal(mean, 0.07, 200_000)
+    found = make_interval(np.array([mean, *values]), widen=1.0, cut=True, confidence=0.9, most=1.0)
+    possible = values[(values >= 0.0) & (values <= 1.0)]
+    expected = (possible.mean(), *np.quantile(possible, [0.05, 0.95]))
+    np.testing.assert_allclose(found, expected, atol=0.002)
 
 
 def test_agreement_is_exact_where_all_paths_are_logged() -> None:

@@ -261,7 +261,8 @@ def _within(value: Value, most: int) -> Value:
 
 
 def _gain(policy: Value, alone: Value, price: float) -> Floats:
-    return policy.success - alone.success - price * (policy.requests - alone.requests)
+    success, without = (np.clip(value.success, 0.0, 1.0) for value in (policy, alone))
+    return success - without - price * (policy.requests - alone.requests)
 
 
 def step_design(

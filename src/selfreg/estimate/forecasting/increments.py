@@ -66,7 +66,7 @@ def _observed_mean(one: Scored, which: int) -> Floats:
     """Success (0) or requests (1) of the tasks whose outcome is known."""
     unknown = one.value.unknown
     values: Floats = one.value[which] / np.where(unknown < 1.0, 1.0 - unknown, 1.0)
-    return values
+    return values if which else np.clip(values, 0.0, 1.0)
 
 
 def shares_of_help(candidate: Candidate, logged: LoggedSteps) -> dict[str, float]:

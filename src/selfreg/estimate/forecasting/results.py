@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats import norm, truncnorm
 
 from selfreg._util.bootstrap import Interval, central_bounds
 from selfreg.estimate.forecasting.candidates import Budget, most_requests
@@ -119,9 +121,14 @@ def make_outlook(
     most = float(most_requests(candidate, logged))
     observed = bool(value.unknown[0] <= OBSERVED)
     share = 1.0 / np.where(observed & (value.unknown < 1.0), 1.0 - value.unknown, 1.0)
-    widen = WIDEN if scored.immediate is None else WIDEN_STEPS
+    counted = scored.immediate is None  # not estimated from single steps
+    interval = (
+        partial(make_interval, widen=WIDEN, cut=False)
+        if counted
+        else partial(make_interval, widen=WIDEN_STEPS, cut=True)
+    )
     success, requests = (
-        _interval(known * share, widen, confidence, limit)
+        interval(known * share, confidence=confidence, most=limit)
         if observed and scored.bounds is None
         else _bounds(bounds, widest.unknown, float((known * share)[0]) if observed else None, confidence, limit)
         for known, bounds, limit in (
@@ -136,10 +143,18 @@ def make_outlook(
     )  # fmt: skip
 
 
-def _interval(values: Floats, widen: float, confidence: float, most: float) -> Interval:
-    """Interval around the first of `values` from the others, which are bootstrap samples."""
-    low, high = (values[0] + widen * (bound - values[0]) for bound in central_bounds(values[1:], confidence))
-    return Interval(*(float(np.clip(one, 0.0, most)) for one in (values[0], low, high)))
+def make_interval(values: Floats, *, widen: float, cut: bool, confidence: float, most: float) -> Interval:
+    """Interval around the first of `values` from the others, which are bootstrap samples.
+
+    With `cut` an interval that reaches over 0 or `most` is that of a normal distribution cut there: an estimate above
+    the largest possible value is known to be too high, and the truth need not be close to that value.
+    """
+    low, high = (float(values[0] + widen * (bound - values[0])) for bound in central_bounds(values[1:], confidence))
+    spread = (high - low) / (2.0 * norm.isf((1.0 - confidence) / 2.0))
+    if not cut or (low >= 0.0 and high <= most) or spread <= 0.0:
+        return Interval(*(float(np.clip(one, 0.0, most)) for one in (values[0], low, high)))
+    inside = truncnorm(-values[0] / spread, (most - values[0]) / spread, loc=values[0], scale=spread)
+    return Interval(float(inside.mean()), *map(float, inside.interval(confidence)))
 
 
 def _bounds(known: Floats, unknown: Floats, mean: float | None, confidence: float, most: float) -> Interval:

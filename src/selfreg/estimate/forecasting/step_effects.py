@@ -33,7 +33,8 @@ RIDGE, SMALL, RIDGE_REQUESTS = 60.0, 1000.0, 5.0
 class Value(NamedTuple):
     """Success and requests under a policy, float64 (1 + samples,) each: of the log, then of bootstrap samples.
 
-    `unknown` is the share of the tasks whose outcome under the policy the log does not show.
+    Success may be estimated outside of [0, 1]. `unknown` is the share of the tasks whose outcome under the policy the
+    log does not show.
     """
 
     success: Floats
@@ -110,7 +111,7 @@ def step_value(design: StepDesign, decided: Actions, times: Floats, guess: Float
     )
     mean, shifted = weights @ sums, weights @ shifts
     value = (mean[:, :2] + np.einsum("sk,skj->sj", shifted, solution.reshape(len(weights), -1, 2))) / mean[:, 2:]
-    return Value(np.clip(value[:, 0], 0.0, 1.0), np.maximum(value[:, 1], 0.0), np.zeros(len(weights)))
+    return Value(value[:, 0], np.maximum(value[:, 1], 0.0), np.zeros(len(weights)))
 
 
 def immediate_effect(design: StepDesign, decided: Actions) -> float:
