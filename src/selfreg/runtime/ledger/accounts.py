@@ -163,10 +163,6 @@ class Accounts:
         self.add(row.accounts, tuple(-unit for unit in row.cost))
         self.transaction.write_entry(key, row._replace(status=status, expires=None))
 
-    def cost_of(self, cost: Any) -> Units:
-        """A cost as one int for each unit."""
-        return parse_cost(cost, self.units)
-
 
 def unit_names(budgets: tuple[Budget, ...]) -> tuple[str, ...]:
     """Units of budgets, in the order of their first budget."""
