@@ -191,7 +191,6 @@ def test_free_and_forbidden_help() -> None:
     [
         ([-0.1], ValueError, "holds -0.1"),
         ([np.nan], ValueError, "holds nan"),
-        (0.5, ValueError, r"shape \(\)"),
         ([[0.1, 0.2]], ValueError, r"shape \(1, 2\); expected \(L,\)"),
         ("free", TypeError, "expected numbers"),
         ({"helper": 1.0}, ValueError, r"names \['helper'\]; expected a price for each of \['help'\]"),

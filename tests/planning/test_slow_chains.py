@@ -257,6 +257,26 @@ def test_frontier_of_a_nearly_closed_pair(leak, tol) -> None:
     assert front.success[[0, -1]] == pytest.approx([0.5, 1.0], abs=1e-5)
 
 
+@pytest.mark.parametrize("leak", [1e-6, 1e-10])
+def test_prices_in_a_dense_component(leak) -> None:
+    n = 50
+    alone, helped = _dense(n, leak), _dense(n, 3 * leak)
+    helped[1, [n, n + 1]] = helped[1, [n + 1, n]]
+    mdp = selfreg.InterventionMDP({"nohelp": alone, "help": helped}, [*[np.nan] * n, 1, 0], {"help": 1})
+    begin = time.process_time()
+    solution = selfreg.solve_penalized(mdp, [0.0, 0.05, leak])
+    front = selfreg.frontier(mdp, 0, tol=1e-2)
+    assert time.process_time() - begin < 10  # about half a second
+    assert solution.bound <= 1e-9
+    assert front.gap <= 1e-2
+    for lane in range(3):
+        attained = selfreg.evaluate_policy(mdp, solution.policy[:, lane], 0)
+        error = solution.bound + attained.bound + attained.usage_bound
+        assert solution.success[0, lane] == pytest.approx(attained.success, abs=error)
+    assert front.success[-1] == pytest.approx(solution.value[0, 0], abs=1e-8)
+    assert solution.value[0, 1] == pytest.approx(selfreg.solve(mdp, 0).value[0, 0], abs=1e-8)  # help does not pay
+
+
 def test_prices_for_a_gambler() -> None:
     n, state = 200, np.arange(202)
     begin = time.perf_counter()

@@ -19,6 +19,7 @@ from selfreg.planning._quotient import (
     Ints,
     Optimum,
     Quotient,
+    error_in_pairs,
     expand_policy,
     initial_choice,
     optimality_gap,
@@ -39,6 +40,8 @@ SMALL_PRICES = (1e-8, 1e-10, 1e-12)
 # Largest difference of a possible tie, given the error of swept values; smallest usage that is worth breaking it.
 NEAR, SAVING = 1e-11, 1e-9
 MAX_SWEEPS = 2000
+# Chains that take more steps than this need more than twice the digits of a float.
+MOST_STEPS = 1e12
 
 
 class Lanes(NamedTuple):
@@ -67,6 +70,7 @@ class PenalizedGroups:
         self.mdp, self.cost, self.tol, self.implementation = mdp, cost, tol, implementation
         self.units = cost.sum(axis=1)
         self.rows = self._quotient(np.flatnonzero(self.units == 0.0).tolist())
+        self.needs_pairs = False  # the last lane that was solved on its own did
         self.last: tuple[Floats, Floats, Floats] | None = None  # penalties (L,), ascending, values, usages of a pass
 
     def solve(self, penalties: Floats) -> Lanes:
@@ -216,26 +220,43 @@ class PenalizedGroups:
         """
         price = self.cost @ penalty
         unpriced, found = (price == 0.0) & (self.units > 0), None
-        for tiny in SMALL_PRICES if unpriced.any() else (0.0,):
-            charged = np.where(unpriced, tiny * self.units, price)
-            rows, action = self.rows, self.rows.action
-            try:
-                optimum = policy_iteration(rows, charged[action], self.cost[action], choice, TIE, TIE_USAGE)
-            except np.linalg.LinAlgError:  # rounding made a policy better that never leaves
-                continue
-            found = optimum, self._error(price, optimum.success - optimum.usage @ penalty, optimum.choice)
-            if found[1] <= self.tol:
-                return found
+        for in_pairs in (False, True)[self.needs_pairs :]:
+            for tiny in SMALL_PRICES if unpriced.any() else (0.0,):
+                charged = np.where(unpriced, tiny * self.units, price)
+                better = self._iterate(price, charged, penalty, choice, in_pairs)
+                if better is not None and (found is None or better[1] < found[1]):
+                    found = better
+                if found is not None and found[1] <= self.tol:
+                    self.needs_pairs = in_pairs
+                    return found
         found = self._solve_in_decimals(price) or found
         if found is None:
             raise ConvergenceError(f"tol={self.tol:g} was not reached; no policy is proven", 1.0)
         return found
 
+    def _iterate(
+        self, price: Floats, charged: Floats, penalty: Floats, choice: Ints, in_pairs: bool
+    ) -> tuple[Optimum, float] | None:
+        """Policy iteration for the prices `charged`, and its error for `price`; None if a policy never leaves."""
+        rows, action = self.rows, self.rows.action
+        tie, evaluate = (self.tol / MOST_STEPS, rows.evaluate_in_pairs) if in_pairs else (TIE, rows.evaluate_plainly)
+        try:
+            optimum = policy_iteration(rows, charged[action], self.cost[action], choice, tie, TIE_USAGE, evaluate)
+            if in_pairs:
+                return optimum, error_in_pairs(rows, self._merged(price), price, optimum.choice)
+        except np.linalg.LinAlgError:  # rounding made a policy better that never leaves
+            return None
+        return optimum, self._error(price, optimum.success - optimum.usage @ penalty, optimum.choice)
+
+    def _merged(self, price: Floats) -> Quotient:
+        """The quotient in which all actions without a price (actions,) are free."""
+        return self._quotient(np.flatnonzero(price == 0.0).tolist())
+
     def _solve_in_decimals(self, price: Floats) -> tuple[Optimum, float] | None:
         # Rarely needed.
         from selfreg.planning._penalized_decimals import solve_decimals
 
-        coarse = self._quotient(np.flatnonzero(price == 0.0).tolist())
+        coarse = self._merged(price)
         matrices = list(self.mdp.transitions.values())
         return solve_decimals(matrices, self.rows, coarse, price, self.units, self.cost, self.tol)
 
@@ -245,7 +266,7 @@ class PenalizedGroups:
         own = policy_error(rows, price[rows.action], value, choice)
         if not ((price == 0.0) & (self.units > 0)).any():
             return own + optimality_gap(rows, price[rows.action], value, choice)
-        coarse = self._quotient(np.flatnonzero(price == 0.0).tolist())
+        coarse = self._merged(price)
         best = np.full(len(coarse.fixed), -np.inf)
         np.maximum.at(best, coarse.group, value[rows.group])
         below = float((best[coarse.group] - value[rows.group]).max())  # the proof is for the best state of a group

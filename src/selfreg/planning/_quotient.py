@@ -8,24 +8,28 @@ another one leaves eventually, and every linear system is regular.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from selfreg._core import chooser
 from selfreg.planning._elimination import AbsorbingChain
 from selfreg.planning._structure import Components, kernel_arrays
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+# (policy, reward (rows,), value where a group stays (groups,)) -> values (groups,), gain of every row in one step
+Evaluation: TypeAlias = Callable[[Ints, Floats, Floats], tuple[Floats, Floats]]
 
 STAY = -1  # instead of a row: stay in the group for ever
 ROUNDS = 1000  # of policy iteration; it takes about ten
 EPSILON = float(np.finfo(np.float64).eps)
+REFINEMENTS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +65,7 @@ class Quotient:
     stays: dict[int, npt.NDArray[np.bool_]]
     waits: npt.NDArray[np.bool_]
     fixed: Floats
+    chains: dict[bytes, AbsorbingChain] = field(default_factory=dict, repr=False)  # of the last policy
 
     @cached_property
     def entries(self) -> tuple[Ints, npt.NDArray[np.int32], Floats]:
@@ -91,17 +96,63 @@ class Quotient:
         `reward` is (rows, k) and `stay` (groups, k).
         """
         result, moving = stay.copy(), np.flatnonzero(choice != STAY)
-        rows = self.matrix[choice[moving]]
+        rows, chain = self.matrix[choice[moving]], self._chain(choice, moving)
         result[moving] = 0.0
-        outside = np.ones(len(choice))
-        outside[moving] = 0.0
-        chain = AbsorbingChain(sp.csr_array(rows[:, moving]), rows @ outside)
         right = reward[choice[moving]] + rows @ result
         solved = chain.solve(right)
         if chain.error is None:
             solved += chain.solve(right + rows[:, moving] @ solved - solved)
         result[moving] = solved
         return result
+
+    def _chain(self, choice: Ints, moving: npt.NDArray[np.intp]) -> AbsorbingChain:
+        """The chain of a policy over the groups that do not stay."""
+        key = choice.tobytes()
+        chain = self.chains.get(key)
+        if chain is None:
+            rows, outside = self.matrix[choice[moving]], np.ones(len(choice))
+            outside[moving] = 0.0
+            chain = AbsorbingChain(sp.csr_array(rows[:, moving]), rows @ outside)
+            self.chains.clear()
+            self.chains[key] = chain
+        return chain
+
+    def evaluate_plainly(self, choice: Ints, reward: Floats, stay: Floats) -> tuple[Floats, Floats]:
+        """Values of a policy, and the gain of every row in one step, in double precision; see `Evaluation`."""
+        value = self.evaluate(choice, reward[:, None], stay[:, None])[:, 0]
+        return value, self.matrix @ value + reward - value[self.row_group]
+
+    def evaluate_in_pairs(self, choice: Ints, reward: Floats, stay: Floats) -> tuple[Floats, Floats]:
+        """The same with twice the digits."""
+        high, _, gain = self.pairs(choice, reward, stay)
+        return high, gain
+
+    def pairs(self, choice: Ints, reward: Floats, stay: Floats) -> tuple[Floats, Floats, Floats]:
+        """Values high + low of a policy, and the gain of every row in one step.
+
+        Gains are off by a few EPSILON of the reward. That costs this part of all that is paid, however many the steps.
+        """
+        high, low, moving = stay.copy(), np.zeros(len(stay)), np.flatnonzero(choice != STAY)
+        taken, chain = choice[moving], self._chain(choice, moving)
+        high[moving] = 0.0
+        enough = 1e-26 + 4 * EPSILON * float(np.abs(reward[taken]).max(initial=0.0))
+        for _ in range(REFINEMENTS):
+            gain = self.gains(high, low) + reward
+            if np.abs(gain[taken]).max(initial=0.0) <= enough:
+                return high, low, gain
+            change = chain.solve(gain[taken])
+            total = high[moving] + change
+            part = total - high[moving]
+            low[moving] += (high[moving] - (total - part)) + (change - part)
+            high[moving] = total
+        return high, low, self.gains(high, low) + reward
+
+    def gains(self, high: Floats, low: Floats) -> Floats:
+        """sum_j matrix[r, j] (x(j) - x(own group)) of every row for x = high + low (groups,), without rounding of x."""
+        gain = np.empty(len(self.row_group))
+        own = self.row_group.astype(np.int32)
+        chooser.kernel("elimination", None).row_gains(*self.entries, own, high, low, gain)
+        return gain
 
 
 def quotient(
@@ -193,7 +244,7 @@ def expand_policy(rows: Quotient, matrices: Sequence[sp.csr_array], choice: Ints
 
 
 def policy_iteration(
-    rows: Quotient, price: Floats, cost: Floats, choice: Ints, tie: float, tie_usage: float
+    rows: Quotient, price: Floats, cost: Floats, choice: Ints, tie: float, tie_usage: float, evaluate: Evaluation
 ) -> Optimum:
     """Largest success less prices, ties to less total usage; `price` (rows,) is positive where `cost` is.
 
@@ -201,24 +252,24 @@ def policy_iteration(
     is switched if that gains more than `tie`; the new policy leaves eventually if the last one did. Where rounding is
     more than `tie` a policy can come back: that ends the iteration, and the caller finds the error.
     """
-    end, seen = np.nan_to_num(rows.fixed)[:, None], {b""}
+    end, seen = np.nan_to_num(rows.fixed), {b""}
+    rounding = 8 * EPSILON * price
     while not _repeats(choice, seen):
-        value = rows.evaluate(choice, -price[:, None], end)[:, 0]
-        choice, switched = _switch(rows, rows.matrix @ value - price, value, choice, tie)
+        value, gain = evaluate(choice, -price, end)
+        choice, switched = _switch(rows, gain - rounding, value, choice, tie)
         if not switched:
             break
     total = cost.sum(axis=1)
-    tight = rows.matrix @ value - price >= value[rows.row_group] - tie
+    tight = gain + rounding >= -tie
     can_stay, seen = rows.waits & (value <= tie), {b""}
     while not _repeats(choice, seen):
-        usage = rows.evaluate(choice, total[:, None], 0 * end)[:, 0]
-        saved = np.where(tight, -(rows.matrix @ usage + total), -np.inf)
-        choice, switched = _switch(rows, saved, -usage, choice, tie_usage, can_stay)
+        usage, more = evaluate(choice, total, 0 * end)
+        choice, switched = _switch(rows, np.where(tight, -more, -np.inf), -usage, choice, tie_usage, can_stay)
         if not switched:
             break
-    reward = np.column_stack([np.zeros(len(price)), cost])
-    result = rows.evaluate(choice, reward, np.column_stack([end, np.zeros((len(end), cost.shape[1]))]))
-    return Optimum(choice, result[:, 0], result[:, 1:])
+    success, _ = evaluate(choice, 0 * price, end)
+    usages = [evaluate(choice, column, 0 * end)[0] for column in cost.T]
+    return Optimum(choice, success, np.array(usages).reshape(-1, len(end)).T.copy())
 
 
 def _repeats(choice: Ints, seen: set[bytes]) -> bool:
@@ -233,17 +284,17 @@ def _repeats(choice: Ints, seen: set[bytes]) -> bool:
 def _switch(
     rows: Quotient,
     gain: Floats,
-    current: Floats,
+    value: Floats,
     choice: Ints,
     tie: float,
     can_stay: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[Ints, bool]:
-    """Policy with the best row, or staying for 0, wherever that exceeds `current` by more than `tie`."""
+    """Policy with the best row, or staying for 0, wherever that gains more than `tie` over `value`."""
     best, row = rows.best_row(gain)
     stays = rows.waits if can_stay is None else can_stay
-    row = np.where(stays & (best <= 0), STAY, row)
-    best = np.where(stays, np.maximum(best, 0.0), best)
-    better = (best > current + tie) & np.isnan(rows.fixed)
+    row = np.where(stays & (best <= -value), STAY, row)
+    best = np.where(stays, np.maximum(best, -value), best)
+    better = (best > tie) & np.isnan(rows.fixed)
     return np.where(better, row, choice), bool(better.any())
 
 
@@ -257,10 +308,13 @@ def optimality_gap(rows: Quotient, price: Floats, value: Floats, choice: Ints) -
     increase value + delta w, which is then above the optimum, the least such function. Rows that are worse by `margin`
     do not matter while delta max(w) stays below half of it.
     """
-    slack = value[rows.row_group] - (rows.matrix @ value - price)
-    delta = max(0.0, -float(slack.min(initial=0.0))) + rows.rounding
+    return _gap(rows, rows.matrix @ value - price - value[rows.row_group], rows.rounding, choice)
+
+
+def _gap(rows: Quotient, gain: Floats, rounding: float, choice: Ints) -> float:
+    delta = max(0.0, float(gain.max(initial=0.0))) + rounding
     for margin in (1e-4, 1e-6, 1e-8, 1e-10, 1e-12):
-        steps = _most_steps(rows, slack <= margin, choice)
+        steps = _most_steps(rows, gain >= -margin, choice)
         if delta * steps <= margin / 2:
             return delta * steps
     return np.inf
@@ -272,6 +326,28 @@ def policy_error(rows: Quotient, price: Floats, value: Floats, choice: Ints) -> 
     change = (rows.matrix @ value - price)[moving] - value[rows.row_group[moving]]
     none = np.zeros(len(rows.action), np.bool_)
     return (float(np.abs(change).max(initial=0.0)) + rows.rounding) * _most_steps(rows, none, choice)
+
+
+def error_in_pairs(rows: Quotient, merged: Quotient, price: Floats, choice: Ints) -> float:
+    """Upper bound of optimum - value, and of the rounding of the value, of the policy `choice`; inf without a proof.
+
+    `price` is (actions,). The optimum is that of `merged`, in which all actions without a price are free. Rounding of
+    entries counts twice a group (see `factorise`), in success and in what is paid, which is at most 1 where it matters.
+    """
+    high, low, gain = rows.pairs(choice, -price[rows.action], np.nan_to_num(rows.fixed))
+    taken = choice[choice != STAY]
+    state_high, state_low = high[rows.group], low[rows.group]
+    best, order = np.empty(len(merged.fixed), np.int64), np.lexsort((state_low, state_high))
+    best[merged.group[order]] = order
+    top_high, top_low = state_high[best], state_low[best]
+    below = (top_high[merged.group] - state_high) + (top_low[merged.group] - state_low)
+    rounding = 8 * EPSILON * price
+    above = merged.gains(top_high, top_low) - (price + rounding)[merged.action]
+    off = np.maximum(np.abs(gain[taken]) - rounding[rows.action[taken]], 0.0)
+    none, longest = np.zeros(len(rows.action), np.bool_), int(np.diff(rows.matrix.indptr).max(initial=0))
+    own = (float(off.max(initial=0.0)) + 2.0**-96 * longest) * _most_steps(rows, none, choice)
+    gap = _gap(merged, above, 2.0**-96 * longest, np.full(len(best), STAY))
+    return own + gap + float(below.max(initial=0.0)) + EPSILON * (8.0 * len(rows.fixed) + longest + 16.0)
 
 
 def _most_steps(rows: Quotient, near: npt.NDArray[np.bool_], choice: Ints) -> float:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import log2
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ from selfreg.planning._structure import Arrays, Components, Ints, Problem, analy
 
 Floats = npt.NDArray[np.float64]
 Choice = npt.NDArray[np.int64]
+# (members, most sweeps, target change, values, policy) -> number of sweeps
+Sweep: TypeAlias = Callable[[Ints, int, float, Floats, npt.NDArray[np.int8]], int]
 
 
 class RowMoves(NamedTuple):
@@ -338,7 +340,7 @@ def _layer(
 
 
 def solve_by_components(
-    sweep: Callable[[Ints], object],
+    sweep: Sweep,
     problem: Problem,
     moves: RowMoves,
     terminal: npt.NDArray[np.bool_],
@@ -349,7 +351,7 @@ def solve_by_components(
 ) -> float:
     """Solve all components; the largest error of the values, inf where one could not be solved.
 
-    `sweep` makes one backup of some states, which is all that those without a cycle need.
+    States without a cycle need one sweep.
     """
     model = split_by_doubt(problem.arrays, moves, problem.offset, terminal, implementation)
     members, starts = model.structure.members, model.structure.starts
@@ -357,12 +359,12 @@ def solve_by_components(
     cyclic = np.flatnonzero((np.diff(starts) > 1) | loops[members[starts[:-1]]]).tolist()
     tolerance, total, done = tol / (8.0 * max(len(cyclic), 1) * value.shape[1]), 0.0, 0
     for c in cyclic:
-        sweep(members[starts[done] : starts[c]])
+        sweep(members[starts[done] : starts[c]], 1, 0.0, value, policy)
         total += solve_component(model, c, problem.offset, problem.affordable, tolerance, value, policy, implementation)
         if total > tol:
             return np.inf
         done = c + 1
-    sweep(members[starts[done] :])
+    sweep(members[starts[done] :], 1, 0.0, value, policy)
     return total
 
 

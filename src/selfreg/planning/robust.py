@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log, prod
 from typing import Any, NamedTuple, TypeAlias
@@ -13,15 +13,13 @@ import numpy.typing as npt
 from selfreg._core import chooser
 from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
-from selfreg.planning._robust_cycles import RowMoves, solve_by_components
+from selfreg.planning._robust_cycles import RowMoves, Sweep, solve_by_components
 from selfreg.planning._structure import Components, Levels, Problem, budget_lattice, load_structure, row_of_entry
 from selfreg.planning.hard import MAX_SWEEPS, solve
 from selfreg.planning.solution import ConvergenceError, Solution, shift_by_cost
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
-# (members, most sweeps, target change, values, policy) -> number of sweeps
-Sweep: TypeAlias = Callable[[Ints, int, float, Floats, npt.NDArray[np.int8]], int]
 ByRow: TypeAlias = float | Mapping[str, npt.ArrayLike]
 
 # Sweeps are tried first where every row loses at least this mass, so that few steps lead to other states.
@@ -263,7 +261,7 @@ def robust_memory(mdp: InterventionMDP, budget: tuple[int, ...], implementation:
     _, structure = load_structure(mdp, implementation)
     entries, n = sum(matrix.nnz for matrix in mdp.transitions.values()), mdp.n_states
     values = 8 * n * prod(most + 1 for most in budget)
-    return int(16 * entries + 8 * n * len(mdp.actions) + values * (1 if isinstance(structure, Levels) else 3) * 9 // 8)
+    return int(16 * entries + 8 * n * len(mdp.actions) + values * (1 if isinstance(structure, Levels) else 4) * 9 // 8)
 
 
 def _solve_components(
@@ -299,11 +297,7 @@ def _solve_components(
     if (bound := try_sweeps(int(np.clip(FEW_PRODUCTS / products, 20, FEW_SWEEPS)))) <= tol:
         return bound
     value[...], policy[...] = start, 0
-
-    def back_up(members: Ints) -> object:
-        return sweep(members, 1, 0.0, value, policy)
-
-    error = solve_by_components(back_up, lattice, moves, mdp.terminal, tol, value, policy, implementation)
+    error = solve_by_components(sweep, lattice, moves, mdp.terminal, tol, value, policy, implementation)
     if 2.0 * error <= tol:
         return 2.0 * error
     if (bound := try_sweeps(MAX_SWEEPS)) <= tol:
