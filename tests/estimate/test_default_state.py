@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from selfreg.data import Step, Trajectory
-from selfreg.estimate import ExactKey, Features, count, count_logs, from_description
+from selfreg.estimate import ExactKey, Features, count, count_logs
 from selfreg.estimate.default_state import choose_features, find_edges, find_task_fields
+from selfreg.estimate.score_bins import from_description
 
 
 def log(effect: float, n: int = 60, repetitions: int = 4, seed: int = 0, **more) -> list[Trajectory]:
@@ -91,7 +92,7 @@ def test_values_that_python_calls_equal_are_different_states(tmp_path) -> None:
 
 def test_an_unknown_feature_is_an_error_that_names_each_other_once() -> None:
     one = Trajectory("t", "e", 1.0, (Step("a"),), fields={"task": "t", "domain": "x"})
-    with pytest.raises(ValueError, match=r"unknown feature 'x'; episode 'e' has step, class, task, domain$"):
+    with pytest.raises(ValueError, match=r"unknown feature 'x'; episode 'e' has step, class, task, last_help, domain$"):
         Features(["x"]).fit([one])
 
 

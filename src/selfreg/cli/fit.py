@@ -27,7 +27,8 @@ from selfreg.runs import MARKER, RunFolder
 Form = Annotated[
     str | None,
     typer.Option(
-        help=f"Train a helper of this form: {', '.join((AUTO, *FORMS, *RULES))} (docs/helper.md).", show_default=False
+        help=f"Train a helper of this form: {', '.join((AUTO, *FORMS, *RULES))} (docs/helper-settings.md).",
+        show_default=False,
     ),
 ]
 
@@ -46,7 +47,6 @@ def command(
     bins: options.Bins = 5,
     kappa: options.Kappa = 0.0,
     cost: options.Cost = None,
-    borrow_help: options.BorrowHelp = False,
     helper: Annotated[bool, typer.Option("--helper", help="Also train a helper (extra `ml`).")] = False,
     model: Model = None,
     history: History = EncoderConfig.history,
@@ -75,7 +75,7 @@ def command(
                 train_prm(run, trajectories, config)
         with stage("estimate", seconds):
             states = abstraction(run, trajectories, state, classes, bins=bins)
-            estimated = estimate(run, trajectories, states, kappa, charges, borrow_help)
+            estimated = estimate(run, trajectories, states, kappa, charges)
         with stage("solve", seconds):
             solution = solve(run, trajectories, estimated, limit, samples, seed)
         with stage("label", seconds):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg.data import Scalar, Trajectory
-from selfreg.estimate.abstraction import CLASS, STEP, TASK, Features
+from selfreg.estimate.abstraction import CLASS, LAST_HELP, STEP, TASK, Features
 from selfreg.estimate.text_classes import WordTable
 
 FOLDS = 5
@@ -222,7 +222,7 @@ def find_task_fields(trajectories: Sequence[Trajectory]) -> list[str]:
 def _task_values(trajectories: Sequence[Trajectory]) -> dict[str, list[Scalar]]:
     """Values of each field that all episodes of a task share, by task; nothing where no task is repeated."""
     values: dict[str, dict[str, Scalar]] = {}
-    names = set(trajectories[0].fields) - {STEP, CLASS, TASK} if trajectories else set()
+    names = set(trajectories[0].fields) - {STEP, CLASS, TASK, LAST_HELP} if trajectories else set()
     for trajectory in trajectories:
         known = values.setdefault(trajectory.task, dict(trajectory.fields))
         names = {n for n in names if n in trajectory.fields and _same(known.get(n), trajectory.fields[n])}

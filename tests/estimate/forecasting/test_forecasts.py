@@ -201,6 +201,39 @@ def test_a_helper_is_trained_without_the_tasks_that_it_decides_in() -> None:
     assert set.union(*(tasks - one for one in seen)) == tasks
 
 
+def test_a_helper_decides_many_episodes_at_once_as_it_does_one_by_one() -> None:
+    """A policy with a state of the episode is started for each of them; both see the same steps and budgets."""
+    logs = chain(0.1, 0.5, 60, 3)
+    batches: list[int] = []
+
+    class Alternate:
+        def decide(self, steps: Sequence[Step], budget_left: tuple[int, ...]) -> Decision:
+            helped = sum(step.intervention is not None for step in steps)
+            return Decision("person" if (len(steps) + budget_left[0] + helped) % 2 else "nohelp")
+
+    class Batches(Alternate):
+        def decide_batch(self, histories: Any, budgets_left: Any) -> list[Decision]:
+            batches.append(len(histories))
+            return [self.decide(*one) for one in zip(histories, budgets_left, strict=True)]
+
+    class Episodes(Alternate):
+        def start(self, task: str, seed: int) -> None:
+            self.task = task
+
+        def decide(self, steps: Sequence[Step], budget_left: tuple[int, ...]) -> Decision:
+            assert any(t.task == self.task and t.steps[: len(steps) - 1] == tuple(steps[:-1]) for t in logs)
+            return super().decide(steps, budget_left)
+
+    found = [
+        forecast(logs, Features(["step"]), 2, helper=lambda _: kind(), samples=20)  # noqa: B023
+        for kind in (Batches, Episodes)
+    ]
+    values = [[(one.success, one.requests) for one in result.outlooks if one.policy == "helper"] for result in found]
+    assert values[0] == values[1]
+    assert len(batches) == 5
+    assert sum(batches) == 2 * 3 * 60
+
+
 def test_arrays_of_steps() -> None:
     logs = [
         Trajectory("a", "0", 1.0, (Step("x", intervention="h"), Step("y"), Step("z", intervention="h"))),
