@@ -119,7 +119,7 @@ def test_the_helper_of_a_run(tmp_path, logs, capsys) -> None:
 
 def test_the_guide_prints_what_it_says(capsys, monkeypatch) -> None:
     root = Path(__file__).parents[2]
-    page = (root / "docs" / "logs.md").read_text()
+    page = (root / "docs" / "off-policy.md").read_text()
     command, printed = re.search(r"```\nselfreg (ope examples.*?)\n```\n\n```\n(.*?)```", page, re.DOTALL).groups()
     monkeypatch.chdir(root)
     assert main(command.split()) == 0

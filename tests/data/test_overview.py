@@ -41,7 +41,8 @@ def test_what_is_in_a_log_and_what_is_missing(tmp_path) -> None:
     assert found.tools == {"transfer_to_human": 20}
     assert found.help == {}
     assert any("transfer_to_human" in hint and "--help-tool" in hint for hint in found.hints)
-    assert found.command.endswith(f"{log} --format openai_messages --budget 3 --out runs/log")
+    marked = "--help-tool transfer_to_human=person"
+    assert found.command.endswith(f"{log} --format openai_messages {marked} --budget 3 --out runs/log")
     assert look_at_logs(write_lines(tmp_path / "one.jsonl", [conversation(0)])).hints[0].startswith("Every episode has")
 
 

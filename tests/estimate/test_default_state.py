@@ -7,7 +7,8 @@ import pytest
 
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import ExactKey, Features, count, count_logs
-from selfreg.estimate.default_state import choose_features, find_task_fields
+from selfreg.estimate.default_state import choose_features, find_edges, find_task_fields
+from selfreg.estimate.score_bins import from_description
 
 
 def log(effect: float, n: int = 60, repetitions: int = 4, seed: int = 0, **more) -> list[Trajectory]:
@@ -26,7 +27,7 @@ def log(effect: float, n: int = 60, repetitions: int = 4, seed: int = 0, **more)
 
 
 def test_a_field_of_the_task_is_chosen_where_it_predicts() -> None:
-    chosen = choose_features(log(0.8))
+    chosen = choose_features(log(0.8), {"go": "^go"})
     assert chosen.features == Features(["step", "domain"])
     assert chosen.likelihoods["step,domain"] > chosen.likelihoods["step"]
     assert "states are --state step,domain" in chosen.describe()
@@ -36,7 +37,7 @@ def test_a_field_of_the_task_is_chosen_where_it_predicts() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_the_step_alone_where_no_field_does(seed) -> None:
     names = choose_features(log(0.0, seed=seed)).features.names
-    assert list(names) in (["step"], ["step", "domain"], ["step", "noise"])
+    assert list(names) in (["step"], ["step", "domain"], ["step", "noise"], ["step", "class"])
     assert "ended" not in names
 
 
@@ -93,3 +94,51 @@ def test_an_unknown_feature_is_an_error_that_names_each_other_once() -> None:
     one = Trajectory("t", "e", 1.0, (Step("a"),), fields={"task": "t", "domain": "x"})
     with pytest.raises(ValueError, match=r"unknown feature 'x'; episode 'e' has step, class, task, last_help, domain$"):
         Features(["x"]).fit([one])
+
+
+def test_words_that_tell_success_are_classes() -> None:
+    chosen = choose_features(log(0.0, n=100))
+    assert list(chosen.features.names) == ["step", "class"]
+    assert set(chosen.features.classes) <= {"error", "fine", "start"}
+    assert "(classes of texts: " in chosen.describe()
+    assert from_description(chosen.features.describe()) == chosen.features
+    one = Trajectory("t", "e", 1.0, (Step("an ERROR: no"),))
+    other = Trajectory("t", "e", 1.0, (Step("the terrors are fine"),))
+    assert chosen.features.encode(one, 0) != chosen.features.encode(other, 0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_words_without_meaning_are_no_classes(seed) -> None:
+    random = np.random.default_rng(seed)
+    words = [f"{a}{b}{c}" for a in "kmnp" for b in "aeio" for c in "rst"]
+    episodes = []
+    for i in range(200):
+        text = " ".join(random.choice(words, 6))
+        episodes.append(Trajectory(f"t{i // 2}", str(i), float(random.random() < 0.5), (Step(text),)))
+    assert list(choose_features(episodes).features.names) == ["step"]
+
+
+def test_a_score_of_the_task_is_put_in_bins() -> None:
+    random = np.random.default_rng(3)
+    episodes = []
+    for task in range(120):
+        score = float(random.random())
+        for run in range(4):
+            won = float(random.random() < 0.1 + 0.8 * score)
+            episodes.append(
+                Trajectory(f"t{task}", f"{task}/{run}", won, (Step("a"),), fields={"score": score, "n": task})
+            )
+    assert list(find_edges(episodes)) == ["score"]
+    chosen = choose_features(episodes)
+    assert list(chosen.features.names) == ["step", "score"]
+    assert len({chosen.features.encode(t, 0) for t in episodes}) == 4
+    assert "'score' in bins at 0." in chosen.describe()
+    assert from_description(chosen.features.describe()) == chosen.features
+    assert len(count(episodes, chosen.features).keys) == 4
+    with pytest.raises(ValueError, match="field 'score' is 'x'; expected a number"):
+        chosen.features.encode(Trajectory("t", "e", 1.0, (Step("a"),), fields={"score": "x"}), 0)
+
+
+def test_large_logs_are_sampled(monkeypatch) -> None:
+    monkeypatch.setattr("selfreg.estimate.default_state.MOST_STEPS", 500)
+    assert "domain" in choose_features(log(0.9, n=400)).features.names

@@ -173,7 +173,7 @@ def test_bad_input_is_named() -> None:
 
 def test_the_guide_prints_what_it_says() -> None:
     root = Path(__file__).parents[2]
-    section = (root / "docs" / "logs.md").read_text().split("## Does the forecast hold?")[1]
+    section = (root / "docs" / "off-policy.md").read_text().split("## Does the forecast hold?")[1]
     code, printed = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", section, re.DOTALL).groups()
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=root)
     assert done.stdout == printed

@@ -27,7 +27,7 @@ Map = Annotated[
     typer.Option(
         "--map",
         metavar="ROLE=FIELD",
-        help="The field of a role: task, outcome, steps, observation, ... (docs/logs.md); some formats take "
+        help="The field of a role: task, outcome, steps, observation, ... (docs/mapping.md); some formats take "
         "outcome and task only. May repeat.",
     ),
 ]

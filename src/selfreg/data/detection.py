@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import NamedTuple, TypeAlias
 
 from selfreg.data.formats import BUILT_IN, find_format, format_names
+from selfreg.data.formats.table import PLAIN
 from selfreg.data.log_files import LogError, LogFile, LogFiles, list_log_files, plain_suffix, show_path
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.samples import Sample, take_sample
@@ -16,6 +17,10 @@ AUTO = "auto"
 MOST_NAMES = 5
 
 Paths: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+
+class SeveralFormatsError(LogError):
+    """Files of several formats, of which none was named."""
 
 
 class DetectedLogs(NamedTuple):
@@ -81,6 +86,7 @@ def detect_files(listed: LogFiles, format: str = AUTO, roles: Mapping[str, str] 
     chosen = None if format == AUTO else find_format(format)
     left_out = [f"{show_path(path)} (not a log by its name)" for path in listed.left_out]
     files: list[LogFile] = []
+    tables: list[LogFile] = []  # beside other logs, tables that no name of a column makes one are none
     reason, first = "it was named", ""
     for file in listed.files:
         if chosen is not None and format != AUTO and not (file.found and chosen.detect):
@@ -91,20 +97,28 @@ def detect_files(listed: LogFiles, format: str = AUTO, roles: Mapping[str, str] 
             left_out.append(f"{show_path(file.path)} (of no known format)")
             continue
         one, why = found
+        if file.found and why == PLAIN and format == AUTO:
+            tables.append(file)
+            continue
         if chosen is None:
             chosen, reason, first = one, why, file.path
         elif one.name != chosen.name:
             if format == AUTO:
-                raise LogError(
+                raise SeveralFormatsError(
                     f"{file.path} is of format {one.name!r} ({why}), and {first} of format {chosen.name!r} "
-                    f"({reason}): choose one with --format; other files of a folder are then left out"
+                    f"({reason}): choose one with --format; other files of a folder are then left out. A file "
+                    "with the outcomes of episodes belongs to --outcomes"
                 )
             left_out.append(f"{show_path(file.path)} (of format {one.name!r})")
             continue
         files.append(file)
+    if chosen is None and tables:
+        chosen, reason, files = BUILT_IN["table"], PLAIN, tables
+    elif tables:
+        left_out += [f"{show_path(file.path)} (a table whose columns have other names)" for file in tables]
     if chosen is None or not files:
         raise LogError(f"no file of {'a known format' if chosen is None else repr(chosen.name)}: {shorten(left_out)}")
-    return DetectedLogs(chosen, reason, files, left_out)
+    return DetectedLogs(chosen, reason, chosen.merge_files(files) if chosen.merge_files else files, left_out)
 
 
 def _recognise(file: LogFile, likely: LogFormat | None, roles: Mapping[str, str]) -> tuple[LogFormat, str] | None:
@@ -134,7 +148,8 @@ def recognise_sample(
     if roles and sample.kind in ("lines", "document"):
         return BUILT_IN["jsonl"], "it is JSON, and roles are mapped"
     if roles and sample.kind in ("parquet", "table"):
-        return BUILT_IN["table"], "it is a table, and roles are mapped"
+        name = "jsonl" if sample.kind == "parquet" and "steps" in roles else "table"
+        return BUILT_IN[name], "it is a table, and roles are mapped"
     return None
 
 
@@ -157,6 +172,8 @@ def describe_unknown(sample: Sample) -> str:
     objects = sample.objects()
     fields = ", ".join(map(repr, objects[0])) if objects else ""
     there = f"its first record has {fields or 'no fields'}" if objects else "it has no object"
+    if sample.kind == "document" and sample.values == [{}]:
+        there = "its first record is not complete. Several indented documents: write one a line (jq -c . FILE)"
     if sample.kind in ("parquet", "table", "eval"):
         there = f"it has {', '.join(map(str, sample.values))}"
     return (

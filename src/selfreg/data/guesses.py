@@ -6,61 +6,92 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from selfreg.data.filters import MISSING, lookup_field
+
 # Names that people give to the fields of a role, in the order of preference.
+# fmt: off
 NAMES = {
-    "task": ("task", "task_id", "ticket_id", "issue_id", "instance_id", "question_id", "query_id", "problem_id", "id"),
-    "outcome": (
-        "outcome",
-        "success",
-        "solved",
-        "resolved",
-        "won",
-        "passed",
-        "correct",
-        "is_correct",
-        "reward",
-        "score",
+    "task": (
+        "task", "task_id", "task_name", "ticket_id", "ticket", "case_id", "issue_id", "instance_id", "question_id",
+        "query_id", "prompt_id", "sample_id", "problem_id", "id",
     ),
-    "observation": ("observation", "obs", "state", "saw", "seen", "input", "prompt", "question", "context", "text"),
-    "action": ("action", "act", "output", "response", "completion", "answer", "thought", "did"),
+    "outcome": (
+        "outcome", "success", "solved", "resolved", "won", "passed", "correct", "is_correct", "reward", "score",
+    ),
+    "observation": (
+        "observation", "obs", "state", "saw", "seen", "input", "prompt", "question", "query", "context", "text",
+        "customer", "customer_message", "user_message", "user", "message",
+    ),
+    "action": (
+        "action", "act", "output", "response", "completion", "answer", "reply", "assistant", "thought", "did",
+    ),
     "intervention": ("intervention", "helper", "help", "helped_by", "help_type", "escalated_to", "expert", "human"),
     "model": ("model", "model_name", "actor", "agent", "llm"),
+    "tools": ("tools", "tool", "tool_name", "tool_names"),
     "label": ("label", "judgement", "rating"),
 }
+# fmt: on
+# Fields of a step that say what it is, and are no texts that an agent sees.
+KINDS = ("role", "type", "kind", "from", "id", "status", "name", "source", "event")
 # Names of tools and fields that hint at help.
 HELP_NAME = re.compile(
     r"human|person|escalat|hand_?off|transfer_to|ask_(user|expert|help)|advisor|approv", re.IGNORECASE
 )
+# Names of parts of a system that are help.
+HELP_ROLE = re.compile(r"human|person|help|expert|supervisor|operator|advisor|oracle|teacher", re.IGNORECASE)
 FEW, MANY = 2, 100
 
 
 def guess_roles(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Fields of JSON records for the roles of the format "jsonl"; roles without a likely field are not in it."""
-    fields = {name: [record[name] for record in records if name in record] for name in dict.fromkeys(_names(records))}
+    """Fields of JSON records for roles; roles without a likely field are not in it.
+
+    Without a field of steps, a record may be one step itself. Outcomes are those that are in [0, 1] as they are.
+    """
+    fields = {name: _values(records, name) for name in flatten_names(records)}
     steps_field = max(
-        (name for name, values in fields.items() if _are_steps(values)),
-        key=lambda n: _mean_length(fields[n]),
+        (name for name in _names(records) if _are_steps(_values(records, name))),
+        key=lambda n: _mean_length(_values(records, n)),
         default=None,
     )
-    steps = [step for step_list in fields.get(steps_field or "", ()) for step in step_list]
-    in_steps = {name: [step[name] for step in steps if name in step] for name in dict.fromkeys(_names(steps))}
+    steps = [step for step_list in _values(records, steps_field or "") for step in step_list]
+    in_steps = {name: _values(steps, name) for name in _names(steps)} if steps_field is not None else fields
     roles = {} if steps_field is None else {"steps": steps_field}
-    for role in ("task", "outcome"):
-        if (name := _find(fields, role)) is not None:
-            roles[role] = name
-    for role in ("observation", "action"):
-        if (name := _find(in_steps, role)) is not None:
-            roles[role] = name
-    if "observation" not in roles and (texts := [name for name, values in in_steps.items() if _are_texts(values)]):
-        roles["observation"] = max(texts, key=lambda name: sum(map(len, filter(None, in_steps[name]))))
-    help_field = _find(in_steps, "intervention") or _find(fields, "intervention")
-    if help_field is not None:
-        roles["intervention"] = help_field
-    return roles
+    found = {role: _find(fields, role) for role in ("task", "outcome")}
+    found |= {role: _find(in_steps, role) for role in ("observation", "action")}
+    found["intervention"] = _find(in_steps, "intervention") or _find(fields, "intervention")
+    found |= {role: _find(in_steps, role) for role in ("model", "tools")}
+    texts = {name: values for name, values in in_steps.items() if _are_texts(values) and name not in KINDS}
+    if found["observation"] is None and steps_field is not None and texts:
+        found["observation"] = max(texts, key=lambda name: sum(len(text) for text in texts[name] if text))
+    return roles | {role: name for role, name in found.items() if name is not None and name != _UNMAPPED.get(role)}
 
 
-def _names(records: Iterable[Mapping[str, Any]]) -> Iterable[str]:
-    return (name for record in records for name in record)
+# Roles that are found by these names without being mapped.
+_UNMAPPED = {"model": "model", "tools": "tools"}
+
+
+def flatten_names(records: Iterable[Mapping[str, Any]], levels: int = 3) -> list[str]:
+    """Names of fields, and dotted paths of fields of objects, in the order in which they come."""
+    names: dict[str, None] = {}
+
+    def add(record: Mapping[str, Any], prefix: str, level: int) -> None:
+        for name, value in record.items():
+            if isinstance(value, Mapping) and level:
+                add(value, f"{prefix}{name}.", level - 1)
+            else:
+                names[f"{prefix}{name}"] = None
+
+    for record in records:
+        add(record, "", levels - 1)
+    return list(names)
+
+
+def _names(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for record in records for name in record))
+
+
+def _values(records: Iterable[Mapping[str, Any]], name: str) -> list[Any]:
+    return [value for record in records if (value := lookup_field(record, name)) is not MISSING]
 
 
 def _are_steps(values: Sequence[Any]) -> bool:
@@ -77,12 +108,20 @@ def _are_texts(values: Sequence[Any]) -> bool:
 
 def _find(fields: Mapping[str, Sequence[Any]], role: str) -> str | None:
     """The field of a role: by its name and the kind of its values."""
-    return next((name for name in NAMES[role] if name in fields and FITS[role](fields[name])), None)
+    by_last: dict[str, list[str]] = {}
+    for name in fields:
+        by_last.setdefault(name.rpartition(".")[2], []).append(name)
+    return next((name for one in NAMES[role] for name in by_last.get(one, ()) if FITS[role](fields[name])), None)
 
 
 def _is_rate(values: Sequence[Any]) -> bool:
     known = [value for value in values if value is not None]
     return bool(known) and all(isinstance(v, (bool, int, float)) and 0 <= v <= 1 for v in known)
+
+
+def _are_tools(values: Sequence[Any]) -> bool:
+    names = (one for value in values for one in (value if isinstance(value, list) else [value]))
+    return all(name is None or isinstance(name, str) for name in names)
 
 
 def _are_ids(values: Sequence[Any]) -> bool:
@@ -101,6 +140,7 @@ FITS = {
     "action": _are_texts,
     "intervention": _is_help,
     "model": _are_ids,
+    "tools": _are_tools,
     "label": _is_rate,
 }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from selfreg.data.filters import trajectory_matches
-from selfreg.data.log_files import LogError, is_parquet, number_lines, row_group_starts
+from selfreg.data.log_files import LogError, LogFile, is_parquet, number_lines, plain_suffix, row_group_starts
 from selfreg.data.markers import HelpMarks
 from selfreg.data.outcomes import join_outcome
 from selfreg.data.samples import Sample, is_document
@@ -101,6 +101,8 @@ class LogFormat:
     detect : callable (sample) -> str or None, optional
         Says why a file is of this format, from its beginning (see `selfreg.data.Sample`); None if it is not. Without
         it the format is never chosen by itself.
+    merge_files : callable (list of LogFile) -> list of LogFile, optional
+        Leaves one of the files that are an episode together, for `read_file`.
     filters_records : bool
         Whether the readers apply `options.where` themselves. By default it is applied to the trajectories: their free
         fields, `task` and `episode`.
@@ -136,6 +138,7 @@ class LogFormat:
     roles: tuple[str, ...] = ()
     translates: tuple[str, ...] = ("outcome",)
     detect: Callable[[Sample], str | None] | None = None
+    merge_files: Callable[[list[LogFile]], list[LogFile]] | None = None
     filters_records: bool = False
 
     def __post_init__(self) -> None:
@@ -167,7 +170,8 @@ class LogFormat:
         if is_parquet(path) and self.read_row_groups is not None:
             return "row groups"
         if not is_parquet(path) and self.read_lines is not None:
-            return "file" if self.read_file is not None and is_document(path) else "lines"
+            whole = plain_suffix(path) in (".csv", ".tsv") or is_document(path)
+            return "file" if self.read_file is not None and whole else "lines"
         if self.read_file is not None:
             return "file"
         kind = "Parquet files" if is_parquet(path) else "files other than Parquet"

@@ -6,17 +6,56 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from selfreg.data.guesses import HELP_NAME, choose_agent, choose_state
+from selfreg.data.guesses import HELP_NAME, HELP_ROLE, choose_agent, choose_state
 from selfreg.data.log_files import plain_name
 from selfreg.data.tally import Tally
 
 BUDGET = 3
+MOST_MARKS = 3
 
 
-def find_hints(format: str, tally: Tally) -> list[str]:
+class MarkProposal(NamedTuple):
+    """Marks of help that a log suggests: options of the command line, and what to say of them."""
+
+    words: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+
+
+def propose_marks(tally: Tally) -> MarkProposal:
+    """Marks of help, where the log names none: a tool, a model that took over, or a role."""
+    if tally.help:
+        return MarkProposal()
+    tools = [tool for tool in tally.tools if HELP_NAME.search(tool)][:MOST_MARKS]
+    models = [model for model in tally.later_models if model != tally.first_model()]
+    roles = [role for role in tally.roles if HELP_ROLE.search(role)][:MOST_MARKS]
+    for option, names, what, default in (
+        ("--help-tool", tools, "that call", "person"),
+        ("--help-role", roles, "of the role", None),
+        ("--help-model", models if len(models) <= MOST_MARKS else [], "of the model", None),
+    ):
+        if names:
+            words = [word for name in names for word in (option, f"{_pattern(name)}={default or _help_name(name)}")]
+            hint = f"Steps {what} {' or '.join(names)} are taken as help ({option}); change it if that is not meant."
+            return MarkProposal(tuple(words), (hint,))
+    return MarkProposal()
+
+
+def _pattern(name: str) -> str:
+    """A name as a pattern that fits it, without the signs that options give a meaning."""
+    return re.sub(r"[=\[\]*]", "?", name)
+
+
+def _help_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._/-]+", "-", name).strip("-") or "help"
+
+
+def find_hints(format: str, tally: Tally, marks: MarkProposal) -> list[str]:
     """What could be a mark of help, and what is missing, a sentence each."""
     hints: list[str] = []
+    if tally.n_faults and not tally.episodes:
+        hints.append("No record can be read; the command below cannot run before that is mended.")
     known = tally.outcome_counts.total()
     if tally.episodes and not known:
         hints.append(
@@ -31,7 +70,7 @@ def find_hints(format: str, tally: Tally) -> list[str]:
     if choose_help_model(tally) is None and (agent := choose_agent(tally.fields)) is not None:
         hints.append(f"Several agents (field {agent[0]!r}): plan for one of them, with --where {agent[0]}=NAME.")
     if not tally.help:
-        hints += _help_hints(tally)
+        hints += marks.hints or _help_hints(tally)
     elif not tally.partly_helped:
         hints.append("Episodes have help at every step or at none: the effect of one request is not in the logs.")
     if tally.episodes == len(tally.tasks) and tally.episodes > 1:
@@ -41,8 +80,6 @@ def find_hints(format: str, tally: Tally) -> list[str]:
 
 def _help_hints(tally: Tally) -> list[str]:
     hints = []
-    if named := [tool for tool in tally.tools if HELP_NAME.search(tool)]:
-        hints.append(f"Tools that could be help: {', '.join(named[:5])} (--help-tool {named[0]}=person).")
     if len(tally.models) > 1:
         hints.append(f"Steps of {len(tally.models)} models: the stronger may be help (--help-model MODEL=strong).")
     if len(tally.roles) > 1:
@@ -64,8 +101,8 @@ def make_command(
         words += ["--outcomes", "FILE"]
     if "--assume-takeover" in words:
         pass
-    elif (model := choose_help_model(tally)) is not None:
-        words += ["--help-model", f"{model}={model}"]
+    elif "--help-model" not in words and (model := choose_help_model(tally)) is not None:
+        words += ["--help-model", f"{_pattern(model)}={_help_name(model)}"]
     elif "--where" not in words and (agent := choose_agent(tally.fields)) is not None:
         words += ["--where", f"{agent[0]}={agent[1]}"]
     single = tally.steps == tally.episodes

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from selfreg._util.extras import require_extra
-from selfreg.data.detection import AUTO, DetectedLogs, Paths, detect_files
-from selfreg.data.guesses import guess_roles
-from selfreg.data.log_files import LogError, LogFile, LogFiles, is_compressed, list_log_files
+from selfreg.data.detection import AUTO, DetectedLogs, Paths, SeveralFormatsError, detect_files
+from selfreg.data.log_files import LogError, LogFile, LogFiles, is_compressed, list_log_files, show_path
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.markers import HelpMarks
-from selfreg.data.next_command import find_hints, make_command
+from selfreg.data.next_command import MarkProposal, find_hints, make_command, propose_marks
+from selfreg.data.proposals import Proposal, first_records, propose_options, propose_outcome, propose_shift
 from selfreg.data.read import choose_grouped, merge_options
-from selfreg.data.samples import take_sample
 from selfreg.data.tally import Tally
 
 with require_extra("logs", "selfreg.data"):
@@ -22,6 +21,8 @@ with require_extra("logs", "selfreg.data"):
 
 # What is read at most: bytes, files, and parts of a large file of lines.
 SAMPLE_BYTES, SAMPLE_FILES, PARTS = 12 << 20, 400, 12
+# Files of which the first that has fields with names of roles says how the others are read.
+GUESSED_FILES = 10
 
 
 class Outcomes(msgspec.Struct):
@@ -142,20 +143,104 @@ def look_at_logs(
     names = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
     listed = list_log_files(names)
     some = _spread(listed.files, SAMPLE_FILES)
-    options = merge_options(options, roles, None)
-    found, mapped = _detect_or_guess(LogFiles(some, listed.left_out), choose_grouped(format, options), options)
-    reading = options._replace(roles=mapped, marks=None)
-    found.format.check_options(reading)
-    tally = Tally(options.marks or HelpMarks())
-    complete = _read_sample(found.files, found.format, reading, tally)
-    is_guess = mapped != options.roles
+    given = merge_options(options, roles, None)
+    reading = _choose_reading(LogFiles(some, listed.left_out), choose_grouped(format, given), given)
+    tally, complete = _read_sample(reading)
+    if _lacks_outcomes(reading, tally) and (better := _with_outcomes(reading)) is not None:
+        other, read_all = _read_sample(better)
+        if other.outcome_counts.total() > tally.outcome_counts.total():
+            reading, tally, complete = better, other, read_all
+    whole = len(some) == len(listed.files)
+    size = sum(os.path.getsize(file.path) for file in listed.files)
+    files = len(reading.found.files) if whole else len(listed.files)
+    return _describe(reading, tally, _Extent(names, words, given, files, size, complete and whole))
+
+
+class _Reading(NamedTuple):
+    """How logs are read, and whether that is a guess."""
+
+    found: DetectedLogs
+    proposal: Proposal
+    is_guess: bool = False
+
+    @property
+    def options(self) -> ReadOptions:
+        return self.proposal.options
+
+
+class _Extent(NamedTuple):
+    """What was given, and how much of it was read."""
+
+    names: Sequence[str]
+    words: Sequence[str]
+    given: ReadOptions
+    files: int
+    size: int
+    complete: bool
+
+
+def _choose_reading(listed: LogFiles, format: str, options: ReadOptions) -> _Reading:
+    """The format, and options with proposals where the logs do not say enough."""
+    try:
+        found = detect_files(listed, format, {**options.values, **options.roles})
+    except SeveralFormatsError:
+        raise
+    except LogError:
+        if options.roles or format != AUTO or (guess := _guess_reading(listed, options)) is None:
+            raise
+        return guess
+    found.format.check_options(options)
+    if format != AUTO or options.roles:
+        return _Reading(found, Proposal(options))
+    if found.format.name == "table" and not {"step", "model"} & set(_columns(found)):
+        guess = _guess_reading(listed, options)
+        return guess if guess is not None and guess.options.group_by else _Reading(found, Proposal(options))
+    if found.format.name == "jsonl":
+        return _Reading(found, propose_shift(first_records(found.files[0]), options))
+    return _Reading(found, Proposal(options))
+
+
+def _columns(found: DetectedLogs) -> Iterable[str]:
+    return (name for record in first_records(found.files[0])[:1] for name in record)
+
+
+def _guess_reading(listed: LogFiles, options: ReadOptions) -> _Reading | None:
+    """The reading that the first file suggests whose fields have names of roles."""
+    for file in listed.files[:GUESSED_FILES]:
+        proposal = propose_options(first_records(file), options)
+        if proposal is not None and proposal.options.roles.get("outcome"):
+            name = "rows" if proposal.options.group_by else "jsonl"
+            return _Reading(detect_files(listed, name, proposal.options.roles), proposal, True)
+    return None
+
+
+def _lacks_outcomes(reading: _Reading, tally: Tally) -> bool:
+    """Whether outcomes are missing, or values of a field that was not named cannot be read as such."""
+    options = reading.options
+    takes = reading.found.format.name in ("openai_messages", "message_rows", "table", "jsonl", "rows")
+    named = options.outcomes is not None or "outcome" in options.values
+    return takes and not named and bool(tally.n_faults or not tally.outcome_counts)
+
+
+def _with_outcomes(reading: _Reading) -> _Reading | None:
+    records = first_records(reading.found.files[0])
+    found = propose_outcome(records, reading.options)
+    if found is None or found.options == reading.options:
+        return None
+    return reading._replace(proposal=Proposal(found.options, (*reading.proposal.hints, *found.hints)))
+
+
+def _describe(reading: _Reading, tally: Tally, extent: _Extent) -> Overview:
+    found, options = reading.found, reading.options
+    marks = propose_marks(tally) if options.marks in (None, HelpMarks()) else MarkProposal()
+    words = [*extent.words, *reading.proposal.words(extent.given), *marks.words]
     return Overview(
         format=found.format.name,
-        reason="of the names of its fields; correct --map if needed" if is_guess else found.reason,
-        files=len(found.files) if len(some) == len(listed.files) else len(listed.files),
-        size=sum(os.path.getsize(file.path) for file in listed.files),
+        reason="of the names of its fields; correct --map if needed" if reading.is_guess else found.reason,
+        files=extent.files,
+        size=extent.size,
         left_out=found.left_out,
-        complete=complete and len(some) == len(listed.files),
+        complete=extent.complete,
         episodes=tally.episodes,
         tasks=len(tally.tasks),
         steps=tally.steps,
@@ -167,24 +252,9 @@ def look_at_logs(
         fields={name: len(values) for name, values in tally.fields.items()},
         faults=tally.faults,
         n_faults=tally.n_faults,
-        hints=find_hints(found.format.name, tally),
-        command=make_command(names, found.format.name, mapped, tally, words),
+        hints=[*reading.proposal.hints, *find_hints(found.format.name, tally, marks)],
+        command=make_command(extent.names, found.format.name, options.roles, tally, words),
     )
-
-
-def _detect_or_guess(listed: LogFiles, format: str, options: ReadOptions) -> tuple[DetectedLogs, Mapping[str, str]]:
-    """The format, and roles: those that are given, or guesses where no format is recognised."""
-    roles = options.roles
-    try:
-        return detect_files(listed, format, {**options.values, **roles}), roles
-    except LogError:
-        if roles or format != AUTO:
-            raise
-        sample = take_sample(listed.files[0].path)
-        guessed = guess_roles(sample.objects()) if sample.kind in ("lines", "document") else {}
-        if not {"steps", "task", "outcome", "observation"} <= guessed.keys():
-            raise
-        return detect_files(listed, "jsonl", guessed), guessed
 
 
 def _summarise(tally: Tally) -> Outcomes:
@@ -195,8 +265,11 @@ def _summarise(tally: Tally) -> Outcomes:
 # ---- sampling -------------------------------------------------------------------------------------------------------
 
 
-def _read_sample(files: Sequence[LogFile], format: LogFormat, options: ReadOptions, tally: Tally) -> bool:
-    """Add some of the records to the tally; whether they are all."""
+def _read_sample(reading: _Reading) -> tuple[Tally, bool]:
+    """What is in some of the records, and whether they are all."""
+    files, format = reading.found.files, reading.found.format
+    options = reading.options._replace(marks=None)
+    tally = Tally(reading.options.marks or HelpMarks())
     left, complete = SAMPLE_BYTES, True
     for i, file in enumerate(files):
         share = left // (len(files) - i)
@@ -204,11 +277,11 @@ def _read_sample(files: Sequence[LogFile], format: LogFormat, options: ReadOptio
         try:
             done = _read_part(file, format, options._replace(source=file.label), max(share, 1), tally)
         except LogError as error:
-            tally.add(error if str(error).startswith(file.path) else LogError(f"{file.path}: {error}"))
+            tally.add(error if str(error).startswith(show_path(file.path)) else LogError(f"{file.path}: {error}"))
             done = False
         complete = complete and done
         left = max(0, left - min(size, share))
-    return complete
+    return tally, complete
 
 
 def _read_part(file: LogFile, format: LogFormat, options: ReadOptions, most: int, tally: Tally) -> bool:

@@ -25,7 +25,7 @@ from selfreg.data.log_files import (
     plain_suffix,
     read_bytes,
 )
-from selfreg.data.samples import is_document, read_head_text, take_sample
+from selfreg.data.samples import is_document, read_head_text, take_sample, unwrap_records
 
 with require_extra("logs", "selfreg.data"):
     import pyarrow as pa
@@ -64,7 +64,7 @@ def read_table_rows(path: str) -> Numbered:
 def _read_json_rows(path: str) -> Numbered:
     if is_document(path):
         document = decode_value(read_bytes(path, MOST_BYTES))
-        for number, value in enumerate(document if isinstance(document, list) else [document], 1):
+        for number, value in enumerate(unwrap_records(document), 1):
             yield number, _as_row(value)
         return
     for number, line in number_lines(path):

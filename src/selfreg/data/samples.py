@@ -42,10 +42,32 @@ class Sample(NamedTuple):
     kind: Kind
     values: list[Any]
 
+    def records(self) -> list[Any]:
+        """The values; those in a document that is a list, or that holds one list of records and no other."""
+        if self.kind != "document":
+            return self.values
+        return unwrap_records(self.values[0])
+
     def objects(self) -> list[dict[str, Any]]:
-        """The values that are objects; those in a document that is a list."""
-        values = self.values[0] if self.kind == "document" and isinstance(self.values[0], list) else self.values
-        return [value for value in values if isinstance(value, dict)]
+        """The records that are objects."""
+        return [value for value in self.records() if isinstance(value, dict)]
+
+
+# Fields of a document that hold its records.
+WRAPPERS = ("data", "records", "episodes", "conversations", "trajectories", "results", "runs", "items", "rows", "logs",
+            "examples")  # fmt: skip
+
+
+def unwrap_records(document: Any) -> list[Any]:
+    """Records of a document: of a list, or of the list in an object that has no other list."""
+    if isinstance(document, list):
+        return document
+    lists = [name for name, value in document.items() if isinstance(value, list)] if isinstance(document, dict) else []
+    if len(lists) == 1 and lists[0] in WRAPPERS and all(isinstance(one, (dict, list)) for one in document[lists[0]]):
+        first = next(iter(document[lists[0]]), None)
+        if not (isinstance(first, dict) and ({"role", "from"} & first.keys())):
+            return list(document[lists[0]])
+    return [document]
 
 
 def take_sample(path: str | os.PathLike[str]) -> Sample:
@@ -81,8 +103,9 @@ def is_document(path: str | os.PathLike[str]) -> bool:
         return False
     lines = [line for line in _read_head(os.fspath(path), HEAD_BYTES)[0].split(b"\n") if line.strip()]
     first = lines[0].decode("utf-8-sig", "replace")
-    alone = len(lines) == 1 and not first.lstrip().startswith("{")
-    return alone or _parse(first) is None
+    document = _parse(first)
+    alone = len(lines) == 1 and (not first.lstrip().startswith("{") or unwrap_records(document) != [document])
+    return alone or document is None
 
 
 def _read_head(path: str, size: int) -> tuple[bytes, bool, str]:
@@ -117,6 +140,10 @@ def _sample_json(path: str, text: str, complete: bool) -> Sample:
             isinstance(document, dict) and plain_suffix(path) in (".jsonl", ".ndjson") and "\n" not in text.strip()
         )
         return Sample(path, "lines" if one_line else "document", [document])
+    if text.startswith("[") and isinstance(_parse(text.split("\n", 1)[0]), list):  # a list a line
+        lines = [line for line in text.split("\n") if line.strip()][:FIRST_LINES]
+        if len(lines) > 1:
+            return Sample(path, "lines", [value for line in lines if isinstance(value := _parse(line), (dict, list))])
     if text.startswith("{"):
         lines = [line for line in text.split("\n") if line.strip()]
         several = len(lines) > 1 or (not complete and _has_second_object(path))

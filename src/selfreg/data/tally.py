@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from selfreg.data.log_files import LogError
@@ -28,6 +29,8 @@ class Tally:
         self.fields: dict[str, Counter[Any]] = {}
         self.keys = 0
         self.always_helped = self.partly_helped = self.mixed_models = 0
+        self.first_models: Counter[str] = Counter()
+        self.later_models: Counter[str] = Counter()  # that took a step after another model
         self._success: dict[str, list[float]] = {}
 
     def add(self, record: Trajectory | LogError) -> None:
@@ -58,6 +61,7 @@ class Tally:
                 helped += 1
             if isinstance(step, LoggedStep):
                 models |= self._add_facts(step)
+        self._add_models([step.model for step in record.steps if isinstance(step, LoggedStep) and step.model])
         self.always_helped += helped == len(record.steps)
         self.partly_helped += 0 < helped < len(record.steps)
         self.mixed_models += len(models) > 1
@@ -74,6 +78,15 @@ class Tally:
             return set()
         self.models[step.model] += 1
         return {step.model}
+
+    def _add_models(self, models: Sequence[str]) -> None:
+        if models:
+            self.first_models[models[0]] += 1
+            self.later_models.update({model for model in models if model != models[0]})
+
+    def first_model(self) -> str | None:
+        """The model that most episodes begin with, where episodes have several."""
+        return self.first_models.most_common(1)[0][0] if self.first_models else None
 
     def success_by_model(self) -> dict[str, float]:
         """Mean outcome of the episodes that one model took alone."""

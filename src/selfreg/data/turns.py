@@ -18,6 +18,8 @@ with require_extra("logs", "selfreg.data"):
 
 CONTEXT_ROLES = ("system", "developer")
 AGENT_ROLES = ("assistant", "ai", "AIMessage")
+# Those who answer in the place of the agent; which of them is help, the marks say.
+STAFF_ROLES = ("human_agent", "operator", "expert", "supervisor", "representative", "support_agent", "staff")
 TOOL_ROLES = ("tool", "function", "ToolMessage")
 LONGEST_TASK = 100
 PERSON = "person"
@@ -142,7 +144,10 @@ class Turns:
         for message in messages[first:]:
             text = read_content(message.content, without=CALL_PARTS)
             if message.role in AGENT_ROLES:
-                self.act(text, message.calls, model=message.model, role=role, intervention=intervention)
+                who = role or message.name
+                self.act(text, message.calls, model=message.model, role=who, intervention=intervention)
+            elif message.role in STAFF_ROLES:
+                self.act(text, message.calls, model=message.model, role=message.role, intervention=intervention)
             elif message.role in TOOL_ROLES:
                 name = message.name or message.function or names.get(message.tool_call_id) or "tool"
                 fault = "" if isinstance(message.error, bool) else read_content(message.error)

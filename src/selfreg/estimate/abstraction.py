@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
@@ -108,6 +109,8 @@ class Features:
         done), or the name of an episode field.
     classes : mapping of str to regular expression
         First match wins; `other` without a match.
+    edges : mapping of str to sequence of float, optional
+        Fields whose values are numbers in bins, and the edges of these: bin i is below edge i, the last is above all.
 
     Raises
     ------
@@ -125,6 +128,7 @@ class Features:
 
     names: Sequence[str]
     classes: Mapping[str, str] = field(default_factory=dict)
+    edges: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -159,7 +163,17 @@ class Features:
             return self.classify(trajectory.steps[step].state)
         if name == LAST_HELP:
             return _last_help(trajectory, step)
+        if name in self.edges:
+            return self._bin(name, trajectory.fields[name])
         return trajectory.task if name == TASK else keep_distinct(trajectory.fields[name])
+
+    def _bin(self, name: str, value: Scalar) -> Scalar:
+        """Number of the bin of a value; null is none of them."""
+        if value is None:
+            return None
+        if not isinstance(value, (int, float)):
+            raise ValueError(f"field {name!r} is {value!r}; expected a number, as it is in bins")
+        return bisect_right(self.edges[name], value)
 
     def classify(self, observation: str) -> str:
         """First class whose expression matches part of the observation."""
@@ -174,7 +188,8 @@ class Features:
 
     def describe(self) -> dict[str, Any]:
         """Settings as JSON values."""
-        return {"kind": "features", "names": list(self.names), "classes": dict(self.classes)}
+        described = {"kind": "features", "names": list(self.names), "classes": dict(self.classes)}
+        return described | ({"edges": {name: list(one) for name, one in self.edges.items()}} if self.edges else {})
 
 
 def _last_help(trajectory: Trajectory, step: int) -> str:

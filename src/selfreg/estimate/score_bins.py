@@ -127,7 +127,7 @@ def from_description(description: Mapping[str, Any], prm: Callable[[], StateScor
     if description["kind"] == "exact":
         return ExactKey(step=bool(description["step"]))
     if description["kind"] == "features":
-        return Features(list(description["names"]), dict(description["classes"]))
+        return Features(list(description["names"]), dict(description["classes"]), dict(description.get("edges", {})))
     if description["kind"] == "score_bins":
         if prm is None:
             raise ValueError("states by score need their PRM (prm=)")

@@ -399,6 +399,8 @@ _INPUT = ("resourceSpans", 0, "scopeSpans", 0, "spans", 1)
 
 OPENAI = [{"task_id": "t", "run_id": "r1", "reward": 1.0, "model": "weak", "messages": MESSAGES}]
 
+ROWS = [{"thread_id": "r1", "reward": 1.0, "model": "weak", **message} for message in MESSAGES]
+
 TABLE = [
     {"query_id": "q1", "question": "2 + 2 = ?", "model": "weak", "answer": "it is 4", "score": 1.0},
 ]
@@ -591,6 +593,15 @@ CASES = [
         (0, "reward"),
         (0, "messages", 2, "role"),
         pack_document,
+    ),
+    Case(
+        "message_rows",
+        "messages.jsonl",
+        ROWS,
+        (1, "content"),
+        (0, "reward"),
+        (2, "role"),
+        pack_lines,
     ),
     Case(
         "table",

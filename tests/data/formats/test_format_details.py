@@ -466,3 +466,55 @@ def test_faults_in_archives_are_named_by_archive_and_member(tmp_path) -> None:
     with pytest.raises(LogError, match=r"^logs\.zip/run 1/a\.jsonl:2: field 'messages'"):
         read(path, format="openai_messages")
     assert detect_format(path, "openai_messages").left_out == ["logs.zip/notes.md (not a log by its name)"]
+
+
+def test_events_of_openhands_a_file_each(tmp_path) -> None:
+    for name in ("conv1", "conv2"):
+        for i, event in enumerate(OPENHANDS):
+            write(tmp_path / name / "events" / f"event-{i:05}-x.json", event)
+        write(tmp_path / name / "base_state.json", {"id": name})
+    found = read(tmp_path)
+    assert [episode.episode for episode in found] == ["conv1", "conv2"]
+    assert found[0].steps == read(write(tmp_path / "other.jsonl", OPENHANDS))[0].steps
+
+
+def test_evaluations_of_openhands_may_hold_events_of_the_sdk(tmp_path) -> None:
+    (episode,) = read(write(tmp_path / "output.jsonl", [OPENHANDS_OUTPUT[0] | {"history": OPENHANDS}]))
+    assert (episode.task, episode.outcome) == ("i1", 1.0)
+    assert episode.steps == read(write(tmp_path / "events.jsonl", OPENHANDS))[0].steps
+
+
+def test_spans_with_messages_in_events_and_of_older_instrumentation(tmp_path) -> None:
+    def attributes(values: dict[str, str]) -> list[dict[str, Any]]:
+        return [{"key": name, "value": {"stringValue": value}} for name, value in values.items()]
+
+    events = [
+        {"name": "gen_ai.user.message", "attributes": attributes({"content": "2 + 2 = ?"})},
+        {"name": "gen_ai.choice", "attributes": attributes({"message": json.dumps({"content": "it is 4"})})},
+    ]
+    call = {"traceId": "t1", "name": "chat", "startTimeUnixNano": 1}
+    older = {"llm.request.type": "chat", "gen_ai.prompt.0.role": "user", "gen_ai.prompt.0.content": "2 + 2 = ?",
+             "gen_ai.completion.0.role": "assistant", "gen_ai.completion.0.content": "it is 4"}  # fmt: skip
+    for span in (
+        call | {"attributes": attributes({"gen_ai.operation.name": "chat"}), "events": events},
+        call | {"attributes": attributes(older)},
+    ):
+        (episode,) = read(write(tmp_path / "s.json", {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}))
+        assert [(step.state, step.action) for step in episode.steps] == [("2 + 2 = ?", "it is 4")]
+
+
+def test_messages_in_a_column_of_parquet(tmp_path) -> None:
+    rows = [
+        {"task_id": "t", "reward": 1.0, "messages": MESSAGES},
+        {"task_id": "u", "reward": 0.0, "messages": MESSAGES},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "m.parquet")
+    found = read(tmp_path / "m.parquet")
+    assert [(one.task, one.outcome) for one in found] == [("t", 1.0), ("u", 0.0)]
+    assert found[0].steps == read(write(tmp_path / "m.jsonl", rows))[0].steps
+
+
+def test_names_of_speakers_may_mark_help(tmp_path) -> None:
+    messages = [MESSAGES[1], MESSAGES[2], {"role": "assistant", "name": "expert", "content": "it is 4"}]
+    log = write(tmp_path / "m.jsonl", [OPENAI[0] | {"messages": messages}])
+    assert help_of(read(log, options=ReadOptions(marks=HelpMarks(roles={"expert": "person"})))[0]) == [None, "person"]

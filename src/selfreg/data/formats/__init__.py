@@ -18,6 +18,7 @@ from selfreg.data.formats import (
     inspect_logs,
     langsmith,
     mapped,
+    message_rows,
     mini_swe_agent,
     openai_messages,
     openhands,
@@ -33,7 +34,7 @@ from selfreg.data.log_format import LogFormat
 
 GROUP = "selfreg.formats"
 _MODULES = [canonical, mapped, tau_bench, stepwise, tau2_bench, atif, inspect_logs, claude_code, codex, openhands]
-_MODULES += [openhands_v0, mini_swe_agent, swe_agent, langsmith, spans, openai_messages, table, grouped]
+_MODULES += [openhands_v0, mini_swe_agent, swe_agent, langsmith, spans, openai_messages, message_rows, table, grouped]
 # In the order in which they are tried on a file of an unknown format.
 BUILT_IN: dict[str, LogFormat] = {one.FORMAT.name: one.FORMAT for one in _MODULES}
 

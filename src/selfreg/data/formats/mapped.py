@@ -12,7 +12,7 @@ from selfreg.data.log_files import LogError, describe_kind
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.roles import ROLES, convert_record
 from selfreg.data.rows import read_parquet_rows
-from selfreg.data.samples import Sample
+from selfreg.data.samples import Sample, unwrap_records
 from selfreg.data.trajectory import Trajectory
 
 
@@ -31,8 +31,7 @@ def read_mapped_lines(
 
 def read_mapped_document(path: str, options: ReadOptions) -> Iterator[tuple[int, Trajectory | LogError]]:
     """The same for a file with one JSON document: an episode, or a list of some."""
-    document = read_document(path)
-    records = document if isinstance(document, list) else [document]
+    records = unwrap_records(read_document(path))
     if not records:
         raise LogError("expected at least one episode; got an empty list")
     for number, record in enumerate(records, 1):

@@ -1,28 +1,36 @@
-"""OpenAI messages: JSONL with one conversation a line, or JSON documents (a conversation, or a list of some)."""
+"""OpenAI messages: a conversation a line of JSONL, a row of Parquet or CSV, or one or several in a JSON document.
+
+Also read: requests with their responses (Chat Completions and Responses), messages of Anthropic and of ShareGPT.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from selfreg._util.extras import require_extra
-from selfreg.data.documents import convert_value, decode_json, each_record, read_document
+from selfreg.data.documents import decode_json, each_record, read_document
 from selfreg.data.filters import MISSING, lookup_field, matches_filter
+from selfreg.data.formats.conversations import (
+    MESSAGES,
+    are_messages,
+    find_messages,
+    is_exchange,
+    read_conversation,
+    read_exchange,
+)
 from selfreg.data.log_files import LogError
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
-from selfreg.data.samples import Sample
+from selfreg.data.rows import Row, read_parquet_rows, read_rows
+from selfreg.data.samples import Sample, take_sample, unwrap_records
 from selfreg.data.trajectory import Trajectory
-from selfreg.data.turns import Message, Turns, make_episode, read_success
-
-with require_extra("logs", "selfreg.data"):
-    pass
+from selfreg.data.turns import Turns, make_episode, read_success
 
 # Where a role is not mapped, the first of these fields that a record has.
 USUAL_FIELDS = {
     "task": ("task_id", "task", "instance_id", "question_id", "query_id", "prompt_id", "problem_id"),
     "outcome": ("outcome", "success", "resolved", "correct", "passed", "reward", "score"),
     "episode": ("episode_id", "episode", "run_id", "conversation_id", "trace_id", "session_id"),
-    "messages": ("messages", "conversation", "traj"),
+    "messages": MESSAGES,
 }
 
 
@@ -38,12 +46,14 @@ def read_lines(numbered: Iterable[tuple[int, bytes]], options: ReadOptions) -> I
 
 
 def read_file(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
-    """Conversations of one JSON document."""
+    """Conversations of one JSON document, or of the rows of a CSV file."""
     try:
-        document: Any = read_document(path)
-        records = document if isinstance(document, list) else [document]
-        if records and isinstance(records[0], dict) and "role" in records[0]:
-            records = [{"messages": records}]
+        if take_sample(path).kind == "table":
+            yield from _read_rows(read_rows(path), options)
+            return
+        records = unwrap_records(read_document(path))
+        if are_messages(records):
+            records = [records]
         if not records:
             raise LogError("expected a list of at least one conversation; got an empty list")
         yield from each_record(convert_record, [one for one in records if _is_wanted(one, options)], options)
@@ -51,18 +61,29 @@ def read_file(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
         yield 0, error
 
 
+def read_row_groups(path: str, first: int, last: int, options: ReadOptions) -> Iterator[tuple[int, Record]]:
+    """Conversations of rows of a Parquet file."""
+    yield from _read_rows(enumerate(read_parquet_rows(path, range(first, last)), 1), options)
+
+
+def _read_rows(rows: Iterable[tuple[int, Row | LogError]], options: ReadOptions) -> Iterator[tuple[int, Record]]:
+    for number, row in rows:
+        try:
+            if isinstance(row, LogError):
+                raise row
+            if _is_wanted(row, options):
+                yield number, convert_record(row, options, number)
+        except LogError as error:
+            yield number, error
+
+
 def convert_record(record: Any, options: ReadOptions, number: int) -> Trajectory:
     """A conversation as a trajectory; assistant messages are actions, and what was seen before them is the state."""
+    if isinstance(record, list):
+        record = {"messages": record}
     if not isinstance(record, dict):
         raise LogError(f"expected an object with messages; got {type(record).__name__}")
-    field, messages = _look_up(record, "messages", options)
-    if field is None:
-        raise LogError(f"field 'messages' is missing; the record has {', '.join(map(str, record)) or 'no field'}")
-    try:
-        turns = Turns()
-        turns.add_messages(convert_value(messages, list[Message]))
-    except LogError as error:
-        raise LogError(f"field {field!r}: {error}") from None
+    field, turns = _read_turns(record, options)
     outcome_field, outcome = _look_up(record, "outcome", options)
     return make_episode(
         turns,
@@ -72,6 +93,20 @@ def convert_record(record: Any, options: ReadOptions, number: int) -> Trajectory
         {name: value for name, value in record.items() if name != outcome_field},
         where=field,
     )
+
+
+def _read_turns(record: dict[str, Any], options: ReadOptions) -> tuple[str, Turns]:
+    """The field of the messages, and their steps."""
+    mapped = options.roles.get("messages")
+    if not mapped and find_messages(record) is None and is_exchange(record):
+        return "messages", read_exchange(record)
+    field, messages = _look_up(record, "messages", options)
+    if field is None:
+        raise LogError(f"field 'messages' is missing; the record has {', '.join(map(str, record)) or 'no field'}")
+    try:
+        return field, read_conversation(messages)
+    except LogError as error:
+        raise LogError(f"field {field!r}: {error}") from None
 
 
 def _look_up(record: dict[str, Any], role: str, options: ReadOptions) -> tuple[str | None, Any]:
@@ -102,25 +137,40 @@ def _is_wanted(record: Any, options: ReadOptions) -> bool:
 
 
 def _detect(sample: Sample) -> str | None:
-    for record in sample.objects():
-        for name in USUAL_FIELDS["messages"]:
-            messages = record.get(name)
-            if isinstance(messages, list) and messages and isinstance(messages[0], dict) and "role" in messages[0]:
+    if sample.kind in ("parquet", "table"):
+        return _detect_column(sample)
+    if are_messages(sample.records()) and "content" in sample.records()[0] and sample.kind == "document":
+        return "it is a list of messages with roles"
+    for record in sample.records():
+        if are_messages(record):
+            return "its records are lists of messages with roles"
+        if isinstance(record, dict):
+            if (name := find_messages(record)) is not None:
                 return f"its field {name!r} is a list of messages with roles"
-        if (
-            sample.kind == "document"
-            and isinstance(sample.values[0], list)
-            and "role" in record
-            and "content" in record
-        ):
-            return "it is a list of messages with roles"
+            if is_exchange(record):
+                return "its records are requests of messages with their responses"
     return None
+
+
+def _detect_column(sample: Sample) -> str | None:
+    """Whether a table has a column of messages, which are its first row's."""
+    name = next((name for name in ("messages", "conversations", "conversation") if name in sample.values), None)
+    if name is None:
+        return None
+    try:
+        row = next((row for _, row in read_rows(sample.path) if isinstance(row, dict)), {})
+        messages = row.get(name)
+        messages = decode_json(messages.encode()) if isinstance(messages, str) else messages
+    except (LogError, UnicodeError):
+        return None
+    return f"its column {name!r} has lists of messages with roles" if are_messages(messages) else None
 
 
 FORMAT = LogFormat(
     "openai_messages",
-    "conversations as OpenAI messages, JSONL or JSON; outcome by a field",
+    "conversations as OpenAI messages, JSONL, JSON, Parquet or CSV; outcome by a field",
     read_lines=read_lines,
+    read_row_groups=read_row_groups,
     read_file=read_file,
     roles=("task", "outcome", "episode", "messages"),
     detect=_detect,

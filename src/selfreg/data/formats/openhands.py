@@ -1,4 +1,6 @@
-"""Events of OpenHands: JSONL or a JSON list of events, one episode a file. They have no outcome.
+"""Events of OpenHands: JSONL or a JSON list of events, one episode a file, or a folder of events a file each.
+
+They have no outcome.
 
 Calls of one response of the model (`llm_response_id`) are one step. A step that the user rejected is one of help by a
 person.
@@ -6,12 +8,14 @@ person.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value, each_file, read_values
-from selfreg.data.log_files import LogError, plain_name
+from selfreg.data.log_files import LogError, LogFile, plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Trajectory
@@ -19,6 +23,11 @@ from selfreg.data.turns import Content, Function, Turns, make_episode, read_cont
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
+
+
+KINDS = ("Event", "Observation", "Condensation", "CondensationRequest")
+# A file with one event, in the folder of a conversation.
+_EVENT_FILE = re.compile(r"event-\d+-.*\.json")
 
 
 class _Call(msgspec.Struct):
@@ -51,9 +60,18 @@ class _Event(msgspec.Struct):
 
 
 def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
-    raw: list[Any] = read_values(path)
+    raw: list[Any] = [value for name in _files_of_episode(path) for value in read_values(name)]
+    name = _conversation(path) if _EVENT_FILE.fullmatch(os.path.basename(path)) else plain_name(options.source)
+    yield read_events(raw, None, name, None)
+
+
+def read_events(
+    raw: Sequence[Any], task: str | None, episode: str, outcome: float | None, model: Any = None
+) -> Trajectory:
+    """An episode of events."""
     events = [_convert_event(number, one) for number, one in enumerate(raw, 1)]
-    model = next((name for event in events if (name := _read_model(event))), None)
+    if not isinstance(model, str):
+        model = next((name for event in events if (name := _read_model(event))), None)
     turns = Turns()
     pending: list[_Event] = []
     for event in events:
@@ -67,8 +85,35 @@ def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
             _add_other(turns, event, model)
     if pending:
         _act(turns, pending, model)
-    name = plain_name(options.source)
-    yield make_episode(turns, None, name, None, {"agent": "openhands", "model": model}, where="kind")
+    return make_episode(turns, task, episode, outcome, {"agent": "openhands", "model": model}, where="kind")
+
+
+def _files_of_episode(path: str) -> list[str]:
+    """The file; where it is one event, as OpenHands stores them, all of its folder in their order."""
+    if not _EVENT_FILE.fullmatch(os.path.basename(path)):
+        return [path]
+    folder = os.path.dirname(path)
+    names = [name for name in os.listdir(folder) if _EVENT_FILE.fullmatch(name)]
+    return [os.path.join(folder, name) for name in sorted(names)]
+
+
+def _conversation(path: str) -> str:
+    """Name of the folder of a conversation, whose events are in a folder of it."""
+    folder = os.path.dirname(os.path.abspath(path))
+    return os.path.basename(os.path.dirname(folder) if os.path.basename(folder) == "events" else folder)
+
+
+def merge_event_files(files: list[LogFile]) -> list[LogFile]:
+    """One file for each folder of events."""
+    merged, folders = [], set[str]()
+    for file in files:
+        folder = os.path.dirname(file.path)
+        if not _EVENT_FILE.fullmatch(os.path.basename(file.path)):
+            merged.append(file)
+        elif folder not in folders:
+            folders.add(folder)
+            merged.append(file)
+    return merged
 
 
 def _convert_event(number: int, raw: Any) -> _Event:
@@ -119,9 +164,15 @@ def _detect(sample: Sample) -> str | None:
         return None
     for record in sample.objects()[:8]:
         kind = record.get("kind")
-        if isinstance(kind, str) and kind.endswith(("Event", "Observation")) and "source" in record:
+        if isinstance(kind, str) and kind.endswith(KINDS) and "source" in record:
             return f"its events have kind and source ({kind})"
     return None
 
 
-FORMAT = LogFormat("openhands", "events of OpenHands; no outcomes in them", read_file=each_file(_read), detect=_detect)
+FORMAT = LogFormat(
+    "openhands",
+    "events of OpenHands; no outcomes in them",
+    read_file=each_file(_read),
+    detect=_detect,
+    merge_files=merge_event_files,
+)

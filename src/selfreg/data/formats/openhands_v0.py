@@ -10,6 +10,7 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value, decode_json, each_record, read_document
+from selfreg.data.formats.openhands import read_events
 from selfreg.data.log_files import LogError, describe_kind, plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.samples import Sample
@@ -96,7 +97,10 @@ def _convert_instance(record: Any, options: ReadOptions, number: int) -> Traject
     episode = f"{options.source}:{number}" if task is None else f"{options.source}:{task}"
     outcome = read_success(_find_outcome(record), "resolved", options)
     fields = {"model": _look_up(record, ("metadata", "llm_config", "model"))}
-    return _convert_events(events, episode, None if task is None else str(task), outcome, fields)
+    name = None if task is None else str(task)
+    if any(isinstance(event, dict) and "kind" in event for event in events[:1]):  # of the SDK
+        return read_events(events, name, episode, outcome, fields["model"])
+    return _convert_events(events, episode, name, outcome, fields)
 
 
 def _find_outcome(record: dict[str, Any]) -> Any:
@@ -182,6 +186,8 @@ def _see(turns: Turns, event: _Event) -> None:
 def _is_event(record: Any) -> bool:
     if not isinstance(record, dict) or "source" not in record:
         return False
+    if isinstance(record.get("kind"), str):
+        return True
     return isinstance(record.get("args" if "action" in record else "extras"), dict)
 
 
@@ -191,7 +197,12 @@ def _detect(sample: Sample) -> str | None:
         first = history[0] if isinstance(history, list) and history else None
         if _is_event(first[0] if isinstance(first, list) and first else first):
             return "its field 'history' has events with action, args and source"
-        if sample.kind == "document" and isinstance(sample.values[0], list) and _is_event(record):
+        if (
+            sample.kind == "document"
+            and isinstance(sample.values[0], list)
+            and "kind" not in record
+            and _is_event(record)
+        ):
             return "it is a list of events with action, args and source"
     return None
 

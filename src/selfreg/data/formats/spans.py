@@ -6,6 +6,7 @@ of the one evaluation in the trace or the one that is named.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,8 +22,8 @@ from selfreg.data.turns import Message, Turns, make_episode, read_success
 with require_extra("logs", "selfreg.data"):
     import msgspec
 
-OPERATION, KIND = "gen_ai.operation.name", "openinference.span.kind"
-MODEL_CALLS = ("chat", "text_completion", "generate_content", "LLM")
+OPERATION, KIND, REQUEST = "gen_ai.operation.name", "openinference.span.kind", "llm.request.type"
+MODEL_CALLS = ("chat", "text_completion", "generate_content", "completion", "LLM")
 MODELS = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")
 # Where the messages of a call are: as JSON, then as flattened attributes, then as texts.
 INPUTS = ("gen_ai.input.messages", "llm.input_messages", "gen_ai.prompt", "input.value", "input")
@@ -30,6 +31,9 @@ OUTPUTS = ("gen_ai.output.messages", "llm.output_messages", "gen_ai.completion",
 TRACE_KEYS = ("traceId", "trace_id", "context.trace_id")
 START_KEYS = ("startTimeUnixNano", "start_time", "start_time_unix_nano", "startTime")
 EVALUATION = "gen_ai.evaluation"
+# Events of a span that hold a message, in conventions before those of attributes.
+ANSWER = "gen_ai.choice"
+_EVENT = re.compile(r"gen_ai\.(system|user|assistant|tool)\.message")
 
 
 class _Value(msgspec.Struct, rename="camel", frozen=True):
@@ -187,12 +191,12 @@ def _lists(nested: Any) -> Any:
 def _convert(trace: str, spans: list[_Span], options: ReadOptions) -> Trajectory:
     turns = Turns()
     for span in spans:
-        if span.attributes.get(OPERATION) in MODEL_CALLS or span.attributes.get(KIND) in MODEL_CALLS:
+        if any(span.attributes.get(name) in MODEL_CALLS for name in (OPERATION, KIND, REQUEST)):
             _add_call(turns, span)
     if not turns.steps:
         raise LogError(
-            f"trace {trace!r} has no call of a model: {OPERATION} of a span is one of {', '.join(MODEL_CALLS[:-1])}, "
-            f"or {KIND} is LLM"
+            f"trace {trace!r} has no call of a model: {OPERATION} or {REQUEST} of a span is one of "
+            f"{', '.join(MODEL_CALLS[:-1])}, or {KIND} is LLM"
         )
     model = next((span.model for span in spans if span.model), None)
     fields = {"name": spans[0].name, "model": model}
@@ -211,10 +215,35 @@ def _add_call(turns: Turns, span: _Span) -> None:
 
 
 def _find_messages(span: _Span, names: tuple[str, ...], role: str) -> list[Message]:
+    found = _find_in(span.attributes, names, role)
+    for event in span.events:  # of conventions that have messages in events
+        found = found or _find_in(event, names, role)
+    return found or [message for event in span.events if (message := _read_event(event, role)) is not None]
+
+
+def _read_event(event: dict[str, Any], role: str) -> Message | None:
+    """The message of an event `gen_ai.user.message` (or of another role), or of `gen_ai.choice`, the answer."""
+    name = str(event.get("event.name"))
+    is_answer = name == ANSWER
+    if is_answer != (role == "assistant") or not (is_answer or _EVENT.fullmatch(name)):
+        return None
+    parts = {part: event.get(part, unflatten(event, part)) for part in ("content", "tool_calls", "id")}
+    message = unflatten(event, "message") or event.get("message") or parts
+    if isinstance(message, str) and message.lstrip().startswith("{"):
+        message = _parse(message, name)
+    if isinstance(message, dict):
+        who = "assistant" if is_answer else name.split(".")[1]
+        message = {"role": who, "tool_call_id": message.get("id"), **message}
+        if isinstance(calls := message.get("tool_calls"), str):
+            message["tool_calls"] = decode_json(calls.encode())
+    return next(iter(read_messages(message, role)), None)
+
+
+def _find_in(attributes: dict[str, Any], names: tuple[str, ...], role: str) -> list[Message]:
     for name in names:
-        value = span.attributes.get(name)
+        value = attributes.get(name)
         if value is None:
-            value = unflatten(span.attributes, name)
+            value = unflatten(attributes, name)
         if value is None:
             continue
         if isinstance(value, str) and value.lstrip().startswith(("[", "{")):

@@ -36,6 +36,8 @@ USUAL_COLUMNS = {
     "cost": (),
     "label": (),
 }
+# Why a file is a table whose columns have no names of these.
+PLAIN = "it is a table"
 # Texts of a cell that say that a step had no help.
 NO_HELP = ("", NOHELP, "0", "false", "no", "none", "null", "nan")
 
@@ -240,7 +242,7 @@ def _detect(sample: Sample) -> str | None:
     if found["task"] and (found["outcome"] or found["observation"]):
         rows = "a step" if found["step"] else f"a query and {found['model']}" if found["model"] else "an episode"
         return f"it is a table; a row is {rows}"
-    return "it is a table" if sample.kind == "table" and plain_suffix(sample.path) in (".csv", ".tsv") else None
+    return PLAIN if sample.kind == "table" and plain_suffix(sample.path) in (".csv", ".tsv") else None
 
 
 FORMAT = LogFormat(

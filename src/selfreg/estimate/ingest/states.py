@@ -39,7 +39,7 @@ def select_text(abstraction: StateAbstraction) -> StepText | None:
     """The text of a step that determines its state; None if states cannot be numbered by column."""
     if type(abstraction) is ExactKey:
         return StepText.KEY
-    if type(abstraction) is Features:
+    if type(abstraction) is Features and not abstraction.edges:
         return StepText.STATE if CLASS in abstraction.names else StepText.NOTHING
     return None
 

@@ -1,0 +1,112 @@
+"""Conversations as they are stored: messages under the usual names, requests with their responses, ShareGPT."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from selfreg._util.extras import require_extra
+from selfreg.data.documents import convert_value, decode_json
+from selfreg.data.formats.codex import ResponseItems
+from selfreg.data.log_files import LogError
+from selfreg.data.message_layouts import read_answer, read_messages
+from selfreg.data.turns import Message, Turns
+
+with require_extra("logs", "selfreg.data"):
+    import msgspec
+
+MESSAGES = ("messages", "conversation", "conversations", "traj", "dialogue", "dialog", "chat", "transcript", "turns")
+# Where a request and its response are, and the part of the body of an HTTP message.
+REQUESTS, RESPONSES, BODY = ("request", "input", "inputs"), ("response", "output", "outputs"), "body"
+# Who speaks, in the layout of ShareGPT.
+SPEAKERS = {
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "observation": "tool",
+    "function_response": "tool",
+    "function_call": "assistant",
+}
+
+
+def find_messages(record: Mapping[str, Any]) -> str | None:
+    """The field of a record that is a list of messages, by its name and its first message."""
+    return next((name for name in MESSAGES if are_messages(record.get(name))), None)
+
+
+def are_messages(value: Any) -> bool:
+    """Whether a value is a list of messages with roles, or with speakers."""
+    first = value[0] if isinstance(value, list) and value else None
+    if not isinstance(first, dict):
+        return False
+    return isinstance(first.get("role"), str) or {"from", "value"} <= first.keys()
+
+
+def is_exchange(record: Mapping[str, Any]) -> bool:
+    """Whether a record is a request of messages and the response to it."""
+    given, answered = find_exchange(record)
+    if given is None or answered is None:
+        return False
+    has_messages = are_messages(given) or (isinstance(given, dict) and are_messages(given.get("messages")))
+    first = answered[0] if isinstance(answered, list) and answered else answered
+    return has_messages and isinstance(first, dict)
+
+
+def find_exchange(record: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The request and the response of a record, without the envelope of HTTP; None where there is none."""
+
+    def find(names: Sequence[str]) -> Any:
+        value = next((record[name] for name in names if record.get(name) is not None), None)
+        return value[BODY] if isinstance(value, dict) and isinstance(value.get(BODY), dict) else value
+
+    return find(REQUESTS), find(RESPONSES)
+
+
+def read_conversation(messages: Any) -> Turns:
+    """Steps of messages: of OpenAI and Anthropic, of ShareGPT and of LangChain; a text is their JSON."""
+    if isinstance(messages, str) and messages.lstrip().startswith("["):
+        messages = decode_json(messages.encode("utf-8", "surrogatepass"))
+    turns = Turns()
+    if are_messages(messages) and "role" not in messages[0]:
+        messages = [_read_speaker(i, one) for i, one in enumerate(messages)]
+    elif isinstance(messages, list) and messages and isinstance(messages[0], dict) and "role" not in messages[0]:
+        turns.add_messages(read_messages(messages))
+        return turns
+    turns.add_messages(convert_value(messages, list[Message]))
+    return turns
+
+
+def _read_speaker(index: int, raw: Any) -> dict[str, Any]:
+    if not isinstance(raw, dict) or not isinstance(raw.get("from"), str):
+        raise LogError(f"field '[{index}]': expected an object with 'from' and 'value'")
+    return {"role": SPEAKERS.get(raw["from"], raw["from"]), "content": raw.get("value"), "model": raw.get("model")}
+
+
+def read_exchange(record: Mapping[str, Any]) -> Turns:
+    """Steps of a request of messages and its response, of the Chat Completions or the Responses API."""
+    given, answered = find_exchange(record)
+    named = [one.get("model") for one in (answered, given) if isinstance(one, dict)]
+    model = next((name for name in (*named, record.get("model")) if isinstance(name, str)), None)
+    output = answered.get("output", answered) if isinstance(answered, dict) else answered
+    if isinstance(output, list) and any(isinstance(one, dict) and "type" in one for one in output):
+        items = ResponseItems()
+        items.model = model
+        items.add_items(given if isinstance(given, list) else [{"role": "user", "content": given}])
+        items.add_items([one for one in output if isinstance(one, dict)])
+        items.finish()
+        return items.turns
+    turns = read_conversation(given["messages"] if isinstance(given, dict) and "messages" in given else given)
+    if isinstance(answered, dict) and are_messages(answered.get("messages")):
+        answers = convert_value(answered["messages"], list[Message])
+    elif are_messages(answered):
+        answers = convert_value(answered, list[Message])
+    else:
+        answers = [read_answer(answered)]
+    turns.add_messages([_named(one, model) for one in answers])
+    return turns
+
+
+def _named(message: Message, model: str | None) -> Message:
+    return message if message.model else msgspec.structs.replace(message, model=model)

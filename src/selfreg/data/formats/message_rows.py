@@ -1,0 +1,108 @@
+"""Messages one a line or row (JSONL, CSV, Parquet, SQLite): those of one conversation id are an episode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from selfreg.data.documents import decode_json
+from selfreg.data.filters import matches_filter
+from selfreg.data.formats import openai_messages
+from selfreg.data.log_files import LogError, plain_name
+from selfreg.data.log_format import LogFormat, ReadOptions, Record
+from selfreg.data.rows import Row, read_rows
+from selfreg.data.samples import Sample
+
+GROUPS = (
+    "conversation_id", "thread_id", "session_id", "chat_id", "dialogue_id", "ticket_id", "case_id", "run_id",
+    "episode_id", "trace_id", "conversation", "thread", "session", "episode",
+)  # fmt: skip
+ORDERS = ("turn", "turn_idx", "turn_id", "step", "index", "idx", "seq", "timestamp", "ts", "created_at", "time")
+# Fields of a message; those of OWN are none of its conversation.
+PARTS = ("role", "content", "name", "tool_calls", "function_call", "tool_call_id", "model")
+OWN = (*PARTS[:-1], "refusal", "id")
+
+
+def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
+    groups: dict[Any, list[tuple[int, Row]]] = {}
+    try:
+        for number, row in read_rows(path):
+            if isinstance(row, LogError):
+                raise LogError(f"row {number}: {row}; which conversation would lack this message is not known")
+            if not options.where or matches_filter(row, options.where):
+                groups.setdefault(_find_group(row, number, options), []).append((number, row))
+    except LogError as error:
+        yield 0, error
+        return
+    for name, rows in groups.items():
+        try:
+            yield rows[0][0], openai_messages.convert_record(_join(name, rows), _reading(options), rows[0][0])
+        except LogError as error:
+            yield rows[0][0], error
+
+
+def _find_group(row: Row, number: int, options: ReadOptions) -> str | None:
+    """The conversation of a message; None where messages have none, so that all of the file are one."""
+    field = options.roles.get("episode") or next((name for name in GROUPS if row.get(name) is not None), None)
+    if field is None:
+        return None
+    value = row.get(field)
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise LogError(f"row {number}: field {field!r}: expected a string or an integer, the name of a conversation")
+    return str(value)
+
+
+def _join(name: str | None, rows: list[tuple[int, Row]]) -> dict[str, Any]:
+    """The conversation of some messages, in their order, with the fields that are the same or in one of them only."""
+    order = next((one for one in ORDERS if _are_orders([row.get(one) for _, row in rows])), None)
+    ordered = [row for _, row in rows]
+    if order is not None:
+        ordered.sort(key=lambda row: row[order])
+    fields: dict[str, Any] = {}
+    for field in dict.fromkeys(field for row in ordered for field in row if field not in OWN):
+        values = [row[field] for row in ordered if row.get(field) is not None]
+        if values and all(value == values[0] for value in values):
+            fields[field] = values[0]
+    known = {} if name is None else {"episode": name}
+    return {**fields, **known, "messages": [_read_message(row) for row in ordered]}
+
+
+def _are_orders(values: list[Any]) -> bool:
+    """Whether values order messages: all numbers, or all texts."""
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    return numbers or all(isinstance(value, str) and not value.isdigit() for value in values)
+
+
+def _read_message(row: Row) -> dict[str, Any]:
+    message = {name: row[name] for name in PARTS if row.get(name) is not None}
+    if isinstance(calls := message.get("tool_calls"), str):  # of a cell
+        message["tool_calls"] = decode_json(calls.encode("utf-8", "surrogatepass"))
+    return message
+
+
+def _reading(options: ReadOptions) -> ReadOptions:
+    """The options for the conversation: its episode is the group, and the filter is applied."""
+    roles: Mapping[str, str] = {role: field for role, field in options.roles.items() if role != "episode"}
+    return options._replace(roles=roles, where={}, source=plain_name(options.source))
+
+
+def _detect(sample: Sample) -> str | None:
+    if sample.kind in ("parquet", "table"):
+        names = set(sample.values)
+        found = {"role", "content"} <= names and any(name in names for name in GROUPS)
+        return "its rows are messages with roles" if found else None
+    if sample.kind != "lines":
+        return None
+    first = sample.objects()[:2]
+    are_messages = [isinstance(one.get("role"), str) and ("content" in one or "tool_calls" in one) for one in first]
+    return "its lines are messages with roles" if are_messages and all(are_messages) else None
+
+
+FORMAT = LogFormat(
+    "message_rows",
+    "messages as OpenAI's, one a line or row; --map episode=FIELD is their conversation",
+    read_file=_read,
+    roles=("task", "outcome", "episode"),
+    detect=_detect,
+    filters_records=True,
+)

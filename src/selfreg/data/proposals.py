@@ -1,0 +1,225 @@
+"""How logs may be meant where they do not say it: outcomes, groups of rows and orders of fields.
+
+Proposals by their first records, each with the sentence that names it; a person can correct them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from selfreg.data.filters import MISSING, lookup_field
+from selfreg.data.guesses import NAMES, flatten_names, guess_roles
+from selfreg.data.log_files import LogError, LogFile
+from selfreg.data.log_format import ReadOptions
+from selfreg.data.rows import read_rows
+from selfreg.data.samples import take_sample
+from selfreg.data.translation import parse_number
+
+MOST_RECORDS = 200
+# Names of fields that may be an outcome, after those of `NAMES`.
+OUTCOME_NAMES = (
+    *NAMES["outcome"], "is_success", "successful", "accuracy", "accepted", "pass", "csat", "rating", "stars",
+    "satisfaction", "grade", "quality", "feedback", "result", "verdict", "label", "status",
+)  # fmt: skip
+GOOD = (
+    "true", "yes", "y", "pass", "passed", "success", "successful", "succeeded", "correct", "right", "resolved",
+    "solved", "won", "win", "good", "ok", "positive", "accepted", "thumbs_up", "up", "like",
+)  # fmt: skip
+BAD = (
+    "false", "no", "n", "fail", "failed", "failure", "unsuccessful", "incorrect", "wrong", "unresolved", "unsolved",
+    "lost", "loss", "bad", "negative", "rejected", "error", "timeout", "thumbs_down", "down", "dislike",
+)  # fmt: skip
+EPISODES = (
+    "episode_id", "episode", "run_id", "session_id", "conversation_id", "thread_id", "trace_id", "ticket_id", "ticket",
+    "case_id", "chat_id", "dialogue_id",
+)  # fmt: skip
+ORDERS = (
+    "step", "step_id", "step_index", "turn", "turn_idx", "turn_id", "index", "idx", "seq", "ts", "timestamp", "time",
+    "created_at", "datetime", "date",
+)  # fmt: skip
+# Fields that may say who answered, and the names of those who are no people.
+AUTHORS = ("by", "handled_by", "answered_by", "responder", "author", "sender", "source")
+MACHINE = re.compile(r"(chat|ro)?bot|ai|assistant|agent|auto\w*|llm|model", re.IGNORECASE)
+PROMPTS = ("prompt", "instruction", "question", "problem", "task_description", "goal", "query")
+
+
+class Proposal(NamedTuple):
+    """Options of reading, and what to say of them."""
+
+    options: ReadOptions
+    hints: tuple[str, ...] = ()
+
+    def words(self, given: ReadOptions) -> list[str]:
+        """The options that were not given as words of a command line, but for those of roles."""
+        words = []
+        for role, rule in self.options.values.items():
+            words += ["--value", f"{role}={rule}"] if role not in given.values else []
+        if self.options.group_by and not given.group_by:
+            words += ["--group-by", self.options.group_by]
+            words += ["--order-by", self.options.order_by] if self.options.order_by else []
+        if self.options.shift_observation and not given.shift_observation:
+            words.append("--shift-observation")
+        return words
+
+
+def first_records(file: LogFile) -> Sequence[Mapping[str, Any]]:
+    """The first records of a file of JSON or of rows; none if it has no such."""
+    try:
+        sample = take_sample(file.path)
+        if sample.kind in ("lines", "document"):
+            return sample.objects()[:MOST_RECORDS]
+        return [row for _, row in islice(read_rows(file.path), MOST_RECORDS) if isinstance(row, dict)]
+    except LogError:
+        return []
+
+
+def propose_options(records: Sequence[Mapping[str, Any]], options: ReadOptions) -> Proposal | None:
+    """How to read JSON of an unknown layout; None where no steps or no observation can be found."""
+    roles = guess_roles(records)
+    if "observation" not in roles:
+        return None
+    proposal = propose_outcome(records, options._replace(roles={**roles, **options.roles}))
+    options = proposal.options if proposal else options._replace(roles=roles)
+    hints = [*(proposal.hints if proposal else ())]
+    if "task" not in options.roles:
+        options = options._replace(roles={**options.roles, "task": ""})  # each episode is a task of its own
+    shifted = (propose_shift if "steps" in roles else propose_groups)(records, options)
+    return Proposal(shifted.options, (*hints, *shifted.hints))
+
+
+# ---- outcomes -------------------------------------------------------------------------------------------------------
+
+
+def propose_outcome(records: Sequence[Mapping[str, Any]], options: ReadOptions) -> Proposal | None:
+    """A field that may be the outcome, and how its values are read; None if there is none."""
+    mapped = options.roles.get("outcome")
+    names = flatten_names(records)
+    for wanted in OUTCOME_NAMES if mapped is None else (mapped,):
+        same = [name for name in names if name.rpartition(".")[2].lower() == wanted] if mapped is None else [mapped]
+        for name in same:
+            values = [lookup_field(record, name) for record in records]
+            known = [value for value in values if value is not MISSING and value is not None and value != ""]
+            rule = find_rule(known)
+            if known and rule is not None:
+                return _with_outcome(options, name, rule)
+    return None
+
+
+def _with_outcome(options: ReadOptions, name: str, rule: str) -> Proposal:
+    options = options._replace(roles={**options.roles, "outcome": name})
+    if not rule:
+        return Proposal(options)
+    hint = f"The outcome is read from {name!r} by the rule {rule!r}; correct it if that is not meant (--value)."
+    return Proposal(options._replace(values={**options.values, "outcome": rule}), (hint,))
+
+
+def find_rule(values: Sequence[Any]) -> str | None:
+    """How values become successes in [0, 1]: "" as they are, a rule of `parse_rule`, or None where none is plain."""
+    if all(isinstance(value, (bool, int, float)) and 0 <= value <= 1 for value in values):
+        return ""
+    words = sorted({value for value in values if isinstance(value, str)})
+    if len(words) and all(isinstance(value, str) for value in values) and _are_judgements(words):
+        return ",".join(f"{word}={int(word.strip().lower() in GOOD)}" for word in words)
+    try:
+        numbers = [parse_number(value) for value in values if not isinstance(value, bool)]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if len(numbers) != len(values) or not numbers:
+        return None
+    low, high = min(numbers), max(numbers)
+    if low >= 0 and high <= 1:
+        return "0..1"
+    if low >= -1 and high <= 1:
+        return "-1..1"
+    if low >= 1 and high <= 5:
+        return ">=4"
+    return next((f"0..{top}" for top in (5, 10, 100) if low >= 0 and high <= top), None)
+
+
+def _are_judgements(words: Sequence[str]) -> bool:
+    plain = [word.strip().lower() for word in words]
+    return all(word in GOOD or word in BAD for word in plain) and any(word in GOOD for word in plain)
+
+
+# ---- rows and steps -------------------------------------------------------------------------------------------------
+
+
+def propose_groups(records: Sequence[Mapping[str, Any]], options: ReadOptions) -> Proposal:
+    """Rows that are steps of episodes: the field that they share, the one that orders them, and who answered."""
+    hints = []
+    if (group := _find_groups(records, options.roles.get("outcome"))) is not None:
+        options = options._replace(group_by=group[0], order_by=group[1])
+        if not options.roles.get("task"):
+            options = options._replace(roles={**options.roles, "task": group[0]})
+        hints.append(f"Rows of one {group[0]!r} are taken as the steps of an episode, in the order of {group[1]!r}.")
+    if "intervention" not in options.roles and (author := _find_author(records)) is not None:
+        name, machine = author
+        values = {**options.values, "intervention": f"{machine}=,*=person"}
+        options = options._replace(roles={**options.roles, "intervention": name}, values=values)
+        hints.append(f"Steps whose {name!r} is not {machine!r} are taken as help by a person.")
+    return Proposal(options, tuple(hints))
+
+
+def _find_groups(records: Sequence[Mapping[str, Any]], outcome: str | None) -> tuple[str, str] | None:
+    for name in EPISODES:
+        groups: dict[Any, list[Mapping[str, Any]]] = {}
+        for record in records:
+            value = record.get(name)
+            if isinstance(value, bool) or not isinstance(value, (str, int)):
+                break
+            groups.setdefault(value, []).append(record)
+        else:
+            order = next((one for one in ORDERS if _orders(groups.values(), one)), None)
+            if order is not None and len(groups) < len(records) and _agree(groups.values(), outcome):
+                return name, order
+    return None
+
+
+def _orders(groups: Iterable[Sequence[Mapping[str, Any]]], name: str) -> bool:
+    """Whether the rows of each group have different values in a field."""
+    values = [[row.get(name) for row in group] for group in groups]
+    return all(None not in some and len(set(map(str, some))) == len(some) for some in values)
+
+
+def _agree(groups: Iterable[Sequence[Mapping[str, Any]]], outcome: str | None) -> bool:
+    """Whether the rows of a group have one outcome, those without one left aside."""
+    if not outcome:
+        return True
+    values = ([lookup_field(row, outcome) for row in group] for group in groups)
+    return all(len({str(value) for value in some if value not in (MISSING, None, "")}) <= 1 for some in values)
+
+
+def _find_author(records: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+    for name in AUTHORS:
+        values = {str(record.get(name)) for record in records if record.get(name) is not None}
+        machines = [value for value in values if MACHINE.fullmatch(value)]
+        if len(machines) == 1 and len(values) > 1 and all(name in record for record in records):
+            return name, machines[0]
+    return None
+
+
+def propose_shift(records: Sequence[Mapping[str, Any]], options: ReadOptions) -> Proposal:
+    """Steps whose action stands before their observation: then that is what followed the action."""
+    field = options.roles.get("steps", "steps")
+    steps = [step for record in records if isinstance(record.get(field), list) for step in record[field]]
+    action, observation = options.roles.get("action", "action"), options.roles.get("observation", "observation")
+    both = [list(step) for step in steps if isinstance(step, dict) and {action, observation} <= step.keys()]
+    if options.shift_observation or not both or any(o.index(action) > o.index(observation) for o in both):
+        return Proposal(options)
+    if all(order == sorted(order) for order in both):  # then the order of the fields says nothing
+        return Proposal(
+            options,
+            (
+                f"In the steps {action!r} stands before {observation!r}. If the observation is what followed the "
+                "action, add --shift-observation.",
+            ),
+        )
+    roles = dict(options.roles)
+    prompt = next((name for name in PROMPTS if records and all(isinstance(r.get(name), str) for r in records)), None)
+    if prompt is not None and "prompt" not in roles:
+        roles["prompt"] = prompt
+    hint = f"In the steps {observation!r} stands after {action!r}, and is taken as what followed it."
+    return Proposal(options._replace(roles=roles, shift_observation=True), (hint,))
