@@ -30,7 +30,8 @@ from selfreg.decisions import BudgetLeft, Decision, DecisionPolicy
 from selfreg.envs import CollectConfig, RandomHelp, World, collect
 from selfreg.envs.phase_one import VALIDATION_SEED
 from selfreg.estimate import EstimatedModel, ExactKey, estimate_mdp
-from selfreg.evaluate import Always, ComparedPolicy, Never, Row, compare, read_rows, run_closed_loop, write_rows
+from selfreg.evaluate import Always, ComparedPolicy, Never, Row, compare, read_rows, run_closed_loop
+from selfreg.evaluate.closed_loop import write_rows
 from selfreg.evaluate.comparison import Comparison
 from selfreg.evaluate.policies import RATES
 from selfreg.evaluate.policy_comparison import score_quantiles

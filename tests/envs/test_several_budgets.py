@@ -28,12 +28,13 @@ from selfreg.envs import (
     collect,
     make_babyai,
     make_household,
-    parse_help,
     run_episode,
     split_tasks,
 )
+from selfreg.envs.worlds import parse_help
 from selfreg.estimate import ExactKey, Features, estimate_mdp
-from selfreg.evaluate import Always, ComparedPolicy, Never, Plan, Row, read_rows, run_closed_loop, write_rows
+from selfreg.evaluate import Always, ComparedPolicy, Never, Plan, Row, read_rows, run_closed_loop
+from selfreg.evaluate.closed_loop import write_rows
 from selfreg.helper import Helper, HelperConfig, label, train_helper
 
 COSTS = {"junior": (1, 0), "senior": (0, 1)}

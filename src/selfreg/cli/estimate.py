@@ -11,7 +11,7 @@ import typer
 from selfreg.cli import options
 from selfreg.cli.terminal import remark, say, table
 from selfreg.data import Trajectory
-from selfreg.envs import parse_help
+from selfreg.envs.worlds import parse_help
 from selfreg.estimate import (
     Coverage,
     EstimatedModel,
@@ -66,7 +66,6 @@ def estimate(
     states: StateAbstraction,
     kappa: float = 0.0,
     costs: Mapping[str, int | tuple[int, ...]] | None = None,
-    borrow_help: bool = False,
 ) -> EstimatedModel:
     """Estimate the model; a PRM of the run scores truncated episodes and, with `kappa`, every row."""
     prm = None
@@ -74,9 +73,9 @@ def estimate(
         prm = run.prm()
     elif kappa:
         raise ValueError(f"--kappa {kappa:g} needs a PRM; run `selfreg train --part prm` first")
-    model = estimate_mdp(trajectories, states, kappa=kappa, prm=prm, costs=costs, borrow_help=borrow_help)
+    model = estimate_mdp(trajectories, states, kappa=kappa, prm=prm, costs=costs)
     run.write_model(model)
-    settings = {"abstraction": states.describe(), "kappa": kappa, "borrow_help": borrow_help}
+    settings = {"abstraction": states.describe(), "kappa": kappa}
     run.record("estimate", settings | {"costs": {name: list(cost) for name, cost in model.mdp.costs.items()}})
     for note in model.notes:
         remark(f"note: {note}")
@@ -116,7 +115,6 @@ def command(
         typer.Option(help="Pseudo-counts of the run's PRM on each nohelp row.", callback=options.pseudo_counts),
     ] = 0.0,
     cost: options.Cost = None,
-    borrow_help: options.BorrowHelp = False,
     fewer_than: Annotated[int, typer.Option(help="Rows with fewer visits are low-count rows.")] = FEWER_THAN,
 ) -> dict[str, Any]:
     """Estimate a model from the run's trajectories and print its coverage."""
@@ -124,7 +122,7 @@ def command(
     trajectories = folder.trajectories()
     states = abstraction(folder, trajectories, state, classes, with_step, bins)
     charges = options.costs(cost) or _costs_of_world(folder)
-    model = estimate(folder, trajectories, states, kappa, charges, borrow_help)
+    model = estimate(folder, trajectories, states, kappa, charges)
     say(model.mdp)
     covered = coverage(model, trajectories, fewer_than=fewer_than)
     show(covered)

@@ -106,9 +106,6 @@ Samples = Annotated[
         help="Models resampled by task for intervals: at least 2, or 0 for none. Default: 200 if that takes seconds.",
     ),
 ]
-BorrowHelp = Annotated[
-    bool, typer.Option("--borrow-help", help="Where help was never tried, use the row of a coarser class of states.")
-]
 
 
 def pairs(option: str, texts: Sequence[str] | None) -> list[tuple[str, str]]:

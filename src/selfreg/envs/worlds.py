@@ -235,7 +235,7 @@ def parse_help(text: str) -> Intervention:
 
     Examples
     --------
-    >>> from selfreg.envs import parse_help
+    >>> from selfreg.envs.worlds import parse_help
     >>> parse_help("friend,steps=end,cost=3").cost
     3
     >>> parse_help("misleading,wrong=wait,where=^In hand: nothing").helper.where.pattern

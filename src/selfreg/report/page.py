@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +25,11 @@ from selfreg.report.worth import budget_worths, chosen_policy
 from selfreg.runs import RunFolder
 
 with require_extra("logs", "the report"):
-    import jinja2
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    import jinja2
 
 # Differences between the helper and these are also written as sentences.
 RIVALS = ("random at equal cost", "PRM threshold at equal cost")
@@ -154,6 +156,9 @@ def _pictures(run: RunFolder, summary: dict[str, Any], model: EstimatedModel, co
 
 
 def _template(format: str) -> jinja2.Template:
+    with require_extra("logs", "the report"):
+        import jinja2
+
     loader = jinja2.PackageLoader("selfreg", "report")
     environment = jinja2.Environment(
         loader=loader, autoescape=format == "html", undefined=jinja2.StrictUndefined, trim_blocks=True

@@ -7,7 +7,8 @@ import os
 import random
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -73,6 +74,21 @@ class Draft(NamedTuple):
     cost: Units
 
 
+@contextmanager
+def errors_of_policy() -> Iterator[None]:
+    """Mark what is raised inside: a server must tell a policy that fails from what its caller did wrong."""
+    try:
+        yield
+    except Exception as error:
+        error.of_policy = True  # type: ignore[attr-defined]
+        raise
+
+
+def is_of_policy(error: BaseException) -> bool:
+    """Whether the policy of a recorder, or its price, has raised this."""
+    return getattr(error, "of_policy", False) is True
+
+
 class Drafter:
     """Decides by a policy, within the budget, with a share of exploration."""
 
@@ -103,6 +119,16 @@ class Drafter:
         chances, lefts = [self._chance(step) for step in steps], [moment.left for moment in moments]
         for left in () if self._price else lefts:
             self._warn_above_training(left)
+        with errors_of_policy():
+            return self._draft(steps, moments, lefts, chances)
+
+    def _draft(
+        self,
+        steps: Sequence[StepToDecide],
+        moments: Sequence[Moment],
+        lefts: Sequence[Units],
+        chances: Sequence[random.Random],
+    ) -> list[Draft]:
         if hasattr(self.policy, "start"):
             found = [self._decide_alone(*one) for one in zip(steps, lefts, chances, strict=True)]
         else:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from selfreg.data import NOHELP, Step, Trajectory, write_trajectories
 from selfreg.decisions import Decision, DecisionPolicy
-from selfreg.runtime.drafts import Draft, Drafter, StepToDecide
+from selfreg.runtime.drafts import Draft, Drafter, StepToDecide, errors_of_policy
 from selfreg.runtime.ledger.accounts import Accounts
 from selfreg.runtime.ledger.budgets import Keys, one_number, one_text, some_seconds
 from selfreg.runtime.ledger.ledger import Cost, Ledger
@@ -237,8 +237,9 @@ class Recorder:
                 draft = draft._replace(decision=replace(draft.decision, action=NOHELP, reason=reason))
             elif not accounts.take(key, draft.cost, RESERVED, step.keys, self._expires_in):
                 raise ValueError(f"step {key} was refused or refunded before it was decided; use a new step_id")
-        content = encode_decision(draft, step, requested, self._shadow, accounts.now)
-        made = decode_decision(key, content)  # a decision that cannot be read back is not stored
+        with errors_of_policy():  # a decision that cannot be read back is not stored
+            content = encode_decision(draft, step, requested, self._shadow, accounts.now)
+            made = decode_decision(key, content)
         transaction.write_record(DECISION, key, requested, content)
         return made
 
@@ -312,8 +313,10 @@ class Recorder:
         """What happened, one trajectory a run, in the order of their first decision.
 
         A step that was reserved or charged counts as helped, at its cost in the first unit; one that was refunded, that
-        expired, or that was decided in shadow mode does not. A run without an outcome is marked as truncated.
-        `logged_propensity` reads the propensities.
+        expired, or that was decided in shadow mode does not. Several attempts at one step are one step: an attempt
+        whose help failed, and the next decision with the same history (or, where histories have one state only, with
+        an id such as "3#2" after "3"). The field "failed help 3" names the help that failed in step 3. A run without
+        an outcome is marked as truncated. `logged_propensity` reads the propensities.
 
         Raises
         ------

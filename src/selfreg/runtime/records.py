@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeAlias
 
 from selfreg._util.extras import require_extra
 from selfreg.data import NOHELP, Scalar, Step, Trajectory
 from selfreg.decisions import Decision, Neighbour
 from selfreg.runtime.drafts import Draft, StepToDecide
 from selfreg.runtime.ledger.budgets import Units
-from selfreg.runtime.ledger.store import COUNTED, Key, Row, Transaction, parses
+from selfreg.runtime.ledger.store import COUNTED, EXPIRED, REFUNDED, Key, Row, Transaction, parses
 
 with require_extra("logs", "selfreg.runtime.Recorder"):
     import msgspec
 
 DECISION, OUTCOME = "decision", "outcome"  # kinds of records
+FAILED = (REFUNDED, EXPIRED)
+PLACE = ("length", "action_before", "step")  # of an episode, as far as a stored decision tells
+ATTEMPT = re.compile(r"#\d+$")  # what the ids of further attempts end with
+_Stored: TypeAlias = "tuple[Key, dict[str, Any]]"
 
 
 @dataclass(frozen=True)
@@ -181,15 +186,12 @@ def recorded_trajectories(transaction: Transaction) -> list[Trajectory]:
 
 
 @parses
-def _trajectory(
-    rows: Sequence[tuple[Key, dict[str, Any]]], entries: Mapping[Key, Row], success: float | None
-) -> Trajectory:
+def _trajectory(rows: Sequence[_Stored], entries: Mapping[Key, Row], success: float | None) -> Trajectory:
     actions = {content["length"]: content["action_before"] for _, content in rows}
     steps = []
-    propensities: dict[str, Scalar] = {}
-    for i, (key, content) in enumerate(rows):
-        row, requested = entries.get(key), content["requested"]
-        shadow = content["shadow"]
+    facts: dict[str, Scalar] = {}
+    for i, ((key, content), failed) in enumerate(_executed(rows, entries)):
+        row, requested, shadow = entries.get(key), content["requested"], content["shadow"]
         helped = requested != NOHELP and not shadow and row is not None and row.status in COUNTED
         step = msgspec.convert(content["step"], Step)
         steps.append(
@@ -203,7 +205,40 @@ def _trajectory(
             )
         )
         if shadow or helped or requested == NOHELP:
-            propensities[f"propensity {i}"] = 1.0 if shadow else float(content["propensity"])
+            facts[f"propensity {i}"] = 1.0 if shadow else float(content["propensity"])
+        if failed:
+            facts[f"failed help {i}"] = ", ".join(failed)
     (run_id, _), first = rows[0]
     task = str(first["keys"].get("task", run_id))
-    return Trajectory(task, str(run_id), success, tuple(steps), truncated=success is None, fields=propensities)
+    return Trajectory(task, str(run_id), success, tuple(steps), truncated=success is None, fields=facts)
+
+
+def _executed(rows: Sequence[_Stored], entries: Mapping[Key, Row]) -> list[tuple[_Stored, list[str]]]:
+    """Steps in order, each with the help that failed in it; several attempts at one step are one step."""
+    grows = any(content["length"] > 1 for _, content in rows)
+    found: list[tuple[_Stored, list[str]]] = []
+    for stored in rows:
+        key, content = stored
+        entry = entries.get(key)
+        failed = [content["requested"]] if entry is not None and entry.status in FAILED else []
+        before = next((i for i, (one, _) in enumerate(found) if _is_attempt(one, stored, entries, grows)), None)
+        if before is None:
+            found.append((stored, failed))
+        else:
+            found[before] = stored, found[before][1] + failed
+    return found
+
+
+def _is_attempt(one: _Stored, other: _Stored, entries: Mapping[Key, Row], grows: bool) -> bool:
+    """Whether `other` is a new attempt at the step of `one`, whose help failed.
+
+    It is in the same place of the episode. Where an agent sends only its last state, all places look alike: then ids
+    such as "3" and "3#2" say so.
+    """
+    (key, content), (other_key, other_content) = one, other
+    entry = entries.get(key)
+    if entry is None or entry.status not in FAILED:
+        return False
+    place, other_place = ([each[name] for name in PLACE] for each in (content, other_content))
+    names = [ATTEMPT.sub("", str(step_id)) for step_id in (key[1], other_key[1])]
+    return place == other_place and (grows or names[0] == names[1])

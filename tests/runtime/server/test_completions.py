@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import sys
 import threading
 import time
@@ -195,6 +197,30 @@ def test_errors_of_the_upstream_pass_and_are_refunded(start, model, entries) -> 
     assert proxy.ask("model please").status_code == 200  # the next attempt pays anew
     assert [one[0] for one in entries()] == ["refunded", "charged"]
     assert proxy.ask("model at last").headers["x-selfreg-action"] == "nohelp"
+
+
+def test_a_model_that_refuses_the_server_is_no_fault_of_the_client(start, entries) -> None:
+    """Key and address of a model are the server's; what is wrong with a request passes."""
+    proxy = start()
+    for status in (401, 402, 403, 404, 405, 407):
+        for word in ("model", "easy"):
+            reply = proxy.ask(f"{word} refuse {status}")
+            assert (reply.status_code, f"answered {status}" in reply.text) == (502, True)
+            assert STRONG_KEY not in reply.text
+    for status in (400, 422, 429):
+        assert proxy.ask(f"easy refuse {status}").status_code == status
+    assert {one[0] for one in entries()} == {"refunded"}
+    proxy.stop()
+    assert [one["status"] for one in proxy.log if one["event"] == "no whole answer of a model"][:2] == [502, 502]
+
+
+def test_a_damaged_answer_is_no_fault_of_the_client(start, tmp_path) -> None:
+    proxy = start()
+    assert proxy.ask("model please").status_code == 200
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger")) as file, file:
+        file.execute("UPDATE record SET content = '{}' WHERE kind = 'answer'")
+    reply = proxy.ask("model please")
+    assert (reply.status_code, reply.json()["error"]["type"]) == (503, "server_error")
 
 
 def test_an_error_with_status_200_is_refunded(start, entries) -> None:

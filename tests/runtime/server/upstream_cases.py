@@ -42,6 +42,8 @@ class FakeModel:
             self.failures -= 1
             message = {"error": {"message": f"overloaded; your key is {key[7:]}"}}
             return JSONResponse(message, 503, {"retry-after": "0", "set-cookie": "a=b"})
+        if words[-2:-1] == ["refuse"]:
+            return JSONResponse({"error": {"message": f"who is {key[7:]}?"}}, int(words[-1]))
         if "hang" in words:
             await asyncio.sleep(60)
         if "odd" in words:

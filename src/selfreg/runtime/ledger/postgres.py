@@ -18,7 +18,15 @@ from selfreg.runtime.ledger.accounts import same_settings
 from selfreg.runtime.ledger.budgets import Budget, as_budgets
 from selfreg.runtime.ledger.ledger import Ledger, Limits, parse_overrun
 from selfreg.runtime.ledger.sql import TABLES, SQLTransaction
-from selfreg.runtime.ledger.store import Clock, DamageError, Overrun, Result, Settings, Transaction
+from selfreg.runtime.ledger.store import (
+    Clock,
+    DamageError,
+    Overrun,
+    Result,
+    Settings,
+    Transaction,
+    UnusableLedgerError,
+)
 
 with require_extra("postgres", "PostgresLedger"):
     import psycopg
@@ -54,6 +62,8 @@ class PostgresLedger(Ledger):
         psycopg is missing: install the extra 'postgres'.
     TypeError, ValueError
         As for `SQLiteLedger`.
+    UnusableLedgerError
+        As for `SQLiteLedger`; also where the tables were deleted.
     TimeoutError
         The ledger was locked, or the server not reachable, for longer than `timeout`. Nothing was paid twice; try
         again.
@@ -131,7 +141,7 @@ class PostgresStore:
     def _check(self, tables: ServerTransaction, lock: str) -> ServerTransaction:
         found = tables.run(f"SELECT identity FROM {{t}}ledger{lock}").fetchone()
         if found is None or found[0] != self.identity:
-            raise ValueError(f"schema {self.schema!r}: the ledger was replaced by another one; open it anew")
+            raise UnusableLedgerError(f"schema {self.schema!r}: the ledger was replaced by another one; open it anew")
         return tables
 
     def _retry(self, work: Callable[[ServerTransaction], Result], level: str = "READ COMMITTED") -> Result:
@@ -149,9 +159,11 @@ class PostgresStore:
                 time.sleep(pause)
                 pause = min(2 * pause, 1.0)
             except psycopg.errors.UndefinedTable as error:
-                raise ValueError(f"schema {self.schema!r}: its tables were deleted ({error})") from error
+                raise UnusableLedgerError(f"schema {self.schema!r}: its tables were deleted ({error})") from error
             except DamageError as error:
-                raise ValueError(f"schema {self.schema!r}: not a ledger, or a damaged one ({error})") from error
+                raise UnusableLedgerError(
+                    f"schema {self.schema!r}: not a ledger, or a damaged one ({error})"
+                ) from error
             except psycopg.Error as error:
                 raise OSError(f"schema {self.schema!r}: {error}") from error
 

@@ -17,7 +17,18 @@ from selfreg.runtime.ledger.budgets import Budget, as_budgets, one_number
 from selfreg.runtime.ledger.forks import SQLITE_GATE
 from selfreg.runtime.ledger.ledger import Ledger, Limits, parse_overrun
 from selfreg.runtime.ledger.sql import SCHEMA, TABLES, SQLTransaction
-from selfreg.runtime.ledger.store import Clock, DamageError, Overrun, Result, Row, Settings, Transaction, encode, parses
+from selfreg.runtime.ledger.store import (
+    Clock,
+    DamageError,
+    Overrun,
+    Result,
+    Row,
+    Settings,
+    Transaction,
+    UnusableLedgerError,
+    encode,
+    parses,
+)
 
 APPLICATION = 0x5E1F4E60  # marks our files among other databases
 LONGEST = 2_000_000.0  # seconds: SQLite counts milliseconds in 32 bits
@@ -49,8 +60,9 @@ class SQLiteLedger(Ledger):
     TypeError
         A limit or cost is not a whole number, or a `run_id` or `step_id` is neither str nor int.
     ValueError
-        As for `Ledger`; `path` is something else than a ledger, is damaged, or was replaced by another ledger; the
-        ledger has other limits.
+        As for `Ledger`; `path` is something else than a ledger; the ledger has other limits.
+    UnusableLedgerError
+        A ValueError: the file is damaged, or was replaced by another ledger. Also raised by all methods.
     OSError
         The file was deleted (FileNotFoundError), is a folder (IsADirectoryError), or cannot be read or written; with
         ENOSPC the disk is full. What was answered before is intact.
@@ -167,7 +179,7 @@ class SQLiteStore:
                 raise
             found = None
         if found is None or found[0] != self.identity:
-            raise ValueError(f"{self.path}: the file was replaced by another ledger; open it anew")
+            raise UnusableLedgerError(f"{self.path}: the file was replaced by another ledger; open it anew")
         return file
 
     def _transact(self, kind: str, work: Callable[[FileTransaction], Result], mode: str = "rw") -> Result:
@@ -211,8 +223,8 @@ class SQLiteStore:
         return OSError(errno.EIO, f"{words}; try again, no step is paid for twice", str(self.path))
 
 
-def _damage(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path}: not a ledger, or a damaged one ({error}); it is left alone")
+def _damage(path: Path, error: Exception) -> UnusableLedgerError:
+    return UnusableLedgerError(f"{path}: not a ledger, or a damaged one ({error}); it is left alone")
 
 
 class FileTransaction(SQLTransaction):

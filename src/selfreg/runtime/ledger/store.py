@@ -98,6 +98,10 @@ class Store(Protocol):
         """Do `work`, which only reads, in a transaction that sees one state of the store."""
 
 
+class UnusableLedgerError(ValueError):
+    """A ledger is damaged, was replaced by another one, or lost its tables; nothing that a caller could correct."""
+
+
 class DamageError(Exception):
     """A table holds what no ledger wrote; the store adds its own name."""
 

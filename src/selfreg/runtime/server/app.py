@@ -6,11 +6,12 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from selfreg._util.extras import require_extra
 from selfreg.runtime.desk import RequestClosed
+from selfreg.runtime.drafts import is_of_policy
+from selfreg.runtime.ledger.store import UnusableLedgerError
 from selfreg.runtime.server.batches import Batches
 from selfreg.runtime.server.description import OPERATIONS, describe_api
 from selfreg.runtime.server.metrics import Metrics
@@ -90,17 +91,17 @@ def create_app(
         return Response(api, media_type="application/json")
 
     async def health(_: Request) -> Response:
-        await _run(service, lambda: service.recorder.ledger.left)
+        await _run(lambda: service.recorder.ledger.left)
         return JSONResponse({"ok": True})
 
     async def show_metrics(request: Request) -> Response:
         _check_bearer(request, token)
-        return Response(await _run(service, metrics.text), media_type="text/plain; version=0.0.4")
+        return Response(await _run(metrics.text), media_type="text/plain; version=0.0.4")
 
     operations = [
         Route(one.path, _operation(service, metrics, token, one.path, one.body), methods=["POST"]) for one in OPERATIONS
     ]
-    proxy = [] if completions is None else [_proxy(service, metrics, token, completions)]
+    proxy = [] if completions is None else [_proxy(metrics, token, completions)]
     routes = [
         *operations,
         *proxy,
@@ -126,13 +127,13 @@ def _operation(service: Service, metrics: Metrics, token: str, path: str, kind: 
 
     async def call(body: Any) -> Any:
         if name == "wait":
-            return await _run_async(service, work(body))
+            return await _run_async(work(body))
         if batches is None:
-            return await _run(service, work, body)
-        decision = await _run_async(service, batches.answer(body))
+            return await _run(work, body)
+        decision = await _run_async(batches.answer(body))
         if decision.action not in service.people:
             return service.open_request(body, decision)
-        return await _run(service, service.open_request, body, decision)
+        return await _run(service.open_request, body, decision)
 
     async def handle(request: Request) -> Response:
         _check_bearer(request, token)
@@ -150,16 +151,14 @@ def _operation(service: Service, metrics: Metrics, token: str, path: str, kind: 
     return handle
 
 
-def _proxy(service: Service, metrics: Metrics, token: str, completions: Completions) -> Route:
+def _proxy(metrics: Metrics, token: str, completions: Completions) -> Route:
     from selfreg.runtime.server.completions import LONGEST_BODY as LONGEST
     from selfreg.runtime.server.completions import PATH, describe_error
 
     async def handle(request: Request) -> Response:
         try:
             _check_bearer(request, token)
-            return await completions.complete(
-                await read_body(request, LONGEST), request, partial(_run, service), metrics.count_decision
-            )
+            return await completions.complete(await read_body(request, LONGEST), request, _run, metrics.count_decision)
         except HTTPException as error:
             return describe_error(error)
 
@@ -183,29 +182,25 @@ async def read_body(request: Request, longest: int = LONGEST_BODY) -> bytes:
     return b"".join(parts)
 
 
-async def _run(service: Service, work: Callable[..., Any], *arguments: Any) -> Any:
+async def _run(work: Callable[..., Any], *arguments: Any) -> Any:
     """`work` in a thread, since the ledger blocks; its errors as statuses."""
-    return await _run_async(service, run_in_threadpool(work, *arguments))
+    return await _run_async(run_in_threadpool(work, *arguments))
 
 
-async def _run_async(service: Service, work: Awaitable[Any]) -> Any:
+async def _run_async(work: Awaitable[Any]) -> Any:
     try:
         return await work
     except RequestClosed:
         raise
-    except ValueError as error:
-        await run_in_threadpool(_check_ledger, service)
-        raise HTTPException(422, str(error)) from error
-    except OSError as error:  # TimeoutError too
-        raise HTTPException(503, str(error), {"Retry-After": "1"}) from error
-
-
-def _check_ledger(service: Service) -> None:
-    """A ledger that is damaged or was replaced is nothing that the caller can correct."""
-    try:
-        _ = service.recorder.ledger.left
-    except (ValueError, OSError) as error:
-        raise HTTPException(503, str(error), {"Retry-After": "1"}) from error
+    except (ValueError, OSError) as error:  # TimeoutError too
+        if is_of_policy(error):
+            raise
+        unusable = isinstance(error, UnusableLedgerError)
+        if isinstance(error, ValueError) and not unusable:
+            raise HTTPException(422, str(error)) from error
+        # Nothing that the caller could correct. An unusable ledger does not mend itself: no time to try again.
+        LOG.error("the ledger cannot be used", extra={"fields": {"error": str(error)}})
+        raise HTTPException(503, str(error), {} if unusable else {"Retry-After": "1"}) from error
 
 
 async def _error(_: Request, error: HTTPException) -> Response:

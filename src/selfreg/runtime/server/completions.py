@@ -22,7 +22,7 @@ from selfreg.data import NOHELP
 from selfreg.data.turns import CONTEXT_ROLES
 from selfreg.runtime.ledger.accounts import Accounts
 from selfreg.runtime.ledger.budgets import Keys, Units
-from selfreg.runtime.ledger.store import CHARGED, EXPIRED, REFUNDED, Key, Row, Transaction, as_key
+from selfreg.runtime.ledger.store import CHARGED, EXPIRED, REFUNDED, Key, Transaction, as_key, parses
 from selfreg.runtime.server import bodies
 from selfreg.runtime.server.service import Service
 from selfreg.runtime.server.upstream import PASSED, Answer, Connections, Upstream, error_body
@@ -147,29 +147,28 @@ class Completions:
             action = self._service.decide(body).action
             if action not in self._models:
                 self._service.refund(bodies.Refund(run_id=run_id, step_id=step))
-                raise ValueError(f"the policy requests {action!r}; the proxy has {', '.join(self._models)}")
+                raise RuntimeError(f"the policy requests {action!r}; the proxy has {', '.join(self._models)}")
             status, stored, left = self._look_up((run_id, step), call.keys, action != NOHELP)
             if status not in (REFUNDED, EXPIRED):
                 break
         if stored is None:
             return Turn((run_id, step), action, list(left), None)
-        if stored["digest"] != call.digest:
+        digest, answer = stored
+        if digest != call.digest:
             raise HTTPException(409, _another(call.key))
-        body_before = stored["body"].encode("utf-8", "surrogateescape")
-        answer = Answer.of(stored["status"], stored["headers"], body_before)
         return Turn((run_id, step), action, list(left), answer)
 
-    def _look_up(self, step: Key, keys: Keys, helped: bool) -> tuple[str | None, dict[str, Any] | None, Units]:
+    def _look_up(self, step: Key, keys: Keys, helped: bool) -> tuple[str | None, tuple[str, Answer] | None, Units]:
         """Status of a helped step in the ledger, its stored answer, and what is left."""
 
-        def read(transaction: Transaction) -> tuple[Row | None, str | None, Units]:
+        def read(transaction: Transaction) -> tuple[str | None, tuple[str, Answer] | None, Units]:
             left = Accounts(transaction).left(step[0], keys)
             if not helped:
                 return None, None, left
-            return transaction.find_entry(step), transaction.find_record(ANSWER, step), left
+            entry, stored = transaction.find_entry(step), transaction.find_record(ANSWER, step)
+            return None if entry is None else entry.status, None if stored is None else _read_answer(stored), left
 
-        entry, stored, left = self._service.recorder.ledger.read(read)
-        return None if entry is None else entry.status, None if stored is None else json.loads(stored), left
+        return self._service.recorder.ledger.read(read)
 
     # ---- answers
 
@@ -189,6 +188,10 @@ class Completions:
             await answer.receive(self._connections, upstream, call.body(upstream.model), call.headers)
             if turn.action != NOHELP:
                 await asyncio.to_thread(self._settle, turn.step, answer, call.digest)
+            if not answer.complete:
+                ids = {"run_id": turn.step[0], "step_id": turn.step[1]}
+                fields = {**ids, "model": upstream.model, "status": answer.status}
+                LOG.warning("no whole answer of a model", extra={"fields": fields})
         except (ValueError, OSError):
             # The answer is there; its reservation stays held until the step comes again.
             LOG.exception("cannot settle", extra={"fields": {"run_id": turn.step[0], "step_id": turn.step[1]}})
@@ -234,6 +237,16 @@ class Completions:
         finally:
             if turn.action == NOHELP and answer in self._tasks:
                 self._tasks[answer].cancel()
+
+
+@parses
+def _read_answer(content: str) -> tuple[str, Answer]:
+    """Hash of the request of a stored answer, and the answer; what is none is damage."""
+    stored = json.loads(content)
+    body, status = stored["body"].encode("utf-8", "surrogateescape"), stored["status"]
+    if not isinstance(status, int) or not 200 <= status < 300:
+        raise ValueError(f"an answer has the status {status!r}")
+    return str(stored["digest"]), Answer.of(status, stored["headers"], body)
 
 
 def read_call(raw: bytes, headers: Sequence[tuple[str, str]]) -> Call:

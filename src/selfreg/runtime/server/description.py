@@ -34,9 +34,9 @@ ERRORS = {
     "400": "Not JSON, or not of this schema",
     "401": "The token is missing or wrong",
     "413": "The body is too long",
-    "422": "The ledger or the policy cannot do this; the error says why",
+    "422": "The ledger cannot do this for these ids, steps, keys or units; the error says why",
     "500": "The policy failed; nothing was spent",
-    "503": "The ledger cannot be reached now; try again, nothing is done twice",
+    "503": "The ledger cannot be used; where there is Retry-After, try again: nothing is done twice",
 }
 
 

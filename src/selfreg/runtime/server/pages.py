@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 from selfreg._util.extras import require_extra
 from selfreg.data import NOHELP
 from selfreg.runtime.desk import HelpRequest, RequestClosed
-from selfreg.runtime.ledger.store import Key, as_key
+from selfreg.runtime.ledger.store import Key, UnusableLedgerError, as_key
 from selfreg.runtime.server.service import ForecastCheck, Service
 from selfreg.runtime.server.sessions import COOKIE, DAYS, Session, Sessions
 
@@ -119,7 +119,7 @@ class Pages:
         return await self._show_desk(session)
 
     async def _show_desk(self, session: Session, status: int = 200, notice: str = "", draft: str = "") -> Response:
-        facts = await self._run(self._service, self._desk_facts)
+        facts = await self._run(self._desk_facts)
         return self._page("desk.html", status, session=session, notice=notice, draft=draft, **facts)
 
     def _desk_facts(self) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class Pages:
         """For the script of the desk: which requests are open now."""
         if self._session(request) is None:
             raise HTTPException(401, "log in first: open /login")
-        waiting = await self._run(self._service, lambda: self._service.desk.requests("open"))
+        waiting = await self._run(lambda: self._service.desk.requests("open"))
         return JSONResponse({"version": open_version(waiting)})
 
     async def _close(self, request: Request) -> Response:
@@ -165,7 +165,7 @@ class Pages:
             return await self._show_desk(session, 422, "Write an answer, or decline.")
         close = self._service.desk.answer if verb == "answer" else self._service.desk.decline
         try:
-            await self._run(self._service, lambda: close(run_id, step_id, text, by=session.name))
+            await self._run(lambda: close(run_id, step_id, text, by=session.name))
         except RequestClosed as error:
             return await self._show_desk(session, 409, _closed_notice(error.request), text)
         return RedirectResponse("/desk", 303)
@@ -176,15 +176,21 @@ class Pages:
         session = self._session(request)
         if session is None:
             return RedirectResponse("/login", 303)
-        return self._page("team.html", session=session, **await self._run(self._service, self._team_facts))
+        return self._page("team.html", session=session, **await self._run(self._team_facts))
 
     def _team_facts(self) -> dict[str, Any]:
         recorder, desk = self._service.recorder, self._service.desk
-        ledger, decisions, runs = recorder.ledger, recorder.decisions(), recorder.trajectories()
+        ledger, decisions = recorder.ledger, recorder.decisions()
+        try:
+            runs, fault = recorder.trajectories(), ""
+        except UnusableLedgerError:
+            raise
+        except ValueError as error:  # ids of agents that cannot be exported together
+            runs, fault = [], str(error)
         held = [one.cost for one in ledger.entries() if one.status in ("reserved", "charged")]
         spent = [sum(cost[i] for cost in held) for i in range(len(ledger.units))]
         finished = [one for one in runs if one.outcome is not None]
-        forecast = None
+        forecast = ForecastCheck([f"cannot be compared: {fault}"] if fault else [], False)
         if self._service.forecast is not None and finished:
             forecast = self._service.forecast(finished)
         return {
@@ -195,11 +201,11 @@ class Pages:
             "actions": Counter(one.requested for one in decisions).most_common(),
             "explored": sum(one.explored for one in decisions),
             "states": Counter(one.state for one in desk.requests()).most_common(),
-            "runs": len(runs),
+            "runs": len({one.run_id for one in decisions}),
             "finished": len(finished),
             "success": sum(one.outcome or 0.0 for one in finished) / len(finished) if finished else None,
             "cost": sum(one.cost for one in finished) / len(finished) if finished else None,
-            "forecast": forecast or ForecastCheck([], False),
+            "forecast": forecast,
         }
 
     def _page(self, template: str, status: int = 200, **facts: Any) -> Response:

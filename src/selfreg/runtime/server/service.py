@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from selfreg._util.extras import require_extra
 from selfreg.data import Step, Trajectory, parse_history, state_text
 from selfreg.decisions import Decision
 from selfreg.runtime.desk import AGENT, Desk, HelpRequest
-from selfreg.runtime.drafts import StepToDecide
+from selfreg.runtime.drafts import StepToDecide, is_of_policy
+from selfreg.runtime.ledger.store import UnusableLedgerError
 from selfreg.runtime.recorder import Recorder
 from selfreg.runtime.records import RecordedDecision
 from selfreg.runtime.server import bodies
@@ -92,12 +92,15 @@ class Service:
         good = [step for step in steps if isinstance(step, StepToDecide)]
         try:
             decided: Sequence[Decision | Exception] = self.recorder.decide_many(good)
-        except OSError as error:  # the ledger cannot be reached: nobody waits for it again
-            decided = [error] * len(good)
-        except Exception:
-            decided = [_or_error(lambda one: self.recorder.decide_many([one])[0], step) for step in good]
+        except Exception as error:
+            # Where the ledger cannot be reached, nobody waits for it again.
+            unreachable = isinstance(error, OSError) and not is_of_policy(error)
+            decided = [error if unreachable else _or_error(self._decide_alone, step) for step in good]
         decisions = iter(decided)
         return [next(decisions) if isinstance(step, StepToDecide) else step for step in steps]
+
+    def _decide_alone(self, step: StepToDecide) -> Decision:
+        return self.recorder.decide_many([step])[0]
 
     def open_request(self, body: bodies.Decide, decision: Decision) -> bodies.DecideReply:
         """The reply to a step that is decided; a request for people is opened at the desk."""
@@ -115,8 +118,12 @@ class Service:
 
     def refund(self, body: bodies.Refund) -> bodies.RefundReply:
         """Refund a step; an open request of it is withdrawn, so that nobody answers it in vain."""
-        with suppress(ValueError):  # it is closed, or people were not asked
+        try:
             self.desk.decline(body.run_id, body.step_id, "withdrawn", by=AGENT)
+        except UnusableLedgerError:
+            raise
+        except ValueError:  # it is closed, or people were not asked
+            pass
         return bodies.RefundReply(refunded=self.recorder.refund(body.run_id, body.step_id))
 
     def outcome(self, body: bodies.Outcome) -> bodies.OutcomeReply:

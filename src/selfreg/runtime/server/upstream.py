@@ -19,6 +19,8 @@ with require_extra("logs", "selfreg.runtime.server.upstream"):
 
 STREAM = "text/event-stream"
 CONNECT = 10.0  # seconds to connect
+# Statuses of an upstream that a client cannot mend: key, payment, rights, address.
+REFUSES_SERVER = (401, 402, 403, 404, 405, 407)
 # Headers of one connection, and those that no longer hold once the body is decoded.
 HOP = {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding"}
 HOP |= {"upgrade", "content-encoding", "content-length", "date", "server", "set-cookie"}
@@ -214,6 +216,10 @@ class Answer:
                 self._tell()
             return
         content = await response.aread()
+        if response.status_code in REFUSES_SERVER:  # the key and the address are those of this server
+            self.headers = {}
+            self._fail(502, f"{upstream.model} answered {response.status_code}: its key or address here is wrong")
+            return
         if upstream.key and response.status_code >= 300:  # some upstreams repeat a key that they refuse
             content = content.replace(upstream.key.encode(), b"***")
         self._parts, self.status = [content], response.status_code
