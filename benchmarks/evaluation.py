@@ -1,5 +1,7 @@
 """`python -m benchmarks evaluation [--quick] [--out FOLDER] [--settings NAME ...]`: is help timing worth its budget?
 
+`--paper` runs the paper's method as a whole instead, with its baselines and PPO (`benchmarks.paper`).
+
 Each setting is an environment with a weak agent, and goes through the whole pipeline: Phase I on training tasks, PRM,
 estimate, plan, helper; then all policies run on the same test tasks with the same luck. A setting is a run folder
 (with a report of its own) that is there whole or not at all: a run that was killed goes on with the settings that are
@@ -110,12 +112,21 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks evaluation", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two settings, few tasks: under 5 minutes on 2 cores")
     parser.add_argument("--out", type=Path, help="folder of the run folders; default runs/evaluation[-quick]")
-    parser.add_argument("--settings", nargs="+", choices=SETTINGS, help="only these")
+    parser.add_argument("--settings", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument("--paper", action="store_true", help="the method of the paper beside its baselines (extra rl)")
     parser.add_argument("--test-tasks", type=int, help=f"test tasks of a setting; default {FULL.test_tasks}")
     parser.add_argument("--form", default=FORM, help=f"form of the helper; default {FORM}")
     parser.add_argument("--seed", type=int, default=0, help="draws the tasks; default 0")
     parser.add_argument("--workers", type=int, help="processes; all cores by default")
     chosen = parser.parse_args(arguments)
+    if chosen.paper:
+        from benchmarks.paper import run_paper
+
+        run_paper(chosen.quick, chosen.out, chosen.settings, chosen.seed)
+        return
+    unknown = [name for name in chosen.settings or () if name not in SETTINGS]
+    if unknown:
+        parser.error(f"--settings {unknown[0]}: expected some of {', '.join(SETTINGS)}")
     size = QUICK if chosen.quick else FULL
     if chosen.test_tasks:
         size = size._replace(test_tasks=chosen.test_tasks)

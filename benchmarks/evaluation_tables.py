@@ -45,7 +45,7 @@ class Result(NamedTuple):
     @property
     def budgets(self) -> list[int]:
         """Budgets of the helper."""
-        return sorted({row.budget for row in self.rows if row.policy == "helper" and row.budget is not None})
+        return sorted({row.budget for row in self.rows if row.policy == "helper" and isinstance(row.budget, int)})
 
     @property
     def unlimited(self) -> tuple[Interval, float]:

@@ -11,6 +11,7 @@ import typer
 from selfreg.cli import options
 from selfreg.cli.terminal import remark, say, table
 from selfreg.data import Trajectory
+from selfreg.envs.worlds import parse_help
 from selfreg.estimate import (
     Coverage,
     EstimatedModel,
@@ -81,6 +82,13 @@ def estimate(
     return model
 
 
+def _costs_of_world(run: RunFolder) -> dict[str, int | tuple[int, ...]] | None:
+    """Costs of the help of a run that was collected here, where it has several budgets: a log holds only their sum."""
+    helps = run.settings().get("collect", {}).get("world", {}).get("helps", [])
+    costs = {one.name: one.cost for one in map(parse_help, helps)}
+    return costs if any(isinstance(cost, tuple) for cost in costs.values()) else None
+
+
 def show(report: Coverage) -> None:
     """Print counts of visits, rows and states by action."""
     few = f"rows under {report.fewer_than}"
@@ -113,7 +121,8 @@ def command(
     folder = RunFolder.open(run)
     trajectories = folder.trajectories()
     states = abstraction(folder, trajectories, state, classes, with_step, bins)
-    model = estimate(folder, trajectories, states, kappa, options.costs(cost))
+    charges = options.costs(cost) or _costs_of_world(folder)
+    model = estimate(folder, trajectories, states, kappa, charges)
     say(model.mdp)
     covered = coverage(model, trajectories, fewer_than=fewer_than)
     show(covered)

@@ -108,7 +108,7 @@ def evaluate(
         {b: one.policy.threshold for b, one in tuned.items()},
         _plans(model, solution, rehearsal if fallbacks else None) | _optimum(world, make_world, tasks, budget),
         Plan.of(model, solution) if fallbacks else None,
-        help_type.cost,
+        help_type.units[0],
         tuple(added),
     )
     make = partial(_policies, run.path, comparison)
@@ -133,7 +133,10 @@ def _checked(run: RunFolder) -> StateAbstraction:
     run.summary()
     helper = Helper.load(run.need("helper", "train --part helper"))
     if len(helper.limits) != 1:
-        raise ValueError(f"the helper spends {len(helper.limits)} budgets; expected one")
+        raise ValueError(
+            f"the helper spends {len(helper.limits)} budgets; expected one. `run_closed_loop` compares policies under "
+            "several (docs/handoffs.md)"
+        )
     return run.model().abstraction
 
 

@@ -128,7 +128,9 @@ class Intervention:
     steps: int | None = field(
         default=1, metadata={"help": "environment steps that the helper takes; None is all that are left (a latch)"}
     )
-    cost: int = field(default=1, metadata={"help": "budget units that one use takes"})
+    cost: int | tuple[int, ...] = field(
+        default=1, metadata={"help": "budget units that one use takes; a tuple has those of each of several budgets"}
+    )
     helper: BasePolicy = field(default_factory=Expert, metadata={"help": "who takes over; by default the expert"})
     reading: int = field(
         default=0,
@@ -147,7 +149,15 @@ class Intervention:
             validate.integer(f"Intervention {self.name!r}: steps", self.steps, 1)
         validate.integer(f"Intervention {self.name!r}: reading", self.reading, 0)
         # An int of NumPy's could not be written to a log.
-        object.__setattr__(self, "cost", validate.integer(f"Intervention {self.name!r}: cost", self.cost, 0))
+        label = f"Intervention {self.name!r}: cost"
+        several = isinstance(self.cost, tuple)
+        units = validate.nonneg_ints(label, self.cost) if several else validate.integer(label, self.cost, 0)
+        object.__setattr__(self, "cost", units)
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """Units that one use takes of each budget."""
+        return self.cost if isinstance(self.cost, tuple) else (self.cost,)
 
 
 class AssistedEnvironment:
@@ -169,7 +179,8 @@ class AssistedEnvironment:
     Raises
     ------
     ValueError
-        If two interventions share a name, or one has `reading` and the environment no `idle_action`.
+        If two interventions share a name or cost units of other numbers of budgets, or one has `reading` and the
+        environment no `idle_action`.
     """
 
     def __init__(self, environment: Environment, policy: BasePolicy, interventions: Sequence[Intervention]) -> None:
@@ -178,6 +189,9 @@ class AssistedEnvironment:
         self.interventions = {intervention.name: intervention for intervention in interventions}
         if len(self.interventions) < len(interventions):
             raise ValueError(f"interventions share a name: {[one.name for one in interventions]}")
+        if len({len(one.units) for one in interventions}) > 1:
+            told = {one.name: one.cost for one in interventions}
+            raise ValueError(f"interventions cost {told}; expected units of as many budgets for each")
         self._readers = {one.name for one in interventions if one.reading}
         if self._readers and not isinstance(getattr(environment, "idle_action", None), int):
             raise ValueError(
@@ -247,7 +261,7 @@ class AssistedEnvironment:
         Returns
         -------
         Step
-            The state before the step, what was done, and the intervention with its cost.
+            The state before the step, what was done, and the intervention with its cost (of several budgets: the sum).
 
         Raises
         ------
@@ -261,7 +275,7 @@ class AssistedEnvironment:
             actions, cost = [self._act(self.policy.act(self.environment, self._generator))], None
         else:
             help_type = self._intervention(intervention)
-            actions, cost = self._take_over(help_type), help_type.cost
+            actions, cost = self._take_over(help_type), sum(help_type.units)
         self._state, self._last = None, intervention or NOHELP
         return Step(before.state, ", ".join(actions), before.key, intervention, cost)
 

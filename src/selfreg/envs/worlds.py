@@ -222,10 +222,10 @@ def parse_help(text: str) -> Intervention:
     Parameters
     ----------
     text : str
-        Name, then in any order: `steps` (1; "end" for all that are left), `cost` (1), `reading` (0; steps that pass
-        before a helper acts that takes over in mid-episode), and whoever helps: the expert, or one who does something
-        else with chance `error`. With `where`, which must be the last one, help is like
-        that in states whose text the regular expression finds only, and the expert's elsewhere; with `wrong` it is
+        Name, then in any order: `steps` (1; "end" for all that are left), `cost` (1; "1:0" for units of two budgets),
+        `reading` (0; steps that pass before a helper acts that takes over in mid-episode), and whoever helps: the
+        expert, or one who does something else with chance `error`. With `where`, which must be the last one, help is
+        like that in states whose text the regular expression finds only, and the expert's elsewhere; with `wrong` it is
         always the action of that name there.
 
     Raises
@@ -260,10 +260,9 @@ def parse_help(text: str) -> Intervention:
     if found and isinstance(bad, Expert):
         raise ValueError(f"help {text!r}: where= says where help is bad; expected error= or wrong= too")
     helper = Situational(where, bad, Expert()) if found else bad
-    cost, reading = (
-        _number(text, key, values.get(key, usual), int) for key, usual in (("cost", "1"), ("reading", "0"))
-    )
-    return Intervention(name, steps, cost, helper, reading)
+    units = tuple(_number(text, "cost", part, int) for part in values.get("cost", "1").split(":"))
+    reading = _number(text, "reading", values.get("reading", "0"), int)
+    return Intervention(name, steps, units if len(units) > 1 else units[0], helper, reading)
 
 
 def _number(text: str, key: str, value: str, kind: Callable[[str], Any]) -> Any:

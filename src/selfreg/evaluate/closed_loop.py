@@ -17,10 +17,11 @@ from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write
 from selfreg._util.parallel import ProcessExecutor, run_tasks
 from selfreg._util.progress import progress
+from selfreg.data import Trajectory
 from selfreg.data.log_files import open_arrow
 from selfreg.decisions import DecisionPolicy
 from selfreg.envs import AssistedEnvironment
-from selfreg.envs.episode import run_with_decisions
+from selfreg.envs.episode import Budget, budget_text, run_with_decisions
 from selfreg.envs.rollouts import check_tasks
 from selfreg.evaluate.recorded import behind_recorder
 
@@ -30,26 +31,31 @@ with require_extra("logs", "selfreg.evaluate"):
 
 
 class ComparedPolicy(NamedTuple):
-    """A policy under a budget (None: unlimited); `setting` distinguishes members of a family."""
+    """A policy under a budget, or several (None: unlimited); `setting` distinguishes members of a family."""
 
     name: str
-    budget: int | None
+    budget: Budget
     policy: DecisionPolicy
     setting: float = 0.0
 
 
 class Row(NamedTuple):
-    """One episode. `help` is in budget units; `unseen` counts decisions that were extrapolated."""
+    """One episode. `help` is in budget units; `unseen` counts decisions that were extrapolated.
+
+    Where help costs units of several budgets, `budget` is a text such as "2,1", `help` is the sum, and `spent` has the
+    units of each budget, as such a text; else it is empty.
+    """
 
     policy: str
     setting: float
-    budget: int | None
+    budget: int | str | None
     task: str
     seed: int
     success: float
     help: int
     steps: int
     unseen: int
+    spent: str = ""
 
 
 def run_closed_loop(
@@ -127,8 +133,16 @@ def _run_task(setup: _Setup, task: str) -> list[Row]:
             deployed = behind_recorder(policy, costs, budget)
             episode, decisions = run_with_decisions(setup.world, task, luck, deployed, budget)
             outcome, unseen = float(episode.outcome or 0.0), sum(one.extrapolated for one in decisions)
-            rows.append(Row(name, setting, budget, task, luck, outcome, episode.cost, len(episode.steps), unseen))
+            counts = episode.cost, len(episode.steps), unseen, _spent(setup.world, episode)
+            rows.append(Row(name, setting, budget_text(budget), task, luck, outcome, *counts))
     return rows
+
+
+def _spent(world: AssistedEnvironment, episode: Trajectory) -> str:
+    """Units of each of several budgets, as a text; "" for one."""
+    units = [world.interventions[step.intervention].units for step in episode.steps if step.intervention is not None]
+    width = max((len(one.units) for one in world.interventions.values()), default=1)
+    return ",".join(str(sum(one[i] for one in units)) for i in range(width)) if width > 1 else ""
 
 
 def write_rows(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:

@@ -20,7 +20,7 @@ class Outcome(NamedTuple):
     Attributes
     ----------
     policy : str
-    budget : int or None
+    budget : int, str (several budgets, such as "2,1"), or None
     success, help : Interval
         Means over tasks; help in budget units per episode.
     steps : float
@@ -30,7 +30,7 @@ class Outcome(NamedTuple):
     """
 
     policy: str
-    budget: int | None
+    budget: int | str | None
     success: Interval
     help: Interval
     steps: float
@@ -40,7 +40,7 @@ class Outcome(NamedTuple):
 class Difference(NamedTuple):
     """Success of the helper minus that of another policy, paired by task."""
 
-    budget: int
+    budget: int | str
     other: str
     difference: Interval
 
@@ -130,7 +130,7 @@ def compare(rows: Sequence[Row], families: Sequence[str] = ("random", "PRM thres
     return Comparison(outcomes, differences)
 
 
-def paired(rows: Sequence[Row], first: tuple[str, int | None], second: tuple[str, int | None]) -> Interval:
+def paired(rows: Sequence[Row], first: tuple[str, int | str | None], second: tuple[str, int | str | None]) -> Interval:
     """Success of one policy minus that of another, each as (name, budget): mean and 95% interval, paired by task.
 
     Raises
@@ -166,9 +166,9 @@ def several_tasks(names: Iterable[str]) -> list[str]:
     return tasks
 
 
-def _entries(rows: Sequence[Row], tasks: Sequence[str]) -> dict[tuple[str, int | None, float], _Entry]:
+def _entries(rows: Sequence[Row], tasks: Sequence[str]) -> dict[tuple[str, int | str | None, float], _Entry]:
     place = {task: i for i, task in enumerate(tasks)}
-    groups: dict[tuple[str, int | None, float], list[Row]] = {}
+    groups: dict[tuple[str, int | str | None, float], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.policy, row.budget, row.setting), []).append(row)
     result = {}
@@ -188,14 +188,14 @@ def _entries(rows: Sequence[Row], tasks: Sequence[str]) -> dict[tuple[str, int |
     return result
 
 
-def _outcome(name: str, budget: int | None, entry: _Entry, samples: npt.NDArray[np.int64]) -> Outcome:
+def _outcome(name: str, budget: int | str | None, entry: _Entry, samples: npt.NDArray[np.int64]) -> Outcome:
     success = interval(entry.success.mean(), entry.success[samples].mean(axis=1))
     used = interval(entry.help.mean(), entry.help[samples].mean(axis=1))
     return Outcome(name, budget, success, used, entry.steps, entry.unseen if name.startswith("plan") else None)
 
 
 def _match(
-    family: str, budget: int, helper: _Entry, members: Sequence[_Entry], samples: npt.NDArray[np.int64]
+    family: str, budget: int | str, helper: _Entry, members: Sequence[_Entry], samples: npt.NDArray[np.int64]
 ) -> tuple[Outcome, Difference]:
     """The family at the helper's mean cost, and the helper's success minus its."""
     costs, successes = np.stack([m.help for m in members]), np.stack([m.success for m in members])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 from selfreg.data import Step
 from selfreg.decisions import BudgetLeft, Decision, DecisionPolicy, policy_name
 from selfreg.runtime.ledger import Ledger
 from selfreg.runtime.recorder import Recorder
+
+Units: TypeAlias = int | tuple[int, ...]
 
 
 class Recorded:
@@ -20,10 +23,10 @@ class Recorded:
     ----------
     policy : DecisionPolicy
         Without `start`: a recorder starts such a policy anew at every step.
-    costs : mapping of str to int
+    costs : mapping of str to int or tuple of int
         Units of each help type.
-    budget : int
-        Units of each episode.
+    budget : int or tuple of int
+        Units of each episode, of each budget where there are several.
 
     Raises
     ------
@@ -41,7 +44,7 @@ class Recorded:
     [(0, 'charged'), (1, 'charged')]
     """
 
-    def __init__(self, policy: DecisionPolicy, costs: Mapping[str, int], budget: int) -> None:
+    def __init__(self, policy: DecisionPolicy, costs: Mapping[str, Units], budget: Units) -> None:
         if hasattr(policy, "start"):
             raise ValueError(f"policy {policy_name(policy)!r} has start; expected one that decides from steps alone")
         self.policy, self.name, self._costs, self._budget = policy, policy_name(policy), dict(costs), budget
@@ -62,15 +65,16 @@ class Recorded:
         ValueError
             The ledger has another budget left than the episode.
         """
-        if len(steps) > 1 and steps[-2].intervention is not None:
-            self.recorder.settle(self._task, len(steps) - 2, steps[-2].charge)
+        last = steps[-2].intervention if len(steps) > 1 else None
+        if last is not None:
+            self.recorder.settle(self._task, len(steps) - 2, self._costs[last])
         decision = self.recorder.decide_once(self._task, len(steps) - 1, steps)
         if decision.budget_left != budget_left:
             raise ValueError(f"the ledger has {decision.budget_left} left, the episode {budget_left}")
         return decision
 
 
-def behind_recorder(policy: DecisionPolicy, costs: Mapping[str, int], budget: int | None) -> DecisionPolicy:
+def behind_recorder(policy: DecisionPolicy, costs: Mapping[str, Units], budget: Units | None) -> DecisionPolicy:
     """The policy behind a recorder, where a recorder can hold it: with a budget, and without `start`."""
     if budget is None or not costs or hasattr(policy, "start"):
         return policy

@@ -156,6 +156,8 @@ class HelpWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):  # 
         self.helps: list[Intervention] = list(self.world.interventions.values())
         if not self.helps:
             raise ValueError("the world offers no help; expected at least one intervention")
+        if any(len(one.units) > 1 for one in self.helps):
+            raise ValueError(f"help costs units of {len(self.helps[0].units)} budgets; expected one budget")
         self.budget, self.base_policy = validate.integer("budget", budget, 0), base_policy
         self.own = 1 if base_policy else int(env.action_space.n)
         self.action_space = spaces.Discrete(self.own + len(self.helps))
@@ -176,7 +178,7 @@ class HelpWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):  # 
         if self.world.done:
             raise ValueError("the episode is over; expected reset() before the next step()")
         help_type = self.helps[action - self.own] if action >= self.own else None
-        refused = help_type is not None and help_type.cost > self.left
+        refused = help_type is not None and help_type.units[0] > self.left
         self.refused += refused
         if refused:
             self.unwrapped.instead = self.world.state
@@ -192,7 +194,7 @@ class HelpWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):  # 
 
     def action_mask(self) -> Any:
         """Which actions can be taken with the budget left, int8 (actions,)."""
-        return np.array([1] * self.own + [one.cost <= self.left for one in self.helps], np.int8)
+        return np.array([1] * self.own + [one.units[0] <= self.left for one in self.helps], np.int8)
 
     def _with_budget(self, observation: Any) -> dict[str, Any]:
         return {"state": observation, "budget_left": np.int64(self.left)}
