@@ -121,12 +121,8 @@ def make_outlook(
     most = float(most_requests(candidate, logged))
     observed = bool(value.unknown[0] <= OBSERVED)
     share = 1.0 / np.where(observed & (value.unknown < 1.0), 1.0 - value.unknown, 1.0)
-    counted = scored.immediate is None  # not estimated from single steps
-    interval = (
-        partial(make_interval, widen=WIDEN, cut=False)
-        if counted
-        else partial(make_interval, widen=WIDEN_STEPS, cut=True)
-    )
+    steps = scored.immediate is not None
+    interval = partial(make_interval, widen=WIDEN_STEPS if steps else WIDEN, cut=steps)
     success, requests = (
         interval(known * share, confidence=confidence, most=limit)
         if observed and scored.bounds is None
