@@ -10,15 +10,18 @@ BUILD_INPUTS := pyproject.toml setup.py constraints.txt $(wildcard src/selfreg/_
 KERNEL_TESTS := tests/planning/test_hard.py tests/planning/test_slow_chains.py tests/planning/test_structure.py tests/test_mdp.py \
 	tests/planning/test_robust.py tests/planning/test_penalized.py tests/_core
 # What `make check` runs: no torch, no training, property tests on few random models.
-CHECK_TESTS := tests/planning tests/_core tests/_util tests/data tests/test_mdp.py tests/test_rooms.py tests/test_word_check.py \
+CHECK_TESTS := tests/planning tests/_core tests/_util tests/models tests/data tests/test_mdp.py tests/test_rooms.py tests/test_word_check.py \
 	tests/estimate/test_model.py tests/estimate/test_validity.py
 
-# $(call instrumented,NAME,SWITCH): kernels built with SWITCH=1 in a copy of the sources, so that the build in use stays as it is.
+# `make test-long` runs their properties on eight times as many models as `make test`.
+PROPERTY_TESTS := tests/planning tests/_core tests/models tests/test_mdp.py tests/estimate/test_model.py
+
+# $(call instrumented,NAME,SWITCH): kernels built with SWITCH=1 from the sdist: the build in use stays as it is, and what the
+# sdist lacks shows.
 define instrumented
 	@echo "== building kernels with $(2)=1 in build/$(1)"
 	@rm -rf build/$(1) && mkdir -p build/$(1)
-	@cp -R setup.py pyproject.toml README.md LICENSE src build/$(1)
-	@rm -f build/$(1)/src/selfreg/_core/*.c build/$(1)/src/selfreg/_core/*.so
+	@tar -xzf build/sdist/*.tar.gz -C build/$(1) --strip-components 1
 	@cd build/$(1) && $(2)=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace --parallel 2
 	@PYTHONPATH=build/$(1)/src $(BIN)/python -c "from importlib.util import find_spec; assert '/build/$(1)/' in find_spec('selfreg').origin"
 endef
@@ -26,7 +29,7 @@ endef
 # The solver's tests run on kernels with checks too where sanitizers are known to work; the twins are no kernels.
 INSTRUMENTED := $(and $(filter Linux,$(shell uname -s)),$(shell command -v gcc))
 
-.PHONY: help demo docs build check check-tests test tests test-long test-adapters test-debug test-sanitize lint types clean
+.PHONY: help demo docs build check check-tests test tests test-long test-adapters sdist test-debug test-sanitize lint types clean
 
 help:
 	@echo "make demo       set up $(VENV), run the whole pipeline in BabyAI, write runs/demo/report.html"
@@ -105,20 +108,25 @@ test-long: $(READY)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--no-build-isolation --editable '.[all,dev,bench]'
 	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m "not long" --hypothesis-profile=thorough $(PROPERTY_TESTS)
 
 # Pins are complete, so nothing is resolved: that takes pip ten minutes.
 test-adapters: $(READY)
 	$(PIP) --no-deps --requirement constraints-adapters.txt
 	$(BIN)/python -m pytest -m "not long" tests/integrations
 
-test-debug: $(READY)
+sdist: $(READY)
+	@rm -rf build/sdist
+	@$(BIN)/python setup.py --quiet sdist --formats gztar --dist-dir build/sdist
+
+test-debug: sdist
 	$(call instrumented,debug,SELFREG_DEBUG)
 	PYTHONPATH=build/debug/src $(BIN)/python -m pytest -p no:cacheprovider -m "not long" -k "not python" $(KERNEL_TESTS)
 
 # Errors stop the run. Leaks are reported at the end, Python's own among them (it frees little at exit), with two frames
 # each: a leak is ours where the frame that allocated is in our kernels.
 SANITIZER_RUNTIME = $(shell for name in asan ubsan stdc++; do gcc -print-file-name=lib$$name.so; done)
-test-sanitize: $(READY)
+test-sanitize: sdist
 	$(call instrumented,sanitize,SELFREG_SANITIZE)
 	PYTHONPATH=build/sanitize/src PYTHONMALLOC=malloc LD_PRELOAD="$(SANITIZER_RUNTIME)" \
 		ASAN_OPTIONS=detect_leaks=1:malloc_context_size=2:exitcode=0:abort_on_error=1:log_path=build/sanitize/log \

@@ -21,7 +21,8 @@ from benchmarks.household import follow, policy_value
 from selfreg.data import NOHELP, Scalar, Step, Trajectory
 from selfreg.envs import CollectConfig, advised_rollouts, collect, household_tasks, make_household
 from selfreg.envs.household import environment as household
-from selfreg.estimate import ExactKey, Sample, StateAbstraction, advise, estimate_mdp
+from selfreg.estimate import ExactKey, StateAbstraction, advise, estimate_mdp
+from selfreg.estimate.advice import Sample
 
 Floats = npt.NDArray[np.float64]
 Figures = tuple[float, float]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -128,6 +128,71 @@ def best_stopping(stop: Sequence[Fraction], free: Sequence[Sequence[Row]]) -> li
             return value
 
 
+class Doubt(NamedTuple):
+    """Sets around the rows of a model: L1 balls, or intervals of a `width`, per action and state."""
+
+    sizes: Mapping[str, Floats]
+    intervals: bool
+
+    def sets(self) -> selfreg.L1 | selfreg.Intervals:
+        """The same as an argument of `solve`."""
+        return selfreg.Intervals(width=self.sizes) if self.intervals else selfreg.L1(radius=self.sizes)
+
+    def worst(self, name: str, s: int, row: Row, value: Sequence[Fraction]) -> Row:
+        """The distribution of least expectation; what it lacks to 1 goes to states of value 0."""
+        size = Fraction(float(self.sizes[name][s]))
+        outside, ends = size / 2, {j: (ZERO, p) for j, p in row.items()}
+        if self.intervals:
+            outside, ends = size, {j: (max(p - size, ZERO), min(p + size, ONE)) for j, p in row.items()}
+        least = sum((low for low, _ in ends.values()), ZERO)
+        left, result = max(ONE - outside - least, ZERO), {}
+        for j in sorted(row, key=lambda j: value[j]):
+            more = min(ends[j][1] - ends[j][0], left)
+            left -= more
+            result[j] = ends[j][0] + more
+        return {j: p for j, p in result.items() if p}
+
+
+def exact_robust(
+    mdp: selfreg.InterventionMDP, budget: Sequence[int], doubt: Doubt, policy: npt.NDArray[Any] | None = None
+) -> dict[tuple[int, ...], list[Fraction]]:
+    """Best success under the worst rows, or that of a hard-budget policy, by point of the budget lattice.
+
+    For fixed rows the best policy is found, then the rows are made worse for its values, until none gets worse.
+    """
+    rows, lattice = exact_rows(mdp), Lattice(mdp, budget)
+    value: dict[tuple[int, ...], list[Fraction]] = {}
+    for point in lattice.points:
+        stop = [ZERO if np.isnan(g) else Fraction(float(g)) for g in mdp.terminal_value]
+        free: list[tuple[str, int, Row]] = []
+        for a, (name, by_state) in enumerate(zip(mdp.actions, rows, strict=True)):
+            below = lattice.below(point, a)
+            for s, row in enumerate(by_state):
+                if not row or below is None or (policy is not None and policy[(s, *point)] != a):
+                    continue
+                if below == point:
+                    free.append((name, s, row))
+                else:
+                    stop[s] = max(stop[s], expectation(doubt.worst(name, s, row, value[below]), value[below]))
+        value[point] = _worst_stopping(stop, free, doubt)
+    return value
+
+
+def _worst_stopping(stop: Sequence[Fraction], free: Sequence[tuple[str, int, Row]], doubt: Doubt) -> list[Fraction]:
+    """As `best_stopping`, with the worst of the `free` rows (action, state, row)."""
+    taken = [doubt.worst(*one, stop) for one in free]
+    while True:
+        by_state: list[list[Row]] = [[] for _ in stop]
+        for (_, s, _), row in zip(free, taken, strict=True):
+            by_state[s].append(row)
+        value = best_stopping(stop, by_state)
+        worst = [doubt.worst(*one, value) for one in free]
+        worse = [expectation(new, value) < expectation(old, value) for new, old in zip(worst, taken, strict=True)]
+        if not any(worse):
+            return value
+        taken = [new if better else old for new, old, better in zip(worst, taken, worse, strict=True)]
+
+
 class ExactPolicy:
     """Success, usage and the distribution of usage under a hard-budget policy, by point of the budget lattice.
 
@@ -199,6 +264,15 @@ def nasty_model(random: np.random.Generator) -> tuple[selfreg.InterventionMDP, t
     costs = {name: int(random.choice([0, 1, 1, 1, 2])) for name in names[1:]}
     value = [np.nan] * live + [1.0, 0.0, float(random.choice([0.0, 1.0, random.random()]))]
     return selfreg.InterventionMDP(matrices, value, costs), (int(random.integers(0, 3)),)
+
+
+def nasty_doubt(random: np.random.Generator, mdp: selfreg.InterventionMDP) -> Doubt:
+    """Sets of sizes from 1 to 1e-20 around some rows, none around others."""
+    sizes = {}
+    for name in mdp.actions:
+        doubtful = random.random(mdp.n_states) < random.choice([0.2, 0.5, 1.0])
+        sizes[name] = np.where(doubtful, 10.0 ** -random.uniform(0, random.choice([4, 20]), mdp.n_states), 0.0)
+    return Doubt(sizes, bool(random.random() < 0.5))
 
 
 def _nasty_row(random: np.random.Generator, s: int, live: int) -> Floats:

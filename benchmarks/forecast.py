@@ -33,6 +33,20 @@ WORLDS: tuple[tuple[str, str, float, float, int], ...] = (
     *(("fix", logging, 0.5, share, 1) for logging in ("step", "twice", "episode") for share in (0.3, 0.7)),
     *((world, "hard", 0.5, 0.5, copies) for world in ("null", "fix") for copies in (1, 2, 4)),
 )
+# Agents, chances and shares that the rules of the forecast were not made with; seeds are from `OTHER_SEED` on.
+OTHER_ACTORS = ("CodeLlama-34b-Instruct-hf", "Llama-2-70b-chat-hf", "Mistral-7B-Instruct-v0.1", "claude-instant-1")
+OTHER_SEED = 100
+OTHER_WORLDS: tuple[tuple[str, str, float, float, int], ...] = (
+    *(("null", logging, 0.5, 0.5, 1) for logging in ("step", "episode", "twice")),
+    *(
+        ("stall", *one, 0.5, 1)
+        for one in (("step", 0.4), ("step", 0.8), ("twice", 0.6), ("twice", 0.2), ("episode", 0.6))
+    ),
+    *(("fix", *one, 1) for one in (("step", 0.3, 0.5), ("step", 0.7, 0.4), ("twice", 0.3, 0.5), ("episode", 0.7, 0.4))),
+    *(("null", "hard", 0.5, 0.5, copies) for copies in (2, 4)),
+    *(("fix", "hard", *one) for one in ((0.3, 0.4, 2), (0.7, 0.5, 4), (0.5, 0.5, 1))),
+    ("stall", "hard", 0.5, 0.5, 2),
+)
 
 
 class Result(NamedTuple):
@@ -115,20 +129,20 @@ def _holds(one: PolicyForecast, truth: float) -> bool:
     return one.success.low - 1e-9 <= truth <= one.success.high + 1e-9
 
 
-def show_worlds(folder: Path, actors: Sequence[str], seeds: int, chosen: Sequence[str]) -> None:
+def show_worlds(folder: Path, actors: Sequence[str], seeds: range, chosen: Sequence[str], other: bool) -> None:
     """A row for each world and way of logging: counts over agents and seeds."""
     module = load_worlds(folder)
-    print(f"{len(actors)} agents, {seeds} seeds each, intervals at 90%; loss and error in points\n")
+    print(f"{len(actors)} agents, {len(seeds)} seeds each, intervals at 90%; loss and error in points\n")
     print("| world | logging | q | fixable | copies | recommended | identified | interval held | all shown held | "
           "error, mean | loss, mean | loss, largest |")  # fmt: skip
     print("|" + " --- |" * 12)
-    for kind, logging, q, share, copies in WORLDS:
+    for kind, logging, q, share, copies in OTHER_WORLDS if other else WORLDS:
         if chosen and kind not in chosen:
             continue
         results = [
             one_log(module.World(kind, actor, q, share, folder / "data" / "mint" / "mint_core.jsonl.gz"),
                     logging, copies, seed)
-            for actor in actors for seed in range(seeds)
+            for actor in actors for seed in seeds
         ]  # fmt: skip
         counts = Counter(one.recommended for one in results)
         held, shown, error, loss = (
@@ -227,14 +241,17 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("data", type=Path, help="folder with known_truth.py and data/mint/mint_core.jsonl.gz")
     parser.add_argument("--part", nargs="+", choices=("worlds", "mint", "helpers", "cost"), default=["worlds", "mint"])
     parser.add_argument("--worlds", nargs="*", default=[], help="only these worlds")
-    parser.add_argument("--actors", nargs="+", default=ACTORS)
+    parser.add_argument("--actors", nargs="+", help="agents of the worlds")
+    parser.add_argument("--other", action="store_true", help="worlds that the rules of the forecast were not made with")
     parser.add_argument("--seeds", type=int, default=20)
     options = parser.parse_args(arguments)
+    actors = options.actors or (OTHER_ACTORS if options.other else ACTORS)
+    first = OTHER_SEED if options.other else 0
     if "worlds" in options.part:
-        show_worlds(options.data, options.actors, options.seeds, options.worlds)
+        show_worlds(options.data, actors, range(first, first + options.seeds), options.worlds, options.other)
     if "mint" in options.part:
         show_mint(options.data)
     if "helpers" in options.part:
-        show_helpers(options.data, options.actors, options.seeds)
+        show_helpers(options.data, actors, options.seeds)
     if "cost" in options.part:
         show_cost(options.data)

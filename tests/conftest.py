@@ -12,17 +12,18 @@ from hypothesis import HealthCheck, settings
 import strategies
 
 settings.register_profile(
-    "selfreg", max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "selfreg", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("quick", settings.get_profile("selfreg"), max_examples=12)  # of `make check`
+settings.register_profile("thorough", settings.get_profile("selfreg"), max_examples=400)  # of `make test-long`
 settings.load_profile("selfreg")
 
 
 # Files that take longest, first: two processes that share the files then end at about the same time.
 LONGEST = (
-    "test_interrupts.py",
-    "test_packaging.py",
     "test_demo.py",
+    "test_packaging.py",
+    "test_interrupts.py",
     "test_ray.py",
     "test_recorder.py",
     "test_prm_training.py",
@@ -30,7 +31,7 @@ LONGEST = (
 )
 
 # Folders whose tests run without torch. The others import it, with one thread, and are left out where it is missing.
-WITHOUT_TORCH = {"_core", "_util", "data", "estimate", "planning", "sweeps", "tests"}
+WITHOUT_TORCH = {"_core", "_util", "data", "estimate", "models", "planning", "sweeps", "tests"}
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 if not HAS_TORCH:
     collect_ignore = ["helper", "prm"]

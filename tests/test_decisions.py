@@ -22,7 +22,8 @@ from selfreg.envs import RandomHelp
 from selfreg.estimate import Features
 from selfreg.evaluate import Always, EveryN, LastK, Never, Plan
 from selfreg.helper import train_helper
-from selfreg.prm import PRMConfig, ThresholdPolicy, train_prm
+from selfreg.prm import PRMConfig, train_prm
+from selfreg.prm.threshold import ThresholdPolicy
 
 
 class Bare:

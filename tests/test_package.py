@@ -18,6 +18,14 @@ def test_import_is_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_help_of_the_command_imports_no_heavy_parts() -> None:
+    heavy = ["torch", "numba", "pandas", "matplotlib", "jinja2", "scipy.stats", "scipy.special", "scipy.sparse.linalg"]
+    code = "import sys; from selfreg.cli.main import main; main(['--help'])"
+    code += f"; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_every_public_name_is_there() -> None:
     for name in selfreg.__all__:
         assert getattr(selfreg, name) is not None
@@ -32,7 +40,7 @@ def test_every_public_name_is_there() -> None:
         ("msgspec", "import selfreg.data", "logs"),
         ("pyarrow", "import selfreg.data", "logs"),
         ("typer", "from selfreg.cli.main import main; raise SystemExit(main(['solve', 'x']))", "logs"),
-        ("transformers", "from selfreg.prm import *; TextClassifier.create(['a'], ['b'], EncoderConfig())", "ml"),
+        ("transformers", "from selfreg.prm.transformer import *; TextClassifier.create([], [], EncoderConfig())", "ml"),
         ("ray", "import selfreg; selfreg.sweep([], 1, executor='ray')", "ray"),
         ("minigrid", "from selfreg.envs import *; make_babyai(BabyAIConfig())", "envs"),
         ("textworld", "from selfreg.envs import *; make_textworld()", "textworld"),

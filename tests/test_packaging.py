@@ -31,7 +31,7 @@ needs_compiler = pytest.mark.skipif(
 
 
 class Built(NamedTuple):
-    """A clean copy of the project, and what was built from it."""
+    """A clean copy of the project, its sdist, and a wheel from the sdist's sources."""
 
     source: Path
     sdist: Path
@@ -48,7 +48,7 @@ def run(*command: object, cwd: Path, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Built:
-    """The wheel comes from the sdist, so that one build tests both."""
+    """Compiled in this checkout means compiled: the wheel takes objects that are newer than their sources."""
     folder = tmp_path_factory.mktemp("built")
     source = folder / "source"
     source.mkdir()
@@ -57,12 +57,36 @@ def built(tmp_path_factory) -> Built:
             shutil.copy2(path, source)
     for name in FOLDERS:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns(*GENERATED))
+    copy_generated(".c", source / "src/selfreg/_core")
     run(sys.executable, "-c", f"import setuptools.build_meta as b; b.build_sdist({str(folder)!r})", cwd=source)
     (sdist,) = folder.glob("*.tar.gz")
+    shutil.unpack_archive(sdist, folder / "unpacked")
+    (unpacked,) = (folder / "unpacked").iterdir()
+    copy_generated(".c", unpacked / "src/selfreg/_core")
+    copy_generated(sysconfig.get_config_var("EXT_SUFFIX"), build_folder(unpacked) / "selfreg/_core")
+    return Built(source, sdist, build_wheel(unpacked, folder))
+
+
+def copy_generated(suffix: str, to: Path) -> None:
+    """Generated files of this checkout; with their times, so that what is older than its sources is made again."""
+    to.mkdir(parents=True, exist_ok=True)
+    for path in CORE.glob(f"*{suffix}"):
+        shutil.copy2(path, to)
+
+
+def build_folder(project: Path) -> Path:
+    """Where setuptools looks for the objects of an earlier build."""
+    code = "from setuptools.dist import Distribution as D; c = D().get_command_obj('build'); c.ensure_finalized()"
+    return project / run(sys.executable, "-c", f"{code}; print(c.build_platlib)", cwd=project).strip()
+
+
+def build_wheel(project: Path, folder: Path) -> Path:
     offline = ("--no-build-isolation", "--no-deps", "--no-index", "--no-cache-dir")
-    run(sys.executable, "-m", "pip", "wheel", *offline, "--wheel-dir", folder, sdist, cwd=folder, SELFREG_OPTIMIZE="0")
+    run(
+        sys.executable, "-m", "pip", "wheel", *offline, "--wheel-dir", folder, project, cwd=folder, SELFREG_OPTIMIZE="0"
+    )
     (wheel,) = folder.glob("*.whl")
-    return Built(source, sdist, wheel)
+    return wheel
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +132,14 @@ def test_wheel_holds_the_package_and_its_kernels_only(built) -> None:
     assert {"selfreg/py.typed", "selfreg/report/report.html", "selfreg/_core/_graph.pyi"} < names
 
 
+@pytest.mark.long
+@needs_compiler
+def test_the_sdist_alone_compiles(built, tmp_path) -> None:
+    """`make test-debug` compiles from the sdist too."""
+    with zipfile.ZipFile(build_wheel(built.sdist, tmp_path)) as archive, zipfile.ZipFile(built.wheel) as other:
+        assert set(archive.namelist()) == set(other.namelist())
+
+
 @needs_compiler
 def test_installed_wheel_solves_without_a_compiler(python, tmp_path) -> None:
     assert not any(shutil.which(name, path=str(python.parent)) for name in ("cc", "gcc", "clang", "cl"))
@@ -120,7 +152,7 @@ def test_cython_code_elsewhere_can_call_the_kernel(python, tmp_path) -> None:
     example = shutil.copytree(
         ROOT / "examples" / "cimport", tmp_path / "example", ignore=shutil.ignore_patterns(*GENERATED)
     )
-    run(python, "setup.py", "--quiet", "build_ext", "--inplace", cwd=example)
+    run(python, "setup.py", "--quiet", "build_ext", "--inplace", cwd=example, CFLAGS="-O0")
     code = """
 import numpy as np, selfreg, new_state
 alone = np.array([[0, .5, .2, .3], [0, 0, .2, .8], [0] * 4, [0] * 4])

@@ -30,7 +30,6 @@ ROOMS = ("data", "decisions", "envs", "estimate", "evaluate", "helper", "prm", "
 # Made by other tests, or in need of a server.
 ELSEWHERE = {
     "PostgresLedger": "tests/runtime/ledger/test_ledger_budgets.py, with a server",
-    "BabyAIEnvironment": "wraps a minigrid environment; workers make their own, from a picklable maker",
     "TextWorldEnvironment": "wraps a TextWorld game; workers make their own, from a picklable maker",
 }
 
@@ -101,7 +100,7 @@ def policy_forecasts() -> Any:
 
 
 def advice() -> Any:
-    from selfreg.estimate import Advice, Sample
+    from selfreg.estimate.advice import Advice, Sample
 
     return Advice((Sample(*range(len(Sample._fields))),), "value", 0.5, 0.4)
 
@@ -185,7 +184,8 @@ def prm() -> Any:
 
 
 def text_classifier() -> Any:
-    from selfreg.prm import EncoderConfig, TextClassifier
+    from selfreg.prm import EncoderConfig
+    from selfreg.prm.transformer import TextClassifier
 
     return TextClassifier.create(["no", "yes"], ["a word", "another word"], EncoderConfig(hidden_size=8, layers=1))
 
@@ -253,7 +253,7 @@ def overlap_error() -> Any:
 
 
 def rationed() -> Any:
-    from selfreg.helper import RationedHelper
+    from selfreg.helper.rationing import RationedHelper
 
     return RationedHelper(helper(), 0.1, 0.3, 0.5, 1.0)
 
@@ -265,7 +265,7 @@ def recorded() -> Any:
 
 
 def availability() -> Any:
-    from selfreg.runtime import Availability
+    from selfreg.runtime.availability import Availability
 
     return Availability(3, 2, 1, 0.6, (0.2, 0.9), 30.0, (0.4, 0.2))
 
@@ -308,7 +308,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "Recorder": recorder,
     "RequestClosed": lambda: importlib.import_module("selfreg.runtime").RequestClosed(help_request()),
     "TextClassifier": text_classifier,
-    "ThresholdPolicy": lambda: importlib.import_module("selfreg.prm").ThresholdPolicy(prm(), "help", 0.5),
+    "ThresholdPolicy": lambda: importlib.import_module("selfreg.prm.threshold").ThresholdPolicy(prm(), "help", 0.5),
     "Advice": advice,
     "Allocation": lambda: selfreg.allocate([[0, 0.5], [0.2, 0.3]], 1),
     "Always": policies("Always", "help"),
@@ -355,7 +355,9 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "StationaryMixture": mixture,
     "Step": lambda: logs()[0].steps[0],
     "Sweep": lambda: selfreg.sweep([model(False), model()], 1, keep=("value", "policy")),
-    "ThresholdRule": lambda: importlib.import_module("selfreg.prm").ThresholdRule(0.5, True, 1.0, 0.5, 0.5, 7),
+    "ThresholdRule": lambda: importlib.import_module("selfreg.prm.threshold").ThresholdRule(
+        0.5, True, 1.0, 0.5, 0.5, 7
+    ),
     "Trajectory": lambda: logs()[0],
     "Uncertainty": lambda: bands("uncertainty", 1),
 }
@@ -384,9 +386,31 @@ BEHAVIOUR: dict[str, Callable[[Any], Any]] = {
 # ---- classes --------------------------------------------------------------------------------------------------------
 
 
+# What functions return and rooms do not export.
+RESULTS = (
+    "selfreg.data.detection.DetectedLogs",
+    "selfreg.data.overview.Overview",
+    "selfreg.estimate.advice.Advice",
+    "selfreg.estimate.bands.Uncertainty",
+    "selfreg.evaluate.extrapolation.StateMatch",
+    "selfreg.helper.calibration.Spending",
+    "selfreg.helper.rationing.RationedHelper",
+    "selfreg.prm.threshold.ThresholdPolicy",
+    "selfreg.prm.threshold.ThresholdRule",
+    "selfreg.prm.transformer.TextClassifier",
+    "selfreg.runtime.availability.Availability",
+    "selfreg.runtime.ledger.ledger.Entry",
+    "selfreg.runtime.ledger.ledger.LimitChange",
+    "selfreg.runtime.records.RecordedDecision",
+)
+
+
 def exported_classes() -> dict[str, type]:
-    """Classes of ours in `__all__` of the package and its rooms, and all public classes of planning."""
+    """Classes of ours in `__all__` of the package and its rooms, results, and all public classes of planning."""
     result: dict[str, type] = {}
+    for path in RESULTS:
+        module_name, _, name = path.rpartition(".")
+        result[name] = getattr(importlib.import_module(module_name), name)
     for module in (selfreg, *(importlib.import_module(f"selfreg.{room}") for room in ROOMS)):
         names = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
         result |= {one.__name__: one for one in (getattr(module, name) for name in names) if inspect.isclass(one)}

@@ -64,16 +64,8 @@ def test_the_example_log_is_what_its_script_writes() -> None:
     assert done.stdout == script.with_name("tickets.jsonl").read_text()
 
 
-def test_documented_ledger(tmp_path) -> None:
-    page = (README.parent / "docs" / "helper.md").read_text()
-    code, printed = re.search(r"```python\n(from selfreg.runtime.*?)```\n\n```\n(.*?)```", page, re.DOTALL).groups()
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path)
-    assert done.stdout == printed
-
-
 def test_library_example_of_sweeps() -> None:
-    page = (README.parent / "docs" / "scale.md").read_text()
-    code, printed = re.search(r"```python\n(.*?)```\n```\n(.*?)```", page, re.DOTALL).groups()
+    code, printed = example_of(README.parent / "docs" / "scale.md")
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == printed
 
@@ -81,7 +73,7 @@ def test_library_example_of_sweeps() -> None:
 def test_documented_sweep_configuration_is_read(tmp_path) -> None:
     from selfreg.cli.sweep import read_config
 
-    page = (README.parent / "docs" / "scale.md").read_text()
+    page = (README.parent / "docs" / "sweep-files.md").read_text()
     (tmp_path / "sweep.toml").write_text(re.search(r"```toml\n(.*?)```", page, re.DOTALL).group(1))
     config = read_config(tmp_path / "sweep.toml")
     assert config.grid is not None

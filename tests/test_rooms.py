@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ ROOT = Path(selfreg.__file__).parent
 ROOMS = (
     "_version",
     "_util",
+    "models",
     "mdp",
     "_core",
     "planning",
@@ -38,7 +40,7 @@ ROOMS = (
 LAZY_BACK_EDGES: dict[tuple[str, str], str] = {
     ("selfreg.cli.mcp", "selfreg.integrations.mcp"): "the command runs the adapter",
     (
-        "selfreg._util.model_makers",
+        "selfreg.models.model_makers",
         "selfreg.planning.hard",
     ): "from_gymnasium plans an optimal policy",
 }
@@ -53,6 +55,7 @@ class Import(NamedTuple):
     where: str
 
 
+@cache
 def modules() -> dict[str, Path]:
     found = {}
     for path in sorted([*ROOT.rglob("*.py"), *ROOT.rglob("*.pyx")]):
@@ -61,12 +64,17 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imports() -> Iterator[Import]:
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imports() -> list[Import]:
     """All imports of our own modules, by the full name of the module that is imported."""
     known = modules()
-    for name, path in known.items():
-        if path.suffix == ".py":
-            yield from _imports_below(ast.parse(path.read_text(encoding="utf-8")), "top", name, known)
+    sources = {name: path for name, path in known.items() if path.suffix == ".py"}
+    return [one for name, path in sources.items() for one in _imports_below(parsed(path), "top", name, known)]
 
 
 def _imports_below(node: ast.AST, kind: str, name: str, known: dict[str, Path]) -> Iterator[Import]:
@@ -150,7 +158,7 @@ def test_third_parties_stay_in_their_rooms() -> None:
     for name, path in modules().items():
         if path.suffix != ".py" or room(name) in {"prm", "helper"}:
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             strangers += [name for one in names if one.split(".")[0] in {"torch", "transformers"}]
@@ -163,13 +171,14 @@ def test_third_parties_stay_in_their_rooms() -> None:
     assert set(strangers) <= allowed
 
 
+@cache
 def public_functions() -> set[str]:
     """Functions that packages export under `__all__`."""
     found = set()
     for _name, path in modules().items():
         if path.name != "__init__.py":
             continue
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in parsed(path).body:
             if isinstance(node, ast.Assign) and ast.dump(node.targets[0]).find("__all__") >= 0:
                 found |= {one for one in ast.literal_eval(node.value) if one.islower()}
     return found

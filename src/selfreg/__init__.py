@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from selfreg.planning.constraints import constrained
     from selfreg.planning.delays import delay_help
     from selfreg.planning.evaluation import evaluate_policy
-    from selfreg.planning.frontiers import Frontier, frontier, reward_search
+    from selfreg.planning.frontiers import frontier, reward_search
     from selfreg.planning.hard import solve, solve_memory
     from selfreg.planning.hard_cap import hard_cap_price
     from selfreg.planning.penalized import solve_penalized
@@ -36,7 +36,6 @@ _LAZY = {
     "InterventionMDP": "selfreg.mdp",
     "allocate": "selfreg.planning.allocation",
     "constrained": "selfreg.planning.constraints",
-    "Frontier": "selfreg.planning.frontiers",
     "frontier": "selfreg.planning.frontiers",
     "reward_search": "selfreg.planning.frontiers",
     "solve": "selfreg.planning.hard",
@@ -65,7 +64,6 @@ __all__ = [
     "L1",
     "ConvergenceError",
     "Decision",
-    "Frontier",
     "Helper",
     "Intervals",
     "InterventionMDP",

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg._util import model_dicts, model_files, validate, validate_model
-from selfreg._util.model_makers import ModelMakers
+from selfreg._util import validate
 from selfreg._util.showing import counted, html_table
-from selfreg._util.validate_model import NOHELP
+from selfreg.models import model_dicts, model_files, validate_model
+from selfreg.models.model_makers import ModelMakers
+from selfreg.models.validate_model import NOHELP
 
 MOST_ROWS = 10
 
@@ -50,11 +51,12 @@ class InterventionMDP(ModelMakers):
         Action name to transition probabilities, `"nohelp"` first; the order of the mapping is the order of the actions.
         A row sums to 1 (available) or 0 (unavailable) within 1e-9 (1e-6 for single precision) and is scaled to 1.
         Rows of terminal states are not used. A mapping of rows is state -> state that follows -> probability.
-    terminal_value : array_like of float (n,)
-        Probability of success, or any reward in [0, 1] that the episode ends with, of every terminal state; NaN marks
-        a non-terminal state.
-    costs : mapping of str to int or tuple of int
+    terminal_value : array_like of float (n,), or mapping of state to float
+        Probability of success, or any reward in [0, 1] that the episode ends with, of every terminal state; NaN or
+        None marks a non-terminal state. A mapping has the terminal states only.
+    costs : mapping of str to int or tuple of int, optional
         Units that one request of each help type takes from the budget, or from each of several budgets; 0 is allowed.
+        1 for each help type by default.
     visits : mapping of str to array_like of float (n,), optional
         Number of observations behind each row of each action; used by `selfreg.solve(..., robust=...)`.
     states : sequence of str or tuple, optional
@@ -106,12 +108,13 @@ class InterventionMDP(ModelMakers):
         self,
         transitions: Mapping[str, Any],
         terminal_value: Any,
-        costs: Mapping[str, Any],
+        costs: Mapping[str, Any] | None = None,
         *,
         visits: Mapping[str, Any] | None = None,
         states: Sequence[Hashable] | None = None,
     ) -> None:
         names = model_dicts.state_names(states, len(states) if states is not None else 0)
+        terminal_value = model_dicts.list_ends(terminal_value, transitions, names)
         ends = np.size(terminal_value)
         matrices = validate_model.transitions(model_dicts.expand_rows(transitions, ends, names))
         help_types = [name for name in matrices if name != NOHELP]
@@ -120,7 +123,8 @@ class InterventionMDP(ModelMakers):
         value = validate_model.terminal_value(terminal_value, n)
         validate_model.nohelp_everywhere(matrices[NOHELP], ~np.isnan(value))
         by_row = None if visits is None else validate.by_row("visits", visits, list(matrices), n)
-        self._set_fields(matrices, value, validate_model.costs(costs, help_types), by_row, names)
+        units = dict.fromkeys(help_types, 1) if costs is None else costs
+        self._set_fields(matrices, value, validate_model.costs(units, help_types), by_row, names)
 
     @classmethod
     def _trusted(
@@ -165,7 +169,7 @@ class InterventionMDP(ModelMakers):
         return self._trusted, (dict(self.transitions), self.terminal_value, dict(self.costs), visits, self.states)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the model as a folder of npy arrays with a JSON header (`docs/scale.md` describes the format).
+        """Write the model as a folder of npy arrays with a JSON header (`docs/stored-models.md` describes the format).
 
         Parameters
         ----------

@@ -23,7 +23,8 @@ from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write, escape_surrogates
 from selfreg._version import __version__
 from selfreg.data import Trajectory, read_trajectories, write_trajectories
-from selfreg.estimate import Counts, EstimatedModel, from_description
+from selfreg.estimate import Counts, EstimatedModel
+from selfreg.estimate.score_bins import from_description
 from selfreg.mdp import InterventionMDP
 from selfreg.planning.solution import Solution
 

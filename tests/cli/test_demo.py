@@ -11,17 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from selfreg.cli.main import main
+from selfreg.data import write_trajectories
 from selfreg.evaluate.policies import PLAN_NEAREST, PLAN_PRM
 from selfreg.report import words
 from selfreg.runs import RunFolder
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    out = tmp_path_factory.mktemp("demo") / "run"
-    size = ["--tasks", "8", "--test-tasks", "4", "--episodes", "16", "--budget", "2", "--workers", "1", "--fallbacks"]
-    assert main(["demo", "--out", str(out), "--seed", "1", *size]) == 0
-    return RunFolder(out)
+def demo(demo_run):
+    return RunFolder(demo_run)
 
 
 def test_everything_is_there(demo) -> None:
@@ -167,7 +165,8 @@ def test_a_run_from_logs_cannot_be_evaluated_in_an_environment(tmp_path, capsys,
 
 
 def test_helper_and_prm_from_logs(tmp_path, demo) -> None:
-    log = str(demo.path / "trajectories.parquet")
+    log = str(tmp_path / "log.parquet")
+    write_trajectories(log, demo.trajectories()[::3])
     options = ["--kappa", "0.5", "--helper", "--history", "0", "--budget", "1"]
     assert main(["fit", log, "--out", str(tmp_path / "run"), *options]) == 0
     settings = RunFolder(tmp_path / "run").settings()

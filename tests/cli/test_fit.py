@@ -172,6 +172,17 @@ def test_errors_name_the_culprit_and_leave_nothing(log, tmp_path, capsys, more, 
     assert [p.name for p in tmp_path.iterdir()] == ["log.jsonl"]
 
 
+def test_episodes_without_an_outcome_are_named_or_left_out(log, tmp_path, capsys) -> None:
+    lines = log.read_text().splitlines()
+    cut = json.loads(lines[0]) | {"won": None, "truncated": True}
+    log.write_text("\n".join([json.dumps(cut), *lines[1:]]) + "\n")
+    assert main(options(log, tmp_path / "run", "--samples", "0")) == 2
+    assert "1 of 80 episodes have no outcome (the first: 'log.jsonl:1'): --skip-bad" in capsys.readouterr().err
+    assert main(options(log, tmp_path / "run", "--samples", "0", "--skip-bad")) == 0
+    assert "skipped: episode 'log.jsonl:1': it has no outcome" in capsys.readouterr().err
+    assert len(RunFolder(tmp_path / "run").trajectories()) == 79
+
+
 def test_an_empty_log_and_a_missing_one(tmp_path, capsys) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")

@@ -29,18 +29,20 @@ def coin_log(seed: int, episodes: int = 400) -> list[Trajectory]:
     return result
 
 
-@pytest.fixture
-def logs(tmp_path) -> list[str]:
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory) -> list[str]:
     """Two logs of other tasks."""
-    paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    folder = tmp_path_factory.mktemp("logs")
+    paths = [folder / "a.jsonl", folder / "b.jsonl"]
     for seed, path in enumerate(paths):
         write_trajectories(path, coin_log(seed))
     return [str(path) for path in paths]
 
 
-@pytest.fixture
-def run(tmp_path, logs) -> str:
-    classes, out = tmp_path / "classes.toml", str(tmp_path / "run")
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, logs) -> str:
+    folder = tmp_path_factory.mktemp("ope")
+    classes, out = folder / "classes.toml", str(folder / "run")
     classes.write_text('[class]\nerror = "Error"\n')
     options = ["--state", "step,class", "--classes", str(classes), "--budget", "2", "--samples", "0"]
     assert main(["fit", logs[0], *options, "--out", out]) == 0

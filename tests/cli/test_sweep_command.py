@@ -37,7 +37,7 @@ def runs(tmp_path) -> Path:
         run.write_trajectories(episodes)
         states = Features(["step", "class"], {"error": "error"})
         run.write_model(estimate_mdp(episodes, states))
-        run.record("estimate", {"abstraction": states.describe(), "kappa": 0.0, "borrow_help": False})
+        run.record("estimate", {"abstraction": states.describe(), "kappa": 0.0})
     return tmp_path / "runs"
 
 
@@ -76,17 +76,15 @@ def test_a_folder_of_runs(runs, capsys) -> None:
 
 
 def test_a_grid_over_one_run(runs, capsys) -> None:
-    grid = (
-        '[grid]\nrun = "runs/run0"\nborrow_help = [false, true]\nstate = ["step", "step,class"]\nclasses = "c.toml"\n'
-    )
+    grid = '[grid]\nrun = "runs/run0"\nkappa = [0.0]\nstate = ["step", "step,class"]\nclasses = "c.toml"\n'
     (runs.parent / "c.toml").write_text('[class]\nerror = "error"\n')
     path = config(runs.parent, f'[sweep]\nbudget = 2\nout = "out"\nthreads = 1\n{grid}[grid.cost]\nh = [1, 2]\n')
     assert main(["sweep", path]) == 0
     assert "effect_of_cost.h.svg" in capsys.readouterr().out
     found = selfreg.read_sweep(runs.parent / "out")
-    assert list(found.parameters) == ["borrow_help", "state", "cost.h"]
-    assert len(found) == 8
-    i = [found.parameters["cost.h"][i] for i in range(8)].index(2)
+    assert list(found.parameters) == ["kappa", "state", "cost.h"]
+    assert len(found) == 4
+    i = [found.parameters["cost.h"][i] for i in range(4)].index(2)
     model = estimate_mdp(logs(0), Features(["step"]), costs={"h": 2})
     np.testing.assert_array_equal(found.value[i], model.success(selfreg.solve(model.mdp, 2)))
     assert found.value[i][0] == found.value[i][1] < found.value[i][2]

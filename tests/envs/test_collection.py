@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from selfreg.data import read_trajectories
 from selfreg.envs import (
     CollectConfig,
     HouseholdConfig,
+    Intervention,
     branch_rollouts,
     collect,
     collect_into,
@@ -172,3 +174,21 @@ def test_episodes_of_another_world_are_not_replayed() -> None:
     for step in (-1, len(long.steps)):
         with pytest.raises(ValueError, match=f"there is no step {step}"):
             list(branch_rollouts(make_household(), [(long, step)], 1, (0.0,)))  # type: ignore[list-item]
+
+
+def test_rollouts_know_who_acted_before_their_first_step() -> None:
+    """A hand-off at the branch costs reading where the agent acted before, and none where this helper did."""
+    world = make_household(interventions=[Intervention("owner", steps=1, reading=2)])
+    make = partial(make_household, interventions=[Intervention("owner", steps=1, reading=2)])
+    logs = list(collect(make, TASKS[:1], CollectConfig(episodes_per_task=8, rates=(0.5,), workers=1)))
+    moments = {
+        trajectory.steps[t - 1].intervention: (trajectory, t)
+        for trajectory in logs
+        for t in range(1, len(trajectory.steps))
+    }
+    lengths = {}
+    for last, moment in moments.items():
+        [rollout] = branch_rollouts(world, [moment], episodes=1, rates=(1.0,))
+        assert rollout.steps[0].key == moment[0].steps[moment[1]].key
+        lengths[last] = len((rollout.steps[0].action or "").split(", "))
+    assert lengths == {None: 3, "owner": 1}

@@ -13,11 +13,13 @@ import selfreg
 from selfreg.envs import BABYAI_LEVELS
 from selfreg.envs.household import environment as household
 
-PAGE = (Path(__file__).parents[2] / "docs" / "environments.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "environments.md").read_text()
 
 
-def test_documented_example() -> None:
-    code, printed = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", PAGE, re.DOTALL).groups()
+@pytest.mark.parametrize("page", ["environments.md", "handoffs.md"])
+def test_documented_example(page: str) -> None:
+    code, printed = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", (DOCS / page).read_text(), re.DOTALL).groups()
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == printed
 

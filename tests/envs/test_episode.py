@@ -14,7 +14,6 @@ from selfreg.decisions import BudgetLeft, Decision
 from selfreg.envs import (
     AssistedEnvironment,
     BabyAIConfig,
-    BabyAIEnvironment,
     Environment,
     Expert,
     Intervention,
@@ -23,7 +22,7 @@ from selfreg.envs import (
     make_household,
     run_episode,
 )
-from selfreg.envs.babyai.environment import DegradedBot
+from selfreg.envs.babyai.environment import BabyAIEnvironment, DegradedBot
 
 LEVEL = "BabyAI-UnlockPickup-v0"
 TASK = f"{LEVEL}/5"

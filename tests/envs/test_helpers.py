@@ -126,3 +126,59 @@ def test_impossible_helpers_are_refused() -> None:
     world.reset(HOUSEHOLD, 0)
     with pytest.raises(ValueError, match="'toggle' is unknown"):
         world.step("help")
+
+
+class RequestFrom:
+    """Requests one help type at every decision from one on."""
+
+    def __init__(self, name: str, step: int) -> None:
+        self.request, self.step = name, step
+
+    def decide(self, steps: Sequence[Step], budget_left: BudgetLeft) -> Decision:
+        return Decision(self.request) if len(steps) - 1 >= self.step else Decision()
+
+
+def test_a_helper_reads_before_it_takes_over_in_the_middle() -> None:
+    """Not at the beginning, and not where it acted just before; text and key tell the difference."""
+    helps = [Intervention("reader", steps=2, reading=3), Intervention("knower", steps=2)]
+    for world, task in worlds(helps):
+        idle = world.environment.action_names[world.environment.idle_action]
+        episode = run_episode(world, task, 0, RequestFrom("reader", 2))
+        actions = [(step.action or "").split(", ") for step in episode.steps]
+        assert [len(one) for one in actions[:4]] == [1, 1, 5, 2]
+        assert actions[2][:3] == [idle] * 3
+        assert [step.state.splitlines()[-1] for step in episode.steps[:4]] == [
+            "Last to act: nobody.",
+            "Last to act: the agent.",
+            "Last to act: the agent.",
+            "Last to act: reader.",
+        ]
+        early = run_episode(world, task, 0, RequestFrom("reader", 0))
+        assert len((early.steps[0].action or "").split(", ")) == 2
+        other = run_episode(world, task, 0, RequestFrom("knower", 2))
+        assert len((other.steps[2].action or "").split(", ")) == 2
+        assert other.steps[3].state.endswith("Last to act: the agent.")  # to a reader, another helper is as the agent
+
+
+def test_reading_that_uses_up_the_steps_fails_the_task() -> None:
+    helps = [Intervention("reader", steps=None, reading=50)]
+    for world, task in worlds(helps):
+        assert run_episode(world, task, 0, RequestAt("reader", 0)).outcome == 1.0
+        late = run_episode(world, task, 0, RequestAt("reader", 1))
+        assert late.outcome == 0.0
+        assert len(late.steps) == 2
+
+
+def test_without_reading_states_are_as_they_were() -> None:
+    for world, task in worlds([Intervention("help")]):
+        world.reset(task, 0)
+        assert world.state() == Step(world.environment.text(), key=world.environment.key())
+
+
+def test_reading_needs_an_action_that_does_nothing() -> None:
+    world = make_household()
+    world.environment.idle_action = None  # as one of somebody who knows nothing of it
+    with pytest.raises(ValueError, match="'help' has reading, and HouseholdEnvironment has no idle_action"):
+        AssistedEnvironment(world.environment, world.policy, [Intervention("help", reading=1)])
+    with pytest.raises(ValueError, match="reading is -1"):
+        Intervention("help", reading=-1)

@@ -12,7 +12,6 @@ from safetensors.numpy import load_file, save_file
 from selfreg.envs import (
     BABYAI_LEVELS,
     AssistedEnvironment,
-    BabyAIEnvironment,
     HouseholdEnvironment,
     ImitationConfig,
     ImitationPolicy,
@@ -20,6 +19,7 @@ from selfreg.envs import (
     household_tasks,
     train_imitation,
 )
+from selfreg.envs.babyai.environment import BabyAIEnvironment
 from selfreg.envs.imitation import KIND, Demonstrations
 from selfreg.envs.protocol import BasePolicy
 

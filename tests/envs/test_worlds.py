@@ -18,9 +18,9 @@ from selfreg.envs import (
     Situational,
     World,
     demonstrate,
-    parse_help,
     train_imitation,
 )
+from selfreg.envs.worlds import parse_help
 
 
 def test_a_world_survives_json_and_pickle() -> None:

@@ -91,5 +91,5 @@ def test_values_that_python_calls_equal_are_different_states(tmp_path) -> None:
 
 def test_an_unknown_feature_is_an_error_that_names_each_other_once() -> None:
     one = Trajectory("t", "e", 1.0, (Step("a"),), fields={"task": "t", "domain": "x"})
-    with pytest.raises(ValueError, match=r"unknown feature 'x'; episode 'e' has step, class, task, domain$"):
+    with pytest.raises(ValueError, match=r"unknown feature 'x'; episode 'e' has step, class, task, last_help, domain$"):
         Features(["x"]).fit([one])

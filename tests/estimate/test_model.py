@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 import selfreg
 from selfreg.data import Step, Trajectory, read_trajectories
-from selfreg.estimate import ExactKey, Features, count, estimate_mdp, from_description, load_classes
+from selfreg.estimate import ExactKey, Features, count, estimate_mdp, load_classes
 from selfreg.estimate.counts import list_moves
+from selfreg.estimate.score_bins import from_description
 
 
 def episode(name: str, outcome: float | None, *steps: str, task: str = "t", truncated: bool = False) -> Trajectory:
@@ -94,15 +95,15 @@ def test_states_seen_only_after_help_borrow_from_a_coarser_class_or_fail() -> No
     assert any("2 of 4 states were never visited without help" in note for note in model.notes)
 
 
-def test_help_is_unavailable_where_it_was_never_tried_unless_borrowed() -> None:
+def test_help_that_was_never_tried_in_a_state_has_a_row_by_its_class_alone() -> None:
     features = Features(["step", "class"], {"x": "x", "y": "y"})
     logs = [episode("0", 0.0, "x"), episode("1", 0.0, "y"), episode("2", 1.0, "y+help")]
     x = (0, "x")
     plain = estimate_mdp(logs, features, shrink=False)
     assert not plain.mdp.available("help")[plain.index[x]]
     assert any("In 1 of 2 states no help was tried; help is not available" in note for note in plain.notes)
-    lent = estimate_mdp(logs, features, borrow_help=True, shrink=False)
-    assert lent.mdp.transitions["help"].toarray()[lent.index[x], -2] == 1.0
+    lent = estimate_mdp(logs, features)
+    assert lent.mdp.available("help")[lent.index[x]]
 
 
 def test_low_count_rows_are_shrunk_towards_the_prm() -> None:

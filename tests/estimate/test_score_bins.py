@@ -7,8 +7,9 @@ import pytest
 
 from selfreg import solve
 from selfreg.data import Step, Trajectory
-from selfreg.estimate import ExactKey, Features, ScoreBins, estimate_mdp, from_description
+from selfreg.estimate import ExactKey, Features, ScoreBins, estimate_mdp
 from selfreg.estimate.abstraction import ANY_VALUE
+from selfreg.estimate.score_bins import from_description
 
 
 class Reader:

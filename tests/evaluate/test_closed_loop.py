@@ -13,7 +13,8 @@ import pytest
 from selfreg.data import Step
 from selfreg.decisions import start_episode
 from selfreg.envs import BabyAIConfig, RandomHelp, make_babyai, make_household, run_episode, split_tasks
-from selfreg.evaluate import Always, ComparedPolicy, EveryN, Never, Recorded, run_closed_loop, write_rows
+from selfreg.evaluate import Always, ComparedPolicy, EveryN, Never, Recorded, run_closed_loop
+from selfreg.evaluate.closed_loop import write_rows
 from selfreg.helper import Helper, HelperConfig, HelperExamples, train_helper
 
 WORLD = BabyAIConfig(level="BabyAI-GoToLocalS5N2-v0", step_limit=12)

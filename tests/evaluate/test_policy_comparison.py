@@ -8,9 +8,9 @@ import pytest
 import selfreg
 from selfreg.envs import CollectConfig, collect, household_tasks, make_household
 from selfreg.estimate import ExactKey, estimate_mdp
-from selfreg.evaluate import Never, Plan, PolicyComparison, run_closed_loop, tune_thresholds
+from selfreg.evaluate import Never, Plan, PolicyComparison, run_closed_loop
 from selfreg.evaluate.policies import PLAN_PRM
-from selfreg.evaluate.policy_comparison import median_length, score_quantiles
+from selfreg.evaluate.policy_comparison import median_length, score_quantiles, tune_thresholds
 
 TASK = "household-moved/3"
 

@@ -93,6 +93,8 @@ class Driver:
         ``(recorder, run, text, models) -> pieces``.
     error : exception types
         What reaches the caller where a model raises RuntimeError.
+    reads_on : bool
+        Whether an answer that nobody waits for is read to its end, and settled a little later.
     """
 
     call: Callable[..., str] | None = None
@@ -100,16 +102,19 @@ class Driver:
     stream: Callable[..., Iterator[str]] | None = None
     stream_async: Callable[..., AsyncIterator[str]] | None = None
     error: tuple[type[BaseException], ...] = field(default=(RuntimeError,))
+    reads_on: bool = False
 
 
 # Name -> module with `DRIVER`, and the packages that it needs.
 DRIVERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "session": ("driver_session", ()),
+    "agent_framework": ("driver_agent_framework", ("agent_framework",)),
     "inspect_ai": ("driver_inspect_ai", ("inspect_ai",)),
     "litellm": ("driver_litellm", ("litellm",)),
     "langchain": ("driver_langchain", ("langchain", "langgraph")),
     "mini_swe_agent": ("driver_mini_swe_agent", ("minisweagent",)),
     "openai_agents": ("driver_openai_agents", ("agents",)),
+    "proxy": ("driver_proxy", ("starlette", "uvicorn", "prometheus_client", "httpx")),
     "pydantic_ai": ("driver_pydantic_ai", ("pydantic_ai",)),
 }
 

@@ -14,6 +14,7 @@ FOLDER = Path(__file__).parents[2] / "examples" / "frameworks"
 EXAMPLES = {
     "inspect_task.py": "inspect_ai",
     "mini_swe_agent.py": "minisweagent",
+    "microsoft_agent.py": "agent_framework",
     "openai_agent.py": "agents",
     "pydantic_agent.py": "pydantic_ai",
     "langchain_agent.py": "langgraph.checkpoint.sqlite",

@@ -12,6 +12,7 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "docs" / "frameworks"
 # Page -> package that its code needs.
 GUIDES = {
+    "agent-framework.md": "agent_framework",
     "inspect.md": "inspect_ai",
     "langchain.md": "langchain",
     "litellm.md": "litellm",

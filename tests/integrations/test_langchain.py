@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 pytest.importorskip("langchain", reason="langchain is missing (extra 'adapters')")
 
-from conformance import Always, make_recorder
+from conformance import Always, Models, make_recorder
+from driver_langchain import Streaming
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware, ModelRetryMiddleware
 from langchain_core.callbacks import BaseCallbackHandler
@@ -255,3 +259,31 @@ def test_calls_whose_ids_repeat_are_decided_apart() -> None:
     result = answer_all(agent, agent.invoke({"messages": "clean up"}, THREAD), "batched", REJECT)
     assert "__interrupt__" not in result
     assert len([one for one in recorder.decisions() if "delete(" in one.state]) == 2
+
+
+# ---- readers who leave
+
+
+def test_a_piece_is_seen_before_its_reader_has_it() -> None:
+    """All threads are busy, as under load: a reader who leaves after the first piece has got something all the same."""
+
+    class Busy(Streaming):
+        async def _astream(self, *arguments: Any, **options: Any) -> Any:
+            threads.submit(busy.wait, 30)
+            async for chunk in super()._astream(*arguments, **options):
+                yield chunk
+
+    threads, busy, recorder = ThreadPoolExecutor(1), threading.Event(), make_recorder(1)
+    ours = SelfregMiddleware(recorder, strong=Busy(name="strong", models=Models()))
+    agent = create_agent(Talker(name="weak"), middleware=[ours], checkpointer=InMemorySaver())
+
+    async def leave() -> None:
+        asyncio.get_running_loop().set_default_executor(threads)
+        pieces = agent.astream({"messages": "a"}, THREAD, stream_mode="messages")
+        async for _ in pieces:
+            break
+        await pieces.aclose()
+        busy.set()
+
+    asyncio.run(leave())
+    assert statuses(recorder) == ["charged"]

@@ -17,7 +17,6 @@ import mcp_types as types
 from mcp import Client, StdioServerParameters, stdio_client
 
 from selfreg.decisions import Decision
-from selfreg.integrations import _versions
 from selfreg.integrations.mcp import make_server
 from selfreg.runtime import Desk, Ledger, Recorder, SQLiteLedger
 
@@ -211,10 +210,3 @@ def test_wrong_arguments() -> None:
         make_server(Recorder(AfterAnError(), Ledger(1), costs={"person": 1}), Desk(Ledger(1)))
     with pytest.raises(ValueError, match="wait is -1"):
         make(Ledger(1), wait=-1)
-
-
-def test_an_unsupported_version_says_so(monkeypatch) -> None:
-    monkeypatch.setattr(_versions, "version", lambda _: "1.9.0")
-    monkeypatch.delitem(sys.modules, "selfreg.integrations.mcp")
-    with pytest.raises(ImportError, match=r"mcp is 1.9.0; supported are versions from 2.3 to below 3"):
-        import selfreg.integrations.mcp  # noqa: F401

@@ -12,7 +12,9 @@ pytest.importorskip("pydantic_ai", reason="pydantic-ai is missing (extra 'adapte
 from conformance import Models, make_recorder
 from driver_pydantic_ai import agent, scripted
 from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults, RunContext, ToolDenied
+from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.messages import ToolCallPart
+from pydantic_ai.models.fallback import FallbackModel
 
 from selfreg.decisions import Decision
 from selfreg.integrations.pydantic_ai import SelfregHelp
@@ -28,6 +30,18 @@ def test_a_resumed_conversation_has_new_steps() -> None:
     second = asyncio.run(agent(recorder, models).run("next", message_history=first.all_messages()))
     assert [first.output, second.output] == ["strong answered", "weak answered"]
     assert len({one.run_id for one in recorder.decisions()}) == 1
+
+
+def test_all_attempts_at_a_request_are_one_step() -> None:
+    """The model behind it falls back to another one; a decision for each of them would cost two."""
+    recorder = make_recorder(2)
+    broken = scripted("broken", models := Models())
+    models.scripts["broken"] = [ModelHTTPError(503, "broken")]
+    ours = SelfregHelp(recorder, strong=FallbackModel(broken, scripted("strong", models)))
+    one = Agent(scripted("weak", models), capabilities=[ours])
+    assert asyncio.run(one.run("question")).output == "strong answered"
+    assert models.calls == ["broken", "strong"]
+    assert (recorder.ledger.left, len(recorder.decisions())) == ((1,), 1)
 
 
 class OnDelete:

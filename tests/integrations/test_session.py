@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conformance import Always, make_recorder
@@ -75,6 +76,36 @@ def test_a_cancelled_decision_holds_nothing() -> None:
 
     asyncio.run(cancel())
     assert [entry.status for entry in session.recorder.ledger.entries()] == ["refunded"]
+
+
+@pytest.mark.parametrize("look", ["inside", "after"])
+def test_a_task_that_is_cancelled_while_it_pays_has_paid(look) -> None:
+    """All threads are busy, as under load: the charge waits for one when the task is cancelled."""
+    session = Session(make_recorder(1))
+
+    async def leave() -> None:
+        busy = threading.Event()
+        answered = asyncio.Event()
+
+        async def answer() -> None:
+            async with session.decide("run", 0, [Step("a")]):
+                answered.set()
+
+        pool = ThreadPoolExecutor(1)
+        asyncio.get_running_loop().set_default_executor(pool)
+        pool.submit(busy.wait, 30)
+        task = asyncio.create_task(answer())
+        await answered.wait()
+        await asyncio.sleep(0)
+        if look == "inside":
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert session.find_status("run", 0) == "charged"
+        threading.Timer(0.2, busy.set).start()
+
+    asyncio.run(leave())
+    assert session.find_status("run", 0) == "charged"
 
 
 def test_a_trace_sees_each_event_once(caplog) -> None:

@@ -12,6 +12,7 @@ import selfreg
 import strategies
 from benchmarks import instances
 from model_shapes import cyclic_model
+from selfreg.planning.frontiers import Frontier
 
 
 @st.composite
@@ -26,7 +27,7 @@ def close(actual, expected, tolerance: float = 1e-8) -> None:
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
 
 
-def some_budgets(front: selfreg.Frontier) -> list[float]:
+def some_budgets(front: Frontier) -> list[float]:
     """Vertices, points between them, and one beyond."""
     between = (front.usage[1:] + front.usage[:-1]) / 2
     return [*front.usage.tolist(), *between.tolist(), float(front.usage[-1]) + 1]

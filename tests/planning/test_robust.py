@@ -185,16 +185,6 @@ def test_robust_values_reach_all_forms_of_solve(seen) -> None:
     assert whole.usage_distribution(0, 1).tolist() == [1.0, 0.0]
 
 
-def test_what_cannot_be_proven_is_an_error() -> None:
-    loop = np.array([[0, 1.0, 0, 0], [0.5, 0, 0.5, 0], [0] * 4, [0] * 4])
-    back = np.array([[0, 1.0, 0, 0], [1.0, 0, 0, 0], [0] * 4, [0] * 4])
-    mdp = selfreg.InterventionMDP({"nohelp": back, "help": loop}, [np.nan, np.nan, 1, 0], {"help": 1})
-    some = {"nohelp": [0.0, 0.0, 0, 0], "help": [0.1, 0.1, 0, 0]}
-    with pytest.raises(selfreg.ConvergenceError, match="some states hardly ever leave"):
-        selfreg.solve(mdp, 1, robust=selfreg.L1(radius=some))
-    assert selfreg.solve(mdp, 1, robust=selfreg.L1(radius=0.1)).bound <= 1e-9
-
-
 @pytest.mark.parametrize("number", [0.0, 1.0, -0.5, 1.5, np.nan])
 def test_confidence_lies_between_nothing_and_one(number) -> None:
     with pytest.raises(ValueError, match="confidence is"):

@@ -235,6 +235,17 @@ def test_prices_in_nasty_models(tol) -> None:
         assert solution.bound <= tol
 
 
+def test_the_bound_without_a_price_holds_in_every_state() -> None:
+    back, go, other = (np.zeros((4, 4)) for _ in range(3))
+    back[0, 0] = back[1, 0] = 1
+    go[0, [0, 1]], go[1, [2, 3]] = [0.25, 0.75], [0.5, 0.5]
+    other[0, [1, 3]] = [1 - 1e-9, 1e-9]  # loses little, and takes less help
+    costs = {"help": 1, "other": 1}
+    mdp = selfreg.InterventionMDP({"nohelp": back, "help": go, "other": other}, [np.nan, np.nan, 1, 0], costs)
+    solution = selfreg.solve_penalized(mdp, [0.0])
+    assert np.abs(solution.value[:2, 0] - 0.5).max() <= solution.bound + 1e-15
+
+
 @pytest.mark.parametrize("leak", [2e-6, 1e-12, 1e-17])
 @pytest.mark.parametrize("tol", [0.5, 1e-6])
 def test_frontier_of_a_nearly_closed_pair(leak, tol) -> None:

@@ -173,7 +173,7 @@ def test_the_value_of_a_solution_is_evaluated(case) -> None:
         (lambda state: "hlep", ValueError, "policy of state 'start' is 'hlep', an unknown action"),
         (lambda state: None, TypeError, "policy of state 'start' is None"),
         (lambda state: 4, ValueError, r"policy of state 'start' is 4; expected 0\.\.1"),
-        ("help", TypeError, "policy is 'help'; expected an action for every state"),
+        ("halp", ValueError, "policy is 'halp', an unknown action; expected one of"),
         (["help", "hlep", None, None], ValueError, r"policy\[1\] is 'hlep', an unknown action"),
     ],
 )
@@ -184,12 +184,32 @@ def test_wrong_policies_are_named(mdp, policy, error, message) -> None:
         selfreg.simulate(mdp, policy, 0, 5)
 
 
+def test_the_name_of_an_action_is_taken_wherever_it_can_be(mdp) -> None:
+    everywhere = ["help" if mdp.transitions["help"][[s]].sum() else "nohelp" for s in range(mdp.n_states)]
+    alone = selfreg.evaluate_policy(mdp, "nohelp", 0)
+    assert (alone.success, alone.usage[0]) == (selfreg.solve(mdp, 0).value[0, 0], 0)
+    assert selfreg.evaluate_policy(mdp, "help", 0).success == selfreg.evaluate_policy(mdp, everywhere, 0).success
+    for budget in (0, 1, 2):
+        always = selfreg.evaluate_policy(mdp, "help", 0, budget=budget)
+        assert always.usage[0] <= budget
+        assert selfreg.simulate(mdp, "help", 0, 200, budget=budget, seed=0).usage.max() <= budget
+        assert always.success <= selfreg.solve(mdp, budget).value[0, budget] + 1e-12
+
+
+def test_a_function_of_the_state_alone_is_taken_with_a_budget_too(mdp) -> None:
+    state_only = selfreg.evaluate_policy(mdp, lambda state: "nohelp", 0, budget=1)
+    assert state_only.success == selfreg.evaluate_policy(mdp, lambda state, left: "nohelp", 0, budget=1).success
+    with_rest = selfreg.evaluate_policy(mdp, lambda *both: "nohelp" if len(both) == 2 else "help", 0, budget=1)
+    assert with_rest.usage[0] == 0
+
+
 def test_a_plan_for_other_actions_is_refused(mdp) -> None:
     other = selfreg.InterventionMDP.from_dict({"a": {"nohelp": "b", "expert": "b"}}, {"b": 1})
     with pytest.raises(ValueError, match=r"policy is for the actions \('nohelp', 'expert'\)"):
         selfreg.simulate(mdp, selfreg.solve(other, 1), 0, 5)
-    with pytest.raises(TypeError, match="policy is a function, which needs start="):
-        selfreg.evaluate_policy(mdp, wait)
+    for policy, kind in ((wait, "function"), ("help", "name")):
+        with pytest.raises(TypeError, match=f"policy is a {kind}, which needs start="):
+            selfreg.evaluate_policy(mdp, policy)
 
 
 # ---- simulation ------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from selfreg.prm import PRMConfig
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize(("page", "config"), [("prm-settings.md", PRMConfig), ("helper.md", HelperConfig)])
+@pytest.mark.parametrize(("page", "config"), [("prm-settings.md", PRMConfig), ("helper-settings.md", HelperConfig)])
 def test_the_guide_lists_the_settings(page: str, config: Any) -> None:
     section = (DOCS / page).read_text(encoding="utf-8").split("## Settings\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.+) \|$", section, re.MULTILINE)

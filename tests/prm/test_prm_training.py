@@ -18,10 +18,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import made
-from selfreg.prm import PRM, PRMConfig, TextClassifier, train_prm
+from selfreg.prm import PRM, PRMConfig, train_prm
 from selfreg.prm.metrics import auroc
 from selfreg.prm.training import Training
-from selfreg.prm.transformer import Examples
+from selfreg.prm.transformer import Examples, TextClassifier
 
 QUICK = PRMConfig(hidden_size=32, layers=1, epochs=3, max_tokens=32)
 

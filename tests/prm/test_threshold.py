@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import made
 from selfreg.data import Step, Trajectory
-from selfreg.prm import PRM, PRMConfig, ThresholdPolicy, choose_threshold, train_prm
-from selfreg.prm.threshold import measure_threshold
+from selfreg.prm import PRM, PRMConfig, choose_threshold, train_prm
+from selfreg.prm.threshold import ThresholdPolicy, measure_threshold
 
 
 class Written:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, GPT2Config, GPT2ForSequenceClassification
 
 import made
-from selfreg.prm import EncoderConfig, TextClassifier
+from selfreg.prm import EncoderConfig
 from selfreg.prm.metrics import auroc
 from selfreg.prm.tokens import Tokens
 from selfreg.prm.training import shuffle_by_length
-from selfreg.prm.transformer import Examples, split_tasks
+from selfreg.prm.transformer import Examples, TextClassifier, split_tasks
 
 _WORDS = ["north", "south", "east", "west", "door", "key", "lamp", "table", "open", "closed", "near", "far"]
 _QUICK = EncoderConfig(hidden_size=32, layers=1, epochs=3, max_tokens=32)

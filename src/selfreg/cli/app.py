@@ -35,6 +35,7 @@ from selfreg.cli import (
     sweep,
     train,
 )
+from selfreg.cli.about import ABOUT, BEGIN
 from selfreg.cli.prm import recalibrate, score, threshold
 from selfreg.cli.terminal import with_output_options
 
@@ -42,7 +43,7 @@ Commands = dict[str, Callable[..., Any]]
 
 # Commands by the panel of `selfreg --help` that they are in, in its order.
 PANELS: dict[str, Commands] = {
-    "Whole pipeline": {"demo": demo.command, "look": look.command, "fit": fit.command},
+    "Whole pipeline": {"look": look.command, "fit": fit.command, "demo": demo.command},
     "Single stages": {
         "collect": collect.command,
         "import": import_.command,
@@ -72,6 +73,7 @@ MARKUP: Literal["rich"] | None = None if plain_terminal() or shutil.get_terminal
 app = typer.Typer(
     rich_markup_mode=MARKUP,
     help="When should an agent request help under a budget?",
+    epilog=BEGIN,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -93,10 +95,16 @@ def _options(
     pass
 
 
+def _about(name: str) -> dict[str, Any]:
+    about = ABOUT[name]
+    return {"short_help": about.summary, "epilog": f"Example: {about.example}"}
+
+
 for panel, commands in PANELS.items():
     for name, command in commands.items():
-        app.command(name, rich_help_panel=panel)(with_output_options(command))
+        app.command(name, rich_help_panel=panel, **_about(name))(with_output_options(command))
 for name, command in PRM.items():
-    prm_app.command(name)(with_output_options(command))
+    prm_app.command(name, **_about(f"prm {name}"))(with_output_options(command))
 app.add_typer(prm_app, name="prm", help="Use a run's trained PRM: threshold, recalibrate, score.",
+              short_help="Use a run's PRM (estimates P(success))",
               rich_help_panel="Use of a run")  # fmt: skip

@@ -65,7 +65,6 @@ def estimate(
     states: StateAbstraction,
     kappa: float = 0.0,
     costs: Mapping[str, int | tuple[int, ...]] | None = None,
-    borrow_help: bool = False,
 ) -> EstimatedModel:
     """Estimate the model; a PRM of the run scores truncated episodes and, with `kappa`, every row."""
     prm = None
@@ -73,9 +72,9 @@ def estimate(
         prm = run.prm()
     elif kappa:
         raise ValueError(f"--kappa {kappa:g} needs a PRM; run `selfreg train --part prm` first")
-    model = estimate_mdp(trajectories, states, kappa=kappa, prm=prm, costs=costs, borrow_help=borrow_help)
+    model = estimate_mdp(trajectories, states, kappa=kappa, prm=prm, costs=costs)
     run.write_model(model)
-    settings = {"abstraction": states.describe(), "kappa": kappa, "borrow_help": borrow_help}
+    settings = {"abstraction": states.describe(), "kappa": kappa}
     run.record("estimate", settings | {"costs": {name: list(cost) for name, cost in model.mdp.costs.items()}})
     for note in model.notes:
         remark(f"note: {note}")
@@ -108,14 +107,13 @@ def command(
         typer.Option(help="Pseudo-counts of the run's PRM on each nohelp row.", callback=options.pseudo_counts),
     ] = 0.0,
     cost: options.Cost = None,
-    borrow_help: options.BorrowHelp = False,
     fewer_than: Annotated[int, typer.Option(help="Rows with fewer visits are low-count rows.")] = FEWER_THAN,
 ) -> dict[str, Any]:
     """Estimate a model from the run's trajectories and print its coverage."""
     folder = RunFolder.open(run)
     trajectories = folder.trajectories()
     states = abstraction(folder, trajectories, state, classes, with_step, bins)
-    model = estimate(folder, trajectories, states, kappa, options.costs(cost), borrow_help)
+    model = estimate(folder, trajectories, states, kappa, options.costs(cost))
     say(model.mdp)
     covered = coverage(model, trajectories, fewer_than=fewer_than)
     show(covered)

@@ -31,12 +31,11 @@ from selfreg.evaluate import (
     compare,
     forecasts,
     run_closed_loop,
-    tune_thresholds,
-    write_rows,
 )
+from selfreg.evaluate.closed_loop import write_rows
 from selfreg.evaluate.comparison import Comparison
 from selfreg.evaluate.policies import OPTIMUM, PLAN, PLAN_NEAREST, load_policy, policy_order
-from selfreg.evaluate.policy_comparison import median_length, score_quantiles
+from selfreg.evaluate.policy_comparison import median_length, score_quantiles, tune_thresholds
 from selfreg.planning.hard import Solution, solve
 from selfreg.planning.usage import expected_usage
 from selfreg.runs import RunFolder

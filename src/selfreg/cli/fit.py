@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -19,7 +18,6 @@ from selfreg.cli.reading import LogSource, reads_logs
 from selfreg.cli.solve import show, solve
 from selfreg.cli.terminal import say, stage
 from selfreg.cli.train import History, Model, train_helper, train_prm
-from selfreg.data import Trajectory
 from selfreg.helper import HelperConfig
 from selfreg.helper.models import AUTO, FORMS, RULES
 from selfreg.prm import EncoderConfig, PRMConfig
@@ -29,7 +27,8 @@ from selfreg.runs import MARKER, RunFolder
 Form = Annotated[
     str | None,
     typer.Option(
-        help=f"Train a helper of this form: {', '.join((AUTO, *FORMS, *RULES))} (docs/helper.md).", show_default=False
+        help=f"Train a helper of this form: {', '.join((AUTO, *FORMS, *RULES))} (docs/helper-settings.md).",
+        show_default=False,
     ),
 ]
 
@@ -48,7 +47,6 @@ def command(
     bins: options.Bins = 5,
     kappa: options.Kappa = 0.0,
     cost: options.Cost = None,
-    borrow_help: options.BorrowHelp = False,
     helper: Annotated[bool, typer.Option("--helper", help="Also train a helper (extra `ml`).")] = False,
     model: Model = None,
     history: History = EncoderConfig.history,
@@ -68,17 +66,16 @@ def command(
     with atomic_folder(out, MARKER, overwrite) as folder:
         run = RunFolder(folder)
         with stage("import", seconds):
-            trajectories = import_logs(run, source)
-        if kappa or prm or targets != PRMConfig.targets or uses_score(state):
+            with_prm = bool(kappa or prm or targets != PRMConfig.targets or uses_score(state))
+            trajectories = import_logs(run, source, need_outcomes=not with_prm)
+        if with_prm:
             with stage("train PRM", seconds):
                 kind = prm or PRMConfig.kind
                 config = PRMConfig(kind=kind, targets=targets, model=model, history=history, seed=seed)
                 train_prm(run, trajectories, config)
-        else:
-            _need_outcomes(trajectories)
         with stage("estimate", seconds):
             states = abstraction(run, trajectories, state, classes, bins=bins)
-            estimated = estimate(run, trajectories, states, kappa, charges, borrow_help)
+            estimated = estimate(run, trajectories, states, kappa, charges)
         with stage("solve", seconds):
             solution = solve(run, trajectories, estimated, limit, samples, seed)
         with stage("label", seconds):
@@ -114,12 +111,3 @@ def _at_price(settings: HelperConfig, prices: Prices) -> HelperConfig:
     if isinstance(price, dict):
         return replace(settings, price=min(price.values())) if price else settings
     return settings if prices.in_success is None else replace(settings, price=price)
-
-
-def _need_outcomes(trajectories: Sequence[Trajectory]) -> None:
-    """ValueError if no episode has an outcome and no PRM scores their ends: logs of many formats have none."""
-    if all(trajectory.outcome is None for trajectory in trajectories):
-        raise ValueError(
-            f"none of the {len(trajectories)} episodes has an outcome, and a plan needs some: name a file or folder "
-            "that has them (--outcomes FILE), or their field (--map outcome=FIELD)"
-        )

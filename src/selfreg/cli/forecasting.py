@@ -10,6 +10,7 @@ from selfreg._util.extras import require_extra
 from selfreg.cli.prices import NO_PRICES, Prices
 from selfreg.cli.terminal import remark, say, table
 from selfreg.data import Trajectory
+from selfreg.data.scorer import CachedScorer
 from selfreg.decisions import DecisionPolicy
 from selfreg.estimate import EstimatedModel, estimate_mdp, forecast
 from selfreg.estimate.forecasting.results import PolicyForecasts
@@ -41,11 +42,10 @@ def add_forecast(
     elif helper is not None:
         remark(f"note: helpers of the form {helper.form!r} take long to train; the forecast is without one")
     rules = _RuleTrainer(run, model, budget) if isinstance(budget, int) else None
-    borrow = bool(run.settings().get("estimate", {}).get("borrow_help", False))
     try:
         result = forecast(
             trajectories, model.abstraction, budget, helper=trainer, beside=rules, price=given.in_units_of_success(),
-            costs=dict(model.mdp.costs), borrow_help=borrow, prm=run.prm() if run.has("prm") else None, seed=seed,
+            costs=dict(model.mdp.costs), prm=run.prm() if run.has("prm") else None, seed=seed,
         )  # fmt: skip
     except ValueError as error:
         found: dict[str, Any] = {"recommendation": None, "forecast": [], "forecast_note": f"no forecast: {error}"}
@@ -78,7 +78,7 @@ class _Trainer:
         self, run: RunFolder, model: EstimatedModel, budget: int | tuple[int, ...], config: HelperConfig
     ) -> None:
         self.model, self.budget, self.config, self.kappa = model, budget, config, model.kappa
-        self.prm = run.prm() if run.has("prm") else None
+        self.prm = CachedScorer(run.prm()) if run.has("prm") else None
 
     def __call__(self, episodes: Sequence[Trajectory]) -> DecisionPolicy:
         with require_extra("ml", "training a helper"):

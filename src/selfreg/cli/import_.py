@@ -16,6 +16,7 @@ from selfreg.data.json_text import repairs_so_far
 from selfreg.data.read import choose_grouped
 from selfreg.runs import MARKER, RunFolder
 
+MOST_SHOWN = 5  # episodes without an outcome, by name
 # Options of the marks of help, in the order of the fields of `HelpMarks`.
 MARKS = ("--help-decision", "--help-tool", "--help-role", "--help-model")
 
@@ -46,8 +47,11 @@ def load_logs(source: LogSource) -> LoadedLogs:
     return LoadedLogs(trajectories, skipped or [], notes)
 
 
-def import_logs(run: RunFolder, source: LogSource) -> list[Trajectory]:
-    """Read logs into the run folder, and say on the error stream what there is to know about them."""
+def import_logs(run: RunFolder, source: LogSource, *, need_outcomes: bool = False) -> list[Trajectory]:
+    """Read logs into the run folder, and say on the error stream what there is to know about them.
+
+    Where outcomes are needed, an episode without one is like a record that cannot be read.
+    """
     found = detect_format(
         source.paths, choose_grouped(source.format, source.options), {**source.options.values, **source.options.roles}
     )
@@ -56,6 +60,9 @@ def import_logs(run: RunFolder, source: LogSource) -> list[Trajectory]:
     if found.left_out:
         remark(f"left out {shorten(found.left_out)}")
     trajectories, skipped, notes = load_logs(source)
+    if need_outcomes:
+        trajectories, missing = _with_outcomes(trajectories, source)
+        skipped = [*skipped, *missing]
     check_marks(source, trajectories)
     notes += [*_describe_help(source, trajectories), *_describe_outcomes(source, trajectories)]
     for note in notes:
@@ -66,6 +73,29 @@ def import_logs(run: RunFolder, source: LogSource) -> list[Trajectory]:
     counts = {"episodes": len(trajectories), "skipped": [str(error) for error in skipped], "notes": notes}
     run.record("import", settings | _describe_reading(source) | counts)
     return trajectories
+
+
+def _with_outcomes(trajectories: list[Trajectory], source: LogSource) -> tuple[list[Trajectory], list[LogError]]:
+    """Episodes that have an outcome, and faults of the others; ValueError if those may not be left out."""
+    names = [t.episode for t in trajectories if t.outcome is None]
+    missing = [LogError(f"episode {name!r}: it has no outcome") for name in names]
+    if not missing:
+        return trajectories, []
+    if len(missing) == len(trajectories):
+        raise ValueError(
+            f"none of the {len(trajectories)} episodes has an outcome, and a plan needs some: name a file or folder "
+            "that has them (--outcomes FILE), or their field (--map outcome=FIELD)"
+        )
+    if not source.skip_bad:
+        raise ValueError(
+            f"{len(missing)} of {len(trajectories)} episodes have no outcome (the first: {names[0]!r}): "
+            "--skip-bad leaves them out, --prm linear trains a PRM that scores their last states, and --outcomes FILE "
+            "names a file that has them"
+        )
+    for error in missing[:MOST_SHOWN]:
+        remark(f"skipped: {error}")
+    remark(f"note: skipped {len(missing)} of {len(trajectories)} episodes, which have no outcome")
+    return [t for t in trajectories if t.outcome is not None], missing
 
 
 def _read(source: LogSource, skipped: list[LogError] | None) -> list[Trajectory]:

@@ -11,8 +11,9 @@ import typer
 
 from selfreg.cli.reading import LogSource, reads_logs
 from selfreg.cli.terminal import say
-from selfreg.data import Overview, look_at_logs
+from selfreg.data import look_at_logs
 from selfreg.data.detection import shorten
+from selfreg.data.overview import Overview
 
 SHOWN = 6
 

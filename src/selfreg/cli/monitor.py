@@ -95,7 +95,7 @@ def _of_plan(run: RunFolder, summary: Mapping[str, Any], budget: int, point: boo
 def command(
     run: options.RunArgument,
     source: Annotated[
-        LogSource, typer.Argument(metavar="LOGS...", help="Logs of episodes that followed the policy, oldest first.")
+        LogSource, typer.Argument(metavar="LOGS", help="Logs of episodes that followed the policy, oldest first.")
     ] = NO_LOGS,
     budget: Annotated[
         int | None,

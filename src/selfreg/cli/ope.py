@@ -150,7 +150,7 @@ def _load_episodes(run: RunFolder | None, policy: str, source: LogSource) -> lis
 def command(
     source: Annotated[
         LogSource,
-        typer.Argument(metavar="RUN|LOGS...", help="A run folder (its own episodes), logs, or a run and other logs."),
+        typer.Argument(metavar="RUN|LOGS", help="A run folder (its own episodes), logs, or a run and other logs."),
     ],
     policy: Annotated[str, typer.Option(help=f"{', '.join(RULES)}; {' or '.join(TRAINED)} of the run.")],
     budget: Annotated[int | None, typer.Option(help="Budget of an episode; without a limit by default.", min=0)] = None,

@@ -51,7 +51,8 @@ State = Annotated[
     str | None,
     typer.Option(
         metavar="FEATURE,...",
-        help="Abstract state: episode fields, `step`, `class`, `task`, `score` (a bin of the PRM's score). By default "
+        help="Abstract state: episode fields, `step`, `class`, `task`, `last_help` (who took the step before), "
+        "`score` (a bin of the PRM's score). By default "
         "the exact key in its task where the logs have keys; else `step`, and the field (or `class`) with which it "
         "predicts outcomes of held-out tasks best.",
     ),
@@ -104,9 +105,6 @@ Samples = Annotated[
         min=0,
         help="Models resampled by task for intervals: at least 2, or 0 for none. Default: 200 if that takes seconds.",
     ),
-]
-BorrowHelp = Annotated[
-    bool, typer.Option("--borrow-help", help="Where help was never tried, use the row of a coarser class of states.")
 ]
 
 

@@ -31,7 +31,7 @@ def _read_source(
     logs: Annotated[
         list[str],
         typer.Argument(
-            metavar="LOGS...",
+            metavar="LOGS",
             help="Files, folders, globs, zip archives; - is standard input; .gz and .zst are unpacked.",
         ),
     ],

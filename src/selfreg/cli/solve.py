@@ -75,14 +75,12 @@ def _uncertainty(
         from selfreg.prm import PRM
 
         prm = PRM.load(run.path / "prm")
-    borrow = bool(run.settings().get("estimate", {}).get("borrow_help", False))
     notes = []
     how: dict[str, Any] = {
         "seed": seed,
         "kappa": model.kappa,
         "prm": prm,
         "costs": dict(model.mdp.costs) or None,
-        "borrow_help": borrow,
     }
     bands = uncertainty(trajectories, model.abstraction, budget, samples=samples, seconds=SAMPLING_SECONDS, **how)
     if bands.samples < samples:

@@ -17,7 +17,8 @@ from selfreg._util.parallel import LocalExecutor, RayExecutor
 from selfreg.cli.estimate import abstraction
 from selfreg.cli.terminal import remark, say, table
 from selfreg.data import Trajectory
-from selfreg.estimate import EstimatedModel, StateAbstraction, estimate_mdp, from_description
+from selfreg.estimate import EstimatedModel, StateAbstraction, estimate_mdp
+from selfreg.estimate.score_bins import from_description
 from selfreg.runs import RunFolder
 from selfreg.sweeps.results import Sweep
 from selfreg.sweeps.runner import sweep
@@ -55,7 +56,6 @@ class GridTable(msgspec.Struct, forbid_unknown_fields=True):
 
     run: str
     kappa: list[float] = []
-    borrow_help: list[bool] = []
     state: list[str] = []
     classes: str | None = None
     cost: dict[str, list[Number]] = {}
@@ -96,7 +96,6 @@ def _source(config: Config, base: Path) -> Any:
     classes = None if grid.classes is None else str(base / grid.classes)
     parameters: dict[str, Sequence[Any]] = {
         "kappa": grid.kappa,
-        "borrow_help": grid.borrow_help,
         "state": grid.state,
         **{f"cost.{name}": [_cost(cost) for cost in costs] for name, costs in grid.cost.items()},
     }
@@ -120,7 +119,6 @@ def estimated(run: str, classes: str | None, **parameters: Any) -> EstimatedMode
         kappa=parameters.get("kappa", settings.get("kappa", 0.0)),
         prm=prm,
         costs={**logged, **costs} or None,
-        borrow_help=parameters.get("borrow_help", settings.get("borrow_help", False)),
     )
 
 
@@ -195,7 +193,8 @@ def draw(found: Sweep, out: Path) -> list[str]:
 
 def command(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG.toml", help="Settings of the sweep; docs/scale.md lists the entries.")
+        Path,
+        typer.Argument(metavar="CONFIG.toml", help="Settings of the sweep; docs/sweep-files.md lists the entries."),
     ],
 ) -> dict[str, Any]:
     """Solve many models. After a kill, the same command solves the missing ones."""

@@ -1,13 +1,13 @@
 """Trajectories, and readers of logs in several formats."""
 
-from selfreg.data.detection import DetectedLogs, detect_format
+from selfreg.data.detection import detect_format
 from selfreg.data.formats.canonical import write_trajectories
 from selfreg.data.formats.stepwise import write_stepwise
 from selfreg.data.log_files import LogError
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.markers import HelpMarks, assume_takeover
 from selfreg.data.messages import parse_history
-from selfreg.data.overview import Outcomes, Overview, look_at_logs
+from selfreg.data.overview import Outcomes, look_at_logs
 from selfreg.data.read import read_trajectories
 from selfreg.data.samples import Sample
 from selfreg.data.scorer import StateScorer
@@ -15,12 +15,10 @@ from selfreg.data.trajectory import NOHELP, Scalar, Step, Trajectory, state_text
 
 __all__ = [
     "NOHELP",
-    "DetectedLogs",
     "HelpMarks",
     "LogError",
     "LogFormat",
     "Outcomes",
-    "Overview",
     "ReadOptions",
     "Sample",
     "Scalar",

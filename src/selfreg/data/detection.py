@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import NamedTuple, TypeAlias
 
 from selfreg.data.formats import BUILT_IN, find_format, format_names
-from selfreg.data.log_files import LogError, LogFile, LogFiles, list_log_files, plain_suffix
+from selfreg.data.log_files import LogError, LogFile, LogFiles, list_log_files, plain_suffix, show_path
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.samples import Sample, take_sample
 
@@ -79,7 +79,7 @@ def detect_format(paths: Paths, format: str = AUTO, roles: Mapping[str, str] | N
 def detect_files(listed: LogFiles, format: str = AUTO, roles: Mapping[str, str] | None = None) -> DetectedLogs:
     """As `detect_format`, of files that are listed."""
     chosen = None if format == AUTO else find_format(format)
-    left_out = [f"{path} (not a log by its name)" for path in listed.left_out]
+    left_out = [f"{show_path(path)} (not a log by its name)" for path in listed.left_out]
     files: list[LogFile] = []
     reason, first = "it was named", ""
     for file in listed.files:
@@ -88,7 +88,7 @@ def detect_files(listed: LogFiles, format: str = AUTO, roles: Mapping[str, str] 
             continue
         found = _recognise(file, chosen, roles or {})
         if found is None:
-            left_out.append(f"{file.path} (of no known format)")
+            left_out.append(f"{show_path(file.path)} (of no known format)")
             continue
         one, why = found
         if chosen is None:
@@ -99,7 +99,7 @@ def detect_files(listed: LogFiles, format: str = AUTO, roles: Mapping[str, str] 
                     f"{file.path} is of format {one.name!r} ({why}), and {first} of format {chosen.name!r} "
                     f"({reason}): choose one with --format; other files of a folder are then left out"
                 )
-            left_out.append(f"{file.path} (of format {one.name!r})")
+            left_out.append(f"{show_path(file.path)} (of format {one.name!r})")
             continue
         files.append(file)
     if chosen is None or not files:

@@ -7,6 +7,7 @@ import glob
 import gzip
 import io
 import os
+import re
 import shutil
 import struct
 import sys
@@ -35,6 +36,15 @@ ZSTANDARD = 93  # the method of zip members that zipfile of Python 3.13 and befo
 _MAGIC = ((b"\x1f\x8b", ".gz"), (b"\x28\xb5\x2f\xfd", ".zst"), (b"PAR1", ".parquet"), (b"PK\x03\x04", ".zip"))
 
 
+COPIES = "selfreg-logs-"
+_COPY = re.compile(rf"[^\s'\"]*{COPIES}[a-z0-9_]+[/\\](?:\d+[/\\])?")
+
+
+def show_path(text: str) -> str:
+    """A text without the folder of temporary copies: what remains is archive and member, or `stdin`."""
+    return _COPY.sub("", text) if COPIES in text else text
+
+
 class LogError(ValueError):
     """A record that cannot be read. The message names the file, the line or row, the field and what was expected.
 
@@ -45,6 +55,10 @@ class LogError(ValueError):
     """
 
     outcome: float | None = None
+
+    def __str__(self) -> str:
+        """The message; members of archives are named by their archive, not by the copy that is read."""
+        return show_path(super().__str__())
 
     def at(self, place: str) -> LogError:
         """The same fault with its place."""
@@ -172,7 +186,7 @@ def identify(file: LogFile) -> list[str | int]:
 
 @cache
 def _temporary_folder() -> str:
-    folder = tempfile.mkdtemp(prefix="selfreg-logs-")
+    folder = tempfile.mkdtemp(prefix=COPIES)
     owner = os.getpid()
     atexit.register(lambda: shutil.rmtree(folder, ignore_errors=True) if os.getpid() == owner else None)
     return folder

@@ -12,14 +12,17 @@ from selfreg.data.filters import MISSING, lookup_field
 from selfreg.data.log_files import LogError, list_log_files, plain_name
 from selfreg.data.rows import read_rows
 from selfreg.data.trajectory import Trajectory
-from selfreg.data.translation import Rule
+from selfreg.data.translation import Rule, parse_number
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
 
 # Where the field is not given, the first of these that a record has.
-KEYS = ("episode", "episode_id", "instance_id", "trial_name", "session_id", "task_id", "task", "id")
-VALUES = ("outcome", "success", "resolved", "correct", "passed", "reward", "score")
+KEYS = (
+    "episode", "episode_id", "instance_id", "trial_name", "session_id", "session", "trace_id", "run_id",
+    "conversation_id", "thread_id", "ticket_id", "task_id", "task_name", "task", "id",
+)  # fmt: skip
+VALUES = ("outcome", "success", "resolved", "solved", "correct", "passed", "reward", "score")
 # Lists of ids in reports of SWE-bench; those of the others are attempts that did not succeed.
 RESOLVED, ATTEMPTED = (
     "resolved_ids",
@@ -129,7 +132,10 @@ def _read_key(record: Mapping[str, Any], key: str | None) -> str:
     name = key or next((one for one in (*KEYS, FILE) if record.get(one) is not None), KEYS[0])
     value = lookup_field(record, name)
     if value is MISSING:
-        raise LogError(f"field {name!r} of the episode is missing; the record has {', '.join(map(str, record))}")
+        raise LogError(
+            f"field {name!r} of the episode is missing; the record has {', '.join(map(str, record))}: "
+            "--outcomes-key FIELD"
+        )
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise LogError(f"field {name!r}: expected a string or an integer")
     return str(value)
@@ -139,7 +145,10 @@ def _read_outcome(record: Mapping[str, Any], field: str | None, rule: Rule | Non
     name = field or next((one for one in VALUES if one in record), VALUES[0])
     value = lookup_field(record, name)
     if value is MISSING:
-        raise LogError(f"field {name!r} of the outcome is missing; the record has {', '.join(map(str, record))}")
+        raise LogError(
+            f"field {name!r} of the outcome is missing; the record has {', '.join(map(str, record))}: "
+            "--outcomes-value FIELD"
+        )
     try:
         value = _read_number(value) if rule is None else rule.translate(value)
     except LogError as error:
@@ -159,6 +168,6 @@ def _read_number(value: Any) -> Any:
     if value.strip().lower() in words:
         return words[value.strip().lower()]
     try:
-        return float(value)
+        return parse_number(value)
     except ValueError:
         return value

@@ -8,10 +8,12 @@ import sqlite3
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from selfreg._util.extras import require_extra
+from selfreg.data.csv_layout import find_csv_layout
 from selfreg.data.json_text import decode_value
 from selfreg.data.log_files import (
     MOST_BYTES,
@@ -23,7 +25,7 @@ from selfreg.data.log_files import (
     plain_suffix,
     read_bytes,
 )
-from selfreg.data.samples import is_document, take_sample
+from selfreg.data.samples import is_document, read_head_text, take_sample
 
 with require_extra("logs", "selfreg.data"):
     import pyarrow as pa
@@ -80,19 +82,21 @@ def _as_row(value: Any) -> Row | LogError:
 
 
 def read_csv_lines(path: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows of a file and the lines that they end on."""
+    """Rows of a file and the lines that they end on; the first has the names of the columns."""
     csv.field_size_limit(min(MOST_BYTES, sys.maxsize))
+    layout = find_csv_layout(read_head_text(path))
     with open_bytes(path) as stream:
-        reader = csv.reader(_decode_lines(stream), delimiter="\t" if plain_suffix(path) == ".tsv" else ",", strict=True)
+        lines = islice(_decode_lines(stream), layout.skipped, None)
+        reader = csv.reader(lines, delimiter=layout.delimiter, strict=True)
         while True:
             try:
                 row = next(reader)
             except StopIteration:
                 return
             except (csv.Error, EOFError, OSError) as error:
-                raise LogError(f"line {reader.line_num}: {error}") from None
+                raise LogError(f"line {layout.skipped + reader.line_num}: {error}") from None
             if row:
-                yield reader.line_num, row
+                yield layout.skipped + reader.line_num, row
 
 
 def _decode_lines(stream: Iterable[bytes]) -> Iterator[str]:
@@ -100,7 +104,10 @@ def _decode_lines(stream: Iterable[bytes]) -> Iterator[str]:
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise LogError(f"line {number}: not UTF-8: {error}") from None
+            raise LogError(
+                f"line {number}: not UTF-8 (byte 0x{error.object[error.start]:02x}); convert the file first, for "
+                "example by iconv -f LATIN1 -t UTF-8"
+            ) from None
 
 
 def _read_csv_rows(path: str) -> Numbered:

@@ -8,6 +8,7 @@ import re
 import zlib
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from selfreg.data.csv_layout import find_csv_layout
 from selfreg.data.log_files import LogError, is_parquet, list_members, open_arrow, open_bytes, plain_suffix
 
 HEAD_BYTES = 1 << 20
@@ -63,9 +64,15 @@ def take_sample(path: str | os.PathLike[str]) -> Sample:
         if fault and not any(sample.objects()):
             raise LogError(f"{name}: {fault}")
         return sample
-    if plain_suffix(name) in (".csv", ".tsv") or "," in text.partition("\n")[0] or "\t" in text.partition("\n")[0]:
-        return Sample(name, "table", [text.partition("\n")[0].rstrip("\r")])
+    columns = find_csv_layout(text).columns
+    if text.strip() and (plain_suffix(name) in (".csv", ".tsv") or len(columns) > 1):
+        return Sample(name, "table", columns)
     return Sample(name, "other" if text.strip() else "empty", [])
+
+
+def read_head_text(path: str | os.PathLike[str]) -> str:
+    """The beginning of a file as text, without a byte order mark."""
+    return _read_head(os.fspath(path), HEAD_BYTES)[0].decode("utf-8-sig", "replace")
 
 
 def is_document(path: str | os.PathLike[str]) -> bool:

@@ -33,3 +33,22 @@ class StateScorer(Protocol):
 
     def score(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         """P(success | text, no help from here on), float64 (len(texts),)."""
+
+
+class CachedScorer:
+    """A scorer that scores every text once and keeps its score."""
+
+    def __init__(self, scorer: StateScorer) -> None:
+        self.scorer = scorer
+        self.kept: dict[str, float] = {}
+
+    def text(self, steps: Sequence[Step]) -> str:
+        """The scorer's text."""
+        return self.scorer.text(steps)
+
+    def score(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """The scorer's scores, float64 (len(texts),)."""
+        missing = [text for text in dict.fromkeys(texts) if text not in self.kept]
+        if missing:
+            self.kept.update(zip(missing, self.scorer.score(missing).tolist(), strict=True))
+        return np.array([self.kept[text] for text in texts], dtype=np.float64)

@@ -67,7 +67,7 @@ class Tally:
             total[1] += 1
 
     def _add_facts(self, step: LoggedStep) -> set[str]:
-        self.tools.update(step.tools)
+        self.tools.update(set(step.tools))
         if step.role is not None:
             self.roles[step.role] += 1
         if step.model is None:

@@ -17,6 +17,7 @@ with require_extra("logs", "selfreg.data"):
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"\s*({_NUMBER})\s*\.\.\s*({_NUMBER})\s*")
 _THRESHOLD = re.compile(rf"\s*(>=|<=|>|<)\s*({_NUMBER})\s*")
+_DECIMAL_COMMA = re.compile(r"\s*[-+]?(?:0,\d+|\d+,\d{1,2})\s*")
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     ">": operator.gt,
@@ -140,9 +141,22 @@ def _read_result(text: str) -> Any:
         return text
 
 
+def parse_number(value: Any) -> float:
+    """A number, or its text; one with a decimal comma (`0,5`) too, where that cannot be one of thousands.
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError
+        For another value.
+    """
+    if isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value):
+        value = value.replace(",", ".")
+    return float(value)
+
+
 def _read_number(value: Any) -> float:
     try:
-        number = math.nan if isinstance(value, (dict, list)) else float(value)
+        number = math.nan if isinstance(value, (dict, list)) else parse_number(value)
     except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):

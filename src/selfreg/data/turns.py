@@ -65,7 +65,7 @@ class Message(msgspec.Struct):
     tool_call_id: str | int | None = None
     requestor: str | None = None
     function: str | None = None
-    error: dict[str, Any] | str | None = None
+    error: dict[str, Any] | str | bool | None = None  # what went wrong, or only that something did
 
     @property
     def calls(self) -> list[Function]:
@@ -145,7 +145,8 @@ class Turns:
                 self.act(text, message.calls, model=message.model, role=role, intervention=intervention)
             elif message.role in TOOL_ROLES:
                 name = message.name or message.function or names.get(message.tool_call_id) or "tool"
-                self.see(f"{name} returned: {text or read_content(message.error)}")
+                fault = "" if isinstance(message.error, bool) else read_content(message.error)
+                self.see(f"{name} returned: {text or fault}")
             elif message.role not in CONTEXT_ROLES:
                 self._see_message(message, names)
 

@@ -1,12 +1,6 @@
 """Environments with an expert, help under a budget, and Phase I collection."""
 
-from selfreg.envs.babyai.environment import (
-    BABYAI_LEVELS,
-    BabyAIConfig,
-    BabyAIEnvironment,
-    make_babyai,
-    split_tasks,
-)
+from selfreg.envs.babyai.environment import BABYAI_LEVELS, BabyAIConfig, make_babyai, split_tasks
 from selfreg.envs.collection import advised_rollouts, branch_rollouts, collect_into, low_count_states
 from selfreg.envs.episode import run_episode
 from selfreg.envs.exact import enumerate_model
@@ -31,13 +25,12 @@ from selfreg.envs.textworld.environment import (
     make_textworld,
     textworld_tasks,
 )
-from selfreg.envs.worlds import World, parse_help
+from selfreg.envs.worlds import World
 
 __all__ = [
     "BABYAI_LEVELS",
     "AssistedEnvironment",
     "BabyAIConfig",
-    "BabyAIEnvironment",
     "CollectConfig",
     "Environment",
     "ErringHelper",
@@ -64,7 +57,6 @@ __all__ = [
     "make_babyai",
     "make_household",
     "make_textworld",
-    "parse_help",
     "run_episode",
     "split_tasks",
     "textworld_tasks",

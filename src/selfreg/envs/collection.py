@@ -352,7 +352,7 @@ def _rollout(
     trajectory, step = branch
     origin = f"{trajectory.episode}@{step}{name}"
     luck = episode_seed(seed, origin, number)
-    world.resume(saved, luck)
+    world.resume(saved, luck, _last(trajectory, step))
     rollout = continue_episode(world, trajectory.task, luck, policy, None, f"{origin}#{number}").trajectory
     where = {"branch_of": trajectory.episode, "branch_step": step}
     return msgspec.structs.replace(rollout, fields={**rollout.fields, **noted, **where})
@@ -369,9 +369,14 @@ def _replayed(world: AssistedEnvironment, trajectory: Trajectory, step: int) -> 
             if name not in names or environment.done:
                 raise ValueError(f"episode {trajectory.episode!r} cannot be replayed: action {name!r} does not fit")
             environment.step(names.index(name))
-    if environment.done or environment.key() != trajectory.steps[step].key:
+    if environment.done or world.key(_last(trajectory, step)) != trajectory.steps[step].key:
         raise ValueError(f"episode {trajectory.episode!r} does not lead to its state at step {step} in this world")
     return environment.save()
+
+
+def _last(trajectory: Trajectory, step: int) -> str | None:
+    """Who took the step before; None at the beginning."""
+    return (trajectory.steps[step - 1].intervention or NOHELP) if step else None
 
 
 def _states(trajectory: Trajectory) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from selfreg.data import NOHELP
-from selfreg.envs.protocol import AssistedEnvironment, BasePolicy, Environment, ExplicitPolicy
+from selfreg.envs.protocol import AssistedEnvironment, BasePolicy, ExplicitPolicy
 from selfreg.mdp import InterventionMDP
 
 SUCCESS, FAILURE = "success", "failure"
@@ -66,7 +66,7 @@ def enumerate_model(world: AssistedEnvironment, task: str, limit: int = 200_000)
     """
     search = _Search(world, limit)
     world.reset(task, 0)
-    start = search.state_of(world.environment)
+    start = search.state_of(None)
     while search.open:
         search.expand(*search.open.pop())
     n = len(search.keys)
@@ -84,41 +84,55 @@ class _Search:
     """States found so far, and those still to expand. Success is state -2 and failure -1 until all are counted."""
 
     def __init__(self, world: AssistedEnvironment, limit: int) -> None:
-        self.environment, self.limit = world.environment, limit
+        self.world, self.environment, self.limit = world, world.environment, limit
         self.movers: dict[str, tuple[ExplicitPolicy, int | None]] = {NOHELP: (_explicit("the agent", world.policy), 1)}
         for one in world.interventions.values():
             self.movers[one.name] = (_explicit(f"the helper of {one.name!r}", one.helper), one.steps)
         self.keys: dict[str, int] = {}
         self.rows: dict[str, list[Row]] = {name: [] for name in self.movers}
-        self.open: list[tuple[int, Any]] = []
+        self.open: list[tuple[int, Any, str | None]] = []
 
-    def state_of(self, environment: Environment) -> int:
-        """State of the environment's moment, noted for expansion if it is new."""
+    def state_of(self, last: str | None) -> int:
+        """State of the environment's moment after a step of `last`, noted for expansion if it is new."""
+        environment = self.environment
         if environment.done:
             if environment.outcome not in (0.0, 1.0):
                 raise ValueError(f"an episode ends with outcome {environment.outcome}; expected 0 or 1")
             return -2 if environment.outcome else -1
-        key = environment.key()
+        key = self.world.key(last)
         if key not in self.keys:
             if len(self.keys) == self.limit:
                 raise ValueError(f"the task has more than {self.limit} states; expected fewer (limit)")
             self.keys[key] = len(self.keys)
-            self.open.append((self.keys[key], environment.save()))
+            self.open.append((self.keys[key], environment.save(), last))
             for rows in self.rows.values():
                 rows.append({})
         return self.keys[key]
 
-    def expand(self, state: int, saved: Any) -> None:
+    def expand(self, state: int, saved: Any, last: str | None) -> None:
         """Fill in the rows of one state."""
         for name, (policy, steps) in self.movers.items():
             row = self.rows[name][state]
-            for moment, chance in self._after(saved, policy, steps):
+            reading = 0 if name == NOHELP else self.world.must_read(name, last)
+            for moment, chance in self._after(saved, policy, steps, reading):
                 self.environment.restore(moment)
-                j = self.state_of(self.environment)
+                j = self.state_of(name)
                 row[j] = row.get(j, 0.0) + chance
 
-    def _after(self, saved: Any, policy: ExplicitPolicy, steps: int | None) -> list[tuple[Any, float]]:
-        """Moments after `steps` actions of `policy` with their chances; moments with equal keys become one."""
+    def _read(self, saved: Any, reading: int) -> Any:
+        """The moment after a helper has read for this many steps, or at which the episode ended meanwhile."""
+        self.environment.restore(saved)
+        for _ in range(reading):
+            if not self.environment.done:
+                self.environment.step(self.environment.idle_action)  # type: ignore[attr-defined]
+        return self.environment.save()
+
+    def _after(self, saved: Any, policy: ExplicitPolicy, steps: int | None, reading: int) -> list[tuple[Any, float]]:
+        """Moments after reading and `steps` actions of `policy`, with their chances; those of equal keys become one."""
+        if reading:
+            saved = self._read(saved, reading)
+            if self.environment.done:
+                return [(saved, 1.0)]
         moments, ended, taken = [(saved, 1.0)], [], 0
         while moments and (steps is None or taken < steps):
             merged: dict[str, tuple[Any, float]] = {}

@@ -13,6 +13,7 @@ from selfreg._util import validate
 from selfreg.data import NOHELP, Step
 
 TASKS = 2**20
+AFTER = " after "  # in a key, before who took the step before
 HELPER_STREAM = 2  # separates chance in the helpers from that in the base policy and in requests
 
 
@@ -118,7 +119,7 @@ class Intervention:
     Raises
     ------
     ValueError
-        If the name is empty or "nohelp", `steps` is below 1 or `cost` is negative.
+        If the name is empty or "nohelp", `steps` is below 1, or `cost` or `reading` is negative.
     TypeError
         If `helper` cannot act, or a number is not an integer.
     """
@@ -129,6 +130,13 @@ class Intervention:
     )
     cost: int = field(default=1, metadata={"help": "budget units that one use takes"})
     helper: BasePolicy = field(default_factory=Expert, metadata={"help": "who takes over; by default the expert"})
+    reading: int = field(
+        default=0,
+        metadata={
+            "help": "environment steps that pass while the helper reads what was done, before it acts; none at the "
+            "beginning of an episode, and none where it took the step before too"
+        },
+    )
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name or self.name == NOHELP:
@@ -137,6 +145,7 @@ class Intervention:
             raise TypeError(f"Intervention {self.name!r} has helper={self.helper!r}; expected a policy with act()")
         if self.steps is not None:
             validate.integer(f"Intervention {self.name!r}: steps", self.steps, 1)
+        validate.integer(f"Intervention {self.name!r}: reading", self.reading, 0)
         # An int of NumPy's could not be written to a log.
         object.__setattr__(self, "cost", validate.integer(f"Intervention {self.name!r}: cost", self.cost, 0))
 
@@ -154,12 +163,13 @@ class AssistedEnvironment:
     policy : BasePolicy
         The agent.
     interventions : sequence of Intervention
-        The forms of help on offer, by unique names.
+        The forms of help on offer, by unique names. Where one of them has `reading`, text and key of a state also tell
+        who acted last, which decides whether the helper must read.
 
     Raises
     ------
     ValueError
-        If two interventions share a name.
+        If two interventions share a name, or one has `reading` and the environment no `idle_action`.
     """
 
     def __init__(self, environment: Environment, policy: BasePolicy, interventions: Sequence[Intervention]) -> None:
@@ -168,10 +178,17 @@ class AssistedEnvironment:
         self.interventions = {intervention.name: intervention for intervention in interventions}
         if len(self.interventions) < len(interventions):
             raise ValueError(f"interventions share a name: {[one.name for one in interventions]}")
-        self._seeded(0)
-        self._state: Step | None = None
+        self._readers = {one.name for one in interventions if one.reading}
+        if self._readers and not isinstance(getattr(environment, "idle_action", None), int):
+            raise ValueError(
+                f"intervention {min(self._readers)!r} has reading, and {type(environment).__name__} has no idle_action;"
+                " expected the number of an action that does nothing"
+            )
+        self._begin(0, None)
 
-    def _seeded(self, seed: int) -> None:
+    def _begin(self, seed: int, last: str | None) -> None:
+        self._last = last
+        self._state: Step | None = None
         # Helpers have chance of their own, so that a request does not change the agent's luck.
         self._generator = np.random.default_rng(seed)
         self._helper_generator = np.random.default_rng([seed, HELPER_STREAM])
@@ -189,20 +206,35 @@ class AssistedEnvironment:
     def reset(self, task: str, seed: int) -> None:
         """Begin an episode; `seed` alone decides the chance in the base policy and in the helpers."""
         self.environment.reset(task)
-        self._seeded(seed)
-        self._state = None
+        self._begin(seed, None)
 
-    def resume(self, saved: Any, seed: int) -> None:
-        """Begin at a moment that the environment saved, with new luck: `seed` decides all chance from here on."""
+    def resume(self, saved: Any, seed: int, last: str | None = None) -> None:
+        """Begin at a moment that the environment saved, with new luck: `seed` decides all chance from here on.
+
+        `last` is who took the step before: a help type, "nohelp" for the agent, None at the beginning of an episode.
+        """
         self.environment.restore(saved)
-        self._seeded(seed)
-        self._state = None
+        self._begin(seed, last)
 
     def state(self) -> Step:
         """Return the current state, with neither action nor intervention."""
         if self._state is None:
-            self._state = Step(state=self.environment.text(), key=self.environment.key())
+            who = f"\nLast to act: {self.remembered(self._last)}." if self._readers else ""
+            self._state = Step(state=self.environment.text() + who, key=self.key(self._last))
         return self._state
+
+    def key(self, last: str | None) -> str:
+        """Key of the environment's moment; with who took the step before (as for `resume`) where help must read."""
+        key = self.environment.key()
+        return f"{key}{AFTER}{self.remembered(last)}" if self._readers else key
+
+    def remembered(self, last: str | None) -> str:
+        """What of who took the step before decides who must read: nobody, a helper that reads, or the agent."""
+        return _who(last if last is None or last in self._readers else NOHELP)
+
+    def must_read(self, name: str, last: str | None) -> int:
+        """Environment steps that the helper of this name reads for where `last` took the step before."""
+        return 0 if last in (None, name) else self.interventions[name].reading
 
     def step(self, intervention: str | None = None) -> Step:
         """Take one decision step.
@@ -230,14 +262,14 @@ class AssistedEnvironment:
         else:
             help_type = self._intervention(intervention)
             actions, cost = self._take_over(help_type), help_type.cost
-        self._state = None
+        self._state, self._last = None, intervention or NOHELP
         return Step(before.state, ", ".join(actions), before.key, intervention, cost)
 
     def take(self, action: int) -> Step:
         """Take one step with a given action, in place of the agent's; ValueError as for `step`, or for no action."""
         if self.done:
             raise ValueError("the episode is over; expected reset() before the next take()")
-        before, self._state = self.state(), None
+        before, self._state, self._last = self.state(), None, NOHELP
         return Step(before.state, self._act(action), before.key)
 
     def _act(self, action: int) -> str:
@@ -249,7 +281,11 @@ class AssistedEnvironment:
 
     def _take_over(self, help_type: Intervention) -> list[str]:
         actions: list[str] = []
-        while not self.done and (help_type.steps is None or len(actions) < help_type.steps):
+        reading = self.must_read(help_type.name, self._last)
+        while not self.done and len(actions) < reading:
+            actions.append(self._act(self.environment.idle_action))  # type: ignore[attr-defined]
+        most = None if help_type.steps is None else reading + help_type.steps
+        while not self.done and (most is None or len(actions) < most):
             actions.append(self._act(help_type.helper.act(self.environment, self._helper_generator)))
         return actions
 
@@ -257,3 +293,7 @@ class AssistedEnvironment:
         if name not in self.interventions:
             raise ValueError(f"intervention {name!r} is unknown; expected one of {sorted(self.interventions)} or None")
         return self.interventions[name]
+
+
+def _who(last: str | None) -> str:
+    return "nobody" if last is None else "the agent" if last == NOHELP else last

@@ -19,6 +19,8 @@ from selfreg.envs.textworld.games import TEXTWORLD_LEVELS
 
 WEAK = "weak"  # the environment's own weak agent
 TO_THE_END = "end"
+# Parts of the text of a form of help, beside its name and `where`.
+PARTS = ("steps", "cost", "reading", "error", "wrong")
 
 
 class Family(NamedTuple):
@@ -215,13 +217,14 @@ class World:
 
 
 def parse_help(text: str) -> Intervention:
-    """A form of help from a text: "NAME,steps=2,cost=1,error=0.2,wrong=ACTION,where=EXPRESSION".
+    """A form of help from a text: "NAME,steps=2,cost=1,reading=3,error=0.2,wrong=ACTION,where=EXPRESSION".
 
     Parameters
     ----------
     text : str
-        Name, then in any order: `steps` (1; "end" for all that are left), `cost` (1), and whoever helps: the expert,
-        or one who does something else with chance `error`. With `where`, which must be the last one, help is like
+        Name, then in any order: `steps` (1; "end" for all that are left), `cost` (1), `reading` (0; steps that pass
+        before a helper acts that takes over in mid-episode), and whoever helps: the expert, or one who does something
+        else with chance `error`. With `where`, which must be the last one, help is like
         that in states whose text the regular expression finds only, and the expert's elsewhere; with `wrong` it is
         always the action of that name there.
 
@@ -232,7 +235,7 @@ def parse_help(text: str) -> Intervention:
 
     Examples
     --------
-    >>> from selfreg.envs import parse_help
+    >>> from selfreg.envs.worlds import parse_help
     >>> parse_help("friend,steps=end,cost=3").cost
     3
     >>> parse_help("misleading,wrong=wait,where=^In hand: nothing").helper.where.pattern
@@ -245,8 +248,9 @@ def parse_help(text: str) -> Intervention:
     values = {}
     for part in parts:
         key, equals, value = part.partition("=")
-        if not equals or key not in ("steps", "cost", "error", "wrong") or key in values:
-            raise ValueError(f"help {text!r}: cannot read {part!r}; expected steps=, cost=, error=, wrong= once each")
+        if not equals or key not in PARTS or key in values:
+            expected = ", ".join(f"{part}=" for part in PARTS)
+            raise ValueError(f"help {text!r}: cannot read {part!r}; expected {expected} once each")
         values[key] = value
     steps = None if values.get("steps") == TO_THE_END else _number(text, "steps", values.get("steps", "1"), int)
     error = _number(text, "error", values.get("error", "0"), float)
@@ -256,7 +260,10 @@ def parse_help(text: str) -> Intervention:
     if found and isinstance(bad, Expert):
         raise ValueError(f"help {text!r}: where= says where help is bad; expected error= or wrong= too")
     helper = Situational(where, bad, Expert()) if found else bad
-    return Intervention(name, steps, _number(text, "cost", values.get("cost", "1"), int), helper)
+    cost, reading = (
+        _number(text, key, values.get(key, usual), int) for key, usual in (("cost", "1"), ("reading", "0"))
+    )
+    return Intervention(name, steps, cost, helper, reading)
 
 
 def _number(text: str, key: str, value: str, kind: Callable[[str], Any]) -> Any:

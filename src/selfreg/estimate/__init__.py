@@ -1,16 +1,17 @@
 """From trajectories to an `InterventionMDP`: abstractions, counts, the model, and how far to trust it."""
 
 from selfreg.estimate.abstraction import ExactKey, Features, Key, StateAbstraction, load_classes
-from selfreg.estimate.advice import Sample, advise
-from selfreg.estimate.bands import Band, Uncertainty, frontier_bands, uncertainty
+from selfreg.estimate.advice import advise
+from selfreg.estimate.bands import Band, frontier_bands, uncertainty
 from selfreg.estimate.calibrated import calibrated_l1
 from selfreg.estimate.counts import Counts, count
 from selfreg.estimate.crossfit import cross_fit
 from selfreg.estimate.forecasting.compute import forecast
 from selfreg.estimate.forecasting.results import PolicyForecast, PolicyForecasts
+from selfreg.estimate.handoffs import HandoffCost, handoff_costs
 from selfreg.estimate.ingest.logs import count_logs
 from selfreg.estimate.model import EstimatedModel, estimate_mdp
-from selfreg.estimate.score_bins import ScoreBins, from_description
+from selfreg.estimate.score_bins import ScoreBins
 from selfreg.estimate.support import Coverage, coverage
 
 __all__ = [
@@ -20,13 +21,12 @@ __all__ = [
     "EstimatedModel",
     "ExactKey",
     "Features",
+    "HandoffCost",
     "Key",
     "PolicyForecast",
     "PolicyForecasts",
-    "Sample",
     "ScoreBins",
     "StateAbstraction",
-    "Uncertainty",
     "advise",
     "calibrated_l1",
     "count",
@@ -35,8 +35,8 @@ __all__ = [
     "cross_fit",
     "estimate_mdp",
     "forecast",
-    "from_description",
     "frontier_bands",
+    "handoff_costs",
     "load_classes",
     "uncertainty",
 ]

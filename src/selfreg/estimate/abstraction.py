@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
-from selfreg.data import Scalar, Trajectory
+from selfreg.data import NOHELP, Scalar, Trajectory
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,6 +20,7 @@ else:
 Key: TypeAlias = tuple[Scalar, ...]
 
 STEP, CLASS, TASK, OTHER = "step", "class", "task", "other"
+LAST_HELP, NOBODY = "last_help", "nobody"
 # In a coarser key, in place of a feature that is left out.
 ANY_VALUE = "\x00any"
 
@@ -102,7 +103,9 @@ class Features:
     Parameters
     ----------
     names : sequence of str
-        `step`, `class` (of the last observation, by `classes`), `task`, or the name of an episode field.
+        `step`, `class` (of the last observation, by `classes`), `task`, `last_help` (the help type of the step before,
+        "nohelp" where the agent took it, "nobody" at the beginning: a helper that takes over has to read what was
+        done), or the name of an episode field.
     classes : mapping of str to regular expression
         First match wins; `other` without a match.
 
@@ -141,8 +144,8 @@ class Features:
         """Check that every trajectory has the fields."""
         for trajectory in trajectories:
             for name in self.names:
-                if name not in (STEP, CLASS, TASK) and name not in trajectory.fields:
-                    known = ", ".join(dict.fromkeys([STEP, CLASS, TASK, *sorted(trajectory.fields)]))
+                if name not in (STEP, CLASS, TASK, LAST_HELP) and name not in trajectory.fields:
+                    known = ", ".join(dict.fromkeys([STEP, CLASS, TASK, LAST_HELP, *sorted(trajectory.fields)]))
                     raise ValueError(f"unknown feature {name!r}; episode {trajectory.episode!r} has {known}")
 
     def encode(self, trajectory: Trajectory, step: int) -> Key:
@@ -154,6 +157,8 @@ class Features:
             return episode_step(trajectory, step)
         if name == CLASS:
             return self.classify(trajectory.steps[step].state)
+        if name == LAST_HELP:
+            return _last_help(trajectory, step)
         return trajectory.task if name == TASK else keep_distinct(trajectory.fields[name])
 
     def classify(self, observation: str) -> str:
@@ -170,6 +175,13 @@ class Features:
     def describe(self) -> dict[str, Any]:
         """Settings as JSON values."""
         return {"kind": "features", "names": list(self.names), "classes": dict(self.classes)}
+
+
+def _last_help(trajectory: Trajectory, step: int) -> str:
+    if step:
+        return trajectory.steps[step - 1].intervention or NOHELP
+    # A rollout does not hold the step before its first one.
+    return NOBODY if not first_step(trajectory.fields) else NOHELP
 
 
 def load_classes(path: str | os.PathLike[str]) -> dict[str, str]:

@@ -159,7 +159,7 @@ def advise(
     rollouts = validate.integer("rollouts", rollouts, 1)
     rate, samples = validate.probability("rate", rate), validate.integer("samples", samples, 1)
     episodes = list(trajectories)
-    dataset = ResamplingDataset(episodes, abstraction, 0.0, None, costs, borrow_help=False)
+    dataset = ResamplingDataset(episodes, abstraction, 0.0, None, costs)
     drawn = [draw.true for draw in draw_models(dataset, "dirichlet", samples, np.random.default_rng(seed))]
     problem = _Problem(dataset, drawn, budget, rate, aim)
     moments = _find_moments(episodes, abstraction, rollouts)

@@ -96,7 +96,6 @@ def uncertainty(
     kappa: float = 0.0,
     prm: StateScorer | None = None,
     costs: Costs | None = None,
-    borrow_help: bool = False,
     seconds: float | None = None,
 ) -> Uncertainty:
     """Intervals for the success and usage that a plan will attain, and how certain its decisions are.
@@ -109,7 +108,7 @@ def uncertainty(
 
     Parameters
     ----------
-    trajectories, abstraction, kappa, prm, costs, borrow_help
+    trajectories, abstraction, kappa, prm, costs
         As for `estimate_mdp`. The PRM's scores count as exact.
     budget : int or tuple of int
     method : {"bootstrap", "dirichlet"}
@@ -141,9 +140,7 @@ def uncertainty(
     >>> bool(result.success.low[0] < 0.5 < result.success.high[0]), result.help_share[0].tolist()
     (True, [0.0, 1.0])
     """
-    dataset, drawn = _draw_samples(
-        trajectories, abstraction, method, samples, confidence, seed, kappa, prm, costs, borrow_help
-    )
+    dataset, drawn = _draw_samples(trajectories, abstraction, method, samples, confidence, seed, kappa, prm, costs)
     fitted = dataset.fit()
     plan = solve(fitted.mdp, budget, n_threads=1)
     estimate = _evaluate_plan(fitted, plan.policy)
@@ -175,7 +172,6 @@ def frontier_bands(
     kappa: float = 0.0,
     prm: StateScorer | None = None,
     costs: Costs | None = None,
-    borrow_help: bool = False,
 ) -> FrontierBands:
     """Intervals for the success and usage of the frontier's mixtures under expected usages.
 
@@ -183,7 +179,7 @@ def frontier_bands(
 
     Parameters
     ----------
-    trajectories, abstraction, method, samples, confidence, seed, kappa, prm, costs, borrow_help
+    trajectories, abstraction, method, samples, confidence, seed, kappa, prm, costs
         As for `uncertainty`; one kind of budget.
     usage : sequence of float
         Expected units of help an episode, >= 0.
@@ -204,9 +200,7 @@ def frontier_bands(
     ([0.5, 0.75], [0.0, 0.5])
     """
     points = np.array([validate.nonneg_float("usage", one) for one in usage])
-    dataset, drawn = _draw_samples(
-        trajectories, abstraction, method, samples, confidence, seed, kappa, prm, costs, borrow_help
-    )
+    dataset, drawn = _draw_samples(trajectories, abstraction, method, samples, confidence, seed, kappa, prm, costs)
     fitted = dataset.fit()
     front = frontier(fitted.mdp, fitted.start, n_threads=1)
     estimate = _evaluate_mixtures(fitted, front, points)
@@ -229,14 +223,13 @@ def _draw_samples(
     kappa: float,
     prm: StateScorer | None,
     costs: Costs | None,
-    borrow_help: bool,
 ) -> tuple[ResamplingDataset, Iterable[Draw]]:
     """Check the arguments; the logs as a dataset, and samples of them."""
     if method not in ("bootstrap", "dirichlet"):
         raise ValueError(f'method is {method!r}; expected "bootstrap" or "dirichlet"')
     samples = validate.integer("samples", samples, 2)
     validate.confidence("confidence", confidence)
-    dataset = ResamplingDataset(trajectories, abstraction, kappa, prm, costs, borrow_help)
+    dataset = ResamplingDataset(trajectories, abstraction, kappa, prm, costs)
     return dataset, draw_models(dataset, method, samples, np.random.default_rng(seed))
 
 

@@ -50,7 +50,6 @@ def calibrated_l1(
     samples: int = 100,
     seed: int = 0,
     costs: Costs | None = None,
-    borrow_help: bool = False,
 ) -> CalibratedL1:
     """The smallest L1 sets whose robust start value is a lower bound with the given confidence.
 
@@ -61,7 +60,7 @@ def calibrated_l1(
 
     Parameters
     ----------
-    trajectories, abstraction, budget, method, seed, costs, borrow_help
+    trajectories, abstraction, budget, method, seed, costs
         As for `uncertainty`.
     confidence : float
         In (0, 1).
@@ -88,7 +87,7 @@ def calibrated_l1(
     samples = validate.integer("samples", samples, 2)
     if method not in ("bootstrap", "dirichlet"):
         raise ValueError(f'method is {method!r}; expected "bootstrap" or "dirichlet"')
-    dataset = ResamplingDataset(trajectories, abstraction, 0.0, None, costs, borrow_help)
+    dataset = ResamplingDataset(trajectories, abstraction, 0.0, None, costs)
     drawn = list(draw_models(dataset, method, samples, np.random.default_rng(seed)))
     holds = np.array([True])
     for scale in SCALES:

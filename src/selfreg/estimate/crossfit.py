@@ -59,7 +59,6 @@ def cross_fit(
     kappa: float = 0.0,
     prm: StateScorer | None = None,
     costs: Costs | None = None,
-    borrow_help: bool = False,
 ) -> CrossFit:
     """Make plans from half of the tasks and evaluate them by a model of the other half.
 
@@ -69,7 +68,7 @@ def cross_fit(
 
     Parameters
     ----------
-    trajectories, abstraction, budget, kappa, prm, costs, borrow_help
+    trajectories, abstraction, budget, kappa, prm, costs
         As for `uncertainty`.
     splits : int
         Random splits, each used in both directions.
@@ -89,7 +88,7 @@ def cross_fit(
     [0.5]
     """
     splits = validate.integer("splits", splits, 1)
-    dataset = ResamplingDataset(trajectories, abstraction, kappa, prm, costs, borrow_help)
+    dataset = ResamplingDataset(trajectories, abstraction, kappa, prm, costs)
     visited = np.unique(np.stack([dataset.moves.task, dataset.moves.state]), axis=1)[1]
     if np.bincount(visited).max() < 2:
         raise ValueError("no two tasks share a state; a plan of one half of the tasks says nothing of the other half")

@@ -39,8 +39,9 @@ class ResamplingDataset:
         kappa: float,
         prm: StateScorer | None,
         costs: Costs | None,
-        borrow_help: bool,
+        *,
         shrink: bool = True,
+        borrow_help: bool = False,
     ) -> None:
         episodes = list(trajectories)
         if kappa and prm is None:
@@ -60,7 +61,7 @@ class ResamplingDataset:
     ) -> dict[str, sp.csr_array]:
         lend = self.borrow_help if borrow_help is None else borrow_help
         shrunk = self.shrink if shrink is None else shrink
-        return fill_rows(counts, self.abstraction, self.prior, self.kappa, lend, shrunk)
+        return fill_rows(counts, self.abstraction, self.prior, self.kappa, shrink=shrunk, borrow_help=lend)
 
     def fit(self, times: Floats | None = None, borrow_help: bool | None = None, shrink: bool | None = None) -> Fitted:
         """Estimate a model from the tasks, each counted `times` (tasks,) times."""

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg.data import Scalar, Trajectory
-from selfreg.estimate.abstraction import CLASS, STEP, TASK, Features
+from selfreg.estimate.abstraction import CLASS, LAST_HELP, STEP, TASK, Features
 
 FOLDS = 5
 # Pseudo-episodes of the overall success rate in each state.
@@ -88,7 +88,7 @@ def choose_features(trajectories: Sequence[Trajectory], classes: Mapping[str, st
 def find_task_fields(trajectories: Sequence[Trajectory]) -> list[str]:
     """Fields of all episodes with a few values, the same in all episodes of a task; none where no task is repeated."""
     values: dict[str, dict[str, Scalar]] = {}
-    names = set(trajectories[0].fields) - {STEP, CLASS, TASK} if trajectories else set()
+    names = set(trajectories[0].fields) - {STEP, CLASS, TASK, LAST_HELP} if trajectories else set()
     for trajectory in trajectories:
         known = values.setdefault(trajectory.task, dict(trajectory.fields))
         names = {n for n in names if n in trajectory.fields and _same(known.get(n), trajectory.fields[n])}

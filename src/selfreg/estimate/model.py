@@ -77,7 +77,6 @@ def estimate_mdp(
     kappa: float = 0.0,
     prm: StateScorer | None = None,
     costs: Mapping[str, int | tuple[int, ...]] | None = None,
-    borrow_help: bool = False,
     shrink: bool = True,
 ) -> EstimatedModel:
     """Estimate transition probabilities by counting, with rows of help shrunk.
@@ -98,11 +97,9 @@ def estimate_mdp(
         Also scores the last state of truncated episodes.
     costs : mapping, optional
         Cost of each help type; by default the logged cost, which must be one number for each type.
-    borrow_help : bool
-        Whether help that was never tried in a state takes the pooled row of the nearest coarser class of states.
-        By default it is unavailable there, unless `shrink` gives it a row.
     shrink : bool
-        Whether rows of help are shrunk. Help has a row then where any help was tried in a class of the state.
+        Whether rows of help are shrunk. Help has a row then where any help was tried in a class of the state;
+        otherwise only where it was tried in the state.
 
     Returns
     -------
@@ -137,7 +134,7 @@ def estimate_mdp(
     abstraction.fit(episodes)
     counts = count(episodes, abstraction, None if prm is None else score_last_states(episodes, prm))
     prior = mean_scores(episodes, abstraction, counts.keys, prm) if kappa and prm is not None else None
-    rows = fill_rows(counts, abstraction, prior, kappa, borrow_help, shrink)
+    rows = fill_rows(counts, abstraction, prior, kappa, shrink=shrink)
     mdp = build_mdp(rows, counts.visits, resolve_costs(episodes, rows, costs))
     visited = counts.visits[NOHELP][:-2] > 0
     start = counts.starts.sum(axis=0)
@@ -152,8 +149,9 @@ def fill_rows(
     abstraction: StateAbstraction,
     prior: Floats | None,
     kappa: float,
-    borrow_help: bool,
+    *,
     shrink: bool = True,
+    borrow_help: bool = False,
 ) -> dict[str, sp.csr_array]:
     """Counts with pseudo-counts and borrowed rows, from which the model is made; arguments as in `estimate_mdp`.
 

@@ -78,7 +78,7 @@ def _draw_rows(dataset: ResamplingDataset, counts: Counts, prior: Rows, generato
 def _build_true(dataset: ResamplingDataset, rows: Rows, counts: Counts, start: Floats) -> Fitted:
     """Model of drawn rows; states without any row fail."""
     drawn = Counts(counts.keys, rows, counts.starts)
-    filled = fill_rows(drawn, dataset.abstraction, None, 0.0, dataset.borrow_help, shrink=False)
+    filled = fill_rows(drawn, dataset.abstraction, None, 0.0, shrink=False)
     return Fitted(build_mdp(filled, None, dataset.costs), start)
 
 

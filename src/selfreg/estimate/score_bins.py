@@ -119,7 +119,8 @@ def from_description(description: Mapping[str, Any], prm: Callable[[], StateScor
 
     Examples
     --------
-    >>> from selfreg.estimate import ExactKey, from_description
+    >>> from selfreg.estimate import ExactKey
+    >>> from selfreg.estimate.score_bins import from_description
     >>> from_description(ExactKey(step=True).describe())
     ExactKey(step=True)
     """

@@ -8,8 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
-from scipy.sparse.csgraph import connected_components
-from scipy.special import gammaln
 
 from selfreg.data import NOHELP
 from selfreg.estimate.abstraction import Key, StateAbstraction
@@ -45,6 +43,8 @@ class Level(NamedTuple):
 
 def nest_classes(counts: Counts, abstraction: StateAbstraction) -> list[Level]:
     """Classes of all levels, the nearest first; empty if states have no coarser class."""
+    from scipy.sparse.csgraph import connected_components  # here and below: slow to import
+
     n = len(counts.keys)
     moves = sp.csr_array(sum(counts.transitions.values()))[:n, :n]
     part, ends = connected_components(moves, directed=False)[1], np.diff(moves.indptr) == 0
@@ -259,6 +259,8 @@ def _fit_weight(matrix: sp.csr_array, means: sp.csr_array) -> tuple[float, float
 
 def _fit_concentration(matrix: sp.csr_array, means: sp.csr_array, of: Indices) -> tuple[float, float]:
     """Weight of the rows `of` of `means` with the highest likelihood of the counts, and that likelihood's logarithm."""
+    from scipy.special import gammaln
+
     rows = np.flatnonzero((of >= 0) & (np.diff(matrix.indptr)[: len(of)] > 0))
     if not len(rows):
         return UNIT, 0.0

@@ -1,14 +1,14 @@
 """Closed-loop comparison of policies with paired intervals; off-policy evaluation and monitoring from logs."""
 
-from selfreg.evaluate.closed_loop import ComparedPolicy, Row, read_rows, run_closed_loop, write_rows
+from selfreg.evaluate.closed_loop import ComparedPolicy, Row, read_rows, run_closed_loop
 from selfreg.evaluate.comparison import compare, paired
-from selfreg.evaluate.extrapolation import Extrapolating, NearestScore, NearestText, StateMatch
+from selfreg.evaluate.extrapolation import Extrapolating, NearestScore, NearestText
 from selfreg.evaluate.forecast_outcome import ForecastOutcome, forecasts
 from selfreg.evaluate.monitoring import Forecast, monitor
 from selfreg.evaluate.off_policy import OverlapError, ope
 from selfreg.evaluate.plans import Plan
 from selfreg.evaluate.policies import Always, EveryN, LastK, Never
-from selfreg.evaluate.policy_comparison import PolicyComparison, PolicySetup, tune_thresholds
+from selfreg.evaluate.policy_comparison import PolicyComparison, PolicySetup
 from selfreg.evaluate.propensity import fitted_propensity
 from selfreg.evaluate.recorded import Recorded
 
@@ -29,7 +29,6 @@ __all__ = [
     "PolicySetup",
     "Recorded",
     "Row",
-    "StateMatch",
     "compare",
     "fitted_propensity",
     "forecasts",
@@ -38,6 +37,4 @@ __all__ = [
     "paired",
     "read_rows",
     "run_closed_loop",
-    "tune_thresholds",
-    "write_rows",
 ]

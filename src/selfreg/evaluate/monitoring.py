@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from selfreg._util import validate
 from selfreg.data import Trajectory
-from selfreg.estimate import EstimatedModel, Uncertainty
+from selfreg.estimate import EstimatedModel
+from selfreg.estimate.bands import Uncertainty
 from selfreg.planning._arguments import budget_in_lattice
 from selfreg.planning.hard import Solution
 from selfreg.planning.usage import expected_usage

@@ -4,26 +4,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from selfreg.helper.calibration import Spending, calibrate, spending
+    from selfreg.helper.calibration import calibrate, spending
     from selfreg.helper.config import HelperConfig
     from selfreg.helper.examples import HelperExamples
     from selfreg.helper.helper import Helper
     from selfreg.helper.labels import Labels, label
     from selfreg.helper.memory import Memory
-    from selfreg.helper.rationing import RationedHelper, ration
+    from selfreg.helper.rationing import ration
     from selfreg.helper.train import train_helper
 
 _HOME = {
     "Helper": "helper",
     "HelperConfig": "config",
     "HelperExamples": "examples",
-    "Spending": "calibration",
     "calibrate": "calibration",
     "spending": "calibration",
     "Labels": "labels",
     "Memory": "memory",
     "label": "labels",
-    "RationedHelper": "rationing",
     "ration": "rationing",
     "train_helper": "train",
 }
@@ -34,8 +32,6 @@ __all__ = [
     "HelperExamples",
     "Labels",
     "Memory",
-    "RationedHelper",
-    "Spending",
     "calibrate",
     "label",
     "ration",

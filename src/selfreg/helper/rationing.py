@@ -10,7 +10,6 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.sparse.linalg import spsolve
 
 from selfreg._util import validate
 from selfreg.data import NOHELP, Step
@@ -202,6 +201,8 @@ class _HeldOut(NamedTuple):
 
         U(s, b) = sum_a P(a) (c_a + sum_j P_a[s, j] U(j, b - c_a)), budget by budget.
         """
+        from scipy.sparse.linalg import spsolve  # slow to import
+
         chance = np.where(self.request > high, 1.0, np.where(self.request > low, share, 0.0))
         mdp, shape = self.mdp, tuple(self.budgets.max(axis=0) + 1)
         usage = np.zeros((mdp.n_states, len(self.budgets)))

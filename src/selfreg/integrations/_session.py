@@ -11,7 +11,8 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -27,6 +28,7 @@ from selfreg.runtime.recorder import Recorder
 
 Event: TypeAlias = Literal["decided", "charged", "refunded"]
 Piece = TypeVar("Piece")
+Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
 
 
@@ -118,6 +120,13 @@ class HelpStep:
         else:
             self.refund()
 
+    async def end_async(self, error: BaseException | None = None) -> None:
+        """As `end`, in an event loop; a caller that is cancelled meanwhile finds the step paid all the same."""
+        if error is not None:  # maybe cancelled: nothing to wait for
+            self.end(error)
+            return
+        await run_once_in_thread(self.end)
+
     def __enter__(self) -> HelpStep:
         return self
 
@@ -132,10 +141,7 @@ class HelpStep:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            await _in_thread(self.end)
-        else:  # maybe cancelled: nothing to wait for
-            self.end(error)
+        await self.end_async(error)
 
     def stream(self, pieces: Iterator[Piece], failed: Callable[[Piece], bool] | None = None) -> Iterator[Piece]:
         """The pieces of an answer, paid at their end as `end` says; `failed` says of a piece whether it is an error."""
@@ -162,7 +168,7 @@ class HelpStep:
             if close is not None:
                 await close()
             raise
-        await _in_thread(self.end)
+        await self.end_async()
 
 
 class Session:
@@ -284,13 +290,46 @@ class Session:
             _log.exception("the trace of step %r failed", (step.run_id, step.step_id))
 
 
-async def _in_thread(work: Callable[[], Piece]) -> Piece:
-    """Do `work` beside the event loop; it is finished even if the caller is cancelled."""
+async def _in_thread(work: Callable[[], Result]) -> Result:
+    """Do `work` beside the event loop; it is done even if the caller is cancelled, or the loop ends, meanwhile."""
     try:
-        asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
     except RuntimeError:  # another library's loop
         return work()
-    return await asyncio.shield(asyncio.to_thread(work))
+    # Not a task: the end of `asyncio.run` would cancel it, and what waits for a thread would never be done.
+    return await asyncio.shield(loop.run_in_executor(None, copy_context().run, work))
+
+
+async def run_once_in_thread(work: Callable[[], object]) -> None:
+    """As `_in_thread` for a short `work`: a caller that is cancelled does it itself where no thread has begun it."""
+    lock, done = threading.Lock(), list[bool]()
+
+    def once() -> None:
+        with lock:
+            if not done:
+                done.append(True)
+                work()
+
+    try:
+        await _in_thread(once)
+    except asyncio.CancelledError:
+        once()
+        raise
+
+
+def select_model(strong: Any, help: str) -> Any:
+    """The model for a help type: `strong` itself, or one of a mapping by help type.
+
+    Raises
+    ------
+    ValueError
+        The mapping has no model for `help`.
+    """
+    if not isinstance(strong, Mapping):
+        return strong
+    if help not in strong:
+        raise ValueError(f"no model for help type {help!r}; strong has {', '.join(strong)}")
+    return strong[help]
 
 
 def history_of(messages: Any, proposal: str | None = None) -> list[Step]:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from selfreg._util.extras import require_extra
 from selfreg.data import Step
 from selfreg.data.turns import Function, format_call
-from selfreg.integrations._session import Event, HelpStep, Session, history_of, name_step
+from selfreg.integrations._session import Event, HelpStep, Session, history_of, name_step, select_model
 from selfreg.integrations._versions import check_version
 from selfreg.runtime.ledger.budgets import Keys
 from selfreg.runtime.recorder import Recorder
@@ -39,6 +39,8 @@ class _State(AgentState):  # type: ignore[misc]
 
 class _Pieces(BaseCallbackHandler):  # type: ignore[misc]
     """Notes that a piece of the answer has come, for readers who leave in the middle of a stream."""
+
+    run_inline = True  # in a thread it would come after the reader has the piece, and may have left
 
     def __init__(self, step: HelpStep) -> None:
         self.step = step
@@ -99,10 +101,8 @@ class SelfregMiddleware(AgentMiddleware):  # type: ignore[misc]
         super().__init__()
         self._session = Session(recorder, trace=trace, pauses=(GraphBubbleUp,))
         self._keys = keys
-        models = strong if isinstance(strong, Mapping) else {"": strong}
-        self._models = {
-            help: init_chat_model(model) if isinstance(model, str) else model for help, model in models.items()
-        }
+        by_type = isinstance(strong, Mapping)
+        self._strong = {help: _load(model) for help, model in strong.items()} if by_type else _load(strong)
 
     # ---- which run, which step
 
@@ -140,12 +140,7 @@ class SelfregMiddleware(AgentMiddleware):  # type: ignore[misc]
                 return await handler(self._choose(request, step))
 
     def _choose(self, request: ModelRequest, step: HelpStep) -> ModelRequest:
-        if not step.helped:
-            return request
-        model = self._models.get(step.action, self._models.get(""))
-        if model is None:
-            raise ValueError(f"no model for help type {step.action!r}; strong has {', '.join(self._models)}")
-        return request.override(model=model)
+        return request.override(model=select_model(self._strong, step.action)) if step.helped else request
 
     # ---- a person
 
@@ -212,6 +207,10 @@ class SelfregMiddleware(AgentMiddleware):  # type: ignore[misc]
         step = self._session.find_step(run, key)
         if step is not None and step.helped and step.status != "charged":
             step.settle()
+
+
+def _load(model: Any) -> Any:
+    return init_chat_model(model) if isinstance(model, str) else model
 
 
 def _call_key(message: BaseMessage, call: str | None) -> str:

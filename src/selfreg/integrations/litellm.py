@@ -9,12 +9,22 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
+from weakref import finalize, ref
 
 from selfreg._util.extras import require_extra
 from selfreg.data import Step
-from selfreg.integrations._session import Event, HelpStep, Session, history_of, name_step
+from selfreg.integrations._session import (
+    Event,
+    HelpStep,
+    Session,
+    history_of,
+    name_step,
+    run_once_in_thread,
+    select_model,
+)
 from selfreg.integrations._versions import check_version
 from selfreg.runtime.recorder import Recorder
 
@@ -39,49 +49,77 @@ class _Settling(CustomLogger):  # type: ignore[misc]
         self._session = Session(recorder, trace=trace)
         self._strong = strong
         self._open: dict[str, HelpStep] = {}
-        self._watched: dict[str, tuple[asyncio.Task[Any], Callable[[asyncio.Task[Any]], None]]] = {}
+        self._unwatch: dict[Any, Callable[[], object]] = {}
 
     def _model(self, step: HelpStep) -> str:
         """The model of a help type."""
-        if isinstance(self._strong, str):
-            return self._strong
-        if step.action not in self._strong:
+        try:
+            return str(select_model(self._strong, step.action))
+        except ValueError:
             step.refund()
-            raise ValueError(f"no model for help type {step.action!r}; strong has {', '.join(self._strong)}")
-        return self._strong[step.action]
+            raise
 
     async def _decide(self, messages: Any, metadata: Mapping[str, Any]) -> HelpStep:
-        run, step, steps = _ids(messages, metadata)
+        run, step_id, steps = _ids(messages, metadata)
         keys = {"task": metadata[TASK]} if TASK in metadata else None
-        return await self._session.decide_async(run, step, steps, keys=keys)
+        step = await self._session.decide_async(run, step_id, steps, keys=keys)
+        if step.helped:  # until the call is sent
+            self._watch((step.run_id, step.step_id), step.refund)
+        return step
 
     def _note(self, request: Mapping[str, Any], step: HelpStep | None) -> None:
-        """Remember the step of a call, and watch the task: LiteLLM says nothing where that is cancelled."""
-        call, task = request.get("litellm_call_id"), asyncio.current_task()
+        """Remember the step of a call."""
+        call = request.get("litellm_call_id")
         if step is None or not step.helped or not isinstance(call, str):
             return
+        self._stop_watching((step.run_id, step.step_id))
         if len(self._open) >= MOST_OPEN:
             self._forget(next(iter(self._open)))
         self._open[call] = step
-        if task is not None and not request.get("stream"):
-            self._watched[call] = task, partial(self._refund_cancelled, call)
-            task.add_done_callback(self._watched[call][1])
+        log = request.get("litellm_logging_obj")
+        if request.get("stream") and log is not None:
+            gone = finalize(log, _tell, asyncio.get_running_loop(), partial(self._settle_left, call))
+            gone.atexit = False
+            self._watch(call, partial(self._refund_cancelled, call, ref(log)))
+        else:
+            self._watch(call, partial(self._refund_cancelled, call, lambda: None))
+
+    def _watch(self, key: Any, cancelled: Callable[[], object]) -> None:
+        """Call `cancelled` where the task at hand is: LiteLLM says nothing then."""
+
+        def end(task: asyncio.Task[Any]) -> None:
+            if self._unwatch.pop(key, None) is not None and task.cancelled():
+                cancelled()
+
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(end)
+            self._unwatch[key] = partial(task.remove_done_callback, end)
+
+    def _stop_watching(self, key: Any) -> None:
+        unwatch = self._unwatch.pop(key, None)
+        if unwatch is not None:
+            unwatch()
 
     def _forget(self, call: Any) -> HelpStep | None:
-        if call in self._watched:
-            task, callback = self._watched.pop(call)
-            task.remove_done_callback(callback)
+        self._stop_watching(call)
         return self._open.pop(call, None)
 
-    def _refund_cancelled(self, call: str, task: asyncio.Task[Any]) -> None:
-        step = self._forget(call)
-        if step is not None and task.cancelled():
+    def _refund_cancelled(self, call: str, log: Callable[[], Any]) -> None:
+        """Refund a call that was cancelled, but for a stream whose beginning has come."""
+        if getattr(log(), "completion_start_time", None) is None and (step := self._forget(call)) is not None:
             step.refund()
+
+    def _settle_left(self, call: str) -> None:
+        """Pay for a stream whose reader has left: LiteLLM says nothing, but its objects are gone."""
+        step = self._forget(call)
+        if step is not None:
+            asyncio.get_running_loop().run_in_executor(None, step.settle)
 
     async def _end(self, call: Any, paid: bool) -> None:
         step = self._forget(call)
         if step is not None:
-            await asyncio.to_thread(step.settle if paid else step.refund)
+            await run_once_in_thread(step.settle if paid else step.refund)
 
     async def async_post_call_success_deployment_hook(
         self, request_data: dict[str, Any], response: Any, call_type: Any
@@ -228,11 +266,17 @@ class SelfregLogger(_Settling):
         """The request has failed for good."""
         step = await self._find(request_data)
         if step is not None and step.status == "reserved":
-            await asyncio.to_thread(step.refund)
+            await run_once_in_thread(step.refund)
 
     async def _find(self, data: Mapping[str, Any]) -> HelpStep | None:
         key = (data.get("metadata") or {}).get(KEY)
         return None if key is None else await asyncio.to_thread(self._session.find_step, *key)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+    """Call `what` in its loop: garbage is collected anywhere, maybe in a transaction."""
+    with suppress(RuntimeError):  # the loop is closed; the step comes again, or expires
+        loop.call_soon_threadsafe(what)
 
 
 def _headers(data: Mapping[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 from selfreg._util.extras import require_extra
 from selfreg.data import Step
 from selfreg.data.turns import Function, format_call
-from selfreg.integrations._session import Event, HelpStep, Session, history_of, name_step
+from selfreg.integrations._session import Event, HelpStep, Session, history_of, name_step, select_model
 from selfreg.integrations._versions import check_version
 from selfreg.runtime.ledger.budgets import Keys
 from selfreg.runtime.recorder import Recorder
@@ -97,8 +97,8 @@ class SelfregHelp(AbstractCapability):  # type: ignore[misc]
         trace: Callable[[HelpStep, Event], Any] | None = None,
     ) -> None:
         self._session, self._keys = Session(recorder, trace=trace), keys
-        models = strong if isinstance(strong, Mapping) else {"": strong}
-        self._models = {help: infer_model(model) for help, model in models.items()}
+        by_type = isinstance(strong, Mapping)
+        self._strong = {help: infer_model(model) for help, model in strong.items()} if by_type else infer_model(strong)
 
     # ---- a stronger model
 
@@ -113,14 +113,9 @@ class SelfregHelp(AbstractCapability):  # type: ignore[misc]
             pass
         async with step:
             if step.helped:
-                request_context = replace(request_context, model=_Watched(self._choose(step), step))
+                model = _Watched(select_model(self._strong, step.action), step)
+                request_context = replace(request_context, model=model)
             return await handler(request_context)
-
-    def _choose(self, step: HelpStep) -> Any:
-        model = self._models.get(step.action, self._models.get(""))
-        if model is None:
-            raise ValueError(f"no model for help type {step.action!r}; strong has {', '.join(self._models)}")
-        return model
 
     # ---- a person
 

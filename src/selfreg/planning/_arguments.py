@@ -86,6 +86,8 @@ def penalty_array(value: Any, mdp: Any) -> tuple[Floats, bool]:
     if isinstance(value, Mapping):
         return _penalties_by_type(value, list(mdp.costs)), True
     array = _prices("penalties", value)
+    if array.ndim == 0 and mdp.n_budgets == 1:
+        array = array.reshape(1)
     if array.ndim == 1 and mdp.n_budgets == 1:
         array = array[:, None]
     if array.ndim != 2 or array.shape[1] != mdp.n_budgets:

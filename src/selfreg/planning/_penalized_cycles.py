@@ -248,7 +248,8 @@ class PenalizedGroups:
         coarse = self._quotient(np.flatnonzero(price == 0.0).tolist())
         best = np.full(len(coarse.fixed), -np.inf)
         np.maximum.at(best, coarse.group, value[rows.group])
-        return own + optimality_gap(coarse, price[coarse.action], best, np.full(len(best), STAY))
+        below = float((best[coarse.group] - value[rows.group]).max())  # the proof is for the best state of a group
+        return own + below + optimality_gap(coarse, price[coarse.action], best, np.full(len(best), STAY))
 
 
 def _largest_change(change: Floats, choice: Ints) -> Floats:

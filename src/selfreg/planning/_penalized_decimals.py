@@ -156,9 +156,10 @@ def _solve(
 
 def _gap(fine: Decimals, merged: Decimals, x: list[Decimal], price: Floats) -> float:
     """Upper bound of the optimum less `x`, as in `optimality_gap`; inf if there is no proof."""
-    best = [Decimal(-1)] * merged.count
-    for s, g in enumerate(merged.rows.group.tolist()):
-        best[g] = max(best[g], x[int(fine.rows.group[s])])
+    best, groups = [Decimal(-1)] * merged.count, list(zip(merged.rows.group, fine.rows.group, strict=True))
+    for g, own in groups:
+        best[g] = max(best[g], x[own])
+    below = max(best[g] - x[own] for g, own in groups)  # the proof is for the best state of a group
     exact = [Decimal(float(price[a])) for a in merged.rows.action.tolist()]
     gains = merged.gains(best, lambda row: -exact[row.action])
     delta = max([ZERO, *(gain for some in gains for gain, _ in some)]) + Decimal(10) ** -(getcontext().prec - 5)
@@ -169,7 +170,7 @@ def _gap(fine: Decimals, merged: Decimals, x: list[Decimal], price: Floats) -> f
         near = [[row for gain, row in some if row is not None and gain >= -margin] for some in gains]
         steps = _most_steps(merged, near)
         if steps is not None and delta * steps <= margin / 2:
-            return float(delta * steps)
+            return float(delta * steps + below)
     return np.inf
 
 

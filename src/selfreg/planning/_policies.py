@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any, TypeAlias
@@ -29,12 +30,13 @@ def policy_array(mdp: InterventionMDP, policy: Any, budget: Budget, use_own_budg
         if array.ndim == 1 + mdp.n_budgets and hasattr(policy, "budget") and use_own_budget and budget is None:
             budget = policy.budget
         return array, budget
+    if isinstance(policy, str):
+        action = _index(mdp, policy, "policy")
+        return _wherever(mdp, action, budget), budget
     if callable(policy):
         return _call_everywhere(mdp, policy, budget), budget
     if isinstance(policy, Mapping):
         return _from_mapping(mdp, policy), budget
-    if isinstance(policy, str):
-        raise TypeError(f"policy is {policy!r}; expected an action for every state, for example a list of names")
     array = np.asarray(policy)
     return (_indices(mdp, array) if array.dtype.kind in "UO" else array), budget
 
@@ -45,8 +47,24 @@ def _check_same_actions(mdp: InterventionMDP, policy: Any) -> None:
         raise ValueError(f"policy is for the actions {other.actions!r}; the model has {mdp.actions!r}")
 
 
+def _wherever(mdp: InterventionMDP, action: int, budget: Budget) -> npt.NDArray[np.int8]:
+    """One action in all states where it is available, and payable where there is a budget; elsewhere `nohelp`."""
+    name = mdp.actions[action]
+    chosen = np.where(np.diff(mdp.transitions[name].indptr) > 0, np.int8(action), np.int8(0))
+    if budget is None:
+        return chosen
+    most = _arguments.budget_tuple(mdp, budget)
+    lattice = np.zeros((mdp.n_states, *(b + 1 for b in most)), np.int8)
+    costs = mdp.costs.get(name, (0,) * len(most))
+    lattice[(slice(None), *(slice(cost, None) for cost in costs))] = chosen.reshape(-1, *(1 for _ in most))
+    return lattice
+
+
 def _call_everywhere(mdp: InterventionMDP, policy: Callable[..., Any], budget: Budget) -> npt.NDArray[np.int8]:
-    """Actions that a function chooses in every live state, and with every budget left where there is a budget."""
+    """Actions that a function chooses in every live state, and with every budget left where there is a budget.
+
+    A function of one argument gets the state only.
+    """
     live = np.flatnonzero(~mdp.terminal).tolist()
     if budget is None:
         chosen = np.zeros(mdp.n_states, np.int8)
@@ -54,11 +72,23 @@ def _call_everywhere(mdp: InterventionMDP, policy: Callable[..., Any], budget: B
             chosen[s] = _index(mdp, policy(mdp.state_name(s)), _where(mdp, s))
         return chosen
     most = _arguments.budget_tuple(mdp, budget)
+    takes = _count_arguments(policy)
     lattice = np.zeros((mdp.n_states, *(b + 1 for b in most)), np.int8)
     for s, *left in product(live, *(range(b + 1) for b in most)):
-        action = policy(mdp.state_name(s), left[0] if len(left) == 1 else tuple(left))
+        arguments = (mdp.state_name(s), left[0] if len(left) == 1 else tuple(left))
+        action = policy(*arguments[:takes])
         lattice[(s, *left)] = _index(mdp, action, _where(mdp, s))
     return lattice
+
+
+def _count_arguments(policy: Callable[..., Any]) -> int:
+    """1 for a function that takes no second argument, else 2."""
+    try:
+        parameters = inspect.signature(policy).parameters.values()
+    except (TypeError, ValueError):  # some builtins say nothing
+        return 2
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return 1 if len(positional) == 1 and not any(p.kind == p.VAR_POSITIONAL for p in parameters) else 2
 
 
 def _from_mapping(mdp: InterventionMDP, policy: Mapping[Any, Any]) -> npt.NDArray[np.int8]:

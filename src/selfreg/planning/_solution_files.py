@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util.files import atomic_folder
-from selfreg._util.model_files import read_header
 from selfreg.mdp import InterventionMDP
+from selfreg.models.model_files import read_header
 
 HEADER, SCHEMA = "solution.json", "selfreg.solution/1"
 FIELDS = ("budget", "bound", "robust")

@@ -61,9 +61,13 @@ class Layer(NamedTuple):
 
 
 class Optimum(NamedTuple):
-    """Solution of a layer: values (groups,) with a proven error, the row that each group takes, or STOP, and gains."""
+    """Solution of a layer: values (groups,) with a proven error, the row that each group takes, or STOP, and gains.
+
+    `rest` is what the values lose by rounding to floats.
+    """
 
     value: Floats
+    rest: Floats
     choice: Ints
     gain: Floats
     error: float
@@ -200,11 +204,11 @@ class Stopping:
             short = 1.0 + self.gains(high, 0 * high)
             if short.max() <= 0.5:
                 return 2.0 * max(1.0, float(w.max()))
-            best, row = self._best_rows(short)
+            best, row = self.best_rows(short)
             choice = np.where(best > 0.25, row, choice)
         return np.inf
 
-    def _best_rows(self, gain: Floats) -> tuple[Floats, Ints]:
+    def best_rows(self, gain: Floats) -> tuple[Floats, Ints]:
         """Largest gain of every group and the first row that has it; -inf and STOP for groups without rows."""
         best, row = np.full(self.n_groups, -np.inf), np.full(self.n_groups, STOP)
         np.maximum.at(best, self.rows.group, gain)
@@ -223,7 +227,7 @@ class Stopping:
             seen.add(choice.tobytes())
             high, low = values
             gain = self.gains(high, low)
-            best, row = self._best_rows(gain)
+            best, row = self.best_rows(gain)
             value = high[: self.n_groups]
             stops = layer.stop - value > np.maximum(best, least)
             switched = np.where(stops, STOP, np.where(best > least, row, choice))
@@ -231,7 +235,7 @@ class Stopping:
                 taken = np.abs(gain[choice[choice != STOP]])
                 delta = max(float(taken.max(initial=0.0)), float(best.max()), float((layer.stop - value).max()), 0.0)
                 error = (delta + self.rounding) * self.steps
-                return Optimum(value, choice, gain, error) if error <= tolerance else None
+                return Optimum(value, low[: self.n_groups], choice, gain, error) if error <= tolerance else None
             choice = switched
         return None
 
@@ -282,7 +286,7 @@ def solve_component(
         error[c, b] = (inherited + optimum.error + (longest + 4) * EPSILON) * (1 + 1e-6)
         best = np.clip(optimum.value, 0.0, 1.0)
         value[rows.members, b] = np.repeat(best, np.diff(rows.first))
-        _set_policy(problem.arrays, stopping, layer, optimum, group, b, policy)
+        policy_of_layer(problem.arrays, stopping, layer, optimum, stopping.enough, group, b, policy)
     return True
 
 
@@ -312,18 +316,22 @@ def _layer(
     return Layer(value[rows.outer, b], paid, stop), inherited
 
 
-def _set_policy(
+def policy_of_layer(
     arrays: Arrays,
     stopping: Stopping,
     layer: Layer,
     optimum: Optimum,
+    enough: float,
     group: npt.NDArray[np.int32],
     b: int,
     policy: npt.NDArray[np.int8],
 ) -> None:
-    """The first best row of every group, actions towards its state elsewhere; nohelp where the value is 0."""
+    """The first best row of every group, actions towards its state elsewhere; nohelp where the value is 0.
+
+    Gains below `enough` are rounding.
+    """
     rows, taken = stopping.rows, optimum.choice[optimum.choice != STOP]
-    tie = max(2.0 * stopping.enough, float(np.abs(optimum.gain[taken]).max(initial=0.0)))
+    tie = max(2.0 * enough, float(np.abs(optimum.gain[taken]).max(initial=0.0)))
     policy[rows.members, b] = 0
     ahead = np.where(rows.offset > 0, layer.paid - optimum.value[rows.group], optimum.gain)
     best = np.flatnonzero((ahead >= -tie) & (optimum.value[rows.group] > 0.0))

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from selfreg._util import validate
-from selfreg._util.validate_model import NOHELP
 from selfreg.mdp import InterventionMDP
+from selfreg.models.validate_model import NOHELP
 from selfreg.planning import _arguments
 
 GIVEN = " given"  # ends the name of the action that takes help which has come

@@ -139,10 +139,12 @@ def evaluate_policy(
     ----------
     mdp : InterventionMDP
         Not necessarily the model that the policy was made for.
-    policy : Solution, function, mapping or array_like
+    policy : Solution, function, mapping, str or array_like
         One of
 
         - a `Solution`; its largest budget is the default of `budget`;
+        - with `start`, the name of an action, which is taken in every state where it is available (and payable where
+          there is a `budget`), with `nohelp` elsewhere;
         - with `start`, a function of the state, or of the state and the budget left where there is a budget, that
           returns an action, or a mapping of every live state to one: names, or indices into `mdp.actions`;
         - int (n, B1 + 1, B2 + 1, ...): action for every state and remaining budget, like `Solution.policy`; with
@@ -189,8 +191,9 @@ def evaluate_policy(
     if start is None:
         if budget is not None:
             raise ValueError("budget= needs start=; without start= all budgets are evaluated")
-        if callable(policy):
-            raise TypeError("policy is a function, which needs start= (and budget=, if it depends on the budget left)")
+        if callable(policy) or isinstance(policy, str):
+            kind = "a name" if isinstance(policy, str) else "a function"
+            raise TypeError(f"policy is {kind}, which needs start= (and budget=, if it depends on the budget left)")
         array, _ = policy_array(mdp, policy, None, use_own_budget=False)
         return _evaluate_backward(mdp, _arguments.budget_policy(mdp, array))
     policy, budget = policy_array(mdp, policy, budget, use_own_budget=True)

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from selfreg._core import chooser
 from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
-from selfreg.planning._structure import Components, Levels, budget_lattice, load_structure, row_of_entry
+from selfreg.planning._robust_cycles import RowMoves, solve_by_components
+from selfreg.planning._structure import Components, Levels, Problem, budget_lattice, load_structure, row_of_entry
 from selfreg.planning.hard import MAX_SWEEPS, solve
 from selfreg.planning.solution import ConvergenceError, Solution, shift_by_cost
 
@@ -22,6 +23,9 @@ Ints = npt.NDArray[np.int32]
 # (members, most sweeps, target change, values, policy) -> number of sweeps
 Sweep: TypeAlias = Callable[[Ints, int, float, Floats, npt.NDArray[np.int8]], int]
 ByRow: TypeAlias = float | Mapping[str, npt.ArrayLike]
+
+# Sweeps are tried first where every row loses at least this mass, so that few steps lead to other states.
+LEAK, FEW_SWEEPS, FEW_PRODUCTS = 1e-4, 500, 1e8
 
 
 class RowSets(NamedTuple):
@@ -94,6 +98,11 @@ class L1:
             rest.append(1.0 - 0.5 * radius)
         return RowSets(low, room, rest)
 
+    def row_moves(self, mdp: InterventionMDP) -> RowMoves:
+        """The same sets as what can be moved, to the last digit."""
+        data = [np.ascontiguousarray(matrix.data, dtype=np.float64) for matrix in mdp.transitions.values()]
+        return RowMoves(data, [np.zeros(len(part)) for part in data], [0.5 * radius for radius in self._radii(mdp)])
+
     def _radii(self, mdp: InterventionMDP) -> list[Floats]:
         if self.confidence is None:
             return _spread_by_row("radius", self.radius, mdp, 2.0)
@@ -139,27 +148,27 @@ class Intervals:
     def row_sets(self, mdp: InterventionMDP) -> RowSets:
         """The sets of every row of a model."""
         result = RowSets([], [], [])
-        for name, (below, above, unseen) in zip(mdp.actions, self._bounds(mdp), strict=True):
+        for name, down, up, unseen in zip(mdp.actions, *self.row_moves(mdp), strict=True):
             matrix = mdp.transitions[name]
+            below = matrix.data - down
             sums = np.bincount(row_of_entry(matrix.indptr), below, mdp.n_states)
             result.low.append(below)
-            result.room.append(above - below)
+            result.room.append(down + up)
             result.rest.append(np.maximum(1.0 - sums - unseen, 0.0))
         return result
 
-    def _bounds(self, mdp: InterventionMDP) -> list[tuple[Floats, Floats, Floats]]:
-        """Per action: lower and upper ends (nnz,), and the largest mass of all other states (n,)."""
+    def row_moves(self, mdp: InterventionMDP) -> RowMoves:
+        """The same sets as what can be moved, to the last digit."""
         widths = None if self.confidence is not None else _spread_by_row("width", self.width, mdp, 1.0)
-        result = []
+        parts = []
         for a, name in enumerate(mdp.actions):
             probability, row = mdp.transitions[name].data, row_of_entry(mdp.transitions[name].indptr)
             if widths is None:
-                result.append(self._clopper_pearson(mdp, name, probability, row))
+                parts.append(self._clopper_pearson(mdp, name, probability, row))
             else:
                 by_entry = widths[a][row]
-                ends = np.maximum(probability - by_entry, 0.0), np.minimum(probability + by_entry, 1.0)
-                result.append((*ends, widths[a]))
-        return result
+                parts.append((np.minimum(probability, by_entry), np.clip(1.0 - probability, 0.0, by_entry), widths[a]))
+        return RowMoves(*(list(part) for part in zip(*parts, strict=True)))
 
     def _clopper_pearson(
         self, mdp: InterventionMDP, name: str, probability: Floats, row: Ints
@@ -176,8 +185,8 @@ class Intervals:
         below[seen] = betaincinv(k[seen], n[seen] - k[seen] + 1.0, tail[seen])
         above[some] = betaincinv(k[some] + 1.0, n[some] - k[some], 1.0 - tail[some])
         # Unseen successors have an upper end only.
-        unseen = np.where(visits > 0, 1.0 - error ** (1.0 / np.maximum(visits, 1e-300)), 1.0)
-        return np.minimum(below, probability), np.maximum(above, probability), unseen
+        unseen = np.where(visits > 0, -np.expm1(np.log(error) / np.maximum(visits, 1e-300)), 1.0)
+        return np.maximum(probability - below, 0.0), np.maximum(above - probability, 0.0), unseen
 
 
 UncertaintySet: TypeAlias = L1 | Intervals
@@ -240,11 +249,11 @@ def solve_robust(
     if isinstance(structure, Levels):
         sweep(structure.members, 1, 0.0, value, policy)
         bound = 0.0
-    elif _are_singletons(lattice.arrays.indptr, rows):
+    elif not np.any((moves := sets.row_moves(mdp)).outside):  # rows without doubt
         plain = solve(mdp, budget, tol=tol, implementation=implementation)
         value, policy, bound = plain.value, plain.policy, plain.bound
     else:
-        bound = _solve_components(sweep, structure, mdp.terminal, tol, _rounding(lattice.arrays.indptr), value, policy)
+        bound = _solve_components(sweep, mdp, lattice, moves, tol, value, policy, implementation)
     shape = (mdp.n_states, *lattice.shape)
     return RobustSolution(mdp, budget, value.reshape(shape), policy.reshape(shape), bound, sets)
 
@@ -259,49 +268,86 @@ def robust_memory(mdp: InterventionMDP, budget: tuple[int, ...], implementation:
 
 def _solve_components(
     sweep: Sweep,
+    mdp: InterventionMDP,
+    lattice: Problem,
+    moves: RowMoves,
+    tol: float,
+    value: Floats,
+    policy: npt.NDArray[np.int8],
+    implementation: str | None,
+) -> float:
+    """Fill `value` and `policy` of a model with cycles; the proven bound.
+
+    Few sweeps are tried first, strategy iteration component by component then, and many sweeps for what is too large.
+    """
+    structure, indptr = lattice.structure, lattice.arrays.indptr
+    assert isinstance(structure, Components)
+    lost = [moves.lost_mass(a, pointer)[~mdp.terminal & (np.diff(pointer) > 0)] for a, pointer in enumerate(indptr)]
+    leak = min(float(part.min(initial=1.0)) for part in lost)
+    start = value.copy()
+
+    def try_sweeps(most: int) -> float:
+        """Sweeps from below; their bound, inf if they prove nothing."""
+        if leak < LEAK:
+            return np.inf
+        value[...], policy[...] = start, 0
+        rounding = _rounding(indptr)
+        proven = _sweep_and_prove(sweep, structure, mdp.terminal, tol, most, rounding, value, policy)
+        return proven + rounding / leak
+
+    products = value.shape[1] * sum(len(columns) for columns in lattice.arrays.indices)
+    if (bound := try_sweeps(int(np.clip(FEW_PRODUCTS / products, 20, FEW_SWEEPS)))) <= tol:
+        return bound
+    value[...], policy[...] = start, 0
+
+    def back_up(members: Ints) -> object:
+        return sweep(members, 1, 0.0, value, policy)
+
+    error = solve_by_components(back_up, lattice, moves, mdp.terminal, tol, value, policy, implementation)
+    if 2.0 * error <= tol:
+        return 2.0 * error
+    if (bound := try_sweeps(MAX_SWEEPS)) <= tol:
+        return bound
+    bound = min(bound, 2.0 * error, 1.0)
+    raise ConvergenceError(
+        f"tol={tol:g} was not reached; the bound reached is {bound:g}. Under the worst model of the sets some states "
+        "hardly ever leave, or a component is too large: wider sets let more mass leave",
+        bound,
+    )
+
+
+def _sweep_and_prove(
+    sweep: Sweep,
     components: Components,
     terminal: npt.NDArray[np.bool_],
     tol: float,
+    most: int,
     rounding: float,
     value: Floats,
     policy: npt.NDArray[np.int8],
 ) -> float:
-    """Value iteration from below, then a proven bound from above; fills `value` and `policy`.
+    """Value iteration from below, then a proven bound from above; inf if `most` sweeps of a component prove none.
 
     Let T be some number of sweeps over all states: a monotone map whose least fixed point is the value V. If T u <= u,
-    then V <= T u (Park's induction). u = value + tol is tried with more and more sweeps: if every policy leaves, T u
-    converges to V, which is below u (as in optimistic value iteration, Hartmanns and Kaminski 2020).
+    then V <= T u (Park's induction). u = value + tol / 2 is tried with more and more sweeps: if every policy leaves,
+    T u converges to V, which is below u (as in optimistic value iteration, Hartmanns and Kaminski 2020).
     """
     members, starts = components.members, components.starts
     no_policy = np.empty((0, value.shape[1]), np.int8)
     for share in (1e-2, 1e-4, 1e-6):
         for start, stop in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-            if sweep(members[start:stop], MAX_SWEEPS, share * tol, value, policy) == MAX_SWEEPS:
-                raise ConvergenceError(
-                    f"a component of {stop - start} states did not converge in {MAX_SWEEPS} sweeps", 1
-                )
-        candidate = np.where(terminal[:, None], value, np.minimum(value + tol, 1.0))
+            if sweep(members[start:stop], most, share * tol, value, policy) == most:
+                return np.inf
+        candidate = np.where(terminal[:, None], value, np.minimum(value + 0.5 * tol, 1.0))
         settled = terminal[:, None] | (candidate >= 1.0)  # no value exceeds 1
         upper, made, step = candidate.copy(), 0, 1
-        while made < MAX_SWEEPS // 10:
+        while made < most // 10:
             made += sweep(members, step, 0.0, upper, no_policy)
             if np.all(settled | (upper + made * rounding <= candidate)):
                 proven = np.where(settled, candidate, upper + made * rounding)
                 return float(np.max(proven - value, initial=0.0))
             step = max(1, made)
-    raise ConvergenceError(
-        f"tol={tol:g} could not be proven: under the worst model of the sets some states hardly ever leave; a positive "
-        "radius in each row lets mass leave",
-        1.0,
-    )
-
-
-def _are_singletons(indptr: list[npt.NDArray[np.int64]], rows: RowSets) -> bool:
-    """Whether every set holds its row alone: then the plain solver applies, which also handles end components."""
-    for pointer, room, rest in zip(indptr, rows.room, rows.rest, strict=True):
-        if np.any(np.bincount(row_of_entry(pointer), room, len(rest)) - rest > 1e-15):
-            return False
-    return True
+    return np.inf
 
 
 def _rounding(indptr: list[npt.NDArray[np.int64]]) -> float:

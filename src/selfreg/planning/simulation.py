@@ -147,9 +147,10 @@ def simulate(
     Parameters
     ----------
     mdp : InterventionMDP
-    policy : Solution, function, mapping or array_like
-        A solution; a function of the state, or of the state and the budget left where there is a budget, that returns
-        an action; a mapping of every live state to an action; or actions (n,), or (n, B1 + 1, B2 + 1, ...) by
+    policy : Solution, function, mapping, str or array_like
+        A solution; one action by name, which is taken in every state where it is available (and payable), with
+        `nohelp` elsewhere; a function of the state, or of the state and the budget left where there is a budget, that
+        returns an action; a mapping of every live state to an action; or actions (n,), or (n, B1 + 1, B2 + 1, ...) by
         remaining budget. Actions are names or indices into `mdp.actions`. States are names where the model has them.
     start : int, str, tuple, mapping or array_like of float (n,)
         State, or probabilities.

@@ -8,17 +8,14 @@ if TYPE_CHECKING:
     from selfreg.prm.config import EncoderConfig, PRMConfig
     from selfreg.prm.prm import PRM, recalibrate, train_prm
     from selfreg.prm.scoring import read_scores, score_logs
-    from selfreg.prm.threshold import ThresholdPolicy, ThresholdRule, choose_threshold, measure_threshold
-    from selfreg.prm.transformer import Examples, TextClassifier
+    from selfreg.prm.threshold import choose_threshold, measure_threshold
+    from selfreg.prm.transformer import Examples
 
 __all__ = [
     "PRM",
     "EncoderConfig",
     "Examples",
     "PRMConfig",
-    "TextClassifier",
-    "ThresholdPolicy",
-    "ThresholdRule",
     "choose_threshold",
     "measure_threshold",
     "read_scores",
@@ -28,11 +25,11 @@ __all__ = [
     "with_baselines",
 ]
 
-_HOME = {"EncoderConfig": "config", "PRMConfig": "config", "Examples": "transformer", "TextClassifier": "transformer"}
+_HOME = {"EncoderConfig": "config", "PRMConfig": "config", "Examples": "transformer"}
 _HOME |= dict.fromkeys(("PRM", "recalibrate", "train_prm"), "prm")
 _HOME |= dict.fromkeys(("with_baselines",), "comparison")
 _HOME |= dict.fromkeys(("read_scores", "score_logs"), "scoring")
-_HOME |= dict.fromkeys(("ThresholdPolicy", "ThresholdRule", "choose_threshold", "measure_threshold"), "threshold")
+_HOME |= dict.fromkeys(("choose_threshold", "measure_threshold"), "threshold")
 
 
 def __getattr__(name: str) -> Any:

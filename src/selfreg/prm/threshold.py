@@ -35,7 +35,7 @@ class ThresholdPolicy:
     --------
     >>> import numpy as np
     >>> from selfreg.data import Step
-    >>> from selfreg.prm import ThresholdPolicy
+    >>> from selfreg.prm.threshold import ThresholdPolicy
     >>> class ByLength:
     ...     def text(self, steps): return steps[-1].state
     ...     def score(self, texts): return np.array([len(text) / 10 for text in texts])

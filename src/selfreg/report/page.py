@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +20,16 @@ from selfreg.estimate import Coverage, EstimatedModel, coverage
 from selfreg.evaluate.policies import policy_order
 from selfreg.report import plots, words
 from selfreg.report.situations import find_situations
+from selfreg.report.timing import time_handoffs
 from selfreg.report.worth import budget_worths, chosen_policy
 from selfreg.runs import RunFolder
 
 with require_extra("logs", "the report"):
-    import jinja2
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    import jinja2
 
 # Differences between the helper and these are also written as sentences.
 RIVALS = ("random at equal cost", "PRM threshold at equal cost")
@@ -110,6 +113,7 @@ def _content(run: RunFolder, summary: dict[str, Any], model: EstimatedModel) -> 
         "worth_rows": rows,
         "worth_policy": words.policy_name(chosen[0]) if chosen else "",
         "situations": find_situations(model, solution, trajectories, run.request_shares()),
+        "timing": [one._asdict() for one in time_handoffs(model, solution, trajectories)],
         "notes": [*summary["notes"], *_low_counts(covered)],
         "coverage": covered,
         "plan_columns": plan_columns,
@@ -128,7 +132,7 @@ def _low_counts(covered: Coverage) -> list[str]:
 
 
 def _as_json(found: dict[str, Any]) -> dict[str, Any]:
-    names = ("title", "worth_lines", "where_to_stop", "notes", "situations", "settings", "skipped")
+    names = ("title", "worth_lines", "where_to_stop", "notes", "situations", "timing", "settings", "skipped")
     table = [dict(zip(found["worth_columns"], row, strict=True)) for row in found["worth_rows"]]
     return {**{name: found[name] for name in names}, "numbers": {label: shown for shown, label in found["numbers"]},
             "worth": table, "summary": found["summary"]}  # fmt: skip
@@ -152,6 +156,9 @@ def _pictures(run: RunFolder, summary: dict[str, Any], model: EstimatedModel, co
 
 
 def _template(format: str) -> jinja2.Template:
+    with require_extra("logs", "the report"):
+        import jinja2
+
     loader = jinja2.PackageLoader("selfreg", "report")
     environment = jinja2.Environment(
         loader=loader, autoescape=format == "html", undefined=jinja2.StrictUndefined, trim_blocks=True

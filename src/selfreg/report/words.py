@@ -77,6 +77,11 @@ CROSS_FIT = (
     "The last two columns are means over {} random splits of the tasks. A plan is made from one half; its success is "
     "predicted by the model of the same half, and by the model of the other half. The difference is optimism."
 )
+TIMING_CAPTION = (
+    "Planned success of the first request of an episode, by the step at which it is made, with a budget for one "
+    "request of this help; means over logged moments that no help came before. Where help in the middle has to read "
+    "what was done, handing over now is worth less from step to step."
+)
 COVERAGE_CAPTION = "A row is a state and an action. Rows with fewer than {} visits are low-count rows."
 REQUESTS_CAPTION = "Share of logged steps at which the plan requests help, among steps where help is available."
 SITUATIONS_CAPTION = (
@@ -120,6 +125,7 @@ FORECAST_COLUMNS = (
     "realised help used",
     "interval",
 )
+TIMING, TIMING_COLUMNS = "Early or late", ("help", "step", "moments", "handed over now", "best later", "alone")
 PLAN_COLUMNS = ("budget", "planned success", "planned help used")
 INTERVAL_COLUMN = "success, {:.0f}% interval"
 CROSS_FIT_COLUMNS = ("plan of half of the tasks, same half", "other half")
@@ -293,6 +299,15 @@ def situation(one: Mapping[str, Any]) -> str:
     if one["from_budget"] is not None:
         text += f". The plan requests it with {one['from_budget']} or more left"
     return text + "."
+
+
+def timing_rows(timing: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Cells of the table of hand-offs by step."""
+    return [
+        [one["help"], str(one["step"]), str(one["moments"])]
+        + [f"{100 * one[name]:.1f}%" for name in ("now", "later", "alone")]
+        for one in timing
+    ]
 
 
 def rules_worth(summary: Mapping[str, Any]) -> str:

@@ -3,26 +3,24 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from selfreg.runtime.ledger import Budget, Entry, Ledger, LimitChange, SQLiteLedger, UnusableLedgerError, micro_units
+from selfreg.runtime.ledger import Budget, Ledger, SQLiteLedger, UnusableLedgerError, micro_units
 from selfreg.runtime.prices import Moment, PeriodPrice
 
 if TYPE_CHECKING:
     from selfreg.runtime.arrivals import Arrivals, estimate_arrivals
-    from selfreg.runtime.availability import Availability, estimate_availability, median_step_seconds
+    from selfreg.runtime.availability import estimate_availability, median_step_seconds
     from selfreg.runtime.desk import Desk, HelpRequest, RequestClosed
     from selfreg.runtime.drafts import StepToDecide
     from selfreg.runtime.ledger.postgres import PostgresLedger
     from selfreg.runtime.recorder import Recorder
-    from selfreg.runtime.records import RecordedDecision, logged_propensity
+    from selfreg.runtime.records import logged_propensity
 
 # Public name -> module that needs an extra ('postgres' or 'logs'), imported when first used.
 _LAZY = {
     "Arrivals": "selfreg.runtime.arrivals",
-    "Availability": "selfreg.runtime.availability",
     "Desk": "selfreg.runtime.desk",
     "HelpRequest": "selfreg.runtime.desk",
     "PostgresLedger": "selfreg.runtime.ledger.postgres",
-    "RecordedDecision": "selfreg.runtime.records",
     "RequestClosed": "selfreg.runtime.desk",
     "Recorder": "selfreg.runtime.recorder",
     "StepToDecide": "selfreg.runtime.drafts",
@@ -34,17 +32,13 @@ _LAZY = {
 
 __all__ = [
     "Arrivals",
-    "Availability",
     "Budget",
     "Desk",
-    "Entry",
     "HelpRequest",
     "Ledger",
-    "LimitChange",
     "Moment",
     "PeriodPrice",
     "PostgresLedger",
-    "RecordedDecision",
     "Recorder",
     "RequestClosed",
     "SQLiteLedger",

@@ -92,7 +92,7 @@ class Sweep:
         return [(k, i) for _, k, i in order]
 
     def table(self) -> pa.Table:
-        """All results as a table: one row a model (`docs/scale.md` lists the columns); needs the extra `logs`."""
+        """All results as a table: one row a model (`docs/sweep-files.md` lists the columns); needs the extra `logs`."""
         from selfreg.sweeps.parts import build_table, schema_of
 
         if self._folder is not None:

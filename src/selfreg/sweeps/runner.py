@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 
 
-# Columns of the results (docs/scale.md), which no parameter of a grid may be named after.
+# Columns of the results (docs/sweep-files.md), which no parameter of a grid may be named after.
 COLUMNS = ("model", "name", "states", "bound", "value", "success", "usage", "state_value", "policy", "error")
 # A task costs Ray about a millisecond of processor time, and a batch of small models takes some milliseconds.
 RAY_BATCH_TIMES = 4

@@ -30,7 +30,7 @@ from cases import (
     put,
 )
 
-from selfreg.data import HelpMarks, LogError, ReadOptions, Trajectory, read_trajectories
+from selfreg.data import HelpMarks, LogError, ReadOptions, Trajectory, detect_format, read_trajectories
 from selfreg.data.log_files import ZSTANDARD
 
 
@@ -444,3 +444,25 @@ def test_a_table_of_names_only_is_no_empty_log(tmp_path) -> None:
         (tmp_path / name).write_text(text)
         with pytest.raises(LogError, match=f"{name}: the table has no rows"):
             read(tmp_path / name)
+
+
+# ---- real logs of tau2-bench, and archives --------------------------------------------------------------------------
+
+
+def test_results_of_tools_may_say_that_they_are_no_error(tmp_path) -> None:
+    flagged = copy.deepcopy(TAU2)
+    messages = flagged["simulations"][0]["messages"]
+    messages[1]["error"], messages[3]["error"] = True, False
+    (episode,) = read(write(tmp_path / "a.json", flagged))
+    (plain,) = read(write(tmp_path / "b" / "a.json", TAU2))
+    assert episode == plain
+
+
+def test_faults_in_archives_are_named_by_archive_and_member(tmp_path) -> None:
+    path = tmp_path / "logs.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("run 1/a.jsonl", json.dumps(OPENAI[0]) + "\n" + json.dumps({"messages": 5}))
+        archive.writestr("notes.md", "words")
+    with pytest.raises(LogError, match=r"^logs\.zip/run 1/a\.jsonl:2: field 'messages'"):
+        read(path, format="openai_messages")
+    assert detect_format(path, "openai_messages").left_out == ["logs.zip/notes.md (not a log by its name)"]

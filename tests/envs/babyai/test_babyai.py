@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from selfreg.envs import AssistedEnvironment, BabyAIConfig, BabyAIEnvironment, make_babyai, split_tasks
-from selfreg.envs.babyai.environment import DegradedBot
+from selfreg.envs import AssistedEnvironment, BabyAIConfig, make_babyai, split_tasks
+from selfreg.envs.babyai.environment import BabyAIEnvironment, DegradedBot
 
 LEVEL = "BabyAI-UnlockPickup-v0"
 LEFT, RIGHT, FORWARD, PICKUP, DROP, TOGGLE, DONE = range(7)
@@ -83,7 +83,7 @@ def test_equal_keys_have_equal_futures(level: str) -> None:
     now: dict[str, tuple[str, int]] = {}
     following: dict[tuple[str, int], str] = {}
     again = 0
-    for seed in range(80):
+    for seed in range(32):
         world.reset(f"{level}/1")
         generator = np.random.default_rng(seed)
         for _ in range(59):
@@ -96,7 +96,7 @@ def test_equal_keys_have_equal_futures(level: str) -> None:
             assert following.setdefault((key, action), after) == after
             if world.done:
                 break
-    assert again > 200
+    assert again > 80
 
 
 def test_clock_joins_states_that_differ_in_a_few_steps() -> None:

@@ -18,11 +18,13 @@ from selfreg.envs import (
     HouseholdConfig,
     HouseholdEnvironment,
     Intervention,
+    RandomHelp,
     Situational,
     enumerate_model,
     household_tasks,
     make_babyai,
     make_household,
+    run_episode,
 )
 from selfreg.envs.household import environment as household
 from selfreg.envs.household.environment import StaleMapAgent
@@ -350,3 +352,29 @@ def test_tasks_are_disjoint_and_follow_the_seed() -> None:
     assert Counter(task.split("/")[0] for task in train) == Counter({f"household-{kind}": 10 for kind in KINDS})
     with pytest.raises(ValueError, match="kinds is"):
         household_tasks(3, 0, 0, kinds=["lost"])
+
+
+def test_the_exact_model_knows_of_reading() -> None:
+    """Requests at random in the world succeed as often as the chain of the exact model says; early help is better."""
+    helps = [Intervention("owner", steps=2, reading=3), Intervention("child", steps=1)]
+    world, task = make_household(interventions=helps), "household-moved/0"
+    exact = enumerate_model(world, task)
+    rate = 0.4
+    chain = (1 - rate) * exact.mdp.transitions["nohelp"] + rate / 2 * sum(
+        exact.mdp.transitions[one.name] for one in helps
+    )
+    chances = np.zeros(exact.mdp.n_states)
+    chances[exact.start] = 1.0
+    for _ in range(14):
+        ended = chances[-2:].copy()
+        chances = chances @ chain
+        chances[-2:] += ended
+    assert chances[-2:].sum() == pytest.approx(1.0)
+    policy = RandomHelp(rate, ["owner", "child"])
+    wins = sum(run_episode(world, task, seed, policy).outcome == 1.0 for seed in range(600))
+    assert binomtest(wins, 600, float(chances[-2])).pvalue > 0.001
+    patient = enumerate_model(make_household(interventions=[Intervention("owner", steps=None, reading=8)]), task)
+    now = selfreg.solve(patient.mdp, 1).q("owner")[:, 1]
+    assert now[patient.start] == 1.0
+    late = next(i for i, key in enumerate(patient.keys) if key.startswith("4 ") and key.endswith("after the agent"))
+    assert now[late] < 1.0

@@ -17,9 +17,10 @@ from selfreg.estimate import Features, forecast
 from selfreg.estimate.abstraction import load_classes
 from selfreg.estimate.forecasting.agreement import agreement_value
 from selfreg.estimate.forecasting.candidates import always, never, rules
+from selfreg.estimate.forecasting.compute import step_design
 from selfreg.estimate.forecasting.identification import identify
 from selfreg.estimate.forecasting.logged_steps import LoggedSteps
-from selfreg.estimate.forecasting.step_effects import Value
+from selfreg.estimate.forecasting.step_effects import Value, step_value
 
 Effect = Callable[[int], float]
 
@@ -201,6 +202,39 @@ def test_a_helper_is_trained_without_the_tasks_that_it_decides_in() -> None:
     assert set.union(*(tasks - one for one in seen)) == tasks
 
 
+def test_a_helper_decides_many_episodes_at_once_as_it_does_one_by_one() -> None:
+    """A policy with a state of the episode is started for each of them; both see the same steps and budgets."""
+    logs = chain(0.1, 0.5, 60, 3)
+    batches: list[int] = []
+
+    class Alternate:
+        def decide(self, steps: Sequence[Step], budget_left: tuple[int, ...]) -> Decision:
+            helped = sum(step.intervention is not None for step in steps)
+            return Decision("person" if (len(steps) + budget_left[0] + helped) % 2 else "nohelp")
+
+    class Batches(Alternate):
+        def decide_batch(self, histories: Any, budgets_left: Any) -> list[Decision]:
+            batches.append(len(histories))
+            return [self.decide(*one) for one in zip(histories, budgets_left, strict=True)]
+
+    class Episodes(Alternate):
+        def start(self, task: str, seed: int) -> None:
+            self.task = task
+
+        def decide(self, steps: Sequence[Step], budget_left: tuple[int, ...]) -> Decision:
+            assert any(t.task == self.task and t.steps[: len(steps) - 1] == tuple(steps[:-1]) for t in logs)
+            return super().decide(steps, budget_left)
+
+    found = [
+        forecast(logs, Features(["step"]), 2, helper=lambda _: kind(), samples=20)  # noqa: B023
+        for kind in (Batches, Episodes)
+    ]
+    values = [[(one.success, one.requests) for one in result.outlooks if one.policy == "helper"] for result in found]
+    assert values[0] == values[1]
+    assert len(batches) == 5
+    assert sum(batches) == 2 * 3 * 60
+
+
 def test_arrays_of_steps() -> None:
     logs = [
         Trajectory("a", "0", 1.0, (Step("x", intervention="h"), Step("y"), Step("z", intervention="h"))),
@@ -223,6 +257,29 @@ def test_arrays_of_steps() -> None:
         "every-n": [1, 0, 0, 1, 1],
     }
     assert logged.sum_episodes(np.ones(5)).tolist() == [3.0, 2.0]
+
+
+def test_a_first_guess_that_is_wrong_by_a_factor_is_put_right() -> None:
+    """Help is worth .25 in hard states, which the states of the model do not tell apart."""
+    generator = np.random.default_rng(1)
+    logs = []
+    for i in range(1500):
+        hard, helped = generator.random(3) < [0.2, 0.5, 0.8], generator.random(3) < 0.5
+        outcome = float(generator.random() < 0.2 + 0.25 * (hard & helped).sum())
+        steps = (
+            Step("hard" if h else "easy", intervention="person" if k else None)
+            for h, k in zip(hard, helped, strict=True)
+        )
+        logs.append(Trajectory(f"t{i}", str(i), outcome, tuple(steps), fields={"rate": 0.5}))
+    states = Features(["step"])
+    states.fit(logs)
+    logged = LoggedSteps.of(logs, {"person": (1,)})
+    design = step_design(logged, states, identify(logged, states), None)
+    guess = 0.25 * np.array([[step.state == "hard"] for t in logs for step in t.steps])
+    decided = always(logged, 1, (2,)).decided
+    found = [step_value(design, decided, np.empty((0, 1500)), factor * guess).success[0] for factor in (1.0, 3.0, -2.0)]
+    np.testing.assert_allclose(found, 0.2 + 0.25 * 0.7, atol=0.03)
+    np.testing.assert_allclose(found, found[0], atol=0.005)
 
 
 def test_agreement_is_exact_where_all_paths_are_logged() -> None:

@@ -18,7 +18,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from selfreg.runtime.ledger import Entry, Ledger, SQLiteLedger
+from selfreg.runtime.ledger import Ledger, SQLiteLedger
+from selfreg.runtime.ledger.ledger import Entry
 from selfreg.runtime.ledger.store import Transaction
 
 

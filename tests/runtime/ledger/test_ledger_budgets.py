@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfreg.runtime import Budget, Entry, Ledger, SQLiteLedger, micro_units
+from selfreg.runtime import Budget, Ledger, SQLiteLedger, micro_units
+from selfreg.runtime.ledger.ledger import Entry
 
 DAY = 86400.0
 

@@ -18,7 +18,7 @@ from selfreg.runs import RunFolder
 @reads_logs
 def command(
     run: options.RunArgument,
-    source: Annotated[LogSource, typer.Argument(metavar="LOGS...", help="Recent logs.")],
+    source: Annotated[LogSource, typer.Argument(metavar="LOGS", help="Recent logs.")],
     kind: Annotated[str, typer.Option(help="temperature or isotonic.")] = "temperature",
 ) -> dict[str, Any]:
     """Refit the calibration of the run's PRM on recent logs, and print cross-validated figures."""

@@ -16,7 +16,7 @@ from selfreg.runs import RunFolder
 
 def command(
     run: options.RunArgument,
-    logs: Annotated[list[Path], typer.Argument(metavar="LOGS...", help="Log files; .gz and .zst are unpacked.")],
+    logs: Annotated[list[Path], typer.Argument(metavar="LOGS", help="Log files; .gz and .zst are unpacked.")],
     out: Annotated[
         Path, typer.Option(help="Folder of the scores. The same command scores only what is missing there.")
     ],

@@ -13,6 +13,7 @@ from selfreg.data.log_files import LogError
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.roles import JOIN, ROLES, convert_record
 from selfreg.data.rows import Row, read_rows
+from selfreg.data.translation import parse_number
 
 # Roles of a step whose fields are not kept with the episode; and roles that are numbers, which are text in CSV.
 TEXTS = ("observation", "action")
@@ -96,7 +97,7 @@ def _read_numbers(row: Row, options: ReadOptions) -> Row:
 
 def _as_number(value: Any) -> float | None:
     try:
-        return None if isinstance(value, bool) else float(value)
+        return None if isinstance(value, bool) else parse_number(value)
     except (TypeError, ValueError):
         return None
 

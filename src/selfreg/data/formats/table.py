@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable, Iterator
 from itertools import groupby, pairwise
@@ -15,6 +14,7 @@ from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.rows import Numbered, Row, read_csv_lines, read_table_rows
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import MOST_COST, NOHELP, LoggedStep, Trajectory
+from selfreg.data.translation import parse_number
 from selfreg.data.turns import read_success
 
 with require_extra("logs", "selfreg.data"):
@@ -220,7 +220,7 @@ def _read_number(value: Any, column: str, any: bool = False) -> float | None:
     if value is None or value != value:
         return None
     try:
-        number = float(value)
+        number = parse_number(value)
     except (TypeError, ValueError, OverflowError):
         raise LogError(f"column {column!r}: expected a number; got {value!r}") from None
     if not any and not 0 <= number <= 1:
@@ -233,16 +233,9 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _detect(sample: Sample) -> str | None:
-    if sample.kind == "parquet":
-        columns = sample.values
-    elif sample.kind == "table":
-        delimiter = "\t" if plain_suffix(sample.path) == ".tsv" else ","
-        try:
-            columns = next(csv.reader([sample.values[0]], delimiter=delimiter), [])
-        except csv.Error:  # the reader says what is wrong
-            columns = []
-    else:
+    if sample.kind not in ("parquet", "table"):
         return None
+    columns = sample.values
     found = {role: next((n for n in names if n in columns), "") for role, names in USUAL_COLUMNS.items()}
     if found["task"] and (found["outcome"] or found["observation"]):
         rows = "a step" if found["step"] else f"a query and {found['model']}" if found["model"] else "an episode"

@@ -167,6 +167,7 @@ class BabyAIEnvironment:
     """
 
     action_names = ACTION_NAMES
+    idle_action = DONE
 
     def __init__(self, level: str, step_limit: int, clock: int = 1) -> None:
         self.level = level

@@ -166,6 +166,7 @@ class HouseholdEnvironment:
     """
 
     action_names = ACTION_NAMES
+    idle_action = WAIT
 
     def __init__(self, step_limit: int = 12) -> None:
         self.step_limit = step_limit

@@ -186,6 +186,7 @@ class TextWorldEnvironment:
         self.step_limit = checked.step_limit or TEXTWORLD_LEVELS[level].step_limit
         self.action_names = TEXTWORLD_LEVELS[level].action_names()
         self._index = {name: action for action, name in enumerate(self.action_names)}
+        self.idle_action = self._index[IDLE]
         self._task = ""
         self._actions: list[int] = []
         self._outcome: float | None = None

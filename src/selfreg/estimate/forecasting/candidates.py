@@ -17,6 +17,8 @@ from selfreg.estimate.model import EstimatedModel, estimate_mdp
 from selfreg.planning.hard import solve
 
 FOLDS = 5
+# Decisions in one batch, about.
+BATCH_STEPS = 4096
 Budget = tuple[int, ...]
 # Trains a policy from episodes; the forecast calls it once a fold.
 Trainer = Callable[[Sequence[Trajectory]], DecisionPolicy]
@@ -96,13 +98,10 @@ def fold_models(
     abstraction: StateAbstraction,
     costs: Mapping[str, Budget],
     seed: int,
-    borrow_help: bool = False,
 ) -> list[FoldModel]:
     """A model for each fold of the tasks, estimated from the other folds; of the episodes, where tasks have models."""
     return [
-        FoldModel(
-            held_out, estimate_mdp(training, abstraction, costs=used_costs(training, costs), borrow_help=borrow_help)
-        )
+        FoldModel(held_out, estimate_mdp(training, abstraction, costs=used_costs(training, costs)))
         for held_out, training in make_folds(logged, seed, by_task=not isinstance(abstraction, ExactKey))
     ]
 
@@ -136,25 +135,38 @@ def helper_decisions(
     logged: LoggedSteps, train: Trainer, budgets: Sequence[Budget], seed: int, folds: int = FOLDS
 ) -> list[Candidate]:
     """Decisions of helpers that `train` makes from the other folds of tasks."""
-    index = {name: a for a, name in enumerate(logged.actions)}
     decided = np.zeros((len(budgets), len(logged.action)), np.int8)
     left = [logged.left(budget) for budget in budgets]
     for held_out, training in track(
         [*make_folds(logged, seed, by_task=True, folds=folds)], "train for the forecast", "folds"
     ):
-        policy = train(training)
-        for i in held_out:
-            trajectory, first = logged.episodes[i], int(logged.first[i])
-            histories = [_until(trajectory, step) for step in range(len(trajectory.steps))]
-            start_episode(policy, trajectory.task, seed, trajectory.fields)
-            for b, units in enumerate(left):
-                rows = [tuple(map(int, units[first + step])) for step in range(len(histories))]
-                for step, decision in enumerate(decide_batch(policy, histories, rows)):
-                    decided[b, first + step] = index.get(decision.action, 0)
+        _decide(train(training), logged, held_out, left, decided, seed)
     return [
         Candidate("helper", None, None, budget, logged.affordable(one, logged.left(budget)))
         for budget, one in zip(budgets, decided, strict=True)
     ]
+
+
+def _decide(
+    policy: DecisionPolicy, logged: LoggedSteps, held_out: Ints, left: Sequence[Ints], decided: Actions, seed: int
+) -> None:
+    """Fill the rows of `decided` (budgets, steps) with a policy's actions in these episodes, `left` of each budget.
+
+    Many episodes are decided in one batch, unless the policy keeps a state of the episode.
+    """
+    index = {name: a for a, name in enumerate(logged.actions)}
+    stateful = hasattr(policy, "start") or hasattr(policy, "set_fields")
+    size = 1 if stateful else max(1, int(BATCH_STEPS // (len(left) * logged.length.mean())))
+    for group in np.split(held_out, range(size, len(held_out), size)):
+        if stateful:
+            first = logged.episodes[group[0]]
+            start_episode(policy, first.task, seed, first.fields)
+        rows = np.concatenate([np.arange(logged.first[i], logged.last[i] + 1) for i in group])
+        histories = [_until(logged.episodes[i], step) for i in group for step in range(logged.length[i])]
+        units = [tuple(one) for of_budget in left for one in of_budget[rows].tolist()]
+        decisions = decide_batch(policy, histories * len(left), units)
+        actions = [index.get(one.action, 0) for one in decisions]
+        decided[:, rows] = np.array(actions, np.int8).reshape(len(left), len(rows))
 
 
 def _until(trajectory: Trajectory, step: int) -> list[Step]:

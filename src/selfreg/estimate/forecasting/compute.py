@@ -56,7 +56,6 @@ def forecast(
     beside: Trainer | None = None,
     price: float | Mapping[str, float] = 0.0,
     costs: Mapping[str, int | tuple[int, ...]] | None = None,
-    borrow_help: bool = False,
     prm: StateScorer | None = None,
     samples: int = SAMPLES,
     confidence: float = CONFIDENCE,
@@ -89,8 +88,6 @@ def forecast(
     price : float or mapping
         Price of a request, in success: 0.02 if 50 requests are worth a success; or of each help type, by its name.
     costs : mapping, optional
-        As for `estimate_mdp`.
-    borrow_help : bool
         As for `estimate_mdp`.
     prm : StateScorer, optional
         Its scores of the states take variance away.
@@ -127,7 +124,7 @@ def forecast(
     most = (budget,) if isinstance(budget, int) else tuple(budget)
     found = identify(logged, abstraction, seed)
     helped = len(logged.actions) > 1
-    models = candidates.fold_models(logged, abstraction, charges, seed, borrow_help) if helped else []
+    models = candidates.fold_models(logged, abstraction, charges, seed) if helped else []
     compared = _candidates(logged, most, found, models, helper, seed)
     n_compared = len(compared)
     if helped and beside is not None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm
 
 from selfreg.estimate.forecasting.candidates import Candidate
 from selfreg.estimate.forecasting.identification import Identification
@@ -16,7 +15,7 @@ from selfreg.estimate.forecasting.step_effects import Value
 # Chances to recommend help that does nothing: by the gain of always requesting it, and by the gain of other policies.
 ALWAYS_LEVEL, OTHER_LEVEL = 0.02, 0.005
 # The same for comparisons within tasks. Nothing but noise can mislead these, and help that is not bought is lost too.
-TASKS_LEVEL = 0.2
+TASKS_LEVEL = 0.3
 # Share of each level that is left to the gain alone where the effect of help on the next state can be tested too.
 ALONE = 0.15
 # Share of the samples in which a policy must gain where the effect of its help on the next state is what shows it.
@@ -78,10 +77,12 @@ def is_largest(scored: Sequence[Scored], i: int) -> bool:
 
 def _shown(scored: Sequence[Scored], gains: dict[int, Floats], which: Sequence[int], level: float) -> bool:
     """Whether the log shows at this level that any of these policies gains."""
+    from scipy.special import ndtri  # slow to import
+
     effects = {i: z for i in which if (z := scored[i].immediate) is not None}
     if not effects:
         return _significant(gains, which, level)
-    least = float(norm.isf((1.0 - ALONE) * level / len(effects)))
+    least = float(-ndtri((1.0 - ALONE) * level / len(effects)))
     improves = any(z > least and np.mean(gains[i][1:] > 0) > LIKELY for i, z in effects.items())
     return improves or _significant(gains, which, ALONE * level)
 

@@ -75,11 +75,12 @@ def step_value(design: StepDesign, decided: Actions, times: Floats, guess: Float
     times : float64 (samples, tasks)
         How often a sample holds each task.
     guess : float64 (steps, kinds), optional
-        Effects by a model that was made without the tasks of the step. psi' f corrects them.
+        Effects by a model that was made without the tasks of the step. psi' f corrects them: they are a column of f
+        too, so that a model that is wrong everywhere by the same factor is put right.
     """
     logged = design.logged
-    features = _features(design, decided)
-    kinds, width = len(logged.actions) - 1, features.shape[1]
+    features = _features(design, decided, guess)
+    kinds = features.shape[1]
     taken, policy = (_indicators(one, kinds) for one in (logged.action, decided))
     shift = _outer(policy - taken, features)
     later = _sum_from(shift, logged) - shift
@@ -102,15 +103,13 @@ def step_value(design: StepDesign, decided: Actions, times: Floats, guess: Float
     ridges = (RIDGE * (1.0 + SMALL / len(features)), RIDGE_REQUESTS)
     solution = np.concatenate(
         [
-            _solve(weights, left, right[:, :, [i]], _penalty(design, features, kinds, ridge))[:, q:]
+            _solve(weights, left, right[:, :, [i]], _penalty(design, features, ridge))[:, q:]
             for i, ridge in enumerate(ridges)
         ],
         axis=2,
     )
     mean, shifted = weights @ sums, weights @ shifts
-    value = (mean[:, :2] + np.einsum("sk,skj->sj", shifted, solution.reshape(len(weights), kinds * width, 2))) / mean[
-        :, 2:
-    ]
+    value = (mean[:, :2] + np.einsum("sk,skj->sj", shifted, solution.reshape(len(weights), -1, 2))) / mean[:, 2:]
     return Value(np.clip(value[:, 0], 0.0, 1.0), np.maximum(value[:, 1], 0.0), np.zeros(len(weights)))
 
 
@@ -135,12 +134,19 @@ def immediate_effect(design: StepDesign, decided: Actions) -> float:
     return float(by_task.sum()) / spread if spread else 0.0
 
 
-def _features(design: StepDesign, decided: Actions) -> Floats:
-    """f: one, whether the policy requests help here, and the context; all but the first centred."""
+def _features(design: StepDesign, decided: Actions, guess: Floats | None) -> Floats:
+    """f of each help type: one, whether the policy requests help here, context, first guess; all but one centred.
+
+    float64 (steps, kinds, columns).
+    """
     wanted = (decided > 0).astype(np.float64)
     columns = np.column_stack([wanted, design.context])
     columns = columns[:, np.ptp(columns, axis=0) > 0]
-    return np.hstack([np.ones((len(wanted), 1)), columns - columns.mean(axis=0)])
+    kinds = len(design.logged.actions) - 1
+    shared = np.repeat(columns[:, None, :], kinds, axis=1)
+    own = [] if guess is None or not guess.any() else [guess[:, :, None]]
+    features = np.concatenate([shared, *own], axis=2)
+    return np.concatenate([np.ones((len(wanted), kinds, 1)), features - features.mean(axis=0)], axis=2)
 
 
 def _indicators(action: npt.NDArray[np.generic], kinds: int) -> Floats:
@@ -149,8 +155,8 @@ def _indicators(action: npt.NDArray[np.generic], kinds: int) -> Floats:
 
 
 def _outer(kinds: Floats, features: Floats) -> Floats:
-    """Products of help types and features, (steps, kinds * width)."""
-    return (kinds[:, :, None] * features[:, None, :]).reshape(len(features), -1)
+    """Products of help types and their features, (steps, kinds * columns)."""
+    return (kinds[:, :, None] * features).reshape(len(features), -1)
 
 
 def _sum_from(values: Floats, logged: LoggedSteps) -> Floats:
@@ -160,13 +166,13 @@ def _sum_from(values: Floats, logged: LoggedSteps) -> Floats:
     return result
 
 
-def _penalty(design: StepDesign, features: Floats, kinds: int, ridge: float) -> Floats:
+def _penalty(design: StepDesign, features: Floats, ridge: float) -> Floats:
     """Diagonal of the penalty: `ridge` steps of the mean size of each column."""
-    size = np.mean(features**2, axis=0)
+    size = np.mean(features**2, axis=0)  # (kinds, columns)
     spread = [float(np.mean(p * (1.0 - p))) for p in design.chance[:, 1:].T]
     baseline = ridge * np.mean(design.baseline**2, axis=0)
     baseline[0] = 0.0
-    return np.concatenate([baseline, *[ridge * one * size for one in spread]]) + 1e-9
+    return np.concatenate([baseline, *[ridge * one * mine for one, mine in zip(spread, size, strict=True)]]) + 1e-9
 
 
 def _task_products(one: Floats, other: Floats, logged: LoggedSteps) -> Floats:

@@ -15,6 +15,7 @@ from selfreg.data.columns import Columns, StepText
 from selfreg.estimate.abstraction import (
     BRANCH_STEP,
     CLASS,
+    LAST_HELP,
     LAST_STEP,
     STEP,
     TASK,
@@ -107,7 +108,11 @@ class FeatureStates(EncodedStates):
 
     def can_number(self, columns: Columns) -> bool:
         needed = {*self._features.names} - {STEP, CLASS, TASK}
-        return all(needed <= fields.keys() for fields in columns.fields) and _has_steps(columns)
+        return (
+            LAST_HELP not in needed
+            and all(needed <= fields.keys() for fields in columns.fields)
+            and _has_steps(columns)
+        )
 
     def number_columns(self, columns: Columns) -> Codes:
         episode = np.repeat(np.arange(len(columns.length)), columns.length)

@@ -13,21 +13,18 @@ expires only where `expires_in` says so.
 from typing import TYPE_CHECKING, Any
 
 from selfreg.runtime.ledger.budgets import Budget, Units, micro_units, units
-from selfreg.runtime.ledger.ledger import Entry, Ledger, LimitChange
+from selfreg.runtime.ledger.ledger import Ledger
 from selfreg.runtime.ledger.sqlite import SQLiteLedger
-from selfreg.runtime.ledger.store import Status, UnusableLedgerError
+from selfreg.runtime.ledger.store import UnusableLedgerError
 
 if TYPE_CHECKING:
     from selfreg.runtime.ledger.postgres import PostgresLedger
 
 __all__ = [
     "Budget",
-    "Entry",
     "Ledger",
-    "LimitChange",
     "PostgresLedger",
     "SQLiteLedger",
-    "Status",
     "Units",
     "UnusableLedgerError",
     "micro_units",

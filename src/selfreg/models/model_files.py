@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg._util import model_dicts, validate, validate_model
+from selfreg._util import validate
 from selfreg._util.files import atomic_folder
+from selfreg.models import model_dicts, validate_model
 
 HEADER, SCHEMA = "model.json", "selfreg.model/1"
 FIELDS = ("states", "actions", "costs", "entries", "visits")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from selfreg._util.validate import ROW_TOLERANCE
-from selfreg._util.validate_model import NOHELP
+from selfreg.models.validate_model import NOHELP
 
 Rows: TypeAlias = dict[Hashable, dict[Hashable, float]]
 
@@ -65,6 +65,33 @@ def expand_rows(transitions: Any, n: int, states: tuple[Hashable, ...] | None) -
                 raise ValueError(f"transitions[{action!r}] has a row of {unknown_state(state, index)}")
         result[action] = matrix if rows is None else _matrix(action, rows, index, set(index))
     return result
+
+
+def list_ends(terminal_value: Any, transitions: Any, states: tuple[Hashable, ...] | None) -> Any:
+    """Terminal values of all states, NaN where there is none; of a mapping, or of a list with None. Else as it is."""
+    if isinstance(terminal_value, Mapping):
+        names: Sequence[Any] = range(_count_states(transitions)) if states is None else states
+        index = {name: i for i, name in enumerate(names)}
+        value = np.full(len(index), np.nan)
+        for state, end in terminal_value.items():
+            if _plain(state) not in index:
+                raise ValueError(f"terminal_value has {unknown_state(state, index)}")
+            value[index[_plain(state)]] = _end_value(state, end)
+        return value
+    if isinstance(terminal_value, (list, tuple)):
+        return [np.nan if end is None else end for end in terminal_value]
+    return terminal_value
+
+
+def _count_states(transitions: Any) -> int:
+    """Number of states, by the first matrix that is no mapping of rows."""
+    for matrix in transitions.values() if isinstance(transitions, Mapping) else ():
+        if not isinstance(matrix, Mapping):
+            return int(matrix.shape[0]) if hasattr(matrix, "shape") and matrix.shape else len(matrix)
+    raise TypeError(
+        "terminal_value is a mapping, and nothing says how many states there are: pass states=, or use "
+        "InterventionMDP.from_dict"
+    )
 
 
 def state_names(states: Any, n: int) -> tuple[Hashable, ...] | None:

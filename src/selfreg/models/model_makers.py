@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg._util import gymnasium_tables, model_changes, model_dicts, validate
-from selfreg._util.gymnasium_tables import OPTIMAL, UNIFORM, TablePolicy
-from selfreg._util.validate_model import NOHELP
+from selfreg._util import validate
+from selfreg.models import gymnasium_tables, model_changes, model_dicts
+from selfreg.models.gymnasium_tables import OPTIMAL, UNIFORM, TablePolicy
+from selfreg.models.validate_model import NOHELP
 
 if TYPE_CHECKING:
     from typing import TypeVar
@@ -115,7 +116,7 @@ class ModelMakers:
             For a game, a partially observable model, continuous time, intervals of probabilities, more than 127
             help types, a label or reward that the file does not have, or a reward that cannot be a budget.
         """
-        from selfreg._util.umb_tables import load_umb  # rarely needed
+        from selfreg.models.umb_tables import load_umb  # rarely needed
 
         return cls(*load_umb(path, goal, budgets))
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from selfreg._util.extras import require_extra
-from selfreg._util.validate_model import NOHELP
+from selfreg.models.validate_model import NOHELP
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -273,3 +273,30 @@ def test_names_and_visits_of_changed_models() -> None:
 def test_wrong_changes_are_named(change, message) -> None:
     with pytest.raises(ValueError, match=message):
         change(make(ROWS, ENDS))
+
+
+def test_ends_by_state_and_costs_of_1_by_default() -> None:
+    rows = {"nohelp": {"a": {"won": 0.5, "lost": 0.5}}, "help": {"a": "won"}}
+    states = ["a", "won", "lost"]
+    named = selfreg.InterventionMDP(rows, {"won": 1, "lost": 0}, states=states)
+    listed = selfreg.InterventionMDP(rows, [None, 1, 0], {"help": 1}, states=states)
+    assert named.costs == listed.costs == {"help": (1,)}
+    assert selfreg.solve(named, 1).value.tolist() == selfreg.solve(listed, 1).value.tolist()
+    numbered = selfreg.InterventionMDP({"nohelp": [[0, 0.5, 0.5], [0] * 3, [0] * 3]}, {1: 1, 2: 0})
+    assert numbered.terminal.tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("ends", "error", "message"),
+    [
+        ({"won": 1, "lsot": 0}, ValueError, "terminal_value has 'lsot', an unknown state; did you mean 'lost'"),
+        ({"won": 2, "lost": 0}, ValueError, r"terminal_value\['won'\] is 2; expected a number in \[0, 1\]"),
+        ({"won": "yes"}, TypeError, r"terminal_value\['won'\] is 'yes'"),
+    ],
+)
+def test_wrong_ends_are_named(ends, error, message) -> None:
+    rows = {"nohelp": {"a": {"won": 0.5, "lost": 0.5}}}
+    with pytest.raises(error, match=message):
+        selfreg.InterventionMDP(rows, ends, states=["a", "won", "lost"])
+    with pytest.raises(TypeError, match="pass states="):
+        selfreg.InterventionMDP({"nohelp": {0: 1}}, {1: 1})
