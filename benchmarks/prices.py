@@ -1,28 +1,31 @@
 """A budget a day for many tasks: a price of the moment against fixed limits for each task, simulated.
 
-python -m benchmarks prices [--tasks 10000] [--days 3] [--share 0.3] [--form tfidf]
+python -m benchmarks prices [--tasks 2000] [--days 5] [--share 0.3] [--form tfidf]
 
 A helper is trained on logs of single tasks with budgets of up to 3 units. Then there is one budget a day, of `--share`
-units a task; tasks arrive all day. Each decision is made by a `Recorder` over a ledger in memory, whose clock is that
-of the simulation. All ways of spending meet the same tasks with the same luck. The bound is the best that any policy
-could attain in expectation (`selfreg.frontier` of the true model); luck may exceed it.
+units a task. Each decision is made by a `Recorder` over a ledger in memory, whose clock is that of the simulation. All
+ways of spending meet the same tasks with the same luck. The even price expects `--tasks` tasks a day, spread evenly;
+the price expects those of the week before, by the hour.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 import selfreg
 from selfreg.data import Step, Trajectory
 from selfreg.decisions import BudgetLeft, Decision
 from selfreg.estimate import EstimatedModel, Features, estimate_mdp
 from selfreg.helper import Helper, HelperConfig, label, train_helper
-from selfreg.runtime import Budget, Ledger, PeriodPrice, Recorder, StepToDecide
+from selfreg.runtime import Budget, Ledger, PeriodPrice, Recorder, StepToDecide, estimate_arrivals
 from selfreg.runtime.prices import Price
 
 DAY = 86_400.0
@@ -35,7 +38,9 @@ KINDS = {
     "hopeless": (0.1, 0.3, 0.02, 0.1),
 }
 NAMES = list(KINDS)
-TOGETHER = 50  # tasks that arrive at once
+TOGETHER = 20  # tasks that arrive at once
+MONDAY = 4  # days since 1970
+Arrival = Callable[[int], list[float]]  # when the tasks of a day come, as shares of it
 
 
 class Clock:
@@ -82,27 +87,6 @@ def move(kind: str, trouble: bool, helped: bool, luck: float) -> str:
     return "passed" if luck < (max(smooth, with_help) if helped else smooth) else "trouble"
 
 
-def true_model() -> tuple[selfreg.InterventionMDP, NDArray[np.float64]]:
-    """The model of a task, and where tasks start."""
-    places = [(kind, stage, trouble) for kind in NAMES for stage in range(STAGES) for trouble in (False, True)]
-    n = len(places) + 2
-    tables = {"nohelp": np.zeros((n, n)), "person": np.zeros((n, n))}
-    for i, (kind, stage, trouble) in enumerate(places):
-        for action, table in tables.items():
-            _, smooth, alone, with_help = KINDS[kind]
-            ahead = n - 2 if stage == STAGES - 1 else places.index((kind, stage + 1, False))
-            behind = n - 1 if trouble else places.index((kind, stage, True))
-            pair = (alone, with_help) if trouble else (smooth, max(smooth, with_help))
-            table[i, ahead] = pair[action == "person"]
-            table[i, behind] = 1 - table[i, ahead]
-    start = np.zeros(n)
-    for kind, (share, *_) in KINDS.items():
-        start[places.index((kind, 0, False))] = share
-    value = np.full(n, np.nan)
-    value[-2:] = 1, 0
-    return selfreg.InterventionMDP(tables, value, {"person": 1}), start
-
-
 def tasks(count: int, random: np.random.Generator) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Kinds of tasks, and their luck."""
     shares = [share for share, *_ in KINDS.values()]
@@ -138,22 +122,30 @@ def train(count: int, form: str, seed: int) -> tuple[Helper, EstimatedModel]:
                for kind in NAMES for stage in range(STAGES) for trouble in (False, True)}  # fmt: skip
     episodes = logs(count, seed)
     model = estimate_mdp(episodes, Features(["class"], classes))
-    return train_helper(label(episodes, model, selfreg.solve(model.mdp, MOST)), HelperConfig(form=form)), model
+    labels = label(episodes, model, selfreg.solve(model.mdp, MOST))
+    return train_helper(labels, HelperConfig(form=form, history=0)), model  # it gets one state, not the steps before
 
 
-def simulate(
-    recorder: Recorder, clock: Clock, arrivals: Callable[[int], list[float]], count: int, days: int, seed: int
-) -> tuple[float, float]:
-    """Successes and units a task."""
-    random, won = np.random.default_rng(seed), 0.0
+class Spending(NamedTuple):
+    """Successes and units of each day."""
+
+    won: NDArray[np.float64]
+    used: NDArray[np.float64]
+
+
+def simulate(recorder: Recorder, clock: Clock, arrivals: Arrival, first_day: int, days: int, seed: int) -> Spending:
+    """Days of tasks that arrive as `arrivals` says."""
+    random, won, used = np.random.default_rng(seed), np.zeros(days), np.zeros(days)
     for day in range(days):
-        todo = list(tasks(count, random))
-        for first, share in zip(range(0, count, TOGETHER), arrivals(count), strict=True):
-            clock.now = (day + share) * DAY
-            batch = {f"{day}/{first + i}": one for i, one in enumerate(todo[first : first + TOGETHER])}
-            won += _run_together(recorder, batch)
-    used = sum(entry.cost[0] for entry in recorder.ledger.entries("charged"))
-    return won / (days * count), used / (days * count)
+        shares = arrivals(day)
+        todo = list(tasks(len(shares), random))
+        for first in range(0, len(shares), TOGETHER):
+            clock.now = (first_day + day + shares[first]) * DAY
+            batch = {f"{first_day + day}/{first + i}": one for i, one in enumerate(todo[first : first + TOGETHER])}
+            won[day] += _run_together(recorder, batch)
+        entries = recorder.ledger.entries("charged")
+        used[day] = sum(entry.cost[0] for entry in entries) - used[:day].sum()
+    return Spending(won, used)
 
 
 def _run_together(recorder: Recorder, batch: dict[str, tuple[str, NDArray[np.float64]]]) -> float:
@@ -176,39 +168,76 @@ def _run_together(recorder: Recorder, batch: dict[str, tuple[str, NDArray[np.flo
 
 def evenly(count: int) -> list[float]:
     """Arrivals as expected."""
-    return [first / count for first in range(0, count, TOGETHER)]
+    return [i / count for i in range(count)]
 
 
 def at_noon(count: int) -> list[float]:
-    """Arrivals around noon, where the price expects them all day."""
+    """Arrivals around noon."""
     return [0.5 + 0.5 * (2 * share - 1) ** 3 for share in evenly(count)]
+
+
+def at_work(count: int) -> list[float]:
+    """Arrivals from nine to five."""
+    return [(9 + 8 * share) / 24 for share in evenly(count)]
+
+
+def patterns(count: int) -> dict[str, Arrival]:
+    """When tasks come, day by day, where `count` a day are expected; day 0 is a Monday."""
+    return {
+        "as expected": lambda day: evenly(count),
+        "around noon": lambda day: at_noon(count),
+        "nine to five, Monday twice": lambda day: at_work(2 * count if day == 0 else count * 3 // 4),
+        "half as many": lambda day: evenly(count // 2),
+        "half as many again": lambda day: evenly(count * 3 // 2),
+    }
+
+
+def spend(
+    policy: Remembered, arrivals: Arrival, units: int, limit: int, days: int, price: Price | None
+) -> tuple[Spending, Recorder]:
+    """Spending with a budget of `units` a day; the tasks are the same whatever the price and the limit."""
+    clock = Clock()
+    ledger = Ledger([Budget(units, period="day"), Budget(limit, scope="run")], clock=clock)
+    recorder = Recorder(policy, ledger, price=price)
+    return simulate(recorder, clock, arrivals, MONDAY, days, seed=1), recorder
+
+
+def interval(differences: NDArray[np.float64]) -> str:
+    """Mean with a 95% interval over days."""
+    n = len(differences)
+    half = float(stats.t.ppf(0.975, n - 1) * differences.std(ddof=1) / n**0.5) if n > 1 else math.nan
+    return f"{differences.mean():.4f} [{differences.mean() - half:.4f}, {differences.mean() + half:.4f}]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", type=int, default=10_000)
-    parser.add_argument("--days", type=int, default=3)
+    parser.add_argument("--tasks", type=int, default=2000)
+    parser.add_argument("--days", type=int, default=5)
     parser.add_argument("--share", type=float, nargs="+", default=[0.1, 0.3, 0.6])
     parser.add_argument("--logs", type=int, default=3000)
     parser.add_argument("--form", default="tfidf")
     options = parser.parse_args(argv)
     helper, model = train(options.logs, options.form, seed=0)
     policy, expected = Remembered(helper), selfreg.frontier(model.mdp, model.start)
-    bound = selfreg.frontier(*true_model())
-    days = {"as expected": (evenly, 1.0), "around noon": (at_noon, 1.0), "half as many again": (evenly, 1.5)}
-    print(f"{options.days} days of {options.tasks} tasks; success (units a task)")
+    print(f"{options.days} days, {options.tasks} tasks a day expected; success (share of the units that was used)")
+    print("| units a task | arrivals | limit 1 | limit 2 | limit 3 | even price | price | price less best limit |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for share in options.share:
-        for name, (arrivals, load) in days.items():
-            count, units = int(options.tasks * load), round(options.tasks * share)
-            print(f"{share:g} units a task, {name}: bound {bound.at(units / count).success:.4f}", flush=True)
-            ways: dict[str, tuple[int, Price | None]] = {f"limit {k}": (k, None) for k in range(MOST + 1)}
-            for way, (limit, price) in (ways | {"price": (MOST, PeriodPrice(expected, options.tasks))}).items():
-                clock = Clock()
-                budgets = [Budget(units, period="day"), Budget(limit, scope="run")]
-                recorder = Recorder(policy, Ledger(budgets, clock=clock), price=price)
-                won, used = simulate(recorder, clock, arrivals, count, options.days, seed=1)
-                print(f"  {way:10} {won:.4f} ({used:.3f})", flush=True)
+        units = round(options.tasks * share)
+        for name, arrivals in patterns(options.tasks).items():
+            count = np.array([len(arrivals(day)) for day in range(options.days)])
+            found = {}
+            for limit in range(1, MOST + 1):
+                found[limit], recorder = spend(policy, arrivals, units, limit, options.days, None)
+            # The week before, with a fixed limit, says when tasks come.
+            seen = estimate_arrivals(recorder.decisions())
+            prices = PeriodPrice(expected, options.tasks), PeriodPrice(expected, seen)
+            ways = [*found.values(), *(spend(policy, arrivals, units, MOST, options.days, one)[0] for one in prices)]
+            cells = [f"{one.won.sum() / count.sum():.4f} ({one.used.sum() / units / options.days:.2f})" for one in ways]
+            best = max(found.values(), key=lambda one: float(one.won.sum()))
+            cells.append(interval((ways[-1].won - best.won) / count))
+            print(f"| {share:g} | {name} | {' | '.join(cells)} |", flush=True)
     return 0
 
 

@@ -270,6 +270,12 @@ def availability() -> Any:
     return Availability(3, 2, 1, 0.6, (0.2, 0.9), 30.0, (0.4, 0.2))
 
 
+def arrivals() -> Any:
+    from selfreg.runtime import Arrivals
+
+    return Arrivals((1.0,) * 168)
+
+
 def period_price() -> Any:
     from selfreg.runtime import PeriodPrice
 
@@ -299,6 +305,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "OverlapError": overlap_error,
     "PRM": prm,
     "Plan": plan,
+    "Arrivals": arrivals,
     "PeriodPrice": period_price,
     "PolicyForecasts": policy_forecasts,
     "RationedHelper": rationed,

@@ -12,7 +12,16 @@ import pytest
 import selfreg
 from selfreg.data import Step
 from selfreg.decisions import Decision
-from selfreg.runtime import Budget, Ledger, Moment, PeriodPrice, Recorder, StepToDecide
+from selfreg.runtime import (
+    Arrivals,
+    Budget,
+    Ledger,
+    Moment,
+    PeriodPrice,
+    Recorder,
+    StepToDecide,
+    estimate_arrivals,
+)
 from selfreg.runtime.drafts import worth_its_price
 
 HOUR = 3600.0
@@ -155,3 +164,53 @@ def test_a_price_beats_every_fixed_limit() -> None:
     best = np.sort([helped - alone for alone, helped in np.array(kinds)[todo]])[-150:].sum()
     assert gained["price"] > 0.95 * best
     assert gained["price"] > 1.4 * max(gained["fixed"], gained["fixed 2"])
+
+
+def begin_runs(times: list[float], steps: int = 2) -> Recorder:
+    """A recorder that has decided in runs that began at these times."""
+    clock = [0.0]
+    recorder = Recorder(Known(), Ledger(0, clock=lambda: clock[0]))
+    for i, time in enumerate(times):
+        for step in range(steps):
+            clock[0] = time + 60 * step
+            recorder.decide_once(i, step, [Step("0.5 0.9")])
+    return recorder
+
+
+def test_arrivals_are_estimated_by_the_hour_of_the_week() -> None:
+    """Thursday 1 January 1970 to Tuesday: ten runs in each hour from 9 to 17, thirty on Monday."""
+    times = [24 * HOUR * day + HOUR * (9 + i / (30 if day == 4 else 10))
+             for day in range(6) for i in range(8 * (30 if day == 4 else 10))]  # fmt: skip
+    found = estimate_arrivals(begin_runs(times).decisions())
+    days = [found.between(24 * HOUR * day, 24 * HOUR * (day + 1)) for day in range(7)]
+    thursday = 70 + 0  # its first hour, 9 to 10, is where the log begins
+    assert days == pytest.approx([thursday + 10, 80, 80, 80, 240, days[5], days[6]])
+    assert days[6] == pytest.approx(80 * (5 + 3) / 6, rel=0.05)  # a Wednesday was not seen: as the other days
+    assert found.between(0, 9 * HOUR) == 0
+    assert found.between(4 * 24 * HOUR + 12.5 * HOUR, 5 * 24 * HOUR) == pytest.approx(240 * 4.5 / 8)
+    berlin = estimate_arrivals(begin_runs(times).decisions(), timezone="Europe/Berlin")
+    assert berlin.between(0, 4 * 24 * HOUR) == pytest.approx(found.between(0, 4 * 24 * HOUR))
+    with pytest.raises(ValueError, match="the 2 runs began within 60 s"):
+        estimate_arrivals(begin_runs([0.0, 60.0]).decisions())
+    with pytest.raises(ValueError, match="there are 24 rates; expected 168"):
+        Arrivals((1.0,) * 24)
+    with pytest.raises(ValueError, match="rates have -1"):
+        Arrivals((-1.0,) * 168)
+
+
+def test_known_arrivals_leave_nothing_unspent() -> None:
+    """All tasks come between 11 and 13; two thirds of them gain .4 by a unit, the others .1; two days."""
+    front = selfreg.frontier(model([(0.5, 0.9), (0.5, 0.6)]), [2 / 3, 1 / 3, 0, 0])
+    times = [day * 24 * HOUR + 11 * HOUR + i * 2 * HOUR / 300 for day in range(2) for i in range(300)]
+    seen = estimate_arrivals(begin_runs(times, 1).decisions())
+    spent = {}
+    for name, runs in (("even", 300.0), ("known", seen)):
+        clock = [0.0]
+        ledger = Ledger([Budget(250, period="day"), Budget(2, scope="run")], clock=lambda now=clock: now[0])
+        recorder = Recorder(Known(), ledger, price=PeriodPrice(front, runs))
+        for i, time in enumerate(times):
+            clock[0] = 7 * 24 * HOUR + time
+            recorder.decide_once(i, 0, [Step("0.5 0.9" if i % 3 else "0.5 0.6")])
+        spent[name] = sum(entry.cost[0] for entry in ledger.entries())
+    assert spent["even"] < 475
+    assert 490 <= spent["known"] <= 500

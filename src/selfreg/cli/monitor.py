@@ -10,8 +10,9 @@ import typer
 
 from selfreg.cli import options
 from selfreg.cli.import_ import load_logs
+from selfreg.cli.ledgers import open_ledger
 from selfreg.cli.reading import LogSource, reads_logs
-from selfreg.cli.shadow import describe_shadow, open_ledger
+from selfreg.cli.shadow import describe_shadow
 from selfreg.cli.terminal import remark, say
 from selfreg.evaluate import Forecast, monitor
 from selfreg.evaluate.monitoring import REQUESTS, bounded

@@ -10,43 +10,37 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfreg._util.extras import require_extra
-from selfreg.cli import options
+from selfreg.cli import ledgers, options
 from selfreg.cli.decide import load_helper
 from selfreg.cli.monitor import load_forecast
-from selfreg.cli.shadow import open_ledger
 from selfreg.cli.terminal import remark
 from selfreg.cli.upstreams import make_proxy
 from selfreg.data import Trajectory
 from selfreg.evaluate import monitor
 from selfreg.runs import RunFolder
-from selfreg.runtime import Budget, Desk, Ledger, Recorder
+from selfreg.runtime import Desk, Ledger, Recorder
 
 if TYPE_CHECKING:
     from selfreg.runtime.server import ForecastCheck
     from selfreg.runtime.server.service import Forecaster
 
 TOKEN, DESK_TOKEN = "SELFREG_TOKEN", "SELFREG_DESK_TOKEN"
-LEDGER = "ledger.sqlite"
 
 
 def command(
     run: options.RunArgument,
-    ledger: Annotated[
-        str | None, typer.Option(help=f"SQLite file, or postgresql://...; RUN/{LEDGER} by default.")
-    ] = None,
-    limit: Annotated[
-        str | None, typer.Option(help="Budget of all runs together; one number for each unit (2,1).")
-    ] = None,
-    per_run: Annotated[int | None, typer.Option(help="Budget of each run.", min=0)] = None,
-    per_day: Annotated[int | None, typer.Option(help="Budget of each day.", min=0)] = None,
-    timezone: Annotated[str, typer.Option(help="Whose midnight ends a day.")] = "UTC",
+    ledger: ledgers.Place = None,
+    limit: ledgers.Limit = None,
+    per_run: ledgers.PerRun = None,
+    per_day: ledgers.PerDay = None,
+    timezone: ledgers.Timezone = "UTC",
     people: Annotated[
         list[str] | None, typer.Option(metavar="HELP", help="Help type that people give. Default: person, human.")
     ] = None,
-    time_limit: Annotated[float, typer.Option(help="Seconds until a request to a person expires.")] = 600.0,
+    time_limit: ledgers.TimeLimit = 600.0,
     fallback: Annotated[str, typer.Option(help="Action where nobody answers.")] = "nohelp",
-    max_open: Annotated[int | None, typer.Option(help="Requests that wait for people at a time.", min=0)] = None,
-    max_per_day: Annotated[int | None, typer.Option(help="Requests to people a day.", min=0)] = None,
+    max_open: ledgers.MaxOpen = None,
+    max_per_day: ledgers.MaxPerDay = None,
     shadow: Annotated[bool, typer.Option("--shadow", help="Decide and record, and spend nothing.")] = False,
     explore: Annotated[float, typer.Option(help="Share of steps whose action is drawn at random.")] = 0.0,
     weak: Annotated[
@@ -78,8 +72,7 @@ def command(
     folder = RunFolder.open(run)
     with require_extra("ml", "selfreg serve"):
         helper = load_helper(folder)
-    budgets = make_budgets(limit, per_run, per_day, timezone)
-    store = open_ledger(ledger or str(folder.path / LEDGER), budgets)
+    store = ledgers.open_run_ledger(folder, ledger, limit, per_run, per_day, timezone)
     recorder = Recorder(helper, store, shadow=shadow, explore=explore)
     desk = Desk(
         store,
@@ -98,21 +91,6 @@ def command(
         completions=make_proxy(service, helper.costs, weak, strong or (), timeout),
     )
     run_server(app, service, host=host, port=port)
-
-
-def make_budgets(limit: str | None, per_run: int | None, per_day: int | None, timezone: str) -> list[Budget] | None:
-    """The budgets of the options; None where there are none."""
-    tops = () if limit is None else options.integers("--limit", limit)
-    if isinstance(tops, tuple) and tops:
-        if per_run is not None or per_day is not None:
-            raise ValueError(f"--limit {limit} has several units; --per-run and --per-day are for one")
-        return [Budget(top, unit=f"unit {i}") for i, top in enumerate(tops)]
-    found = [Budget(tops)] if isinstance(tops, int) else []
-    if per_run is not None:
-        found.append(Budget(per_run, scope="run"))
-    if per_day is not None:
-        found.append(Budget(per_day, period="day", timezone=timezone))
-    return found or None
 
 
 def _token(variable: str) -> str:

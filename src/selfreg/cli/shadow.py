@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from selfreg.data import NOHELP, Step
 from selfreg.decisions import BudgetLeft, Decision
 from selfreg.evaluate import Forecast
-from selfreg.runtime import Budget, Ledger, Recorder, SQLiteLedger
+from selfreg.runtime import Ledger, Recorder
 
 
 class _Alone:
@@ -17,17 +16,6 @@ class _Alone:
 
     def decide(self, steps: Sequence[Step], budget_left: BudgetLeft) -> Decision:
         return Decision()
-
-
-def open_ledger(place: str, budgets: Sequence[Budget] | None) -> Ledger:
-    """The ledger in a file or on a server; `budgets` may be None where it exists."""
-    if place.startswith(("postgresql://", "postgres://")):
-        from selfreg.runtime import PostgresLedger
-
-        return PostgresLedger(place, budgets)
-    if budgets is None and not Path(place).exists():
-        raise ValueError(f"{place} does not exist; give --limit, --per-run or --per-day to make it")
-    return SQLiteLedger(place, budgets)
 
 
 def describe_shadow(ledger: Ledger, alone: Forecast, helped: Forecast) -> Iterator[str]:

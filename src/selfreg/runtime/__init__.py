@@ -7,6 +7,7 @@ from selfreg.runtime.ledger import Budget, Ledger, SQLiteLedger, UnusableLedgerE
 from selfreg.runtime.prices import Moment, PeriodPrice
 
 if TYPE_CHECKING:
+    from selfreg.runtime.arrivals import Arrivals, estimate_arrivals
     from selfreg.runtime.availability import estimate_availability, median_step_seconds
     from selfreg.runtime.desk import Desk, HelpRequest, RequestClosed
     from selfreg.runtime.drafts import StepToDecide
@@ -16,18 +17,21 @@ if TYPE_CHECKING:
 
 # Public name -> module that needs an extra ('postgres' or 'logs'), imported when first used.
 _LAZY = {
+    "Arrivals": "selfreg.runtime.arrivals",
     "Desk": "selfreg.runtime.desk",
     "HelpRequest": "selfreg.runtime.desk",
     "PostgresLedger": "selfreg.runtime.ledger.postgres",
     "RequestClosed": "selfreg.runtime.desk",
     "Recorder": "selfreg.runtime.recorder",
     "StepToDecide": "selfreg.runtime.drafts",
+    "estimate_arrivals": "selfreg.runtime.arrivals",
     "estimate_availability": "selfreg.runtime.availability",
     "logged_propensity": "selfreg.runtime.records",
     "median_step_seconds": "selfreg.runtime.availability",
 }
 
 __all__ = [
+    "Arrivals",
     "Budget",
     "Desk",
     "HelpRequest",
@@ -40,6 +44,7 @@ __all__ = [
     "SQLiteLedger",
     "StepToDecide",
     "UnusableLedgerError",
+    "estimate_arrivals",
     "estimate_availability",
     "logged_propensity",
     "median_step_seconds",

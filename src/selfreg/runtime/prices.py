@@ -11,6 +11,7 @@ from selfreg.runtime.ledger.budgets import Budget, Units
 
 if TYPE_CHECKING:
     from selfreg.planning.frontiers import Frontier
+    from selfreg.runtime.arrivals import Arrivals
 
 
 class Moment(NamedTuple):
@@ -46,8 +47,9 @@ class PeriodPrice:
     ----------
     frontier : Frontier
         Success against usage of one run (`selfreg.frontier`).
-    runs : float
-        Runs that are expected in a whole period, spread evenly over it.
+    runs : float or Arrivals
+        Runs that are expected in a whole period, spread evenly over it; or when they come (`estimate_arrivals`), for
+        days with busy hours and weeks with busy days.
 
     Raises
     ------
@@ -70,11 +72,11 @@ class PeriodPrice:
     """
 
     frontier: Frontier
-    runs: float
+    runs: float | Arrivals
 
     def __post_init__(self) -> None:
-        if not 0 < self.runs < math.inf:
-            raise ValueError(f"runs is {self.runs!r}; expected a number > 0")
+        if not hasattr(self.runs, "between") and not 0 < self.runs < math.inf:
+            raise ValueError(f"runs is {self.runs!r}; expected a number > 0, or Arrivals")
 
     def __call__(self, moment: Moment) -> float:
         """The price of a unit."""
@@ -83,9 +85,14 @@ class PeriodPrice:
             names = ", ".join(one.name for one in moment.by_budget)
             raise ValueError(f"the ledger has the budgets {names}; expected one with a period")
         begin, end = refilled[0].period_bounds(moment.now)
-        runs = self.runs * (end - moment.now) / (end - begin)
         left = moment.by_budget[refilled[0]]
-        return math.inf if not left else self.frontier.penalty_for(left / max(runs, 1.0))
+        if not left:
+            return math.inf
+        if isinstance(self.runs, float | int):
+            runs = self.runs * (end - moment.now) / (end - begin)
+        else:
+            runs = self.runs.between(moment.now, end)
+        return self.frontier.penalty_for(left / max(runs, 1.0))
 
 
 def check_price(price: float) -> float:

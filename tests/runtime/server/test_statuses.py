@@ -173,3 +173,21 @@ def test_ids_of_agents_break_no_page(server) -> None:
     page = server.get("/team")
     assert page.status_code == 200
     assert "duplicate run" in page.text
+
+
+def test_two_servers_share_a_ledger_and_see_a_limit_that_is_raised(tmp_path) -> None:
+    def start() -> TestClient:
+        return client(make_service(str(tmp_path / "ledger"), 1, 600))
+
+    def decide(server: TestClient, run: str, word: str) -> dict:
+        return server.post("/v1/decide", json={"run_id": run, "step_id": 0, "steps": [word]}).json()
+
+    first, second = start(), start()
+    reply = decide(first, "run", "person")
+    assert (reply["action"], decide(second, "run", "nohelp")) == ("person", reply)
+    assert decide(second, "other", "person")["action"] == "nohelp"
+    SQLiteLedger(tmp_path / "ledger").raise_limit(2, budget="requests", reason="a busy day")
+    assert decide(second, "third", "person")["action"] == "person"
+    again = start()  # with the limit that it was made with
+    assert again.post("/v1/wait", json=RUN).json() == reply["request"]
+    assert decide(again, "fourth", "person")["action"] == "nohelp"
