@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from selfreg.helper.helper import Helper
     from selfreg.helper.labels import Labels, label
     from selfreg.helper.memory import Memory
-    from selfreg.helper.rationing import RationedHelper, ration
+    from selfreg.helper.rationing import RationedHelper, load_policy, ration
     from selfreg.helper.train import train_helper
 
 _HOME = {
@@ -23,6 +23,7 @@ _HOME = {
     "Labels": "labels",
     "Memory": "memory",
     "label": "labels",
+    "load_policy": "rationing",
     "RationedHelper": "rationing",
     "ration": "rationing",
     "train_helper": "train",
@@ -38,6 +39,7 @@ __all__ = [
     "Spending",
     "calibrate",
     "label",
+    "load_policy",
     "ration",
     "spending",
     "train_helper",
