@@ -27,6 +27,7 @@ COMMANDS = (
     "company",
     "compare",
     "household",
+    "routing",
     "textworld",
     "ppo",
     "evaluation",

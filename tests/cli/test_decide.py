@@ -14,7 +14,7 @@ from helper_cases import lights
 from selfreg.cli.main import main
 from selfreg.data import Step
 from selfreg.estimate import Features, estimate_mdp
-from selfreg.helper import Helper, HelperConfig, label, train_helper
+from selfreg.helper import Helper, HelperConfig, RationedHelper, label, load_policy, ration, train_helper
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +130,30 @@ def test_a_helper_without_history_takes_a_text_without_a_note(run, decide, tmp_p
     monkeypatch.setattr("sys.stdin", io.StringIO("second red key"))
     assert main(["decide", str(tmp_path), "--budget-left", "1"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_a_helper_with_a_mean_number_of_requests_decides_by_it(run, tmp_path, capsys, monkeypatch) -> None:
+    """Saved with the helper: `decide` draws, and the same state gets the same decision."""
+    logs = lights()
+    model = estimate_mdp(logs, Features(["step", "class"], {c: c for c in ("red", "amber", "green")}))
+    labels = label(logs, model, selfreg.solve(model.mdp, 2))
+    policy = ration(Helper.load(run / "helper"), labels, 0.4)
+    policy.save(tmp_path / "helper")
+    (tmp_path / "run.toml").write_text("")
+    loaded = load_policy(tmp_path / "helper")
+    shown = ("low", "high", "share", "requests", "limits", "costs", "history")
+    assert [getattr(loaded, name) for name in shown] == [getattr(policy, name) for name in shown]
+    RationedHelper(policy.helper, 0.0, 1.0, 0.4, 0.4).save(tmp_path / "helper")
+    texts = [f"first red {word} lamp {i}" for i in range(20) for word in ("north", "key")]
+    requests = "\n".join(json.dumps({"steps": [text], "budget_left": 2}) for text in texts)
+    drawn = []
+    for _ in range(2):
+        monkeypatch.setattr("sys.stdin", io.StringIO(requests))
+        assert main(["decide", str(tmp_path), "--jsonl"]) == 0
+        drawn.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
+    assert drawn[0] == drawn[1]
+    assert sum(one["action"] == "help" for one in drawn[0]) == pytest.approx(0.4 * len(texts), abs=9)
+    assert "0.40 requests on average" in drawn[0][0]["reason"]
+    (tmp_path / "helper" / "ration.json").write_text('{"low": 0.1}')
+    with pytest.raises(ValueError, match=r"ration\.json"):
+        load_policy(tmp_path / "helper")

@@ -322,3 +322,17 @@ def test_states_by_default_are_chosen_and_said(log, tmp_path, capsys) -> None:
     assert main(options(log, out, "--classes", str(CLASSES))) == 0
     assert "note: states are --state step" in capsys.readouterr().err
     assert RunFolder(out).settings()["estimate"]["abstraction"]["kind"] == "features"
+
+
+def test_fit_at_a_mean_number_of_requests(log, tmp_path, capsys) -> None:
+    out, state = tmp_path / "run", ["--state", "step,class", "--classes", str(CLASSES), "--budget", "2"]
+    assert main(options(log, out, *state, "--form", "tfidf", "--usage", "0.3")) == 0
+    saved = json.loads((out / "helper" / "ration.json").read_text())
+    assert saved["requests"] == pytest.approx(0.3, abs=1e-6)
+    assert main(["train", str(out), "--form", "tfidf", "--usage", "9"]) == 0
+    assert "requesting help wherever it can, the helper uses" in capsys.readouterr().err
+    assert main(["train", str(out), "--form", "tfidf"]) == 0
+    assert not (out / "helper" / "ration.json").exists()
+    assert main(["train", str(out), "--usage", "-1"]) != 0
+    assert main(["train", str(out), "--usage", "1", "--calibrate"]) != 0
+    assert "expected one of them" in capsys.readouterr().err

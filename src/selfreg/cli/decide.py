@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from zlib import crc32
 
 import typer
 
@@ -17,11 +18,11 @@ from selfreg._util.extras import require_extra
 from selfreg.cli import options
 from selfreg.cli.terminal import remark
 from selfreg.data import parse_history
-from selfreg.decisions import BudgetLeft
+from selfreg.decisions import BudgetLeft, start_episode
 from selfreg.runs import RunFolder
 
 if TYPE_CHECKING:
-    from selfreg.helper import Helper
+    from selfreg.helper import Helper, RationedHelper
 
 Request = tuple[Any, BudgetLeft, dict[str, Any]]  # history, budget left, what is printed with the decision
 
@@ -29,13 +30,13 @@ BUDGET, ID = "budget_left", "id"
 LOOKS_LIKE_JSON = re.compile(r'\s*(\{\s*["}]|\[\s*["{\]]|")')
 
 
-def load_helper(folder: RunFolder) -> Helper:
-    """The run's helper, with its PRM where there is one."""
-    from selfreg.helper import Helper
+def load_helper(folder: RunFolder) -> Helper | RationedHelper:
+    """The run's helper, with its PRM and its mean number of requests where there are any."""
+    from selfreg.helper import load_policy
     from selfreg.prm import PRM
 
     prm = PRM.load(folder.path / "prm") if folder.has("prm") else None
-    return Helper.load(folder.need("helper", "train --part helper"), prm)
+    return load_policy(folder.need("helper", "train --part helper"), prm)
 
 
 def command(
@@ -51,7 +52,8 @@ def command(
     """Print the helper's decision for an episode so far.
 
     The input is JSON, {"steps": [...]} or {"messages": [...]}, also with "budget_left" and an "id" that is printed with
-    the decision. Texts are built as in training. Any other text is one state without history.
+    the decision. Texts are built as in training. Any other text is one state without history. A helper that was fitted
+    with --usage decides with chance, which comes from the states: the same ones get the same decision.
     """
     left = None if budget_left is None else _as_budget("--budget-left", options.integers("--budget-left", budget_left))
     with require_extra("ml", "selfreg decide"):
@@ -63,6 +65,7 @@ def command(
                 history, own_left, shown = _parse_request(request, left)
                 steps = parse_history(history)
                 notes.say(history, own_left)
+                start_episode(helper, "", crc32("\n".join(step.state for step in steps).encode("utf-8", "replace")))
                 decision = helper.decide(steps, own_left)
             print(json.dumps(shown | asdict(decision)), flush=True)
 
@@ -124,7 +127,7 @@ def _at(place: str) -> Iterator[None]:
 class _Notes:
     """What a user should know about a request; each is said once."""
 
-    def __init__(self, helper: Helper) -> None:
+    def __init__(self, helper: Helper | RationedHelper) -> None:
         self._limits, self._history, self._said = helper.limits, helper.history, set[str]()
 
     def say(self, history: Any, left: BudgetLeft) -> None:

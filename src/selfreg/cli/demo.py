@@ -40,7 +40,7 @@ from selfreg.envs.rollouts import check_collection
 from selfreg.envs.worlds import WEAK
 from selfreg.estimate import ExactKey
 from selfreg.helper import HelperConfig
-from selfreg.helper.models import AUTO, FORMS, RULES
+from selfreg.helper.models import AUTO, KNOWN
 from selfreg.prm import PRMConfig
 from selfreg.report import write_report
 from selfreg.runs import MARKER, RunFolder
@@ -125,7 +125,7 @@ def command(
     kappa: Annotated[
         float, typer.Option(help="Pseudo-counts of the PRM on each nohelp row.", callback=options.pseudo_counts)
     ] = KAPPA,
-    form: Annotated[str, typer.Option(help=f"Form of the helper: {', '.join((AUTO, *FORMS, *RULES))}.")] = FORM,
+    form: Annotated[str, typer.Option(help=f"Form of the helper: {', '.join((AUTO, *KNOWN))}.")] = FORM,
     price: options.Price = None,
     worth: options.Worth = None,
     minutes: options.Minutes = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -163,12 +163,12 @@ def _policies(folder: Path, comparison: PolicyComparison) -> list[ComparedPolicy
     """Everyone who takes part; called once in each worker."""
     import torch
 
-    from selfreg.helper import Helper
+    from selfreg.helper import load_policy
     from selfreg.prm import PRM
 
     torch.set_num_threads(1)  # the workers share the cores
     # Without memory: the closed loop reads no reasons.
-    helper = replace(Helper.load(folder / "helper"), memory=None)
+    helper = load_policy(folder / "helper").without_memory()
     return comparison.policies(PRM.load(folder / "prm"), helper)
 
 

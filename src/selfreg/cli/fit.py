@@ -17,9 +17,10 @@ from selfreg.cli.prices import Prices, parse_prices
 from selfreg.cli.reading import LogSource, reads_logs
 from selfreg.cli.solve import show, solve
 from selfreg.cli.terminal import say, stage
-from selfreg.cli.train import History, Model, train_helper, train_prm
+from selfreg.cli.train import History, Model, Usage, check_usage, train_helper, train_prm
+from selfreg.data import Trajectory
 from selfreg.helper import HelperConfig
-from selfreg.helper.models import AUTO, FORMS, RULES
+from selfreg.helper.models import AUTO, KNOWN
 from selfreg.prm import EncoderConfig, PRMConfig
 from selfreg.report import write_report
 from selfreg.runs import MARKER, RunFolder
@@ -27,7 +28,7 @@ from selfreg.runs import MARKER, RunFolder
 Form = Annotated[
     str | None,
     typer.Option(
-        help=f"Train a helper of this form: {', '.join((AUTO, *FORMS, *RULES))} (docs/helper-settings.md).",
+        help=f"Train a helper of this form: {', '.join((AUTO, *KNOWN))} (docs/helper-settings.md).",
         show_default=False,
     ),
 ]
@@ -51,6 +52,7 @@ def command(
     model: Model = None,
     history: History = EncoderConfig.history,
     form: Form = None,
+    usage: Usage = None,
     price: options.Price = None,
     worth: options.Worth = None,
     minutes: options.Minutes = None,
@@ -61,7 +63,9 @@ def command(
     """From logs to a plan: import, estimate, solve, label, report."""
     limit, charges = options.integers("--budget", budget), options.costs(cost)
     prices = parse_prices(price, worth, minutes)
-    settings = _helper_settings(form, model, history, seed) if helper or form is not None else None
+    check_usage(usage)
+    wanted = helper or form is not None or usage is not None
+    settings = _helper_settings(form, model, history, seed) if wanted else None
     seconds: dict[str, float] = {}
     with atomic_folder(out, MARKER, overwrite) as folder:
         run = RunFolder(folder)
@@ -84,7 +88,7 @@ def command(
         if settings is not None:
             settings = _at_price(settings, prices)
             with stage("train helper", seconds):
-                settings = train_helper(run, labels, settings)
+                settings = train_helper(run, labels, settings, usage=usage)
         with stage("forecast", seconds):
             add_forecast(run, trajectories, estimated, limit, settings, prices, seed)
         with stage("report", seconds):

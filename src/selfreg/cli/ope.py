@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -91,9 +90,9 @@ def _trained(wanted: Request, run: RunFolder | None) -> DecisionPolicy:
             raise ValueError(f"--budget {budget}: {run.path} is solved up to {', '.join(map(str, solution.budget))}")
         return Plan.of(model, solution)
     with require_extra("ml", "--policy helper"):
-        from selfreg.helper import Helper
+        from selfreg.helper import load_policy
     folder = run.need("helper", "train --part helper")
-    helper = replace(Helper.load(folder, run.prm() if run.has("prm") else None), memory=None)
+    helper = load_policy(folder, run.prm() if run.has("prm") else None).without_memory()
     if len(helper.limits) != 1:
         raise ValueError(f"the helper spends {len(helper.limits)} budgets; expected one")
     return helper

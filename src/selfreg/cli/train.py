@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from selfreg._util import validate
 from selfreg._util.bootstrap import as_texts
 from selfreg._util.extras import require_extra
 from selfreg.cli import options
@@ -24,6 +25,16 @@ Model = Annotated[
 ]
 History = Annotated[int, typer.Option(help="Earlier steps shown to the PRM and the helper before the current one.")]
 
+Usage = Annotated[
+    float | None,
+    typer.Option(
+        metavar="REQUESTS",
+        help="Mean units of help an episode, such as 0.7: a helper that decides with chance between two thresholds.",
+    ),
+]
+
+# What a helper may fall short of the usage asked for without a note.
+LEAST_SHORT = 0.005
 # A killed `selfreg train` goes on from here.
 CHECKPOINT, HELPER_CHECKPOINT = "prm.checkpoint", "helper.checkpoint"
 
@@ -50,17 +61,27 @@ def train_prm(
     return prm
 
 
-def train_helper(run: RunFolder, labels: Labels, config: HelperConfig, calibrated: bool = False) -> HelperConfig:
-    """Train and save the helper, with thresholds if `calibrated`; the configuration with the form that was kept."""
+def train_helper(
+    run: RunFolder, labels: Labels, config: HelperConfig, calibrated: bool = False, usage: float | None = None
+) -> HelperConfig:
+    """Train and save the helper, with thresholds if `calibrated`, or at a mean number of requests (`usage`).
+
+    Returns the configuration with the form that was kept.
+    """
     with require_extra("ml", "training a helper"):
-        from selfreg.helper import calibrate
+        from selfreg.helper import calibrate, ration
         from selfreg.helper import train_helper as train
     if len(labels.actions) == 1:
         raise ValueError("no step of these logs was helped; expected a help type that a helper can request")
     helper = train(labels, config, checkpoint=run.path / HELPER_CHECKPOINT)
     if calibrated:
         helper = calibrate(helper, labels)
-    helper.save(run.path / "helper")
+    if usage is None:
+        helper.save(run.path / "helper")
+    else:
+        policy = ration(helper, labels, usage)
+        policy.save(run.path / "helper")
+        say_usage(policy.requests, usage)
     for left in run.path.glob(f"{HELPER_CHECKPOINT}*"):
         left.unlink()
     kept = replace(config, form=helper.classifier.form)
@@ -68,6 +89,20 @@ def train_helper(run: RunFolder, labels: Labels, config: HelperConfig, calibrate
     if config.form == AUTO:
         remark(f"note: the helper is of the form {kept.form}, which is forecast to do best in new tasks")
     return kept
+
+
+def check_usage(usage: float | None, calibrated: bool = False) -> None:
+    """ValueError for a mean number of requests that cannot be, before anything runs."""
+    if usage is not None:
+        validate.nonneg_float("--usage", usage)
+    if usage is not None and calibrated:
+        raise ValueError("--usage and --calibrate both choose thresholds; expected one of them")
+
+
+def say_usage(forecast: float, wanted: float) -> None:
+    """Note where the helper cannot use what was asked for."""
+    if forecast < wanted - LEAST_SHORT:
+        remark(f"note: --usage {wanted:g}: requesting help wherever it can, the helper uses {forecast:.2f}")
 
 
 def keep_history(run: RunFolder, settings: dict[str, Any], part: str) -> dict[str, Any]:
@@ -91,6 +126,7 @@ def command(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Thresholds with which the helper spends what the plan spends.")
     ] = False,
+    usage: Usage = None,
     baselines: Annotated[bool, typer.Option(help="Also train the baselines and compare the PRM with them.")] = True,
 ) -> dict[str, Any]:
     """Train the run's PRM or helper; figures are those on held-out tasks.
@@ -98,6 +134,7 @@ def command(
     Without --history, a run that was trained before keeps its history; one that was collected here starts with 0.
     A training that was killed goes on where it was, if it is started again with the same options.
     """
+    check_usage(usage, calibrate)
     folder = RunFolder.open(run)
     if part == "prm":
         config = options.configure(PRMConfig, keep_history(folder, settings, part), part)
@@ -108,7 +145,7 @@ def command(
         config = options.configure(HelperConfig, keep_history(folder, settings, part), part)
         estimated = folder.model()
         labels = label(folder.trajectories(), estimated, folder.solution(estimated))
-        train_helper(folder, labels, config, calibrate)
+        train_helper(folder, labels, config, calibrate, usage)
         figures = folder.settings()["helper"]["figures"]
     else:
         raise ValueError(f"--part {part!r}: expected prm or helper")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from selfreg.helper.helper import Helper
     from selfreg.helper.labels import Labels, label
     from selfreg.helper.memory import Memory
-    from selfreg.helper.rationing import ration
+    from selfreg.helper.rationing import RationedHelper, load_policy, ration
     from selfreg.helper.train import train_helper
 
 _HOME = {
@@ -22,6 +22,8 @@ _HOME = {
     "Labels": "labels",
     "Memory": "memory",
     "label": "labels",
+    "load_policy": "rationing",
+    "RationedHelper": "rationing",
     "ration": "rationing",
     "train_helper": "train",
 }
@@ -32,8 +34,10 @@ __all__ = [
     "HelperExamples",
     "Labels",
     "Memory",
+    "RationedHelper",
     "calibrate",
     "label",
+    "load_policy",
     "ration",
     "spending",
     "train_helper",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from selfreg.helper.models import AUTO, FORMS, RULES
+from selfreg.helper.models import AUTO, KNOWN
 from selfreg.prm.config import EncoderConfig
 
 
@@ -22,10 +22,11 @@ class HelperConfig(EncoderConfig):
         default=AUTO,
         metadata={
             "help": "auto: of the rules of thumb first-k, last-k, every-n and prm (a threshold on the PRM's score), "
-            "and of tfidf and words, the one that is forecast to do best in new tasks; with a model, features. "
+            "and of gain, tfidf and words, the one that is forecast to do best in new tasks; with a model, features. "
             "features: the budget enters the head, one pass for all budgets; text: the budget is written "
             "before the state; sft: a causal model writes the decision; tfidf: no transformer, a linear model of "
-            "words; words: likewise, of groups of words, with those of the task blanked out."
+            "words; words: likewise, of groups of words, with those of the task blanked out; gain: for episodes of one "
+            "decision, a regression of success with help and one without."
         },
     )
     epochs: int = field(default=24, metadata={"help": "At most this many epochs, of 32 to 160 updates each."})
@@ -49,7 +50,7 @@ class HelperConfig(EncoderConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = (AUTO, *FORMS, *RULES)
+        known = (AUTO, *KNOWN)
         if self.form not in known:
             raise ValueError(f"form is {self.form!r}; expected one of {', '.join(known)}")
         for name, low in (("min_count", 1), ("rounds", 0)):

@@ -17,7 +17,7 @@ from selfreg._util.files import atomic_folder
 from selfreg.data import NOHELP, Step, state_text
 from selfreg.decisions import BudgetLeft, Decision
 from selfreg.helper.memory import Memory
-from selfreg.helper.models import FORMS, RULES
+from selfreg.helper.models import KNOWN, RULES
 from selfreg.helper.models.transformer import FEATURES, DecisionModel
 from selfreg.helper.reasons import make_decision, mask_affordable, recall
 from selfreg.prm.prm import PRM
@@ -215,12 +215,16 @@ class Helper:
         OSError
             The disk is full; `folder` is unchanged.
         """
+        with atomic_folder(folder, RECORD, overwrite=True) as new:
+            self.write_into(new)
+
+    def write_into(self, new: Path) -> None:
+        """Write what `save` writes into a new folder."""
         record = {"schema": SCHEMA, "form": self.classifier.form, "actions": self.actions, "costs": self.costs}
         rest = {"history": self.history, "figures": self.figures, "split": self.split, "thresholds": self.thresholds}
-        with atomic_folder(folder, RECORD, overwrite=True) as new:
-            self.classifier.save(new, record | {"limits": self.limits} | rest, self._card())
-            if self.memory is not None:
-                self.memory.save(new)
+        self.classifier.save(new, record | {"limits": self.limits} | rest, self._card())
+        if self.memory is not None:
+            self.memory.save(new)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], prm: PRM | None = None, device: str = "cpu") -> Helper:
@@ -232,11 +236,10 @@ class Helper:
             `folder` is not a saved helper, or is damaged.
         """
         form = read_record(folder, SCHEMA).get("form", FEATURES)
-        forms = {**FORMS, **RULES}
-        if form not in forms:
-            raise ValueError(f"{str(folder)!r} has helper form {form!r}; expected one of {', '.join(forms)}")
+        if form not in KNOWN:
+            raise ValueError(f"{str(folder)!r} has helper form {form!r}; expected one of {', '.join(KNOWN)}")
         try:
-            model, record = forms[form].load_saved(folder, SCHEMA, device)
+            model, record = KNOWN[form].load_saved(folder, SCHEMA, device)
             costs = {action: tuple(cost) for action, cost in record["costs"].items()}
             known = {name: record[name] for name in ("history", "figures", "split")}
         except KeyError as error:
@@ -248,6 +251,10 @@ class Helper:
     def with_prm(self, prm: PRM) -> Helper:
         """The same helper with `prm` attached."""
         return replace(self, prm=prm)
+
+    def without_memory(self) -> Helper:
+        """The same helper without the logged states: decisions without neighbours and values, in less time."""
+        return replace(self, memory=None)
 
     def _card(self) -> str:
         costs = ", ".join(f"{name} (cost {' '.join(map(str, cost))})" for name, cost in self.costs.items())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -12,6 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from selfreg._util import validate
+from selfreg._util.files import atomic_folder
 from selfreg.data import NOHELP, Step
 from selfreg.decisions import BudgetLeft, Decision
 from selfreg.helper.helper import Helper
@@ -19,9 +23,13 @@ from selfreg.helper.labels import Labels
 from selfreg.helper.model_rollout import add_missing_help, check_labels, first_states
 from selfreg.helper.models.transformer import deduplicate
 from selfreg.mdp import InterventionMDP
+from selfreg.prm.prm import PRM
+from selfreg.prm.transformer import RECORD
 
 Floats = NDArray[np.float64]
 
+# File of a helper's folder with the thresholds.
+RATION = "ration.json"
 # Halvings of the share; and what is taken off every transition, so that episodes without an end have finite usage.
 HALVINGS, LEAK = 30, 1e-9
 
@@ -60,6 +68,22 @@ class RationedHelper:
         """Largest budgets of the helper's training."""
         return self.helper.limits
 
+    @property
+    def history(self) -> int:
+        """Earlier steps that `decide` shows to the classifier."""
+        return self.helper.history
+
+    def without_memory(self) -> RationedHelper:
+        """The same without the logged states of the helper."""
+        return replace(self, helper=self.helper.without_memory())
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the helper's folder with the thresholds, atomically; errors as of `Helper.save`."""
+        values = {"low": self.low, "high": self.high, "share": self.share, "requests": self.requests}
+        with atomic_folder(folder, RECORD, overwrite=True) as new:
+            self.helper.write_into(new)
+            (new / RATION).write_text(json.dumps(values), encoding="utf-8")
+
     def start(self, task: str, seed: int) -> None:
         """Begin an episode, or a step, whose chance comes from `seed`."""
         self._random = random.Random(seed)
@@ -81,6 +105,44 @@ class RationedHelper:
         if not chance:
             return {NOHELP: 1.0}
         return {NOHELP: 1.0 - chance, self.helper.actions[1 + int(probability[1:].argmax())]: chance}
+
+
+def load_policy(folder: str | os.PathLike[str], prm: PRM | None = None) -> Helper | RationedHelper:
+    """What was saved in a folder: a helper, with its mean number of requests if it has one.
+
+    Raises
+    ------
+    ValueError
+        `folder` is not a saved helper, or is damaged.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> from selfreg.helper import HelperConfig, HelperExamples, RationedHelper, load_policy, train_helper
+    >>> examples = HelperExamples(
+    ...     texts=["red light", "green light"] * 10,
+    ...     budgets=np.ones((20, 1), dtype=np.int64),
+    ...     decisions=np.array([1, 0] * 10),
+    ...     weights=np.ones(20),
+    ...     tasks=[f"task {i // 2}" for i in range(20)],
+    ...     actions=("nohelp", "help"),
+    ... )
+    >>> helper = train_helper(examples, HelperConfig(form="tfidf"))
+    >>> with TemporaryDirectory() as folder:
+    ...     RationedHelper(helper, low=0.0, high=1.0, share=0.3, requests=0.3).save(f"{folder}/helper")
+    ...     load_policy(f"{folder}/helper").action_probabilities(["red light"], (1,))
+    {'nohelp': 0.7, 'help': 0.3}
+    """
+    helper, file = Helper.load(folder, prm), Path(folder) / RATION
+    if not file.is_file():
+        return helper
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        low, high, share, requests = (float(values[name]) for name in ("low", "high", "share", "requests"))
+        return RationedHelper(helper, low, high, share, requests)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{str(folder)!r} is damaged: {RATION}: {error}") from None
 
 
 def ration(

@@ -18,6 +18,7 @@ from selfreg.helper.helper import Helper
 from selfreg.helper.labels import Labels
 from selfreg.helper.model_rollout import forecast_in_model
 from selfreg.helper.models import CANDIDATES
+from selfreg.helper.one_step import Forecast, QueryJudge
 
 # Folds of tasks, and the share of the other folds' tasks that chooses among rounds and penalties.
 FOLDS, VALIDATION_SHARE = 3, 0.2
@@ -25,18 +26,12 @@ FOLDS, VALIDATION_SHARE = 3, 0.2
 FormTrainer = Callable[[HelperConfig, dict[str, list[str]]], Helper]
 
 
-class Forecast(NamedTuple):
-    """Means over the budgets above 0: P(success), and units used of all budgets."""
-
-    success: float
-    requests: float
-
-
 def choose_form(labels: Labels, config: HelperConfig, train: FormTrainer) -> tuple[str, dict[str, float]]:
     """The form with the best forecast, and figures: the forecast success and requests of each.
 
     Each candidate is trained on two thirds of the tasks and decides in the others, three times, so that every task is
-    held out once. Where chance decided at single steps of the log who was helped, these decisions are evaluated by a
+    held out once. Where episodes are one decision and most states were decided in every way, the outcomes there count
+    (`QueryJudge`). Where chance decided at single steps of the log who was helped, these decisions are evaluated by a
     structural nested mean model (`selfreg.estimate.forecasting.step_effects`), which needs no model of states; else in
     the estimated model. What counts is success less the price of the units used. A candidate that cannot be trained
     from these tasks is left out.
@@ -47,7 +42,7 @@ def choose_form(labels: Labels, config: HelperConfig, train: FormTrainer) -> tup
         No candidate can be trained.
     """
     splits = make_splits(sorted(set(labels.tasks)), config.seed)
-    judge = _StepJudge.of(labels) or _ModelJudge(labels)
+    judge = QueryJudge.of(labels) or _StepJudge.of(labels) or _ModelJudge(labels)
     figures, gains, errors = dict[str, float](), dict[str, float](), list[ValueError]()
     for form in CANDIDATES:
         try:

@@ -17,8 +17,9 @@ from selfreg.helper.helper import Helper, check_costs
 from selfreg.helper.labels import Labels
 from selfreg.helper.memory import Memory
 from selfreg.helper.model_rollout import success_in_model
-from selfreg.helper.models import AUTO, CANDIDATES, FORMS, RULES, TRANSFORMERS
+from selfreg.helper.models import AUTO, CANDIDATES, FORMS, GAIN, RULES, TRANSFORMERS
 from selfreg.helper.models.transformer import FEATURES, lattice
+from selfreg.helper.one_step import train_gain
 from selfreg.helper.reasons import mask_affordable
 from selfreg.helper.relabel import relabel
 from selfreg.helper.rules import train_rule
@@ -27,6 +28,8 @@ from selfreg.prm.encoder import require_ml
 from selfreg.prm.transformer import split_tasks
 
 FALL = 0.01
+# Forms that learn from more than decisions.
+FITTED = (*RULES, GAIN)
 # Logged states that a helper remembers for the reasons of its decisions.
 MEMORY_STATES = 4_000
 
@@ -144,10 +147,11 @@ def _learn(
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> tuple[Helper, Labels | HelperExamples]:
     """A helper of one form, and the labels that it learnt."""
-    if config.form in RULES:
+    if config.form in FITTED:
         if isinstance(labels, HelperExamples):
-            raise ValueError(f"form {config.form!r} is a rule, which is fitted to labels; examples have no model")
-        return train_rule(labels, split, charges, config), labels
+            raise ValueError(f"form {config.form!r} is fitted to labels; examples have neither model nor outcomes")
+        train = train_gain if config.form == GAIN else train_rule
+        return train(labels, split, charges, config), labels
     if isinstance(labels, HelperExamples):
         return _train_form(labels, charges, split, config, checkpoint), labels
     if config.rounds:
@@ -163,7 +167,7 @@ def _choose_by_loss(
     config: HelperConfig,
 ) -> str:
     """The linear form with the least loss on validation tasks: examples have no model to forecast with."""
-    forms = [form for form in CANDIDATES if form not in RULES]
+    forms = [form for form in CANDIDATES if form in FORMS]
     trained = [_train_form(examples, charges, split, replace(config, form=form)) for form in forms]
     return min(zip(forms, trained, strict=True), key=lambda one: one[1].figures["validation_loss"])[0]
 

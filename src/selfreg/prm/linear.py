@@ -167,7 +167,7 @@ class TfidfLogistic(Baseline):
             features = vectorizer.fit_transform(train.texts)
         except ValueError as error:
             raise ValueError(f"the {len(train.texts)} training texts contain no words: {error}") from None
-        weights, intercept = _logistic(features, train, vectorizer.transform(validation.texts), validation)
+        weights, intercept, _ = fit_logistic(features, train, vectorizer.transform(validation.texts), validation)
         return cls(vectorizer, weights, intercept)
 
     def logits(self, texts: Sequence[str]) -> Vector:
@@ -216,7 +216,7 @@ class EmbeddingLogistic(Baseline):
         untrained = cls(*encoder, np.empty(0), 0.0)
         features = untrained.embed([*train.texts, *validation.texts])
         known, held_out = features[: len(train.texts)], features[len(train.texts) :]
-        return cls(*encoder, *_logistic(known, train, held_out, validation))
+        return cls(*encoder, *fit_logistic(known, train, held_out, validation)[:2])
 
     def embed(self, texts: Sequence[str]) -> Vector:
         """Float64 (n, width of the encoder); rows of length 1."""
@@ -283,8 +283,13 @@ def read_arrays(folder: Path, name: str = WEIGHTS) -> dict[str, NDArray[Any]]:
         raise ValueError(f"{str(folder)!r} is damaged: {name}: {why}") from None
 
 
-def _logistic(features: Any, train: Examples, held_out: Any, validation: Examples) -> tuple[Vector, float]:
-    """Ridge logistic regression on soft targets; the penalty with the least Brier score on validation."""
+def fit_logistic(
+    features: Any, train: Examples, held_out: Any, validation: Examples, strengths: Sequence[float] = STRENGTHS
+) -> tuple[Vector, float, float]:
+    """Ridge logistic regression on soft targets; the penalty with the least Brier score on validation.
+
+    Weights, intercept, and the inverse strength of the penalty.
+    """
     with require_extra("ml", "a linear PRM"):
         from sklearn.linear_model import LogisticRegression
     stack = sp.vstack if sp.issparse(features) else np.concatenate
@@ -293,16 +298,16 @@ def _logistic(features: Any, train: Examples, held_out: Any, validation: Example
     outcome = np.repeat([1, 0], len(target))
     share = train.weights / train.weights.mean()
     weight = np.concatenate([share * target, share * (1 - target)])
-    best: tuple[float, Vector, float] | None = None
-    for strength in track(STRENGTHS, "logistic regression", "penalties"):
+    best: tuple[float, Vector, float, float] | None = None
+    for strength in track(strengths, "logistic regression", "penalties"):
         model = LogisticRegression(C=strength, max_iter=1000).fit(both, outcome, sample_weight=weight)
         weights, intercept = model.coef_[0], float(model.intercept_[0])
         probability = sigmoid(np.asarray(held_out @ weights + intercept))
         missed = float(np.average((probability - validation.targets[:, 0]) ** 2, weights=validation.weights))
         if best is None or missed < best[0]:
-            best = missed, weights, intercept
+            best = missed, weights, intercept, strength
     assert best is not None
-    return best[1], best[2]
+    return best[1:]
 
 
 def _smooth(wins: Any, total: Any, rate: float = 0.5) -> Any:

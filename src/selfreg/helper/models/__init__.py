@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from selfreg.helper.models.gain import GainDecider
 from selfreg.helper.models.linear import TfidfDecider, WordsDecider
 from selfreg.helper.models.rules import RULES as RULES
 from selfreg.helper.models.transformer import BudgetInHead, BudgetInText, DecisionWriter
@@ -14,6 +15,10 @@ TRANSFORMERS = tuple(one.form for one in (BudgetInHead, BudgetInText, DecisionWr
 FORMS: dict[str, Any] = {
     one.form: one for one in (BudgetInHead, BudgetInText, DecisionWriter, TfidfDecider, WordsDecider)
 }
+# Learnt from the outcomes of episodes of one decision, with the same interface.
+GAIN = GainDecider.form
+# Every form by name.
+KNOWN: dict[str, Any] = {**FORMS, GAIN: GainDecider, **RULES}
 # The form that is chosen among `CANDIDATES` by what each is forecast to do; of ties, the first one.
 AUTO = "auto"
-CANDIDATES = (*RULES, TfidfDecider.form, WordsDecider.form)
+CANDIDATES = (*RULES, GAIN, TfidfDecider.form, WordsDecider.form)

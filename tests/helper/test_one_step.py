@@ -1,0 +1,121 @@
+"""The form "gain": where an episode is one decision, it learns what help gains from outcomes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from msgspec.structs import replace as change
+
+import selfreg
+from helper_cases import rule_examples, state
+from selfreg.data import Step, Trajectory
+from selfreg.estimate import Features, estimate_mdp
+from selfreg.helper import Helper, HelperConfig, Labels, label, ration, train_helper
+from selfreg.helper.models.gain import GainDecider
+
+# P(success) alone and with help.
+TOPICS = {"algebra": (0.1, 0.9), "poem": (0.5, 0.75), "riddle": (0.1, 0.1), "recipe": (0.9, 0.6)}
+CONFIG = HelperConfig(form="gain", history=0)
+
+
+def queries(n: int, seed: int = 0) -> list[Trajectory]:
+    """Each answered twice, without help and with it."""
+    rng, logs = np.random.default_rng(seed), []
+    for i in range(n):
+        topic = str(rng.choice(list(TOPICS)))
+        text = state(topic, rng)
+        for helped, chance in zip((None, "strong"), TOPICS[topic], strict=True):
+            won = float(rng.random() < chance)
+            logs.append(Trajectory(f"query {i}", f"{i}/{helped}", won, (Step(text, intervention=helped),)))
+    return logs
+
+
+def labels_of(logs: list[Trajectory]) -> Labels:
+    model = estimate_mdp(logs, Features(["step"]))
+    return label(logs, model, selfreg.solve(model.mdp, 1))
+
+
+@pytest.fixture(scope="module")
+def labels() -> Labels:
+    return labels_of(queries(1500))
+
+
+@pytest.fixture(scope="module")
+def helper(labels: Labels) -> Helper:
+    return train_helper(labels, CONFIG)
+
+
+def test_success_with_and_without_help_is_learnt(helper: Helper) -> None:
+    rng = np.random.default_rng(1)
+    assert isinstance(helper.classifier, GainDecider)
+    for topic, chances in TOPICS.items():
+        found = helper.classifier.success([state(topic, rng) for _ in range(50)]).mean(axis=0)
+        assert found == pytest.approx(chances, abs=0.15)
+
+
+def test_help_is_requested_where_it_gains_more_than_its_price(labels: Labels, helper: Helper) -> None:
+    rng = np.random.default_rng(1)
+
+    def share(helper: Helper, topic: str) -> float:
+        return float(np.mean([helper.decide([state(topic, rng)], (1,)).action == "strong" for _ in range(40)]))
+
+    dear = train_helper(labels, replace(CONFIG, price=0.5))
+    assert share(helper, "algebra") == 1.0
+    assert share(helper, "recipe") < 0.2
+    assert share(helper, "poem") > 0.6
+    assert share(dear, "poem") < 0.2 < 0.8 < share(dear, "algebra")
+    assert helper.decide([state("algebra", rng)], (0,)).action == "nohelp"
+
+
+def test_saved_and_loaded(helper: Helper, tmp_path: Path) -> None:
+    helper.save(tmp_path / "helper")
+    loaded, rng = Helper.load(tmp_path / "helper"), np.random.default_rng(2)
+    for topic in TOPICS:
+        steps = [state(topic, rng)]
+        assert loaded.decide(steps, (1,)) == helper.decide(steps, (1,))
+
+
+def test_the_default_form_is_judged_by_what_happened_to_each_query(labels: Labels) -> None:
+    """The states of the model say nothing about the queries."""
+    found = train_helper(labels, HelperConfig(history=0)).figures
+    always = sum(helped for _, helped in TOPICS.values()) / 4
+    best = sum(max(alone, helped) for alone, helped in TOPICS.values()) / 4
+    assert found["forecast_first-k"] == pytest.approx(always, abs=0.04)
+    assert always + 0.03 < found["forecast_gain"] < best + 0.02
+    assert found["forecast_requests_gain"] < 0.85
+
+
+def test_an_action_that_always_succeeds_is_no_error() -> None:
+    logs = [change(one, outcome=1.0) if one.helped else one for one in queries(100)]
+    model = train_helper(labels_of(logs), CONFIG).classifier
+    assert isinstance(model, GainDecider)
+    assert model.success(["algebra", "riddle"])[:, 1] == pytest.approx([1.0, 1.0], abs=0.02)
+
+
+def test_what_it_cannot_learn_from_is_refused(light_labels: Labels) -> None:
+    with pytest.raises(ValueError, match=r"episodes of one decision; 400 of 400 have more"):
+        train_helper(light_labels, CONFIG)
+    with pytest.raises(ValueError, match="neither model nor outcomes"):
+        train_helper(rule_examples(), CONFIG)
+    logs = queries(40)
+    ended = [change(one, outcome=None, truncated=True) if one.helped else one for one in logs]
+    blind = replace(labels_of(logs), trajectories=ended)
+    with pytest.raises(ValueError, match="no training episode with 'strong' has an outcome"):
+        train_helper(blind, CONFIG)
+
+
+def test_the_share_of_queries_is_met_within_a_point() -> None:
+    """The expected share: a router that draws adds the noise of its draws."""
+    large = labels_of(queries(8000, seed=3))
+    trained = replace(train_helper(large, replace(CONFIG, test_share=0.8)), memory=None)
+    texts = [one.steps[0].state for one in queries(8000, seed=4)[::2]]
+    requested = trained.request_probabilities(texts, np.ones((len(texts), 1), np.int64))[:, 1]
+    for share in (0.15, 0.5, 0.7):
+        policy = ration(trained, large, share)
+        sent = np.where(requested > policy.high, 1.0, np.where(requested > policy.low, policy.share, 0.0))
+        assert sent.mean() == pytest.approx(share, abs=0.01)
+        chance = policy.action_probabilities([texts[0]], (1,)).get("strong", 0.0)
+        assert chance == pytest.approx(sent[0])
