@@ -18,7 +18,6 @@ from selfreg.cli.reading import LogSource, reads_logs
 from selfreg.cli.solve import show, solve
 from selfreg.cli.terminal import say, stage
 from selfreg.cli.train import History, Model, Usage, check_usage, train_helper, train_prm
-from selfreg.data import Trajectory
 from selfreg.helper import HelperConfig
 from selfreg.helper.models import AUTO, KNOWN
 from selfreg.prm import EncoderConfig, PRMConfig
