@@ -156,6 +156,11 @@ def test_logs_without_help() -> None:
     )
     assert [one.policy for one in result.outlooks] == ["never"]
     assert "no help" in result.words
+    assert result.reason == "No step was helped, so nothing in the log says what help is worth."
+    assert not result.identified
+    alone = result.outlooks[0]
+    assert alone.identified  # an interval of a mean, not bounds
+    assert alone.success.mean == 0.5
 
 
 def test_logs_that_are_all_helped() -> None:

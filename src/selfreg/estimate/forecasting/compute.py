@@ -245,7 +245,7 @@ def _evaluate(
     scored = []
     for one, value in zip(compared, values, strict=True):
         policy, alone = value, values[0]
-        bounds = None if by_task else agreement_value(logged, one.decided, times, by_task=True)
+        bounds = None if by_task or len(compared) == 1 else agreement_value(logged, one.decided, times, by_task=True)
         observed = max(value.unknown[0], alone.unknown[0]) <= OBSERVED and fewest >= PAIRS
         if by_task:
             policy, alone, tasks = paired_values(logged, one.decided, times)

@@ -83,6 +83,9 @@ def identify(logged: LoggedSteps, abstraction: StateAbstraction, seed: int = 0) 
     if pairs >= least_pairs(logged):
         words = f"{pairs} of {len(logged.tasks)} tasks ran with and without help, and are compared with themselves."
         return Identification("tasks", True, False, words, chance)
+    if len(logged.actions) == 1:
+        words = "No step was helped, so nothing in the log says what help is worth."
+        return Identification("episodes", False, True, words, chance)
     first = logged.first
     coin = _independent(logged.helped, np.zeros(len(first), np.int64), strata[first], seed, EPISODE_LEVEL)
     words = (
