@@ -39,7 +39,8 @@ from selfreg.helper import Helper, HelperConfig, HelperExamples, train_helper
 from selfreg.helper.models.transformer import DecisionWriter
 from selfreg.planning.frontiers import RewardSearch
 from selfreg.planning.penalized import solve_penalized
-from selfreg.prm import PRM, PRMConfig, ThresholdPolicy, train_prm
+from selfreg.prm import PRM, PRMConfig, train_prm
+from selfreg.prm.threshold import ThresholdPolicy
 from selfreg.prm.training import shuffle_by_length
 
 FIGURES, ROWS = "figures.json", "rows.parquet"

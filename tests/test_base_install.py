@@ -64,7 +64,7 @@ for package in sorted(path.parent for path in root.rglob("__init__.py")):
             faults.append(f"{room}.{name}: {error!r}")
 print("\\n".join(faults))
 assert not faults
-assert works > 60
+assert works > 50, works
 """
 # Calls without extras: they work, or they name the extra.
 WORKS = """

@@ -109,9 +109,9 @@ def test_what_it_cannot_learn_from_is_refused(light_labels: Labels) -> None:
 
 def test_the_share_of_queries_is_met_within_a_point() -> None:
     """The expected share: a router that draws adds the noise of its draws."""
-    large = labels_of(queries(8000, seed=3))
+    large = labels_of(queries(16000, seed=3))
     trained = replace(train_helper(large, replace(CONFIG, test_share=0.8)), memory=None)
-    texts = [one.steps[0].state for one in queries(8000, seed=4)[::2]]
+    texts = [one.steps[0].state for one in queries(16000, seed=4)[::2]]
     requested = trained.request_probabilities(texts, np.ones((len(texts), 1), np.int64))[:, 1]
     for share in (0.15, 0.5, 0.7):
         policy = ration(trained, large, share)

@@ -204,7 +204,7 @@ def test_a_broken_stream_is_refunded(read, driver) -> None:
     recorder, models = make_recorder(1), Models(strong=(RuntimeError("gone"),))
     with pytest.raises(driver.error):
         read(recorder, "run", "question", models)
-    assert statuses(recorder) == ["refunded"]
+    assert statuses_after(driver, recorder) == ["refunded"]
     assert read(recorder, "run", "question", models) == "strong answered"
 
 

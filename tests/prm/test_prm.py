@@ -105,7 +105,8 @@ sys.modules["torch"] = None
 import selfreg
 import selfreg.prm, selfreg.helper
 from selfreg.helper import Helper, HelperConfig
-from selfreg.prm import EncoderConfig, PRM, PRMConfig, TextClassifier
+from selfreg.prm import EncoderConfig, PRM, PRMConfig
+from selfreg.prm.transformer import TextClassifier
 try:
     TextClassifier.create(["success"], ["a"], EncoderConfig())
 except ImportError as error:

@@ -27,7 +27,7 @@ class SelfregRouter(BaseDecisionModel):  # type: ignore[misc]
     in a resumed or replayed run, has the answer of before. A router does not see what the model answers, so that help
     is paid with the decision.
 
-    Parameters
+    Attributes
     ----------
     recorder : Recorder
     labels : mapping of str to str

@@ -25,6 +25,7 @@ OWN = (*PARTS[:-1], "refusal", "id")
 
 def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
     groups: dict[Any, list[tuple[int, Row]]] = {}
+    number = 0
     try:
         for number, row in read_rows(path):
             if isinstance(row, LogError):
@@ -34,6 +35,8 @@ def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
     except LogError as error:
         yield 0, error
         return
+    if not number:
+        yield 0, LogError("expected at least one message; got none")
     for name, rows in groups.items():
         try:
             yield rows[0][0], openai_messages.convert_record(_join(name, rows), _reading(options), rows[0][0])

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import norm, truncnorm
 
 from selfreg._util.bootstrap import Interval, central_bounds
 from selfreg.estimate.forecasting.candidates import Budget, most_requests
@@ -145,6 +144,8 @@ def make_interval(values: Floats, *, widen: float, cut: bool, confidence: float,
     With `cut` an interval that reaches over 0 or `most` is that of a normal distribution cut there: an estimate above
     the largest possible value is known to be too high, and the truth need not be close to that value.
     """
+    from scipy.stats import norm, truncnorm  # takes long to import
+
     low, high = (float(values[0] + widen * (bound - values[0])) for bound in central_bounds(values[1:], confidence))
     spread = (high - low) / (2.0 * norm.isf((1.0 - confidence) / 2.0))
     if not cut or (low >= 0.0 and high <= most) or spread <= 0.0:

@@ -100,18 +100,17 @@ def step_value(design: StepDesign, decided: Actions, times: Floats, guess: Float
     )
     sums, shifts = logged.by_task(totals), logged.by_task(logged.sum_episodes(shift))
     weights = np.vstack([np.ones(len(logged.tasks)), times])
-    q = design.baseline.shape[1]
-    ridges = (RIDGE * (1.0 + SMALL / len(features)), RIDGE_REQUESTS)
-    solution = np.concatenate(
-        [
-            _solve(weights, left, right[:, :, [i]], _penalty(design, features, ridge))[:, q:]
-            for i, ridge in enumerate(ridges)
-        ],
-        axis=2,
-    )
     mean, shifted = weights @ sums, weights @ shifts
-    value = (mean[:, :2] + np.einsum("sk,skj->sj", shifted, solution.reshape(len(weights), -1, 2))) / mean[:, 2:]
-    return Value(value[:, 0], np.maximum(value[:, 1], 0.0), np.zeros(len(weights)))
+    columns = np.arange(kinds * features.shape[2])
+    # The guess is of success: it says nothing about later requests.
+    shared = columns[columns % features.shape[2] < features.shape[2] - _has(guess)]
+    q, value = design.baseline.shape[1], []
+    for i, (ridge, used) in enumerate([(RIDGE * (1.0 + SMALL / len(features)), columns), (RIDGE_REQUESTS, shared)]):
+        rows = np.concatenate([np.arange(q), q + used])
+        penalty = _penalty(design, features, ridge)[rows]
+        solution = _solve(weights, left[:, rows[:, None], rows], right[:, rows, i : i + 1], penalty)[:, q:, 0]
+        value.append((mean[:, i] + np.einsum("sk,sk->s", shifted[:, used], solution)) / mean[:, 2])
+    return Value(value[0], np.maximum(value[1], 0.0), np.zeros(len(weights)))
 
 
 def immediate_effect(design: StepDesign, decided: Actions) -> float:
@@ -145,9 +144,13 @@ def _features(design: StepDesign, decided: Actions, guess: Floats | None) -> Flo
     columns = columns[:, np.ptp(columns, axis=0) > 0]
     kinds = len(design.logged.actions) - 1
     shared = np.repeat(columns[:, None, :], kinds, axis=1)
-    own = [] if guess is None or not guess.any() else [guess[:, :, None]]
+    own = [guess[:, :, None]] if guess is not None and _has(guess) else []
     features = np.concatenate([shared, *own], axis=2)
     return np.concatenate([np.ones((len(wanted), kinds, 1)), features - features.mean(axis=0)], axis=2)
+
+
+def _has(guess: Floats | None) -> bool:
+    return guess is not None and bool(guess.any())
 
 
 def _indicators(action: npt.NDArray[np.generic], kinds: int) -> Floats:
