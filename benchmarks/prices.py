@@ -5,7 +5,7 @@ python -m benchmarks prices [--tasks 2000] [--days 5] [--share 0.3] [--form tfid
 A helper is trained on logs of single tasks with budgets of up to 3 units. Then there is one budget a day, of `--share`
 units a task. Each decision is made by a `Recorder` over a ledger in memory, whose clock is that of the simulation. All
 ways of spending meet the same tasks with the same luck. The even price expects `--tasks` tasks a day, spread evenly;
-the price expects those of the week before, by the hour.
+the price expects what the recorder of a fixed limit saw of the same days, by the hour of the week.
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             found = {}
             for limit in range(1, MOST + 1):
                 found[limit], recorder = spend(policy, arrivals, units, limit, options.days, None)
-            # The week before, with a fixed limit, says when tasks come.
+            # The same days, with a fixed limit, say when tasks come.
             seen = estimate_arrivals(recorder.decisions())
             prices = PeriodPrice(expected, options.tasks), PeriodPrice(expected, seen)
             ways = [*found.values(), *(spend(policy, arrivals, units, MOST, options.days, one)[0] for one in prices)]
