@@ -141,8 +141,9 @@ def make_outlook(
 def make_interval(values: Floats, *, widen: float, cut: bool, confidence: float, most: float) -> Interval:
     """Interval around the first of `values` from the others, which are bootstrap samples.
 
-    With `cut` an interval that reaches over 0 or `most` is that of a normal distribution cut there: an estimate above
-    the largest possible value is known to be too high, and the truth need not be close to that value.
+    With `cut` an interval that reaches over 0 or `most` ends there. Its mean and its other end are those of a normal
+    distribution cut there: an estimate above the largest possible value is known to be too high, and the truth need
+    not be close to that value.
     """
     from scipy.stats import norm, truncnorm  # takes long to import
 
@@ -151,7 +152,10 @@ def make_interval(values: Floats, *, widen: float, cut: bool, confidence: float,
     if not cut or (low >= 0.0 and high <= most) or spread <= 0.0:
         return Interval(*(float(np.clip(one, 0.0, most)) for one in (values[0], low, high)))
     inside = truncnorm(-values[0] / spread, (most - values[0]) / spread, loc=values[0], scale=spread)
-    return Interval(float(inside.mean()), *map(float, inside.interval(confidence)))
+    ends = inside.interval(confidence)
+    with np.errstate(invalid="ignore"):  # far outside SciPy also computes a skewness, of which it warns
+        mean = float(inside.mean())
+    return Interval(mean, 0.0 if low < 0.0 else float(ends[0]), most if high > most else float(ends[1]))
 
 
 def _bounds(known: Floats, unknown: Floats, mean: float | None, confidence: float, most: float) -> Interval:
