@@ -13,6 +13,7 @@ from contextlib import closing
 
 import pytest
 
+from selfreg._util import parallel
 from selfreg._util.parallel import (
     AHEAD,
     LocalExecutor,
@@ -93,6 +94,19 @@ def test_an_early_end_cancels_what_waits() -> None:
     count = len(begun)
     time.sleep(0.1)
     assert len(begun) == count <= AHEAD * 2
+
+
+def test_killed_processes_whose_pool_sees_it_first(monkeypatch) -> None:
+    """The pool finds its processes dead before it is told to end, with tasks that wait."""
+    kill = parallel._Spawn.kill
+    monkeypatch.setattr(parallel, "AHEAD", 20)
+    monkeypatch.setattr(parallel._Spawn, "kill", lambda context: (kill(context), time.sleep(0.3)))
+    seen: list[type[BaseException]] = []
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: seen.append(arguments.exc_type))
+
+    with closing(run_tasks(ProcessExecutor(2), scaled, 1, enumerate(range(100)))) as results:
+        next(results)
+    assert not seen
 
 
 CHILDREN = """

@@ -192,7 +192,8 @@ def _in_caller(function: Callable[[Any, Any], Any], shared: Any) -> _Backend:
 
 
 def _of_futures(submit: Callable[[Any], Future[Any]], workers: int) -> _Backend:
-    return _Backend(submit, Future.result, _first_done, Future.cancel, lambda: AHEAD * workers)
+    # The pool itself cancels: the thread of a pool whose processes are killed fails on a future that another cancelled.
+    return _Backend(submit, Future.result, _first_done, lambda future: None, lambda: AHEAD * workers)
 
 
 def _first_done(futures: list[Future[Any]]) -> Future[Any]:
