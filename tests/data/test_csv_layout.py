@@ -73,3 +73,15 @@ def test_outcomes_of_a_spreadsheet(tmp_path) -> None:
     path = tmp_path / "outcomes.csv"
     path.write_text("session;resolved\na;0,5\nb;1\n")
     assert load_outcomes(path) == {"a": 0.5, "b": 1.0}
+
+
+def test_tsv_is_delimited_by_tabs(tmp_path) -> None:
+    assert find_csv_layout("task\toutcome, %\na\t0,5\n", tabs=True).columns == ["task", "outcome, %"]
+    (tmp_path / "o.tsv").write_text("episode\toutcome\tnote, more, and more\na\t1\tx\nb\t0\ty\n")
+    assert load_outcomes(tmp_path / "o.tsv") == {"a": 1.0, "b": 0.0}
+
+
+def test_a_long_cell_does_not_change_the_delimiter() -> None:
+    csv.field_size_limit(131072)
+    long = "x" * 200_000
+    assert find_csv_layout(f'"{long}";b\n1;2\n').delimiter == ";"

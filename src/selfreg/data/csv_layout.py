@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from selfreg.data.log_files import MOST_BYTES
+
 DELIMITERS = (",", "\t", ";", "|")
 # Most lines of comments before the names of the columns.
 MOST_COMMENTS = 50
@@ -31,8 +33,8 @@ class CsvLayout(NamedTuple):
     skipped: int
 
 
-def find_csv_layout(head: str) -> CsvLayout:
-    """The layout of a file, from its beginning.
+def find_csv_layout(head: str, tabs: bool = False) -> CsvLayout:
+    """The layout of a file, from its beginning; `tabs` where its name says that tabs delimit (.tsv).
 
     Examples
     --------
@@ -49,8 +51,10 @@ def find_csv_layout(head: str) -> CsvLayout:
         elif lines[skipped].strip() and not _is_comment(lines[skipped:]):
             break
         skipped += 1
-    delimiter = named or max(DELIMITERS, key=lambda one: _rank(lines[skipped:], one))
-    return CsvLayout(_first_records(lines[skipped:], delimiter, 1)[0], delimiter, skipped)
+    if not named:
+        tabbed = tabs and "\t" in head
+        named = "\t" if tabbed else max(DELIMITERS, key=lambda one: _rank(lines[skipped:], one))
+    return CsvLayout(_first_records(lines[skipped:], named, 1)[0], named, skipped)
 
 
 def _is_comment(lines: Sequence[str]) -> bool:
@@ -68,6 +72,7 @@ def _rank(lines: Sequence[str], delimiter: str) -> tuple[int, int]:
 
 
 def _first_records(lines: Sequence[str], delimiter: str, count: int) -> list[list[str]]:
+    csv.field_size_limit(MOST_BYTES)  # a cell may hold a conversation
     reader = csv.reader(lines, delimiter=delimiter)
     try:
         return [next((row for row in reader if row), []) for _ in range(count)]

@@ -80,12 +80,15 @@ class LogFile(NamedTuple):
         The path that the user gave: of the file, its folder or its archive.
     found : bool
         Whether it was found in a folder or an archive, and not named itself.
+    parts : tuple of str
+        Paths of the files that are read with it, and itself, where several are one log.
     """
 
     path: str
     label: str
     origin: str
     found: bool = False
+    parts: tuple[str, ...] = ()
 
 
 class LogFiles(NamedTuple):
@@ -178,7 +181,14 @@ def identify(file: LogFile) -> list[str | int]:
     copied = (os.path.isfile(file.origin) and file.path != file.origin) or file.origin == "-"
     name = f"{os.path.abspath(file.origin)}!{file.label}" if copied else os.path.abspath(file.path)
     changed = 0 if file.origin == "-" else os.stat(file.origin if copied else file.path).st_mtime_ns
-    return [name, os.path.getsize(file.path), changed]
+    parts = [value for part in file.parts for value in (os.path.basename(part), *_state(part))]
+    return [name, os.path.getsize(file.path), changed, *parts]
+
+
+def _state(path: str) -> tuple[int, int]:
+    """Size and time of the change of a file."""
+    found = os.stat(path)
+    return found.st_size, found.st_mtime_ns
 
 
 # ---- temporary copies -----------------------------------------------------------------------------------------------

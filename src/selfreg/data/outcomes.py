@@ -10,6 +10,7 @@ from typing import Any
 from selfreg._util.extras import require_extra
 from selfreg.data.filters import MISSING, lookup_field
 from selfreg.data.log_files import LogError, list_log_files, plain_name
+from selfreg.data.orders import EPISODES
 from selfreg.data.rows import read_rows
 from selfreg.data.trajectory import Trajectory
 from selfreg.data.translation import Rule, parse_number
@@ -18,10 +19,7 @@ with require_extra("logs", "selfreg.data"):
     import msgspec
 
 # Where the field is not given, the first of these that a record has.
-KEYS = (
-    "episode", "episode_id", "instance_id", "trial_name", "session_id", "session", "trace_id", "run_id",
-    "conversation_id", "thread_id", "ticket_id", "task_id", "task_name", "task", "id",
-)  # fmt: skip
+KEYS = ("episode", "episode_id", "instance_id", "trial_name", *EPISODES, "task_id", "task_name", "task", "id")
 VALUES = ("outcome", "success", "resolved", "solved", "correct", "passed", "reward", "score")
 # Lists of ids in reports of SWE-bench; those of the others are attempts that did not succeed.
 RESOLVED, ATTEMPTED = (

@@ -14,6 +14,7 @@ from selfreg.data.filters import MISSING, lookup_field
 from selfreg.data.guesses import NAMES, flatten_names, guess_roles
 from selfreg.data.log_files import LogError, LogFile
 from selfreg.data.log_format import ReadOptions
+from selfreg.data.orders import EPISODES, ORDERS, order_keys
 from selfreg.data.rows import read_rows
 from selfreg.data.samples import take_sample
 from selfreg.data.translation import parse_number
@@ -31,14 +32,6 @@ GOOD = (
 BAD = (
     "false", "no", "n", "fail", "failed", "failure", "unsuccessful", "incorrect", "wrong", "unresolved", "unsolved",
     "lost", "loss", "bad", "negative", "rejected", "error", "timeout", "thumbs_down", "down", "dislike",
-)  # fmt: skip
-EPISODES = (
-    "episode_id", "episode", "run_id", "session_id", "conversation_id", "thread_id", "trace_id", "ticket_id", "ticket",
-    "case_id", "chat_id", "dialogue_id",
-)  # fmt: skip
-ORDERS = (
-    "step", "step_id", "step_index", "turn", "turn_idx", "turn_id", "index", "idx", "seq", "ts", "timestamp", "time",
-    "created_at", "datetime", "date",
 )  # fmt: skip
 # Fields that may say who answered, and the names of those who are no people.
 AUTHORS = ("by", "handled_by", "answered_by", "responder", "author", "sender", "source")
@@ -81,8 +74,9 @@ def propose_options(records: Sequence[Mapping[str, Any]], options: ReadOptions) 
     roles = guess_roles(records)
     if "observation" not in roles:
         return None
-    proposal = propose_outcome(records, options._replace(roles={**roles, **options.roles}))
-    options = proposal.options if proposal else options._replace(roles=roles)
+    options = options._replace(roles={**roles, **options.roles})
+    proposal = propose_outcome(records, options)
+    options = proposal.options if proposal else options
     hints = [*(proposal.hints if proposal else ())]
     if "task" not in options.roles:
         options = options._replace(roles={**options.roles, "task": ""})  # each episode is a task of its own
@@ -179,9 +173,9 @@ def _find_groups(records: Sequence[Mapping[str, Any]], outcome: str | None) -> t
 
 
 def _orders(groups: Iterable[Sequence[Mapping[str, Any]]], name: str) -> bool:
-    """Whether the rows of each group have different values in a field."""
-    values = [[row.get(name) for row in group] for group in groups]
-    return all(None not in some and len(set(map(str, some))) == len(some) for some in values)
+    """Whether the rows of each group have different values in a field, which order them."""
+    keys = [order_keys([row.get(name) for row in group]) for group in groups]
+    return all(some is not None and len(set(some)) == len(some) for some in keys)
 
 
 def _agree(groups: Iterable[Sequence[Mapping[str, Any]]], outcome: str | None) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import sqlite3
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice
@@ -83,8 +82,7 @@ def _as_row(value: Any) -> Row | LogError:
 
 def read_csv_lines(path: str) -> Iterator[tuple[int, list[str]]]:
     """Rows of a file and the lines that they end on; the first has the names of the columns."""
-    csv.field_size_limit(min(MOST_BYTES, sys.maxsize))
-    layout = find_csv_layout(read_head_text(path))
+    layout = find_csv_layout(read_head_text(path), tabs=plain_suffix(path) == ".tsv")
     with open_bytes(path) as stream:
         lines = islice(_decode_lines(stream), layout.skipped, None)
         reader = csv.reader(lines, delimiter=layout.delimiter, strict=True)

@@ -6,9 +6,11 @@ import json
 import os
 import re
 import zlib
+from collections.abc import Collection
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from selfreg.data.csv_layout import find_csv_layout
+from selfreg.data.guesses import NAMES
 from selfreg.data.log_files import LogError, is_parquet, list_members, open_arrow, open_bytes, plain_suffix
 
 HEAD_BYTES = 1 << 20
@@ -58,16 +60,32 @@ WRAPPERS = ("data", "records", "episodes", "conversations", "trajectories", "res
             "examples")  # fmt: skip
 
 
-def unwrap_records(document: Any) -> list[Any]:
-    """Records of a document: of a list, or of the list in an object that has no other list."""
+def unwrap_records(document: Any, own: Collection[str] = ()) -> list[Any]:
+    """Records of a document: of a list, or of the list in an object that has no other list.
+
+    An object with a task or an outcome is a record itself, unless those in its list have one; so is an object whose
+    list is one of the fields `own` of a record.
+    """
     if isinstance(document, list):
         return document
     lists = [name for name, value in document.items() if isinstance(value, list)] if isinstance(document, dict) else []
     if len(lists) == 1 and lists[0] in WRAPPERS and all(isinstance(one, (dict, list)) for one in document[lists[0]]):
         first = next(iter(document[lists[0]]), None)
-        if not (isinstance(first, dict) and ({"role", "from"} & first.keys())):
+        are_messages = isinstance(first, dict) and bool({"role", "from"} & first.keys())
+        if lists[0] not in own and not are_messages and not _is_record(document, first):
             return list(document[lists[0]])
     return [document]
+
+
+def _is_record(document: dict[str, Any], first: Any) -> bool:
+    """Whether an object is an episode with steps, by its fields and those of the first in its list."""
+    inner = first.keys() if isinstance(first, dict) else set[str]()
+    has_task, has_outcome = (any(name in inner for name in NAMES[role]) for role in ("task", "outcome"))
+    names = document.keys() - {"id"}  # an export may have an id
+    task, outcome = (any(name in names for name in NAMES[role]) for role in ("task", "outcome"))
+    if has_task and has_outcome:
+        return False
+    return (task and outcome) or ((task or outcome) and not (has_task or has_outcome))
 
 
 def take_sample(path: str | os.PathLike[str]) -> Sample:
@@ -86,7 +104,7 @@ def take_sample(path: str | os.PathLike[str]) -> Sample:
         if fault and not any(sample.objects()):
             raise LogError(f"{name}: {fault}")
         return sample
-    columns = find_csv_layout(text).columns
+    columns = find_csv_layout(text, tabs=plain_suffix(name) == ".tsv").columns
     if text.strip() and (plain_suffix(name) in (".csv", ".tsv") or len(columns) > 1):
         return Sample(name, "table", columns)
     return Sample(name, "other" if text.strip() else "empty", [])

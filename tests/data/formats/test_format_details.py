@@ -31,7 +31,7 @@ from cases import (
 )
 
 from selfreg.data import HelpMarks, LogError, ReadOptions, Trajectory, detect_format, read_trajectories
-from selfreg.data.log_files import ZSTANDARD
+from selfreg.data.log_files import ZSTANDARD, identify
 
 
 def write(path: Path, value: Any) -> Path:
@@ -476,6 +476,40 @@ def test_events_of_openhands_a_file_each(tmp_path) -> None:
     found = read(tmp_path)
     assert [episode.episode for episode in found] == ["conv1", "conv2"]
     assert found[0].steps == read(write(tmp_path / "other.jsonl", OPENHANDS))[0].steps
+
+
+def test_a_new_event_changes_the_identity_of_a_folder_of_events(tmp_path) -> None:
+    for i, event in enumerate(OPENHANDS[:-1]):
+        write(tmp_path / "c" / "events" / f"event-{i:05}-x.json", event)
+    before = [identify(file) for file in detect_format(tmp_path).files]
+    assert [identify(file) for file in detect_format(tmp_path).files] == before
+    write(tmp_path / "c" / "events" / "event-99999-x.json", OPENHANDS[-1])
+    assert [identify(file) for file in detect_format(tmp_path).files] != before
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"model": "m", "input": [{"role": "user", "content": "2 + 2?"}]},
+        {"model": "m", "input": "2 + 2?"},
+        {"body": {"model": "m", "input": [{"role": "user", "content": "2 + 2?"}]}},
+    ],
+)
+def test_a_call_of_the_responses_api_with_its_request(tmp_path, request_) -> None:
+    output = [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "4"}]}]
+    (episode,) = read(write(tmp_path / "calls.jsonl", [{"request": request_, "response": {"output": output}}]))
+    assert [(step.state, step.action) for step in episode.steps] == [("2 + 2?", "4")]
+
+
+def test_conversations_in_an_object_with_an_outcome_lose_nothing(tmp_path) -> None:
+    talk = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "yes?"}]
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps({"task_id": "t", "success": True, "conversations": [talk]}, indent=1))
+    with pytest.raises(LogError, match=r"one\.json"):
+        read(path, format="openai_messages")
+    path.write_text(json.dumps({"task_id": "t", "success": True, "conversations": talk}, indent=1))
+    (episode,) = read(path, format="openai_messages")
+    assert (episode.task, episode.outcome) == ("t", 1.0)
 
 
 def test_evaluations_of_openhands_may_hold_events_of_the_sdk(tmp_path) -> None:

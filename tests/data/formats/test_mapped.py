@@ -265,3 +265,20 @@ def test_labels_are_read_only_where_they_are_mapped_and_steps_may_lack_them(tmp_
     assert labels() == [None]
     with pytest.raises(LogError, match="step 0: field 'label': expected a number"):
         labels(label="label")
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("field", ["logs", "runs", "mine"])
+def test_one_episode_in_a_document_is_no_wrapper(tmp_path, field, indent) -> None:
+    record = {"task": "t1", "success": 1, field: [{"observation": "a", "action": "b"}, {"observation": "c"}]}
+    (tmp_path / "run1.json").write_text(json.dumps(record, indent=indent))
+    options = ReadOptions({"steps": field, "outcome": "success"})
+    [episode] = read_trajectories(tmp_path / "run1.json", "jsonl", options=options)
+    assert (episode.task, episode.outcome, [step.state for step in episode.steps]) == ("t1", 1.0, ["a", "c"])
+
+
+def test_records_in_a_summary_are_unwrapped(tmp_path) -> None:
+    steps = [{"observation": "a", "action": "b"}]
+    records = [{"task": f"t{i}", "outcome": i, "steps": steps} for i in (0, 1)]
+    (tmp_path / "all.json").write_text(json.dumps({"id": "export", "score": 0.5, "results": records}, indent=1))
+    assert [t.outcome for t in read_trajectories(tmp_path / "all.json", "jsonl")] == [0.0, 1.0]

@@ -49,19 +49,23 @@ def is_exchange(record: Mapping[str, Any]) -> bool:
     given, answered = find_exchange(record)
     if given is None or answered is None:
         return False
-    has_messages = are_messages(given) or (isinstance(given, dict) and are_messages(given.get("messages")))
     first = answered[0] if isinstance(answered, list) and answered else answered
-    return has_messages and isinstance(first, dict)
+    return are_messages(given) and isinstance(first, dict)
 
 
 def find_exchange(record: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The request and the response of a record, without the envelope of HTTP; None where there is none."""
+    """The messages of the request, and the response of a record, without the envelope of HTTP; None without one."""
 
     def find(names: Sequence[str]) -> Any:
         value = next((record[name] for name in names if record.get(name) is not None), None)
         return value[BODY] if isinstance(value, dict) and isinstance(value.get(BODY), dict) else value
 
-    return find(REQUESTS), find(RESPONSES)
+    given = find(REQUESTS)
+    if isinstance(given, dict):
+        given = next((given[name] for name in ("messages", "input") if given.get(name) is not None), given)
+    if isinstance(given, str):  # the short form of one message of the user
+        given = [{"role": "user", "content": given}]
+    return given, find(RESPONSES)
 
 
 def read_conversation(messages: Any) -> Turns:
@@ -87,17 +91,18 @@ def _read_speaker(index: int, raw: Any) -> dict[str, Any]:
 def read_exchange(record: Mapping[str, Any]) -> Turns:
     """Steps of a request of messages and its response, of the Chat Completions or the Responses API."""
     given, answered = find_exchange(record)
-    named = [one.get("model") for one in (answered, given) if isinstance(one, dict)]
-    model = next((name for name in (*named, record.get("model")) if isinstance(name, str)), None)
+    asked: dict[str, Any] = next((record[name] for name in REQUESTS if isinstance(record.get(name), dict)), {})
+    named = [one.get("model") for one in (answered, asked.get(BODY, asked), record) if isinstance(one, dict)]
+    model = next((name for name in named if isinstance(name, str)), None)
     output = answered.get("output", answered) if isinstance(answered, dict) else answered
     if isinstance(output, list) and any(isinstance(one, dict) and "type" in one for one in output):
         items = ResponseItems()
         items.model = model
-        items.add_items(given if isinstance(given, list) else [{"role": "user", "content": given}])
+        items.add_items(given)
         items.add_items([one for one in output if isinstance(one, dict)])
         items.finish()
         return items.turns
-    turns = read_conversation(given["messages"] if isinstance(given, dict) and "messages" in given else given)
+    turns = read_conversation(given)
     if isinstance(answered, dict) and are_messages(answered.get("messages")):
         answers = convert_value(answered["messages"], list[Message])
     elif are_messages(answered):

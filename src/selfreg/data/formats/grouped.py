@@ -11,6 +11,7 @@ from typing import Any
 from selfreg.data.filters import MISSING, lookup_field, matches_filter
 from selfreg.data.log_files import LogError
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
+from selfreg.data.orders import order_keys
 from selfreg.data.roles import JOIN, ROLES, convert_record
 from selfreg.data.rows import Row, read_rows
 from selfreg.data.translation import parse_number
@@ -78,8 +79,12 @@ def _order(rows: list[tuple[int, Row]], field: str) -> list[Row]:
     values = [lookup_field(row, field) for _, row in rows]
     if any(value is MISSING or value is None for value in values):
         raise LogError(f"field {field!r}, which orders the steps, is missing in a row")
-    numbers = [_as_number(value) for value in values]
-    keys: list[Any] = [str(value) for value in values] if None in numbers else numbers
+    keys = order_keys(values)
+    if keys is None:
+        raise LogError(
+            f"field {field!r}, which orders the steps: expected numbers, or dates and times such as "
+            f"2026-01-31T09:00:00; got {str(values[0])[:60]!r}"
+        )
     return [rows[i][1] for i in sorted(range(len(rows)), key=keys.__getitem__)]
 
 

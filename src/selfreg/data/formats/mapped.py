@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -31,7 +32,8 @@ def read_mapped_lines(
 
 def read_mapped_document(path: str, options: ReadOptions) -> Iterator[tuple[int, Trajectory | LogError]]:
     """The same for a file with one JSON document: an episode, or a list of some."""
-    records = unwrap_records(read_document(path))
+    steps = options.roles.get("steps") or "steps"
+    records = unwrap_records(read_document(path), own=[re.split(r"[.\[]", steps)[0]])
     if not records:
         raise LogError("expected at least one episode; got an empty list")
     for number, record in enumerate(records, 1):

@@ -10,14 +10,10 @@ from selfreg.data.filters import matches_filter
 from selfreg.data.formats import openai_messages
 from selfreg.data.log_files import LogError, plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
+from selfreg.data.orders import EPISODES, ORDERS, order_keys
 from selfreg.data.rows import Row, read_rows
 from selfreg.data.samples import Sample
 
-GROUPS = (
-    "conversation_id", "thread_id", "session_id", "chat_id", "dialogue_id", "ticket_id", "case_id", "run_id",
-    "episode_id", "trace_id", "conversation", "thread", "session", "episode",
-)  # fmt: skip
-ORDERS = ("turn", "turn_idx", "turn_id", "step", "index", "idx", "seq", "timestamp", "ts", "created_at", "time")
 # Fields of a message; those of OWN are none of its conversation.
 PARTS = ("role", "content", "name", "tool_calls", "function_call", "tool_call_id", "model")
 OWN = (*PARTS[:-1], "refusal", "id")
@@ -46,7 +42,7 @@ def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
 
 def _find_group(row: Row, number: int, options: ReadOptions) -> str | None:
     """The conversation of a message; None where messages have none, so that all of the file are one."""
-    field = options.roles.get("episode") or next((name for name in GROUPS if row.get(name) is not None), None)
+    field = options.roles.get("episode") or next((name for name in EPISODES if row.get(name) is not None), None)
     if field is None:
         return None
     value = row.get(field)
@@ -57,10 +53,9 @@ def _find_group(row: Row, number: int, options: ReadOptions) -> str | None:
 
 def _join(name: str | None, rows: list[tuple[int, Row]]) -> dict[str, Any]:
     """The conversation of some messages, in their order, with the fields that are the same or in one of them only."""
-    order = next((one for one in ORDERS if _are_orders([row.get(one) for _, row in rows])), None)
-    ordered = [row for _, row in rows]
-    if order is not None:
-        ordered.sort(key=lambda row: row[order])
+    candidates = (order_keys([row.get(one) for _, row in rows]) for one in ORDERS)
+    keys = next((one for one in candidates if one is not None), range(len(rows)))  # else in the order of the file
+    ordered = [rows[i][1] for i in sorted(range(len(rows)), key=keys.__getitem__)]
     fields: dict[str, Any] = {}
     for field in dict.fromkeys(field for row in ordered for field in row if field not in OWN):
         values = [row[field] for row in ordered if row.get(field) is not None]
@@ -68,12 +63,6 @@ def _join(name: str | None, rows: list[tuple[int, Row]]) -> dict[str, Any]:
             fields[field] = values[0]
     known = {} if name is None else {"episode": name}
     return {**fields, **known, "messages": [_read_message(row) for row in ordered]}
-
-
-def _are_orders(values: list[Any]) -> bool:
-    """Whether values order messages: all numbers, or all texts."""
-    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-    return numbers or all(isinstance(value, str) and not value.isdigit() for value in values)
 
 
 def _read_message(row: Row) -> dict[str, Any]:
@@ -92,7 +81,7 @@ def _reading(options: ReadOptions) -> ReadOptions:
 def _detect(sample: Sample) -> str | None:
     if sample.kind in ("parquet", "table"):
         names = set(sample.values)
-        found = {"role", "content"} <= names and any(name in names for name in GROUPS)
+        found = {"role", "content"} <= names and any(name in names for name in EPISODES)
         return "its rows are messages with roles" if found else None
     if sample.kind != "lines":
         return None

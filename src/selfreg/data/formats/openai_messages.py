@@ -51,7 +51,7 @@ def read_file(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
         if take_sample(path).kind == "table":
             yield from _read_rows(read_rows(path), options)
             return
-        records = unwrap_records(read_document(path))
+        records = unwrap_records(read_document(path), own=[options.roles.get("messages") or "messages"])
         if are_messages(records):
             records = [records]
         if not records:

@@ -112,7 +112,7 @@ def merge_event_files(files: list[LogFile]) -> list[LogFile]:
             merged.append(file)
         elif folder not in folders:
             folders.add(folder)
-            merged.append(file)
+            merged.append(file._replace(parts=tuple(_files_of_episode(file.path))))
     return merged
 
 
