@@ -7,7 +7,14 @@ import pytest
 
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import ExactKey, Features, count, count_logs
-from selfreg.estimate.default_state import choose_features, find_edges, find_task_fields
+from selfreg.estimate.default_state import (
+    LEAST_TASKS,
+    MOST_STEPS,
+    _sample,
+    choose_features,
+    find_edges,
+    find_task_fields,
+)
 from selfreg.estimate.score_bins import from_description
 
 
@@ -142,3 +149,14 @@ def test_a_score_of_the_task_is_put_in_bins() -> None:
 def test_large_logs_are_sampled(monkeypatch) -> None:
     monkeypatch.setattr("selfreg.estimate.default_state.MOST_STEPS", 500)
     assert "domain" in choose_features(log(0.9, n=400)).features.names
+
+
+@pytest.mark.parametrize("tasks", [1, 4, 30, 600])
+def test_a_sample_of_a_large_log_has_tasks_and_few_steps(tasks: int) -> None:
+    steps = tuple(Step("go") for _ in range(60))
+    log = [Trajectory(f"t{i % tasks}", str(i), float(i % 2), steps) for i in range(1200)]
+    sample = _sample(log)
+    assert 0 < sum(len(t.steps) for t in sample) <= 1.1 * MOST_STEPS
+    assert len({t.task for t in sample}) >= min(tasks, LEAST_TASKS)
+    assert {t.outcome for t in sample} == {0.0, 1.0}
+    assert _sample(log[:300]) == log[:300]

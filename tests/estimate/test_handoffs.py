@@ -63,3 +63,18 @@ def test_who_acted_last_is_a_feature_of_the_state(tmp_path: Path) -> None:
     counted = count_logs(tmp_path / "log.jsonl", features, workers=1).counts
     assert set(counted.keys) == set(count(many, features).keys)
     assert {key[1] for key in counted.keys} == {"nobody", "nohelp", "owner"}
+
+
+def test_a_rollout_that_begins_with_help_in_the_middle_is_a_late_hand_off() -> None:
+    """The rollouts, whose help has to read, take 3 actions; help from the beginning takes 1 there."""
+    found = []
+    for task in "abc":
+        for i in range(4):
+            early = (Step("s", action="a", intervention="h"), Step("same", action="b", intervention="h"))
+            found.append(Trajectory(task, f"{task}{i}", 1.0, early))
+            late = (Step("same", action="read, read, b", intervention="h"),)
+            where = {"branch_of": f"{task}{i}", "branch_step": 1}
+            found.append(Trajectory(task, f"{task}{i} again", 1.0, late, fields=where))
+    [cost] = handoff_costs(found, Features(["step"]))
+    assert (cost.early, cost.late) == (12, 12)
+    assert cost.actions.mean == 2.0

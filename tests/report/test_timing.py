@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+import msgspec
+
 import selfreg
 from selfreg.envs import CollectConfig, Intervention, collect, household_tasks, make_household
 from selfreg.estimate import ExactKey, estimate_mdp
@@ -30,3 +32,20 @@ def test_reading_makes_a_late_handover_worse_than_an_early_one() -> None:
 
 def test_budgets_that_pay_for_no_help_show_nothing() -> None:
     assert timing(0, budget=0) == []
+
+
+def test_rollouts_from_the_middle_are_no_beginnings() -> None:
+    helps = [Intervention("owner", steps=None)]
+    make = partial(make_household, interventions=helps)
+    logs = list(collect(make, household_tasks(8, 0, 1, ["moved"])[0], CollectConfig(workers=1)))
+    model = estimate_mdp(logs, ExactKey())
+    solution = selfreg.solve(model.mdp, 1)
+    late = [
+        msgspec.structs.replace(
+            t, episode=f"{t.episode}+", steps=t.steps[2:], fields={"branch_of": "e", "branch_step": 2}
+        )
+        for t in logs
+        if len(t.steps) > 2
+    ]
+    assert late
+    assert time_handoffs(model, solution, [*logs, *late]) == time_handoffs(model, solution, logs)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -21,6 +23,8 @@ MOST_FIELDS = 12
 # Bins of a field with more numbers than that; steps that are looked at.
 BINS = 4
 MOST_STEPS = 20_000
+# Tasks that are looked at however many steps they have.
+LEAST_TASKS = 20
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
@@ -111,9 +115,7 @@ class _Steps:
     """Steps of episodes with an outcome: those of some tasks, by chance, where there are many."""
 
     def __init__(self, trajectories: Sequence[Trajectory]) -> None:
-        total = sum(len(t.steps) for t in trajectories)
-        every = -(-total // MOST_STEPS) or 1
-        self.trajectories = [t for t in trajectories if zlib.crc32(_bytes(f"sample {t.task}")) % every == 0]
+        self.trajectories = _sample(trajectories)
         tasks: dict[str, int] = {}
         lengths = [len(t.steps) for t in self.trajectories]
         task = [tasks.setdefault(t.task, len(tasks)) for t in self.trajectories]
@@ -125,6 +127,29 @@ class _Steps:
     @property
     def texts(self) -> list[str]:
         return [step.state for t in self.trajectories for step in t.steps]
+
+
+def _sample(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
+    """Episodes of tasks in a fixed random order, up to `MOST_STEPS` steps; of few large tasks, some of each."""
+    order = sorted({t.task for t in trajectories}, key=lambda task: (zlib.crc32(_bytes(f"sample {task}")), task))
+    lengths = Counter[str]()
+    for t in trajectories:
+        lengths[t.task] += len(t.steps)
+    ends = np.cumsum([lengths[task] for task in order])
+    chosen = order[: max(LEAST_TASKS, int(np.searchsorted(ends, MOST_STEPS, side="right")))]
+    every = -(-sum(lengths[task] for task in chosen) // MOST_STEPS) or 1
+    places: dict[str, list[int]] = {task: [] for task in chosen}
+    for i, t in enumerate(trajectories):
+        if t.task in places:
+            places[t.task].append(i)
+    return [
+        trajectories[i]
+        for i in sorted(
+            place
+            for task, its in places.items()
+            for place in random.Random(zlib.crc32(_bytes(task))).sample(its, -(-len(its) // every))
+        )
+    ]
 
 
 # Codes of the states of all steps; those by which steps of a fold are predicted.

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from selfreg._util.bootstrap import Interval, bootstrap, interval
 from selfreg.data import Trajectory
 from selfreg.envs.protocol import AFTER
-from selfreg.estimate.abstraction import StateAbstraction
+from selfreg.estimate.abstraction import StateAbstraction, episode_step
 
 Floats = npt.NDArray[np.float64]
 # Resamples at a time.
@@ -117,7 +117,9 @@ def _visits(
     for t, step in enumerate(trajectory.steps):
         if step.intervention is None:
             continue
-        late = t > 0 and trajectory.steps[t - 1].intervention != step.intervention
+        # A rollout does not hold the step before its first one, which was the agent's.
+        before = trajectory.steps[t - 1].intervention if t else None
+        late = episode_step(trajectory, t) > 0 and before != step.intervention
         state = (
             (trajectory.task, step.state if step.key is None else step.key.rpartition(AFTER)[0] or step.key)
             if abstraction is None

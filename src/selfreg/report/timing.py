@@ -9,6 +9,7 @@ import numpy as np
 
 from selfreg.data import NOHELP, Trajectory
 from selfreg.estimate import EstimatedModel
+from selfreg.estimate.abstraction import BRANCH
 from selfreg.planning.solution import Solution
 
 # Moments that a step is shown from, and steps shown.
@@ -27,7 +28,8 @@ class Timing(NamedTuple):
     moments : int
         Logged moments at this step that no help came before, in states where alone and help were tried.
     now, later, alone : float
-        Mean planned success of handing over now, of the best later use of the same budget, and without any help.
+        Mean planned success of handing over now, of the best later use of the same budget, and without
+        budget (help that costs nothing is used).
     """
 
     help: str
@@ -82,6 +84,8 @@ def _unhelped_moments(model: EstimatedModel, trajectories: Sequence[Trajectory])
     """States by step of the episode, as long as it had no help."""
     moments: dict[int, list[int]] = {}
     for trajectory in trajectories:
+        if BRANCH in trajectory.fields:  # what came before its first step is not in it
+            continue
         for t, step in enumerate(trajectory.steps[:MOST_STEPS]):
             state = model.state(trajectory, t)
             if state is not None:
