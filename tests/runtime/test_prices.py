@@ -214,3 +214,23 @@ def test_known_arrivals_leave_nothing_unspent() -> None:
         spent[name] = sum(entry.cost[0] for entry in ledger.entries())
     assert spent["even"] < 475
     assert 490 <= spent["known"] <= 500
+
+
+@pytest.mark.parametrize("runs", [np.int64(200), np.float32(200), 200])
+def test_numbers_of_numpy_are_numbers_of_runs(runs) -> None:
+    seen = []
+
+    class Front:
+        def penalty_for(self, usage: float) -> float:
+            seen.append(usage)
+            return 0.25
+
+    day = Budget(50, period="day")
+    assert PeriodPrice(Front(), runs)(Moment(0.0, (50,), {day: 50})) == 0.25
+    assert seen == [0.25]
+
+
+@pytest.mark.parametrize("runs", ["200", None, 0, float("nan"), [1]])
+def test_other_numbers_of_runs_are_named(runs) -> None:
+    with pytest.raises(ValueError, match="expected a number > 0, or Arrivals"):
+        PeriodPrice(None, runs)

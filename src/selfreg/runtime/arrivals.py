@@ -6,9 +6,12 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING
 
 from selfreg.runtime.ledger.budgets import zone_of
-from selfreg.runtime.records import RecordedDecision
+
+if TYPE_CHECKING:
+    from selfreg.runtime.records import RecordedDecision
 
 HOUR, DAY_HOURS, WEEK_HOURS = 3600.0, 24, 168
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from selfreg.runtime.arrivals import Arrivals
 from selfreg.runtime.ledger.budgets import Budget, Units
 
 if TYPE_CHECKING:
     from selfreg.planning.frontiers import Frontier
-    from selfreg.runtime.arrivals import Arrivals
 
 
 class Moment(NamedTuple):
@@ -75,7 +75,13 @@ class PeriodPrice:
     runs: float | Arrivals
 
     def __post_init__(self) -> None:
-        if not hasattr(self.runs, "between") and not 0 < self.runs < math.inf:
+        if isinstance(self.runs, Arrivals):
+            return
+        try:
+            positive = 0 < self.runs < math.inf
+        except TypeError:
+            positive = False
+        if not positive:
             raise ValueError(f"runs is {self.runs!r}; expected a number > 0, or Arrivals")
 
     def __call__(self, moment: Moment) -> float:
@@ -88,10 +94,10 @@ class PeriodPrice:
         left = moment.by_budget[refilled[0]]
         if not left:
             return math.inf
-        if isinstance(self.runs, float | int):
-            runs = self.runs * (end - moment.now) / (end - begin)
-        else:
+        if isinstance(self.runs, Arrivals):
             runs = self.runs.between(moment.now, end)
+        else:
+            runs = self.runs * (end - moment.now) / (end - begin)
         return self.frontier.penalty_for(left / max(runs, 1.0))
 
 

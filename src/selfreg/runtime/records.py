@@ -217,28 +217,27 @@ def _executed(rows: Sequence[_Stored], entries: Mapping[Key, Row]) -> list[tuple
     """Steps in order, each with the help that failed in it; several attempts at one step are one step."""
     grows = any(content["length"] > 1 for _, content in rows)
     found: list[tuple[_Stored, list[str]]] = []
+    open_steps: dict[str, int] = {}  # steps whose help failed, by place
     for stored in rows:
         key, content = stored
-        entry = entries.get(key)
+        entry, place = entries.get(key), _place(stored, grows)
         failed = [content["requested"]] if entry is not None and entry.status in FAILED else []
-        before = next((i for i, (one, _) in enumerate(found) if _is_attempt(one, stored, entries, grows)), None)
+        before = open_steps.pop(place, None)
         if before is None:
             found.append((stored, failed))
         else:
             found[before] = stored, found[before][1] + failed
+        if failed:
+            open_steps[place] = len(found) - 1 if before is None else before
     return found
 
 
-def _is_attempt(one: _Stored, other: _Stored, entries: Mapping[Key, Row], grows: bool) -> bool:
-    """Whether `other` is a new attempt at the step of `one`, whose help failed.
+def _place(stored: _Stored, grows: bool) -> str:
+    """What attempts at one step have in common: their place in the episode.
 
-    It is in the same place of the episode. Where an agent sends only its last state, all places look alike: then ids
-    such as "3" and "3#2" say so.
+    Where an agent sends only its last state (the episode does not grow), all places look alike: then ids such as "3"
+    and "3#2" tell them apart.
     """
-    (key, content), (other_key, other_content) = one, other
-    entry = entries.get(key)
-    if entry is None or entry.status not in FAILED:
-        return False
-    place, other_place = ([each[name] for name in PLACE] for each in (content, other_content))
-    names = [ATTEMPT.sub("", str(step_id)) for step_id in (key[1], other_key[1])]
-    return place == other_place and (grows or names[0] == names[1])
+    (_, step_id), content = stored
+    name = None if grows else ATTEMPT.sub("", str(step_id))
+    return json.dumps([[content[one] for one in PLACE], name], sort_keys=True)
