@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import selfreg
+from selfreg.cli.forecasting import _Trainer
 from selfreg.cli.main import main
 from selfreg.data import Step, Trajectory, write_trajectories
+from selfreg.helper import HelperConfig, RationedHelper
 from selfreg.runs import RunFolder
 
 CLASSES = Path(__file__).parents[2] / "examples" / "mint_classes.toml"
@@ -329,6 +331,12 @@ def test_fit_at_a_mean_number_of_requests(log, tmp_path, capsys) -> None:
     assert main(options(log, out, *state, "--form", "tfidf", "--usage", "0.3")) == 0
     saved = json.loads((out / "helper" / "ration.json").read_text())
     assert saved["requests"] == pytest.approx(0.3, abs=1e-6)
+    # The forecast, of `report` too, is of such helpers.
+    run = RunFolder.open(out)
+    config = HelperConfig(form=run.settings()["helper"]["form"], history=run.settings()["helper"]["history"])
+    trained = _Trainer(run, run.model(), 2, config)(run.trajectories())
+    assert isinstance(trained, RationedHelper)
+    assert trained.requests == pytest.approx(0.3, abs=1e-6)
     assert main(["train", str(out), "--form", "tfidf", "--usage", "9"]) == 0
     assert "requesting help wherever it can, the helper uses" in capsys.readouterr().err
     assert main(["train", str(out), "--form", "tfidf"]) == 0
@@ -336,3 +344,8 @@ def test_fit_at_a_mean_number_of_requests(log, tmp_path, capsys) -> None:
     assert main(["train", str(out), "--usage", "-1"]) != 0
     assert main(["train", str(out), "--usage", "1", "--calibrate"]) != 0
     assert "expected one of them" in capsys.readouterr().err
+
+
+def test_a_usage_is_of_a_helper(log, tmp_path, capsys) -> None:
+    assert main(["train", str(tmp_path), "--part", "prm", "--usage", "1"]) == 2
+    assert "--usage is of a helper; got --part prm" in capsys.readouterr().err

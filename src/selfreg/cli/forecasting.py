@@ -79,11 +79,17 @@ class _Trainer:
     ) -> None:
         self.model, self.budget, self.config, self.kappa = model, budget, config, model.kappa
         self.prm = CachedScorer(run.prm()) if run.has("prm") else None
+        trained = run.settings().get("helper", {})
+        self.calibrated, self.usage = bool(trained.get("calibrated")), trained.get("usage")
 
     def __call__(self, episodes: Sequence[Trajectory]) -> DecisionPolicy:
         with require_extra("ml", "training a helper"):
-            from selfreg.helper import train_helper
-        return replace(train_helper(self.label(episodes), self.config), memory=None)  # a forecast reads no reasons
+            from selfreg.helper import calibrate, ration, train_helper
+        labels = self.label(episodes)
+        helper = replace(train_helper(labels, self.config), memory=None)  # a forecast reads no reasons
+        if self.calibrated:
+            helper = calibrate(helper, labels)
+        return helper if self.usage is None else ration(helper, labels, self.usage)
 
     def label(self, episodes: Sequence[Trajectory]) -> Labels:
         """Labels of the plan of these episodes."""

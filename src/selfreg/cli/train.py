@@ -85,14 +85,16 @@ def train_helper(
     for left in run.path.glob(f"{HELPER_CHECKPOINT}*"):
         left.unlink()
     kept = replace(config, form=helper.classifier.form)
-    run.record("helper", {**asdict(kept), "figures": helper.figures})
+    run.record("helper", {**asdict(kept), "calibrated": calibrated, "usage": usage, "figures": helper.figures})
     if config.form == AUTO:
         remark(f"note: the helper is of the form {kept.form}, which is forecast to do best in new tasks")
     return kept
 
 
-def check_usage(usage: float | None, calibrated: bool = False) -> None:
+def check_usage(usage: float | None, calibrated: bool = False, part: str = "helper") -> None:
     """ValueError for a mean number of requests that cannot be, before anything runs."""
+    if usage is not None and part != "helper":
+        raise ValueError(f"--usage is of a helper; got --part {part}")
     if usage is not None:
         validate.nonneg_float("--usage", usage)
     if usage is not None and calibrated:
@@ -134,7 +136,7 @@ def command(
     Without --history, a run that was trained before keeps its history; one that was collected here starts with 0.
     A training that was killed goes on where it was, if it is started again with the same options.
     """
-    check_usage(usage, calibrate)
+    check_usage(usage, calibrate, part)
     folder = RunFolder.open(run)
     if part == "prm":
         config = options.configure(PRMConfig, keep_history(folder, settings, part), part)
