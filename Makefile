@@ -22,7 +22,7 @@ define instrumented
 	@echo "== building kernels with $(2)=1 in build/$(1)"
 	@rm -rf build/$(1) && mkdir -p build/$(1)
 	@tar -xzf build/sdist/*.tar.gz -C build/$(1) --strip-components 1
-	@cd build/$(1) && $(2)=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace --parallel 2
+	@cd build/$(1) && $(2)=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace
 	@PYTHONPATH=build/$(1)/src $(BIN)/python -c "from importlib.util import find_spec; assert '/build/$(1)/' in find_spec('selfreg').origin"
 endef
 
@@ -43,8 +43,9 @@ help:
 	@echo "make test-sanitize  the solver's tests under address, leak and undefined-behaviour sanitizers (Linux, gcc)"
 	@echo "make clean      remove $(VENV) and build outputs (runs/ is kept)"
 
-# $(call install,EXTRAS): this project in $(VENV) with these extras. What is there already is not installed again.
-PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# $(call install,EXTRAS): this project in $(VENV) with these extras. What is there already is not installed again, and Python
+# compiles what is imported when it is imported first, not all that is installed.
+PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 define install
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) setuptools cython
@@ -82,7 +83,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 build: $(READY)
-	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2
+	$(BIN)/python setup.py --quiet build_ext --inplace
 
 check: $(READY)
 	@$(MAKE) --no-print-directory -j 2 lint types check-tests

@@ -34,6 +34,9 @@ DEBUG = os.environ.get("SELFREG_DEBUG") == "1"
 SANITIZE = os.environ.get("SELFREG_SANITIZE") == "1"
 OPTIMIZE = os.environ.get("SELFREG_OPTIMIZE") != "0"
 
+# What Cython adds to every module that has memoryviews, compiled once: half the time of a build.
+SHARED = "selfreg._core._cyutility"
+
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": DEBUG,
@@ -48,7 +51,7 @@ DIRECTIVES = {
 if sys.platform == "win32":
     COMPILE_FLAGS, LINK_FLAGS = ["/Od" if DEBUG else "/O2", "/openmp"], []
 else:
-    LEVEL = ["-O1", "-g", "-UNDEBUG"] if DEBUG or SANITIZE else ["-O3" if OPTIMIZE else "-O0"]
+    LEVEL = ["-O1", "-g", "-UNDEBUG"] if DEBUG or SANITIZE else ["-O3" if OPTIMIZE else "-O0", "-g0"]
     COMPILE_FLAGS = [*LEVEL, "-ffp-contract=off", "-Wno-psabi"]
     LINK_FLAGS = []
     if sys.platform != "darwin":  # Apple's clang has no OpenMP; kernels then run on one thread
@@ -61,12 +64,23 @@ else:
 extensions = [
     Extension(
         name,
-        [f"src/{name.replace('.', '/')}.pyx"],
+        [source],
         depends=glob("src/selfreg/_core/*.h"),
         extra_compile_args=COMPILE_FLAGS,
         extra_link_args=LINK_FLAGS,
     )
-    for name in MODULES
+    for name, source in [
+        *((name, f"src/{name.replace('.', '/')}.pyx") for name in MODULES),
+        (SHARED, f"src/{SHARED.replace('.', '/')}.c"),
+    ]
 ]
 
-setup(ext_modules=cythonize(extensions, compiler_directives=DIRECTIVES, force=DEBUG or SANITIZE))
+setup(
+    ext_modules=cythonize(
+        extensions,
+        compiler_directives=DIRECTIVES,
+        force=DEBUG or SANITIZE,
+        shared_utility_qualified_name=SHARED,
+    ),
+    options={"build_ext": {"parallel": os.cpu_count()}},
+)

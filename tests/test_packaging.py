@@ -128,6 +128,7 @@ def test_wheel_holds_the_package_and_its_kernels_only(built) -> None:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     kernels = {f"selfreg/_core/{path.stem}{suffix}" for path in built.source.rglob("src/**/*.pyx")}
+    kernels.add(f"selfreg/_core/_cyutility{suffix}")  # what the kernels share of Cython
     assert names == sources(built.source / "src", built.source / "src") | kernels
     assert {"selfreg/py.typed", "selfreg/report/report.html", "selfreg/_core/_graph.pyi"} < names
 
