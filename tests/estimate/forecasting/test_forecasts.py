@@ -117,7 +117,7 @@ def test_help_in_bad_states_is_not_by_chance() -> None:
 
 
 def deployments(seed: int, episodes: int = 800) -> list[Trajectory]:
-    """Half of the episodes had a junior at hand (no effect), half a senior (.3 without, .7 after help of one or more)."""
+    """Half of the episodes had a junior at hand (no effect), half a senior (.3 alone, .7 after help at any step)."""
     generator = np.random.default_rng(seed)
     logs = []
     for i in range(episodes):
