@@ -383,7 +383,9 @@ def test_json_has_the_fields_of_the_design() -> None:
     assert chosen["success"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
     assert chosen["identified"] is True
     assert chosen["words"].startswith("Always request person")
-    assert chosen["by_help"] == ["With person at every step: +100.0 points of success (+100.0 to +100.0): buy."]
+    assert chosen["by_help"] == [
+        "Requesting person at every step: +100.0 points of success (+100.0 to +100.0): worth it."
+    ]
     names = {"policy", "rule", "help", "budget", "success", "requests", "identified", "added", "mix"}
     assert names == set(content["forecast"][0])
 
