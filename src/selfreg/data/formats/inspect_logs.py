@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from selfreg._util.extras import require_extra
+from selfreg.data.archives import list_members, read_member
 from selfreg.data.documents import convert_value, decode_json, read_document
-from selfreg.data.log_files import MOST_BYTES, LogError, list_members, plain_name, plain_suffix, read_member
+from selfreg.data.log_files import MOST_BYTES, LogError, plain_name, plain_suffix
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import NOHELP, Trajectory
@@ -102,7 +103,7 @@ def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
             for number, sample in enumerate(log.samples, 1):
                 yield number, _convert_or_fault(sample, _Place(log.eval, options))
     except LogError as error:
-        yield 0, LogError(str(error).removeprefix(f"{path}: "))
+        yield 0, error
 
 
 def _read_archive(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
@@ -117,7 +118,7 @@ def _read_archive(path: str, options: ReadOptions) -> Iterator[tuple[int, Record
         try:
             yield number, _convert_or_fault(_decode_member(path, members[name], Any), place)
         except LogError as error:
-            yield number, LogError(str(error).removeprefix(f"{path}: "))
+            yield number, error
 
 
 def _decode_member(path: str, member: Any, type: Any) -> Any:
