@@ -11,6 +11,7 @@ from selfreg.data.formats import BUILT_IN, find_format, format_names, installed_
 from selfreg.data.formats.table import PLAIN
 from selfreg.data.log_files import LogError, LogFile, LogFiles, list_log_files, plain_suffix, show_path
 from selfreg.data.log_format import LogFormat, ReadOptions
+from selfreg.data.rows import describe_sqlite, is_sqlite
 from selfreg.data.samples import Sample, take_sample
 
 AUTO = "auto"
@@ -165,6 +166,8 @@ def _candidates(likely: LogFormat | None) -> Iterator[LogFormat]:
 
 def describe_unknown(sample: Sample) -> str:
     """Message for a file of no known format."""
+    if sample.kind == "other" and is_sqlite(sample.path):
+        return f"{sample.path}: {describe_sqlite(sample.path)}"
     if sample.kind in ("empty", "other"):
         what = "empty" if sample.kind == "empty" else "no JSON, CSV or Parquet"
         return f"{sample.path}: of no known format: it is {what}"

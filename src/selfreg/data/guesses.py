@@ -20,7 +20,7 @@ NAMES = {
     ),
     "observation": (
         "observation", "obs", "state", "saw", "seen", "input", "prompt", "question", "query", "context", "text",
-        "customer", "customer_message", "user_message", "user", "message",
+        "customer", "customer_message", "user_message", "user", "message", "said", "body",
     ),
     "action": (
         "action", "act", "output", "response", "completion", "answer", "reply", "assistant", "thought", "did",

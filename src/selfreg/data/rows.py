@@ -150,13 +150,29 @@ def read_sqlite_rows(path: str) -> Iterator[Row]:
                 )
             ]
             if len(names) != 1:
-                raise LogError(f"expected a SQLite file with one table; got {', '.join(names) or 'none'}")
+                raise LogError(
+                    f"expected a SQLite file with one table; got {', '.join(names) or 'none'}. Write what you need to "
+                    "a table of its own: sqlite3 -header -csv FILE 'SELECT ...' > rows.csv"
+                )
             quoted = names[0].replace('"', '""')
             connection.row_factory = sqlite3.Row
             for row in connection.execute(f'SELECT * FROM "{quoted}"'):
                 yield {key: _as_text(row[key]) for key in row.keys()}  # noqa: SIM118
     except sqlite3.Error as error:
         raise LogError(f"SQLite: {error}") from None
+
+
+def describe_sqlite(path: str) -> str:
+    """What to do with a SQLite file whose columns have no usual names, or which cannot be read."""
+    try:
+        row = next(read_sqlite_rows(path), None)
+    except LogError as error:
+        return str(error)
+    there = "no rows" if row is None else f"the columns {', '.join(row)}"
+    return (
+        f"it is a SQLite file with {there}. Say which rows are an episode (--group-by COLUMN --order-by COLUMN) and "
+        "what its columns are (--map outcome=COLUMN --map observation=COLUMN --map action=COLUMN)"
+    )
 
 
 def _as_text(value: Any) -> Any:
