@@ -65,7 +65,7 @@ def test_the_example(tmp_path) -> None:
 
 
 class ScriptedModels(BaseHTTPRequestHandler):
-    """Does what the last message says: "down", "fail" (once), "break" (once), "wait" (once), "long"; else answers its name."""
+    """Does what the last message says: "down", "long", once "fail", "break", "wait"; else answers with its name."""
 
     seen: Counter[str] = Counter()  # noqa: RUF012
     may_answer = threading.Event()
