@@ -25,7 +25,10 @@ NAMES = {
     "action": (
         "action", "act", "output", "response", "completion", "answer", "reply", "assistant", "thought", "did",
     ),
-    "intervention": ("intervention", "helper", "help", "helped_by", "help_type", "escalated_to", "expert", "human"),
+    "intervention": (
+        "intervention", "helper", "help", "helped_by", "help_type", "escalated_to", "escalation", "expert",
+        "human",
+    ),
     "model": ("model", "model_name", "actor", "agent", "llm"),
     "tools": ("tools", "tool", "tool_name", "tool_names"),
     "label": ("label", "judgement", "rating"),
@@ -61,7 +64,16 @@ def guess_roles(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     texts = {name: values for name, values in in_steps.items() if _are_texts(values) and name not in KINDS}
     if found["observation"] is None and steps_field is not None and texts:
         found["observation"] = max(texts, key=lambda name: sum(len(text) for text in texts[name] if text))
+    if found["observation"] is None:
+        steps = records if steps_field is None else [one for some in _values(records, steps_field) for one in some]
+        found["observation"] = _find_objects(steps, NAMES["observation"])
     return roles | {role: name for role, name in found.items() if name is not None and name != _UNMAPPED.get(role)}
+
+
+def _find_objects(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str | None:
+    """The first of these fields that holds an object in every record."""
+    held = [name for name in names if records and all(isinstance(one.get(name), Mapping) for one in records)]
+    return held[0] if held else None
 
 
 def _find_tools(fields: Mapping[str, Sequence[Any]]) -> str | None:

@@ -34,6 +34,8 @@ BAD = (
     "false", "no", "n", "fail", "failed", "failure", "unsuccessful", "incorrect", "wrong", "unresolved", "unsolved",
     "lost", "loss", "bad", "negative", "rejected", "error", "timeout", "thumbs_down", "down", "dislike",
 )  # fmt: skip
+# Values of a field of outcomes, where some are not among these words.
+MOST_WORDS = 6
 # Fields that may say who answered, and the names of those who are no people.
 AUTHORS = (
     "by", "who", "handled_by", "answered_by", "resolved_by", "handler", "responder", "author", "sender", "source",
@@ -150,8 +152,10 @@ def find_rule(values: Sequence[Any]) -> str | None:
 
 
 def _are_judgements(words: Sequence[str]) -> bool:
+    """Words for success among a few: all others are taken as no success, and the rule that is shown names them."""
     plain = [word.strip().lower() for word in words]
-    return all(word in GOOD or word in BAD for word in plain) and any(word in GOOD for word in plain)
+    known = all(word in GOOD or word in BAD for word in plain)
+    return (known or len(words) <= MOST_WORDS) and any(word in GOOD for word in plain)
 
 
 # ---- rows and steps -------------------------------------------------------------------------------------------------
