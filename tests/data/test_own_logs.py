@@ -57,3 +57,13 @@ def test_a_word_that_is_no_outcome_is_shown(tmp_path) -> None:
     roles = {"steps": "dialog", "task": "ticket.id", "outcome": "final.status", "observation": "content"}
     found = look_at_logs(write(tmp_path / "chats.jsonl", chats(["closed", "handed on"])), roles=roles)
     assert "got a string ('closed'; --value says what values mean)" in found.faults[0]
+
+
+def test_the_roles_of_rows_are_found_where_only_their_group_is_named(tmp_path) -> None:
+    rows = [f"run{i},job{i // 2},{t},the test failed: {t},{40 + 40 * (i % 2)}" for i in range(6) for t in range(3)]
+    log = tmp_path / "runs.csv"
+    log.write_text("\n".join(["run_id,job,n,log_line,quality", *rows]) + "\n")
+    found = look_at_logs(str(log), options=ReadOptions(group_by="run_id", order_by="n"))
+    assert (found.episodes, found.steps, round(found.outcomes.mean, 6)) == (6, 18, 0.6)
+    for words in ("--map observation=log_line", "--map outcome=quality", "--value outcome=0..100"):
+        assert words in found.command

@@ -40,7 +40,8 @@ KINDS = ("role", "type", "kind", "from", "id", "status", "name", "source", "even
 CALLS = ("tool_calls", "calls", "function_calls", "tool_uses")
 # Names of tools and fields that hint at help.
 HELP_NAME = re.compile(
-    r"human|person|escalat|hand_?off|transfer_to|ask_(user|expert|help)|advisor|approv", re.IGNORECASE
+    r"human|person|reviewer|supervisor|escalat|hand_?off|transfer_to|ask_(user|expert|help)|advisor|approv",
+    re.IGNORECASE,
 )
 # Names of parts of a system that are help.
 HELP_ROLE = re.compile(r"human|person|help|expert|supervisor|operator|advisor|oracle|teacher", re.IGNORECASE)
@@ -68,6 +69,15 @@ def guess_roles(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         steps = records if steps_field is None else [one for some in _values(records, steps_field) for one in some]
         found["observation"] = _find_objects(steps, NAMES["observation"])
     return roles | {role: name for role, name in found.items() if name is not None and name != _UNMAPPED.get(role)}
+
+
+def longest_text(rows: Sequence[Mapping[str, Any]], group: str) -> str | None:
+    """The field of rows that are steps with the longest texts, which differ within a group."""
+    fields = {name: _values(rows, name) for name in _names(rows) if name != group and name not in KINDS}
+    texts = {name: values for name, values in fields.items() if _are_texts(values) and len(set(values)) >= FEW}
+    groups = {row.get(group) for row in rows}
+    differ = [name for name in texts if len({(str(row.get(group)), row.get(name)) for row in rows}) > len(groups)]
+    return max(differ, key=lambda name: sum(len(text) for text in texts[name] if text), default=None)
 
 
 def _find_objects(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str | None:

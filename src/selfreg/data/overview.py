@@ -206,6 +206,9 @@ def _choose_reading(listed: LogFiles, format: str, options: ReadOptions) -> _Rea
         _refuse_without_outcome(listed, options)
         raise
     found.format.check_options(options)
+    if found.format.name == "rows" and not options.roles:
+        proposal = propose_options(first_records(found.files[0]), options)
+        return _Reading(found, proposal or Proposal(options))
     if format != AUTO or options.roles:
         return _Reading(found, Proposal(options))
     if found.format.name == "table":
