@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from selfreg._util.extras import require_extra
 from selfreg.data.detection import AUTO, DetectedLogs, Paths, SeveralFormatsError, detect_files
+from selfreg.data.formats.table import find_columns
 from selfreg.data.log_files import LogError, LogFile, LogFiles, is_compressed, list_log_files, show_path
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.markers import HelpMarks
 from selfreg.data.next_command import MarkProposal, find_hints, make_command, propose_marks
-from selfreg.data.proposals import Proposal, first_records, propose_options, propose_outcome, propose_shift
+from selfreg.data.proposals import (
+    Proposal,
+    first_records,
+    propose_models,
+    propose_options,
+    propose_outcome,
+    propose_shift,
+)
 from selfreg.data.read import choose_grouped, merge_options
+from selfreg.data.samples import take_sample
 from selfreg.data.tally import Tally
 
 with require_extra("logs", "selfreg.data"):
@@ -192,24 +201,41 @@ def _choose_reading(listed: LogFiles, format: str, options: ReadOptions) -> _Rea
     found.format.check_options(options)
     if format != AUTO or options.roles:
         return _Reading(found, Proposal(options))
-    if found.format.name == "table" and not {"step", "model"} & set(_columns(found)):
-        guess = _guess_reading(listed, options)
-        return guess if guess is not None and guess.options.group_by else _Reading(found, Proposal(options))
+    if found.format.name == "table":
+        return _choose_table(found, listed, options)
     if found.format.name == "jsonl":
         return _Reading(found, propose_shift(first_records(found.files[0]), options))
     return _Reading(found, Proposal(options))
 
 
-def _columns(found: DetectedLogs) -> Iterable[str]:
-    return (name for record in first_records(found.files[0])[:1] for name in record)
+def _choose_table(found: DetectedLogs, listed: LogFiles, options: ReadOptions) -> _Reading:
+    """A table whose columns have the usual names, or one for each model, or rows that are steps or have other names."""
+    records = first_records(found.files[0])
+    columns = list(records[0]) if records else []
+    if (wide := propose_models(records, options)) is not None:
+        return _Reading(found, wide)
+    try:
+        find_columns(columns, options)
+        is_plain = bool(records)
+    except LogError:
+        is_plain = False
+    guess = None if is_plain and {"step", "model"} & set(columns) else _guess_reading(listed, options)
+    if guess is not None and (guess.options.group_by or not is_plain):
+        return guess
+    return _Reading(found, Proposal(options))
 
 
 def _guess_reading(listed: LogFiles, options: ReadOptions) -> _Reading | None:
     """The reading that the first file suggests whose fields have names of roles."""
     for file in listed.files[:GUESSED_FILES]:
-        proposal = propose_options(first_records(file), options)
+        records = first_records(file)
+        is_table = take_sample(file.path).kind in ("table", "parquet")
+        if is_table and (wide := propose_models(records, options)) is not None:
+            return _Reading(detect_files(listed, "table", wide.options.roles), wide, True)
+        proposal = propose_options(records, options)
         if proposal is not None and proposal.options.roles.get("outcome"):
-            name = "rows" if proposal.options.group_by else "jsonl"
+            is_json = take_sample(file.path).kind in ("lines", "document")
+            name = "jsonl" if is_json and not proposal.options.group_by else "rows"
             return _Reading(detect_files(listed, name, proposal.options.roles), proposal, True)
     return None
 

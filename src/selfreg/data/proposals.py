@@ -18,6 +18,7 @@ from selfreg.data.orders import EPISODES, ORDERS, order_keys
 from selfreg.data.rows import read_rows
 from selfreg.data.samples import take_sample
 from selfreg.data.translation import parse_number
+from selfreg.data.wide_tables import find_models, known_values, read_cell
 
 MOST_RECORDS = 200
 # Names of fields that may be an outcome, after those of `NAMES`.
@@ -34,7 +35,9 @@ BAD = (
     "lost", "loss", "bad", "negative", "rejected", "error", "timeout", "thumbs_down", "down", "dislike",
 )  # fmt: skip
 # Fields that may say who answered, and the names of those who are no people.
-AUTHORS = ("by", "handled_by", "answered_by", "responder", "author", "sender", "source")
+AUTHORS = (
+    "by", "who", "handled_by", "answered_by", "resolved_by", "handler", "responder", "author", "sender", "source",
+)  # fmt: skip
 MACHINE = re.compile(r"(chat|ro)?bot|ai|assistant|agent|auto\w*|llm|model", re.IGNORECASE)
 PROMPTS = ("prompt", "instruction", "question", "problem", "task_description", "goal", "query")
 
@@ -100,6 +103,19 @@ def propose_outcome(records: Sequence[Mapping[str, Any]], options: ReadOptions) 
             if known and rule is not None:
                 return _with_outcome(options, name, rule)
     return None
+
+
+def propose_models(records: Sequence[Mapping[str, Any]], options: ReadOptions) -> Proposal | None:
+    """Columns of a wide table that are the models with their scores; None where another column is the outcome."""
+    models = find_models(records) if not options.roles.get("outcome") and options.outcomes is None else []
+    if not models or any(name in NAMES["outcome"] for name in records[0]):
+        return None
+    rule = find_rule([read_cell(value) for name in models for value in known_values(records, name)])
+    if rule is None:
+        return None
+    hint = f"The columns {', '.join(models)} are taken as models with their scores; name others by --map outcome=A+B."
+    proposal = _with_outcome(options, "+".join(models), rule)
+    return Proposal(proposal.options, (hint, *proposal.hints))
 
 
 def _with_outcome(options: ReadOptions, name: str, rule: str) -> Proposal:

@@ -10,7 +10,7 @@ from selfreg._util.extras import require_extra
 from selfreg.data.filters import MISSING, lookup_field
 from selfreg.data.log_files import LogError, describe_kind
 from selfreg.data.log_format import ReadOptions
-from selfreg.data.trajectory import MOST_COST, LoggedStep, Trajectory
+from selfreg.data.trajectory import MOST_COST, SOME_HELP, LoggedStep, Trajectory, name_help
 from selfreg.data.translation import parse_rule
 
 with require_extra("logs", "selfreg.data"):
@@ -236,15 +236,13 @@ def _read_rate(field: str, value: Any) -> float:
 
 
 def _read_intervention(field: str, value: Any) -> str | None:
-    if value is False:
-        return None
-    if value is True:
-        return "help"
+    if isinstance(value, (bool, int, float)) and value in (0, 1):
+        return SOME_HELP if value else None
     if not isinstance(value, str):
         raise LogError(
             f"field {field!r}: expected the name of a help type, a boolean or null; got {describe_kind(value)}"
         )
-    return value
+    return name_help(value)
 
 
 def _read_cost(field: str, value: Any) -> int:

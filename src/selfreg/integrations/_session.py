@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -156,7 +156,7 @@ class HelpStep:
 
     async def stream_async(
         self, pieces: AsyncIterator[Piece], failed: Callable[[Piece], bool] | None = None
-    ) -> AsyncIterator[Piece]:
+    ) -> AsyncGenerator[Piece, None]:
         """As `stream`, in an event loop."""
         try:
             async for piece in pieces:

@@ -31,7 +31,8 @@ from cases import (
 )
 
 from selfreg.data import HelpMarks, LogError, ReadOptions, Trajectory, detect_format, read_trajectories
-from selfreg.data.log_files import ZSTANDARD, identify
+from selfreg.data.archives import ZSTANDARD
+from selfreg.data.log_files import identify
 
 
 def write(path: Path, value: Any) -> Path:
