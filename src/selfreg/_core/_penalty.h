@@ -1,6 +1,8 @@
 /* Penalized backward induction over states of one level, compiled for several instruction sets like `_rows.h`.
  *
- * A row holds the success of every lane, then each kind of usage. Lanes are independent.
+ *     best[l] = max over available a of  sum_j P_a[s, j] (S(j)[l] - sum_d lam_d[l] U_d(j)[l]) - sum_d lam_d[l] c_{a,d}
+ *
+ * A row holds the success S of every lane, then each kind of usage U_d. Lanes are independent.
  */
 #ifndef SELFREG_PENALTY_H
 #define SELFREG_PENALTY_H

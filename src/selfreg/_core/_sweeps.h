@@ -1,4 +1,7 @@
-/* Gauss-Seidel sweeps over groups of states, each lane (a penalty) an independent problem; see `_sweeps.pyx`. */
+/* Gauss-Seidel sweeps over groups of states, each lane (a penalty) an independent problem; see `_sweeps.pyx`:
+ *
+ *     x[g, l] <- max over rows r of g of  reward[action[r], l] + sum_e data[e] x[indices[e], l]
+ */
 #ifndef SELFREG_SWEEPS_H
 #define SELFREG_SWEEPS_H
 
