@@ -29,7 +29,7 @@ endef
 # The solver's tests run on kernels with checks too where sanitizers are known to work; the twins are no kernels.
 INSTRUMENTED := $(and $(filter Linux,$(shell uname -s)),$(shell command -v gcc))
 
-.PHONY: help demo docs build check check-tests test tests test-long test-adapters sdist test-debug test-sanitize lint types clean
+.PHONY: help demo docs build check check-tests test tests test-long test-adapters test-litellm-proxy sdist test-debug test-sanitize lint types clean
 
 help:
 	@echo "make demo       set up $(VENV), run the whole pipeline in BabyAI, write runs/demo/report.html"
@@ -115,6 +115,20 @@ test-long: $(READY)
 test-adapters: $(READY)
 	$(PIP) --no-deps --requirement constraints-adapters.txt
 	$(BIN)/python -m pytest -m "not long" tests/integrations
+	@$(MAKE) --no-print-directory test-litellm-proxy
+
+# The pins of litellm[proxy] exclude those of others: an environment of its own, on top of the one with all else.
+PROXY_VENV := build/litellm-proxy
+test-litellm-proxy: $(PROXY_VENV)/.ready
+	$(PROXY_VENV)/bin/python -m pytest tests/integrations/test_litellm_proxy.py
+
+$(PROXY_VENV)/.ready: constraints-litellm-proxy.txt $(READY)
+	$(BIN)/python -m venv --clear $(PROXY_VENV)
+	PIP_CONSTRAINT= $(PROXY_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \
+		--requirement constraints-litellm-proxy.txt
+	@for below in $(abspath $(VENV))/lib/python*/site-packages; do \
+		echo "import site; site.addsitedir('$$below')" > $$(echo $(PROXY_VENV)/lib/python*/site-packages)/below.pth; done
+	@touch $@
 
 sdist: $(READY)
 	@rm -rf build/sdist

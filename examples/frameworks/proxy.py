@@ -12,10 +12,11 @@ import sys
 import tempfile
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
+from fake_models import FakeModels
 
 from selfreg import Ledger
 from selfreg.decisions import Decision
@@ -61,27 +62,6 @@ def agent(url: str, run: str) -> None:
     print(f"{run}: failed, {reply.headers['x-selfreg-budget-left']} left")
 
 
-class FakeModels(BaseHTTPRequestHandler):
-    """The small model is wrong; the large one is right, and slow."""
-
-    calls: list[str] = []  # noqa: RUF012
-
-    def do_POST(self) -> None:
-        model = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["model"]
-        self.calls.append(model)
-        time.sleep(1.0 if model == "large" else 0.0)
-        message = {"role": "assistant", "content": "391" if model == "large" else "381"}
-        body = json.dumps({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_) -> None:
-        pass
-
-
 def start(*arguments: str, **options) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, __file__, *arguments], text=True, **options)
 
@@ -103,6 +83,7 @@ def main() -> None:
                     time.sleep(0.01)
                 killed.send_signal(signal.SIGKILL)
                 print(f"killed while help was under way: exit status {killed.wait()}", flush=True)
+                FakeModels.may_answer.set()
                 start("agent", url, "helped").wait()
                 start("agent", url, "refused").wait()
                 print("in the ledger:", *[(one.run_id, one.step_id, one.status) for one in store.entries()])

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from selfreg.data import LogError, ReadOptions, read_trajectories
+from selfreg.data import LogError, ReadOptions, look_at_logs, read_trajectories
 from selfreg.data.outcomes import load_outcomes
 from selfreg.data.translation import parse_rule
 from selfreg.estimate import ExactKey, count_logs
@@ -142,3 +142,20 @@ def test_outcomes_are_joined_by_episode_or_task(tmp_path) -> None:
     assert [(one.outcome, one.truncated) for one in read] == [(1.0, False), (0.0, False), (None, True)]
     counted = count_logs(log, ExactKey(), format="jsonl", workers=1, options=options, skip_bad=True)
     assert (counted.episodes, len(counted.skipped)) == (2, 1)
+
+
+def test_sqlite_with_unknown_columns_says_what_to_do(tmp_path) -> None:
+    path = tmp_path / "log.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE events (case_ref TEXT, remark TEXT, csat INTEGER)")
+        connection.execute("INSERT INTO events VALUES ('a', 'hello', 5)")
+        connection.commit()
+    with pytest.raises(LogError, match=r"log\.sqlite: .*the columns case_ref, remark, csat\. Say .*--group-by COLUMN"):
+        look_at_logs(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE others (a TEXT)")
+        connection.commit()
+    with pytest.raises(
+        LogError, match=r"log\.sqlite: expected a SQLite file with one table; got events, others\. .*SELECT"
+    ):
+        look_at_logs(path)

@@ -149,8 +149,8 @@ def proxy(recorder: Any, *broken: str) -> tuple[Any, Any]:
     return logger, litellm.Router(deployments, num_retries=1, retry_after=0)
 
 
-async def request(recorder: Any, logger: Any, router: Any, **data: Any) -> str:
-    """What LiteLLM's proxy does with a request, in its order."""
+async def request(logger: Any, router: Any, **data: Any) -> str:
+    """What LiteLLM's proxy does with a request, in its order; `test_litellm_proxy.py` has the proxy itself."""
     data = {"model": "agent", "messages": ASKED, **data}
     data = await logger.async_pre_call_hook(user_api_key_dict=None, cache=None, data=data, call_type="acompletion")
     try:
@@ -159,9 +159,9 @@ async def request(recorder: Any, logger: Any, router: Any, **data: Any) -> str:
         await logger.async_post_call_failure_hook(data, error, None)
         return "failed"
     if data.get("stream"):
-        parts = [part.choices[0].delta.content or "" async for part in reply]
-        await logged(recorder)
-        return "".join(parts)
+        pieces = logger.async_post_call_streaming_iterator_hook(None, reply, data)
+        return "".join([part.choices[0].delta.content or "" async for part in pieces])
+    await logger.async_post_call_success_hook(data, None, reply)
     content: str = reply.choices[0].message.content
     return content
 
@@ -172,11 +172,11 @@ def test_the_proxy_sends_a_request_to_the_strong_group(options) -> None:
     logger, router = proxy(recorder)
     headers = {"X-Selfreg-Run": "run 7", "x-selfreg-step": "3"}
     data = {"proxy_server_request": {"headers": headers}, **options}
-    assert asyncio.run(request(recorder, logger, router, **data)) == "strong"
+    assert asyncio.run(request(logger, router, **data)) == "strong"
     assert statuses(recorder, ["charged"]) == ["charged"]
     assert [(one.run_id, one.step_id) for one in recorder.ledger.entries()] == [("run 7", "3")]
-    assert asyncio.run(request(recorder, logger, router, metadata={"selfreg_run": "run 8"})) == "weak"
-    assert asyncio.run(request(recorder, logger, router, **data)) == "strong"  # executed again
+    assert asyncio.run(request(logger, router, metadata={"selfreg_run": "run 8"})) == "weak"
+    assert asyncio.run(request(logger, router, **data)) == "strong"  # executed again
     assert statuses(recorder, ["charged"]) == ["charged"]
 
 
@@ -184,10 +184,10 @@ def test_a_request_that_fails_for_good_is_refunded_once() -> None:
     """Its attempts belong to one step: none of them is free, and none is paid twice."""
     recorder = make_recorder(1)
     logger, router = proxy(recorder, "strong")
-    assert asyncio.run(request(recorder, logger, router)) == "failed"
+    assert asyncio.run(request(logger, router)) == "failed"
     assert statuses(recorder, ["refunded"]) == ["refunded"]
     logger, router = proxy(recorder)
-    assert asyncio.run(request(recorder, logger, router)) == "strong"
+    assert asyncio.run(request(logger, router)) == "strong"
     assert statuses(recorder, ["refunded", "charged"]) == ["refunded", "charged"]
 
 

@@ -37,11 +37,13 @@ def test_the_example() -> None:
     assert (done.stdout, done.stderr, done.returncode) == (PRINTED, "", 0)
 
 
-def test_the_code_of_the_guide(tmp_path, capsys) -> None:
+def test_the_code_of_the_guide(tmp_path, monkeypatch) -> None:
     pytest.importorskip("openai", reason="openai is missing, whose client the guide uses")
+    monkeypatch.syspath_prepend(str(EXAMPLE.parent))
     spec = importlib.util.spec_from_file_location("proxy_example", EXAMPLE)
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
+    example.FakeModels.may_answer.set()
     models = ThreadingHTTPServer(("127.0.0.1", 0), example.FakeModels)
     threading.Thread(target=models.serve_forever, daemon=True).start()
     SQLiteLedger(tmp_path / "ledger", 1)

@@ -246,6 +246,20 @@ def test_the_bound_without_a_price_holds_in_every_state() -> None:
     assert np.abs(solution.value[:2, 0] - 0.5).max() <= solution.bound + 1e-15
 
 
+@pytest.mark.parametrize("price", [5e-324, 1e-300, 1e-100, 1e-13])
+def test_tiny_prices_where_help_loops_back(price) -> None:
+    alone, back = np.zeros((4, 4)), np.zeros((4, 4))
+    alone[0, 1] = alone[1, 0] = back[0, 1] = 1
+    back[1, [0, 2, 3]] = [1 - 3e-5, 2e-5, 1e-5]
+    mdp = selfreg.InterventionMDP({"nohelp": alone, "help": back}, [np.nan, np.nan, 1, 0], {"help": 1})
+    solution = selfreg.solve_penalized(mdp, [price, np.inf])
+    paid = price / 3e-5  # of one request a round
+    assert solution.bound <= 1e-9
+    assert np.abs(solution.value[:2, 0] - (2 / 3 - paid)).max() <= solution.bound + SLACK
+    assert solution.usage[0, 0] == pytest.approx(1 / 3e-5, rel=1e-9)
+    assert solution.value[:2, 1].tolist() == [0.0, 0.0]
+
+
 @pytest.mark.parametrize("leak", [2e-6, 1e-12, 1e-17])
 @pytest.mark.parametrize("tol", [0.5, 1e-6])
 def test_frontier_of_a_nearly_closed_pair(leak, tol) -> None:

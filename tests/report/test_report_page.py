@@ -150,7 +150,7 @@ def test_tables_sort(run, browser) -> None:
     shown = browser.new_page()
     shown.goto((run.path / "report.html").as_uri())
     shown.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-    table = shown.locator("table", has_text="known as").first
+    table = shown.locator("table", has_text="requests a task").first
     table.get_by_role("button", name="success", exact=True).click()
     column = [float(text.partition("%")[0]) for text in table.locator("tbody tr td:nth-child(3)").all_inner_texts()]
     assert column == sorted(column)

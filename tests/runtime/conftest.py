@@ -24,6 +24,7 @@ class Server:
 
     def __init__(self, programs: Path) -> None:
         self.programs, self.folder = programs, Path(tempfile.mkdtemp(prefix="selfreg-postgres-"))
+        self._stops = 0
         self.prefix = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.getuid() == 0 else []
         if os.getuid() == 0:
             shutil.chown(self.folder, "nobody", "nogroup")
@@ -46,6 +47,17 @@ class Server:
 
     def stop(self, mode: str = "fast") -> None:
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", mode, "-w", "stop")
+
+    def make_trouble(self) -> None:
+        """Run on for a moment, cut all connections a few times, then start anew: two of three times after a kill."""
+        time.sleep(0.5)
+        for _ in range(4):
+            time.sleep(0.1)
+            query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+            subprocess.run(["psql", self.conninfo, "-qtc", query], check=True, capture_output=True)
+        self._stops += 1
+        self.stop("fast" if self._stops % 3 == 0 else "immediate")
+        self.start()
 
     def close(self) -> None:
         pid = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
@@ -77,6 +89,22 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Ledger
     if request.param == "sqlite":
         return lambda *limits, **options: SQLiteLedger(tmp_path / "ledger.sqlite", *limits, **options)
     return new_schema(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture(params=("file", "server"))
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a crowd's ledger is, as of `crowds.open_ledger`."""
+    return str(tmp_path / "ledger") if request.param == "file" else new_place(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture
+def server_place(postgres: Server) -> str:
+    """The same, on a server."""
+    return new_place(postgres)
+
+
+def new_place(server: Server) -> str:
+    return f"crowd_{time.monotonic_ns()}@{server.conninfo}"
 
 
 def new_schema(server: Server) -> Callable[..., Ledger]:

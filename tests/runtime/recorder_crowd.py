@@ -2,25 +2,25 @@
 
 Each agent walks through its script of steps: it decides once, is helped, and settles or refunds, and writes down what
 it got. One that was killed is started again and takes up its script a little before the place where it was. All agents
-also execute the same `SHARED` steps.
+also execute the same steps of the run "shared".
 """
 
 from __future__ import annotations
 
 import os
 import random
-import signal
 import sys
-import time
 import zlib
 from collections.abc import Sequence
 from typing import ClassVar
 
+from crowds import keep_alive, last_place, open_ledger
+
 from selfreg.data import Step
 from selfreg.decisions import Decision
-from selfreg.runtime import Ledger, PostgresLedger, Recorder, SQLiteLedger
+from selfreg.runtime import Recorder
 
-STEPS, SHARED, COST = 40, 20, 3
+COST = 3
 
 
 class Moody:
@@ -34,18 +34,10 @@ class Moody:
         return Decision("person" if mood else "nohelp", reason=f"{budget_left[0]} left")
 
 
-def open_ledger(place: str) -> Ledger:
-    """``schema@conninfo`` or a path."""
-    if "@host=" in place:
-        schema, conninfo = place.split("@", 1)
-        return PostgresLedger(conninfo, schema=schema)
-    return SQLiteLedger(place)
-
-
-def script(agent: int) -> list[tuple[str, int]]:
-    """(run_id, step_id) of every step of an agent."""
-    own = [(f"run {agent}", step) for step in range(STEPS)]
-    shared = [("shared", step) for step in range(SHARED)]
+def script(agent: int, steps: int) -> list[tuple[str, int]]:
+    """(run_id, step_id) of every step of an agent: `steps` of its own and half as many that all execute."""
+    own = [(f"run {agent}", step) for step in range(steps)]
+    shared = [("shared", step) for step in range(steps // 2)]
     random.Random(agent).shuffle(shared)
     for i, step in enumerate(shared):
         own.insert(3 * i, step)
@@ -57,16 +49,15 @@ def real_cost(run: str, step: int) -> int:
     return zlib.crc32(f"{run}/{step}".encode()) % (COST + 1)
 
 
-def live(place: str, diary: str, agent: int) -> None:
+def live(place: str, diary: str, agent: int, steps: int) -> None:
     """Walk through the script from a little before the last step in the diary."""
     recorder, handle = Recorder(Moody(), open_ledger(place)), os.open(diary, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def note(*words: object) -> None:
         os.write(handle, (" ".join(map(str, words)) + "\n").encode())
 
-    with open(diary) as lines:
-        reached = [0, *(int(line.split()[1]) for line in lines if line.endswith("\n"))][-1]
-    for i, (run, step) in list(enumerate(script(agent)))[max(0, reached - 3) :]:
+    todo = script(agent, steps)
+    for i, (run, step) in list(enumerate(todo))[max(0, last_place(diary) - 3) :]:
         decision = recorder.decide_once(run, step, [Step(f"{run} {step}")])
         note("decide", i, decision.action, decision.reason.replace(" ", "_"))
         if decision.requests_help:
@@ -74,38 +65,9 @@ def live(place: str, diary: str, agent: int) -> None:
             note("help", i)
             answer = recorder.settle(run, step, cost) if cost else recorder.refund(run, step)
             note("settle", i, answer)
-    note("end", len(script(agent)))
-
-
-def main(place: str, folder: str, agents: int, kills: int, seed: int) -> None:
-    """Keep `agents` alive until `kills` were killed, then let them walk to the end."""
-    luck, alive, killed = random.Random(seed), {}, 0
-
-    def start(agent: int) -> None:
-        child = os.fork()
-        if not child:
-            live(place, f"{folder}/{agent}", agent)
-            os._exit(0)
-        alive[child] = agent
-
-    for agent in range(agents):
-        start(agent)
-    while alive:
-        if killed < kills:
-            time.sleep(luck.uniform(0, 0.03))
-            os.kill(luck.choice(list(alive)), signal.SIGKILL)
-        child, status = os.wait()
-        agent = alive.pop(child)
-        killed += status == signal.SIGKILL
-        if status == signal.SIGKILL or killed < kills:
-            if status == 0:  # nothing is left to do: from the beginning again
-                with open(f"{folder}/{agent}", "a") as diary:
-                    diary.write("again 0\n")
-            start(agent)
-        elif status:
-            sys.exit(f"agent {agent} ended with status {status}")
-    print(killed)
+    note("end", len(todo))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))
+    place, folder, agents, kills, steps = sys.argv[1:]
+    keep_alive(lambda diary, agent: live(place, diary, agent, int(steps)), folder, int(agents), int(kills))

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import pickle
-import subprocess
 import sys
 import threading
-import time
 from collections import Counter
-from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
 import pytest
 import recorder_crowd
+from crowds import open_ledger, run_crowd
 
 from selfreg.data import Step, read_trajectories
 from selfreg.decisions import Decision, Neighbour
@@ -332,22 +330,7 @@ def test_racing_threads_get_one_decision(make) -> None:
 # ---- killed
 
 
-def crowd(place: str, folder: Path, agents: int, kills: int, meanwhile=lambda: None) -> list[list[list[str]]]:
-    """Diaries of the agents of `recorder_crowd`."""
-    folder.mkdir()
-    command = [sys.executable, recorder_crowd.__file__, place, str(folder), str(agents), str(kills), "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        meanwhile()
-        out, err = process.communicate(timeout=3000)
-    finally:
-        process.kill()
-    assert process.returncode == 0, err
-    assert int(out) >= kills
-    return [[line.split() for line in (folder / str(agent)).read_text().splitlines()] for agent in range(agents)]
-
-
-def audit(ledger: Ledger, diaries: list[list[list[str]]], limit: int) -> None:
+def audit(ledger: Ledger, diaries: list[list[list[str]]], limit: int, steps: int) -> None:
     """Nothing overspent, nothing charged twice, no decision changed, no acknowledged answer lost."""
     entries = {(one.run_id, one.step_id): one for one in ledger.entries()}
     counted = sum(one.cost[0] for one in entries.values() if one.status in ("reserved", "charged"))
@@ -357,7 +340,7 @@ def audit(ledger: Ledger, diaries: list[list[list[str]]], limit: int) -> None:
     stored = {(one.run_id, one.step_id): one.decision for one in Recorder(recorder_crowd.Moody(), ledger).decisions()}
     assert {key for key, one in stored.items() if one.requests_help} == set(entries)
     for agent, diary in enumerate(diaries):
-        script = recorder_crowd.script(agent)
+        script = recorder_crowd.script(agent, steps)
         assert diary[-1][0] == "end"
         for word, i, *rest in diary:
             if word in ("end", "again"):
@@ -372,43 +355,30 @@ def audit(ledger: Ledger, diaries: list[list[list[str]]], limit: int) -> None:
                 assert not cost or entries[key].cost == (cost,)
 
 
-KILLS = [(1, 60), (8, 190)]
-LONG = [pytest.param(1, 2000, marks=pytest.mark.long), pytest.param(8, 8000, marks=pytest.mark.long)]
+# (agents, kills, steps): long scripts, so that kills meet new steps.
+PROGRAM = recorder_crowd.__file__
+KILLS = [(1, 60, 40), (8, 190, 40)]
+LONG = [pytest.param(1, 2000, 1500, marks=pytest.mark.long), pytest.param(8, 8000, 1500, marks=pytest.mark.long)]
+TROUBLE = [
+    (4, 0, 40),
+    *(pytest.param(agents, kills, 600, marks=pytest.mark.long) for agents, kills in [(1, 300), (8, 1700)]),
+]
 
 
-@pytest.mark.parametrize(("agents", "kills"), KILLS + LONG)
-def test_killed_processes_change_no_decision_in_a_file(tmp_path, agents, kills) -> None:
-    limit = 60 * (agents + 1)
-    ledger = SQLiteLedger(tmp_path / "ledger", limit)
-    audit(ledger, crowd(str(ledger.path), tmp_path / "diaries", agents, kills), limit)
+@pytest.mark.parametrize(("agents", "kills", "steps"), KILLS + LONG)
+def test_killed_processes_change_no_decision(place, tmp_path, agents, kills, steps) -> None:
+    limit = 3 * steps * (agents + 1) // 2
+    ledger = open_ledger(place, limit)
+    audit(ledger, run_crowd(PROGRAM, place, tmp_path / "diaries", (agents, kills, steps)), limit, steps)
 
 
-@pytest.mark.parametrize(("agents", "kills"), KILLS + LONG)
-def test_killed_processes_change_no_decision_on_a_server(postgres, tmp_path, agents, kills) -> None:
-    from selfreg.runtime import PostgresLedger
-
-    limit, schema = 60 * (agents + 1), f"crowd_{agents}_{kills}"
-    ledger = PostgresLedger(postgres.conninfo, limit, schema=schema)
-    audit(ledger, crowd(f"{schema}@{postgres.conninfo}", tmp_path / "diaries", agents, kills), limit)
-
-
-def test_a_server_that_restarts_and_cuts_connections_changes_no_decision(postgres, tmp_path) -> None:
-
-    from selfreg.runtime import PostgresLedger
-
-    ledger = PostgresLedger(postgres.conninfo, 300, schema="restarts")
-
-    def trouble() -> None:
-        for mode in ("immediate", "fast"):
-            time.sleep(0.7)
-            postgres.stop(mode)
-            postgres.start()
-        for _ in range(5):
-            time.sleep(0.1)
-            query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-            subprocess.run(["psql", postgres.conninfo, "-qtc", query], check=True, capture_output=True)
-
-    audit(ledger, crowd(f"restarts@{postgres.conninfo}", tmp_path / "diaries", 4, 0, trouble), 300)
+@pytest.mark.parametrize(("agents", "kills", "steps"), TROUBLE)
+def test_a_server_in_trouble_changes_no_decision(postgres, server_place, tmp_path, agents, kills, steps) -> None:
+    """It restarts and cuts its connections; in the long tests processes are killed as well."""
+    limit = 3 * steps * (agents + 1) // 2
+    ledger, numbers = open_ledger(server_place, limit), (agents, kills, steps)
+    diaries = run_crowd(PROGRAM, server_place, tmp_path / "diaries", numbers, postgres.make_trouble)
+    audit(ledger, diaries, limit, steps)
 
 
 @pytest.mark.parametrize("agents", [4])

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple, TypeAlias
 
-from selfreg.data.formats import BUILT_IN, find_format, format_names
+from selfreg.data.formats import BUILT_IN, find_format, format_names, installed_formats
 from selfreg.data.formats.table import PLAIN
 from selfreg.data.log_files import LogError, LogFile, LogFiles, list_log_files, plain_suffix, show_path
 from selfreg.data.log_format import LogFormat, ReadOptions
+from selfreg.data.rows import describe_sqlite, is_sqlite
 from selfreg.data.samples import Sample, take_sample
 
 AUTO = "auto"
@@ -158,14 +159,15 @@ def _candidates(likely: LogFormat | None) -> Iterator[LogFormat]:
     if likely is not None:
         yield likely
     yield from BUILT_IN.values()
-    for name in format_names():
-        if name not in BUILT_IN:
-            with suppress(ValueError):  # a broken one is an error if it is named
-                yield find_format(name)
+    for name in installed_formats():
+        with suppress(ValueError):  # a broken one is an error if it is named
+            yield find_format(name)
 
 
 def describe_unknown(sample: Sample) -> str:
     """Message for a file of no known format."""
+    if sample.kind == "other" and is_sqlite(sample.path):
+        return f"{sample.path}: {describe_sqlite(sample.path)}"
     if sample.kind in ("empty", "other"):
         what = "empty" if sample.kind == "empty" else "no JSON, CSV or Parquet"
         return f"{sample.path}: of no known format: it is {what}"

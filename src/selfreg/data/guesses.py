@@ -20,12 +20,15 @@ NAMES = {
     ),
     "observation": (
         "observation", "obs", "state", "saw", "seen", "input", "prompt", "question", "query", "context", "text",
-        "customer", "customer_message", "user_message", "user", "message",
+        "customer", "customer_message", "user_message", "user", "message", "said", "body",
     ),
     "action": (
         "action", "act", "output", "response", "completion", "answer", "reply", "assistant", "thought", "did",
     ),
-    "intervention": ("intervention", "helper", "help", "helped_by", "help_type", "escalated_to", "expert", "human"),
+    "intervention": (
+        "intervention", "helper", "help", "helped_by", "help_type", "escalated_to", "escalation", "expert",
+        "human",
+    ),
     "model": ("model", "model_name", "actor", "agent", "llm"),
     "tools": ("tools", "tool", "tool_name", "tool_names"),
     "label": ("label", "judgement", "rating"),
@@ -33,9 +36,12 @@ NAMES = {
 # fmt: on
 # Fields of a step that say what it is, and are no texts that an agent sees.
 KINDS = ("role", "type", "kind", "from", "id", "status", "name", "source", "event")
+# Fields of a step that hold its calls of tools.
+CALLS = ("tool_calls", "calls", "function_calls", "tool_uses")
 # Names of tools and fields that hint at help.
 HELP_NAME = re.compile(
-    r"human|person|escalat|hand_?off|transfer_to|ask_(user|expert|help)|advisor|approv", re.IGNORECASE
+    r"human|person|reviewer|supervisor|escalat|hand_?off|transfer_to|ask_(user|expert|help)|advisor|approv",
+    re.IGNORECASE,
 )
 # Names of parts of a system that are help.
 HELP_ROLE = re.compile(r"human|person|help|expert|supervisor|operator|advisor|oracle|teacher", re.IGNORECASE)
@@ -48,22 +54,60 @@ def guess_roles(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     Without a field of steps, a record may be one step itself. Outcomes are those that are in [0, 1] as they are.
     """
     fields = {name: _values(records, name) for name in flatten_names(records)}
-    steps_field = max(
-        (name for name in _names(records) if _are_steps(_values(records, name))),
-        key=lambda n: _mean_length(_values(records, n)),
-        default=None,
-    )
-    steps = [step for step_list in _values(records, steps_field or "") for step in step_list]
-    in_steps = {name: _values(steps, name) for name in _names(steps)} if steps_field is not None else fields
+    steps_field = _find_steps(records, fields)
+    in_steps = fields if steps_field is None else _fields_in(_values(records, steps_field))
     roles = {} if steps_field is None else {"steps": steps_field}
     found = {role: _find(fields, role) for role in ("task", "outcome")}
     found |= {role: _find(in_steps, role) for role in ("observation", "action")}
     found["intervention"] = _find(in_steps, "intervention") or _find(fields, "intervention")
     found |= {role: _find(in_steps, role) for role in ("model", "tools")}
+    found["tools"] = found["tools"] or _find_tools(in_steps)
     texts = {name: values for name, values in in_steps.items() if _are_texts(values) and name not in KINDS}
     if found["observation"] is None and steps_field is not None and texts:
         found["observation"] = max(texts, key=lambda name: sum(len(text) for text in texts[name] if text))
+    if found["observation"] is None:
+        steps = records if steps_field is None else [one for some in _values(records, steps_field) for one in some]
+        found["observation"] = _find_objects(steps, NAMES["observation"])
     return roles | {role: name for role, name in found.items() if name is not None and name != _UNMAPPED.get(role)}
+
+
+def longest_text(rows: Sequence[Mapping[str, Any]], group: str) -> str | None:
+    """The field of rows that are steps with the longest texts, which differ within a group."""
+    fields = {name: _values(rows, name) for name in _names(rows) if name != group and name not in KINDS}
+    texts = {name: values for name, values in fields.items() if _are_texts(values) and len(set(values)) >= FEW}
+    groups = {row.get(group) for row in rows}
+    differ = [name for name in texts if len({(str(row.get(group)), row.get(name)) for row in rows}) > len(groups)]
+    return max(differ, key=lambda name: sum(len(text) for text in texts[name] if text), default=None)
+
+
+def _find_objects(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str | None:
+    """The first of these fields that holds an object in every record."""
+    held = [name for name in names if records and all(isinstance(one.get(name), Mapping) for one in records)]
+    return held[0] if held else None
+
+
+def _find_tools(fields: Mapping[str, Sequence[Any]]) -> str | None:
+    """The path to the names of the tools in a field of calls."""
+    for name in CALLS:
+        calls = [call for value in fields.get(name, ()) if isinstance(value, list) for call in value]
+        for path in ("function.name", "name", "tool"):
+            if calls and all(isinstance(c, dict) and isinstance(lookup_field(c, path), str) for c in calls):
+                return f"{name}[].{path}"
+    return None
+
+
+def _find_steps(records: Sequence[Mapping[str, Any]], fields: Mapping[str, Sequence[Any]]) -> str | None:
+    """The longest list of objects; lists without an observation are none where the record has one itself."""
+    lists = {name: values for name in _names(records) if _are_steps(values := _values(records, name))}
+    if _find(fields, "observation") is not None:
+        lists = {name: values for name, values in lists.items() if _find(_fields_in(values), "observation") is not None}
+    return max(lists, key=lambda name: _mean_length(lists[name]), default=None)
+
+
+def _fields_in(lists: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, list[Any]]:
+    """Values by field of the objects in some lists."""
+    steps = [step for some in lists for step in some]
+    return {name: _values(steps, name) for name in _names(steps)}
 
 
 # Roles that are found by these names without being mapped.

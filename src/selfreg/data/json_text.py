@@ -101,8 +101,8 @@ def decode_json(data: bytes, type: Any = Any) -> tuple[Any, Repairs]:
         raise LogError(str(error)) from None
     except msgspec.DecodeError as error:
         raise LogError(f"not JSON: {_describe(error, text)}") from None
-    except UnicodeDecodeError as error:
-        raise LogError(f"not UTF-8: {error.reason} (byte {error.start})") from None
+    except UnicodeDecodeError:
+        raise LogError(_describe_coding(data)) from None
     except RecursionError:
         raise LogError(too_deep()) from None
 
@@ -178,6 +178,15 @@ def _check_depth(value: Any, data: bytes) -> Any:
     return value
 
 
+def _describe_coding(data: bytes) -> str:
+    """Where a text is no UTF-8; the decoder counts from the beginning of a string."""
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return f"not UTF-8: {error.reason} (byte {error.start})"
+    return "not UTF-8"
+
+
 def _describe(error: Exception, text: bytes) -> str:
     """What is wrong with a text, in its own terms where the decoder's would mislead."""
     if not text.strip():
@@ -186,4 +195,6 @@ def _describe(error: Exception, text: bytes) -> str:
         return "it looks like UTF-16; expected UTF-8"
     if "truncated" in str(error):
         return "it ends before its last bracket or quote; expected a complete value (on one line, in JSONL)"
+    if "trailing" in str(error):
+        return f"{error}. Several documents in one file: write one a line (jq -c . FILE)"
     return str(error)

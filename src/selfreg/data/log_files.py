@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import atexit
 import glob
 import gzip
-import io
+import lzma
 import os
-import re
-import shutil
-import struct
-import sys
-import tempfile
-import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from functools import cache
 from itertools import accumulate
-from pathlib import Path, PurePosixPath
-from typing import IO, Any, NamedTuple, cast
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from selfreg._util.extras import require_extra
+from selfreg.data.archives import BROKEN, PACKED, copy_stream, is_archive, open_packed, unpack
+from selfreg.data.faults import LogError as LogError
+from selfreg.data.faults import show_path as show_path
 
 with require_extra("logs", "selfreg.data"):
     import pyarrow as pa
@@ -29,42 +24,21 @@ with require_extra("logs", "selfreg.data"):
 # Most bytes of a line or a document that are read at once.
 MOST_BYTES = 1 << 28
 
-# What is taken from a folder or an archive; .gz and .zst may follow. Files that are named are always read.
+# What is taken from a folder or an archive; .gz, .zst, .bz2 and .xz may follow. Files that are named are always read.
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet", ".csv", ".tsv", ".traj", ".eval")
-COMPRESSED = (".gz", ".zst")
-ZSTANDARD = 93  # the method of zip members that zipfile of Python 3.13 and before does not know
-_MAGIC = ((b"\x1f\x8b", ".gz"), (b"\x28\xb5\x2f\xfd", ".zst"), (b"PAR1", ".parquet"), (b"PK\x03\x04", ".zip"))
-
-
-COPIES = "selfreg-logs-"
-_COPY = re.compile(rf"[^\s'\"]*{COPIES}[a-z0-9_]+[/\\](?:\d+[/\\])?")
-
-
-def show_path(text: str) -> str:
-    """A text without the folder of temporary copies: what remains is archive and member, or `stdin`."""
-    return _COPY.sub("", text) if COPIES in text else text
-
-
-class LogError(ValueError):
-    """A record that cannot be read. The message names the file, the line or row, the field and what was expected.
-
-    Attributes
-    ----------
-    outcome : float or None
-        The outcome of the record where it could be read, so that whoever leaves records out can say which.
-    """
-
-    outcome: float | None = None
-
-    def __str__(self) -> str:
-        """The message; members of archives are named by their archive, not by the copy that is read."""
-        return show_path(super().__str__())
-
-    def at(self, place: str) -> LogError:
-        """The same fault with its place."""
-        located = LogError(f"{place}: {self}")
-        located.outcome = self.outcome
-        return located
+# What other files are, and what to do with them.
+OTHERS = {
+    ".xlsx": "an Excel file: save its sheet as CSV",
+    ".xls": "an Excel file: save its sheet as CSV",
+    ".yaml": "YAML: convert it to JSON, for example by yq -o=json",
+    ".yml": "YAML: convert it to JSON, for example by yq -o=json",
+    ".pkl": "a pickle, which may run code when it is opened: write it by pandas' to_parquet",
+    ".pickle": "a pickle, which may run code when it is opened: write it by pandas' to_parquet",
+    ".arrow": "an Arrow file: write it as Parquet",
+    ".feather": "an Arrow file: write it as Parquet",
+    ".7z": "an archive of an unknown kind: unpack it, or use zip or tar",
+    ".rar": "an archive of an unknown kind: unpack it, or use zip or tar",
+}
 
 
 class LogFile(NamedTuple):
@@ -115,8 +89,8 @@ def list_log_files(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[st
             files += added.files
             left_out += added.left_out
             if not added.files:
-                kinds = ", ".join(SUFFIXES)
-                raise LogError(f"{name}: no logs in it; expected files that end in {kinds} (or with .gz, .zst)")
+                kinds = f"{', '.join(SUFFIXES)} (or with {', '.join(PACKED)})"
+                raise LogError(f"{name}: no logs in it; expected files that end in {kinds}")
     return LogFiles(_unique_labels(files), left_out)
 
 
@@ -134,9 +108,11 @@ def _files_at(path: str) -> LogFiles:
         return _files_in_folder(path, path)
     origin = path
     if path == "-" or not os.path.isfile(path):
-        path = _copy_stream(path, 0 if path == "-" else os.stat(path).st_ino)
-    if is_zip(path):
-        return _files_in_folder(_unpack(os.path.abspath(path), os.stat(path).st_mtime_ns), origin)
+        path = copy_stream(path, 0 if path == "-" else os.stat(path).st_ino)
+    if (kind := OTHERS.get(plain_suffix(path))) is not None:
+        raise LogError(f"{origin}: it is {kind}")
+    if is_archive(path):
+        return _files_in_folder(unpack(os.path.abspath(path), os.stat(path).st_mtime_ns, is_log_name), origin)
     return LogFiles([LogFile(path, os.path.basename(path), origin)], [])
 
 
@@ -148,7 +124,7 @@ def _files_in_folder(folder: str, origin: str) -> LogFiles:
             path = os.path.join(parent, name)
             if name.startswith("."):
                 continue
-            if plain_suffix(name) in SUFFIXES:
+            if is_log_name(name):
                 found.append(LogFile(path, os.path.relpath(path, folder), origin, True))
             else:
                 left_out.append(path)
@@ -163,15 +139,20 @@ def _unique_labels(files: list[LogFile]) -> list[LogFile]:
     return [file if counts[file.label] == 1 else file._replace(label=file.path) for file in files]
 
 
+def is_log_name(name: str) -> bool:
+    """Whether the name of a file says that it is a log."""
+    return plain_suffix(name) in SUFFIXES
+
+
 def plain_suffix(path: str | os.PathLike[str]) -> str:
-    """Suffix of a name without .gz and .zst, in lower case."""
+    """Suffix of a name without that of its compression, in lower case."""
     stem, suffix = os.path.splitext(os.fspath(path).lower())
-    return os.path.splitext(stem)[1] if suffix in COMPRESSED else suffix
+    return os.path.splitext(stem)[1] if suffix in PACKED else suffix
 
 
 def plain_name(label: str) -> str:
     """A label without the suffixes of logs."""
-    while os.path.splitext(label)[1].lower() in (*SUFFIXES, *COMPRESSED):
+    while os.path.splitext(label)[1].lower() in (*SUFFIXES, *PACKED):
         label = os.path.splitext(label)[0]
     return label
 
@@ -189,109 +170,6 @@ def _state(path: str) -> tuple[int, int]:
     """Size and time of the change of a file."""
     found = os.stat(path)
     return found.st_size, found.st_mtime_ns
-
-
-# ---- temporary copies -----------------------------------------------------------------------------------------------
-
-
-@cache
-def _temporary_folder() -> str:
-    folder = tempfile.mkdtemp(prefix=COPIES)
-    owner = os.getpid()
-    atexit.register(lambda: shutil.rmtree(folder, ignore_errors=True) if os.getpid() == owner else None)
-    return folder
-
-
-@cache
-def _copy_stream(path: str, identity: int) -> str:
-    """Standard input or a pipe as a file, which can be read again; its suffix says what is in it."""
-    target = os.path.join(_temporary_folder(), "stdin" if path == "-" else os.path.basename(path))
-    with open(sys.stdin.fileno() if path == "-" else path, "rb", closefd=path != "-") as stream:
-        head = stream.read(1 << 16)
-        target += next((suffix for magic, suffix in _MAGIC if head.startswith(magic)), "")
-        with open(target, "wb") as copy:
-            copy.write(head)
-            shutil.copyfileobj(stream, copy, 1 << 20)
-    return target
-
-
-def is_zip(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is an archive to look into; Inspect's logs are zip files that are read as they are."""
-    return Path(path).suffix.lower() != ".eval" and _head(path, 4) == b"PK\x03\x04"
-
-
-@cache
-def _unpack(path: str, changed: int) -> str:
-    """Folder with the members of an archive that are logs by their names, and the names of the others."""
-    folder = os.path.join(_temporary_folder(), str(len(os.listdir(_temporary_folder()))), os.path.basename(path))
-    free = shutil.disk_usage(_temporary_folder()).free
-    for info in list_members(path):
-        parts = [part for part in PurePosixPath(info.filename).parts if part not in ("..", "/")]
-        target = os.path.join(folder, *parts)
-        if info.is_dir() or not parts:
-            continue
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        with open(target, "wb") as copy:
-            if plain_suffix(info.filename) not in SUFFIXES:
-                continue  # an empty file of its name, to be listed as left out
-            free -= _copy_member(path, info, copy, free)
-    os.makedirs(folder, exist_ok=True)
-    return folder
-
-
-def _copy_member(path: str, info: zipfile.ZipInfo, copy: IO[bytes], most: int) -> int:
-    size = 0
-    with open_member(path, info) as stream:
-        while block := _read_member(path, info, stream, 1 << 20):
-            size += copy.write(block)
-            if size > most:
-                raise LogError(f"{path}: member {info.filename!r} does not fit on the disk when unpacked")
-    return size
-
-
-def list_members(path: str) -> list[zipfile.ZipInfo]:
-    """Members of a zip file, as they are listed in it; LogError for a broken one."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, EOFError, struct.error) as error:
-        raise LogError(f"{path}: broken zip file: {error}") from None
-
-
-def open_member(path: str, info: zipfile.ZipInfo) -> IO[bytes]:
-    """A member of a zip file; also one that is compressed by zstd."""
-    try:
-        if info.compress_type == ZSTANDARD:
-            return _open_zstd_member(path, info)
-        with zipfile.ZipFile(path) as archive:
-            return archive.open(info)
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, struct.error) as error:
-        raise LogError(f"{path}: member {info.filename!r} cannot be read: {error}") from None
-
-
-def _open_zstd_member(path: str, info: zipfile.ZipInfo) -> IO[bytes]:
-    with open(path, "rb") as stream:
-        stream.seek(info.header_offset)
-        name, extra = struct.unpack("<HH", stream.read(30)[26:30])
-        stream.seek(name + extra, os.SEEK_CUR)
-        packed = stream.read(info.compress_size)
-    return cast(IO[bytes], io.BufferedReader(pa.input_stream(pa.py_buffer(packed), compression="zstd"), 1 << 20))
-
-
-def read_member(path: str, info: zipfile.ZipInfo, most: int) -> bytes:
-    """All bytes of a member, at most `most`."""
-    with open_member(path, info) as stream:
-        data = _read_member(path, info, stream, most + 1)
-    if len(data) > most:
-        raise LogError(f"{path}: member {info.filename!r} has more than {most} bytes")
-    return data
-
-
-def _read_member(path: str, info: zipfile.ZipInfo, stream: IO[bytes], size: int) -> bytes:
-    try:
-        return stream.read(size)
-    except (zipfile.BadZipFile, OSError, EOFError, zlib.error, RuntimeError) as error:
-        raise LogError(f"{path}: member {info.filename!r} is broken: {error}") from None
 
 
 # ---- contents -------------------------------------------------------------------------------------------------------
@@ -312,31 +190,22 @@ def open_arrow(path: str | os.PathLike[str], mode: str = "rb") -> pa.NativeFile:
     return pa.OSFile(os.fsencode(path), mode)
 
 
-def _head(path: str | os.PathLike[str], size: int) -> bytes:
-    with open(path, "rb") as stream:
-        return stream.read(size)
+def describe_packing(path: str | os.PathLike[str]) -> str:
+    """How a file is compressed, for messages."""
+    return {".gz": "gzip ", ".zst": "zstd ", ".bz2": "bzip2 ", ".xz": "xz "}.get(Path(path).suffix.lower(), "")
 
 
 def is_compressed(path: str | os.PathLike[str]) -> bool:
-    """Whether `open_bytes` decompresses the file."""
-    return Path(path).suffix in COMPRESSED
-
-
-def open_bytes(path: str | os.PathLike[str]) -> IO[bytes]:
-    """Open a file for reading; it is decompressed if its name ends in .gz or .zst."""
-    if Path(path).suffix == ".gz":
-        return cast(IO[bytes], gzip.open(path, "rb"))
-    if Path(path).suffix == ".zst":
-        return cast(IO[bytes], io.BufferedReader(pa.CompressedInputStream(open_arrow(path), "zstd"), 1 << 20))
-    return open(path, "rb")
+    """Whether `open_packed` decompresses the file."""
+    return Path(path).suffix in PACKED
 
 
 def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
     """The content of a file, decompressed; LogError if it is broken or has more than `most` bytes."""
     try:
-        with open_bytes(path) as stream:
+        with open_packed(path) as stream:
             data = stream.read(most + 1)
-    except (EOFError, OSError, zlib.error) as error:
+    except BROKEN as error:
         raise LogError(f"{os.fspath(path)}: broken data: {error}") from None
     if len(data) > most:
         raise LogError(f"{os.fspath(path)}: the document has more than {most} bytes, the most that is read at once")
@@ -346,7 +215,7 @@ def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
 def number_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
     """Lines of a file that are not blank, with their numbers from 1."""
     number = 0
-    with open_bytes(path) as stream:
+    with open_packed(path) as stream:
         try:
             while line := stream.readline(MOST_BYTES + 1):
                 number += 1
@@ -355,8 +224,8 @@ def number_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
                     raise LogError(f"{path}: {fault}")
                 if line.strip():
                     yield number, line
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            fault = f"broken gzip data after line {number}: {error}; the rest was not read"
+        except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+            fault = f"broken {describe_packing(path)}data after line {number}: {error}; the rest was not read"
             raise LogError(f"{path}: {fault}") from None
         except OSError as error:
             raise LogError(f"{path}: broken data after line {number}: {error}") from None

@@ -212,9 +212,10 @@ class LogFormat:
         if options.where and not self.filters_records:
             records = _apply_filter(records, options.where)
         try:
-            yield from _apply_options(records, options)
+            for number, record in _apply_options(records, options):
+                yield number, record.without(path) if isinstance(record, LogError) else record
         except LogError as error:  # of the whole file, such as broken compression
-            yield 0, LogError(str(error).removeprefix(f"{path}: "))
+            yield 0, error.without(path)
 
 
 def format_place(path: str, container: Container, number: int) -> str:

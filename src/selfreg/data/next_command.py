@@ -67,11 +67,13 @@ def find_hints(format: str, tally: Tally, marks: MarkProposal) -> list[str]:
         hints.append(f"Every episode has the outcome {value:g}: no plan can be better or worse.")
     elif known < tally.episodes:
         hints.append(f"{tally.episodes - known} episodes have no outcome; --skip-bad leaves them out.")
-    if choose_help_model(tally) is None and (agent := choose_agent(tally.fields)) is not None:
+    if (strong := choose_help_model(tally)) is not None and (pair := choose_pair(tally)) is not None:
+        hints.append(f"Of {len(tally.models)} models, the plan is for {pair[1]} with {strong} as help (--where).")
+    elif strong is None and (agent := choose_agent(tally.fields)) is not None:
         hints.append(f"Several agents (field {agent[0]!r}): plan for one of them, with --where {agent[0]}=NAME.")
-    if not tally.help:
+    if tally.episodes and not tally.help:
         hints += marks.hints or _help_hints(tally)
-    elif not tally.partly_helped:
+    elif tally.help and not tally.partly_helped:
         hints.append("Episodes have help at every step or at none: the effect of one request is not in the logs.")
     if tally.episodes == len(tally.tasks) and tally.episodes > 1:
         hints.append("No task was run twice; if it was, map its id: --map task=FIELD.")
@@ -102,6 +104,8 @@ def make_command(
     if "--assume-takeover" in words:
         pass
     elif "--help-model" not in words and (model := choose_help_model(tally)) is not None:
+        if "--where" not in words and (pair := choose_pair(tally)) is not None:
+            words += ["--where", f"{pair[0]}={pair[1]}", "--where", f"{pair[0]}={model}"]
         words += ["--help-model", f"{_pattern(model)}={_help_name(model)}"]
     elif "--where" not in words and (agent := choose_agent(tally.fields)) is not None:
         words += ["--where", f"{agent[0]}={agent[1]}"]
@@ -121,6 +125,15 @@ def choose_help_model(tally: Tally) -> str | None:
     if tally.help or len(success) < 2 or tally.steps > tally.episodes:
         return None
     return max(success, key=lambda model: success[model])
+
+
+def choose_pair(tally: Tally) -> tuple[str, str] | None:
+    """Of more than two models that answered by themselves: their field, and the one that did worst."""
+    success = tally.success_by_model()
+    agent = choose_agent(tally.fields)
+    if len(success) <= 2 or agent is None or not success.keys() <= tally.fields[agent[0]].keys():
+        return None
+    return agent[0], min(success, key=lambda model: success[model])
 
 
 def _name(paths: Sequence[str]) -> str:

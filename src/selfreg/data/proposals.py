@@ -11,13 +11,14 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from selfreg.data.filters import MISSING, lookup_field
-from selfreg.data.guesses import NAMES, flatten_names, guess_roles
+from selfreg.data.guesses import NAMES, flatten_names, guess_roles, longest_text
 from selfreg.data.log_files import LogError, LogFile
 from selfreg.data.log_format import ReadOptions
 from selfreg.data.orders import EPISODES, ORDERS, order_keys
 from selfreg.data.rows import read_rows
 from selfreg.data.samples import take_sample
 from selfreg.data.translation import parse_number
+from selfreg.data.wide_tables import find_models, known_values, read_cell
 
 MOST_RECORDS = 200
 # Names of fields that may be an outcome, after those of `NAMES`.
@@ -33,8 +34,12 @@ BAD = (
     "false", "no", "n", "fail", "failed", "failure", "unsuccessful", "incorrect", "wrong", "unresolved", "unsolved",
     "lost", "loss", "bad", "negative", "rejected", "error", "timeout", "thumbs_down", "down", "dislike",
 )  # fmt: skip
+# Values of a field of outcomes, where some are not among these words.
+MOST_WORDS = 6
 # Fields that may say who answered, and the names of those who are no people.
-AUTHORS = ("by", "handled_by", "answered_by", "responder", "author", "sender", "source")
+AUTHORS = (
+    "by", "who", "handled_by", "answered_by", "resolved_by", "handler", "responder", "author", "sender", "source",
+)  # fmt: skip
 MACHINE = re.compile(r"(chat|ro)?bot|ai|assistant|agent|auto\w*|llm|model", re.IGNORECASE)
 PROMPTS = ("prompt", "instruction", "question", "problem", "task_description", "goal", "query")
 
@@ -72,7 +77,9 @@ def first_records(file: LogFile) -> Sequence[Mapping[str, Any]]:
 def propose_options(records: Sequence[Mapping[str, Any]], options: ReadOptions) -> Proposal | None:
     """How to read JSON of an unknown layout; None where no steps or no observation can be found."""
     roles = guess_roles(records)
-    if "observation" not in roles:
+    if "observation" not in roles and options.group_by and (text := longest_text(records, options.group_by)):
+        roles["observation"] = text
+    if "observation" not in {**roles, **options.roles}:
         return None
     options = options._replace(roles={**roles, **options.roles})
     proposal = propose_outcome(records, options)
@@ -100,6 +107,19 @@ def propose_outcome(records: Sequence[Mapping[str, Any]], options: ReadOptions) 
             if known and rule is not None:
                 return _with_outcome(options, name, rule)
     return None
+
+
+def propose_models(records: Sequence[Mapping[str, Any]], options: ReadOptions) -> Proposal | None:
+    """Columns of a wide table that are the models with their scores; None where another column is the outcome."""
+    models = find_models(records) if not options.roles.get("outcome") and options.outcomes is None else []
+    if not models or any(name in NAMES["outcome"] for name in records[0]):
+        return None
+    rule = find_rule([read_cell(value) for name in models for value in known_values(records, name)])
+    if rule is None:
+        return None
+    hint = f"The columns {', '.join(models)} are taken as models with their scores; name others by --map outcome=A+B."
+    proposal = _with_outcome(options, "+".join(models), rule)
+    return Proposal(proposal.options, (hint, *proposal.hints))
 
 
 def _with_outcome(options: ReadOptions, name: str, rule: str) -> Proposal:
@@ -134,8 +154,10 @@ def find_rule(values: Sequence[Any]) -> str | None:
 
 
 def _are_judgements(words: Sequence[str]) -> bool:
+    """Words for success among a few: all others are taken as no success, and the rule that is shown names them."""
     plain = [word.strip().lower() for word in words]
-    return all(word in GOOD or word in BAD for word in plain) and any(word in GOOD for word in plain)
+    known = all(word in GOOD or word in BAD for word in plain)
+    return (known or len(words) <= MOST_WORDS) and any(word in GOOD for word in plain)
 
 
 # ---- rows and steps -------------------------------------------------------------------------------------------------
@@ -144,7 +166,10 @@ def _are_judgements(words: Sequence[str]) -> bool:
 def propose_groups(records: Sequence[Mapping[str, Any]], options: ReadOptions) -> Proposal:
     """Rows that are steps of episodes: the field that they share, the one that orders them, and who answered."""
     hints = []
-    if (group := _find_groups(records, options.roles.get("outcome"))) is not None:
+    if options.group_by:
+        task = options.roles.get("task") or options.group_by
+        options = options._replace(roles={**options.roles, "task": task})
+    elif (group := _find_groups(records, options.roles.get("outcome"))) is not None:
         options = options._replace(group_by=group[0], order_by=group[1])
         if not options.roles.get("task"):
             options = options._replace(roles={**options.roles, "task": group[0]})

@@ -10,7 +10,7 @@ from selfreg._util.extras import require_extra
 from selfreg.data.filters import MISSING, lookup_field
 from selfreg.data.log_files import LogError, describe_kind
 from selfreg.data.log_format import ReadOptions
-from selfreg.data.trajectory import MOST_COST, LoggedStep, Trajectory
+from selfreg.data.trajectory import MOST_COST, SOME_HELP, LoggedStep, Trajectory, name_help
 from selfreg.data.translation import parse_rule
 
 with require_extra("logs", "selfreg.data"):
@@ -43,6 +43,8 @@ OPTIONAL = ("intervention", "label", "model", "tools", "role", "decision")
 REQUIRED = ("task", "outcome", "steps", "observation")
 # Between fields whose texts are one role: `--map observation=thought+result`.
 JOIN = "+"
+# Characters of a value that a message shows.
+MOST_SHOWN = 40
 
 
 class RoleView:
@@ -229,22 +231,21 @@ def _read_prose(field: str, value: Any) -> str:
 
 def _read_rate(field: str, value: Any) -> float:
     if not isinstance(value, (bool, int, float)):
-        raise LogError(f"field {field!r}: expected a number in [0, 1] or a boolean; got {describe_kind(value)}")
+        text = f" ({value[:MOST_SHOWN]!r}; --value says what values mean)" if isinstance(value, str) else ""
+        raise LogError(f"field {field!r}: expected a number in [0, 1] or a boolean; got {describe_kind(value)}{text}")
     if not 0 <= value <= 1:
         raise LogError(f"field {field!r}: expected a number in [0, 1]; got {value}")
     return float(value)
 
 
 def _read_intervention(field: str, value: Any) -> str | None:
-    if value is False:
-        return None
-    if value is True:
-        return "help"
+    if isinstance(value, (bool, int, float)) and value in (0, 1):
+        return SOME_HELP if value else None
     if not isinstance(value, str):
         raise LogError(
             f"field {field!r}: expected the name of a help type, a boolean or null; got {describe_kind(value)}"
         )
-    return value
+    return name_help(value)
 
 
 def _read_cost(field: str, value: Any) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from selfreg._util.extras import require_extra
+from selfreg.data.archives import BROKEN, open_packed
 from selfreg.data.csv_layout import find_csv_layout
 from selfreg.data.json_text import decode_value
 from selfreg.data.log_files import (
@@ -20,7 +21,6 @@ from selfreg.data.log_files import (
     is_parquet,
     number_lines,
     open_arrow,
-    open_bytes,
     plain_suffix,
     read_bytes,
 )
@@ -83,7 +83,7 @@ def _as_row(value: Any) -> Row | LogError:
 def read_csv_lines(path: str) -> Iterator[tuple[int, list[str]]]:
     """Rows of a file and the lines that they end on; the first has the names of the columns."""
     layout = find_csv_layout(read_head_text(path), tabs=plain_suffix(path) == ".tsv")
-    with open_bytes(path) as stream:
+    with open_packed(path) as stream:
         lines = islice(_decode_lines(stream), layout.skipped, None)
         reader = csv.reader(lines, delimiter=layout.delimiter, strict=True)
         while True:
@@ -91,7 +91,7 @@ def read_csv_lines(path: str) -> Iterator[tuple[int, list[str]]]:
                 row = next(reader)
             except StopIteration:
                 return
-            except (csv.Error, EOFError, OSError) as error:
+            except (csv.Error, *BROKEN) as error:
                 raise LogError(f"line {layout.skipped + reader.line_num}: {error}") from None
             if row:
                 yield layout.skipped + reader.line_num, row
@@ -150,13 +150,29 @@ def read_sqlite_rows(path: str) -> Iterator[Row]:
                 )
             ]
             if len(names) != 1:
-                raise LogError(f"expected a SQLite file with one table; got {', '.join(names) or 'none'}")
+                raise LogError(
+                    f"expected a SQLite file with one table; got {', '.join(names) or 'none'}. Write what you need to "
+                    "a table of its own: sqlite3 -header -csv FILE 'SELECT ...' > rows.csv"
+                )
             quoted = names[0].replace('"', '""')
             connection.row_factory = sqlite3.Row
             for row in connection.execute(f'SELECT * FROM "{quoted}"'):
                 yield {key: _as_text(row[key]) for key in row.keys()}  # noqa: SIM118
     except sqlite3.Error as error:
         raise LogError(f"SQLite: {error}") from None
+
+
+def describe_sqlite(path: str) -> str:
+    """What to do with a SQLite file whose columns have no usual names, or which cannot be read."""
+    try:
+        row = next(read_sqlite_rows(path), None)
+    except LogError as error:
+        return str(error)
+    there = "no rows" if row is None else f"the columns {', '.join(row)}"
+    return (
+        f"it is a SQLite file with {there}. Say which rows are an episode (--group-by COLUMN --order-by COLUMN) and "
+        "what its columns are (--map outcome=COLUMN --map observation=COLUMN --map action=COLUMN)"
+    )
 
 
 def _as_text(value: Any) -> Any:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
-import zlib
 from collections.abc import Collection
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from selfreg.data.archives import BROKEN, list_members, open_packed
 from selfreg.data.csv_layout import find_csv_layout
 from selfreg.data.guesses import NAMES
-from selfreg.data.log_files import LogError, is_parquet, list_members, open_arrow, open_bytes, plain_suffix
+from selfreg.data.log_files import LogError, describe_packing, is_parquet, open_arrow, plain_suffix
 
 HEAD_BYTES = 1 << 20
+MOST_SHOWN = 100  # levels of nesting
 FIRST_LINES = 64
 
 Kind: TypeAlias = Literal["lines", "document", "parquet", "table", "eval", "empty", "other"]
@@ -130,11 +131,11 @@ def _read_head(path: str, size: int) -> tuple[bytes, bool, str]:
     """The first bytes, whether they are all, and why no more could be read."""
     head, fault = b"", ""
     try:
-        with open_bytes(path) as stream:
+        with open_packed(path) as stream:
             while len(head) <= size and (block := stream.read1(1 << 16)):  # type: ignore[attr-defined]
                 head += block
-    except (EOFError, OSError, zlib.error) as error:
-        fault = f"broken {'gzip ' if path.endswith('.gz') else ''}data: {error}"
+    except BROKEN as error:
+        fault = f"broken {describe_packing(path)}data: {error}"
         if not head:
             raise LogError(f"{path}: {fault}") from None
     return head[:size], len(head) <= size, fault
@@ -165,9 +166,9 @@ def _sample_json(path: str, text: str, complete: bool) -> Sample:
     if text.startswith("{"):
         lines = [line for line in text.split("\n") if line.strip()]
         several = len(lines) > 1 or (not complete and _has_second_object(path))
-        values = [value for line in lines[:2] if isinstance(value := _parse(line), dict)]
-        if several and values:
-            values += [value for line in lines[2:FIRST_LINES] if isinstance(value := _parse(line), dict)]
+        flush = lines[:2] + [line for line in lines[2:FIRST_LINES] if line[0] == "{"]
+        values = [value for line in flush if isinstance(value := _parse(line), dict)]
+        if several and values and lines[0].strip() != "{":
             return Sample(path, "lines", values)
         if several and len(lines) == 1:
             return Sample(path, "lines", [parse_beginning(text)])
@@ -177,29 +178,35 @@ def _sample_json(path: str, text: str, complete: bool) -> Sample:
 
 def _has_second_object(path: str) -> bool:
     """Whether an object follows on the first line, which is longer than what was read of it."""
-    with open_bytes(path) as stream:
+    with open_packed(path) as stream:
         try:
             while (block := stream.readline(HEAD_BYTES)) and not block.endswith(b"\n"):
                 pass
             return stream.readline(HEAD_BYTES).lstrip().startswith(b"{")
-        except (EOFError, OSError, ValueError):
+        except (*BROKEN, ValueError):
             return False
 
 
 def _parse(text: str) -> Any:
     try:
         return json.loads(text, parse_constant=lambda _: None)
-    except (ValueError, RecursionError):
+    except RecursionError:
+        return parse_beginning(text)
+    except ValueError:
         return None
 
 
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*("?)|[{}\[\],]', re.DOTALL)
 
 
-def parse_beginning(text: str) -> Any:
-    """The JSON value that a text begins with: cut after its last complete part, and closed; None if there is none."""
+def parse_beginning(text: str, tries: int = 3) -> Any:
+    """The JSON value that a text begins with: cut after its last complete part, and closed; None if there is none.
+
+    What is nested very deeply is left out: the readers find it.
+    """
     open_brackets: list[str] = []
-    cut = 0
+    kept: list[str] = []
+    start = cut = 0
     for token in _TOKEN.finditer(text):
         mark = token.group()
         if mark[0] == '"':
@@ -208,7 +215,23 @@ def parse_beginning(text: str) -> Any:
             continue
         if mark in "{[":
             open_brackets.append("}" if mark == "{" else "]")
-        elif mark in "}]" and (not open_brackets or open_brackets.pop() != mark):
-            return None
-        cut = token.start() if mark == "," else token.end()
-    return _parse(text[:cut] + "".join(reversed(open_brackets))) if cut else None
+            if len(open_brackets) == MOST_SHOWN:
+                kept.append(text[start : token.start()] + "null")
+        elif mark in "}]":
+            if not open_brackets or open_brackets[-1] != mark:
+                break
+            open_brackets.pop()
+            if len(open_brackets) == MOST_SHOWN - 1:
+                start = token.end()
+        if len(open_brackets) < MOST_SHOWN:
+            cut = token.start() if mark == "," else token.end()
+            if not open_brackets:
+                break
+    last = text[start:cut] if len(open_brackets) < MOST_SHOWN else ""
+    beginning = "".join([*kept, last, *reversed(open_brackets[: MOST_SHOWN - 1])])
+    try:
+        return json.loads(beginning, parse_constant=lambda _: None) if cut else None
+    except json.JSONDecodeError as error:  # what stands before the fault
+        return parse_beginning(text[: error.pos], tries - 1) if tries and not kept and error.pos < cut else None
+    except ValueError:
+        return None

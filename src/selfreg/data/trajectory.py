@@ -16,7 +16,10 @@ Scalar: TypeAlias = str | int | float | bool | None
 NOHELP = "nohelp"
 
 # Names of help, in lower case, that stand for none: what other programs write where there was no help.
-NO_HELP_WORDS = frozenset(("", NOHELP, "none", "null", "false", "nan"))
+NO_HELP_WORDS = frozenset(("", NOHELP, "none", "null", "false", "nan", "no", "n/a", "na", "nil", "-", "0"))
+# Those that say that there was help, and not which.
+HELP_WORDS = frozenset(("true", "yes", "1"))
+SOME_HELP = "help"
 # The largest cost of a step; sums over an episode stay exact.
 MOST_COST = (1 << 31) - 1
 
@@ -24,6 +27,13 @@ MOST_COST = (1 << 31) - 1
 def is_no_help(intervention: str) -> bool:
     """Whether the name of an intervention stands for no help."""
     return intervention.strip().lower() in NO_HELP_WORDS
+
+
+def name_help(text: str) -> str | None:
+    """The help type that a text of a log names: none for a no, "help" for a yes."""
+    if is_no_help(text):
+        return None
+    return SOME_HELP if text.strip().lower() in HELP_WORDS else text
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -38,8 +48,8 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     key : str or None
         Exact identity of the state (an environment's own hash), for tables.
     intervention : str or None
-        Name of the help type that took this step; None for a step without help. "nohelp", "none", "null", "false" and
-        "nan", in any case, and blanks become None.
+        Name of the help type that took this step; None for a step without help. "nohelp", "none", "null", "false",
+        "no", "nan", "n/a", "na", "nil", "-" and "0", in any case, and blanks become None.
     cost : int or None
         Budget units of the step; None means 1 with help and 0 without.
     label : float or None

@@ -158,7 +158,7 @@ def fill_rows(
     `prior` (n - 2,) is the PRM's mean score of every abstract state; None without a PRM.
     """
     if not counts.transitions[NOHELP].nnz:
-        raise ValueError("every step was helped; 'nohelp' cannot be estimated")
+        raise ValueError("every step was helped; 'nohelp' cannot be estimated: add logs of the agent alone")
     rows = dict(counts.transitions)
     if prior is None:
         rows[NOHELP] = _borrow_rows(rows[NOHELP], counts.keys, abstraction, failure=True)

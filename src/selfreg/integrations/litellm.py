@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 from weakref import finalize, ref
@@ -33,12 +33,11 @@ with require_extra("litellm", "selfreg.integrations.litellm"):
     from litellm.integrations.custom_logger import CustomLogger
 
 RUN, STEP, TASK = "selfreg_run", "selfreg_step", "selfreg_task"  # in the metadata of a request
-KEY = "selfreg_key"
 MOST_OPEN = 10_000  # calls whose end was never reported; the oldest are forgotten, and stay reserved
 
 
-class _Settling(CustomLogger):  # type: ignore[misc]
-    """Which call of a model belongs to which step, and what came of it."""
+class _Deciding(CustomLogger):  # type: ignore[misc]
+    """Decides requests, and remembers the step of each call until it is settled."""
 
     def __init__(
         self, recorder: Recorder, strong: str | Mapping[str, str], trace: Callable[[HelpStep, Event], Any] | None
@@ -62,27 +61,16 @@ class _Settling(CustomLogger):  # type: ignore[misc]
     async def _decide(self, messages: Any, metadata: Mapping[str, Any]) -> HelpStep:
         run, step_id, steps = _ids(messages, metadata)
         keys = {"task": metadata[TASK]} if TASK in metadata else None
-        step = await self._session.decide_async(run, step_id, steps, keys=keys)
-        if step.helped:  # until the call is sent
-            self._watch((step.run_id, step.step_id), step.refund)
-        return step
+        return await self._session.decide_async(run, step_id, steps, keys=keys)
 
-    def _note(self, request: Mapping[str, Any], step: HelpStep | None) -> None:
-        """Remember the step of a call."""
-        call = request.get("litellm_call_id")
-        if step is None or not step.helped or not isinstance(call, str):
-            return
-        self._stop_watching((step.run_id, step.step_id))
+    def _remember(self, call: str, step: HelpStep) -> None:
         if len(self._open) >= MOST_OPEN:
             self._forget(next(iter(self._open)))
         self._open[call] = step
-        log = request.get("litellm_logging_obj")
-        if request.get("stream") and log is not None:
-            gone = finalize(log, _tell, asyncio.get_running_loop(), partial(self._settle_left, call))
-            gone.atexit = False
-            self._watch(call, partial(self._refund_cancelled, call, ref(log)))
-        else:
-            self._watch(call, partial(self._refund_cancelled, call, lambda: None))
+
+    def _forget(self, call: Any) -> HelpStep | None:
+        self._stop_watching(call)
+        return self._open.pop(call, None)
 
     def _watch(self, key: Any, cancelled: Callable[[], object]) -> None:
         """Call `cancelled` where the task at hand is: LiteLLM says nothing then."""
@@ -101,43 +89,13 @@ class _Settling(CustomLogger):  # type: ignore[misc]
         if unwatch is not None:
             unwatch()
 
-    def _forget(self, call: Any) -> HelpStep | None:
-        self._stop_watching(call)
-        return self._open.pop(call, None)
-
-    def _refund_cancelled(self, call: str, log: Callable[[], Any]) -> None:
-        """Refund a call that was cancelled, but for a stream whose beginning has come."""
-        if getattr(log(), "completion_start_time", None) is None and (step := self._forget(call)) is not None:
-            step.refund()
-
-    def _settle_left(self, call: str) -> None:
-        """Pay for a stream whose reader has left: LiteLLM says nothing, but its objects are gone."""
-        step = self._forget(call)
-        if step is not None:
-            asyncio.get_running_loop().run_in_executor(None, step.settle)
-
     async def _end(self, call: Any, paid: bool) -> None:
         step = self._forget(call)
         if step is not None:
             await run_once_in_thread(step.settle if paid else step.refund)
 
-    async def async_post_call_success_deployment_hook(
-        self, request_data: dict[str, Any], response: Any, call_type: Any
-    ) -> None:
-        """A whole answer has come: pay for it, before it is returned."""
-        await self._end(request_data.get("litellm_call_id"), True)
 
-    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        """A stream has come to its end."""
-        if not kwargs.get("stream") or kwargs.get("async_complete_streaming_response") is not None:
-            await self._end(kwargs.get("litellm_call_id"), True)
-
-    async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        """A call, or a stream in its middle, has failed."""
-        await self._end(kwargs.get("litellm_call_id"), False)
-
-
-class SelfregPlugin(_Settling):
+class SelfregPlugin(_Deciding):
     """A routing plugin of `litellm.Router`, and the callback that settles.
 
     Weak and strong deployments have the same `model_name`; the plugin selects among them by `litellm_params.model`. It
@@ -194,6 +152,9 @@ class SelfregPlugin(_Settling):
         if not weak or len(weak) == len(context.candidate_models):
             return context
         step = await self._decide(context.structured_messages, context.metadata)
+        if step.helped:  # until the call is sent
+            self._watch((step.run_id, step.step_id), step.refund)
+        context.signals.update(await asyncio.to_thread(step.attributes))  # part of the metadata in LiteLLM's logs
         context.candidate_models = [self._model(step)] if step.helped else weak
         return context
 
@@ -208,12 +169,54 @@ class SelfregPlugin(_Settling):
         """An attempt has failed; this comes before the next attempt."""
         await self._end(request_data.get("litellm_call_id"), False)
 
+    async def async_post_call_success_deployment_hook(
+        self, request_data: dict[str, Any], response: Any, call_type: Any
+    ) -> None:
+        """A whole answer has come: pay for it, before it is returned."""
+        await self._end(request_data.get("litellm_call_id"), True)
 
-class SelfregLogger(_Settling):
+    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """A stream has come to its end."""
+        if not kwargs.get("stream") or kwargs.get("async_complete_streaming_response") is not None:
+            await self._end(kwargs.get("litellm_call_id"), True)
+
+    async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """A call, or a stream in its middle, has failed."""
+        await self._end(kwargs.get("litellm_call_id"), False)
+
+    def _note(self, request: Mapping[str, Any], step: HelpStep | None) -> None:
+        """Remember the step of a call."""
+        call = request.get("litellm_call_id")
+        if step is None or not step.helped or not isinstance(call, str):
+            return
+        self._stop_watching((step.run_id, step.step_id))
+        self._remember(call, step)
+        log = request.get("litellm_logging_obj")
+        if request.get("stream") and log is not None:
+            gone = finalize(log, _tell, asyncio.get_running_loop(), partial(self._settle_left, call))
+            gone.atexit = False
+            self._watch(call, partial(self._refund_cancelled, call, ref(log)))
+        else:
+            self._watch(call, partial(self._refund_cancelled, call, lambda: None))
+
+    def _refund_cancelled(self, call: str, log: Callable[[], Any]) -> None:
+        """Refund a call that was cancelled, but for a stream whose beginning has come."""
+        if getattr(log(), "completion_start_time", None) is None and (step := self._forget(call)) is not None:
+            step.refund()
+
+    def _settle_left(self, call: str) -> None:
+        """Pay for a stream whose reader has left: LiteLLM says nothing, but its objects are gone."""
+        step = self._forget(call)
+        if step is not None:
+            asyncio.get_running_loop().run_in_executor(None, step.settle)
+
+
+class SelfregLogger(_Deciding):
     """A logger of LiteLLM's proxy: in its configuration ``callbacks: module.logger``.
 
     A request for `weak` goes to `strong` where help is requested; both are names of model groups. All attempts of one
-    request are one step.
+    request are one step. Responses carry ``x-selfreg-action``; LiteLLM's logs have the decision in
+    ``spend_logs_metadata``.
 
     Parameters
     ----------
@@ -237,40 +240,64 @@ class SelfregLogger(_Settling):
         super().__init__(recorder, strong, trace)
         self._weak = weak
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """LiteLLM's proxy looks for hooks in the class of a logger only, and not in those that it inherits from."""
+        super().__init_subclass__(**options)
+        for name in [name for name in vars(SelfregLogger) if name.startswith("async_")]:
+            setattr(cls, name, getattr(cls, name))
+
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: Any
     ) -> dict[str, Any]:
         """Decide for a request of a client, and name the model group that answers."""
-        if data.get("model") == self._weak and data.get("messages"):
-            metadata = data.setdefault("metadata", {})
-            step = await self._decide(data["messages"], {**_headers(data), **metadata})
-            if step.helped:
-                data["model"] = self._model(step)
-                metadata[KEY] = [step.run_id, step.step_id]
+        if data.get("model") != self._weak or not data.get("messages"):
+            return data
+        place = "litellm_metadata" if "litellm_metadata" in data else "metadata"
+        metadata = data[place] = dict(data.get(place) or {})
+        step = await self._decide(data["messages"], {**_headers(data), **(data.get("metadata") or {}), **metadata})
+        if step.helped:
+            data["model"] = self._model(step)
+            call = data.setdefault("litellm_call_id", uuid.uuid4().hex)
+            self._remember(call, step)
+            self._watch(call, partial(self._refund_cancelled, call))
+        attributes = await asyncio.to_thread(step.attributes)
+        metadata["spend_logs_metadata"] = {**(metadata.get("spend_logs_metadata") or {}), **attributes}
         return data
 
-    async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
-        """A deployment is selected: from here on, the call has an id."""
-        self._note(kwargs, await self._find(kwargs))
+    def _refund_cancelled(self, call: str) -> None:
+        step = self._forget(call)
+        if step is not None:
+            step.refund()
 
-    async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        """One attempt has failed: the next one belongs to the same step. A stream has no next one."""
-        if kwargs.get("stream"):
-            await super().async_log_failure_event(kwargs, response_obj, start_time, end_time)
-        else:
-            self._forget(kwargs.get("litellm_call_id"))
+    async def async_post_call_success_hook(self, data: Mapping[str, Any], user_api_key_dict: Any, response: Any) -> Any:
+        """A whole answer has come: pay for it, before the client has it."""
+        await self._end(data.get("litellm_call_id"), True)
+
+    async def async_post_call_streaming_iterator_hook(
+        self, user_api_key_dict: Any, response: Any, request_data: Mapping[str, Any]
+    ) -> AsyncGenerator[Any, None]:
+        """Pay at the end of a stream, also for a client who leaves it; refund where it breaks, or has not begun."""
+        step = self._forget(request_data.get("litellm_call_id"))
+        if step is None:
+            async for piece in response:
+                yield piece
+            return
+        async with aclosing(step.stream_async(response)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def async_post_call_failure_hook(
-        self, request_data: dict[str, Any], original_exception: Exception, user_api_key_dict: Any, *_: Any, **__: Any
+        self, request_data: Mapping[str, Any], original_exception: Exception, user_api_key_dict: Any, *_: Any, **__: Any
     ) -> None:
         """The request has failed for good."""
-        step = await self._find(request_data)
-        if step is not None and step.status == "reserved":
-            await run_once_in_thread(step.refund)
+        await self._end(request_data.get("litellm_call_id"), False)
 
-    async def _find(self, data: Mapping[str, Any]) -> HelpStep | None:
-        key = (data.get("metadata") or {}).get(KEY)
-        return None if key is None else await asyncio.to_thread(self._session.find_step, *key)
+    async def async_post_call_response_headers_hook(
+        self, data: Mapping[str, Any], user_api_key_dict: Any, response: Any, *_: Any, **__: Any
+    ) -> dict[str, str]:
+        """What the client sees of the decision."""
+        found = (data.get("litellm_metadata") or data.get("metadata") or {}).get("spend_logs_metadata") or {}
+        return {"x-selfreg-action": found["selfreg.action"]} if "selfreg.action" in found else {}
 
 
 def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:

@@ -42,6 +42,8 @@ NEAR, SAVING = 1e-11, 1e-9
 MAX_SWEEPS = 2000
 # Chains that take more steps than this need more than twice the digits of a float.
 MOST_STEPS = 1e12
+# Positive prices below this may count as 0 where nothing is proven otherwise.
+LEAST_PRICE = 1e-12
 
 
 class Lanes(NamedTuple):
@@ -213,7 +215,21 @@ class PenalizedGroups:
     # ---- one lane -------------------------------------------------------------------------------------------------
 
     def _solve_lane(self, penalty: Floats, choice: Ints) -> tuple[Optimum, float]:
-        """Optimum for one vector of penalties, and its proven error.
+        """Optimum for one vector of penalties, and its proven error."""
+        found = self._solve_prices(penalty, choice)
+        tiny = (penalty > 0.0) & (penalty < LEAST_PRICE)
+        if (found is None or found[1] > self.tol) and tiny.any():
+            # Prices lower the optimum, by no more than what the optimal policy for the price 0 pays.
+            plain = self._solve_prices(np.where(tiny, 0.0, penalty), choice)
+            if plain is not None:
+                error = plain[1] + float((plain[0].usage @ np.where(tiny, penalty, 0.0)).max(initial=0.0))
+                found = (plain[0], error) if found is None or error < found[1] else found
+        if found is None:
+            raise ConvergenceError(f"tol={self.tol:g} was not reached; no policy is proven", 1.0)
+        return found
+
+    def _solve_prices(self, penalty: Floats, choice: Ints) -> tuple[Optimum, float] | None:
+        """Optimum for one vector of penalties, and its proven error; None if no policy was found.
 
         Costs without a price would not determine which optimal policy uses least. They get a price so small that it
         only breaks ties; the proof is for the price 0.
@@ -229,10 +245,7 @@ class PenalizedGroups:
                 if found is not None and found[1] <= self.tol:
                     self.needs_pairs = in_pairs
                     return found
-        found = self._solve_in_decimals(price) or found
-        if found is None:
-            raise ConvergenceError(f"tol={self.tol:g} was not reached; no policy is proven", 1.0)
-        return found
+        return self._solve_in_decimals(price) or found
 
     def _iterate(
         self, price: Floats, charged: Floats, penalty: Floats, choice: Ints, in_pairs: bool

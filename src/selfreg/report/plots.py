@@ -31,6 +31,8 @@ STYLE: dict[str, tuple[str, str]] = {
 }
 # Always-help is drawn as a level where it uses this many times the help of all others.
 FAR = 2.0
+# Points from which a picture is not shrunk to a phone.
+WIDE = 450
 # Of the lines of the first picture; their markers differ too.
 COLOURS = ("#57606a", "#c2410c", "#1d4ed8", "#047857", "#7e22ce", "#a16207", "#0e7490", "#be185d")
 MARKERS = ("s", "o", "D", "^", "v", "P", "X", "<")
@@ -40,7 +42,7 @@ LINES = [STYLE[name] for name in (HELPER, PLAN, "PRM threshold", "random", "firs
 
 def outlooks(rows: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> str:
     """Forecast success against forecast requests, with intervals, a line for each policy and help type."""
-    figure, axes = _figure(1, 1, (6.0, 4.6))
+    figure, axes = _figure(1, 1, (6.0, 4.0))
     for (name, points), color, marker in zip(_lines(rows, chosen), COLOURS, MARKERS, strict=False):
         known = sorted((one for one in points if one["identified"]), key=lambda one: float(one["requests"]["mean"]))
         for one in points:
@@ -55,7 +57,7 @@ def outlooks(rows: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> st
         )
     place = chosen["requests"]["mean"], 100 * chosen["success"]["mean"]
     axes.scatter(*place, s=240, facecolors="none", edgecolors=INK, linewidths=1.4, label=words.RECOMMENDED)
-    axes.set(xlabel=words.REQUESTS_A_TASK, ylabel=words.FORECAST_SUCCESS)
+    axes.set(xlabel=words.REQUESTS_A_TASK, ylabel=words.FORECAST_SUCCESS.format(100 * chosen["confidence"]))
     figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3)
     return _svg(figure, words.outlook_alt(rows, chosen))
 
@@ -150,7 +152,7 @@ def help_by_step(share: Floats, budgets: Sequence[int]) -> str:
     """Share of labelled steps at which the plan requests help, by episode step (columns) and budget left (rows)."""
     figure, axes = _figure(1, 1, (8.0, 1.9 + 0.32 * len(budgets)))
     axes.grid(False)
-    places = [np.arange(n + 1) - 0.5 for n in reversed(share.shape)]
+    places = [np.arange(share.shape[1] + 1) + 0.5, np.arange(share.shape[0] + 1) - 0.5]  # steps from 1
     image = axes.pcolormesh(*places, share, cmap="Oranges", vmin=0, vmax=max(np.nanmax(share), 0.01))
     axes.set(xlabel=words.STEP, ylabel=words.BUDGET_LEFT, yticks=range(len(budgets)), yticklabels=budgets)
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -279,7 +281,8 @@ def _svg(figure: Figure, alt: str) -> str:
     drawing = buffer.getvalue()
     width, height = (float(size) for size in re.findall(r'(?:width|height)="([\d.]+)pt"', drawing)[:2])
     box = f'role="img" aria-label="{html.escape(alt)}" width="{width}" height="{height}"'
-    box += f' style="max-width: {1.5 * width:.0f}px"'
+    # On a phone a wide picture scrolls: shrunk, nobody could read it.
+    box += f' style="max-width: {1.5 * width:.0f}px; min-width: {width if width > WIDE else 0:.0f}px"'
     own = zlib.crc32(alt.encode())
     drawing = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>p{own:x}-", drawing[drawing.index("<svg") :])
     return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', lambda _: box, drawing, count=1)

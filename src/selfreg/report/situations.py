@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from selfreg.data import NOHELP, Trajectory
 from selfreg.estimate import EstimatedModel, ExactKey
+from selfreg.estimate.abstraction import STEP
 from selfreg.planning.solution import Solution
 
 SHOWN, LENGTH = 10, 400
@@ -69,7 +70,10 @@ def _name(model: EstimatedModel, state: int) -> str:
     names = getattr(model.abstraction, "names", None)
     if names is None or len(names) != len(key):
         return " ".join(map(str, key))
-    return ", ".join(f"{name} {value}" for name, value in zip(names, key, strict=True))
+    shown = (
+        value + 1 if name == STEP else value for name, value in zip(names, key, strict=True)
+    )  # people count from 1
+    return ", ".join(f"{name} {value}" for name, value in zip(names, shown, strict=True))
 
 
 def _texts(model: EstimatedModel, trajectories: Sequence[Trajectory], states: set[int]) -> dict[int, str]:

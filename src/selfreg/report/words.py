@@ -86,7 +86,7 @@ COVERAGE_CAPTION = "A row is a state and an action. Rows with fewer than {} visi
 REQUESTS_CAPTION = "Share of logged steps at which the plan requests help, among steps where help is available."
 SITUATIONS_CAPTION = (
     "Where help gains most, by the number of visits and the gain at each, in the model of these logs (in-sample), with "
-    "an example of the text that the agent saw."
+    "an example of the text that the agent saw. Steps are counted from 1."
 )
 SUPPORT = {"often": "Seen often", "some": "Seen sometimes", "few": "Seen rarely, so not sure"}
 RULES_UNKNOWN = "The logs cannot tell how much of the plan's gain that is."
@@ -111,8 +111,8 @@ EFFECT_ALT = "Planned success by {}, at three budgets."
 # ---- columns of tables
 
 OUTLOOK_TABLE = "Forecast of all {} policies"
-OUTLOOK_COLUMNS = ("policy", "budget", "success", "requests a task", "known as")
-BOUNDS_ONLY = "bounds"
+OUTLOOK_COLUMNS = ("policy", "budget", "success", "requests a task")
+BASIS_COLUMN, ESTIMATE, BOUNDS_ONLY = "success is", "an estimate", "bounds only"
 OUTCOME_COLUMNS = ("policy", "limit", "success", "help used", "steps", "unseen states")
 AT_BUDGET = "budget {}"
 DIFFERENCE_COLUMN = "success of the helper minus success of ..., in points"
@@ -135,7 +135,8 @@ NO_LIMIT, INSIDE, OUTSIDE, UNKNOWN = "none", "inside", "outside", "unknown"
 
 # ---- labels of plots
 
-REQUESTS_A_TASK, FORECAST_SUCCESS, RECOMMENDED = "requests a task", "success on new tasks (%)", "recommended"
+REQUESTS_A_TASK, RECOMMENDED = "requests a task", "recommended"
+FORECAST_SUCCESS = "success on new tasks (%), {:.0f}% intervals"
 
 BUDGET, BUDGET_LEFT, STEP = "budget", "budget left", "episode step"
 PLANNED, PLANNED_SUCCESS, PLANNED_HELP = "planned", "planned success", "planned help used"
@@ -264,7 +265,7 @@ def outlook_caption(summary: Mapping[str, Any]) -> str:
     """What the first picture shows."""
     rows = summary["forecast"]
     parts = [OUTLOOK_CAPTION.format(100 * summary["recommendation"]["confidence"])]
-    parts += [] if all(one["identified"] for one in rows) else [BOUNDS_CAPTION]
+    parts += [BOUNDS_CAPTION] if _has_bounds(summary) else []
     parts += [RULES_CAPTION] if any(one["policy"] == "rule" for one in rows) else []
     return " ".join(parts)
 
@@ -304,7 +305,7 @@ def situation(one: Mapping[str, Any]) -> str:
 def timing_rows(timing: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Cells of the table of hand-offs by step."""
     return [
-        [one["help"], str(one["step"]), str(one["moments"])]
+        [one["help"], str(one["step"] + 1), str(one["moments"])]
         + [f"{100 * one[name]:.1f}%" for name in ("now", "later", "alone")]
         for one in timing
     ]
@@ -320,15 +321,25 @@ def rules_worth(summary: Mapping[str, Any]) -> str:
     return f"{text} That is {100 * one['kept']:.0f}% of what the {one['of']} gains over going alone."
 
 
+def outlook_columns(summary: Mapping[str, Any]) -> list[str]:
+    """Columns of the table of forecasts; what a number is, only where some are bounds."""
+    return [*OUTLOOK_COLUMNS, *([BASIS_COLUMN] if _has_bounds(summary) else [])]
+
+
+def _has_bounds(summary: Mapping[str, Any]) -> bool:
+    return not all(one["identified"] for one in summary["forecast"])
+
+
 def outlook_rows(summary: Mapping[str, Any]) -> list[list[str]]:
     """Cells of the table of forecasts."""
+    with_basis = _has_bounds(summary)
     return [
         [
             policy_name(one),
             str(one["budget"]) if isinstance(one["budget"], int) else ", ".join(map(str, one["budget"])),
             percents(one["success"]),
             count(one["requests"]),
-            "" if one["identified"] else BOUNDS_ONLY,
+            *([ESTIMATE if one["identified"] else BOUNDS_ONLY] if with_basis else []),
         ]
         for one in summary["forecast"]
     ]

@@ -609,7 +609,7 @@ CASES = [
         TABLE,
         (0, "question"),
         (0, "score"),
-        (0, "query_id"),
+        (0, "score"),
         pack_table,
         states=("2 + 2 = ?",),
         actions=("it is 4",),

@@ -116,6 +116,52 @@ def test_help_in_bad_states_is_not_by_chance() -> None:
     assert "cannot tell" in result.words
 
 
+def deployments(seed: int, episodes: int = 800) -> list[Trajectory]:
+    """Half of the episodes had a junior at hand (no effect), half a senior (.3 alone, .7 after help at any step)."""
+    generator = np.random.default_rng(seed)
+    logs = []
+    for i in range(episodes):
+        person = ("junior", "senior")[i % 2]
+        helped = generator.random(3) < 0.3
+        outcome = float(generator.random() < 0.3 + 0.4 * (person == "senior" and helped.any()))
+        steps = tuple(Step(f"s{t}", intervention=person if h else None) for t, h in enumerate(helped))
+        logs.append(Trajectory(f"t{i % 100}", str(i), outcome, steps))
+    return logs
+
+
+def test_help_types_of_different_deployments() -> None:
+    """Who was helped by a senior was never helped by a junior afterwards: the junior does not look harmful for that."""
+    errors = []
+    for seed in range(4):
+        result = forecast(deployments(seed), Features(["step"]), 3, samples=100)
+        assert (result.design, result.recommendation.help) == ("steps", "senior")
+        shown = [one for one in result.outlooks if one.policy in ("never", "always")]
+        truth = [0.7 if one.help == "senior" else 0.3 for one in shown]
+        errors.append(
+            [
+                (one.success.mean - t, one.success.low <= t <= one.success.high)
+                for one, t in zip(shown, truth, strict=True)
+            ]
+        )
+    mean, held = np.array(errors).mean(axis=0).T
+    assert np.abs(mean).max() < 0.1
+    assert held.mean() >= 0.85
+
+
+def test_a_help_type_that_is_chosen_by_the_state_is_not_by_chance() -> None:
+    """Whether there is help is a coin; who helps is not."""
+    generator = np.random.default_rng(3)
+    logs = []
+    for i in range(400):
+        bad, helped = generator.random(3) < 0.5, generator.random(3) < 0.3
+        steps = tuple(
+            Step("bad" if b else "good", intervention=("senior" if b else "junior") if h else None)
+            for b, h in zip(bad, helped, strict=True)
+        )
+        logs.append(Trajectory(f"t{i}", str(i), float(generator.random() < 0.7 - 0.2 * bad.sum()), steps))
+    assert forecast(logs, Features(["step", "class"], {"bad": "bad"}), 3).design == "none"
+
+
 def test_escalation_at_the_last_step_is_not_identified() -> None:
     """Hard tickets end with a person; the log does not show how they would have ended without."""
     generator = np.random.default_rng(2)
@@ -319,6 +365,15 @@ def test_recorded_rates_need_no_test() -> None:
     assert np.allclose(found.chance, [0.7, 0.3])
 
 
+def test_a_recorded_rate_is_divided_by_the_shares_of_help_types() -> None:
+    logs = [Trajectory(one.task, one.episode, one.outcome, one.steps, fields={"rate": 0.3}) for one in deployments(0)]
+    found = identify(logged := LoggedSteps.of(logs, {"junior": (1,), "senior": (1,)}), Features(["step"]))
+    assert np.allclose(found.chance[:, 0], 0.7)
+    after = logged.earlier_by_kind > 0
+    assert np.allclose(found.chance[after[:, 1]], [0.7, 0.0, 0.3])
+    assert np.allclose(found.chance[after[:, 0]], [0.7, 0.3, 0.0])
+
+
 def test_json_has_the_fields_of_the_design() -> None:
     content = json.loads(json.dumps(forecast(both_ways([0.0] * 30, [1.0] * 30), Features(["step"]), 2).to_json()))
     chosen = content["recommendation"]
@@ -328,7 +383,9 @@ def test_json_has_the_fields_of_the_design() -> None:
     assert chosen["success"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
     assert chosen["identified"] is True
     assert chosen["words"].startswith("Always request person")
-    assert chosen["by_help"] == ["With person at every step: +100.0 points of success (+100.0 to +100.0): buy."]
+    assert chosen["by_help"] == [
+        "Requesting person at every step: +100.0 points of success (+100.0 to +100.0): worth it."
+    ]
     names = {"policy", "rule", "help", "budget", "success", "requests", "identified", "added", "mix"}
     assert names == set(content["forecast"][0])
 

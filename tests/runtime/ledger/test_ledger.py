@@ -9,11 +9,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import defaultdict
 from pathlib import Path
 
 import ledger_crowd
 import numpy as np
 import pytest
+from crowds import open_ledger, run_crowd
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -202,49 +204,24 @@ def test_racing_threads_neither_overspend_nor_pay_twice(make) -> None:
     assert sum(answers[0].values()) == 60
 
 
-def audit(path: Path) -> tuple[int, int]:
-    """(used, sum over entries that count), from the file itself."""
-    with sqlite3.connect(path) as connection:
-        (used,) = connection.execute("SELECT used FROM account").fetchone()
-        costs = connection.execute("SELECT cost FROM entry WHERE status IN ('reserved', 'charged')").fetchall()
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    return used, sum(int(cost) for (cost,) in costs)
+# (agents, kills, steps): the recorder's tests kill 500 more. Long scripts, so that kills meet new steps.
+PROGRAM = ledger_crowd.__file__
+KILLS = [(1, 40, 60), (8, 120, 60)]
+LONG = [pytest.param(1, 2000, 1500, marks=pytest.mark.long), pytest.param(8, 8000, 1500, marks=pytest.mark.long)]
 
 
-def crowd(folder: Path, limit: int, agents: int, kills: int, seed: int) -> tuple[SQLiteLedger, list[list[list[str]]]]:
-    """A ledger after `ledger_crowd`, and the diary of each agent."""
-    (folder / "diaries").mkdir()
-    ledger = SQLiteLedger(folder / "ledger", limit)
-    command = [sys.executable, ledger_crowd.__file__, str(ledger.path), str(folder / "diaries")]
-    command += [str(number) for number in (agents, kills, seed)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=3000)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= kills
-    diaries = [(folder / "diaries" / str(agent)).read_text().splitlines() for agent in range(agents)]
-    return ledger, [[line.split() for line in diary] for diary in diaries]
-
-
-# The recorder's tests kill 500 more.
-KILLS = [(1, 40), (8, 120)]
-LONG = [pytest.param(1, 2000, marks=pytest.mark.long), pytest.param(8, 8000, marks=pytest.mark.long)]
-
-
-@pytest.mark.parametrize(("agents", "kills"), KILLS + LONG)
-def test_killed_processes_neither_overspend_nor_pay_twice(tmp_path, agents, kills) -> None:
-    """SIGKILL at random moments, many times; what was killed takes up its script where it was."""
-    demand = agents * 2 * ledger_crowd.STEPS + 2 * ledger_crowd.SHARED
-    limit = demand // 2
-    ledger, diaries = crowd(tmp_path, limit, agents, kills, seed=agents)
-    used, entered = audit(ledger.path)
-    assert used == entered
+def audit(ledger: Ledger, diaries: list[list[list[str]]], limit: int, steps: int) -> None:
+    """Nothing overspent, nothing paid twice, no acknowledged answer lost."""
+    story = {(one.run_id, one.step_id): one for one in ledger.entries()}
+    (used,) = ledger.read(lambda transaction: transaction.read_used(["[0,null,null]"]))
+    assert used == sum(one.cost[0] for one in story.values() if one.status in ("reserved", "charged"))
     assert limit - 3 < used <= limit
-    story = {(e.run_id, e.step_id): e for e in ledger.entries()}
     assert not ledger.entries("reserved"), "all scripts were walked to the end: everything is settled"
     helped, shared = set(), {}
     for agent, diary in enumerate(diaries):
-        script = ledger_crowd.script(agent)
+        script, said = ledger_crowd.script(agent, steps), defaultdict(list)
         assert diary[-1][0] == "end"
-        for word, i, answer in diary[:-1]:
+        for word, i, answer in [line for line in diary if line[0] not in ("again", "end")]:
             run, step, _ = script[int(i)]
             status = story[run, step].status
             if word == "help":
@@ -253,16 +230,42 @@ def test_killed_processes_neither_overspend_nor_pay_twice(tmp_path, agents, kill
                 assert status == "charged", "an answer was lost"
             if word == "refund":
                 assert (status, answer) == ("refunded", "True")
-            if word == "reserve" and run == "shared" and not ledger_crowd.refunds(run, step):
-                assert shared.setdefault(step, answer) == answer, "agents got different answers for one step"
-            if word == "reserve" and answer == "True":
-                assert status in ("charged", "refunded"), "an answer was lost"
-        for i, (run, step, _) in enumerate(script):
-            said = [answer for word, place, answer in diary if (word, place) == ("reserve", str(i))]
-            assert said == sorted(said, reverse=True), "no step is paid for that was refused before"
-            assert "True" not in said or len(set(said)) == 1 or ledger_crowd.refunds(run, step)
+            if word == "reserve":
+                said[run, step].append(answer)
+                if run == "shared" and not ledger_crowd.refunds(run, step):
+                    assert shared.setdefault(step, answer) == answer, "agents got different answers for one step"
+                assert answer == "False" or status in ("charged", "refunded"), "an answer was lost"
+        for key, answers in said.items():
+            assert answers == sorted(answers, reverse=True), "no step is paid for that was refused before"
+            assert "True" not in answers or len(set(answers)) == 1 or ledger_crowd.refunds(*key)
     paid = sum(story[key].cost[0] for key in helped if not ledger_crowd.refunds(*key))
     assert paid <= limit, "more help was given than there was budget for"
+
+
+def limit_for(agents: int, steps: int) -> int:
+    """Half of what all want."""
+    return agents * steps + steps // 5
+
+
+@pytest.mark.parametrize(("agents", "kills", "steps"), KILLS + LONG)
+def test_killed_processes_neither_overspend_nor_pay_twice(place, tmp_path, agents, kills, steps) -> None:
+    """SIGKILL at random moments, many times; what was killed takes up its script where it was."""
+    limit = limit_for(agents, steps)
+    ledger = open_ledger(place, limit)
+    audit(ledger, run_crowd(PROGRAM, place, tmp_path / "diaries", (agents, kills, steps)), limit, steps)
+    if isinstance(ledger, SQLiteLedger):
+        with sqlite3.connect(ledger.path) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("agents", "kills"), [(1, 300), (8, 1700)])
+def test_a_server_in_trouble_neither_overspends_nor_pays_twice(postgres, server_place, tmp_path, agents, kills) -> None:
+    """It restarts and cuts its connections while processes are killed."""
+    limit, numbers = limit_for(agents, 600), (agents, kills, 600)
+    ledger = open_ledger(server_place, limit)
+    diaries = run_crowd(PROGRAM, server_place, tmp_path / "diaries", numbers, postgres.make_trouble)
+    audit(ledger, diaries, limit, 600)
 
 
 def test_racing_to_make_the_file(tmp_path) -> None:

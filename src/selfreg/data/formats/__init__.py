@@ -67,7 +67,13 @@ def find_format(name: str) -> LogFormat:
 
 def format_names() -> list[str]:
     """Names of all formats; those of other packages are not loaded."""
-    return list(dict.fromkeys([*BUILT_IN, *sorted(entry_points(group=GROUP).names)]))
+    return [*BUILT_IN, *installed_formats()]
+
+
+@cache
+def installed_formats() -> tuple[str, ...]:
+    """Names of the formats of other packages."""
+    return tuple(sorted(set(entry_points(group=GROUP).names) - BUILT_IN.keys()))
 
 
 def _package(entry: EntryPoint) -> str:

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from selfreg._util.extras import require_extra
-from selfreg.data.documents import convert_value, decode_json, read_document
-from selfreg.data.log_files import MOST_BYTES, LogError, list_members, plain_name, plain_suffix, read_member
+from selfreg.data.archives import list_members
+from selfreg.data.documents import convert_value, read_document
+from selfreg.data.formats.inspect_archives import SampleMembers
+from selfreg.data.log_files import LogError, plain_name, plain_suffix
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import NOHELP, Trajectory
@@ -26,7 +28,7 @@ with require_extra("logs", "selfreg.data"):
 GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 HELPER = "helper"
 OURS = "selfreg"  # source of events that hold a decision
-_ATTACHMENT = re.compile(r"attachment://([0-9a-f]{32})")
+_ATTACHMENT = re.compile(r"attachment://([0-9a-f]{32}|\d+)")
 
 
 class _Eval(msgspec.Struct):
@@ -52,11 +54,19 @@ class _Pool(msgspec.Struct):
     messages: list[Message] = []
 
 
+class _Transcript(msgspec.Struct):
+    """Where the first versions kept the events."""
+
+    events: list[dict[str, Any]] = []
+    content: dict[str, str] = {}
+
+
 class _Sample(msgspec.Struct):
     id: int | str
     epoch: int
     messages: list[Message] = []
     events: list[dict[str, Any]] = []
+    transcript: _Transcript | None = None
     scores: dict[str, _Score] | None = None
     score: _Score | None = None
     attachments: dict[str, str] = {}
@@ -82,6 +92,7 @@ class _Call(msgspec.Struct):
     input: list[Message] = []
     input_refs: list[tuple[int, int]] | None = None
     output: _Output | None = None
+    error: Any = None  # such a call has an output too, which is empty
 
 
 class _Place(NamedTuple):
@@ -102,30 +113,22 @@ def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
             for number, sample in enumerate(log.samples, 1):
                 yield number, _convert_or_fault(sample, _Place(log.eval, options))
     except LogError as error:
-        yield 0, LogError(str(error).removeprefix(f"{path}: "))
+        yield 0, error
 
 
 def _read_archive(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
     members = {member.filename: member for member in list_members(path)}
-    names = [name for name in members if name.startswith("samples/") and name.endswith(".json")]
+    samples = SampleMembers(path, members)
     # A log whose run was interrupted has no header, but the beginning of its journal.
     first = next((name for name in ("header.json", "_journal/start.json") if name in members), None)
-    if first is None or not names:
+    if first is None or not samples.names:
         raise LogError(f"member {'header.json' if first is None else 'samples/*.json'!r} is missing in the archive")
-    place = _Place(_decode_member(path, members[first], _Header).eval, options)
-    for number, name in enumerate(names, 1):
+    place = _Place(samples.decode(first, _Header).eval, options)
+    for number, name in enumerate(samples.names, 1):
         try:
-            yield number, _convert_or_fault(_decode_member(path, members[name], Any), place)
+            yield number, _convert_or_fault(samples.read(name), place)
         except LogError as error:
-            yield number, LogError(str(error).removeprefix(f"{path}: "))
-
-
-def _decode_member(path: str, member: Any, type: Any) -> Any:
-    data = read_member(path, member, MOST_BYTES)
-    try:
-        return decode_json(data, type)
-    except LogError as error:
-        raise LogError(f"member {member.filename!r}: {error}") from None
+            yield number, error
 
 
 def _convert_or_fault(raw: Any, place: _Place) -> Record:
@@ -139,6 +142,8 @@ def _convert(sample: _Sample, place: _Place) -> Trajectory:
     turns = Turns()
     fields: dict[str, Any] = {}
     decision: dict[str, Any] | None = None  # of the call that follows
+    if sample.transcript is not None:
+        sample.events, sample.attachments = sample.transcript.events, sample.transcript.content
     for event in _events_of_agent(sample.events):
         if event["event"] == "info":
             decision = _read_decision(turns, event)
@@ -158,6 +163,8 @@ def _convert(sample: _Sample, place: _Place) -> Trajectory:
     about = {"model": header.model, "task_name": header.task, "epoch": sample.epoch, "limit": limit, "error": error}
     outcome = None if sample.error else _read_score(sample, place.options)
     task, episode = f"{header.task}/{sample.id}", f"{name}/{header.task}/{sample.id}/{sample.epoch}"
+    if error and not turns.steps:
+        raise LogError(f"the sample failed before the first answer of a model: {error}")
     return make_episode(turns, task, episode, outcome, {**about, **fields})
 
 
@@ -201,7 +208,7 @@ def _events_of_agent(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def _add_call(turns: Turns, raw: dict[str, Any], sample: _Sample) -> bool:
     """A step for a call: what the model was given after its last answer, and what it answered; False if it failed."""
     call: _Call = convert_value({**raw, "input": raw.get("input") or []}, _Call)
-    if call.output is None or not call.output.choices:
+    if call.error or call.output is None or not call.output.choices:
         return False
     given = call.input
     if not given and call.input_refs and sample.events_data:

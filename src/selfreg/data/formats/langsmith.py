@@ -84,13 +84,28 @@ def _merge(values: Iterable[Any]) -> dict[str, dict[str, Any]]:
         parts = [value.get(part) for part in ("post", "patch", "runs") if part in value]
         if any(not isinstance(part, list) for part in parts):
             raise LogError(f"[{number - 1}]: expected lists in 'post', 'patch' and 'runs'")
-        for run in [one for part in parts for one in part or ()] if parts else [value]:
+        some = [one for part in parts for one in part or ()] if parts else [value]
+        for run in [inner for one in some for inner in _flatten(one)]:
             name = _find_id(run)
             if name is None:
                 raise LogError(f"[{number - 1}]: field 'id' is missing, or is not a string")
             merged = runs.setdefault(name, {"id": name})
             merged.update({field: one for field, one in run.items() if one not in (None, {}, [])})
     return runs
+
+
+def _flatten(run: Any) -> Iterator[Any]:
+    """A run and those below it, which an export may hold inside of it (`child_runs`)."""
+    waiting = [run]
+    while waiting:
+        one = waiting.pop()
+        children = one.pop("child_runs", None) if isinstance(one, dict) else None
+        yield one
+        for child in children or ():
+            if not isinstance(child, dict):
+                raise LogError(f"field 'child_runs': expected runs; got {type(child).__name__}")
+            above = {"trace_id": one.get("trace_id") or one.get("id"), "parent_run_id": one.get("id")}
+            waiting.append({**above, **{name: value for name, value in child.items() if value is not None}})
 
 
 def _find_id(run: Any) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -13,9 +13,10 @@ from selfreg.data.log_files import MOST_BYTES, LogError, is_parquet, open_arrow,
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.rows import Numbered, Row, read_csv_lines, read_table_rows
 from selfreg.data.samples import Sample
-from selfreg.data.trajectory import MOST_COST, NOHELP, LoggedStep, Trajectory
+from selfreg.data.trajectory import MOST_COST, LoggedStep, Trajectory, name_help
 from selfreg.data.translation import parse_number
-from selfreg.data.turns import read_success
+from selfreg.data.turns import name_task, read_success
+from selfreg.data.wide_tables import MODEL, WideTable, find_wide_table
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
@@ -38,14 +39,16 @@ USUAL_COLUMNS = {
 }
 # Why a file is a table whose columns have no names of these.
 PLAIN = "it is a table"
-# Texts of a cell that say that a step had no help.
-NO_HELP = ("", NOHELP, "0", "false", "no", "none", "null", "nan")
 
 
 def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
     columns = _column_names(path)
-    roles = find_columns(columns, options)
-    rows = _filter(_need_rows(read_table_rows(path)), options)
+    wide = find_wide_table(options.roles.get("outcome", ""), columns)
+    roles = find_columns(columns, options, wide)
+    rows = _need_rows(read_table_rows(path))
+    if wide is not None:
+        rows = wide.split(rows)
+    rows = _filter(rows, options)
     if "step" not in roles and "episode" not in options.roles:
         for number, row in rows:
             yield number, row if isinstance(row, LogError) else _convert([(number, row)], roles, options)
@@ -53,15 +56,21 @@ def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
     yield from _read_grouped(path, rows, roles, options)
 
 
-def find_columns(columns: list[str], options: ReadOptions) -> dict[str, str]:
-    """Column of each role that the table has."""
-    for role, column in options.roles.items():
+def find_columns(columns: list[str], options: ReadOptions, wide: WideTable | None = None) -> dict[str, str]:
+    """Column of each role that the table has; those of a wide table have the names that its rows get."""
+    usual = {role: next((name for name in names if name in columns), "") for role, names in USUAL_COLUMNS.items()}
+    given = dict(options.roles)
+    if wide is not None:
+        given = {MODEL: MODEL, "action": "action", "step": "", "episode": "", **given, "outcome": "outcome"}
+        columns = [*columns, MODEL, "action", "outcome"]
+    for role, column in given.items():
         if column and column not in columns:
             raise LogError(f"column {column!r} is missing (role {role!r}); there are {', '.join(columns)}")
-    usual = {role: next((name for name in names if name in columns), "") for role, names in USUAL_COLUMNS.items()}
-    roles = {role: column for role, column in {**usual, **options.roles}.items() if column}
-    for role in ("task", "outcome"):
-        if role not in roles:
+    roles = {role: column for role, column in {**usual, **given}.items() if column}
+    # A row without the name of a task is of the task that its text states.
+    named = "observation" in roles and not {"step", "episode"} & roles.keys()
+    for role, is_needed in (("task", not named), ("outcome", options.outcomes is None)):
+        if role not in roles and is_needed:
             there = ", ".join(columns)
             raise LogError(f"no column for the role {role!r}; there are {there}: --map {role}=COLUMN")
     return roles
@@ -129,13 +138,8 @@ def _convert(rows: list[tuple[int, Row]], roles: dict[str, str], options: ReadOp
     try:
         if "step" in roles:
             rows = _in_order(rows, roles["step"])
-        task = _read_name(first[roles["task"]], roles["task"])
-        column = roles["outcome"]
-        outcomes = {_read_outcome(row[column], column, options) for _, row in rows} - {None}
-        if len(outcomes) > 1:
-            shown = ", ".join(f"{value:g}" for value in sorted(outcomes))  # type: ignore[type-var]
-            raise LogError(f"column {roles['outcome']!r}: rows of one episode have different values ({shown})")
-        outcome = next(iter(outcomes), None)
+        task = _find_task(first, number, roles, options)
+        outcome = _find_outcome([row for _, row in rows], roles.get("outcome"), options)
         taken = {roles[role] for role in ("outcome", "observation", "action") if role in roles}
         fields = {name: value for name, value in first.items() if name not in taken and _is_scalar(value)}
         return Trajectory(
@@ -152,13 +156,32 @@ def _convert(rows: list[tuple[int, Row]], roles: dict[str, str], options: ReadOp
         return LogError(str(error))
 
 
+def _find_task(row: Row, number: int, roles: dict[str, str], options: ReadOptions) -> str:
+    if "task" in roles:
+        return _read_name(row[roles["task"]], roles["task"])
+    text = row[roles["observation"]]
+    return name_task(text if isinstance(text, str) else None, f"{options.source}:{number}")
+
+
+def _find_outcome(rows: Sequence[Row], column: str | None, options: ReadOptions) -> float | None:
+    """The outcome that the rows of an episode agree on."""
+    if column is None:
+        return None
+    outcomes = {_read_outcome(row[column], column, options) for row in rows} - {None}
+    if len(outcomes) > 1:
+        shown = ", ".join(f"{value:g}" for value in sorted(outcomes))  # type: ignore[type-var]
+        raise LogError(f"column {column!r}: rows of one episode have different values ({shown})")
+    return next(iter(outcomes), None)
+
+
 def _episode_name(row: Row, task: str, number: int, roles: dict[str, str], options: ReadOptions) -> str:
     if "episode" in roles:
         return _read_name(row[roles["episode"]], roles["episode"])
     if "step" in roles:
         return task
     model = row[roles["model"]] if "model" in roles else None
-    return f"{options.source}:{number}" if model is None else f"{task}/{model}"
+    name = task if "task" in roles else f"{options.source}:{number}"
+    return f"{options.source}:{number}" if model is None else f"{name}/{model}"
 
 
 def _convert_step(row: Row, roles: dict[str, str]) -> LoggedStep:
@@ -176,7 +199,7 @@ def _convert_step(row: Row, roles: dict[str, str]) -> LoggedStep:
         text("observation") or "",
         text("action"),
         text("key"),
-        None if (intervention or "").strip().lower() in NO_HELP else intervention,
+        name_help(intervention or ""),
         None if cost is None else int(cost),
         label,
         model=text("model"),

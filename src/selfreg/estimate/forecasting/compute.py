@@ -277,7 +277,9 @@ def step_design(
     often = np.minimum(logged.earlier, MOST_EARLIER) / MOST_EARLIER
     states = np.column_stack([np.ones(len(block)), *_one_hot(strata), *blocks, *score])
     context = np.column_stack([earlier, often, *score, *blocks, *[earlier * one for one in blocks]])
-    return StepDesign(logged, found.chance, states, np.column_stack([states, earlier]), context)
+    by_kind = np.minimum(logged.earlier_by_kind, 1).astype(np.float64)
+    baseline = np.column_stack([states, earlier, by_kind[:, 1:]])
+    return StepDesign(logged, found.chance, states, baseline, context, by_kind)
 
 
 def _scores(logged: LoggedSteps, prm: StateScorer) -> Floats:

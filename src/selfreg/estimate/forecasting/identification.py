@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from selfreg.data import Scalar
 from selfreg.estimate.abstraction import Features, StateAbstraction
@@ -27,6 +26,8 @@ PERMUTATIONS = 400
 MOST_IN_PART = 0.1
 MOST_STRATA = 12
 MOST_BLOCKS = 8
+# Steps that must be alike in their earlier help types to have a chance of their own.
+CELL_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def identify(logged: LoggedSteps, abstraction: StateAbstraction, seed: int = 0) 
     chance = _shares(logged, cells)
     strata = state_strata(logged, abstraction)
     if _tried_later(logged, chance):
-        if _independent(logged.action > 0, cells, strata, seed):
+        if _independent(logged.action, cells, strata, seed):
             words = "Help changes from step to step, and does not depend on the state: as if by chance."
             return Identification("steps", True, True, words, chance)
         words = (
@@ -87,7 +88,8 @@ def identify(logged: LoggedSteps, abstraction: StateAbstraction, seed: int = 0) 
         words = "No step was helped, so nothing in the log says what help is worth."
         return Identification("episodes", False, True, words, chance)
     first = logged.first
-    coin = _independent(logged.helped, np.zeros(len(first), np.int64), strata[first], seed, EPISODE_LEVEL)
+    helped_by = np.maximum.reduceat(logged.action, first)
+    coin = _independent(helped_by, np.zeros(len(first), np.int64), strata[first], seed, EPISODE_LEVEL)
     words = (
         "Episodes were helped at every step or at none, in different tasks. Nothing in the log contradicts chance, but "
         "the log does not say that chance decided."
@@ -98,7 +100,10 @@ def identify(logged: LoggedSteps, abstraction: StateAbstraction, seed: int = 0) 
 
 
 def recorded_chance(logged: LoggedSteps) -> Floats | None:
-    """Chances (steps, actions) by the field "rate" of every episode; None without it, or if nothing was left to it."""
+    """Chances (steps, actions) by the field "rate" of every episode; None without it, or if nothing was left to it.
+
+    The rate is of help of any type; of the types it is divided by their shares in like steps.
+    """
     rates = [trajectory.fields.get(RATE) for trajectory in logged.episodes]
     if not all(isinstance(rate, int | float) and 0.0 <= rate <= 1.0 for rate in rates):
         return None
@@ -107,8 +112,10 @@ def recorded_chance(logged: LoggedSteps) -> Floats | None:
     contradicted = ((rate == 0.0) & (logged.action > 0)) | ((rate == 1.0) & (logged.action == 0))
     if inside.mean() < 0.2 or contradicted.any():
         return None
-    kinds = max(len(logged.actions) - 1, 1)
-    return np.column_stack([1.0 - rate, *[rate / kinds] * (len(logged.actions) - 1)])
+    shares = _shares(logged, _cells(logged))[:, 1:]
+    total = shares.sum(axis=1, keepdims=True)
+    even = np.full_like(shares, 1.0 / max(shares.shape[1], 1))
+    return np.column_stack([1.0 - rate, rate[:, None] * np.divide(shares, total, out=even, where=total > 0)])
 
 
 def time_blocks(logged: LoggedSteps, most: int = MOST_BLOCKS) -> Ints:
@@ -136,9 +143,16 @@ def state_strata(logged: LoggedSteps, abstraction: StateAbstraction) -> Ints:
 
 
 def _cells(logged: LoggedSteps) -> Ints:
-    """Steps alike in number and in whether none, some or all earlier steps were helped, int64 (steps,)."""
-    past = np.where(logged.earlier == 0, 0, np.where(logged.earlier == logged.time, 2, 1))
-    return time_blocks(logged) * 3 + past
+    """Steps alike in number, in whether none, some or all earlier steps were helped, and by which types, (steps,).
+
+    Logs of several deployments have other help types in each: after help of one type the others are never tried.
+    """
+    share = np.where(logged.earlier == 0, 0, np.where(logged.earlier == logged.time, 2, 1))
+    cells: Ints = time_blocks(logged) * 3 + share
+    types = np.unique(logged.earlier_by_kind > 0, axis=0, return_inverse=True)[1].reshape(-1)
+    fine = np.unique(cells * (int(types.max()) + 1) + types, return_inverse=True)[1]
+    enough = np.bincount(fine)[fine] >= CELL_STEPS
+    return np.unique(np.where(enough, fine + int(cells.max()) + 1, cells), return_inverse=True)[1]
 
 
 def _shares(logged: LoggedSteps, cells: Ints) -> Floats:
@@ -172,22 +186,25 @@ def _tasks_both_ways(logged: LoggedSteps) -> int:
     return int(np.count_nonzero((helped > 0) & (helped < np.bincount(logged.task))))
 
 
-def _independent(helped: npt.NDArray[np.bool_], cells: Ints, strata: Ints, seed: int, level: float = LEVEL) -> bool:
-    """Permutation test that `helped` does not depend on the stratum within a cell."""
+def _independent(action: Ints, cells: Ints, strata: Ints, seed: int, level: float = LEVEL) -> bool:
+    """Permutation test that `action` (which help type, or none) does not depend on the stratum within a cell."""
     generator = np.random.default_rng(seed)
     order = np.argsort(cells, kind="stable")
-    cells, strata, values = cells[order], strata[order], helped[order].astype(np.float64)
-    share = (np.bincount(cells, values) / np.bincount(cells).clip(1))[cells]
+    cells, strata, action = cells[order], strata[order], action[order]
     groups = np.unique(cells * (MOST_STRATA + 1) + strata, return_inverse=True)[1]
-    spread = np.bincount(groups, share * (1.0 - share))
-    used = spread > 0
+    taken = [a for a in np.unique(action) if a > 0]
+    shares = [(np.bincount(cells, action == a) / np.bincount(cells).clip(1))[cells] for a in taken]
+    spreads = [np.bincount(groups, share * (1.0 - share)) for share in shares]
 
-    def statistic(drawn: Floats) -> float:
-        excess = np.bincount(groups, drawn - share)[used]
-        return float(np.sum(excess**2 / spread[used]))
+    def statistic(drawn: Ints) -> float:
+        total = 0.0
+        for a, share, spread in zip(taken, shares, spreads, strict=True):
+            used = spread > 0
+            total += float(np.sum(np.bincount(groups, (drawn == a) - share)[used] ** 2 / spread[used]))
+        return total
 
     bounds = np.flatnonzero(np.diff(cells)) + 1
-    observed = statistic(values)
-    drawn = [statistic(np.concatenate([generator.permutation(part) for part in np.split(values, bounds)]))
+    observed = statistic(action)
+    drawn = [statistic(np.concatenate([generator.permutation(part) for part in np.split(action, bounds)]))
              for _ in range(PERMUTATIONS)]  # fmt: skip
     return (1 + sum(one >= observed - 1e-9 for one in drawn)) / (PERMUTATIONS + 1) > level

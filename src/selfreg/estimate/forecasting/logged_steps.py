@@ -85,6 +85,12 @@ class LoggedSteps:
         )  # fmt: skip
 
     @cached_property
+    def earlier_by_kind(self) -> Ints:
+        """Number of earlier steps of the episode that each help type helped, (steps, actions - 1)."""
+        taken = self.action[:, None] == np.arange(1, len(self.actions))
+        return _sum_before(taken, self.first, self.episode)
+
+    @cached_property
     def helped(self) -> npt.NDArray[np.bool_]:
         """Whether any step of the episode was helped, (episodes,)."""
         return np.bincount(self.episode, self.action > 0, len(self.episodes)) > 0

@@ -22,6 +22,8 @@ ALONE = 0.15
 LIKELY = 0.6
 # Share of the samples in which a policy must be better to replace a simpler one.
 BETTER = 0.9
+# Quantile of the gains by which help types are compared: those of small budgets are known better.
+CAREFUL = 0.25
 # Share of the tasks without a known outcome up to which a policy counts as observed.
 OBSERVED = 0.02
 
@@ -61,8 +63,19 @@ def choose(scored: Sequence[Scored], found: Identification) -> int:
     if not _shown(scored, gains, top, level) and not _shown(scored, gains, rest, OTHER_LEVEL):
         return 0
     simple = [i for i in allowed if scored[i].candidate.simple]
-    best = _prefer(gains, top, simple)
+    best = _prefer(gains, _best_type(scored, gains, top), simple)
     return _prefer(gains, [best], [i for i in allowed if i not in simple])
+
+
+def _best_type(scored: Sequence[Scored], gains: dict[int, Floats], top: Sequence[int]) -> Sequence[int]:
+    """Of always at its largest budgets, that of the help type whose gain at some budget is largest, carefully read."""
+
+    def careful(i: int) -> float:
+        mine = scored[i].candidate.help
+        always = [j for j in gains if scored[j].candidate.policy == "always" and scored[j].candidate.help == mine]
+        return max(float(np.quantile(gains[j][1:], CAREFUL)) for j in always)
+
+    return sorted(top, key=careful)[-1:]
 
 
 def is_largest(scored: Sequence[Scored], i: int) -> bool:
@@ -99,8 +112,7 @@ def _significant(gains: dict[int, Floats], which: Sequence[int], level: float) -
 
 
 def _prefer(gains: dict[int, Floats], current: Sequence[int], others: Sequence[int]) -> int:
-    """The best of `current`, or the best of `others` if it is better in more than 90% of the samples."""
+    """The best of `current`, or the best of those of `others` that are better in more than 90% of the samples."""
     kept = max(current or others, key=lambda i: gains[i][0])
-    best = max(others, key=lambda i: gains[i][0], default=kept)
-    better = gains[best][0] > gains[kept][0] and np.mean(gains[best][1:] > gains[kept][1:]) > BETTER
-    return best if better else kept
+    better = [i for i in others if np.mean(gains[i][1:] > gains[kept][1:]) > BETTER]
+    return max([kept, *better], key=lambda i: gains[i][0])

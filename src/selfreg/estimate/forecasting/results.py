@@ -19,6 +19,8 @@ from selfreg.estimate.forecasting.recommendation import OBSERVED, Scored, is_lar
 # Factors of the distance of bootstrap bounds from the estimate: for the few tasks; and for effects at steps, which
 # depend on a choice of features that the bootstrap does not repeat. By measurement (`python -m benchmarks forecast`).
 WIDEN, WIDEN_STEPS = 1.1, 1.25
+# When the rules of thumb request help, for a sentence.
+WHEN = {"last-k": "in the last steps", "every-n": "every few steps"}
 
 
 class PolicyForecast(NamedTuple):
@@ -177,9 +179,9 @@ def help_in_words(scored: Sequence[Scored], confidence: float, priced: bool) -> 
             lines.append(f"With {one.candidate.help}: the log cannot tell.")
             continue
         low, high = central_bounds(one.gain[1:], confidence)
-        verdict = "do not buy" if one.gain[0] <= 0 or high < 0 else "buy" if low > 0 else "no significant difference"
+        verdict = "not worth it" if one.gain[0] <= 0 or high < 0 else "worth it" if low > 0 else "may be chance"
         lines.append(
-            f"With {one.candidate.help} at every step: {100 * one.gain[0]:+.1f} points of success "
+            f"Requesting {one.candidate.help} at every step: {100 * one.gain[0]:+.1f} points of success "
             f"({100 * low:+.1f} to {100 * high:+.1f}{less}): {verdict}."
         )
     return tuple(lines)
@@ -197,10 +199,12 @@ def recommend_in_words(
     one, alone = outlooks[recommended], outlooks[0]
     percent = f"{100 * one.success.mean:.0f}% success ({100 * one.success.low:.0f} to {100 * one.success.high:.0f})"
     if recommended:
-        policy = {"always": f"Always request {one.help}", "rule": f"Request {one.help} by the rule {one.rule}",
+        when = f" {WHEN[one.rule]} (rule {one.rule})" if one.rule in WHEN else ""
+        policy = {"always": f"Always request {one.help}", "rule": f"Request {one.help}{when}",
                   "plan": "Request help as the plan says", "helper": "Let the helper decide"}[one.policy]  # fmt: skip
-        limit = f"up to {' and '.join(map(str, one.budget))} times" if one.policy == "always" else (
-            f"with budget {', '.join(map(str, one.budget))}")  # fmt: skip
+        limit = f"with budget {', '.join(map(str, one.budget))}"
+        if one.policy == "always":
+            limit = "once" if one.budget == (1,) else f"up to {' and '.join(map(str, one.budget))} times"
         if found.identified and not one.identified and gain is not None:
             low, high = (100 * bound for bound in central_bounds(gain[1:], 0.9))
             return (

@@ -56,6 +56,8 @@ class StepDesign(NamedTuple):
         g: `states`, and columns of earlier help.
     context : float64 (steps, k)
         Columns of f that do not depend on the policy.
+    own : float64 (steps, kinds)
+        A column of f of each help type: whether the same type helped before.
     """
 
     logged: LoggedSteps
@@ -63,6 +65,7 @@ class StepDesign(NamedTuple):
     states: Floats
     baseline: Floats
     context: Floats
+    own: Floats
 
 
 def step_value(design: StepDesign, decided: Actions, times: Floats, guess: Floats | None = None) -> Value:
@@ -135,7 +138,7 @@ def immediate_effect(design: StepDesign, decided: Actions) -> float:
 
 
 def _features(design: StepDesign, decided: Actions, guess: Floats | None) -> Floats:
-    """f of each help type: one, whether the policy requests help here, context, first guess; all but one centred.
+    """f of each help type: one, whether the policy requests help here, context, own, first guess; all but one centred.
 
     float64 (steps, kinds, columns).
     """
@@ -144,8 +147,9 @@ def _features(design: StepDesign, decided: Actions, guess: Floats | None) -> Flo
     columns = columns[:, np.ptp(columns, axis=0) > 0]
     kinds = len(design.logged.actions) - 1
     shared = np.repeat(columns[:, None, :], kinds, axis=1)
-    own = [guess[:, :, None]] if guess is not None and _has(guess) else []
-    features = np.concatenate([shared, *own], axis=2)
+    own = [design.own[:, :, None]] if kinds > 1 else []
+    guesses = [guess[:, :, None]] if guess is not None and _has(guess) else []
+    features = np.concatenate([shared, *own, *guesses], axis=2)
     return np.concatenate([np.ones((len(wanted), kinds, 1)), features - features.mean(axis=0)], axis=2)
 
 

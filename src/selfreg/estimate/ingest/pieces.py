@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import io
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import IO, Any, NamedTuple
 
+from selfreg.data.archives import BROKEN, open_packed
 from selfreg.data.decoded import read_decoded_lines
 from selfreg.data.formats import canonical, find_format
-from selfreg.data.log_files import MOST_BYTES, LogError, LogFile, is_compressed, open_bytes, row_group_starts
+from selfreg.data.log_files import MOST_BYTES, LogError, LogFile, is_compressed, row_group_starts
 from selfreg.data.log_format import Container, LogFormat, ReadOptions, format_place
 from selfreg.estimate.abstraction import ExactKey, StateAbstraction
 
@@ -89,7 +89,7 @@ def _split_row_groups(path: str) -> Iterator[Piece]:
 
 def _split_lines(path: str, compressed: bool) -> Iterator[Piece]:
     """Pieces of complete lines; an uncompressed file is read only near their ends."""
-    with open_bytes(path) as stream:
+    with open_packed(path) as stream:
         first = 0
         try:
             while True:
@@ -105,7 +105,7 @@ def _split_lines(path: str, compressed: bool) -> Iterator[Piece]:
                     return
                 yield Piece(path, "lines", first, last, content)
                 first = last
-        except (EOFError, OSError, zlib.error) as error:
+        except BROKEN as error:
             raise LogError(f"{path}: broken data after byte {first} of its content: {error}") from None
 
 
@@ -184,7 +184,7 @@ def locate_record(piece: Piece, number: int) -> str:
     if piece.container == "row groups":
         before = row_group_starts(piece.path)[piece.first]
     elif piece.container == "lines":
-        with open_bytes(piece.path) as stream:
+        with open_packed(piece.path) as stream:
             left = piece.first
             while left and (block := stream.read(min(left, PIECE_BYTES))):
                 before += block.count(b"\n")

@@ -1,0 +1,43 @@
+"""Faults of logs, and how they name files."""
+
+from __future__ import annotations
+
+import re
+
+# Begins the name of the folder of temporary copies.
+COPIES = "selfreg-logs-"
+_COPY = re.compile(rf"[^\s'\"]*{COPIES}[a-z0-9_]+[/\\](?:\d+[/\\])?")
+
+
+def show_path(text: str) -> str:
+    """A text without the folder of temporary copies: what remains is archive and member, or `stdin`."""
+    return _COPY.sub("", text) if COPIES in text else text
+
+
+class LogError(ValueError):
+    """A record that cannot be read. The message names the file, the line or row, the field and what was expected.
+
+    Attributes
+    ----------
+    outcome : float or None
+        The outcome of the record where it could be read, so that whoever leaves records out can say which.
+    """
+
+    outcome: float | None = None
+
+    def __str__(self) -> str:
+        """The message; members of archives are named by their archive, not by the copy that is read."""
+        return show_path(super().__str__())
+
+    def without(self, place: str) -> LogError:
+        """The same fault without a place before it."""
+        return self._again(str(self).removeprefix(f"{show_path(place)}: "))
+
+    def at(self, place: str) -> LogError:
+        """The same fault with its place."""
+        return self._again(f"{place}: {self}")
+
+    def _again(self, message: str) -> LogError:
+        fault = LogError(message)
+        fault.outcome = self.outcome
+        return fault
