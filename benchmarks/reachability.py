@@ -219,7 +219,7 @@ def compare(name: str, runs: int) -> bool:
         f"bound {solution.bound:.0e}, differs by {off:.0e}",
         flush=True,
     )
-    return off <= solution.bound + STORM_PRECISION
+    return bool(off <= solution.bound + STORM_PRECISION)
 
 
 def main(argv: Sequence[str] = ()) -> None:
