@@ -48,7 +48,7 @@ def test_what_is_in_a_log_and_what_is_missing(tmp_path) -> None:
 
 def test_large_logs_are_sampled_from_all_of_them(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("selfreg.data.overview.SAMPLE_BYTES", 40_000)
-    monkeypatch.setattr("selfreg.data.overview.SAMPLE_FILES", 10)
+    monkeypatch.setattr("selfreg.data.overview.SAMPLE_FILES", 16)
     log = write_lines(tmp_path / "log.jsonl", [conversation(i) | {"part": i // 100} for i in range(1000)])
     found = look_at_logs(log)
     assert not found.complete
@@ -57,9 +57,12 @@ def test_large_logs_are_sampled_from_all_of_them(tmp_path, monkeypatch) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
     for i in range(100):
-        (folder / f"{i}.json").write_text(json.dumps(conversation(i)))
+        (folder / f"{i:02}.json").write_text(json.dumps(conversation(i) | {"task_id": f"t{i // 2}"}))
     found = look_at_logs(folder)
-    assert (found.files, found.episodes, found.complete) == (100, 10, False)
+    assert (found.files, found.episodes, found.tasks, found.complete) == (100, 16, 8, False)
+    for i in range(100):
+        (folder / f"{i:02}.json").write_text(json.dumps(conversation(i) | {"task_id": f"t{i}"}))
+    assert any(hint.startswith("No task in the sample was run twice") for hint in look_at_logs(folder).hints)
 
 
 def test_faults_are_listed_with_their_places(tmp_path) -> None:

@@ -51,7 +51,7 @@ def _help_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._/-]+", "-", name).strip("-") or "help"
 
 
-def find_hints(format: str, tally: Tally, marks: MarkProposal) -> list[str]:
+def find_hints(format: str, tally: Tally, marks: MarkProposal, *, is_sample: bool) -> list[str]:
     """What could be a mark of help, and what is missing, a sentence each."""
     hints: list[str] = []
     if tally.n_faults and not tally.episodes:
@@ -81,7 +81,8 @@ def find_hints(format: str, tally: Tally, marks: MarkProposal) -> list[str]:
     elif tally.help and not tally.partly_helped:
         hints.append("Episodes have help at every step or at none: the effect of one request is not in the logs.")
     if tally.episodes == len(tally.tasks) and tally.episodes > 1:
-        hints.append("No task was run twice; if it was, map its id: --map task=FIELD.")
+        where = " in the sample" if is_sample else ""
+        hints.append(f"No task{where} was run twice; if it was, map its id: --map task=FIELD.")
     return hints
 
 

@@ -31,7 +31,7 @@ with require_extra("logs", "selfreg.data"):
     import msgspec
 
 # What is read at most: bytes, files, and parts of a large file of lines.
-SAMPLE_BYTES, SAMPLE_FILES, PARTS = 12 << 20, 400, 12
+SAMPLE_BYTES, SAMPLE_FILES, NEIGHBOURS, PARTS = 12 << 20, 400, 8, 12
 # Files of which the first that has fields with names of roles says how the others are read.
 GUESSED_FILES = 10
 # Fields that a message names.
@@ -303,7 +303,7 @@ def _describe(reading: _Reading, tally: Tally, extent: _Extent) -> Overview:
         fields={name: len(values) for name, values in tally.fields.items()},
         faults=tally.faults,
         n_faults=tally.n_faults,
-        hints=[*reading.proposal.hints, *find_hints(found.format.name, tally, marks)],
+        hints=[*reading.proposal.hints, *find_hints(found.format.name, tally, marks, is_sample=not extent.complete)],
         command=make_command(extent.names, found.format.name, options.roles, tally, words),
     )
 
@@ -376,7 +376,9 @@ def _read_lines_here_and_there(
 
 
 def _spread(items: Sequence[Any], most: int) -> list[Any]:
-    """At most so many of the items, at equal distances."""
+    """At most so many of the items: runs of neighbours, which may be of one task, at equal distances."""
     if len(items) <= most:
         return list(items)
-    return [items[i * len(items) // most] for i in range(most)]
+    runs = most // NEIGHBOURS
+    last = len(items) - NEIGHBOURS
+    return [items[i * last // (runs - 1) + k] for i in range(runs) for k in range(NEIGHBOURS)]

@@ -92,8 +92,9 @@ def test_runs_of_langsmith_may_be_inside_of_one_another(tmp_path) -> None:
     plain = read(tmp_path / "plain.json", "langsmith", LANGSMITH)
     nested = read(tmp_path / "log.json", "langsmith", {**root, "trace_id": "t1", "child_runs": others})
     assert nested == plain
-    with pytest.raises(LogError, match=r"bad\.json.*'child_runs': expected runs; got int"):
-        read(tmp_path / "bad.json", "langsmith", {**root, "child_runs": [3]})
+    for bad in ([3], -1, {"a": 1}):
+        with pytest.raises(LogError, match=r"bad\.json.*'child_runs': expected a list of runs"):
+            read(tmp_path / "bad.json", "langsmith", {**root, "child_runs": bad})
 
 
 def test_runs_of_langsmith_as_they_are_exported(tmp_path) -> None:

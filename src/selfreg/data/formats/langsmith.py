@@ -122,9 +122,10 @@ def _flatten(run: Any) -> Iterator[Any]:
         one = waiting.pop()
         children = one.pop("child_runs", None) if isinstance(one, dict) else None
         yield one
-        for child in children or ():
-            if not isinstance(child, dict):
-                raise LogError(f"field 'child_runs': expected runs; got {type(child).__name__}")
+        children = [] if children is None else children
+        if not isinstance(children, list) or not all(isinstance(child, dict) for child in children):
+            raise LogError("field 'child_runs': expected a list of runs")
+        for child in children:
             above = {"trace_id": one.get("trace_id") or one.get("id"), "parent_run_id": one.get("id")}
             waiting.append({**above, **{name: value for name, value in child.items() if value is not None}})
 

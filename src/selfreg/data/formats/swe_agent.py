@@ -35,7 +35,8 @@ class _Record(msgspec.Struct):
     query: list[_Message] | None = None
     messages: list[_Message] | None = None  # the same in version 1.0
 
-    def read_messages(self) -> list[_Message]:
+    @property
+    def conversation(self) -> list[_Message]:
         return self.query or self.messages or []
 
 
@@ -61,7 +62,7 @@ def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
     document: _Document = read_document(path, _Document)
     turns = Turns()
     # Newer versions may keep the conversation with each record only.
-    for message in document.history or (document.trajectory[0].read_messages() if document.trajectory else ()):
+    for message in document.history or (document.trajectory[0].conversation if document.trajectory else ()):
         if message.role == "assistant" and not message.is_demo:
             break
         if message.role != "system" and not message.is_demo:
