@@ -31,6 +31,7 @@ DECISIONS = 400
 # Most milliseconds of a decision: by a transformer, by any other form, and by any form about a long text.
 TRANSFORMER, OTHER, LONG = 5.0, 0.5, 20.0
 LONG_TEXT = 100_000  # characters
+OFFSET = 100  # texts between those that two helpers are given in turn
 
 RESIDENT = """
 import sys
@@ -112,8 +113,9 @@ def _times(helper: Helper, texts: Sequence[str], file: SQLiteLedger) -> list[lis
     for one, ledger in cases:
         one.decide(["warm up"], ledger.left)
     gc.collect()
-    for text in texts:
-        for spent, (one, ledger) in zip(times, cases, strict=True):
+    for i in range(len(texts)):
+        for j, (spent, (one, ledger)) in enumerate(zip(times, cases, strict=True)):
+            text = texts[(i + OFFSET * j) % len(texts)]  # the words of the last texts are remembered
             begin, worked = perf_counter(), process_time()
             one.decide([text], ledger.left)
             spent.append((1e3 * (perf_counter() - begin), 1e3 * (process_time() - worked)))

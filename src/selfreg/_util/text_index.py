@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import chain, pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -47,6 +49,22 @@ class WordGroups:
         return result
 
 
+@lru_cache(maxsize=2)
+def count_words_and_pairs(pattern: str, text: str) -> Counter[str]:
+    """Words of a text in lower case and pairs of neighbours, as the analyzer of a `TfidfVectorizer` with pairs counts.
+
+    A decision reads its text twice, for the classifier and for its reasons: the second time costs nothing.
+
+    Examples
+    --------
+    >>> from selfreg._util.text_index import count_words_and_pairs
+    >>> sorted(count_words_and_pairs(r"\\w+", "A pen, a pen").items())
+    [('a', 2), ('a pen', 2), ('pen', 2), ('pen a', 1)]
+    """
+    words = re.findall(pattern, text.lower())
+    return Counter(chain(words, map(" ".join, pairwise(words))))
+
+
 class Words(NamedTuple):
     """Words of a text in a TF-IDF vocabulary.
 
@@ -68,7 +86,7 @@ class Words(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Tfidf:
-    """TF-IDF vectors of length 1 by a `TfidfVectorizer` of scikit-learn with sublinear frequencies.
+    """TF-IDF vectors of length 1 by a `TfidfVectorizer` of scikit-learn with sublinear frequencies of words and pairs.
 
     Only fitting is scikit-learn's: its `transform` takes milliseconds a call, most of them for checks. Of long texts
     the beginning and the end count (`shorten`).
@@ -76,7 +94,7 @@ class Tfidf:
     Attributes
     ----------
     vectorizer : TfidfVectorizer
-        Of type float32.
+        Of type float32, with n-grams of one and two words in lower case.
     """
 
     vectorizer: Any
@@ -103,11 +121,6 @@ class Tfidf:
         return sp.csr_array((values, columns, ends), shape=(len(texts), len(self._vocabulary)))
 
     @cached_property
-    def _analyze(self) -> Callable[[str], list[str]]:
-        words: Callable[[str], list[str]] = self.vectorizer.build_analyzer()
-        return words
-
-    @cached_property
     def _vocabulary(self) -> dict[str, int]:
         found: dict[str, int] = self.vectorizer.vocabulary_
         return found
@@ -118,7 +131,7 @@ class Tfidf:
 
     def read(self, text: str) -> Words:
         """The words of a text."""
-        vocabulary, words = self._vocabulary, Counter(self._analyze(shorten(text)))
+        vocabulary, words = self._vocabulary, count_words_and_pairs(self.vectorizer.token_pattern, shorten(text))
         found = sorted((vocabulary[word], count) for word, count in words.items() if word in vocabulary)
         places, count = np.array(found, dtype=np.int64).reshape(-1, 2).T
         values = (1 + np.log(count)) * self._weights[places]
