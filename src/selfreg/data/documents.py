@@ -78,8 +78,15 @@ def read_document(path: str, type: Any = Any) -> Any:
     return decode_json(read_bytes(path, MOST_BYTES), type)
 
 
-def read_line_values(path: str, type: Any = Any) -> Iterator[tuple[int, Any]]:
-    """Values of the lines of a file that is read at once, with their numbers; a fault names its line."""
+def read_placed_values(path: str) -> Iterator[tuple[str, Any]]:
+    """Values of a file that is read at once, and where each is: of its lines, or of a document that is a list."""
+    if take_sample(path).kind == "document" and isinstance(document := read_document(path), list):
+        yield from ((f"[{i}]", value) for i, value in enumerate(document))
+        return
+    yield from _read_lines(path)
+
+
+def _read_lines(path: str, type: Any = Any) -> Iterator[tuple[str, Any]]:
     _refuse_parquet(path)
     left = MOST_BYTES
     for number, line in number_lines(path):
@@ -87,7 +94,7 @@ def read_line_values(path: str, type: Any = Any) -> Iterator[tuple[int, Any]]:
         if left < 0:
             raise LogError(f"line {number}: the file has more than {MOST_BYTES >> 20} MB, the limit; split it")
         try:
-            yield number, decode_json(line, type)
+            yield f"line {number}", decode_json(line, type)
         except LogError as error:
             raise LogError(f"line {number}: {error}") from None
 
@@ -95,7 +102,7 @@ def read_line_values(path: str, type: Any = Any) -> Iterator[tuple[int, Any]]:
 def read_values(path: str, type: Any = Any) -> list[Any]:
     """Values of the lines of a file, or the elements of its one document (itself, if it is no list)."""
     if take_sample(path).kind == "lines":
-        return [value for _, value in read_line_values(path, type)]
+        return [value for _, value in _read_lines(path, type)]
     document: Any = read_document(path)
     values = document if isinstance(document, list) else [document]
     return [convert_at(i, value, type) for i, value in enumerate(values)]

@@ -25,7 +25,10 @@ NAMES = {
     "action": (
         "action", "act", "output", "response", "completion", "answer", "reply", "assistant", "thought", "did",
     ),
-    "intervention": ("intervention", "helper", "help", "helped_by", "help_type", "escalated_to", "expert", "human"),
+    "intervention": (
+        "intervention", "helper", "help", "helped_by", "help_type", "escalated_to", "escalation", "expert",
+        "human",
+    ),
     "model": ("model", "model_name", "actor", "agent", "llm"),
     "tools": ("tools", "tool", "tool_name", "tool_names"),
     "label": ("label", "judgement", "rating"),
@@ -37,7 +40,8 @@ KINDS = ("role", "type", "kind", "from", "id", "status", "name", "source", "even
 CALLS = ("tool_calls", "calls", "function_calls", "tool_uses")
 # Names of tools and fields that hint at help.
 HELP_NAME = re.compile(
-    r"human|person|escalat|hand_?off|transfer_to|ask_(user|expert|help)|advisor|approv", re.IGNORECASE
+    r"human|person|reviewer|supervisor|escalat|hand_?off|transfer_to|ask_(user|expert|help)|advisor|approv",
+    re.IGNORECASE,
 )
 # Names of parts of a system that are help.
 HELP_ROLE = re.compile(r"human|person|help|expert|supervisor|operator|advisor|oracle|teacher", re.IGNORECASE)
@@ -61,7 +65,25 @@ def guess_roles(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     texts = {name: values for name, values in in_steps.items() if _are_texts(values) and name not in KINDS}
     if found["observation"] is None and steps_field is not None and texts:
         found["observation"] = max(texts, key=lambda name: sum(len(text) for text in texts[name] if text))
+    if found["observation"] is None:
+        steps = records if steps_field is None else [one for some in _values(records, steps_field) for one in some]
+        found["observation"] = _find_objects(steps, NAMES["observation"])
     return roles | {role: name for role, name in found.items() if name is not None and name != _UNMAPPED.get(role)}
+
+
+def longest_text(rows: Sequence[Mapping[str, Any]], group: str) -> str | None:
+    """The field of rows that are steps with the longest texts, which differ within a group."""
+    fields = {name: _values(rows, name) for name in _names(rows) if name != group and name not in KINDS}
+    texts = {name: values for name, values in fields.items() if _are_texts(values) and len(set(values)) >= FEW}
+    groups = {row.get(group) for row in rows}
+    differ = [name for name in texts if len({(str(row.get(group)), row.get(name)) for row in rows}) > len(groups)]
+    return max(differ, key=lambda name: sum(len(text) for text in texts[name] if text), default=None)
+
+
+def _find_objects(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str | None:
+    """The first of these fields that holds an object in every record."""
+    held = [name for name in names if records and all(isinstance(one.get(name), Mapping) for one in records)]
+    return held[0] if held else None
 
 
 def _find_tools(fields: Mapping[str, Sequence[Any]]) -> str | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from selfreg._util.extras import require_extra
 from selfreg.data.detection import AUTO, DetectedLogs, Paths, SeveralFormatsError, detect_files
 from selfreg.data.formats.table import find_columns
+from selfreg.data.guesses import flatten_names
 from selfreg.data.log_files import LogError, LogFile, LogFiles, is_compressed, list_log_files, show_path
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.markers import HelpMarks
@@ -32,6 +34,8 @@ with require_extra("logs", "selfreg.data"):
 SAMPLE_BYTES, SAMPLE_FILES, PARTS = 12 << 20, 400, 12
 # Files of which the first that has fields with names of roles says how the others are read.
 GUESSED_FILES = 10
+# Fields that a message names.
+SHOWN_FIELDS = 20
 
 
 class Outcomes(msgspec.Struct):
@@ -195,10 +199,16 @@ def _choose_reading(listed: LogFiles, format: str, options: ReadOptions) -> _Rea
     except SeveralFormatsError:
         raise
     except LogError:
-        if options.roles or format != AUTO or (guess := _guess_reading(listed, options)) is None:
+        if options.roles or format != AUTO:
             raise
-        return guess
+        if (guess := _guess_reading(listed, options)) is not None:
+            return guess
+        _refuse_without_outcome(listed, options)
+        raise
     found.format.check_options(options)
+    if found.format.name == "rows" and not options.roles:
+        proposal = propose_options(first_records(found.files[0]), options)
+        return _Reading(found, proposal or Proposal(options))
     if format != AUTO or options.roles:
         return _Reading(found, Proposal(options))
     if found.format.name == "table":
@@ -233,11 +243,26 @@ def _guess_reading(listed: LogFiles, options: ReadOptions) -> _Reading | None:
         if is_table and (wide := propose_models(records, options)) is not None:
             return _Reading(detect_files(listed, "table", wide.options.roles), wide, True)
         proposal = propose_options(records, options)
-        if proposal is not None and proposal.options.roles.get("outcome"):
+        if proposal is not None and (proposal.options.roles.get("outcome") or options.outcomes is not None):
             is_json = take_sample(file.path).kind in ("lines", "document")
             name = "jsonl" if is_json and not proposal.options.group_by else "rows"
             return _Reading(detect_files(listed, name, proposal.options.roles), proposal, True)
     return None
+
+
+def _refuse_without_outcome(listed: LogFiles, options: ReadOptions) -> None:
+    """Raise LogError where only the outcome is missing: with the other roles, and the fields that there are."""
+    for file in listed.files[:GUESSED_FILES]:
+        records = first_records(file)
+        if (proposal := propose_options(records, options)) is not None:
+            words = [f"--map {shlex.quote(f'{role}={name}')}" for role, name in proposal.options.roles.items() if name]
+            words += map(shlex.quote, proposal.words(options))
+            raise LogError(
+                f"{file.path}: no field looks like an outcome; the fields are "
+                f"{', '.join(flatten_names(records)[:SHOWN_FIELDS])}. Name it: {' '.join(words)} --map outcome=FIELD. "
+                "If its values are words, add --value 'outcome=WORD=1,*=0' with the word for success. If another file "
+                "has the outcomes: --outcomes FILE"
+            )
 
 
 def _lacks_outcomes(reading: _Reading, tally: Tally) -> bool:

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from selfreg.data.filters import MISSING, lookup_field
-from selfreg.data.guesses import NAMES, flatten_names, guess_roles
+from selfreg.data.guesses import NAMES, flatten_names, guess_roles, longest_text
 from selfreg.data.log_files import LogError, LogFile
 from selfreg.data.log_format import ReadOptions
 from selfreg.data.orders import EPISODES, ORDERS, order_keys
@@ -34,6 +34,8 @@ BAD = (
     "false", "no", "n", "fail", "failed", "failure", "unsuccessful", "incorrect", "wrong", "unresolved", "unsolved",
     "lost", "loss", "bad", "negative", "rejected", "error", "timeout", "thumbs_down", "down", "dislike",
 )  # fmt: skip
+# Values of a field of outcomes, where some are not among these words.
+MOST_WORDS = 6
 # Fields that may say who answered, and the names of those who are no people.
 AUTHORS = (
     "by", "who", "handled_by", "answered_by", "resolved_by", "handler", "responder", "author", "sender", "source",
@@ -75,7 +77,9 @@ def first_records(file: LogFile) -> Sequence[Mapping[str, Any]]:
 def propose_options(records: Sequence[Mapping[str, Any]], options: ReadOptions) -> Proposal | None:
     """How to read JSON of an unknown layout; None where no steps or no observation can be found."""
     roles = guess_roles(records)
-    if "observation" not in roles:
+    if "observation" not in roles and options.group_by and (text := longest_text(records, options.group_by)):
+        roles["observation"] = text
+    if "observation" not in {**roles, **options.roles}:
         return None
     options = options._replace(roles={**roles, **options.roles})
     proposal = propose_outcome(records, options)
@@ -150,8 +154,10 @@ def find_rule(values: Sequence[Any]) -> str | None:
 
 
 def _are_judgements(words: Sequence[str]) -> bool:
+    """Words for success among a few: all others are taken as no success, and the rule that is shown names them."""
     plain = [word.strip().lower() for word in words]
-    return all(word in GOOD or word in BAD for word in plain) and any(word in GOOD for word in plain)
+    known = all(word in GOOD or word in BAD for word in plain)
+    return (known or len(words) <= MOST_WORDS) and any(word in GOOD for word in plain)
 
 
 # ---- rows and steps -------------------------------------------------------------------------------------------------
@@ -160,7 +166,10 @@ def _are_judgements(words: Sequence[str]) -> bool:
 def propose_groups(records: Sequence[Mapping[str, Any]], options: ReadOptions) -> Proposal:
     """Rows that are steps of episodes: the field that they share, the one that orders them, and who answered."""
     hints = []
-    if (group := _find_groups(records, options.roles.get("outcome"))) is not None:
+    if options.group_by:
+        task = options.roles.get("task") or options.group_by
+        options = options._replace(roles={**options.roles, "task": task})
+    elif (group := _find_groups(records, options.roles.get("outcome"))) is not None:
         options = options._replace(group_by=group[0], order_by=group[1])
         if not options.roles.get("task"):
             options = options._replace(roles={**options.roles, "task": group[0]})

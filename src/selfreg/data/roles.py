@@ -43,6 +43,8 @@ OPTIONAL = ("intervention", "label", "model", "tools", "role", "decision")
 REQUIRED = ("task", "outcome", "steps", "observation")
 # Between fields whose texts are one role: `--map observation=thought+result`.
 JOIN = "+"
+# Characters of a value that a message shows.
+MOST_SHOWN = 40
 
 
 class RoleView:
@@ -229,7 +231,8 @@ def _read_prose(field: str, value: Any) -> str:
 
 def _read_rate(field: str, value: Any) -> float:
     if not isinstance(value, (bool, int, float)):
-        raise LogError(f"field {field!r}: expected a number in [0, 1] or a boolean; got {describe_kind(value)}")
+        text = f" ({value[:MOST_SHOWN]!r}; --value says what values mean)" if isinstance(value, str) else ""
+        raise LogError(f"field {field!r}: expected a number in [0, 1] or a boolean; got {describe_kind(value)}{text}")
     if not 0 <= value <= 1:
         raise LogError(f"field {field!r}: expected a number in [0, 1]; got {value}")
     return float(value)

@@ -21,9 +21,10 @@ from selfreg.data import Step
 from selfreg.data.message_layouts import read_messages
 from selfreg.data.turns import Message, Turns
 from selfreg.decisions import Decision
+from selfreg.runtime.drafts import StepToDecide
 from selfreg.runtime.ledger.budgets import Keys
 from selfreg.runtime.ledger.ledger import Cost
-from selfreg.runtime.ledger.store import COUNTED, Status, as_key
+from selfreg.runtime.ledger.store import COUNTED, Key, Status, Transaction, as_key
 from selfreg.runtime.recorder import Recorder
 
 Event: TypeAlias = Literal["decided", "charged", "refunded"]
@@ -219,14 +220,15 @@ class Session:
         """Decide a step, once for each of its attempts; parameters and errors as of `Recorder.decide_once`."""
         attempt, key = 1, step_id
         while True:
-            decision = self.recorder.decide_once(run_id, key, steps, keys=keys)
-            if not decision.requests_help or self.find_status(run_id, key) in COUNTED:
+            step = StepToDecide(run_id, key, steps, keys)
+            ((decision, status),) = self.recorder.decide_and_read([step], _find_status)
+            if not decision.requests_help or status in COUNTED:
                 break
             attempt += 1
             key = f"{step_id}#{attempt}"
-        step = HelpStep(self, run_id, key, decision)
-        self.notify(step, "decided")
-        return step
+        found = HelpStep(self, run_id, key, decision)
+        self.notify(found, "decided")
+        return found
 
     async def decide_async(
         self, run_id: str | int, step_id: str | int, steps: Sequence[Step], *, keys: Keys | None = None
@@ -277,8 +279,7 @@ class Session:
     def find_status(self, run_id: str | int, step_id: str | int) -> Status | None:
         """How a step stands in the ledger; None where it was never reserved."""
         key = as_key(run_id, step_id)
-        row = self.recorder.ledger.read(lambda transaction: transaction.find_entry(key))
-        return None if row is None else row.status
+        return self.recorder.ledger.read(lambda transaction: _status(transaction, key))
 
     def notify(self, step: HelpStep, event: Event) -> None:
         """Tell the hook for traces."""
@@ -288,6 +289,15 @@ class Session:
             self._trace(step, event)
         except Exception:
             _log.exception("the trace of step %r failed", (step.run_id, step.step_id))
+
+
+def _find_status(transaction: Transaction, step: StepToDecide, decision: Decision) -> Status | None:
+    return _status(transaction, step.key) if decision.requests_help else None
+
+
+def _status(transaction: Transaction, key: Key) -> Status | None:
+    row = transaction.find_entry(key)
+    return None if row is None else row.status
 
 
 async def _in_thread(work: Callable[[], Result]) -> Result:

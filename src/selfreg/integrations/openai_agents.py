@@ -83,7 +83,7 @@ class HelpModel(Model):  # type: ignore[misc]
             async for event in pieces:
                 yield event
         finally:
-            await pieces.aclose()  # type: ignore[attr-defined]
+            await pieces.aclose()
 
     async def close(self) -> None:
         """Close both models."""

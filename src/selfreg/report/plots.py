@@ -42,7 +42,7 @@ LINES = [STYLE[name] for name in (HELPER, PLAN, "PRM threshold", "random", "firs
 
 def outlooks(rows: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> str:
     """Forecast success against forecast requests, with intervals, a line for each policy and help type."""
-    figure, axes = _figure(1, 1, (6.0, 4.0))
+    figure, axes = _figure(1, 1, (5.0, 4.0))  # narrow, so that a phone shows its letters
     for (name, points), color, marker in zip(_lines(rows, chosen), COLOURS, MARKERS, strict=False):
         known = sorted((one for one in points if one["identified"]), key=lambda one: float(one["requests"]["mean"]))
         for one in points:
@@ -56,9 +56,11 @@ def outlooks(rows: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> st
             x, y, yerr=errors, color=color, marker=marker, markersize=6, linewidth=1.4, elinewidth=0.9, label=name
         )
     place = chosen["requests"]["mean"], 100 * chosen["success"]["mean"]
+    if not all(one["identified"] for one in rows):
+        axes.vlines([], [], [], MUTED, alpha=0.4, linewidth=3, label=words.BOUNDS_ONLY)
     axes.scatter(*place, s=240, facecolors="none", edgecolors=INK, linewidths=1.4, label=words.RECOMMENDED)
     axes.set(xlabel=words.REQUESTS_A_TASK, ylabel=words.FORECAST_SUCCESS.format(100 * chosen["confidence"]))
-    figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3)
+    figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3, columnspacing=1.2)
     return _svg(figure, words.outlook_alt(rows, chosen))
 
 

@@ -196,7 +196,7 @@ class Drafter:
             self._warned = True
             warnings.warn(
                 f"the budget left {left} is above {limits}, the largest in training; the policy decides as with that",
-                stacklevel=6,
+                stacklevel=7,
             )
 
 

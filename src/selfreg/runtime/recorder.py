@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 from selfreg.data import NOHELP, Step, Trajectory, write_trajectories
 from selfreg.decisions import Decision, DecisionPolicy
@@ -12,7 +13,7 @@ from selfreg.runtime.drafts import Draft, Drafter, StepToDecide, errors_of_polic
 from selfreg.runtime.ledger.accounts import Accounts
 from selfreg.runtime.ledger.budgets import Keys, one_number, one_text, some_seconds
 from selfreg.runtime.ledger.ledger import Cost, Ledger
-from selfreg.runtime.ledger.store import CHARGED, RESERVED, Key, Transaction, as_key, encode
+from selfreg.runtime.ledger.store import CHARGED, RESERVED, Key, Result, Transaction, as_key, encode
 from selfreg.runtime.prices import Moment, Price
 from selfreg.runtime.records import (
     DECISION,
@@ -25,6 +26,8 @@ from selfreg.runtime.records import (
     recorded_decisions,
     recorded_trajectories,
 )
+
+Read: TypeAlias = Callable[[Transaction, StepToDecide, Decision], Result]
 
 
 class Recorder:
@@ -184,30 +187,46 @@ class Recorder:
         >>> [one.action for one in recorder.decide_many(steps)]
         ['person', 'person', 'nohelp']
         """
+        return [decision for decision, _ in self.decide_and_read(steps, lambda transaction, step, decision: None)]
+
+    def decide_and_read(self, steps: Sequence[StepToDecide], read: Read[Result]) -> list[tuple[Decision, Result]]:
+        """As `decide_many`, with what `read` finds in the transaction in which a decision is stored, or looked up."""
         steps = [step.checked() for step in steps]
-        stored: dict[Key, RecordedDecision] = {}
+        found: dict[Key, tuple[Decision, Result]] = {}
         missing = list({step.key: step for step in reversed(steps)}.values())[::-1]
         while missing:
-            stored |= self._find_or_make(missing)
-            missing = [step for step in missing if step.key not in stored]
-        return [stored[step.key].decision for step in steps]
+            found |= self._find_or_make(missing, read)
+            missing = [step for step in missing if step.key not in found]
+        return [found[step.key] for step in steps]
 
-    def _find_or_make(self, steps: Sequence[StepToDecide]) -> dict[Key, RecordedDecision]:
+    def _find_or_make(self, steps: Sequence[StepToDecide], read: Read[Result]) -> dict[Key, tuple[Decision, Result]]:
         """What is stored by now: all but steps whose units went to others while the policy decided."""
-        stored, moments = self._ledger.read(lambda transaction: self._look_up(transaction, steps))
-        steps = [step for step in steps if step.key not in stored]
-        if not steps:
-            return stored
+
+        def read_beside(
+            transaction: Transaction, stored: Mapping[Key, RecordedDecision]
+        ) -> dict[Key, tuple[Decision, Result]]:
+            decisions = [(step, stored[step.key].decision) for step in steps if step.key in stored]
+            return {step.key: (one, read(transaction, step, one)) for step, one in decisions}
+
+        def look_up(transaction: Transaction) -> tuple[dict[Key, tuple[Decision, Result]], list[Moment] | None]:
+            stored, moments = self._look_up(transaction, steps)
+            return read_beside(transaction, stored), moments
+
+        found, moments = self._ledger.read(look_up)
+        missing = [step for step in steps if step.key not in found]
+        if not missing:
+            return found
         if moments is None:
-            moments = self._ledger.write(lambda accounts: _moments(accounts, steps), self._shadow)
+            moments = self._ledger.write(lambda accounts: _moments(accounts, missing), self._shadow)
         # The policy may be slow: it decides outside of the transaction.
-        drafts = self._drafter.draft(steps, moments)
+        drafts = self._drafter.draft(missing, moments)
 
-        def store(accounts: Accounts) -> dict[Key, RecordedDecision]:
-            made = [self._store(accounts, step, draft) for step, draft in zip(steps, drafts, strict=True)]
-            return {step.key: found for step, found in zip(steps, made, strict=True) if found is not None}
+        def store(accounts: Accounts) -> dict[Key, tuple[Decision, Result]]:
+            made = [self._store(accounts, step, draft) for step, draft in zip(missing, drafts, strict=True)]
+            stored = {step.key: one for step, one in zip(missing, made, strict=True) if one is not None}
+            return read_beside(accounts.transaction, stored)
 
-        return stored | self._ledger.write(store, self._shadow)
+        return found | self._ledger.write(store, self._shadow)
 
     def _look_up(
         self, transaction: Transaction, steps: Sequence[StepToDecide]

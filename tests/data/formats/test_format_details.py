@@ -432,9 +432,10 @@ def test_evaluations_of_openhands_v0_have_outcomes_and_may_hold_pairs(tmp_path) 
     assert found[0].steps == found[1].steps
 
 
-def test_the_issue_of_swe_agent_may_be_in_the_query_of_its_first_record(tmp_path) -> None:
+@pytest.mark.parametrize("field", ["query", "messages"])
+def test_the_issue_of_swe_agent_may_be_in_its_first_record(tmp_path, field) -> None:
     query = [{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "the issue"}]}]
-    record = {"action": "ls", "observation": "files", "thought": "look", "query": query}
+    record = {"action": "ls", "observation": "files", "thought": "look", field: query}
     document = {"trajectory": [record, {"action": "submit", "observation": ""}], "history": [], "info": {}}
     (episode,) = read(write(tmp_path / "i1.traj", document))
     assert [(step.state, step.action) for step in episode.steps] == [("the issue", "look\nls"), ("files", "submit")]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from selfreg._util.extras import require_extra
-from selfreg.data.documents import describe_fault, each_file, read_line_values
+from selfreg.data.documents import describe_fault, each_file, read_placed_values
 from selfreg.data.log_files import LogError, plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.samples import Sample
@@ -18,6 +19,15 @@ with require_extra("logs", "selfreg.data"):
 
 # What Claude Code writes as the result of a call that the user refused, in several versions.
 REJECTIONS = ("User rejected tool use", "The user doesn't want to ", "[Request interrupted by user")
+
+
+# Commands of the interface itself, which no agent sees.
+OWN_COMMANDS = (
+    "add-dir", "agents", "clear", "compact", "config", "context", "cost", "doctor", "exit", "export", "fast", "help",
+    "hooks", "ide", "login", "logout", "mcp", "memory", "model", "output-style", "permissions", "plugin", "rename",
+    "resume", "rewind", "status", "statusline", "terminal-setup", "upgrade", "usage", "vim",
+)  # fmt: skip
+_COMMAND = re.compile(r"\s*(?:<command-message>[^<]*</command-message>\s*)?<command-name>/?([\w:-]+)</command-name>")
 
 
 class _Block(msgspec.Struct):
@@ -41,6 +51,10 @@ class _Record(msgspec.Struct, rename="camel"):
     type: str | None = None
     message: _Message | None = None
     session_id: str | None = None
+    stream_id: str | None = msgspec.field(
+        default=None, name="session_id"
+    )  # in what `--output-format stream-json` prints
+    above: str | None = msgspec.field(default=None, name="parent_tool_use_id")  # the same of a subagent
     agent_id: str | None = None
     is_sidechain: bool = False
     parent_uuid: str | None = None
@@ -57,7 +71,7 @@ class _Other(msgspec.Struct):
 
 
 def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
-    records = [record for number, raw in read_line_values(path) if (record := _convert_record(number, raw)) is not None]
+    records = [record for place, raw in read_placed_values(path) if (record := _convert_record(place, raw)) is not None]
     main = [record for record in records if not record.is_sidechain]
     session = main or records  # the file of a subagent has no other records
     if not session:
@@ -97,7 +111,7 @@ def _convert_session(session: list[_Record], options: ReadOptions) -> Trajectory
     return make_episode(turns, None, episode, None, fields, where="type")
 
 
-def _convert_record(number: int, raw: Any) -> _Record | None:
+def _convert_record(place: str, raw: Any) -> _Record | None:
     """A record of the user or the assistant; None for others, and for errors of the interface."""
     try:
         kind = msgspec.convert(raw, _Other).type
@@ -105,9 +119,11 @@ def _convert_record(number: int, raw: Any) -> _Record | None:
             return None
         record = msgspec.convert(raw, _Record)
     except msgspec.ValidationError as error:
-        raise LogError(f"line {number}: {describe_fault(str(error))}") from None
+        raise LogError(f"{place}: {describe_fault(str(error))}") from None
     if record.message is None:
-        raise LogError(f"line {number}: field 'message' is missing")
+        raise LogError(f"{place}: field 'message' is missing")
+    record.session_id = record.session_id or record.stream_id
+    record.is_sidechain = record.is_sidechain or record.above is not None
     return None if record.is_api_error_message else record
 
 
@@ -139,8 +155,14 @@ def _see(turns: Turns, record: _Record, names: dict[str, str]) -> None:
     for block in blocks:
         if block.type == "tool_result":
             turns.see(f"{names.get(block.tool_use_id or '') or 'tool'} returned: {read_content(block.content)}")
-        else:
+        elif not _is_of_interface(block.text or ""):
             turns.see(block.text if block.text is not None else f"[{block.type}]", by_user=True)
+
+
+def _is_of_interface(text: str) -> bool:
+    """Whether a text is a command of the interface, or what such a command printed."""
+    command = _COMMAND.match(text)
+    return text.startswith("<local-command-") or (command is not None and command[1] in OWN_COMMANDS)
 
 
 def _is_rejection(block: _Block) -> bool:
@@ -156,8 +178,9 @@ def _detect(sample: Sample) -> str | None:
     if sample.kind not in ("lines", "document"):
         return None
     for record in sample.objects():
-        if record.get("type") in ("user", "assistant") and "sessionId" in record and "message" in record:
-            return "its records have type, sessionId and message"
+        name = next((one for one in ("sessionId", "session_id") if one in record), None)
+        if record.get("type") in ("user", "assistant") and name and "message" in record:
+            return f"its records have type, {name} and message"
     return None
 
 

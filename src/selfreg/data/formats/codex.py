@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from selfreg._util.extras import require_extra
-from selfreg.data.documents import convert_value, each_file, read_line_values
+from selfreg.data.documents import convert_value, each_file, read_placed_values
 from selfreg.data.log_files import LogError, plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.samples import Sample
@@ -105,7 +105,7 @@ class ResponseItems:
 
 def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
     session = ResponseItems()
-    for number, raw in read_line_values(path):
+    for place, raw in read_placed_values(path):
         try:
             record: _Record = convert_value(raw, _Record)
             # The first versions wrote the items of the conversation themselves.
@@ -114,7 +114,7 @@ def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
                 session.add("session_meta", raw)
             session.add("response_item" if bare else record.type, raw if bare else record.payload)
         except LogError as error:
-            raise LogError(f"line {number}: {error}") from None
+            raise LogError(f"{place}: {error}") from None
     session.finish()
     name = session.meta.id or plain_name(options.source)
     fields = {"agent": "codex", "version": session.meta.cli_version, "model": session.model}

@@ -17,7 +17,7 @@ with require_extra("logs", "selfreg.data"):
 
 MESSAGES = ("messages", "conversation", "conversations", "traj", "dialogue", "dialog", "chat", "transcript", "turns")
 # Where a request and its response are, and the part of the body of an HTTP message.
-REQUESTS, RESPONSES, BODY = ("request", "input", "inputs"), ("response", "output", "outputs"), "body"
+REQUESTS, RESPONSES, BODY = ("request", "input", "inputs", "messages"), ("response", "output", "outputs"), "body"
 # Who speaks, in the layout of ShareGPT.
 SPEAKERS = {
     "human": "user",
@@ -72,6 +72,8 @@ def read_conversation(messages: Any) -> Turns:
     """Steps of messages: of OpenAI and Anthropic, of ShareGPT and of LangChain; a text is their JSON."""
     if isinstance(messages, str) and messages.lstrip().startswith("["):
         messages = decode_json(messages.encode("utf-8", "surrogatepass"))
+    if has_response_items(messages):
+        return read_response_items(messages)
     turns = Turns()
     if are_messages(messages) and "role" not in messages[0]:
         messages = [_read_speaker(i, one) for i, one in enumerate(messages)]
@@ -80,6 +82,25 @@ def read_conversation(messages: Any) -> Turns:
         return turns
     turns.add_messages(convert_value(messages, list[Message]))
     return turns
+
+
+def has_response_items(messages: Any) -> bool:
+    """Whether there are calls, or what they returned, in a list of messages: so the Responses API lays them out."""
+    some = messages if isinstance(messages, list) else ()
+    kinds = (one.get("type") for one in some if isinstance(one, dict) and "role" not in one)
+    return any(isinstance(kind, str) and kind.endswith(("_call", "_call_output")) for kind in kinds)
+
+
+def read_response_items(given: Sequence[Any], answered: Sequence[Any] = (), model: str | None = None) -> Turns:
+    """Steps of items of the Responses API: what a model was given, and what it answered."""
+    items = ResponseItems()
+    items.model = model
+    for place, one in enumerate(given):
+        if not isinstance(one, dict):
+            raise LogError(f"field '[{place}]': expected an object; got {type(one).__name__}")
+    items.add_items([*given, *(one for one in answered if isinstance(one, dict))])
+    items.finish()
+    return items.turns
 
 
 def _read_speaker(index: int, raw: Any) -> dict[str, Any]:
@@ -96,12 +117,7 @@ def read_exchange(record: Mapping[str, Any]) -> Turns:
     model = next((name for name in named if isinstance(name, str)), None)
     output = answered.get("output", answered) if isinstance(answered, dict) else answered
     if isinstance(output, list) and any(isinstance(one, dict) and "type" in one for one in output):
-        items = ResponseItems()
-        items.model = model
-        items.add_items(given)
-        items.add_items([one for one in output if isinstance(one, dict)])
-        items.finish()
-        return items.turns
+        return read_response_items(given, output, model)
     turns = read_conversation(given)
     if isinstance(answered, dict) and are_messages(answered.get("messages")):
         answers = convert_value(answered["messages"], list[Message])

@@ -7,19 +7,25 @@ root, or the one that is named.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 from selfreg._util.extras import require_extra
-from selfreg.data.documents import convert_value, read_values
-from selfreg.data.log_files import LogError
+from selfreg.data.documents import convert_value, decode_json, read_values
+from selfreg.data.log_files import LogError, is_parquet
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.message_layouts import read_answer, read_messages
+from selfreg.data.rows import read_parquet_rows
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Trajectory
 from selfreg.data.turns import Turns, make_episode, read_success
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
+
+
+# Fields that exports may have as JSON texts.
+OBJECTS = ("inputs", "outputs", "extra", "feedback_stats")
 
 
 class _Feedback(msgspec.Struct):
@@ -48,7 +54,7 @@ class _Run(msgspec.Struct):
 
 def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
     try:
-        runs = _merge(read_values(path))
+        runs = _merge(read_parquet_rows(path) if is_parquet(path) else read_values(path))
         if not runs:
             raise LogError("expected at least one run")
     except LogError as error:
@@ -67,9 +73,24 @@ def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
             yield number, error
 
 
+def _decode_texts(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of an export in Parquet, which has objects as JSON texts, and times."""
+
+    def decode(name: str, value: Any) -> Any:
+        if isinstance(value, datetime):
+            return value.isoformat()
+        is_text = name in OBJECTS and isinstance(value, str)
+        try:
+            return (decode_json(value.encode()) if value.strip() else None) if is_text else value
+        except (LogError, UnicodeError) as error:
+            raise LogError(f"run {row.get('id')!r}: field {name!r}: {error}") from None
+
+    return {name: decode(name, value) for name, value in row.items()}
+
+
 def _convert_run(raw: Any) -> _Run:
     try:
-        run: _Run = convert_value(raw, _Run)
+        run: _Run = convert_value(_decode_texts(raw), _Run)
     except LogError as error:
         raise LogError(f"run {raw['id']!r}: {error}") from None
     return run
@@ -84,13 +105,28 @@ def _merge(values: Iterable[Any]) -> dict[str, dict[str, Any]]:
         parts = [value.get(part) for part in ("post", "patch", "runs") if part in value]
         if any(not isinstance(part, list) for part in parts):
             raise LogError(f"[{number - 1}]: expected lists in 'post', 'patch' and 'runs'")
-        for run in [one for part in parts for one in part or ()] if parts else [value]:
+        some = [one for part in parts for one in part or ()] if parts else [value]
+        for run in [inner for one in some for inner in _flatten(one)]:
             name = _find_id(run)
             if name is None:
                 raise LogError(f"[{number - 1}]: field 'id' is missing, or is not a string")
             merged = runs.setdefault(name, {"id": name})
             merged.update({field: one for field, one in run.items() if one not in (None, {}, [])})
     return runs
+
+
+def _flatten(run: Any) -> Iterator[Any]:
+    """A run and those below it, which an export may hold inside of it (`child_runs`)."""
+    waiting = [run]
+    while waiting:
+        one = waiting.pop()
+        children = one.pop("child_runs", None) if isinstance(one, dict) else None
+        yield one
+        for child in children or ():
+            if not isinstance(child, dict):
+                raise LogError(f"field 'child_runs': expected runs; got {type(child).__name__}")
+            above = {"trace_id": one.get("trace_id") or one.get("id"), "parent_run_id": one.get("id")}
+            waiting.append({**above, **{name: value for name, value in child.items() if value is not None}})
 
 
 def _find_id(run: Any) -> str | None:
@@ -144,6 +180,8 @@ def _read_feedback(root: _Run, options: ReadOptions) -> float | None:
 
 
 def _detect(sample: Sample) -> str | None:
+    if sample.kind == "parquet":
+        return "its columns are those of runs" if {"id", "run_type", "dotted_order"} <= set(sample.values) else None
     for record in sample.objects()[:1]:
         runs = next((record[part] for part in ("post", "patch", "runs") if record.get(part)), [record])
         first = runs[0] if isinstance(runs, list) and runs and isinstance(runs[0], dict) else {}

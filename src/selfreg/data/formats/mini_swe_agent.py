@@ -8,6 +8,7 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value, each_file, read_document
+from selfreg.data.formats.conversations import read_response_items
 from selfreg.data.log_files import LogError, plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.samples import Sample
@@ -53,11 +54,13 @@ def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
     raw: Any = read_document(path)
     if isinstance(raw, list):  # the first version wrote the messages alone
         raw = {"messages": raw}
-    document: _Document = convert_value(raw, _Document)
+    messages = raw.get("messages") if isinstance(raw, dict) else None
+    items = _take_items(messages) if isinstance(messages, list) and any(map(_is_response, messages)) else None
+    document: _Document = convert_value(raw if items is None else {**raw, "messages": []}, _Document)
     config = (document.info.config or {}).get("model")
     name = config.get("model_name") if isinstance(config, dict) else None
     model = name if isinstance(name, str) else None
-    turns = Turns()
+    turns = Turns() if items is None else read_response_items(items, model=model)
     for message in document.messages:
         if message.role == "assistant":
             actions = (message.extra.actions if message.extra else None) or []
@@ -74,6 +77,17 @@ def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
     if not turns.steps:
         raise LogError("field 'messages': expected at least one message of the assistant")
     yield make_episode(turns, task, name, None, fields)
+
+
+def _is_response(message: Any) -> bool:
+    """Whether a message is a response of the Responses API."""
+    return isinstance(message, dict) and message.get("object") == "response"
+
+
+def _take_items(messages: list[Any]) -> list[Any]:
+    """Items of the Responses API: those of a response, and the others as they are."""
+    outputs = [message.get("output") if _is_response(message) else [message] for message in messages]
+    return [item for output in outputs for item in (output if isinstance(output, list) else [output])]
 
 
 def _detect(sample: Sample) -> str | None:

@@ -33,6 +33,11 @@ class _Record(msgspec.Struct):
     observation: Content
     thought: str | None = None
     query: list[_Message] | None = None
+    messages: list[_Message] | None = None  # the same in version 1.0
+
+    @property
+    def given(self) -> list[_Message]:
+        return self.query or self.messages or []
 
 
 class _Stats(msgspec.Struct, frozen=True):
@@ -57,7 +62,7 @@ def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
     document: _Document = read_document(path, _Document)
     turns = Turns()
     # Newer versions may keep the conversation with each record only.
-    for message in document.history or (document.trajectory[0].query if document.trajectory else None) or ():
+    for message in document.history or (document.trajectory[0].given if document.trajectory else ()):
         if message.role == "assistant" and not message.is_demo:
             break
         if message.role != "system" and not message.is_demo:

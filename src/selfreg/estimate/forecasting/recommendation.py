@@ -112,8 +112,7 @@ def _significant(gains: dict[int, Floats], which: Sequence[int], level: float) -
 
 
 def _prefer(gains: dict[int, Floats], current: Sequence[int], others: Sequence[int]) -> int:
-    """The best of `current`, or the best of `others` if it is better in more than 90% of the samples."""
+    """The best of `current`, or the best of those of `others` that are better in more than 90% of the samples."""
     kept = max(current or others, key=lambda i: gains[i][0])
-    best = max(others, key=lambda i: gains[i][0], default=kept)
-    better = gains[best][0] > gains[kept][0] and np.mean(gains[best][1:] > gains[kept][1:]) > BETTER
-    return best if better else kept
+    better = [i for i in others if np.mean(gains[i][1:] > gains[kept][1:]) > BETTER]
+    return max([kept, *better], key=lambda i: gains[i][0])

@@ -18,12 +18,13 @@ from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakValueDictionary
 
 from selfreg._util.extras import require_extra
-from selfreg.data import NOHELP
+from selfreg.data import NOHELP, parse_history
 from selfreg.data.turns import CONTEXT_ROLES
+from selfreg.decisions import Decision
+from selfreg.runtime.drafts import StepToDecide
 from selfreg.runtime.ledger.accounts import Accounts
-from selfreg.runtime.ledger.budgets import Keys, Units
+from selfreg.runtime.ledger.budgets import Units
 from selfreg.runtime.ledger.store import CHARGED, EXPIRED, REFUNDED, Key, Transaction, as_key, parses
-from selfreg.runtime.server import bodies
 from selfreg.runtime.server.service import Service
 from selfreg.runtime.server.upstream import PASSED, Answer, Connections, Upstream, error_body
 
@@ -140,35 +141,23 @@ class Completions:
 
     def _decide(self, call: Call) -> Turn:
         """Decide, once; after an attempt that failed, and was refunded, for the next attempt."""
+        recorder, steps = self._service.recorder, parse_history({"messages": call.messages})
         run_id, step_id = call.key
         for attempt in count(1):
-            step = step_id if attempt == 1 else f"{step_id}#{attempt}"
-            body = bodies.Decide(run_id=run_id, step_id=step, messages=call.messages, keys=call.keys)
-            action = self._service.decide(body).action
+            step = StepToDecide(run_id, step_id if attempt == 1 else f"{step_id}#{attempt}", steps, call.keys)
+            ((decision, (status, stored, left)),) = recorder.decide_and_read([step], _read_beside)
+            action = decision.action
             if action not in self._models:
-                self._service.refund(bodies.Refund(run_id=run_id, step_id=step))
+                recorder.refund(*step.key)
                 raise RuntimeError(f"the policy requests {action!r}; the proxy has {', '.join(self._models)}")
-            status, stored, left = self._look_up((run_id, step), call.keys, action != NOHELP)
             if status not in (REFUNDED, EXPIRED):
                 break
         if stored is None:
-            return Turn((run_id, step), action, list(left), None)
+            return Turn(step.key, action, list(left), None)
         digest, answer = stored
         if digest != call.digest:
             raise HTTPException(409, _another(call.key))
-        return Turn((run_id, step), action, list(left), answer)
-
-    def _look_up(self, step: Key, keys: Keys, helped: bool) -> tuple[str | None, tuple[str, Answer] | None, Units]:
-        """Status of a helped step in the ledger, its stored answer, and what is left."""
-
-        def read(transaction: Transaction) -> tuple[str | None, tuple[str, Answer] | None, Units]:
-            left = Accounts(transaction).left(step[0], keys)
-            if not helped:
-                return None, None, left
-            entry, stored = transaction.find_entry(step), transaction.find_record(ANSWER, step)
-            return None if entry is None else entry.status, None if stored is None else _read_answer(stored), left
-
-        return self._service.recorder.ledger.read(read)
+        return Turn(step.key, action, list(left), answer)
 
     # ---- answers
 
@@ -237,6 +226,17 @@ class Completions:
         finally:
             if turn.action == NOHELP and answer in self._tasks:
                 self._tasks[answer].cancel()
+
+
+def _read_beside(
+    transaction: Transaction, step: StepToDecide, decision: Decision
+) -> tuple[str | None, tuple[str, Answer] | None, Units]:
+    """Status of a helped step in the ledger, its stored answer, and what is left."""
+    left = Accounts(transaction).left(step.run_id, step.keys)
+    if not decision.requests_help:
+        return None, None, left
+    entry, stored = transaction.find_entry(step.key), transaction.find_record(ANSWER, step.key)
+    return None if entry is None else entry.status, None if stored is None else _read_answer(stored), left
 
 
 @parses
