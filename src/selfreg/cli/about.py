@@ -43,6 +43,7 @@ ABOUT = {
     ),
     "serve": About("Decisions over HTTP, and a desk for people", "selfreg serve runs/mine --per-run 3 --per-day 200"),
     "mcp": About("Help as a tool of an MCP client", "selfreg mcp runs/mine --per-run 3"),
+    "export": About("What a server recorded, as a log", "selfreg export runs/mine --out served.jsonl"),
     "monitor": About("Compare the forecast with new episodes", "selfreg monitor runs/mine new.jsonl --budget 3"),
     "ope": About(
         "Estimate a policy from logs of others", "selfreg ope runs/mine --policy plan --budget 2 --propensity rate"

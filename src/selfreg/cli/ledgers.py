@@ -9,8 +9,10 @@ from typing import Annotated, TypeAlias
 import typer
 
 from selfreg.cli import options
+from selfreg.data import Step
+from selfreg.decisions import BudgetLeft, Decision
 from selfreg.runs import RunFolder
-from selfreg.runtime import Budget, Ledger, SQLiteLedger
+from selfreg.runtime import Budget, Ledger, Recorder, SQLiteLedger
 
 LEDGER = "ledger.sqlite"
 
@@ -44,6 +46,18 @@ def open_ledger(place: str, budgets: Sequence[Budget] | None) -> Ledger:
     if budgets is None and not Path(place).exists():
         raise ValueError(f"{place} does not exist; give --limit, --per-run or --per-day to make it")
     return SQLiteLedger(place, budgets)
+
+
+class _Alone:
+    """Never decides: the recorder is only read."""
+
+    def decide(self, steps: Sequence[Step], budget_left: BudgetLeft) -> Decision:
+        return Decision()
+
+
+def read_recorder(ledger: Ledger) -> Recorder:
+    """A recorder for reading what others stored in a ledger."""
+    return Recorder(_Alone(), ledger, costs={"any": (0,) * len(ledger.units)})
 
 
 def make_budgets(limit: str | None, per_run: int | None, per_day: int | None, timezone: str) -> list[Budget] | None:

@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from selfreg.data import NOHELP, Step
-from selfreg.decisions import BudgetLeft, Decision
+from selfreg.cli.ledgers import read_recorder
+from selfreg.data import NOHELP
 from selfreg.evaluate import Forecast
-from selfreg.runtime import Ledger, Recorder
-
-
-class _Alone:
-    """Never decides: the recorder is only read."""
-
-    def decide(self, steps: Sequence[Step], budget_left: BudgetLeft) -> Decision:
-        return Decision()
+from selfreg.runtime import Ledger
 
 
 def describe_shadow(ledger: Ledger, alone: Forecast, helped: Forecast) -> Iterator[str]:
@@ -23,7 +16,7 @@ def describe_shadow(ledger: Ledger, alone: Forecast, helped: Forecast) -> Iterat
 
     `alone` and `helped` are the forecasts without help and with the budget that the runs would have had.
     """
-    recorder = Recorder(_Alone(), ledger, costs={"any": (0,) * len(ledger.units)})
+    recorder = read_recorder(ledger)
     decisions, runs = recorder.decisions(), recorder.trajectories()
     spent = [one for one in decisions if one.requested != NOHELP and one.decision.action == NOHELP]
     if any(one.decision.action != NOHELP for one in decisions):
