@@ -24,6 +24,7 @@ COMMANDS = (
     "shards",
     "frontier",
     "chains",
+    "reachability",
     "company",
     "compare",
     "household",

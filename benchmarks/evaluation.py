@@ -19,11 +19,12 @@ from typing import NamedTuple
 
 from benchmarks.evaluation_tables import Result, print_setting, print_summary, print_targets
 from selfreg._util.files import atomic_folder
-from selfreg.cli.demo import FORM, pipeline
+from selfreg.cli.demo import pipeline
 from selfreg.envs import World
 from selfreg.envs.phase_one import IMITATION, PhaseOne
 from selfreg.envs.worlds import WEAK
 from selfreg.evaluate import read_rows
+from selfreg.helper import HelperConfig
 from selfreg.runs import MARKER, RunFolder
 
 
@@ -75,7 +76,7 @@ FULL, QUICK = Size(10_000, 300, 10_000), Size(16, 30, 32)
 
 
 def run_setting(
-    name: str, size: Size, out: Path, form: str = FORM, seed: int = 0, workers: int | None = None
+    name: str, size: Size, out: Path, form: str = HelperConfig.form, seed: int = 0, workers: int | None = None
 ) -> Result:
     """Run a setting unless its folder is there, and read what it found.
 
@@ -115,7 +116,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("--settings", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--paper", action="store_true", help="the method of the paper beside its baselines (extra rl)")
     parser.add_argument("--test-tasks", type=int, help=f"test tasks of a setting; default {FULL.test_tasks}")
-    parser.add_argument("--form", default=FORM, help=f"form of the helper; default {FORM}")
+    parser.add_argument("--form", default=HelperConfig.form, help="form of the helper; default %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="draws the tasks; default 0")
     parser.add_argument("--workers", type=int, help="processes; all cores by default")
     chosen = parser.parse_args(arguments)

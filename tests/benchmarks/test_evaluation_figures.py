@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from benchmarks.evaluation_tables import Result, headline, on_seen, print_settin
 from selfreg.cli.evaluate import Evaluated, as_json
 from selfreg.evaluate import Row, compare, forecasts
 from selfreg.evaluate.policies import OPTIMUM
+from selfreg.helper import HelperConfig
 from selfreg.runs import RunFolder
 
 TASKS = 60
@@ -21,6 +24,10 @@ CURVES = {
     "first-k": ([0.2, 0.2, 0.2, 0.3], [1, 2, 3, 4]),
     "tuned PRM threshold": ([0.4, 0.5, 0.6, 0.7], [1, 2, 3, 4]),
 }
+
+
+def test_the_form_is_that_of_helpers_and_not_the_quick_one_of_the_demo() -> None:
+    assert inspect.signature(evaluation.run_setting).parameters["form"].default == HelperConfig.form == "auto"
 
 
 def succeeded(rate: float, i: int) -> float:

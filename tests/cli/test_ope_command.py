@@ -11,8 +11,10 @@ import pytest
 
 from selfreg.cli.main import main
 from selfreg.data import Step, Trajectory, write_trajectories
+from selfreg.decisions import Decision
 from selfreg.estimate import Features
 from selfreg.evaluate import Always, EveryN, LastK, Never, ope
+from selfreg.runtime import Ledger, Recorder
 
 
 def coin_log(seed: int, episodes: int = 400) -> list[Trajectory]:
@@ -115,6 +117,36 @@ def test_the_helper_of_a_run(tmp_path, logs, capsys) -> None:
     capsys.readouterr()
     assert main(["ope", out, logs[1], "--policy", "helper", "--budget", "2", "--propensity", "rate"]) == 0
     assert capsys.readouterr().out.startswith("helper, budget 2: 400 episodes\n")
+
+
+def test_recorded_propensities_are_used(tmp_path, capsys) -> None:
+    """Of a recorder that explores, with help that fails and a run without an outcome; rare states are explored less."""
+
+    class Careful:
+        def decide(self, steps, budget_left):
+            return Decision("person" if steps[-1].state == "hard" else "nohelp")
+
+    recorder, chance = Recorder(Careful(), Ledger(10**6), costs={"person": 2}, explore=0.6), np.random.default_rng(0)
+    for run in range(600):
+        hard = bool(run % 2)
+        helped = recorder.decide_once(run, 0, [Step("hard" if hard else "easy")]).requests_help
+        if helped and chance.random() < 0.3:
+            helped = not recorder.refund(run, 0)
+        recorder.outcome(run, bool(chance.random() < (0.9 if helped else 0.2 if hard else 0.6)))
+    recorder.decide_once("open", 0, [Step("easy")])
+    recorder.export(tmp_path / "log.jsonl")
+    command = ["ope", str(tmp_path / "log.jsonl"), "--policy", "always", "--state", "step"]
+    assert main(command) == 2
+    assert "1 of 601 episodes have no outcome: --skip-bad" in capsys.readouterr().err
+    assert main([*command, "--skip-bad", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert "note: skipped 1 of 601 episodes, which have no outcome" in printed.err
+    found = json.loads(printed.out)
+    assert found["propensities"] == "known"
+    for name in ("weighted importance sampling", "doubly robust"):
+        # Frequencies that know the step only would weigh hard tasks, which are helped more often, too much.
+        assert found["estimates"][name]["success"]["mean"] == pytest.approx(0.7 * 0.9 + 0.3 * 0.4, abs=0.06)
+        assert found["estimates"][name]["usage"]["mean"] == pytest.approx(1.4, abs=0.15)
 
 
 def test_the_guide_prints_what_it_says(capsys, monkeypatch) -> None:

@@ -10,6 +10,8 @@ from selfreg.data import Step, Trajectory
 from selfreg.decisions import start_episode
 from selfreg.estimate import Features, estimate_mdp
 from selfreg.helper import Helper, HelperConfig, Labels, label, ration, train_helper
+from selfreg.helper.model_rollout import add_missing_help, first_states
+from selfreg.helper.rationing import forecast_at_usage
 from selfreg.runtime import Ledger, Recorder
 
 COLORS = ("red", "amber", "green")
@@ -43,6 +45,20 @@ def test_more_than_can_be_used_requests_help_everywhere(helper: Helper, light_la
     assert policy.requests == pytest.approx(2.0)
     assert policy.decide(["first green lamp"], (1,)).requests_help
     assert not policy.decide(["first green lamp"], (0,)).requests_help
+
+
+def test_success_at_a_usage_grows_from_that_of_no_help_to_that_of_all(helper: Helper, light_labels: Labels) -> None:
+    found = [forecast_at_usage(helper, light_labels, requests) for requests in (0.0, 0.4, 0.8, 1.2, 99.0)]
+    start = first_states(light_labels, helper.split["test"])
+    assert start is not None
+    alone = start @ light_labels.solution.value[:, 0]
+    policy = np.zeros(light_labels.solution.policy.shape, np.int8)
+    policy[:, 1:] = 1  # help wherever the budget pays for it
+    everywhere = selfreg.evaluate_policy(add_missing_help(light_labels.model.mdp), policy)
+    assert found[0] == pytest.approx((alone, 0.0))
+    assert [used for _, used in found[1:4]] == pytest.approx([0.4, 0.8, 1.2], abs=1e-6)
+    assert np.all(np.diff([success for success, _ in found]) > 0)
+    assert found[-1] == pytest.approx((start @ everywhere.success[:, -1], 2.0), abs=1e-6)
 
 
 def test_a_share_of_queries_is_met_in_new_ones() -> None:

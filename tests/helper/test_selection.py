@@ -61,6 +61,18 @@ def test_what_is_kept_is_not_forecast_to_be_worse_than_any_candidate(late_helper
         assert gain[helper.classifier.form] == max(gain.values())
 
 
+def test_with_a_usage_forms_are_compared_at_it(late_labels: Labels) -> None:
+    helper = train_helper(late_labels, AUTO, usage=0.5)
+    forms = [form for form in CANDIDATES if form != GAIN]
+    assert [helper.figures[f"forecast_requests_{form}"] for form in forms] == pytest.approx(
+        [0.5] * len(forms), abs=1e-6
+    )
+    assert helper.classifier.form == "last-k"
+    # with two units the rule is for the last two steps: a quarter of the last ones, which decide, get help
+    assert helper.figures["forecast_last-k"] == pytest.approx(0.1 + 0.25 * 0.85, abs=0.06)
+    assert helper.figures["forecast_last-k"] >= max(helper.figures[f"forecast_{form}"] for form in forms)
+
+
 @pytest.mark.parametrize("form", RULES)
 def test_rules_are_saved_and_loaded(form: str, light_labels: Labels, tmp_path: Path) -> None:
     helper = train_helper(light_labels, replace(AUTO, form=form))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -55,8 +56,10 @@ def test_a_question_is_decided_once_even_if_its_reservation_expires() -> None:
     assert (step.helped, step.step_id, step.status) == (True, "call 1", "expired")
 
 
-def test_a_cancelled_decision_holds_nothing() -> None:
-    started, go = threading.Event(), threading.Event()
+@pytest.mark.parametrize("decided", [False, True])
+def test_a_cancelled_decision_holds_nothing(decided) -> None:
+    """While its thread decides, and when the thread has decided and the task does not know it yet."""
+    started, go, done = threading.Event(), threading.Event(), threading.Event()
 
     class Slow(Always):
         def decide(self, steps, budget_left):
@@ -64,18 +67,23 @@ def test_a_cancelled_decision_holds_nothing() -> None:
             go.wait(30)
             return Decision("strong")
 
-    session = Session(Recorder(Slow(), Ledger(1), costs={"strong": 1}))
+    recorder = Recorder(Slow(), Ledger(1), costs={"strong": 1})
+    session = Session(recorder, trace=lambda step, event: done.set())
 
     async def cancel() -> None:
         task = asyncio.create_task(session.decide_async("run", 0, [Step("a")]))
         await asyncio.to_thread(started.wait, 30)
+        if decided:  # the event loop is busy meanwhile
+            go.set()
+            done.wait(30)
+            time.sleep(0.2)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         go.set()
 
     asyncio.run(cancel())
-    assert [entry.status for entry in session.recorder.ledger.entries()] == ["refunded"]
+    assert [entry.status for entry in recorder.ledger.entries()] == ["refunded"]
 
 
 @pytest.mark.parametrize("look", ["inside", "after"])

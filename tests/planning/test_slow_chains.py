@@ -78,27 +78,27 @@ def test_bounds_of_nearly_closed_pairs_hold(leak, implementation) -> None:
 
 @pytest.mark.parametrize("n", [60, 500, 4000])
 def test_gamblers_ruin(n) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     solution = selfreg.solve(gamblers_ruin(n), 4)
-    assert time.perf_counter() - begin < 10  # about a quarter of a second on a free core
+    assert time.process_time() - begin < 10  # about a quarter of a second on a free core
     assert solution.bound <= 1e-9
     assert np.abs(solution.value[:, 0] - np.arange(n + 2) / (n + 1)).max() <= solution.bound + SLACK
 
 
 def test_grid_that_is_left_at_one_corner() -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     solution = selfreg.solve(grid_walk(100), 4)
-    assert time.perf_counter() - begin < 20  # about a second on a free core
+    assert time.process_time() - begin < 20  # about a second on a free core
     assert solution.bound <= 1e-9
     assert np.abs(solution.value[:10000, 0] - 0.5).max() <= 1e-9
 
 
 def test_a_component_that_cannot_be_solved_says_so() -> None:
     mdp = selfreg.InterventionMDP({"nohelp": _dense(900, 1e-25)}, [*[np.nan] * 900, 1, 0], {})
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(selfreg.ConvergenceError, match="component of 900 states takes more than 1e12 steps") as raised:
         selfreg.solve(mdp, 0)
-    assert time.perf_counter() - begin < 10  # less than a second on a free core
+    assert time.process_time() - begin < 10  # less than a second on a free core
     assert raised.value.bound == 1.0
 
 
@@ -106,9 +106,9 @@ def test_a_component_that_cannot_be_solved_says_so() -> None:
 def test_a_large_dense_component(leak) -> None:
     n = 600
     mdp = selfreg.InterventionMDP({"nohelp": _dense(n, leak)}, [*[np.nan] * n, 1, 0], {})
-    begin = time.perf_counter()
+    begin = time.process_time()
     solution = selfreg.solve(mdp, 0)
-    assert time.perf_counter() - begin < 10  # less than a second on a free core
+    assert time.process_time() - begin < 10  # less than a second on a free core
     assert solution.bound <= 1e-9
     chain = selfreg.evaluate_policy(mdp, np.zeros((n + 2, 1), np.int64))
     assert np.abs(solution.value - chain.success).max() <= solution.bound + chain.bound
@@ -127,9 +127,9 @@ def check_nasty_models(count: int, seed: int, implementation: str | None = None)
     random = np.random.default_rng(seed)
     for _ in range(count):
         mdp, budget = nasty_model(random)
-        begin = time.perf_counter()
+        begin = time.process_time()
         check_solution(mdp, *budget, implementation)
-        assert time.perf_counter() - begin < 10
+        assert time.process_time() - begin < 10
 
 
 def test_nasty_random_models(implementation) -> None:
@@ -293,10 +293,10 @@ def test_prices_in_a_dense_component(leak) -> None:
 
 def test_prices_for_a_gambler() -> None:
     n, state = 200, np.arange(202)
-    begin = time.perf_counter()
+    begin = time.process_time()
     solution = selfreg.solve_penalized(gamblers_ruin(n), [0.0, 0.05])
     front = selfreg.frontier(gamblers_ruin(n), 1)
-    assert time.perf_counter() - begin < 20  # less than a second on a free core
+    assert time.process_time() - begin < 20  # less than a second on a free core
     helped = (1 - (2 / 3) ** state) / (1 - (2 / 3) ** (n + 1))
     assert np.abs(solution.value[:, 0] - helped).max() <= solution.bound + SLACK <= 1e-9
     assert np.abs(solution.value[:, 1] - state / (n + 1)).max() <= solution.bound + SLACK  # help does not pay

@@ -211,6 +211,25 @@ def test_layers_one_by_one_agree_with_the_twin(case) -> None:
     np.testing.assert_allclose(apart.value, twin.value, rtol=0, atol=1e-12)
 
 
+def test_sweeps_follow_all_free_actions() -> None:
+    """Acting alone goes back to the first state, free help goes on: sweeps of 1,000 states would creep by one state."""
+    n, s = 1000, np.arange(1000)
+    back = sp.csr_array((np.tile([0.4, 0.6], n), (np.repeat(s, 2), np.tile([0, n], n))), shape=(n + 2, n + 2))
+    onward = sp.csr_array(
+        (np.tile([0.9, 0.1], n), (np.repeat(s, 2), np.stack([np.append(s[1:], n + 1), 0 * s], axis=1).ravel())),
+        shape=(n + 2, n + 2),
+    )
+    mdp = selfreg.InterventionMDP({"nohelp": back, "help": onward}, [*[np.nan] * n, 0.5, 1.0], {"help": 0})
+    components = structure.load_structure(mdp, None)[1]
+    assert isinstance(components, structure.Components)
+    inner = components.members[components.members < n]
+    assert inner.tolist() == [0, *s[:0:-1].tolist()]
+    value = selfreg.solve(mdp, 0).value[:n, 0]
+    backup = np.maximum(0.4 * value[0] + 0.3, 0.9 * np.append(value[1:], 1.0) + 0.1 * value[0])
+    assert value.min() >= 0.5  # of acting alone for ever
+    np.testing.assert_allclose(value, backup, rtol=0, atol=1e-9)
+
+
 def test_sweeps_in_an_order_that_leaves_little_for_later() -> None:
     """The kernel and its twin take the same order, and it beats the one of the indices."""
     from selfreg._core import chooser

@@ -17,7 +17,7 @@ from crowds import open_ledger, run_crowd
 
 from selfreg.data import Step, read_trajectories
 from selfreg.decisions import Decision, Neighbour
-from selfreg.runtime import Budget, Ledger, Recorder, SQLiteLedger, StepToDecide, logged_propensity
+from selfreg.runtime import Budget, Ledger, Recorder, SQLiteLedger, StepToDecide, logged_propensity, logged_requests
 
 
 class ByWord:
@@ -239,8 +239,9 @@ def test_what_happened_is_exported(make, tmp_path) -> None:
     ]
     assert (run.outcome, run.truncated, unfinished.outcome, unfinished.truncated) == (1.0, False, None, True)
     assert logged_propensity(run, 0) == pytest.approx(0.8 + 0.2 / 3)
-    with pytest.raises(ValueError, match="no recorded propensity of step 1"):
-        logged_propensity(run, 1)
+    assert (logged_requests(run, 1), logged_propensity(run, 1)) == (("person",), pytest.approx(0.8 + 0.2 / 3))
+    with pytest.raises(ValueError, match="no recorded propensity of step 3"):
+        logged_propensity(run, 3)
 
 
 def test_exported_logs_evaluate_other_policies() -> None:
@@ -254,6 +255,34 @@ def test_exported_logs_evaluate_other_policies() -> None:
         recorder.outcome(run, action == "model")
     found = ope(recorder.trajectories(), Always("model"), propensity=logged_propensity, abstraction=Features(["step"]))
     assert found.estimates["weighted importance sampling"].success.mean == 1.0
+
+
+@pytest.mark.parametrize("retry", [False, True])
+def test_logs_evaluate_requests_whose_help_failed(tmp_path, retry) -> None:
+    """A request is valued with what it is worth where help fails; success is help, and luck without it."""
+    from selfreg.estimate import Features
+    from selfreg.evaluate import Always, Never, ope
+
+    chance, recorder = np.random.default_rng(0), Recorder(ByWord(), Ledger(10**6), costs={"model": 3}, explore=1.0)
+    for run in range(1000):
+        attempt, helped = 1, False
+        while recorder.decide_once(run, f"0#{attempt}", [Step("nohelp")]).requests_help and not helped:
+            helped = chance.random() < 0.6
+            (recorder.settle if helped else recorder.refund)(run, f"0#{attempt}")
+            if not retry:
+                break
+            attempt += not helped
+        recorder.outcome(run, helped or chance.random() < 0.2)
+    recorder.export(tmp_path / "log.jsonl")
+    episodes = list(read_trajectories(tmp_path / "log.jsonl"))
+    options = {"propensity": logged_propensity, "abstraction": Features(["step"]), "refits": 20}
+    always, never = ope(episodes, Always("model"), **options), ope(episodes, Never(), **options)
+    asked = [one for one in episodes if set(logged_requests(one, 0)) == {"model"}]
+    for name in ("weighted importance sampling", "doubly robust"):
+        assert never.estimates[name].success.mean == pytest.approx(0.2, abs=0.06)
+        assert always.estimates[name].success.mean == pytest.approx(1.0 if retry else 0.68, abs=0.06)
+        assert always.estimates[name].usage.mean == pytest.approx(3.0 if retry else 1.8, abs=0.3)
+    assert always.overlap.matched == len(asked) / 1000
 
 
 def test_a_pool_above_training_is_said_once() -> None:

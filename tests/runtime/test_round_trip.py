@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ import selfreg
 from selfreg.data import Step, read_trajectories
 from selfreg.decisions import Decision
 from selfreg.estimate import Features, estimate_mdp, forecast
-from selfreg.runtime import Ledger, Recorder, StepToDecide, logged_propensity
+from selfreg.runtime import Ledger, Recorder, StepToDecide, logged_propensity, logged_requests
 
 STAGES, FAILS, RUNS = 3, 0.3, 1000
 # P(the stage is passed), else trouble (from "ready") or failure (from "trouble").
@@ -76,9 +77,12 @@ def test_the_log_of_a_recorder_agrees_with_what_happened(tmp_path, whole) -> Non
     assert sum(one.cost for one in episodes) == 10**6 - ledger.left[0]
     named = [str(value) for one in episodes for name, value in one.fields.items() if name.startswith("failed help")]
     assert sum(len(value.split(", ")) for value in named) == failures > 100
-    kept = [one for one in episodes if not any(name.startswith("failed help") for name in one.fields)]
-    assert all(logged_propensity(one, i) == 0.4 if step.intervention else 0.6 for one in kept
-               for i, step in enumerate(one.steps))  # fmt: skip
+    chances = {"person": 0.4, "nohelp": 0.6}
+    places = [(one, i) for one in episodes for i in range(len(one.steps))]
+    decided = [logged_requests(*place) for place in places]
+    assert [logged_propensity(*place) for place in places] == [math.prod(map(chances.get, one)) for one in decided]
+    assert sum(map(len, decided)) == len(recorder.decisions())
+    assert sum("person" in one and one[-1] == "nohelp" for one in decided) > 100  # help failed; then decided alone
 
     classes = {f"{stage} {state}": f"stage {stage} {state}" for stage in range(STAGES) for state in ALONE}
     states = Features(["class"], classes)
@@ -119,5 +123,7 @@ def test_attempts_are_one_step_and_equal_states_are_two(make) -> None:
         "failed help 0": "person, person"
     }
     assert [one.intervention for one in last.steps] == [None, None]
-    assert last.fields == {"failed help 0": "person", "failed help 1": "person"}
+    assert last.fields == {
+        f"{name} {i}": one for i in (0, 1) for name, one in (("propensity", 1.0), ("failed help", "person"))
+    }
     assert [one.intervention for one in charged.steps] == ["person", "person"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import threading
 import time
@@ -58,6 +59,29 @@ def test_a_day_on_which_clocks_change_has_one_budget(make, day, hours) -> None:
         actions.append(recorder.decide_once("run", half, [Step("a")]).action)
     assert actions[:-1].count("person") == 30
     assert actions[-1] == "person"  # the next day
+
+
+@pytest.mark.parametrize(
+    ("now", "error"),
+    [(math.nan, ValueError), (math.inf, ValueError), (1.79e12, ValueError), (-1e18, ValueError), (None, TypeError)],
+    ids=["nan", "inf", "milliseconds", "far back", "None"],
+)
+def test_a_clock_that_gives_no_seconds_is_named(make, now, error) -> None:
+    clock = [1.79e9]
+    ledger = make([Budget(2, period="month"), Budget(9)], clock=lambda: clock[0])
+    recorder, desk = Recorder(Always(), ledger, expires_in=60), Desk(ledger)
+    recorder.decide_once("run", 0, [Step("a")])
+    clock[0] = now
+    for call in (
+        lambda: recorder.decide_once("run", 1, [Step("a")]),
+        lambda: ledger.reserve("run", 1, 1),
+        lambda: ledger.budget_left("run"),
+        lambda: desk.open("run", 1, "?", cost=1),
+    ):
+        with pytest.raises(error, match=r"the clock is .*; expected seconds since 1970"):
+            call()
+    clock[0] = 1.79e9
+    assert (ledger.budget_left("run"), len(ledger.entries())) == ((1,), 1)
 
 
 def test_a_cancelled_wait_leaves_the_request_open(make) -> None:

@@ -152,7 +152,7 @@ cdef int solve_component(const Model* m, const Task* task, const Scratch* scratc
             if steps > MOST_STEPS:
                 return 0
             return solve_layers(m, task, scratch, &local, c, steps, max_sweeps, True)
-        if local.n_groups > 1 and solve_lattice(m, task, scratch, &local, c, steps, steps_all_rows):
+        if local.n_groups > 1 and m.n_lattice > 1 and solve_lattice(m, task, scratch, &local, c, steps, steps_all_rows):
             return 1
         return solve_layers(m, task, scratch, &local, c, steps, max_sweeps, False)
     finally:

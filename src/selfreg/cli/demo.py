@@ -51,7 +51,9 @@ KAPPA = 0.1
 HISTORY = 0
 # Less than the stages by themselves do, so that the demo takes a minute or two. In BabyAI a transformer is no better as
 # a PRM (benchmarks/RESULTS.md), and `auto` chooses "words"; 24 episodes are three of each rate of help.
-PRM_KIND, FORM, PLAN_EPISODES, EPISODES_PER_TASK = "tfidf", "words", 24, 1
+PRM_KIND, PLAN_EPISODES, EPISODES_PER_TASK = "tfidf", 24, 1
+# Elsewhere rules of thumb are often better than "words" (Household), so that the form is chosen.
+FORMS_BY_ENVIRONMENT = {"babyai": "words"}
 # Tasks that are tried before the demo, and what help at every step must attain at least, and gain.
 TRIED, LEAST_HELPED, LEAST_GAIN = 20, 0.7, 0.2
 # Baseline models that train in no time.
@@ -136,7 +138,10 @@ def command(
         float, typer.Option(help="Pseudo-counts of the PRM on each nohelp row.", callback=options.pseudo_counts)
     ] = KAPPA,
     prm: Annotated[str, typer.Option(help=f"The PRM's model: {', '.join(KINDS)}.")] = PRM_KIND,
-    form: Annotated[str, typer.Option(help=f"Form of the helper: {', '.join((AUTO, *KNOWN))}.")] = FORM,
+    form: Annotated[
+        str | None,
+        typer.Option(help=f"Form of the helper: {', '.join((AUTO, *KNOWN))}. By default words in BabyAI, else auto."),
+    ] = None,
     price: options.Price = None,
     worth: options.Worth = None,
     minutes: options.Minutes = None,
@@ -145,6 +150,7 @@ def command(
     overwrite: options.Overwrite = False,
 ) -> dict[str, Any]:
     """Collect in an environment, train a PRM, estimate, solve, label, train a helper, evaluate, report."""
+    form = form or FORMS_BY_ENVIRONMENT.get(environment, AUTO)
     with require_extra("ml", "selfreg demo"):
         import sklearn  # noqa: F401  (fail before anything is collected)
 

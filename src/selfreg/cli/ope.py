@@ -20,10 +20,12 @@ from selfreg.data.detection import AUTO
 from selfreg.decisions import DecisionPolicy
 from selfreg.estimate import StateAbstraction
 from selfreg.evaluate import Always, EveryN, LastK, Never, Plan, ope
+from selfreg.evaluate.logged import Propensity
 from selfreg.evaluate.off_policy import LEAST_EFFECTIVE
 from selfreg.evaluate.policies import HELPER, PLAN
 from selfreg.evaluate.policy_comparison import median_length
 from selfreg.runs import MARKER, RunFolder
+from selfreg.runtime import logged_propensity
 
 RULES = ("never", "always", "last-k", "every-n")
 TRAINED = (PLAN, HELPER)
@@ -142,7 +144,23 @@ def _load_episodes(run: RunFolder | None, policy: str, source: LogSource) -> lis
     check_marks(source, loaded.trajectories)
     for note in loaded.notes:
         remark(f"note: {note}")
-    return loaded.trajectories
+    ended = [one for one in loaded.trajectories if one.outcome is not None]
+    missing = len(loaded.trajectories) - len(ended)
+    if missing and not source.skip_bad:
+        raise ValueError(
+            f"{missing} of {len(loaded.trajectories)} episodes have no outcome: --skip-bad leaves them out"
+        )
+    if missing:
+        remark(f"note: skipped {missing} of {len(loaded.trajectories)} episodes, which have no outcome")
+    if not ended:
+        raise ValueError("no episode has an outcome: nothing can be estimated")
+    return ended
+
+
+def _recorded(episodes: Sequence[Trajectory]) -> Propensity | None:
+    """Propensities that a recorder wrote for every step, where it left something to chance."""
+    chances = {one.fields.get(f"propensity {t}") for one in episodes for t in range(len(one.steps))}
+    return None if None in chances or chances <= {1.0} else logged_propensity
 
 
 @reads_logs
@@ -156,7 +174,10 @@ def command(
     help_type: Annotated[str | None, typer.Option(help="Help type of a rule; by default the only one.")] = None,
     propensity: Annotated[
         str | None,
-        typer.Option(metavar="FIELD", help="Episode field with the chance of help. Default: frequencies by state."),
+        typer.Option(
+            metavar="FIELD",
+            help="Episode field with the chance of help. Default: as recorded at run time, else frequencies by state.",
+        ),
     ] = None,
     clip: Annotated[float | None, typer.Option(help="Bound of the weights, at least 1.")] = None,
     least_effective: Annotated[
@@ -177,7 +198,7 @@ def command(
     costs = _costs(run, episodes)
     made, states = make_policy(wanted, run, episodes, costs), _states(run, episodes, state, classes)
     found = ope(
-        episodes, made, budget=budget, propensity=propensity, abstraction=states, costs=costs,
+        episodes, made, budget=budget, propensity=propensity or _recorded(episodes), abstraction=states, costs=costs,
         clip=clip, least_effective=least_effective, seed=seed,
     )  # fmt: skip
     if as_json:

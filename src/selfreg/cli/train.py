@@ -73,7 +73,7 @@ def train_helper(
         from selfreg.helper import train_helper as train
     if len(labels.actions) == 1:
         raise ValueError("no step of these logs was helped; expected a help type that a helper can request")
-    helper = train(labels, config, checkpoint=run.path / HELPER_CHECKPOINT)
+    helper = train(labels, config, checkpoint=run.path / HELPER_CHECKPOINT, usage=usage)
     if calibrated:
         helper = calibrate(helper, labels)
     if usage is None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value
 from selfreg.data.log_files import LogError
 from selfreg.data.turns import Message
+
+with require_extra("logs", "selfreg.data"):
+    import msgspec
 
 _ROLES = {
     "human": "user",
@@ -84,11 +88,15 @@ def read_answer(outputs: Mapping[str, Any]) -> Message:
     elif "generations" in outputs:
         raw = _first(_first(outputs["generations"]))
         raw = raw.get("message") or raw.get("text") if isinstance(raw, dict) else None
+    elif isinstance(outputs.get("output"), dict) and not {"role", "content", "kwargs"} & outputs["output"].keys():
+        return read_answer(outputs["output"])
     elif "messages" in outputs or "output" in outputs:
         messages = read_messages(outputs.get("messages", outputs.get("output")), "assistant")
         return messages[-1] if messages else Message("assistant")
     else:
-        raw = outputs if "content" in outputs else outputs.get("text")
+        raw = outputs if "content" in outputs else outputs.get("text", dict(outputs) or None)
+        if isinstance(raw, dict) and "content" not in raw:  # of no layout that is known: as it is
+            raw = msgspec.json.encode(raw).decode()
     messages = read_messages(raw, "assistant")
     return messages[0] if messages else Message("assistant")
 

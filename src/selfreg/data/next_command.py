@@ -67,6 +67,11 @@ def find_hints(format: str, tally: Tally, marks: MarkProposal) -> list[str]:
         hints.append(f"Every episode has the outcome {value:g}: no plan can be better or worse.")
     elif known < tally.episodes:
         hints.append(f"{tally.episodes - known} episodes have no outcome; --skip-bad leaves them out.")
+    if tally.episodes and not tally.texts and not tally.keys:
+        hints.append(
+            "No step has a text of what the agent saw: a state can only be the step and fields. Log it too (spans "
+            "have it if the recording of content is on), or map it: --map observation=FIELD."
+        )
     if (strong := choose_help_model(tally)) is not None and (pair := choose_pair(tally)) is not None:
         hints.append(f"Of {len(tally.models)} models, the plan is for {pair[1]} with {strong} as help (--where).")
     elif strong is None and (agent := choose_agent(tally.fields)) is not None:

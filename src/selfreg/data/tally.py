@@ -27,7 +27,7 @@ class Tally:
         self.tools: Counter[str] = Counter()
         self.roles: Counter[str] = Counter()
         self.fields: dict[str, Counter[Any]] = {}
-        self.keys = 0
+        self.keys = self.texts = 0
         self.always_helped = self.partly_helped = self.mixed_models = 0
         self.first_models: Counter[str] = Counter()
         self.later_models: Counter[str] = Counter()  # that took a step after another model
@@ -55,6 +55,7 @@ class Tally:
         models = set()
         for step in record.steps:
             self.keys += step.key is not None
+            self.texts += bool(step.state)
             help_type = self.marks.mark_step(step).intervention if isinstance(step, LoggedStep) else step.intervention
             if help_type is not None:
                 self.help[help_type] += 1

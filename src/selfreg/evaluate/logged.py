@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
@@ -17,6 +18,7 @@ from selfreg.estimate import Key, StateAbstraction
 from selfreg.estimate.dataset import Fitted, ResamplingDataset
 from selfreg.evaluate.log_weights import MOST_LOG_WEIGHT, Overlap, Table, finite, log_of, scale_weights
 from selfreg.planning._chains import solve_transient
+from selfreg.runtime import logged_requests
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -36,6 +38,21 @@ class Steps(NamedTuple):
     left: Indices  # lattice point
     charge: Floats
     target: Floats  # (steps, actions) P(action) under the policy
+    chosen: Floats  # P(all that was decided in the step) under the policy
+
+
+def _as_requested(episodes: Sequence[Trajectory]) -> list[Trajectory]:
+    """Steps with what was requested in them, also where its help failed and the agent went on alone."""
+    charges = {step.intervention: step.charge for one in episodes for step in one.steps if step.intervention}
+    found = []
+    for one in episodes:
+        steps = list(one.steps)
+        for t, step in enumerate(steps):
+            last = logged_requests(one, t)[-1]
+            if last != (step.intervention or NOHELP):
+                steps[t] = msgspec.structs.replace(step, intervention=last, cost=charges.get(last))
+        found.append(msgspec.structs.replace(one, steps=tuple(steps)))
+    return found
 
 
 class Corrected(NamedTuple):
@@ -54,10 +71,12 @@ class Logged:
         policy: DecisionPolicy,
         budget: int | None,
         abstraction: StateAbstraction,
-        study: ResamplingDataset,
+        costs: Mapping[str, int] | None,
     ) -> None:
-        self.episodes, self.policy, self.budget, self.study = episodes, policy, budget, study
-        self.abstraction, self.actions = abstraction, study.moves.actions
+        self.episodes, self.policy, self.budget, self.abstraction = episodes, policy, budget, abstraction
+        self.requested = _as_requested(episodes)
+        self.study = ResamplingDataset(self.requested, abstraction, 0.0, None, costs, borrow_help=True, shrink=False)
+        study, self.actions = self.study, self.study.moves.actions
         self.cost = {name: _one_cost(name, study.costs) for name in self.actions[1:]}
         self.lattice = [None] if budget is None else list(range(budget + 1))
         self.index: dict[Key, int] = {key: i for i, key in enumerate(study.moves.keys)}
@@ -73,23 +92,26 @@ class Logged:
     def _steps(self) -> Steps:
         columns: list[tuple[int, int, int, int, int, int]] = []
         target: list[Floats] = []
+        chosen: list[float] = []
         for i, trajectory in enumerate(self.episodes):
             start_episode(self.policy, trajectory.task, 0, trajectory.fields)
             spent = 0
             for t, step in enumerate(trajectory.steps):
-                state = self.index[self.abstraction.encode(trajectory, t)]
+                state = self.index[self.abstraction.encode(self.requested[i], t)]
                 # An episode that spent more than the budget has left the policy before.
                 left = 0 if self.budget is None else max(self.budget - spent, 0)
                 rows = [self._decision(trajectory, t, point) for point in self.lattice]
                 self.table[state] += rows
                 target.append(rows[left])
-                action = self.actions.index(step.intervention or NOHELP)
-                charge = self.cost[self.actions[action]] if action else 0
-                columns.append((i, t, state, action, left, charge))
+                decided = [self.actions.index(name) for name in logged_requests(trajectory, t)]
+                chosen.append(rows[left][decided].prod())
+                charge = 0 if step.intervention is None else self.cost[step.intervention]
+                columns.append((i, t, state, decided[-1], left, charge))
                 spent += charge
         table = np.array(columns, dtype=np.intp)
         episode, time, where, action, left = table[:, :5].T
-        return Steps(episode, time, where, action, left, table[:, 5].astype(np.float64), np.stack(target))
+        charges = table[:, 5].astype(np.float64)
+        return Steps(episode, time, where, action, left, charges, np.stack(target), np.array(chosen))
 
     def _decision(self, trajectory: Trajectory, t: int, left: int | None) -> Floats:
         """P(action) under the policy at a logged step, with so much budget left."""
@@ -108,10 +130,6 @@ class Logged:
 
     # ---- weights
 
-    def chosen(self) -> Floats:
-        """P(logged action) under the policy."""
-        return np.asarray(np.take_along_axis(self.steps.target, self.steps.action[:, None], axis=1)[:, 0])
-
     def along(self, values: Floats) -> Floats:
         """Sum of `values` over the episode, up to each step."""
         table = np.zeros((len(self.episodes), int(self.steps.time.max(initial=0)) + 1))
@@ -127,9 +145,9 @@ class Logged:
         """
         if propensity is None:
             logged = log_of(self._frequencies(times))
-            result = self.along(np.where(np.isneginf(logged), -np.inf, log_of(self.chosen())) - finite(logged))
+            result = self.along(np.where(np.isneginf(logged), -np.inf, log_of(self.steps.chosen)) - finite(logged))
         else:
-            result = self.along(log_of(self.chosen())) - self._logged(propensity)
+            result = self.along(log_of(self.steps.chosen)) - self._logged(propensity)
         if clip is not None:
             return np.minimum(result, math.log(clip))
         if times is None and (result > MOST_LOG_WEIGHT).any():

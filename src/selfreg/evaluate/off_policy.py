@@ -15,7 +15,6 @@ from selfreg.data import Trajectory
 from selfreg.decisions import DecisionPolicy
 from selfreg.estimate import StateAbstraction
 from selfreg.estimate.abstraction import BRANCH
-from selfreg.estimate.dataset import ResamplingDataset
 from selfreg.evaluate.log_weights import Overlap, Table
 from selfreg.evaluate.logged import Corrected, Logged, Propensity
 
@@ -201,8 +200,8 @@ def ope(
         raise ValueError("abstraction is missing: the policy has none, and a model needs states")
     episodes = list(trajectories)
     _check(episodes)
-    study = ResamplingDataset(episodes, states, 0.0, None, costs, borrow_help=True, shrink=False)
-    problem = Logged(episodes, policy, limit, states, study)
+    problem = Logged(episodes, policy, limit, states, costs)
+    study = problem.study
     weight = problem.log_weight(propensity, bound)
     overlap = problem.overlap(weight)
     gap = abs(overlap.mean_weight - 1.0) - 3.0 * overlap.mean_weight_error

@@ -194,7 +194,22 @@ def ration(
     top = helper.limits if budget is None else tuple(np.atleast_1d(budget).tolist())
     if len(top) != len(helper.limits) or any(not 0 <= b <= most for b, most in zip(top, helper.limits, strict=True)):
         raise ValueError(f"budget is {budget}; expected at most {helper.limits}")
-    held_out = _HeldOut.of(helper, labels, top)
+    held_out = _HeldOut.of(helper, labels, top, "validation", "test")
+    return RationedHelper(helper, *_choose_thresholds(held_out, wanted))
+
+
+def forecast_at_usage(helper: Helper, labels: Labels, requests: float) -> tuple[float, float]:
+    """Success and usage of the helper in its test tasks, by the estimated model, at a mean number of requests.
+
+    Its thresholds are those with which it uses as much in these tasks; see `ration`.
+    """
+    held_out = _HeldOut.of(helper, labels, helper.limits, "test")
+    *thresholds, used = _choose_thresholds(held_out, requests)
+    return held_out.success(*thresholds), used
+
+
+def _choose_thresholds(held_out: _HeldOut, wanted: float) -> tuple[float, float, float, float]:
+    """Thresholds `low` and `high` and the share between them that use `wanted`, and what they use."""
     levels = np.unique(held_out.request[held_out.request > 0])
     tried = np.concatenate([[0.0], (levels[1:] + levels[:-1]) / 2, [1.0]])
     first, last = 0, len(tried) - 1  # the lowest threshold that uses no more than is wanted
@@ -205,8 +220,7 @@ def ration(
     high, low, share, step = float(tried[first]), float(tried[max(first - 1, 0)]), 0.0, 0.5
     for _ in range(HALVINGS if first else 0):
         share, step = share + step * (held_out.usage(low, high, share + step) <= wanted), step / 2
-    forecast = held_out.usage(low, high, share)
-    return RationedHelper(helper, low, high, share, forecast)
+    return low, high, share, held_out.usage(low, high, share)
 
 
 class _HeldOut(NamedTuple):
@@ -236,13 +250,13 @@ class _HeldOut(NamedTuple):
     of_state: sp.csr_array
 
     @classmethod
-    def of(cls, helper: Helper, labels: Labels, top: tuple[int, ...]) -> _HeldOut:
-        """The validation and test tasks of the helper."""
+    def of(cls, helper: Helper, labels: Labels, top: tuple[int, ...], *parts: str) -> _HeldOut:
+        """Some parts of the helper's tasks."""
         check_labels(helper, labels)
-        tasks = [*helper.split.get("validation", []), *helper.split.get("test", [])]
+        tasks = [task for part in parts for task in helper.split.get(part, [])]
         start = first_states(labels, tasks)
         if start is None:
-            raise ValueError("the labels have no validation or test task of the helper")
+            raise ValueError(f"the labels have no {' or '.join(parts)} task of the helper")
         rows = np.flatnonzero(np.isin(labels.tasks, tasks))
         every = labels.texts(helper.history, helper.classifier.read)
         texts, column = deduplicate([every[i] for i in rows])
@@ -259,19 +273,27 @@ class _HeldOut(NamedTuple):
         return cls(mdp, labels.budgets, start, place, help_types.sum(axis=2), help_types.argmax(axis=2) + 1, of_state)
 
     def usage(self, low: float, high: float, share: float) -> float:
-        """Units used from the start.
+        """Units used from the start."""
+        return self._evaluate(low, high, share, np.zeros(self.mdp.n_states), 1.0)
 
-        U(s, b) = sum_a P(a) (c_a + sum_j P_a[s, j] U(j, b - c_a)), budget by budget.
+    def success(self, low: float, high: float, share: float) -> float:
+        """P(success) from the start."""
+        return self._evaluate(low, high, share, np.where(self.mdp.terminal, self.mdp.terminal_value, 0.0), 0.0)
+
+    def _evaluate(self, low: float, high: float, share: float, ended: Floats, charge: float) -> float:
+        """Expected value from the start: `ended` where an episode ends, and `charge` for each unit used.
+
+        U(s, b) = sum_a P(a) (charge c_a + sum_j P_a[s, j] U(j, b - c_a)), budget by budget.
         """
         from scipy.sparse.linalg import spsolve  # slow to import
 
         chance = np.where(self.request > high, 1.0, np.where(self.request > low, share, 0.0))
         mdp, shape = self.mdp, tuple(self.budgets.max(axis=0) + 1)
-        usage = np.zeros((mdp.n_states, len(self.budgets)))
+        value = np.zeros((mdp.n_states, len(self.budgets)))
         for p, left in enumerate(self.budgets):
             if (left > self.budgets[self.place]).any():
                 continue
-            alone, known = np.ones(mdp.n_states), np.zeros(mdp.n_states)
+            alone, known = np.ones(mdp.n_states), ended.copy()
             here = sp.csr_array((mdp.n_states, mdp.n_states))
             for a, name in enumerate(mdp.actions):
                 cost = mdp.cost_table[a]
@@ -280,9 +302,10 @@ class _HeldOut(NamedTuple):
                 asked = self.of_state @ (chance[:, p] * (self.wanted[:, p] == a))
                 alone, moved = alone - asked, sp.diags_array(asked) @ mdp.transitions[name]
                 if cost.any():
-                    known += asked * cost.sum() + moved @ usage[:, np.ravel_multi_index(tuple(left - cost), shape)]
+                    after = value[:, np.ravel_multi_index(tuple(left - cost), shape)]
+                    known += charge * asked * cost.sum() + moved @ after
                 else:
                     here = here + moved
             here = here + sp.diags_array(alone) @ mdp.transitions[NOHELP]
-            usage[:, p] = spsolve(sp.csc_array(sp.eye_array(mdp.n_states) - (1.0 - LEAK) * here), known)
-        return float(self.start @ usage[:, self.place])
+            value[:, p] = spsolve(sp.csc_array(sp.eye_array(mdp.n_states) - (1.0 - LEAK) * here), known)
+        return float(self.start @ value[:, self.place])

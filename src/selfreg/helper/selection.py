@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from selfreg.helper.labels import Labels
 from selfreg.helper.model_rollout import forecast_in_model
 from selfreg.helper.models import CANDIDATES
 from selfreg.helper.one_step import Forecast, QueryJudge
+from selfreg.helper.rationing import forecast_at_usage
 
 # Folds of tasks, and the share of the other folds' tasks that chooses among rounds and penalties.
 FOLDS, VALIDATION_SHARE = 3, 0.2
@@ -26,14 +27,17 @@ FOLDS, VALIDATION_SHARE = 3, 0.2
 FormTrainer = Callable[[HelperConfig, dict[str, list[str]]], Helper]
 
 
-def choose_form(labels: Labels, config: HelperConfig, train: FormTrainer) -> tuple[str, dict[str, float]]:
+def choose_form(
+    labels: Labels, config: HelperConfig, train: FormTrainer, usage: float | None = None
+) -> tuple[str, dict[str, float]]:
     """The form with the best forecast, and figures: the forecast success and requests of each.
 
     Each candidate is trained on two thirds of the tasks and decides in the others, three times, so that every task is
     held out once. Where episodes are one decision and most states were decided in every way, the outcomes there count
     (`QueryJudge`). Where chance decided at single steps of the log who was helped, these decisions are evaluated by a
     structural nested mean model (`selfreg.estimate.forecasting.step_effects`), which needs no model of states; else in
-    the estimated model. What counts is success less the price of the units used. A candidate that cannot be trained
+    the estimated model. What counts is success less the price of the units used. With `usage` it is success in the
+    estimated model at that mean number of units, with the largest budget (`ration`). A candidate that cannot be trained
     from these tasks is left out.
 
     Raises
@@ -42,7 +46,11 @@ def choose_form(labels: Labels, config: HelperConfig, train: FormTrainer) -> tup
         No candidate can be trained.
     """
     splits = make_splits(sorted(set(labels.tasks)), config.seed)
-    judge = QueryJudge.of(labels) or _StepJudge.of(labels) or _ModelJudge(labels)
+    judge: Judge
+    if usage is None:
+        judge = QueryJudge.of(labels) or _StepJudge.of(labels) or _ModelJudge(labels)
+    else:
+        judge = _UsageJudge(labels, usage)
     figures, gains, errors = dict[str, float](), dict[str, float](), list[ValueError]()
     for form in CANDIDATES:
         try:
@@ -56,6 +64,27 @@ def choose_form(labels: Labels, config: HelperConfig, train: FormTrainer) -> tup
     if not gains:
         raise errors[0]
     return max(gains, key=gains.__getitem__), figures
+
+
+class Judge(Protocol):
+    """Forecasts what helpers do in the test tasks of their splits."""
+
+    def forecast(self, helpers: Sequence[Helper]) -> Forecast:
+        """Means over all of these tasks."""
+        ...
+
+
+class _UsageJudge(NamedTuple):
+    """Evaluates in the estimated model, at a mean number of units used."""
+
+    labels: Labels
+    usage: float
+
+    def forecast(self, helpers: Sequence[Helper]) -> Forecast:
+        """Of helpers, each in the test tasks of its split."""
+        rows = [forecast_at_usage(helper, self.labels, self.usage) for helper in helpers]
+        success, requests = np.average(rows, axis=0, weights=[len(helper.split["test"]) for helper in helpers])
+        return Forecast(float(success), float(requests))
 
 
 class _ModelJudge(NamedTuple):

@@ -40,6 +40,7 @@ def train_helper(
     *,
     costs: Mapping[str, int | Sequence[int]] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    usage: float | None = None,
 ) -> Helper:
     """Train one helper for every budget of the lattice.
 
@@ -68,6 +69,9 @@ def train_helper(
         one budget.
     checkpoint : path, optional
         File for checkpoints. Training resumes from it, with the same data and settings.
+    usage : float, optional
+        Mean number of units that `ration` will allow: the form "auto" is then the one that is forecast to do best at
+        it. Needs labels.
 
     Returns
     -------
@@ -116,11 +120,15 @@ def train_helper(
     if config.form in TRANSFORMERS:
         require_ml()
     with single_thread():
-        return _train(labels, config, costs, checkpoint)
+        return _train(labels, config, costs, checkpoint, usage)
 
 
 def _train(
-    labels: Labels | HelperExamples, config: HelperConfig, costs: Any, checkpoint: str | os.PathLike[str] | None
+    labels: Labels | HelperExamples,
+    config: HelperConfig,
+    costs: Any,
+    checkpoint: str | os.PathLike[str] | None,
+    usage: float | None,
 ) -> Helper:
     examples, costs = _examples(labels, config, costs)
     charges = _charges(examples.actions, costs, examples.budgets.shape[1])
@@ -128,7 +136,7 @@ def _train(
     split, forecasts = split_tasks(examples.tasks, config), dict[str, float]()
     if config.form == AUTO and isinstance(labels, Labels):
         plan = labels
-        form, forecasts = choose_form(labels, config, lambda one, parts: _learn(plan, parts, charges, one)[0])
+        form, forecasts = choose_form(labels, config, lambda one, parts: _learn(plan, parts, charges, one)[0], usage)
         config = replace(config, form=form)
     elif config.form == AUTO:
         config = replace(config, form=_choose_by_loss(examples, charges, split, config))

@@ -156,7 +156,7 @@ def _components(
     sizes = np.bincount(component, minlength=n_components)
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     graph = chooser.kernel("graph", implementation)
-    graph.order_sweeps(arrays.indptr[0], arrays.indices[0], arrays.data[0], component, starts, members)
+    graph.order_sweeps(*_free_mass(arrays, free, n), component, starts, members)
     group = _groups(arrays, terminal, free, sizes[component] > 1, implementation)
     n_groups = int(np.count_nonzero(group == np.arange(n)))  # a group is named after one of its states
     if n_groups < n:
@@ -166,6 +166,19 @@ def _components(
         np.minimum.at(first, group, position)
         members = np.lexsort((position, first[group])).astype(np.int32)
     return Components(members, starts, component, group, exact=n_groups == n_components)
+
+
+def _free_mass(
+    arrays: Arrays, free: Sequence[int], n: int
+) -> tuple[npt.NDArray[np.int64], Ints, npt.NDArray[np.float64]]:
+    """CSR parts of the sum of the `free` matrices: sweeps of a layer follow all of them."""
+    if len(free) == 1:
+        a = free[0]
+        return arrays.indptr[a], arrays.indices[a], arrays.data[a]
+    parts = [np.concatenate([part[a] for a in free]) for part in (arrays.indices, arrays.data)]
+    tail = np.concatenate([row_of_entry(arrays.indptr[a]) for a in free])
+    total = kernel_arrays([sp.csr_array((parts[1], (tail, parts[0])), shape=(n, n))])
+    return total.indptr[0], total.indices[0], total.data[0]
 
 
 def _groups(arrays: Arrays, terminal: Mask, free: Sequence[int], on_cycle: Mask, implementation: str | None) -> Ints:

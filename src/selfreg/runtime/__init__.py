@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from selfreg.runtime.drafts import StepToDecide
     from selfreg.runtime.ledger.postgres import PostgresLedger
     from selfreg.runtime.recorder import Recorder
-    from selfreg.runtime.records import logged_propensity
+    from selfreg.runtime.records import logged_propensity, logged_requests
 
 # Public name -> module that needs an extra ('postgres' or 'logs'), imported when first used.
 _LAZY = {
@@ -27,6 +27,7 @@ _LAZY = {
     "estimate_arrivals": "selfreg.runtime.arrivals",
     "estimate_availability": "selfreg.runtime.availability",
     "logged_propensity": "selfreg.runtime.records",
+    "logged_requests": "selfreg.runtime.records",
     "median_step_seconds": "selfreg.runtime.availability",
 }
 
@@ -47,6 +48,7 @@ __all__ = [
     "estimate_arrivals",
     "estimate_availability",
     "logged_propensity",
+    "logged_requests",
     "median_step_seconds",
     "micro_units",
 ]

@@ -335,7 +335,7 @@ class Recorder:
         expired, or that was decided in shadow mode does not. Several attempts at one step are one step: an attempt
         whose help failed, and the next decision with the same history (or, where histories have one state only, with
         an id such as "3#2" after "3"). The field "failed help 3" names the help that failed in step 3. A run without
-        an outcome is marked as truncated. `logged_propensity` reads the propensities.
+        an outcome is marked as truncated. `logged_propensity` and `logged_requests` read what was decided.
 
         Raises
         ------

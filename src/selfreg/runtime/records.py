@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -65,11 +66,12 @@ class RecordedDecision:
 def logged_propensity(trajectory: Trajectory, step: int) -> float:
     """P(action) of a step of an exported trajectory, for ``selfreg.evaluate.ope(propensity=logged_propensity)``.
 
+    Where help failed, it is the probability of all that was decided in the step (`logged_requests`).
+
     Raises
     ------
     ValueError
-        The trajectory has no propensity there: it was not exported by a recorder, or help was refunded or expired, so
-        that the action was not executed.
+        The trajectory has no propensity there: it was not exported by a recorder.
 
     Examples
     --------
@@ -89,6 +91,33 @@ def logged_propensity(trajectory: Trajectory, step: int) -> float:
     if not isinstance(value, float):
         raise ValueError(f"episode {trajectory.episode!r} has no recorded propensity of step {step}")
     return value
+
+
+def logged_requests(trajectory: Trajectory, step: int) -> tuple[str, ...]:
+    """Actions that were decided in a step of an exported trajectory: several where help failed and was decided again.
+
+    The last one was executed, unless its help failed too and the agent went on alone.
+
+    Examples
+    --------
+    >>> from selfreg import Ledger
+    >>> from selfreg.data import Step
+    >>> from selfreg.decisions import Decision
+    >>> from selfreg.runtime import Recorder, logged_requests
+    >>> class Always:
+    ...     def decide(self, steps, budget_left):
+    ...         return Decision("person")
+    >>> recorder = Recorder(Always(), Ledger(9), costs={"person": 1})
+    >>> decision, failed = recorder.decide_once("run 1", 0, [Step("ready")]), recorder.refund("run 1", 0)
+    >>> run = recorder.trajectories()[0]
+    >>> run.steps[0].intervention, logged_requests(run, 0)
+    (None, ('person',))
+    """
+    text, executed = trajectory.fields.get(f"failed help {step}"), trajectory.steps[step].intervention
+    failed = () if text is None else tuple(str(text).split(", "))
+    if failed and executed is None and not trajectory.fields.get(f"decided again {step}"):
+        return failed
+    return (*failed, executed or NOHELP)
 
 
 def _plain(value: Any) -> Any:
@@ -190,7 +219,8 @@ def _trajectory(rows: Sequence[_Stored], entries: Mapping[Key, Row], success: fl
     actions = {content["length"]: content["action_before"] for _, content in rows}
     steps = []
     facts: dict[str, Scalar] = {}
-    for i, ((key, content), failed) in enumerate(_executed(rows, entries)):
+    for i, (attempts, failed) in enumerate(_executed(rows, entries)):
+        key, content = attempts[-1]
         row, requested, shadow = entries.get(key), content["requested"], content["shadow"]
         helped = requested != NOHELP and not shadow and row is not None and row.status in COUNTED
         step = msgspec.convert(content["step"], Step)
@@ -204,19 +234,20 @@ def _trajectory(rows: Sequence[_Stored], entries: Mapping[Key, Row], success: fl
                 label=step.label,
             )
         )
-        if shadow or helped or requested == NOHELP:
-            facts[f"propensity {i}"] = 1.0 if shadow else float(content["propensity"])
+        facts[f"propensity {i}"] = math.prod(1.0 if one["shadow"] else float(one["propensity"]) for _, one in attempts)
         if failed:
             facts[f"failed help {i}"] = ", ".join(failed)
+            if requested == NOHELP:
+                facts[f"decided again {i}"] = True
     (run_id, _), first = rows[0]
     task = str(first["keys"].get("task", run_id))
     return Trajectory(task, str(run_id), success, tuple(steps), truncated=success is None, fields=facts)
 
 
-def _executed(rows: Sequence[_Stored], entries: Mapping[Key, Row]) -> list[tuple[_Stored, list[str]]]:
-    """Steps in order, each with the help that failed in it; several attempts at one step are one step."""
+def _executed(rows: Sequence[_Stored], entries: Mapping[Key, Row]) -> list[tuple[list[_Stored], list[str]]]:
+    """Steps in order, each with its attempts and the help that failed in it."""
     grows = any(content["length"] > 1 for _, content in rows)
-    found: list[tuple[_Stored, list[str]]] = []
+    found: list[tuple[list[_Stored], list[str]]] = []
     open_steps: dict[str, int] = {}  # steps whose help failed, by place
     for stored in rows:
         key, content = stored
@@ -224,9 +255,9 @@ def _executed(rows: Sequence[_Stored], entries: Mapping[Key, Row]) -> list[tuple
         failed = [content["requested"]] if entry is not None and entry.status in FAILED else []
         before = open_steps.pop(place, None)
         if before is None:
-            found.append((stored, failed))
+            found.append(([stored], failed))
         else:
-            found[before] = stored, found[before][1] + failed
+            found[before] = [*found[before][0], stored], found[before][1] + failed
         if failed:
             open_steps[place] = len(found) - 1 if before is None else before
     return found

@@ -13,7 +13,9 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is mi
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium (apt package chromium)")
 
-WIDE, PHONE = {"width": 1200, "height": 800}, {"width": 375, "height": 740}
+WIDE, PHONE = {"width": 1200, "height": 800}, {"width": 320, "height": 568}
+
+FITS = "document.documentElement.scrollWidth <= window.innerWidth"
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def test_a_request_is_answered_and_another_declined(serve, enter, viewport) -> N
     assert page.get_by_text("Nobody waits for help.").is_visible()
     server.decide("run", 0, "person needed: " + "a_long_word_" * 30)
     page.get_by_role("heading", name="1 open request").wait_for(timeout=10_000)  # by itself
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing is cut off at the side"
+    assert page.evaluate(FITS), "nothing is cut off at the side"
     page.get_by_label("Answer, or why you decline").fill("Archive it.")
     page.get_by_role("button", name="Answer").click()
     page.get_by_text("answered by Ada: Archive it.").wait_for()
@@ -75,6 +77,7 @@ def test_a_request_is_answered_and_another_declined(serve, enter, viewport) -> N
     assert state(server, step=1)["action"] == "nohelp"
     page.get_by_role("link", name="Team").click()
     assert page.get_by_role("row", name="requests 1 4").is_visible()
+    assert page.evaluate(FITS)
 
 
 def test_the_keyboard_is_enough(serve, enter) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from selfreg._util.extras import require_extra
-from selfreg.data.documents import convert_value, decode_json, each_file, read_document
+from selfreg.data.documents import convert_value, decode_json, each_file, read_values
 from selfreg.data.log_files import LogError, plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.samples import Sample
@@ -69,8 +69,7 @@ class _Trial(msgspec.Struct):
 
 
 def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
-    raw: Any = read_document(path)
-    for document in raw if isinstance(raw, list) else [raw]:
+    for document in read_values(path):
         yield _convert(convert_value(document, _Document), _find_trial(path), options)
 
 

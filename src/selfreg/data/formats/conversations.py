@@ -17,7 +17,7 @@ with require_extra("logs", "selfreg.data"):
 
 MESSAGES = ("messages", "conversation", "conversations", "traj", "dialogue", "dialog", "chat", "transcript", "turns")
 # Where a request and its response are, and the part of the body of an HTTP message.
-REQUESTS, RESPONSES, BODY = ("request", "input", "inputs"), ("response", "output", "outputs"), "body"
+REQUESTS, RESPONSES, BODY = ("request", "input", "inputs", "messages"), ("response", "output", "outputs"), "body"
 # Who speaks, in the layout of ShareGPT.
 SPEAKERS = {
     "human": "user",

@@ -7,19 +7,25 @@ root, or the one that is named.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 from selfreg._util.extras import require_extra
-from selfreg.data.documents import convert_value, read_values
-from selfreg.data.log_files import LogError
+from selfreg.data.documents import convert_value, decode_json, read_values
+from selfreg.data.log_files import LogError, is_parquet
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.message_layouts import read_answer, read_messages
+from selfreg.data.rows import read_parquet_rows
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Trajectory
 from selfreg.data.turns import Turns, make_episode, read_success
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
+
+
+# Fields that exports may have as JSON texts.
+OBJECTS = ("inputs", "outputs", "extra", "feedback_stats")
 
 
 class _Feedback(msgspec.Struct):
@@ -48,7 +54,7 @@ class _Run(msgspec.Struct):
 
 def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
     try:
-        runs = _merge(read_values(path))
+        runs = _merge(read_parquet_rows(path) if is_parquet(path) else read_values(path))
         if not runs:
             raise LogError("expected at least one run")
     except LogError as error:
@@ -67,9 +73,24 @@ def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
             yield number, error
 
 
+def _decode_texts(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of an export in Parquet, which has objects as JSON texts, and times."""
+
+    def decode(name: str, value: Any) -> Any:
+        if isinstance(value, datetime):
+            return value.isoformat()
+        is_text = name in OBJECTS and isinstance(value, str)
+        try:
+            return (decode_json(value.encode()) if value.strip() else None) if is_text else value
+        except (LogError, UnicodeError) as error:
+            raise LogError(f"run {row.get('id')!r}: field {name!r}: {error}") from None
+
+    return {name: decode(name, value) for name, value in row.items()}
+
+
 def _convert_run(raw: Any) -> _Run:
     try:
-        run: _Run = convert_value(raw, _Run)
+        run: _Run = convert_value(_decode_texts(raw), _Run)
     except LogError as error:
         raise LogError(f"run {raw['id']!r}: {error}") from None
     return run
@@ -159,6 +180,8 @@ def _read_feedback(root: _Run, options: ReadOptions) -> float | None:
 
 
 def _detect(sample: Sample) -> str | None:
+    if sample.kind == "parquet":
+        return "its columns are those of runs" if {"id", "run_type", "dotted_order"} <= set(sample.values) else None
     for record in sample.objects()[:1]:
         runs = next((record[part] for part in ("post", "patch", "runs") if record.get(part)), [record])
         first = runs[0] if isinstance(runs, list) and runs and isinstance(runs[0], dict) else {}

@@ -23,7 +23,7 @@ from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.rows import Row, read_parquet_rows, read_rows
 from selfreg.data.samples import Sample, take_sample, unwrap_records
 from selfreg.data.trajectory import Trajectory
-from selfreg.data.turns import Turns, make_episode, read_success
+from selfreg.data.turns import AGENT_ROLES, Turns, make_episode, read_success
 
 # Where a role is not mapped, the first of these fields that a record has.
 USUAL_FIELDS = {
@@ -98,7 +98,7 @@ def convert_record(record: Any, options: ReadOptions, number: int) -> Trajectory
 def _read_turns(record: dict[str, Any], options: ReadOptions) -> tuple[str, Turns]:
     """The field of the messages, and their steps."""
     mapped = options.roles.get("messages")
-    if not mapped and find_messages(record) is None and is_exchange(record):
+    if not mapped and is_exchange(record) and _has_no_answer(record):
         return "messages", read_exchange(record)
     field, messages = _look_up(record, "messages", options)
     if field is None:
@@ -107,6 +107,14 @@ def _read_turns(record: dict[str, Any], options: ReadOptions) -> tuple[str, Turn
         return field, read_conversation(messages)
     except LogError as error:
         raise LogError(f"field {field!r}: {error}") from None
+
+
+def _has_no_answer(record: dict[str, Any]) -> bool:
+    """Whether the messages of a record, if it has any, are a request, whose response stands beside them."""
+    field = find_messages(record)
+    return field is None or not any(
+        one.get("role") in AGENT_ROLES for one in record[field][-1:] if isinstance(one, dict)
+    )
 
 
 def _look_up(record: dict[str, Any], role: str, options: ReadOptions) -> tuple[str | None, Any]:

@@ -30,9 +30,10 @@ KINDS = ("Event", "Observation", "Condensation", "CondensationRequest")
 _EVENT_FILE = re.compile(r"event-\d+-.*\.json")
 
 
-class _Call(msgspec.Struct):
-    name: str = ""
-    arguments: str | dict[str, Any] | None = None
+class _Call(Function):
+    """A call; the first versions of the SDK had its parts in `function`, as OpenAI's messages have."""
+
+    function: Function | None = None
 
 
 class _Message(msgspec.Struct):
@@ -126,13 +127,12 @@ def _convert_event(number: int, raw: Any) -> _Event:
 
 def _act(turns: Turns, events: list[_Event], model: str | None) -> None:
     text = "\n".join(part for event in events if (part := read_content(event.thought)))
-    calls = [
-        Function(event.tool_call.name, event.tool_call.arguments)
-        if event.tool_call
-        else Function(event.tool_name or "", event.action)
-        for event in events
-    ]
-    turns.act(text, calls, model=model)
+    turns.act(text, [_read_call(event) for event in events], model=model)
+
+
+def _read_call(event: _Event) -> Function:
+    call = event.tool_call.function or event.tool_call if event.tool_call else None
+    return call if call and call.name else Function(event.tool_name or "", event.action)
 
 
 def _add_other(turns: Turns, event: _Event, model: str | None) -> None:

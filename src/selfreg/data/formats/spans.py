@@ -30,6 +30,7 @@ INPUTS = ("gen_ai.input.messages", "llm.input_messages", "gen_ai.prompt", "input
 OUTPUTS = ("gen_ai.output.messages", "llm.output_messages", "gen_ai.completion", "output.value", "output")
 TRACE_KEYS = ("traceId", "trace_id", "context.trace_id")
 START_KEYS = ("startTimeUnixNano", "start_time", "start_time_unix_nano", "startTime")
+PREFIX = "attributes."
 EVALUATION = "gen_ai.evaluation"
 # Events of a span that hold a message, in conventions before those of attributes.
 ANSWER = "gen_ai.choice"
@@ -114,8 +115,13 @@ def _convert_span(raw: Any, default: str) -> _Span:
     if not isinstance(raw, dict):
         raise LogError(f"expected an object; got {type(raw).__name__}")
     flat = flatten({name: value for name, value in raw.items() if name not in ("attributes", "events")})
+    if "attributes" not in raw:  # as a table of spans has them
+        named = {name.removeprefix(PREFIX): value for name, value in raw.items() if name.startswith(PREFIX)}
+        raw = {**raw, "attributes": named} if named else raw
     # A file of one span may be its attributes alone.
     attributes = _read_attributes(raw["attributes"]) if "attributes" in raw else flat
+    if isinstance(kind := flat.get("span_kind"), str):
+        attributes.setdefault(KIND, kind)
     trace = next((flat[name] for name in TRACE_KEYS if flat.get(name)), default)
     start = next((str(flat[name]) for name in START_KEYS if flat.get(name) is not None), "")
     events = raw.get("events") or []
@@ -305,7 +311,8 @@ def _detect(sample: Sample) -> str | None:
             return "it has resourceSpans, as OTLP"
         attributes = record.get("attributes", record)
         names = attributes if isinstance(attributes, dict) else {}
-        if any(name.startswith(("gen_ai.", "openinference.", "llm.")) for name in names) or "llm" in names:
+        known = (name.removeprefix(PREFIX).startswith(("gen_ai.", "openinference.", "llm.")) for name in names)
+        if any(known) or "llm" in names:
             return "its attributes are those of gen_ai or OpenInference"
     return None
 

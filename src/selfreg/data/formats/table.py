@@ -31,7 +31,7 @@ USUAL_COLUMNS = {
     "episode": ("episode", "episode_id", "run_id", "trace_id", "conversation_id"),
     "step": ("step", "step_id", "step_index", "turn", "turn_idx"),
     "action": ("action", "answer", "response", "output", "completion"),
-    "model": ("model", "model_name", "llm"),
+    "model": ("model", "model_name", "llm", "model_id", "model_name_or_path"),
     "intervention": ("intervention", "help", "helper"),
     "key": ("key",),
     "cost": (),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from selfreg._util.extras import require_extra
-from selfreg.data.documents import convert_value, each_record, read_document
+from selfreg.data.documents import convert_value, each_record, read_values
 from selfreg.data.log_files import LogError
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.samples import Sample
@@ -57,7 +57,9 @@ class _Run(msgspec.Struct):
 
 def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
     try:
-        run: _Run = read_document(path, _Run)
+        values = read_values(path)
+        are_alone = bool(values) and all(isinstance(one, dict) and "task_id" in one for one in values)
+        run: _Run = _Run(values) if are_alone else convert_value(values[0] if len(values) == 1 else values, _Run)
         if not run.simulations:
             raise LogError("field 'simulations': expected at least one simulation; got an empty list")
     except LogError as error:
@@ -102,6 +104,8 @@ def _detect(sample: Sample) -> str | None:
     for record in sample.objects()[:1]:
         if (sample.kind == "document" and "simulations" in record) or {"info", "tasks"} <= record.keys():
             return "it has simulations with tasks and info"
+        if {"task_id", "messages", "reward_info", "termination_reason"} <= record.keys():
+            return "its records are simulations with reward_info and termination_reason"
     return None
 
 

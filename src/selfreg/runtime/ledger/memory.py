@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from selfreg.runtime.ledger.budgets import Budget
-from selfreg.runtime.ledger.store import Clock, Key, Overrun, Result, Row, Settings, Transaction
+from selfreg.runtime.ledger.store import Clock, Key, Overrun, Result, Row, Settings, Transaction, read_clock
 
 Tables: TypeAlias = dict[str, dict[Any, Any]]
 TABLES = ("settings", "entry", "due", "account", "record")
@@ -87,7 +87,7 @@ class MemoryTransaction:
         return found
 
     def now(self) -> float:
-        return self._store.clock()
+        return read_clock(self._store.clock)
 
     def write_limit(self, place: int, limit: int) -> None:
         before = self.settings()

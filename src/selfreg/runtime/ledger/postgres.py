@@ -26,6 +26,7 @@ from selfreg.runtime.ledger.store import (
     Settings,
     Transaction,
     UnusableLedgerError,
+    read_clock,
 )
 
 with require_extra("postgres", "PostgresLedger"):
@@ -224,5 +225,5 @@ class ServerTransaction(SQLTransaction):
     def now(self) -> float:
         if self._now is None:
             query = "SELECT extract(epoch FROM clock_timestamp())::float8"
-            self._now = self._clock() if self._clock else float(self.run(query).fetchone()[0])  # type: ignore[index]
+            self._now = read_clock(self._clock) if self._clock else float(self.run(query).fetchone()[0])  # type: ignore[index]
         return self._now

@@ -28,6 +28,7 @@ from selfreg.runtime.ledger.store import (
     UnusableLedgerError,
     encode,
     parses,
+    read_clock,
 )
 
 APPLICATION = 0x5E1F4E60  # marks our files among other databases
@@ -237,7 +238,7 @@ class FileTransaction(SQLTransaction):
         return self._connection.execute(statement.replace("{t}", ""), values)
 
     def now(self) -> float:
-        return self._clock()
+        return read_clock(self._clock)
 
     @parses
     def number(self, query: str) -> int:

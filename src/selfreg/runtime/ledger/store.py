@@ -7,12 +7,13 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from selfreg.runtime.ledger.budgets import LARGEST, Budget, Units
+from selfreg.runtime.ledger.budgets import LARGEST, Budget, Units, one_number
 
 Status: TypeAlias = Literal["reserved", "charged", "refunded", "refused", "expired"]
 Overrun: TypeAlias = Literal["refuse", "record"]
 Key: TypeAlias = "tuple[str | int, str | int]"
 Clock: TypeAlias = Callable[[], float]
+EARLIEST, LATEST = -6e10, 6e10  # of clocks: the years 69 to 3871
 Result = TypeVar("Result")
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -142,6 +143,15 @@ def _plain(value: str | int) -> str | int:
 
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
+def read_clock(clock: Clock) -> float:
+    """Seconds since 1970 by a user's clock; milliseconds would make all periods and time limits pass at once."""
+    found = clock()
+    seconds = one_number(found, "the clock", "seconds since 1970")
+    if not EARLIEST <= seconds <= LATEST:
+        raise ValueError(f"the clock is {found!r}; expected seconds since 1970")
+    return seconds
 
 
 def encode(value: Any) -> str:
