@@ -70,10 +70,9 @@ def _name(model: EstimatedModel, state: int) -> str:
     names = getattr(model.abstraction, "names", None)
     if names is None or len(names) != len(key):
         return " ".join(map(str, key))
-    shown = (
-        value + 1 if name == STEP else value for name, value in zip(names, key, strict=True)
-    )  # people count from 1
-    return ", ".join(f"{name} {value}" for name, value in zip(names, shown, strict=True))
+    pairs = zip(names, key, strict=True)
+    # People count steps from 1.
+    return ", ".join(f"{name} {int(value or 0) + 1 if name == STEP else value}" for name, value in pairs)
 
 
 def _texts(model: EstimatedModel, trajectories: Sequence[Trajectory], states: set[int]) -> dict[int, str]:
