@@ -17,8 +17,7 @@ def demo_run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.getbasetemp()
     folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     out = folder / "demo" / "run"
-    size = ["--tasks", "8", "--test-tasks", "3", "--episodes", "16", "--budget", "2", "--workers", "1", "--fallbacks",
-            "--prm", "transformer", "--form", "auto"]  # fmt: skip
+    size = ["--tasks", "8", "--test-tasks", "3", "--episodes", "16", "--budget", "2", "--workers", "1", "--fallbacks"]
     with filelock.FileLock(folder / "demo.lock"):
         if not out.exists():
             assert main(["demo", "--out", str(out), "--seed", "1", *size]) == 0

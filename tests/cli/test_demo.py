@@ -25,7 +25,7 @@ def demo(demo_run):
 def test_everything_is_there(demo) -> None:
     files = {"run.toml", "trajectories.parquet", "model.npz", "solution.npz", "labels.parquet", "evaluation.parquet"}
     assert {p.name for p in demo.path.iterdir()} == files | {"summary.json", "report.html", "prm", "helper"}
-    needed = {"prm": {"model.safetensors", "config.json", "tokenizer.json"}, "helper": {"memory.npz"}}
+    needed = {"prm": {"weights.npz"}, "helper": {"weights.npz", "memory.npz"}}
     for part, kept in needed.items():
         names = {p.name for p in (demo.path / part).iterdir()}
         assert kept | {"selfreg.json", "README.md"} <= names

@@ -212,8 +212,8 @@ def test_layers_one_by_one_agree_with_the_twin(case) -> None:
 
 
 def test_sweeps_follow_all_free_actions() -> None:
-    """Acting alone goes back to the first state, free help goes on: sweeps of 1,000 states would creep by one state."""
-    n, s = 1000, np.arange(1000)
+    """Acting alone goes back to the first state, free help goes on: sweeps of 300 states would creep by one state."""
+    n, s = 300, np.arange(300)
     back = sp.csr_array((np.tile([0.4, 0.6], n), (np.repeat(s, 2), np.tile([0, n], n))), shape=(n + 2, n + 2))
     onward = sp.csr_array(
         (np.tile([0.9, 0.1], n), (np.repeat(s, 2), np.stack([np.append(s[1:], n + 1), 0 * s], axis=1).ravel())),
