@@ -109,7 +109,8 @@ def test_rules_of_values() -> None:
     assert find_rule(["Yes", "no"]) == "Yes=1,no=0"
     assert find_rule([-1, 0.5]) == "-1..1"
     assert find_rule(["1", "5", "3"]) == ">=4"
-    assert find_rule(["submitted", "passed"]) is None
+    assert find_rule(["submitted", "passed"]) is None  # not ended is not failed
+    assert find_rule(["escalated", "resolved"]) == "escalated=0,resolved=1"
     assert find_rule([0, 1000]) is None
 
 

@@ -34,6 +34,11 @@ BAD = (
     "false", "no", "n", "fail", "failed", "failure", "unsuccessful", "incorrect", "wrong", "unresolved", "unsolved",
     "lost", "loss", "bad", "negative", "rejected", "error", "timeout", "thumbs_down", "down", "dislike",
 )  # fmt: skip
+# Words of what has not ended: no outcome yet.
+UNFINISHED = (
+    "submitted", "pending", "open", "new", "created", "queued", "started", "running", "in progress", "in_progress",
+    "ongoing", "waiting", "unknown", "n/a",
+)  # fmt: skip
 # Values of a field of outcomes, where some are not among these words.
 MOST_WORDS = 6
 # Fields that may say who answered, and the names of those who are no people.
@@ -154,8 +159,13 @@ def find_rule(values: Sequence[Any]) -> str | None:
 
 
 def _are_judgements(words: Sequence[str]) -> bool:
-    """Words for success among a few: all others are taken as no success, and the rule that is shown names them."""
+    """Words for success among a few: all others are taken as no success, and the rule that is shown names them.
+
+    None of an unfinished episode: what became of it is not known.
+    """
     plain = [word.strip().lower() for word in words]
+    if any(word in UNFINISHED for word in plain):
+        return False
     known = all(word in GOOD or word in BAD for word in plain)
     return (known or len(words) <= MOST_WORDS) and any(word in GOOD for word in plain)
 

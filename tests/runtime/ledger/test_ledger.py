@@ -383,8 +383,11 @@ def test_no_room_on_disk(tmp_path) -> None:
     paid = int(done.stdout.split()[0])
     assert 0 < paid < 10_000
     assert str(path) in done.stdout
-    assert audit(path) == (paid, paid)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     ledger = SQLiteLedger(path)
+    assert ledger.left == (100_000 - paid,)
+    assert sum(one.cost[0] for one in ledger.entries("charged")) == paid
     assert ledger.charge("run", paid, 1)
     assert ledger.left == (100_000 - paid - 1,)
 
