@@ -134,9 +134,9 @@ def commands(run: Path, cwd: Path) -> Iterator[tuple[list[str], float]]:
     """Each command, and about how long it runs on a free machine."""
     (cwd / "sweep.toml").write_text(SWEEP.format(kappa=", ".join(str(i / 1000) for i in range(400))))
     (cwd / "run").symlink_to(run)
-    yield ["demo", "--out", "new/out", "--budget", "2", *SMALL], 14.0
+    yield ["demo", "--out", "new/out", "--budget", "2", *SMALL], 8.0
     yield ["collect", "--out", "new/out", *SMALL, "--episodes", "64"], 6.0
-    yield ["evaluate", str(run), "--budget", "2", "--workers", "2"], 8.0
+    yield ["evaluate", str(run), "--budget", "2", "--workers", "2"], 5.0
     yield ["sweep", "sweep.toml"], 5.0
     yield [*TICKETS, "--out", "new/out"], 5.0
 
