@@ -14,7 +14,7 @@ import pytest
 import made
 from selfreg.cli.main import main
 from selfreg.data import Step, Trajectory, write_trajectories
-from selfreg.data.log_files import LogError
+from selfreg.data.faults import LogError
 from selfreg.prm import PRM, PRMConfig, read_scores, score_logs, scoring, train_prm
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from test_runner import chain, many, tiny
 import made
 import selfreg
 from selfreg.data import Step, Trajectory, write_trajectories
-from selfreg.data.log_files import LogError
+from selfreg.data.faults import LogError
 from selfreg.estimate import ExactKey, count_logs
 from selfreg.estimate.ingest import pieces as _pieces
 from selfreg.prm import PRMConfig, read_scores, score_logs, scoring, train_prm

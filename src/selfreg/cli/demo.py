@@ -49,8 +49,8 @@ from selfreg.runs import MARKER, RunFolder
 KAPPA = 0.1
 # The observations of the built-in environments hold the whole state.
 HISTORY = 0
-# Less than the stages by themselves do, so that the demo takes a minute or two. In BabyAI a transformer is no better as
-# a PRM (benchmarks/RESULTS.md), and `auto` chooses "words"; 24 episodes are three of each rate of help.
+# Less than the stages by themselves do, so that the demo takes a minute or two. In BabyAI no difference to a
+# transformer as a PRM is significant (benchmarks/RESULTS.md); 24 episodes are three of each rate of help.
 PRM_KIND, PLAN_EPISODES, EPISODES_PER_TASK = "tfidf", 24, 1
 # Elsewhere rules of thumb are often better than "words" (Household), so that the form is chosen.
 FORMS_BY_ENVIRONMENT = {"babyai": "words"}

@@ -1,9 +1,9 @@
 """Trajectories, and readers of logs in several formats."""
 
 from selfreg.data.detection import detect_format
+from selfreg.data.faults import LogError
 from selfreg.data.formats.canonical import write_trajectories
 from selfreg.data.formats.stepwise import write_stepwise
-from selfreg.data.log_files import LogError
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.markers import HelpMarks, assume_takeover
 from selfreg.data.messages import parse_history

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import msgspec
 
+from selfreg.data.faults import LogError
 from selfreg.data.filters import trajectory_matches
 from selfreg.data.formats.canonical import read_jsonl_lines
-from selfreg.data.log_files import LogError
 from selfreg.data.log_format import ReadOptions
 from selfreg.data.trajectory import MOST_COST, Scalar, Trajectory
 

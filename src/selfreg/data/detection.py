@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple, TypeAlias
 
+from selfreg.data.faults import LogError, show_path
 from selfreg.data.formats import BUILT_IN, find_format, format_names, installed_formats
 from selfreg.data.formats.table import PLAIN
-from selfreg.data.log_files import LogError, LogFile, LogFiles, list_log_files, plain_suffix, show_path
+from selfreg.data.log_files import LogFile, LogFiles, list_log_files, plain_suffix
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.rows import describe_sqlite, is_sqlite
 from selfreg.data.samples import Sample, take_sample

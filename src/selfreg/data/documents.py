@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from selfreg._util.extras import require_extra
+from selfreg.data.faults import LogError
 from selfreg.data.json_text import decode_value
-from selfreg.data.log_files import MOST_BYTES, LogError, is_parquet, number_lines, read_bytes
+from selfreg.data.log_files import MOST_BYTES, is_parquet, number_lines, read_bytes
 from selfreg.data.log_format import ReadOptions, Record, Records
 from selfreg.data.samples import take_sample
 from selfreg.data.trajectory import Trajectory

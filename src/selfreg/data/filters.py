@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from selfreg._util.extras import require_extra
-from selfreg.data.log_files import LogError
+from selfreg.data.faults import LogError
 
 with require_extra("logs", "selfreg.data"):
     import msgspec

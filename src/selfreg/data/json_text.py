@@ -7,7 +7,7 @@ import threading
 from typing import Any, NamedTuple, TypeVar, overload
 
 from selfreg._util.extras import require_extra
-from selfreg.data.log_files import LogError
+from selfreg.data.faults import LogError
 
 with require_extra("logs", "selfreg.data"):
     import msgspec

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 from selfreg._util.extras import require_extra
 from selfreg.data.archives import BROKEN, PACKED, copy_stream, is_archive, open_packed, unpack
-from selfreg.data.faults import LogError as LogError
-from selfreg.data.faults import show_path as show_path
+from selfreg.data.faults import LogError
 
 with require_extra("logs", "selfreg.data"):
     import pyarrow as pa

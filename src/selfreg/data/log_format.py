@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from selfreg.data.faults import LogError
 from selfreg.data.filters import trajectory_matches
-from selfreg.data.log_files import LogError, LogFile, is_parquet, number_lines, plain_suffix, row_group_starts
+from selfreg.data.log_files import LogFile, is_parquet, number_lines, plain_suffix, row_group_starts
 from selfreg.data.markers import HelpMarks
 from selfreg.data.outcomes import join_outcome
 from selfreg.data.samples import Sample, is_document

@@ -7,7 +7,7 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value
-from selfreg.data.log_files import LogError
+from selfreg.data.faults import LogError
 from selfreg.data.turns import Message
 
 with require_extra("logs", "selfreg.data"):

@@ -7,7 +7,8 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value
-from selfreg.data.log_files import LogError, describe_kind
+from selfreg.data.faults import LogError
+from selfreg.data.log_files import describe_kind
 from selfreg.data.trajectory import Step
 from selfreg.data.turns import Message, Turns
 

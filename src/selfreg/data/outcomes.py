@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from selfreg._util.extras import require_extra
+from selfreg.data.faults import LogError
 from selfreg.data.filters import MISSING, lookup_field
-from selfreg.data.log_files import LogError, list_log_files, plain_name
+from selfreg.data.log_files import list_log_files, plain_name
 from selfreg.data.orders import EPISODES
 from selfreg.data.rows import read_rows
 from selfreg.data.trajectory import Trajectory

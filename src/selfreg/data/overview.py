@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from selfreg._util.extras import require_extra
 from selfreg.data.detection import AUTO, DetectedLogs, Paths, SeveralFormatsError, detect_files
+from selfreg.data.faults import LogError, show_path
 from selfreg.data.formats.table import find_columns
 from selfreg.data.guesses import flatten_names
-from selfreg.data.log_files import LogError, LogFile, LogFiles, is_compressed, list_log_files, show_path
+from selfreg.data.log_files import LogFile, LogFiles, is_compressed, list_log_files
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.markers import HelpMarks
 from selfreg.data.next_command import MarkProposal, find_hints, make_command, propose_marks

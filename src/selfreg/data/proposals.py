@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
+from selfreg.data.faults import LogError
 from selfreg.data.filters import MISSING, lookup_field
 from selfreg.data.guesses import NAMES, flatten_names, guess_roles, longest_text
-from selfreg.data.log_files import LogError, LogFile
+from selfreg.data.log_files import LogFile
 from selfreg.data.log_format import ReadOptions
 from selfreg.data.orders import EPISODES, ORDERS, order_keys
 from selfreg.data.rows import read_rows

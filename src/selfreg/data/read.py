@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from selfreg.data.detection import AUTO, DetectedLogs, detect_format
-from selfreg.data.log_files import LogError, row_group_starts
+from selfreg.data.faults import LogError
+from selfreg.data.log_files import row_group_starts
 from selfreg.data.log_format import ReadOptions
 from selfreg.data.stream import TrajectoryStream
 from selfreg.data.trajectory import Trajectory

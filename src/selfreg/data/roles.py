@@ -7,8 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 from selfreg._util.extras import require_extra
+from selfreg.data.faults import LogError
 from selfreg.data.filters import MISSING, lookup_field
-from selfreg.data.log_files import LogError, describe_kind
+from selfreg.data.log_files import describe_kind
 from selfreg.data.log_format import ReadOptions
 from selfreg.data.trajectory import MOST_COST, SOME_HELP, LoggedStep, Trajectory, name_help
 from selfreg.data.translation import parse_rule

@@ -14,10 +14,10 @@ from typing import Any, TypeAlias
 from selfreg._util.extras import require_extra
 from selfreg.data.archives import BROKEN, open_packed
 from selfreg.data.csv_layout import find_csv_layout
+from selfreg.data.faults import LogError
 from selfreg.data.json_text import decode_value
 from selfreg.data.log_files import (
     MOST_BYTES,
-    LogError,
     is_parquet,
     number_lines,
     open_arrow,

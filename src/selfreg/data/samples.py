@@ -10,8 +10,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from selfreg.data.archives import BROKEN, list_members, open_packed
 from selfreg.data.csv_layout import find_csv_layout
+from selfreg.data.faults import LogError
 from selfreg.data.guesses import NAMES
-from selfreg.data.log_files import LogError, describe_packing, is_parquet, open_arrow, plain_suffix
+from selfreg.data.log_files import describe_packing, is_parquet, open_arrow, plain_suffix
 
 HEAD_BYTES = 1 << 20
 MOST_SHOWN = 100  # levels of nesting

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from selfreg.data.log_files import LogError
+from selfreg.data.faults import LogError
 from selfreg.data.markers import HelpMarks
 from selfreg.data.trajectory import LoggedStep, Trajectory
 

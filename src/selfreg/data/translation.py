@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from selfreg._util.extras import require_extra
-from selfreg.data.log_files import LogError
+from selfreg.data.faults import LogError
 
 with require_extra("logs", "selfreg.data"):
     import msgspec

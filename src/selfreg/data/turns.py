@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from selfreg._util.extras import require_extra
-from selfreg.data.log_files import LogError
+from selfreg.data.faults import LogError
 from selfreg.data.log_format import ReadOptions
 from selfreg.data.trajectory import LoggedStep, Scalar, Trajectory
 from selfreg.data.translation import parse_rule

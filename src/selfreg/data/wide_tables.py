@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from selfreg.data.log_files import LogError
+from selfreg.data.faults import LogError
 from selfreg.data.roles import JOIN
 from selfreg.data.rows import Numbered
 from selfreg.data.translation import parse_number

@@ -18,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfreg.data import Step, Trajectory, columns, read_trajectories, write_trajectories
+from selfreg.data.faults import LogError
 from selfreg.data.formats import find_format
 from selfreg.data.formats.canonical import SCHEMA
-from selfreg.data.log_files import LogError, list_log_files
+from selfreg.data.log_files import list_log_files
 from selfreg.estimate import Counts, ExactKey, Features, StateAbstraction, count, count_logs
 from selfreg.estimate.ingest import piecework as _piecework
 from selfreg.estimate.ingest.pieces import split_files

@@ -12,7 +12,8 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value, decode_json, each_file, read_values
-from selfreg.data.log_files import LogError, plain_name
+from selfreg.data.faults import LogError
+from selfreg.data.log_files import plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Trajectory

@@ -12,8 +12,9 @@ from typing import IO, Any, cast
 
 from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write
+from selfreg.data.faults import LogError
 from selfreg.data.json_text import decode_value
-from selfreg.data.log_files import LogError, is_parquet, open_arrow
+from selfreg.data.log_files import is_parquet, open_arrow
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Step, Trajectory

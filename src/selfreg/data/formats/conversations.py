@@ -7,8 +7,8 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value, decode_json
+from selfreg.data.faults import LogError
 from selfreg.data.formats.codex import ResponseItems
-from selfreg.data.log_files import LogError
 from selfreg.data.message_layouts import read_answer, read_messages
 from selfreg.data.turns import Message, Turns
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from selfreg.data.faults import LogError
 from selfreg.data.filters import MISSING, lookup_field, matches_filter
-from selfreg.data.log_files import LogError
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.orders import order_keys
 from selfreg.data.roles import JOIN, ROLES, convert_record

@@ -10,7 +10,8 @@ from zipfile import ZipInfo
 from selfreg._util.extras import require_extra
 from selfreg.data.archives import read_member
 from selfreg.data.documents import convert_value, decode_json
-from selfreg.data.log_files import MOST_BYTES, LogError
+from selfreg.data.faults import LogError
+from selfreg.data.log_files import MOST_BYTES
 
 with require_extra("logs", "selfreg.data"):
     import msgspec

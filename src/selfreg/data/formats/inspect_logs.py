@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from selfreg._util.extras import require_extra
 from selfreg.data.archives import list_members
 from selfreg.data.documents import convert_value, read_document
+from selfreg.data.faults import LogError
 from selfreg.data.formats.inspect_archives import SampleMembers
-from selfreg.data.log_files import LogError, plain_name, plain_suffix
+from selfreg.data.log_files import plain_name, plain_suffix
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import NOHELP, Trajectory

@@ -12,7 +12,8 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value, decode_json, read_values
-from selfreg.data.log_files import LogError, is_parquet
+from selfreg.data.faults import LogError
+from selfreg.data.log_files import is_parquet
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.message_layouts import read_answer, read_messages
 from selfreg.data.rows import read_parquet_rows

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from selfreg.data.documents import read_document
+from selfreg.data.faults import LogError
 from selfreg.data.filters import matches_filter
 from selfreg.data.json_text import decode_value
-from selfreg.data.log_files import LogError, describe_kind
+from selfreg.data.log_files import describe_kind
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.roles import ROLES, convert_record
 from selfreg.data.rows import read_parquet_rows

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from selfreg.data.documents import decode_json
+from selfreg.data.faults import LogError
 from selfreg.data.filters import matches_filter
 from selfreg.data.formats import openai_messages
-from selfreg.data.log_files import LogError, plain_name
+from selfreg.data.log_files import plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.orders import EPISODES, ORDERS, order_keys
 from selfreg.data.rows import Row, read_rows

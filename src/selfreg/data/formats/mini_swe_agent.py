@@ -8,8 +8,9 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value, each_file, read_document
+from selfreg.data.faults import LogError
 from selfreg.data.formats.conversations import read_response_items
-from selfreg.data.log_files import LogError, plain_name
+from selfreg.data.log_files import plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Trajectory

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from selfreg.data.documents import decode_json, each_record, read_document
+from selfreg.data.faults import LogError
 from selfreg.data.filters import MISSING, lookup_field, matches_filter
 from selfreg.data.formats.conversations import (
     MESSAGES,
@@ -18,7 +19,6 @@ from selfreg.data.formats.conversations import (
     read_conversation,
     read_exchange,
 )
-from selfreg.data.log_files import LogError
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.rows import Row, read_parquet_rows, read_rows
 from selfreg.data.samples import Sample, take_sample, unwrap_records

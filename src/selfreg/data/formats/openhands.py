@@ -15,7 +15,8 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value, each_file, read_values
-from selfreg.data.log_files import LogError, LogFile, plain_name
+from selfreg.data.faults import LogError
+from selfreg.data.log_files import LogFile, plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Trajectory

@@ -10,8 +10,9 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value, decode_json, each_record, read_document
+from selfreg.data.faults import LogError
 from selfreg.data.formats.openhands import read_events
-from selfreg.data.log_files import LogError, describe_kind, plain_name
+from selfreg.data.log_files import describe_kind, plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Trajectory

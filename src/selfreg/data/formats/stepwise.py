@@ -12,8 +12,9 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write
+from selfreg.data.faults import LogError
 from selfreg.data.json_text import decode_value
-from selfreg.data.log_files import LogError, is_parquet, open_arrow
+from selfreg.data.log_files import is_parquet, open_arrow
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.rows import read_parquet_rows
 from selfreg.data.samples import Sample

@@ -8,8 +8,9 @@ from itertools import groupby, pairwise
 from typing import Any
 
 from selfreg._util.extras import require_extra
+from selfreg.data.faults import LogError
 from selfreg.data.filters import matches_filter
-from selfreg.data.log_files import MOST_BYTES, LogError, is_parquet, open_arrow, plain_suffix
+from selfreg.data.log_files import MOST_BYTES, is_parquet, open_arrow, plain_suffix
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.rows import Numbered, Row, read_csv_lines, read_table_rows
 from selfreg.data.samples import Sample

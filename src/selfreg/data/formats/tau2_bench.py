@@ -7,7 +7,7 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value, each_record, read_values
-from selfreg.data.log_files import LogError
+from selfreg.data.faults import LogError
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Trajectory

@@ -7,8 +7,8 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value, each_record, read_document
+from selfreg.data.faults import LogError
 from selfreg.data.filters import matches_filter
-from selfreg.data.log_files import LogError
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Trajectory

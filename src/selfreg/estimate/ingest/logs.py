@@ -12,7 +12,8 @@ from selfreg._util import validate
 from selfreg._util.parallel import ProcessExecutor, RayExecutor, choose_executor
 from selfreg._util.progress import progress
 from selfreg.data.detection import AUTO, detect_format
-from selfreg.data.log_files import LogError, LogFile, identify
+from selfreg.data.faults import LogError
+from selfreg.data.log_files import LogFile, identify
 from selfreg.data.log_format import ReadOptions
 from selfreg.data.read import choose_grouped, merge_options
 from selfreg.estimate.abstraction import StateAbstraction

@@ -11,8 +11,9 @@ from typing import IO, Any, NamedTuple
 
 from selfreg.data.archives import BROKEN, open_packed
 from selfreg.data.decoded import read_decoded_lines
+from selfreg.data.faults import LogError
 from selfreg.data.formats import canonical, find_format
-from selfreg.data.log_files import MOST_BYTES, LogError, LogFile, is_compressed, row_group_starts
+from selfreg.data.log_files import MOST_BYTES, LogFile, is_compressed, row_group_starts
 from selfreg.data.log_format import Container, LogFormat, ReadOptions, format_place
 from selfreg.estimate.abstraction import ExactKey, StateAbstraction
 

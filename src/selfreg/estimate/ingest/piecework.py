@@ -17,7 +17,7 @@ import pyarrow as pa
 from selfreg._util.parallel import Executor, LocalExecutor, ProcessExecutor, RayExecutor, run_tasks
 from selfreg.data.columns import StepText, jsonl_columns, parquet_columns
 from selfreg.data.decoded import decode_lines, read_decoded_lines
-from selfreg.data.log_files import LogError
+from selfreg.data.faults import LogError
 from selfreg.data.trajectory import Step, Trajectory
 from selfreg.estimate.abstraction import ExactKey, Features
 from selfreg.estimate.ingest.counter import Counter, episode_success
