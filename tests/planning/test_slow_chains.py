@@ -76,6 +76,36 @@ def test_bounds_of_nearly_closed_pairs_hold(leak, implementation) -> None:
     assert solution.value[0, 0] == pytest.approx(0.5, abs=1e-14)
 
 
+@pytest.mark.parametrize("wait", [0.9, 1 - 1e-6, 1.0])
+@pytest.mark.parametrize("leak", [1e-4, 1e-15])
+def test_waiting_that_is_never_best(wait, leak, implementation) -> None:
+    """A free choice walks on a ring that it leaves with `leak`: the most steps are its, and the best policy's are few."""
+    n, random = 12, np.random.default_rng(3)
+    leave, stay = np.zeros((n + 2, n + 2)), np.zeros((n + 2, n + 2))
+    for s in range(n):
+        leave[s, (s + 1) % n] = 0.3
+        leave[s, n:] = 0.7 * random.dirichlet([1, 1])
+        stay[s, [(s + 1) % n, (s + 2) % n]] = np.array([wait, 1 - wait]) * (1 - leak)
+        stay[s, n + 1] = leak
+    mdp = selfreg.InterventionMDP({"nohelp": stay, "leave": leave}, [np.nan] * n + [1, 0], {"leave": 0})
+    solution = check_solution(mdp, 0, implementation)
+    assert solution.bound <= 1e-9
+
+
+def test_free_choices_in_random_models(implementation) -> None:
+    random = np.random.default_rng(12)
+    for _ in range(60):
+        n, leak = int(random.integers(3, 9)), 10.0 ** -random.integers(0, 14)
+        actions = {}
+        for name in ("nohelp", "second", "third"):
+            rows = random.dirichlet(np.full(n, 0.3), n) * (1 - leak * random.random((n, 1)))
+            rows = np.hstack([rows, random.random((n, 1)) * np.maximum(1 - rows.sum(axis=1, keepdims=True), 0)])
+            rows = np.hstack([rows, np.maximum(1 - rows.sum(axis=1, keepdims=True), 0)])
+            actions[name] = np.vstack([rows, np.zeros((2, n + 2))])
+        mdp = selfreg.InterventionMDP(actions, [np.nan] * n + [1, 0], {"second": 0, "third": 0})
+        check_solution(mdp, 0, implementation)
+
+
 @pytest.mark.parametrize("n", [60, 500, 4000])
 def test_gamblers_ruin(n) -> None:
     begin = time.process_time()

@@ -240,7 +240,7 @@ def test_sweeps_in_an_order_that_leaves_little_for_later() -> None:
     orders = []
     for name in ("cython", "python"):
         members = np.arange(n, dtype=np.int32)
-        parts = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data
+        parts = [matrix.indptr.astype(np.int64)], [matrix.indices.astype(np.int32)], [matrix.data]
         chooser.kernel("graph", name).order_sweeps(*parts, label, starts, members)
         orders.append(members)
     assert orders[0].tolist() == orders[1].tolist()

@@ -20,7 +20,9 @@ from libc.stdlib cimport free, malloc
 from selfreg._core._budget cimport Model, backup, model_set_lattice, model_bind, model_free
 from selfreg._core._groups cimport Local, Scratch, Task, local_build, local_free
 from selfreg._core._lanes cimport LatticeValues, lattice_values_free, sweep_lattice
-from selfreg._core._mixing cimport expected_steps, iterate, row_rounding, sweep, uniform_steps
+from selfreg._core._mixing cimport (
+    expected_steps, iterate, proven_distance, row_rounding, sweep, uniform_steps,
+)
 from selfreg._core._pairs cimport Pair, add_gain, exact_sum
 
 
@@ -29,6 +31,7 @@ cdef extern from "<float.h>" nogil:
 
 cdef double PAIR_EPSILON = 2.0 ** -98     # relative rounding error of a gain, for each entry of its row
 cdef double MOST_STEPS = 1e12             # of chains for which twice the digits of a double are enough
+cdef double FIRST_SHARE = 1e-2            # of the tolerance: change of values before steps are counted
 
 cdef enum:
     SMALL = 1500                          # up to this number of groups a direct solution is better than many sweeps
@@ -143,6 +146,8 @@ cdef int solve_component(const Model* m, const Task* task, const Scratch* scratc
             steps_all_rows = steps = uniform_steps(&local, True)
             if steps < 0.0:
                 steps = uniform_steps(&local, False)
+            if steps < 0.0 and m.n_lattice == 1 and solve_only_layer(m, task, scratch, &local, c, max_sweeps):
+                return 1
             if steps < 0.0:
                 steps = expected_steps(&local, max_sweeps)
             if steps < 0.0:
@@ -264,6 +269,43 @@ cdef int solve_layers(const Model* m, const Task* task, const Scratch* scratch, 
                     choose_refined_row(m, task, scratch, local, g, b, now, last[n + g], change)
                 else:
                     choose_row(m, task, scratch, local, g, b, now)
+        return 1
+    finally:
+        free(x)
+
+
+cdef int solve_only_layer(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t c,
+                          int64_t max_sweeps) except -1 nogil:
+    """Solve a component where there is one layer; 0 if the tolerance was not reached.
+
+    Bounds of values that are close enough need few sweeps, where the most steps of all policies are often those of a
+    policy that waits.
+    """
+    cdef Py_ssize_t n = local.n_groups, g, i
+    cdef double least = row_rounding(local), target = max(FIRST_SHARE * task.tolerance, least), inherited, found
+    # (groups,) values, and scratch
+    cdef double* x = <double*> malloc(3 * n * sizeof(double))
+    try:
+        if x == NULL:
+            with gil:
+                raise MemoryError(f"backward induction over a component of {n} groups")
+        inherited = compute_layer_constants(m, task, local, c, 0, x)
+        for g in range(n):
+            x[g] = local.stop[g]
+        while True:
+            if iterate(local, x, x + n, target, max_sweeps) > target:
+                return 0
+            found = proven_distance(local, x, task.tolerance, x + n, x + 2 * n)
+            if found >= 0.0:
+                break
+            if target <= least:
+                return 0
+            target = max(FIRST_SHARE * target, least)
+        task.error[c] = round_up(inherited + found + 4 * DBL_EPSILON)
+        for g in range(n):
+            for i in range(local.bounds[g], local.bounds[g + 1]):
+                task.value[local.members[i]] = min(max(x[g], 0.0), 1.0)
+            choose_row(m, task, scratch, local, g, 0, x)
         return 1
     finally:
         free(x)

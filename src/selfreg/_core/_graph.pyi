@@ -37,12 +37,29 @@ def allocate_slots(
 ) -> int:
     """Number of memory slots if the values of a state are dropped after the last level that reads them."""
 
+def prune_rows(
+    indptr: list[npt.NDArray[np.int64]],
+    indices: list[npt.NDArray[np.int32]],
+    label: npt.NDArray[np.int32],
+    remaining: npt.NDArray[np.uint8],
+) -> int:
+    """Remove rows that may leave the label of their state, then those that may lead to a state without rows; the rest."""
+
+def longest_chain(
+    indptr: list[npt.NDArray[np.int64]],
+    indices: list[npt.NDArray[np.int32]],
+    members: npt.NDArray[np.int32],
+    component: npt.NDArray[np.int32],
+    counted: npt.NDArray[np.uint8],
+) -> int:
+    """Most counted components on a path."""
+
 def order_sweeps(
-    indptr: npt.NDArray[np.int64],
-    indices: npt.NDArray[np.int32],
-    data: npt.NDArray[np.float64],
+    indptr: list[npt.NDArray[np.int64]],
+    indices: list[npt.NDArray[np.int32]],
+    data: list[npt.NDArray[np.float64]],
     component: npt.NDArray[np.int32],
     starts: npt.NDArray[np.int64],
     members: npt.NDArray[np.int32],
 ) -> None:
-    """Order every component so that little mass leads to states that come later."""
+    """Order every component so that little mass of free actions leads to states that come later."""

@@ -9,7 +9,7 @@ Rows of terminal states are ignored.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 
 
 def strongly_connected(
@@ -240,106 +240,249 @@ def allocate_slots(
     return n_slots
 
 
+def prune_rows(
+    list indptr,                          # IN  per action: int64 (n + 1,)
+    list indices,                         # IN  per action: int32 (nnz,)
+    const int32_t[::1] label,             # IN  (n,)
+    uint8_t[:, ::1] remaining,            # IN, OUT (actions, n) rows that are left
+):
+    """Remove rows that may leave the label of their state, then those that may lead to a state without rows; the rest.
+
+    What is left is closed: an end component of each label, or none, lies within it.
+    """
+    cdef Py_ssize_t n = label.shape[0], n_actions = len(indptr), n_waiting = 0, a, s, rest = 0
+    cdef int64_t e, i, row, n_edges = 0
+    cdef bint leaves
+    cdef const int64_t[::1] rows
+    cdef const int32_t[::1] columns
+    # Per state: its rows that are left; rows that may lead to it, as action n + state.
+    cdef int32_t* left = <int32_t*> calloc(n + 1, sizeof(int32_t))
+    cdef int32_t* waiting = <int32_t*> malloc((n + 1) * sizeof(int32_t))
+    cdef int64_t* start = <int64_t*> calloc(n + 2, sizeof(int64_t))
+    cdef int64_t* source = NULL
+    try:
+        if not (left and waiting and start):
+            raise MemoryError(f"end components of {n} states")
+        for a in range(n_actions):
+            rows, columns = indptr[a], indices[a]
+            with nogil:
+                for s in range(n):
+                    if not remaining[a, s]:
+                        continue
+                    leaves = False
+                    for e in range(rows[s], rows[s + 1]):
+                        leaves = leaves or label[columns[e]] != label[s]
+                    if leaves:
+                        remaining[a, s] = 0
+                        continue
+                    rest += 1
+                    left[s] += 1
+                    n_edges += rows[s + 1] - rows[s]
+                    for e in range(rows[s], rows[s + 1]):
+                        start[columns[e] + 2] += 1
+        if rest == 0:
+            return 0
+        source = <int64_t*> malloc((n_edges + 1) * sizeof(int64_t))
+        if source == NULL:
+            raise MemoryError(f"end components of {n} states")
+        for s in range(2, n + 2):
+            start[s] += start[s - 1]
+        for a in range(n_actions):
+            rows, columns = indptr[a], indices[a]
+            with nogil:
+                for s in range(n):
+                    if not remaining[a, s]:
+                        continue
+                    for e in range(rows[s], rows[s + 1]):
+                        source[start[columns[e] + 1]] = a * n + s
+                        start[columns[e] + 1] += 1
+        with nogil:
+            for s in range(n):
+                if left[s] == 0:
+                    waiting[n_waiting] = <int32_t> s
+                    n_waiting += 1
+            while n_waiting:
+                n_waiting -= 1
+                s = waiting[n_waiting]
+                for i in range(start[s], start[s + 1]):
+                    row = source[i]
+                    if not remaining[row // n, row % n]:
+                        continue
+                    remaining[row // n, row % n] = 0
+                    rest -= 1
+                    left[row % n] -= 1
+                    if left[row % n] == 0:
+                        waiting[n_waiting] = <int32_t> (row % n)
+                        n_waiting += 1
+        return rest
+    finally:
+        free(left)
+        free(waiting)
+        free(start)
+        free(source)
+
+
+def longest_chain(
+    list indptr,                          # IN  per action: int64 (n + 1,)
+    list indices,                         # IN  per action: int32 (nnz,)
+    const int32_t[::1] members,           # IN  (n,) states by component, successors first
+    const int32_t[::1] component,         # IN  (n,)
+    const uint8_t[::1] counted,           # IN  (components,)
+):
+    """Most counted components on a path."""
+    cdef Py_ssize_t n = members.shape[0], n_actions = len(indptr), a, i
+    cdef int64_t e
+    cdef int32_t c, most = 0
+    cdef const int64_t[::1] pointer_view
+    cdef const int32_t[::1] index_view
+    cdef const int64_t** rows = <const int64_t**> malloc((n_actions + 1) * sizeof(int64_t*))
+    cdef const int32_t** columns = <const int32_t**> malloc((n_actions + 1) * sizeof(int32_t*))
+    # Of each component: counted ones on paths from it, without its own.
+    cdef int32_t* below = <int32_t*> calloc(counted.shape[0] + 1, sizeof(int32_t))
+    try:
+        if not (rows and columns and below):
+            raise MemoryError(f"components of {n} states")
+        for a in range(n_actions):
+            pointer_view, index_view = indptr[a], indices[a]
+            rows[a] = &pointer_view[0]
+            columns[a] = &index_view[0] if index_view.shape[0] else NULL
+        with nogil:
+            for i in range(n):
+                c = component[members[i]]
+                for a in range(n_actions):
+                    for e in range(rows[a][members[i]], rows[a][members[i] + 1]):
+                        if component[columns[a][e]] != c:
+                            below[c] = max(below[c], below[component[columns[a][e]]] + counted[component[columns[a][e]]])
+                most = max(most, below[c] + counted[c])
+        return most
+    finally:
+        free(rows)
+        free(columns)
+        free(below)
+
+
 # ---- order of sweeps ------------------------------------------------------------------------------------------------
+
+cdef enum:
+    LEAST_ORDERED = 3                     # states of a component whose order matters
+
 
 cdef struct Heap:
     Py_ssize_t size
     int32_t* states
-    int32_t* position                        # (n,) of every state in `states`, -1 after its removal
+    int32_t* position                     # (n,) of every state in `states`, -1 after its removal
     double* key                           # (n,)
 
 
+# For each state its edges within its component, in both directions: the state at the other end, and what the key of that
+# one gains when this state is removed: the mass that it sends here, or less the mass that it gets from here.
+cdef struct Edges:
+    int64_t* start                        # (n + 2,)
+    int32_t* state                        # (2 edges,)
+    double* gain                          # (2 edges,)
+
+
 def order_sweeps(
-    const int64_t[::1] indptr,            # IN  (n + 1,) rows of nohelp
-    const int32_t[::1] indices,           # IN  (nnz,)
-    const double[::1] data,               # IN  (nnz,)
+    list indptr,                          # IN  per free action: int64 (n + 1,)
+    list indices,                         # IN  per free action: int32 (nnz,)
+    list data,                            # IN  per free action: float64 (nnz,)
     const int32_t[::1] component,         # IN  (n,)
     const int64_t[::1] starts,            # IN  (components + 1,) into `members`
     int32_t[::1] members,                 # IN, OUT (n,) states by component, reordered within each
 ):
-    """Order every component so that little mass leads to states that come later.
+    """Order every component so that little mass of free actions leads to states that come later.
 
     The less mass does, the faster Gauss-Seidel sweeps converge. The minimum is a feedback arc set problem; this is the
     greedy rule of Eades, Lin and Smyth (1993) with weights: the next state has the largest mass from the remaining
     states, less the mass that it sends to them. Ties go to the lowest index.
     """
-    cdef Py_ssize_t n = members.shape[0], n_entries = indices.shape[0], c, i
+    cdef Py_ssize_t n = members.shape[0], n_edges = sum(map(len, indices)), c, i
     cdef int64_t e
     cdef int32_t s, j
+    cdef Edges edges
     cdef Heap heap
-    cdef int64_t* into = <int64_t*> malloc((n + 2) * sizeof(int64_t))
-    cdef int64_t* entry = <int64_t*> malloc((n_entries + 1) * sizeof(int64_t))
-    cdef int32_t* source = <int32_t*> malloc((n_entries + 1) * sizeof(int32_t))
+    edges.start = <int64_t*> malloc((n + 2) * sizeof(int64_t))
+    edges.state = <int32_t*> malloc((2 * n_edges + 1) * sizeof(int32_t))
+    edges.gain = <double*> malloc((2 * n_edges + 1) * sizeof(double))
     heap.states = <int32_t*> malloc((n + 1) * sizeof(int32_t))
     heap.position = <int32_t*> malloc((n + 1) * sizeof(int32_t))
     heap.key = <double*> malloc((n + 1) * sizeof(double))
     try:
-        if not (into and entry and source and heap.states and heap.position and heap.key):
+        if not (edges.start and edges.state and edges.gain and heap.states and heap.position and heap.key):
             raise MemoryError(f"order of {n} states")
+        find_edges(indptr, indices, data, component, starts, &edges)
         with nogil:
-            reverse_edges(indptr, indices, into, entry, source)
             for c in range(starts.shape[0] - 1):
-                if starts[c + 1] - starts[c] < 3:
+                if starts[c + 1] - starts[c] < LEAST_ORDERED:
                     continue
                 heap.size = 0
                 for i in range(starts[c], starts[c + 1]):
-                    heap.key[members[i]] = 0.0
-                for i in range(starts[c], starts[c + 1]):
                     s = members[i]
-                    for e in range(indptr[s], indptr[s + 1]):
-                        j = indices[e]
-                        if component[j] == c and j != s:
-                            heap.key[s] -= data[e]
-                            heap.key[j] += data[e]
-                for i in range(starts[c], starts[c + 1]):
-                    s = heap.states[heap.size] = members[i]
-                    heap.position[s] = <int32_t> heap.size
+                    heap.key[s] = 0.0
+                    for e in range(edges.start[s], edges.start[s + 1]):
+                        heap.key[s] += edges.gain[e]
+                    heap.states[heap.size], heap.position[s] = s, <int32_t> heap.size
                     heap.size += 1
                     sift_up(&heap, s)
                 for i in range(starts[c], starts[c + 1]):
                     s = members[i] = heap.states[0]
                     pop_first(&heap)
-                    for e in range(into[s], into[s + 1]):
-                        add_to_key(&heap, component, c, s, source[e], data[entry[e]])
-                    for e in range(indptr[s], indptr[s + 1]):
-                        add_to_key(&heap, component, c, s, indices[e], -data[e])
+                    for e in range(edges.start[s], edges.start[s + 1]):
+                        j = edges.state[e]
+                        if heap.position[j] < 0:
+                            continue
+                        heap.key[j] += edges.gain[e]
+                        if edges.gain[e] > 0.0:
+                            sift_up(&heap, j)
+                        else:
+                            sift_down(&heap, j)
     finally:
-        free(into)
-        free(entry)
-        free(source)
+        free(edges.start)
+        free(edges.state)
+        free(edges.gain)
         free(heap.states)
         free(heap.position)
         free(heap.key)
 
 
-cdef void reverse_edges(const int64_t[::1] indptr, const int32_t[::1] indices, int64_t* into, int64_t* entry,
-                        int32_t* source) noexcept nogil:
-    """Entries by target state, with the source state of each."""
-    cdef Py_ssize_t n = indptr.shape[0] - 1, s
-    cdef int64_t e
+cdef int find_edges(list indptr, list indices, list data, const int32_t[::1] component, const int64_t[::1] starts,
+                    Edges* edges) except -1:
+    """Fill `edges` for components of at least LEAST_ORDERED states: counted first, then written."""
+    cdef Py_ssize_t n = component.shape[0], s, a
+    cdef int64_t e, at
+    cdef int32_t c, j
+    cdef bint write
+    cdef const int64_t[::1] rows
+    cdef const int32_t[::1] columns
+    cdef const double[::1] masses
     for s in range(n + 2):
-        into[s] = 0
-    for e in range(indptr[0], indptr[n]):
-        into[indices[e] + 2] += 1
-    for s in range(2, n + 2):
-        into[s] += into[s - 1]
-    for s in range(n):
-        for e in range(indptr[s], indptr[s + 1]):
-            entry[into[indices[e] + 1]] = e
-            source[into[indices[e] + 1]] = <int32_t> s
-            into[indices[e] + 1] += 1
-
-
-cdef inline void add_to_key(Heap* heap, const int32_t[::1] component, Py_ssize_t c, int32_t s, int32_t j,
-                            double mass) noexcept nogil:
-    """Add `mass` to the key of `j`, unless it is in another component or removed."""
-    if component[j] != c or j == s or heap.position[j] < 0:
-        return
-    heap.key[j] += mass
-    if mass > 0.0:
-        sift_up(heap, j)
-    else:
-        sift_down(heap, j)
+        edges.start[s] = 0
+    for write in (False, True):
+        for a in range(len(indptr)):
+            rows, columns, masses = indptr[a], indices[a], data[a]
+            with nogil:
+                for s in range(n):
+                    c = component[s]
+                    if starts[c + 1] - starts[c] < LEAST_ORDERED:
+                        continue
+                    for e in range(rows[s], rows[s + 1]):
+                        j = columns[e]
+                        if component[j] != c or j == s:
+                            continue
+                        if not write:
+                            edges.start[s + 2] += 1
+                            edges.start[j + 2] += 1
+                            continue
+                        at = edges.start[s + 1]
+                        edges.state[at], edges.gain[at] = j, -masses[e]
+                        edges.start[s + 1] += 1
+                        at = edges.start[j + 1]
+                        edges.state[at], edges.gain[at] = <int32_t> s, masses[e]
+                        edges.start[j + 1] += 1
+        if not write:
+            for s in range(2, n + 2):
+                edges.start[s] += edges.start[s - 1]
+    return 0
 
 
 cdef inline bint precedes(const Heap* heap, int32_t s, int32_t j) noexcept nogil:

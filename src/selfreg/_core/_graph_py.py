@@ -114,36 +114,68 @@ def allocate_slots(
     return n_slots
 
 
+def prune_rows(
+    indptr: list[npt.NDArray[np.int64]],
+    indices: list[npt.NDArray[np.int32]],
+    label: npt.NDArray[np.int32],
+    remaining: npt.NDArray[np.uint8],
+) -> int:
+    """Remove rows that may leave the label of their state, then those that may lead to a state without rows; the rest."""
+    closed, moved = label.copy(), True
+    while moved:
+        moved = False
+        for a, (p, i) in enumerate(zip(indptr, indices, strict=True)):
+            for s in np.flatnonzero(remaining[a]):
+                if np.any(closed[i[p[s] : p[s + 1]]] != label[s]):
+                    remaining[a, s] = 0
+                    moved = True
+        closed[~remaining.any(axis=0)] = -1
+    return int(np.count_nonzero(remaining))
+
+
+def longest_chain(
+    indptr: list[npt.NDArray[np.int64]],
+    indices: list[npt.NDArray[np.int32]],
+    members: npt.NDArray[np.int32],
+    component: npt.NDArray[np.int32],
+    counted: npt.NDArray[np.uint8],
+) -> int:
+    """Most counted components on a path."""
+    length = counted.astype(np.int64)
+    for s in members.tolist():
+        c = component[s]
+        for p, i in zip(indptr, indices, strict=True):
+            later = component[i[p[s] : p[s + 1]]]
+            length[c] = max(length[c], counted[c] + length[later[later != c]].max(initial=0))
+    return int(length.max(initial=0))
+
+
 def order_sweeps(
-    indptr: npt.NDArray[np.int64],
-    indices: npt.NDArray[np.int32],
-    data: npt.NDArray[np.float64],
+    indptr: list[npt.NDArray[np.int64]],
+    indices: list[npt.NDArray[np.int32]],
+    data: list[npt.NDArray[np.float64]],
     component: npt.NDArray[np.int32],
     starts: npt.NDArray[np.int64],
     members: npt.NDArray[np.int32],
 ) -> None:
-    """Order every component so that little mass leads to states that come later."""
+    """Order every component so that little mass of free actions leads to states that come later."""
     n = len(members)
-    outgoing: list[list[tuple[int, float]]] = [[] for _ in range(n)]
-    incoming: list[list[tuple[int, float]]] = [[] for _ in range(n)]
-    for s in range(n):
-        for e in range(indptr[s], indptr[s + 1]):
-            j = int(indices[e])
-            if component[j] == component[s] and j != s:
-                outgoing[s].append((j, float(data[e])))
-                incoming[j].append((s, float(data[e])))
+    edges: list[list[tuple[int, float]]] = [[] for _ in range(n)]
+    for p, i, d in zip(indptr, indices, data, strict=True):
+        for s in range(n):
+            for e in range(p[s], p[s + 1]):
+                j = int(i[e])
+                if component[j] == component[s] and j != s:
+                    edges[s].append((j, -float(d[e])))
+                    edges[j].append((s, float(d[e])))
     for start, stop in pairwise(starts.tolist()):
         if stop - start < 3:
             continue
-        key = dict.fromkeys(members[start:stop].tolist(), 0.0)
-        for s in list(key):
-            for j, mass in outgoing[s]:
-                key[s] -= mass
-                key[j] += mass
+        key = {s: sum((gain for _, gain in edges[s]), 0.0) for s in members[start:stop].tolist()}
         for i in range(start, stop):
             s = min(key, key=lambda state: (-key[state], state))
             members[i] = s
             del key[s]
-            for j, mass in [*incoming[s], *((j, -mass) for j, mass in outgoing[s])]:
+            for j, gain in edges[s]:
                 if j in key:
-                    key[j] += mass
+                    key[j] += gain

@@ -61,6 +61,8 @@ class Components(NamedTuple):
         Label of every state. States of one end component under free actions share a group; others are alone in theirs.
     exact : bool
         Whether every component is a single group, so that no iteration is needed.
+    chain : int
+        Most components of several groups on a path: errors of the values add up along it.
     """
 
     members: Ints
@@ -68,6 +70,7 @@ class Components(NamedTuple):
     component: Ints
     group: Ints
     exact: bool
+    chain: int
 
 
 def strides(shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
@@ -156,86 +159,57 @@ def _components(
     sizes = np.bincount(component, minlength=n_components)
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     graph = chooser.kernel("graph", implementation)
-    graph.order_sweeps(*_free_mass(arrays, free, n), component, starts, members)
-    group = _groups(arrays, terminal, free, sizes[component] > 1, implementation)
-    n_groups = int(np.count_nonzero(group == np.arange(n)))  # a group is named after one of its states
+    graph.order_sweeps(*([part[a] for a in free] for part in arrays), component, starts, members)
+    group = _groups(arrays, terminal, free, component, implementation)
+    first_states = group == np.arange(n)  # a group is named after one of its states
+    n_groups = int(np.count_nonzero(first_states))
+    several = (np.bincount(component[first_states], minlength=n_components) > 1).view(np.uint8)
     if n_groups < n:
         # Preserve the order within a component, with the states of a group side by side.
         position, first = np.empty(n, np.int64), np.full(n, n, np.int64)
         position[members] = np.arange(n)
         np.minimum.at(first, group, position)
         members = np.lexsort((position, first[group])).astype(np.int32)
-    return Components(members, starts, component, group, exact=n_groups == n_components)
+    chain = graph.longest_chain(*arrays[:2], members, component, several)
+    return Components(members, starts, component, group, n_groups == n_components, chain)
 
 
-def _free_mass(
-    arrays: Arrays, free: Sequence[int], n: int
-) -> tuple[npt.NDArray[np.int64], Ints, npt.NDArray[np.float64]]:
-    """CSR parts of the sum of the `free` matrices: sweeps of a layer follow all of them."""
-    if len(free) == 1:
-        a = free[0]
-        return arrays.indptr[a], arrays.indices[a], arrays.data[a]
-    parts = [np.concatenate([part[a] for a in free]) for part in (arrays.indices, arrays.data)]
-    tail = np.concatenate([row_of_entry(arrays.indptr[a]) for a in free])
-    total = kernel_arrays([sp.csr_array((parts[1], (tail, parts[0])), shape=(n, n))])
-    return total.indptr[0], total.indices[0], total.data[0]
-
-
-def _groups(arrays: Arrays, terminal: Mask, free: Sequence[int], on_cycle: Mask, implementation: str | None) -> Ints:
+def _groups(arrays: Arrays, terminal: Mask, free: Sequence[int], component: Ints, implementation: str | None) -> Ints:
     """Label (n,): for maximal end components under free actions their first state, for other states the state itself.
 
     An end component is a set of states with some actions in each that never leave the set and connect it. Actions that
     leave their strongly connected component are removed, then states without actions, until nothing changes.
     """
-    n = len(terminal)
-    remaining = [~terminal & (np.diff(arrays.indptr[a]) > 0) & (on_cycle | _self_loops(arrays, a)) for a in free]
-    label = np.arange(n, dtype=np.int32)
-    while any(mask.any() for mask in remaining):
-        label = _candidate_components(arrays, free, remaining, terminal, implementation)
-        leaving = [_leaves_component(arrays, a, mask, label) for a, mask in zip(free, remaining, strict=True)]
-        if not any(mask.any() for mask in leaving):
-            break
-        # If every state of a component has one action and one of these leaves, all mass leaves eventually.
-        choices = np.sum(remaining, axis=0)
-        several = np.bincount(label[choices > 1], minlength=n) > 0
-        leaking = np.bincount(label[np.any(leaving, axis=0)], minlength=n) > 0
-        drained = (leaking & ~several)[label]
-        remaining = [mask & ~left & ~drained for mask, left in zip(remaining, leaving, strict=True)]
-    closed = np.any(remaining, axis=0)
+    n, label, rows = len(terminal), component, -1
+    graph = chooser.kernel("graph", implementation)
+    parts = [arrays.indptr[a] for a in free], [arrays.indices[a] for a in free]
+    remaining = np.array([~terminal & (np.diff(indptr) > 0) for indptr in parts[0]]).view(np.uint8)
+    while (left := graph.prune_rows(*parts, label, remaining)) not in (0, rows):
+        rows, label = left, _candidate_components(*parts, remaining.view(np.bool_), terminal, implementation)
     group = np.arange(n, dtype=np.int32)
-    first = np.full(n, n, dtype=np.int32)
-    np.minimum.at(first, label[closed], group[closed])
-    group[closed] = first[label[closed]]
+    if left:
+        closed = remaining.view(np.bool_).any(axis=0)
+        first = np.full(n, n, dtype=np.int32)
+        np.minimum.at(first, label[closed], group[closed])
+        group[closed] = first[label[closed]]
     return group
 
 
-def _self_loops(arrays: Arrays, a: int) -> Mask:
-    rows = row_of_entry(arrays.indptr[a])
-    result = np.zeros(len(arrays.indptr[a]) - 1, dtype=np.bool_)
-    result[rows[rows == arrays.indices[a]]] = True
-    return result
-
-
 def _candidate_components(
-    arrays: Arrays, free: Sequence[int], remaining: Sequence[Mask], terminal: Mask, implementation: str | None
+    indptr: list[npt.NDArray[np.int64]],
+    indices: list[Ints],
+    remaining: Mask,
+    terminal: Mask,
+    implementation: str | None,
 ) -> Ints:
-    """Component of every state in the graph of the remaining free actions."""
-    indptr, indices = [], []
-    for a, mask in zip(free, remaining, strict=True):
-        length = np.where(mask, np.diff(arrays.indptr[a]), 0)
-        indptr.append(np.concatenate([[0], np.cumsum(length)]).astype(np.int64))
-        indices.append(arrays.indices[a][np.repeat(mask, np.diff(arrays.indptr[a]))])
+    """Component of every state in the graph of the remaining rows."""
+    lengths = [np.where(mask, np.diff(p), 0) for p, mask in zip(indptr, remaining, strict=True)]
+    starts = [np.concatenate([[0], np.cumsum(length)]).astype(np.int64) for length in lengths]
+    columns = [i[np.repeat(mask, np.diff(p))] for p, i, mask in zip(indptr, indices, remaining, strict=True)]
     members, component = np.empty(len(terminal), np.int32), np.empty(len(terminal), np.int32)
     graph = chooser.kernel("graph", implementation)
-    graph.strongly_connected(indptr, indices, terminal.view(np.uint8), members, component)
+    graph.strongly_connected(starts, columns, terminal.view(np.uint8), members, component)
     return component
-
-
-def _leaves_component(arrays: Arrays, a: int, remaining: Mask, label: Ints) -> Mask:
-    rows = row_of_entry(arrays.indptr[a])
-    result = np.zeros(len(remaining), dtype=np.bool_)
-    result[rows[label[rows] != label[arrays.indices[a]]]] = True
-    return result & remaining
 
 
 # ---- lattice of remaining budgets ----------------------------------------------------------------------------------

@@ -300,8 +300,8 @@ def _solve_components(
     bound = np.inf
     # Errors add up along layers and components that depend on each other: tighten the tolerance until the sum is
     # proven. The bound is twice the error of the values.
-    single = np.count_nonzero(np.diff(components.starts) > 1) == 1
-    for share in (0.45 if single else 0.25, 1e-2, 1e-4):
+    first = 0.45 / max(components.chain, 1) if n_lattice == 1 else 0.45 if components.chain == 1 else 0.25
+    for share in (first, 1e-2 * first, 1e-4 * first):
         tolerance = share / n_lattice * tol
 
         def sweep(first: int, max_sweeps: int, tolerance: float = tolerance) -> int:
