@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 comma := ,
 READY := $(VENV)/.ready
+# Where nothing may be written, each process would compile torch anew, for five seconds.
+unexport PYTHONDONTWRITEBYTECODE
 DEMO_READY := $(VENV)/.ready-demo
 BUILD_INPUTS := pyproject.toml setup.py constraints.txt $(wildcard src/selfreg/_core/*.pyx src/selfreg/_core/*.pxd \
 	src/selfreg/_core/*.h)
