@@ -79,7 +79,7 @@ def test_bounds_of_nearly_closed_pairs_hold(leak, implementation) -> None:
 @pytest.mark.parametrize("wait", [0.9, 1 - 1e-6, 1.0])
 @pytest.mark.parametrize("leak", [1e-4, 1e-15])
 def test_waiting_that_is_never_best(wait, leak, implementation) -> None:
-    """A free choice walks on a ring that it leaves with `leak`: the most steps are its, and the best policy's are few."""
+    """A free choice walks on a ring that it hardly leaves: the most steps are its, and the best policy takes few."""
     n, random = 12, np.random.default_rng(3)
     leave, stay = np.zeros((n + 2, n + 2)), np.zeros((n + 2, n + 2))
     for s in range(n):

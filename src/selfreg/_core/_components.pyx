@@ -268,7 +268,7 @@ cdef int solve_layers(const Model* m, const Task* task, const Scratch* scratch, 
                 if refined:
                     choose_refined_row(m, task, scratch, local, g, b, now, last[n + g], change)
                 else:
-                    choose_row(m, task, scratch, local, g, b, now)
+                    set_policy(m, task, scratch, local, g, b, best_row(local, g, now))
         return 1
     finally:
         free(x)
@@ -283,10 +283,11 @@ cdef int solve_only_layer(const Model* m, const Task* task, const Scratch* scrat
     """
     cdef Py_ssize_t n = local.n_groups, g, i
     cdef double least = row_rounding(local), target = max(FIRST_SHARE * task.tolerance, least), inherited, found
-    # (groups,) values, and scratch
+    # (groups,) values, and scratch; best rows
     cdef double* x = <double*> malloc(3 * n * sizeof(double))
+    cdef int64_t* choice = <int64_t*> malloc(n * sizeof(int64_t))
     try:
-        if x == NULL:
+        if not (x and choice):
             with gil:
                 raise MemoryError(f"backward induction over a component of {n} groups")
         inherited = compute_layer_constants(m, task, local, c, 0, x)
@@ -295,7 +296,9 @@ cdef int solve_only_layer(const Model* m, const Task* task, const Scratch* scrat
         while True:
             if iterate(local, x, x + n, target, max_sweeps) > target:
                 return 0
-            found = proven_distance(local, x, task.tolerance, x + n, x + 2 * n)
+            for g in range(n):
+                choice[g] = best_row(local, g, x)
+            found = proven_distance(local, x, choice, task.tolerance, x + n, x + 2 * n)
             if found >= 0.0:
                 break
             if target <= least:
@@ -305,10 +308,11 @@ cdef int solve_only_layer(const Model* m, const Task* task, const Scratch* scrat
         for g in range(n):
             for i in range(local.bounds[g], local.bounds[g + 1]):
                 task.value[local.members[i]] = min(max(x[g], 0.0), 1.0)
-            choose_row(m, task, scratch, local, g, 0, x)
+            set_policy(m, task, scratch, local, g, 0, choice[g])
         return 1
     finally:
         free(x)
+        free(choice)
 
 
 cdef double compute_layer_constants(const Model* m, const Task* task, const Local* local, Py_ssize_t c, Py_ssize_t b,
@@ -357,10 +361,9 @@ cdef void extrapolate_layer(const Task* task, const Local* local, Py_ssize_t b, 
             now[g] = 2 * now[g - n] - now[g - 2 * n]
 
 
-cdef void choose_row(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t g,
-                     Py_ssize_t b, const double* x) noexcept nogil:
-    """Set the policy of group `g` at point `b` by its best row for values `x`; the first row wins ties."""
-    cdef int64_t r, e, best_row = -1
+cdef int64_t best_row(const Local* local, Py_ssize_t g, const double* x) noexcept nogil:
+    """Best row of group `g` for values `x`, the first one where several are; -1 if the value is 0."""
+    cdef int64_t r, e, found = -1
     cdef double best = 0.0, total
     for r in range(local.group_rows[g], local.group_rows[g + 1]):
         total = local.constant[r]
@@ -368,8 +371,8 @@ cdef void choose_row(const Model* m, const Task* task, const Scratch* scratch, c
             for e in range(local.inside[r], local.inside[r + 1]):
                 total += local.inner_probability[e] * x[local.inner_group[e]]
         if total > best:
-            best, best_row = total, r
-    set_policy(m, task, scratch, local, g, b, best_row)
+            best, found = total, r
+    return found
 
 
 cdef double refine(const Model* m, const Task* task, const Local* local, Py_ssize_t b, double* now, double* scratch,

@@ -43,7 +43,7 @@ def prune_rows(
     label: npt.NDArray[np.int32],
     remaining: npt.NDArray[np.uint8],
 ) -> int:
-    """Remove rows that may leave the label of their state, then those that may lead to a state without rows; the rest."""
+    """Remove rows that may leave the label of their state, then those that may lead to a state without rows."""
 
 def longest_chain(
     indptr: list[npt.NDArray[np.int64]],

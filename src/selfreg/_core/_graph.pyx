@@ -246,9 +246,9 @@ def prune_rows(
     const int32_t[::1] label,             # IN  (n,)
     uint8_t[:, ::1] remaining,            # IN, OUT (actions, n) rows that are left
 ):
-    """Remove rows that may leave the label of their state, then those that may lead to a state without rows; the rest.
+    """Remove rows that may leave the label of their state, then those that may lead to a state without rows.
 
-    What is left is closed: an end component of each label, or none, lies within it.
+    Returns how many are left. What is left is closed: an end component of each label, or none, lies within it.
     """
     cdef Py_ssize_t n = label.shape[0], n_actions = len(indptr), n_waiting = 0, a, s, rest = 0
     cdef int64_t e, i, row, n_edges = 0
@@ -332,7 +332,7 @@ def longest_chain(
     """Most counted components on a path."""
     cdef Py_ssize_t n = members.shape[0], n_actions = len(indptr), a, i
     cdef int64_t e
-    cdef int32_t c, most = 0
+    cdef int32_t c, later, most = 0
     cdef const int64_t[::1] pointer_view
     cdef const int32_t[::1] index_view
     cdef const int64_t** rows = <const int64_t**> malloc((n_actions + 1) * sizeof(int64_t*))
@@ -351,8 +351,9 @@ def longest_chain(
                 c = component[members[i]]
                 for a in range(n_actions):
                     for e in range(rows[a][members[i]], rows[a][members[i] + 1]):
-                        if component[columns[a][e]] != c:
-                            below[c] = max(below[c], below[component[columns[a][e]]] + counted[component[columns[a][e]]])
+                        later = component[columns[a][e]]
+                        if later != c:
+                            below[c] = max(below[c], below[later] + counted[later])
                 most = max(most, below[c] + counted[c])
         return most
     finally:
@@ -374,8 +375,8 @@ cdef struct Heap:
     double* key                           # (n,)
 
 
-# For each state its edges within its component, in both directions: the state at the other end, and what the key of that
-# one gains when this state is removed: the mass that it sends here, or less the mass that it gets from here.
+# For each state its edges within its component, in both directions: the state at the other end, and what the key of
+# that one gains when this state is removed: the mass that it sends here, or less the mass that it gets from here.
 cdef struct Edges:
     int64_t* start                        # (n + 2,)
     int32_t* state                        # (2 edges,)

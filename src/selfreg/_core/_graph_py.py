@@ -120,7 +120,7 @@ def prune_rows(
     label: npt.NDArray[np.int32],
     remaining: npt.NDArray[np.uint8],
 ) -> int:
-    """Remove rows that may leave the label of their state, then those that may lead to a state without rows; the rest."""
+    """Remove rows that may leave the label of their state, then those that may lead to a state without rows."""
     closed, moved = label.copy(), True
     while moved:
         moved = False
@@ -172,10 +172,10 @@ def order_sweeps(
         if stop - start < 3:
             continue
         key = {s: sum((gain for _, gain in edges[s]), 0.0) for s in members[start:stop].tolist()}
-        for i in range(start, stop):
-            s = min(key, key=lambda state: (-key[state], state))
-            members[i] = s
-            del key[s]
-            for j, gain in edges[s]:
+        for place in range(start, stop):
+            first = min(key, key=lambda state: (-key[state], state))
+            members[place] = first
+            del key[first]
+            for j, gain in edges[first]:
                 if j in key:
                     key[j] += gain

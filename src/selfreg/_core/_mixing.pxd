@@ -11,4 +11,5 @@ cdef double iterate(const Local* local, double* x, double* last_image, double ta
 cdef double row_rounding(const Local* local) noexcept nogil
 cdef double uniform_steps(const Local* local, bint costly) noexcept nogil
 cdef double expected_steps(const Local* local, int64_t max_sweeps) except -2.0 nogil
-cdef double proven_distance(const Local* local, const double* x, double most, double* low, double* high) noexcept nogil
+cdef double proven_distance(const Local* local, const double* x, const int64_t* choice, double most, double* low,
+                            double* high) noexcept nogil

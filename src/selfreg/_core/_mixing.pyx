@@ -7,8 +7,9 @@ there is w >= 1 + P_a w for all free a (the largest expected number of steps). I
 delta, then x + delta w does not grow under G and x - delta w does not shrink: the solution lies within delta max(w).
 `w` is computed once per component and checked, so that this is a proof; rounding is included.
 
-Where there is one layer, bounds of the solution are found and checked without steps (optimistic value iteration, Hartmanns
-and Kaminski, CAV 2020): G is monotone and has one fixed point, so that G(u) <= u gives u >= x, and G(l) >= l gives l <= x.
+Where there is one layer, bounds of the solution are found and checked without steps (optimistic value iteration,
+Hartmanns and Kaminski, CAV 2020): G is monotone and has one fixed point, so that G(u) <= u gives u >= x. The same holds
+for the backup of one policy: if it does not shrink l, then l is at most the value of that policy.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -201,31 +202,34 @@ cdef double expected_steps(const Local* local, int64_t max_sweeps) except -2.0 n
         free(w)
 
 
-cdef double proven_distance(const Local* local, const double* x, double most, double* low, double* high) noexcept nogil:
+cdef double proven_distance(const Local* local, const double* x, const int64_t* choice, double most, double* low,
+                            double* high) noexcept nogil:
     """Largest distance of x from a lower and an upper bound of the solution, at most `most`; -1 if none were found.
 
-    Both begin at that distance and are swept until no bound moves away. Values are >= 0, so that rounding errors are
-    relative, and each backup is rounded outwards. `low` and `high` are scratch, (groups,).
+    The lower one is a bound of the policy that takes row choice(g) in group g, or is worth 0 (-1). Both begin at that
+    distance and are swept until neither moves away. Values are >= 0, so that rounding errors are relative, and each
+    backup is rounded outwards. `low` and `high` are scratch, (groups,).
     """
     cdef Py_ssize_t n = local.n_groups, g, h
-    cdef int64_t r, e, k
+    cdef int64_t r, e, _k
     cdef double least, best, below, above, p, largest = 0.0, slack = 2.0 * row_rounding(local)
     cdef bint proven = False
     for g in range(n):
         low[g], high[g] = max(x[g] - most, 0.0), x[g] + most
-    for k in range(BOUND_SWEEPS):
+    for _k in range(BOUND_SWEEPS):
         proven = True
         for g in range(n):
-            least = best = local.stop[g]
+            least, best = 0.0, local.stop[g]
             for r in range(local.group_rows[g], local.group_rows[g + 1]):
-                if local.row_offset[r]:
-                    continue
                 below = above = local.constant[r]
-                for e in range(local.inside[r], local.inside[r + 1]):
-                    h, p = local.inner_group[e], local.inner_probability[e]
-                    below += p * low[h]
-                    above += p * high[h]
-                least, best = max(least, below), max(best, above)
+                if local.row_offset[r] == 0:
+                    for e in range(local.inside[r], local.inside[r + 1]):
+                        h, p = local.inner_group[e], local.inner_probability[e]
+                        below += p * low[h]
+                        above += p * high[h]
+                best = max(best, above)
+                if r == choice[g]:
+                    least = below
             least, best = least * (1.0 - slack), best * (1.0 + slack)
             proven = proven and least >= low[g] and best <= high[g]
             low[g], high[g] = least, best
