@@ -249,6 +249,36 @@ def test_sweeps_in_an_order_that_leaves_little_for_later() -> None:
     assert np.triu(dense[np.ix_(orders[0], orders[0])], 1).sum() < 0.6 * np.triu(dense, 1).sum()
 
 
+def test_rows_that_stay_and_chains_of_components() -> None:
+    """The kernel and its twin agree; a ring of two states stays, and what leads to a state without rows does not."""
+    from selfreg._core import chooser
+
+    def parts(matrices):
+        return [m.indptr.astype(np.int64) for m in matrices], [m.indices.astype(np.int32) for m in matrices]
+
+    ring = sp.csr_array(np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0.5, 0, 0.5, 0], [0, 0, 1, 0]]))
+    back = sp.csr_array(np.array([[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]]))
+    random, label = np.random.default_rng(4), np.array([0, 0, 0, 1], np.int32)
+    for name in ("cython", "python"):
+        kernel, remaining = chooser.kernel("graph", name), np.ones((2, 4), np.uint8)
+        remaining[1, [0, 3]] = 0
+        assert kernel.prune_rows(*parts([ring, back]), label, remaining) == 3
+        assert remaining.tolist() == [[1, 1, 1, 0], [0, 0, 0, 0]]
+        path = sp.csr_array(np.eye(4, k=-1))
+        order = np.arange(4, dtype=np.int32)
+        assert kernel.longest_chain(*parts([path]), order, order, np.array([1, 1, 0, 1], np.uint8)) == 3
+    for _ in range(50):
+        n = int(random.integers(2, 12))
+        matrices = [sp.random_array((n, n), density=1.5 / n, rng=random, format="csr") for _ in range(3)]
+        label, results = random.integers(0, 2, n).astype(np.int32), []
+        for name in ("cython", "python"):
+            remaining = np.array([np.diff(m.indptr) > 0 for m in matrices]).view(np.uint8)
+            left = chooser.kernel("graph", name).prune_rows(*parts(matrices), label, remaining)
+            results.append((left, remaining.tolist()))
+        assert results[0] == results[1]
+        assert results[0][0] == np.sum(results[0][1])
+
+
 def test_large_random_component_agrees_with_the_linear_program() -> None:
     mdp = leaky(200, 0.01, "random")
     solution = selfreg.solve(mdp, 3)

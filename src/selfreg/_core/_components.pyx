@@ -31,7 +31,7 @@ cdef extern from "<float.h>" nogil:
 
 cdef double PAIR_EPSILON = 2.0 ** -98     # relative rounding error of a gain, for each entry of its row
 cdef double MOST_STEPS = 1e12             # of chains for which twice the digits of a double are enough
-cdef double FIRST_SHARE = 1e-2            # of the tolerance: change of values before steps are counted
+cdef double FIRST_SHARE = 1e-2            # of the tolerance: change of values before bounds are tried
 
 cdef enum:
     SMALL = 1500                          # up to this number of groups a direct solution is better than many sweeps

@@ -1,4 +1,4 @@
-"""Graph of a model: strongly connected components, levels, memory slots, and the order of sweeps.
+"""Graph of a model: components, levels, memory slots, rows of end components, and the order of sweeps.
 
     level(s) = 0 without successors, else 1 + max of level(j) over successors j of s by any action
 
@@ -12,6 +12,18 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc
 
 
+cdef int bind_rows(list indptr, list indices, const int64_t** rows, const int32_t** columns) except -1:
+    """Pointers to the arrays of each action, which the lists keep alive."""
+    cdef Py_ssize_t a
+    cdef const int64_t[::1] pointers
+    cdef const int32_t[::1] heads
+    for a in range(len(indptr)):
+        pointers, heads = indptr[a], indices[a]
+        rows[a] = &pointers[0]
+        columns[a] = &heads[0] if heads.shape[0] else NULL
+    return 0
+
+
 def strongly_connected(
     list indptr,                          # IN  per action: int64 (n + 1,)
     list indices,                         # IN  per action: int32 (nnz,)
@@ -20,9 +32,7 @@ def strongly_connected(
     int32_t[::1] component,               # OUT (n,) component of every state
 ):
     """Number of components; fills `members` and `component`."""
-    cdef Py_ssize_t n = terminal.shape[0], n_actions = len(indptr), n_components, a
-    cdef const int64_t[::1] pointer_view
-    cdef const int32_t[::1] index_view
+    cdef Py_ssize_t n = terminal.shape[0], n_actions = len(indptr), n_components
     cdef const int64_t** rows = <const int64_t**> malloc((n_actions + 1) * sizeof(int64_t*))
     cdef const int32_t** columns = <const int32_t**> malloc((n_actions + 1) * sizeof(int32_t*))
     # Per state: visit number (0: not visited), lowest reachable number, next edge; two stacks.
@@ -35,11 +45,7 @@ def strongly_connected(
     try:
         if not (rows and columns and number and low and path and waiting and edge and action):
             raise MemoryError(f"strongly connected components of {n} states")
-        for a in range(n_actions):
-            pointer_view = indptr[a]
-            index_view = indices[a]
-            rows[a] = &pointer_view[0]
-            columns[a] = &index_view[0] if index_view.shape[0] else NULL
+        bind_rows(indptr, indices, rows, columns)
         if n == 0:
             return 0
         with nogil:
@@ -128,9 +134,7 @@ def levels(
     int32_t[::1] level,                   # OUT (n,) longest path to a state without successors
 ):
     """Number of levels, or -1 if a state leads to itself or to one that comes later in `order`."""
-    cdef Py_ssize_t n = terminal.shape[0], n_actions = len(indptr), a
-    cdef const int64_t[::1] pointer_view
-    cdef const int32_t[::1] index_view
+    cdef Py_ssize_t n = terminal.shape[0], n_actions = len(indptr)
     cdef const int64_t** rows = <const int64_t**> malloc((n_actions + 1) * sizeof(int64_t*))
     cdef const int32_t** columns = <const int32_t**> malloc((n_actions + 1) * sizeof(int32_t*))
     cdef int32_t n_levels
@@ -139,11 +143,7 @@ def levels(
     try:
         if not (rows and columns):
             raise MemoryError(f"levels of {n} states")
-        for a in range(n_actions):
-            pointer_view = indptr[a]
-            index_view = indices[a]
-            rows[a] = &pointer_view[0]
-            columns[a] = &index_view[0] if index_view.shape[0] else NULL
+        bind_rows(indptr, indices, rows, columns)
         with nogil:
             n_levels = longest_paths(n, n_actions, rows, columns, &terminal[0],
                                      &order[0] if order.shape[0] else NULL, &level[0])
@@ -250,76 +250,99 @@ def prune_rows(
 
     Returns how many are left. What is left is closed: an end component of each label, or none, lies within it.
     """
-    cdef Py_ssize_t n = label.shape[0], n_actions = len(indptr), n_waiting = 0, a, s, rest = 0
-    cdef int64_t e, i, row, n_edges = 0
-    cdef bint leaves
-    cdef const int64_t[::1] rows
-    cdef const int32_t[::1] columns
-    # Per state: its rows that are left; rows that may lead to it, as action n + state.
+    cdef Py_ssize_t n = label.shape[0], n_actions = len(indptr), rest
+    cdef const int64_t** rows = <const int64_t**> malloc((n_actions + 1) * sizeof(int64_t*))
+    cdef const int32_t** columns = <const int32_t**> malloc((n_actions + 1) * sizeof(int32_t*))
+    # Per state: its rows that are left, states without rows; where its sources begin.
     cdef int32_t* left = <int32_t*> calloc(n + 1, sizeof(int32_t))
     cdef int32_t* waiting = <int32_t*> malloc((n + 1) * sizeof(int32_t))
     cdef int64_t* start = <int64_t*> calloc(n + 2, sizeof(int64_t))
     cdef int64_t* source = NULL
     try:
-        if not (left and waiting and start):
+        if not (rows and columns and left and waiting and start):
             raise MemoryError(f"end components of {n} states")
-        for a in range(n_actions):
-            rows, columns = indptr[a], indices[a]
-            with nogil:
-                for s in range(n):
-                    if not remaining[a, s]:
-                        continue
-                    leaves = False
-                    for e in range(rows[s], rows[s + 1]):
-                        leaves = leaves or label[columns[e]] != label[s]
-                    if leaves:
-                        remaining[a, s] = 0
-                        continue
-                    rest += 1
-                    left[s] += 1
-                    n_edges += rows[s + 1] - rows[s]
-                    for e in range(rows[s], rows[s + 1]):
-                        start[columns[e] + 2] += 1
+        if n == 0 or n_actions == 0:
+            return 0
+        bind_rows(indptr, indices, rows, columns)
+        with nogil:
+            rest = remove_leaving(n, n_actions, rows, columns, &label[0], &remaining[0, 0], left, start)
         if rest == 0:
             return 0
-        source = <int64_t*> malloc((n_edges + 1) * sizeof(int64_t))
+        source = <int64_t*> malloc((start[n + 1] + 1) * sizeof(int64_t))
         if source == NULL:
             raise MemoryError(f"end components of {n} states")
-        for s in range(2, n + 2):
-            start[s] += start[s - 1]
-        for a in range(n_actions):
-            rows, columns = indptr[a], indices[a]
-            with nogil:
-                for s in range(n):
-                    if not remaining[a, s]:
-                        continue
-                    for e in range(rows[s], rows[s + 1]):
-                        source[start[columns[e] + 1]] = a * n + s
-                        start[columns[e] + 1] += 1
         with nogil:
-            for s in range(n):
-                if left[s] == 0:
-                    waiting[n_waiting] = <int32_t> s
-                    n_waiting += 1
-            while n_waiting:
-                n_waiting -= 1
-                s = waiting[n_waiting]
-                for i in range(start[s], start[s + 1]):
-                    row = source[i]
-                    if not remaining[row // n, row % n]:
-                        continue
-                    remaining[row // n, row % n] = 0
-                    rest -= 1
-                    left[row % n] -= 1
-                    if left[row % n] == 0:
-                        waiting[n_waiting] = <int32_t> (row % n)
-                        n_waiting += 1
-        return rest
+            return rest - remove_stranded(n, n_actions, rows, columns, &remaining[0, 0], left, waiting, start, source)
     finally:
+        free(rows)
+        free(columns)
         free(left)
         free(waiting)
         free(start)
         free(source)
+
+
+cdef Py_ssize_t remove_leaving(
+    Py_ssize_t n, Py_ssize_t n_actions, const int64_t** rows, const int32_t** columns, const int32_t* label,
+    uint8_t* remaining, int32_t* left, int64_t* start,
+) noexcept nogil:
+    """Remove rows that may leave their label; how many are left, in all and in `left` of each state.
+
+    `start` (n + 2,) gets where the entries that lead to a state begin, one place later than their final one.
+    """
+    cdef Py_ssize_t rest = 0, a, s
+    cdef int64_t e
+    cdef bint leaves
+    for a in range(n_actions):
+        for s in range(n):
+            if not remaining[a * n + s]:
+                continue
+            leaves = False
+            for e in range(rows[a][s], rows[a][s + 1]):
+                leaves = leaves or label[columns[a][e]] != label[s]
+            if leaves:
+                remaining[a * n + s] = 0
+                continue
+            rest += 1
+            left[s] += 1
+            for e in range(rows[a][s], rows[a][s + 1]):
+                start[columns[a][e] + 2] += 1
+    for s in range(2, n + 2):
+        start[s] += start[s - 1]
+    return rest
+
+
+cdef Py_ssize_t remove_stranded(
+    Py_ssize_t n, Py_ssize_t n_actions, const int64_t** rows, const int32_t** columns, uint8_t* remaining,
+    int32_t* left, int32_t* waiting, int64_t* start, int64_t* source,
+) noexcept nogil:
+    """Remove rows that may lead to a state without rows, until there are none; how many. `source` is scratch."""
+    cdef Py_ssize_t removed = 0, n_waiting = 0, a, s
+    cdef int64_t e, i, row
+    for a in range(n_actions):
+        for s in range(n):
+            if remaining[a * n + s]:
+                for e in range(rows[a][s], rows[a][s + 1]):
+                    source[start[columns[a][e] + 1]] = a * n + s
+                    start[columns[a][e] + 1] += 1
+    for s in range(n):
+        if left[s] == 0:
+            waiting[n_waiting] = <int32_t> s
+            n_waiting += 1
+    while n_waiting:
+        n_waiting -= 1
+        s = waiting[n_waiting]
+        for i in range(start[s], start[s + 1]):
+            row = source[i]
+            if not remaining[row]:
+                continue
+            remaining[row] = 0
+            removed += 1
+            left[row % n] -= 1
+            if left[row % n] == 0:
+                waiting[n_waiting] = <int32_t> (row % n)
+                n_waiting += 1
+    return removed
 
 
 def longest_chain(
@@ -333,8 +356,6 @@ def longest_chain(
     cdef Py_ssize_t n = members.shape[0], n_actions = len(indptr), a, i
     cdef int64_t e
     cdef int32_t c, later, most = 0
-    cdef const int64_t[::1] pointer_view
-    cdef const int32_t[::1] index_view
     cdef const int64_t** rows = <const int64_t**> malloc((n_actions + 1) * sizeof(int64_t*))
     cdef const int32_t** columns = <const int32_t**> malloc((n_actions + 1) * sizeof(int32_t*))
     # Of each component: counted ones on paths from it, without its own.
@@ -342,10 +363,7 @@ def longest_chain(
     try:
         if not (rows and columns and below):
             raise MemoryError(f"components of {n} states")
-        for a in range(n_actions):
-            pointer_view, index_view = indptr[a], indices[a]
-            rows[a] = &pointer_view[0]
-            columns[a] = &index_view[0] if index_view.shape[0] else NULL
+        bind_rows(indptr, indices, rows, columns)
         with nogil:
             for i in range(n):
                 c = component[members[i]]

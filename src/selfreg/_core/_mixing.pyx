@@ -204,11 +204,11 @@ cdef double expected_steps(const Local* local, int64_t max_sweeps) except -2.0 n
 
 cdef double proven_distance(const Local* local, const double* x, const int64_t* choice, double most, double* low,
                             double* high) noexcept nogil:
-    """Largest distance of x from a lower and an upper bound of the solution, at most `most`; -1 if none were found.
+    """Largest distance of x from a lower and an upper bound of the solution; -1 if none were found.
 
-    The lower one is a bound of the policy that takes row choice(g) in group g, or is worth 0 (-1). Both begin at that
-    distance and are swept until neither moves away. Values are >= 0, so that rounding errors are relative, and each
-    backup is rounded outwards. `low` and `high` are scratch, (groups,).
+    The lower one is a bound of the policy that takes row choice(g) in group g, or is worth 0 (-1). Both begin `most`
+    away from x and are swept until a sweep moves neither away. Values are >= 0, so that rounding errors are relative,
+    and each backup is rounded outwards. `low` and `high` are scratch, (groups,).
     """
     cdef Py_ssize_t n = local.n_groups, g, h
     cdef int64_t r, e, _k

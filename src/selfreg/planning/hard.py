@@ -298,11 +298,11 @@ def _solve_components(
     error = np.zeros((0 if components.exact else n_components, n_lattice), np.float32)
     kernel = chooser.kernel("components", implementation)
     bound = np.inf
-    # Errors add up along layers and components that depend on each other: tighten the tolerance until the sum is
-    # proven. The bound is twice the error of the values.
-    first = 0.45 / max(components.chain, 1) if n_lattice == 1 else 0.45 if components.chain == 1 else 0.25
-    for share in (first, 1e-2 * first, 1e-4 * first):
-        tolerance = share / n_lattice * tol
+    # Errors add up along layers and components that depend on each other: a path goes down the layers and along the
+    # chain. Tighten the tolerance until the sum is proven. The bound is twice the error of the values.
+    longest = n_lattice + max(components.chain, 1) - 1
+    for share in (0.45, 4.5e-3, 4.5e-5):
+        tolerance = share / longest * tol
 
         def sweep(first: int, max_sweeps: int, tolerance: float = tolerance) -> int:
             stopped: int = kernel.solve_components(
