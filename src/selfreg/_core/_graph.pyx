@@ -272,7 +272,8 @@ def prune_rows(
         if source == NULL:
             raise MemoryError(f"end components of {n} states")
         with nogil:
-            return rest - remove_stranded(n, n_actions, rows, columns, &remaining[0, 0], left, waiting, start, source)
+            rest -= remove_stranded(n, n_actions, rows, columns, &remaining[0, 0], left, waiting, start, source)
+        return rest
     finally:
         free(rows)
         free(columns)
