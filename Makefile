@@ -100,11 +100,12 @@ test: $(READY)
 	@$(MAKE) --no-print-directory tests
 	$(if $(INSTRUMENTED),@$(MAKE) --no-print-directory -j 2 --output-sync=line test-debug test-sanitize)
 
-# Slipcover measures without tracing, which would cost a third of the time; the kernels' twins are left out.
+# Slipcover measures without tracing, which would cost a third of the time; the kernels' twins are left out. Three
+# processes for two cores, since many tests wait for processes, servers and browsers of their own.
 tests: $(READY)
 	@echo "== pytest"
 	$(BIN)/python -m slipcover --source src/selfreg --omit 'src/selfreg/_core/*_py.py,src/selfreg/_core/*_nb.py' --skip-covered \
-		-m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
+		-m pytest -m "not long" -n 3 --dist loadfile --no-loadscope-reorder
 
 # With the solvers of others (extra `bench`), which must agree with ours.
 test-long: $(READY)

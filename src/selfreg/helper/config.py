@@ -37,10 +37,10 @@ class HelperConfig(EncoderConfig):
         default=1, metadata={"help": "Labels based on fewer visits than this weigh visits / min_count."}
     )
     rounds: int = field(
-        default=3,
+        default=2,
         metadata={
-            "help": "Rounds, at most, that improve the plan's labels for what can be read off the text; 0 imitates the "
-            "plan as it is."
+            "help": "Rounds that improve the plan's labels for what can be read off the text; 0 imitates the plan as "
+            "it is."
         },
     )
     price: float = field(

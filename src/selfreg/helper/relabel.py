@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from selfreg.helper.config import HelperConfig
 from selfreg.helper.labels import Labels, best_actions
-from selfreg.helper.model_rollout import add_missing_help, first_states
+from selfreg.helper.model_rollout import add_missing_help
 from selfreg.helper.models import FORMS
 from selfreg.helper.models.linear import LinearDecider, WordsDecider
 from selfreg.helper.models.transformer import deduplicate
@@ -34,50 +33,33 @@ Floats = NDArray[np.float64]
 STRENGTHS = (1.0, 10.0)
 
 
-class Relabelling(NamedTuple):
-    """Result of `relabel`.
+def relabel(labels: Labels, split: Mapping[str, Sequence[str]], config: HelperConfig) -> tuple[Labels, LinearDecider]:
+    """Improve labels for a policy that reads only the text, in `rounds` rounds.
 
-    Attributes
-    ----------
-    values : list of float
-        Success of the policy of every round in the estimated model, mean over validation tasks and the budgets above 0;
-        the first imitates the plan.
-    labels : Labels
-        Labels that the best of them learnt from: the plan's own where no round was better.
-    model : LinearDecider
-        The model of the best round.
-    """
-
-    values: list[float]
-    labels: Labels
-    model: LinearDecider
-
-
-def relabel(labels: Labels, split: Mapping[str, Sequence[str]], config: HelperConfig) -> Relabelling:
-    """Improve labels for a policy that reads only the text.
+    The number of rounds is not chosen on validation tasks: their few tasks tell rounds apart by chance.
 
     Parameters
     ----------
     labels : Labels
         The plan's.
     split : mapping of str to sequence of str
-        Tasks for "train" and "validation".
+        Tasks for "train" and "validation", which choose the penalty of the linear model.
     config : HelperConfig
-        The best of `rounds` rounds on validation tasks counts. The model has the form `form` where that is linear, else
-        the form "words". Low-count labels are treated as `few` says.
+        The model has the form `form` where that is linear, else the form "words". Low-count labels are treated as
+        `min_count` says.
+
+    Returns
+    -------
+    tuple of Labels and LinearDecider
+        The labels of the last round, and the model that has learned them.
     """
-    reader, start = _Reader(labels, split, config), first_states(labels, split["validation"])
-    mdp = add_missing_help(labels.model.mdp)
-    paid, shape = labels.budgets.any(axis=1), labels.solution.policy.shape
-    values, current, best = list[float](), labels, (labels, reader.model)
-    for _ in range(config.rounds + 1):
+    reader = _Reader(labels, split, config)
+    mdp, shape, current = add_missing_help(labels.model.mdp), labels.solution.policy.shape, labels
+    for _ in range(config.rounds):
         table = evaluate_policy(mdp, reader.learn(current).reshape(shape))
-        value = table.success.reshape(len(mdp.terminal), -1)
-        values.append(float((start @ value)[paid].mean()) if start is not None else 0.0)
-        if values[-1] >= max(values):
-            best = current, reader.model
-        current = _replace_values(labels, value)
-    return Relabelling(values, *best)
+        current = _replace_values(labels, table.success.reshape(len(mdp.terminal), -1))
+    reader.learn(current)
+    return current, reader.model
 
 
 def _replace_values(labels: Labels, value: Floats) -> Labels:

@@ -21,7 +21,7 @@ from selfreg.helper.models import CANDIDATES
 from selfreg.helper.one_step import Forecast, QueryJudge
 from selfreg.helper.rationing import forecast_at_usage
 
-# Folds of tasks, and the share of the other folds' tasks that chooses among rounds and penalties.
+# Folds of tasks, and the share of the other folds' tasks that chooses among penalties.
 FOLDS, VALIDATION_SHARE = 3, 0.2
 # Trains a helper of one form with a split of the tasks.
 FormTrainer = Callable[[HelperConfig, dict[str, list[str]]], Helper]

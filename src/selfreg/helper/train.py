@@ -45,15 +45,14 @@ def train_helper(
     """Train one helper for every budget of the lattice.
 
     Decisions are weighted by |advantage| and visits. With labels, help that gains less than `price` a unit is not
-    requested. Tasks are split into training, validation (early stopping, choice among rounds) and test
-    (figures).
+    requested. Tasks are split into training, validation (early stopping, penalties of linear models) and
+    test (figures).
 
     The plan uses everything in the logs of a task, the helper only its text. With labels, decisions are therefore first
-    improved for a policy that reads texts, in up to `rounds` rounds: a linear model of words learns them, its policy is
+    improved for a policy that reads texts, in `rounds` rounds: a linear model of words learns them, its policy is
     evaluated in the estimated model, and every decision is labelled again with the value of that policy. The helper
-    learns the labels of the round that is best on validation tasks; a linear form is the model of that round
-    (approximate policy iteration with a classifier: Lagoudakis & Parr, 2003; errors weighted by cost: Ross & Bagnell,
-    2014).
+    learns the labels of the last round; a linear form is the model that learned them (approximate policy iteration with
+    a classifier: Lagoudakis & Parr, 2003; errors weighted by cost: Ross & Bagnell, 2014).
 
     The form "auto" is the one of a few linear forms and rules of thumb that is forecast to do best in tasks that it was
     not trained on (`selfreg.helper.selection`); of examples without labels, the linear form with the least loss on
@@ -81,7 +80,7 @@ def train_helper(
         - `agreement` with the plan's decisions, `agreement_weighted` by their weights, the same for always
           taking the training majority (`majority`, `majority_weighted`);
         - `success` in the estimated model from the first states of test tasks, mean over the budgets above 0, and
-          `success_plan`, that of the plan; `rounds`, how often the labels were improved;
+          `success_plan`, that of the plan;
         - `recall_ACTION`, the weighted share of an action's decisions that the helper makes too, and `share_ACTION`,
           their share of the training weight;
         - `monotonicity_violations`, how often P(request) decreases by over 0.01 where one unit of budget is added, and
@@ -210,14 +209,12 @@ def _train_improved(
     checkpoint: str | os.PathLike[str] | None,
 ) -> tuple[Helper, Labels]:
     """A helper trained on improved labels, and these labels."""
-    values, labels, reader = relabel(labels, split, config)
-    found = {"rounds": float(np.argmax(values))}
+    labels, reader = relabel(labels, split, config)
     examples = labels.subtract_price(config.price).examples(config.history)
     if not isinstance(reader, FORMS[config.form]):
-        helper = _train_form(examples, charges, split, config, checkpoint)
-        return replace(helper, figures=helper.figures | found), labels
+        return _train_form(examples, charges, split, config, checkpoint), labels
     _weigh(examples.select_tasks(split["train"]), config)
-    found |= {"epochs": 0.0, "train_examples": float(len(examples.texts))}
+    found = {"epochs": 0.0, "train_examples": float(len(examples.texts))}
     return Helper(reader, labels.actions, dict(charges), reader.limits, config.history, found, split), labels
 
 

@@ -191,3 +191,25 @@ def test_two_servers_share_a_ledger_and_see_a_limit_that_is_raised(tmp_path) -> 
     again = start()  # with the limit that it was made with
     assert again.post("/v1/wait", json=RUN).json() == reply["request"]
     assert decide(again, "fourth", "person")["action"] == "nohelp"
+
+
+@pytest.mark.parametrize(("names", "host", "status"), [
+    (["help.example.com"], "HELP.example.com:80", 200),
+    (["*.example.com"], "help.example.com", 200),
+    (["*.example.com"], "example.com.evil.org", 400),
+    (["[::1]"], "[::1]:8000", 200),
+    (["*"], "anything", 200),
+])  # fmt: skip
+def test_hosts_by_name(names, host, status) -> None:
+    ledger = Ledger(1)
+    service = Service(Recorder(ByWord(), ledger), Desk(ledger))
+    app = create_app(service, token=TOKEN, desk_token=DESK_TOKEN, hosts=names)
+    assert TestClient(app).get("/health", headers={"Host": host}).status_code == status
+
+
+@pytest.mark.parametrize("name", ["a*b", "*b", "*.a.*"])
+def test_a_host_that_is_no_name_is_named(name) -> None:
+    ledger = Ledger(1)
+    service = Service(Recorder(ByWord(), ledger), Desk(ledger))
+    with pytest.raises(ValueError, match="expected a name, or one that begins with"):
+        create_app(service, token=TOKEN, desk_token=DESK_TOKEN, hosts=[name])

@@ -23,6 +23,7 @@ with require_extra("serve", "selfreg.runtime.server"):
     import msgspec
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
+    from starlette.datastructures import Headers
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("selfreg.serve")
 LONGEST_BODY = 2**20  # bytes
+LONGEST_HOST = 253  # characters
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 Handler = Callable[[Any], Awaitable[Any]]
 
@@ -57,14 +59,15 @@ def create_app(
     desk_token : str
         What people log in with. An agent that does not have it cannot answer its own requests.
     hosts : sequence of str
-        Names under which the server may be called; those of this machine by default.
+        Names under which the server may be called, such as "help.example.com" or "*.example.com"; those of this
+        machine by default.
     completions : Completions, optional
         The proxy at /v1/chat/completions.
 
     Raises
     ------
     ValueError
-        A token is too short, or both are the same.
+        A token is too short, or both are the same; a name of `hosts` has a "*" that is not its first label.
 
     Examples
     --------
@@ -85,6 +88,9 @@ def create_app(
     check_token(desk_token, "the desk's token")
     if token == desk_token:
         raise ValueError("the desk has the same token as the agents; expected another one")
+    for name in hosts:
+        if "*" in name.removeprefix("*.") and name != "*":
+            raise ValueError(f"host name {name!r}: expected a name, or one that begins with '*.'")
     metrics, api = Metrics(service), json.dumps(describe_api())
 
     async def openapi(_: Request) -> Response:
@@ -114,7 +120,7 @@ def create_app(
         routes=routes,
         middleware=[
             Middleware(_RequestLog, metrics=metrics, paths=frozenset(route.path for route in routes)),
-            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
+            Middleware(_KnownHosts, hosts=hosts),
         ],
         exception_handlers={HTTPException: _error, Exception: _failure},
     )
@@ -209,6 +215,29 @@ async def _error(_: Request, error: HTTPException) -> Response:
 
 async def _failure(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": f"{type(error).__name__}; the log of the server has more"}, 500)
+
+
+class _KnownHosts:
+    """Refuses requests that name another host: a page elsewhere may lead a browser here by a name of its own."""
+
+    def __init__(self, app: Any, hosts: Sequence[str]) -> None:
+        self._app = app
+        self._check = TrustedHostMiddleware(self._enter, list(hosts), www_redirect=False)
+
+    async def _enter(self, scope: Any, receive: Any, send: Any) -> None:
+        scope["selfreg.host_known"] = True
+        await self._app(scope, receive, send)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def send_if_known(message: Any) -> None:  # the reply of starlette to others is plain text
+            if "selfreg.host_known" in scope:
+                await send(message)
+
+        await self._check(scope, receive, send_if_known)
+        if "selfreg.host_known" not in scope:
+            host = Headers(scope=scope).get("host", "")
+            error = f"this server has no host name {host[:LONGEST_HOST]!r}; name it with `selfreg serve --name`"
+            await JSONResponse({"error": error}, 400)(scope, receive, send)
 
 
 class _RequestLog:
