@@ -1,4 +1,4 @@
-"""Spans of OpenTelemetry for generative AI and of OpenInference: OTLP as JSON or JSONL, or flat spans.
+"""Spans of OpenTelemetry for generative AI and of OpenInference: OTLP as JSON or JSONL, flat spans, or Jaeger's.
 
 The spans of a trace are an episode, and each call of a model in it is a step. Outcome: `gen_ai.evaluation.score.value`,
 of the one evaluation in the trace or the one that is named.
@@ -7,15 +7,16 @@ of the one evaluation in the trace or the one that is named.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value, decode_json, read_values
 from selfreg.data.faults import LogError
-from selfreg.data.log_files import plain_name
+from selfreg.data.log_files import is_parquet, plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.message_layouts import read_answer, read_messages
+from selfreg.data.rows import read_parquet_rows
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Trajectory
 from selfreg.data.turns import Message, Turns, make_episode, read_success
@@ -29,6 +30,7 @@ MODELS = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")
 # Where the messages of a call are: as JSON, then as flattened attributes, then as texts.
 INPUTS = ("gen_ai.input.messages", "llm.input_messages", "gen_ai.prompt", "input.value", "input")
 OUTPUTS = ("gen_ai.output.messages", "llm.output_messages", "gen_ai.completion", "output.value", "output")
+OUTER = ("resourceSpans", "resource_spans", "batches")  # the last one of Tempo
 TRACE_KEYS = ("traceId", "trace_id", "context.trace_id")
 START_KEYS = ("startTimeUnixNano", "start_time", "start_time_unix_nano", "startTime")
 PREFIX = "attributes."
@@ -52,6 +54,13 @@ class _Attribute(msgspec.Struct):
     value: _Value = _Value()
 
 
+class _Tag(msgspec.Struct):
+    """An attribute of Jaeger."""
+
+    key: str
+    value: Any = None
+
+
 class _Span(msgspec.Struct):
     """A span with flat attributes."""
 
@@ -69,7 +78,8 @@ class _Span(msgspec.Struct):
 def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
     traces: dict[str, list[_Span]] = {}
     try:
-        for number, raw in enumerate(_list_spans(read_values(path)), 1):
+        values = read_parquet_rows(path) if is_parquet(path) else read_values(path)
+        for number, raw in enumerate(_list_spans(values), 1):
             try:
                 span = _convert_span(raw, plain_name(options.source))
             except LogError as error:
@@ -87,17 +97,22 @@ def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
             yield number, error
 
 
-def _list_spans(values: list[Any]) -> Iterator[Any]:
+def _list_spans(values: Iterable[Any]) -> Iterator[Any]:
     """Spans in the parts of OTLP that hold them, in the spelling of either."""
     for value in values:
         found = False
-        for outer in _parts(value, "resourceSpans", "resource_spans"):
+        if isinstance(value, dict) and isinstance(value.get("trace"), dict):  # an answer of Tempo
+            value = value["trace"]
+        for outer in _parts(value, *OUTER):
             found = True
             for inner in _parts(outer, "scopeSpans", "scope_spans", "instrumentationLibrarySpans"):
                 yield from _parts(inner, "spans")
         if not found and isinstance(value, dict) and "spans" in value:
             found = True
             yield from _parts(value, "spans")
+        if not found and _is_jaeger(value):
+            found = True
+            yield from (_read_jaeger(span) for trace in value["data"] for span in _parts(trace, "spans"))
         if not found:
             yield value
 
@@ -110,6 +125,31 @@ def _parts(value: Any, *names: str) -> list[Any]:
     if not isinstance(parts, list):
         raise LogError(f"field {name!r}: expected a list; got {type(parts).__name__}")
     return parts
+
+
+def _is_jaeger(value: Any) -> bool:
+    """Whether a document is what Jaeger exports: traces with their spans."""
+    traces = value.get("data") if isinstance(value, dict) else None
+    return isinstance(traces, list) and any(
+        isinstance(one, dict) and {"traceID", "spans"} <= one.keys() for one in traces
+    )
+
+
+def _read_jaeger(span: Any) -> dict[str, Any]:
+    """A span of Jaeger as those of others: it has tags for attributes, and logs for events."""
+
+    def read_tags(of: Any, name: str) -> dict[str, Any]:
+        return {tag.key: tag.value for tag in convert_value(_parts(of, name), list[_Tag])}
+
+    attributes = read_tags(span, "tags")
+    events = [read_tags(log, "fields") for log in _parts(span, "logs")]
+    return {
+        "trace_id": span.get("traceID"),
+        "start_time": span.get("startTime"),
+        "name": span.get("operationName"),
+        "attributes": attributes,
+        "events": [{"name": fields.pop("event", None), "attributes": fields} for fields in events],
+    }
 
 
 def _convert_span(raw: Any, default: str) -> _Span:
@@ -130,9 +170,16 @@ def _convert_span(raw: Any, default: str) -> _Span:
         raise LogError("field 'traceId' or 'events': expected a string and a list of objects")
     name = raw.get("name")
     found = [{**_read_attributes(one.get("attributes") or {}), "event.name": one.get("name")} for one in events]
+    found += _read_event_list(attributes.get("events"))
     return _Span(
         trace, start.zfill(20) if start.isdigit() else start, name if isinstance(name, str) else None, attributes, found
     )
+
+
+def _read_event_list(text: Any) -> list[dict[str, Any]]:
+    """Events with messages in an attribute of their span, as JSON (of Logfire)."""
+    events = decode_json(text.encode()) if isinstance(text, str) and text.startswith("[{") else None
+    return [one for one in events or () if isinstance(one, dict) and "event.name" in one]
 
 
 def _read_attributes(raw: Any) -> dict[str, Any]:
@@ -307,15 +354,31 @@ def _read_evaluation(spans: list[_Span], options: ReadOptions) -> float | None:
 
 
 def _detect(sample: Sample) -> str | None:
+    if sample.kind in ("parquet", "table"):
+        known = sample.kind == "parquet" and any(map(_is_known, sample.values))
+        return "its columns are attributes of gen_ai or OpenInference" if known else None
     for record in sample.objects()[:1]:
-        if {"resourceSpans", "resource_spans"} & record.keys():
+        if isinstance(record.get("trace"), dict):
+            record = record["trace"]
+        if set(OUTER) & record.keys():
             return "it has resourceSpans, as OTLP"
+        if _is_jaeger({"data": [record]}):
+            tags = [tag for span in _objects(record["spans"]) for tag in _objects(span.get("tags"))]
+            return "its traces are Jaeger's" if any(_is_known(tag.get("key")) for tag in tags) else None
         attributes = record.get("attributes", record)
         names = attributes if isinstance(attributes, dict) else {}
-        known = (name.removeprefix(PREFIX).startswith(("gen_ai.", "openinference.", "llm.")) for name in names)
-        if any(known) or "llm" in names:
+        if any(map(_is_known, names)) or "llm" in names:
             return "its attributes are those of gen_ai or OpenInference"
     return None
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _is_known(name: Any) -> bool:
+    """Whether an attribute, or a column of a table of spans, is of one of the conventions."""
+    return isinstance(name, str) and name.removeprefix(PREFIX).startswith(("gen_ai.", "openinference.", "llm."))
 
 
 FORMAT = LogFormat(

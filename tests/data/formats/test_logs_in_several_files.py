@@ -1,0 +1,128 @@
+"""Logs of one episode or run in several files: each is read once, and none is a duplicate of another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cases import ATIF, OPENHANDS, TAU2
+
+from selfreg.data import LogError, Trajectory, detect_format, read_trajectories
+from selfreg.data.log_files import identify, list_log_files
+
+
+def write(path: Path, value: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=1))
+    return path
+
+
+def read(path: Path) -> list[Trajectory]:
+    return list(read_trajectories(path))
+
+
+def step(source: str, message: str, **fields: Any) -> dict[str, Any]:
+    return {"step_id": 1, "source": source, "message": message, **fields}
+
+
+def test_a_trajectory_of_atif_that_goes_on_in_other_files(tmp_path) -> None:
+    agent = tmp_path / "job" / "t1" / "agent"
+    plain = read(write(agent / "trajectory.json", ATIF))[0]
+    for number in (1, 2, 10):
+        steps = [step("user", "copied", is_copied_context=True), step("agent", "copied", is_copied_context=True)]
+        steps += [step("user", f"summary {number}"), step("agent", f"done {number}")]
+        write(agent / f"trajectory.cont-{number}.json", {**ATIF, "steps": steps})
+        summary = [step("user", "summarise"), step("agent", "it was so")]
+        write(agent / f"trajectory.summarization-{number}-summary.json", {**ATIF, "steps": summary})
+    write(tmp_path / "job" / "t1" / "result.json", {"task_name": "t", "trial_name": "t1"})
+    (episode,) = read(tmp_path)
+    added = [(one.state, one.action) for one in episode.steps[len(plain.steps) :]]
+    assert added == [(f"copied\nsummary {number}", f"done {number}") for number in (1, 2, 10)]
+    assert read(agent / "trajectory.json")[0].steps == episode.steps
+    (agent / "trajectory.json").unlink()  # without their beginning they are what they are
+    assert len(list_log_files(tmp_path).files) == 7
+
+
+def test_simulations_of_tau2_bench_in_a_folder_beside_their_run(tmp_path) -> None:
+    (plain,) = read(write(tmp_path / "plain" / "results.json", TAU2))
+    (simulation,) = TAU2["simulations"]
+    named = {"reward_info": {"reward": 1.0}, "termination_reason": "user_stop", **simulation, "id": "u1"}
+    index = [{"id": "u1", "task_id": named["task_id"], "trial": 0}]
+    run = write(tmp_path / "run" / "results.json", {"info": TAU2["info"], "tasks": [], "simulation_index": index})
+    write(tmp_path / "run" / "simulations" / "u1.json", named)
+    for path in (tmp_path / "run", run):
+        (episode,) = read(path)
+        assert (episode.task, episode.steps, episode.fields["model"]) == (
+            plain.task,
+            plain.steps,
+            plain.fields["model"],
+        )
+    (found,) = detect_format(tmp_path / "run").files
+    before = identify(found)
+    (tmp_path / "run" / "simulations" / "u1.json").unlink()
+    with pytest.raises(LogError, match=r"'simulation_index' has 1 simulations; there are 0 files in 'simulations'"):
+        read(tmp_path / "run")
+    assert before != identify(found._replace(parts=()))
+
+
+@pytest.mark.parametrize("reason", ["infrastructure_error", "context_window_exceeded"])
+def test_what_tau2_bench_does_not_count_has_no_outcome(tmp_path, reason) -> None:
+    (simulation,) = TAU2["simulations"]
+    failed = {**simulation, "termination_reason": reason, "reward_info": {"reward": 0.0}}
+    assert read(write(tmp_path / "a.json", {**TAU2, "simulations": [failed]}))[0].outcome is None
+    path = write(tmp_path / "b.json", {**TAU2, "simulations": [{**failed, "messages": []}]})
+    with pytest.raises(LogError, match=f"b.json: episode 1: the simulation failed before its first message: {reason}"):
+        read(path)
+
+
+def test_events_of_openhands_in_an_answer_of_its_server(tmp_path) -> None:
+    (plain,) = read(write(tmp_path / "plain.json", OPENHANDS))
+    for name in ("items", "events", "trajectory"):
+        path = write(tmp_path / "log.json", {name: OPENHANDS, "next_page_id": None})
+        assert detect_format(path).format.name == "openhands"
+        assert read(path)[0].steps == plain.steps
+
+
+def test_events_of_openhands_in_its_download(tmp_path) -> None:
+    (plain,) = read(write(tmp_path / "plain.json", OPENHANDS))
+    for number, event in enumerate(OPENHANDS):
+        write(tmp_path / "c1" / f"event_{number:06d}_id{number}.json", event)
+    write(tmp_path / "c1" / "meta.json", {"title": "t"})
+    (episode,) = read(tmp_path / "c1")
+    assert (episode.steps, episode.episode) == (plain.steps, "c1")
+
+
+def test_what_the_context_of_openhands_adds_and_a_hook_rejects(tmp_path) -> None:
+    def event(kind: str, source: str, **fields: Any) -> dict[str, Any]:
+        return {"kind": kind, "source": source, **fields}
+
+    def text(value: str) -> list[dict[str, Any]]:
+        return [{"type": "text", "text": value}]
+
+    def call(title: str, status: str, **fields: Any) -> dict[str, Any]:
+        return event("ACPToolCallEvent", "agent", title=title, status=status, raw_input={"p": 1}, **fields)
+
+    said = {"role": "user", "content": text("fix")}
+    stats = {"usage_to_metrics": {"condenser": {"model_name": "other"}, "agent": {"model_name": "weak"}}}
+    events = [
+        event("MessageEvent", "user", llm_message=said, extended_content=text("a skill")),
+        event("ActionEvent", "agent", thought=text("look"), tool_name="ls", action={"p": 1}, llm_response_id="r1"),
+        event("UserRejectObservation", "environment", rejection_reason="blocked", rejection_source="hook"),
+        event("ActionEvent", "agent", tool_name="ls", action={"p": 2}, llm_response_id="r2"),
+        event("UserRejectObservation", "environment", rejection_reason="no", rejection_source="user"),
+        event("Condensation", "environment", summary="so far"),
+        event("ConversationStateUpdateEvent", "environment", key="stats", value=stats),
+        call("Read a", "in_progress"),
+        call("Read a", "completed", raw_output={"output": "text of a"}),
+        event("MessageEvent", "agent", llm_message={"role": "assistant", "content": text("done")}),
+    ]
+    (episode,) = read(write(tmp_path / "log.json", events))
+    assert [(one.state, one.action, one.intervention) for one in episode.steps] == [
+        ("fix\na skill", 'look\nls({"p":1})', None),
+        ("The hook rejected the action: blocked", 'ls({"p":2})', "person"),
+        ("The user rejected the action: no\nso far", 'Read a({"p":1})', None),
+        ("Read a returned: text of a", "done", None),
+    ]
+    assert (episode.task, episode.fields["model"]) == ("fix", "weak")
