@@ -164,6 +164,9 @@ def look_at_logs(
         other, read_all = _read_sample(better)
         if other.outcome_counts.total() > tally.outcome_counts.total():
             reading, tally, complete = better, other, read_all
+    if tally.choices and "outcome" not in reading.options.roles:
+        reading = _with_choice(reading, tally)
+        tally, complete = _read_sample(reading)
     whole = len(some) == len(listed.files)
     size = sum(os.path.getsize(file.path) for file in listed.files)
     files = len(reading.found.files) if whole else len(listed.files)
@@ -280,6 +283,15 @@ def _with_outcomes(reading: _Reading) -> _Reading | None:
     if found is None or found.options == reading.options:
         return None
     return reading._replace(proposal=Proposal(found.options, (*reading.proposal.hints, *found.hints)))
+
+
+def _with_choice(reading: _Reading, tally: Tally) -> _Reading:
+    """The first of the outcomes that most of the records have, where they have several."""
+    chosen = tally.choices.most_common(1)[0][0]
+    names = ", ".join(tally.choices)
+    hint = f"There are several outcomes ({names}); the command takes {chosen!r}: change it if that is not meant."
+    options = reading.options._replace(roles={**reading.options.roles, "outcome": chosen})
+    return reading._replace(proposal=Proposal(options, (*reading.proposal.hints, hint)))
 
 
 def _describe(reading: _Reading, tally: Tally, extent: _Extent) -> Overview:

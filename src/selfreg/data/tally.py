@@ -20,6 +20,7 @@ class Tally:
         self.marks = marks
         self.episodes = self.steps = self.n_faults = 0
         self.faults: list[str] = []
+        self.choices: Counter[str] = Counter()  # names of outcomes, where records have several
         self.tasks: set[str] = set()
         self.outcome_counts: Counter[float] = Counter()
         self.help: Counter[str] = Counter()
@@ -36,6 +37,7 @@ class Tally:
     def add(self, record: Trajectory | LogError) -> None:
         if isinstance(record, LogError):
             self.n_faults += 1
+            self.choices.update(record.choices)
             if len(self.faults) < MOST_FAULTS:
                 self.faults.append(str(record))
             return

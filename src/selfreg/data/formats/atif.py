@@ -15,7 +15,7 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value, decode_json, each_file, read_values
-from selfreg.data.faults import LogError
+from selfreg.data.faults import LogError, ask_choice
 from selfreg.data.log_files import LogFile, plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.samples import Sample
@@ -137,9 +137,15 @@ def _find_trial(path: str) -> _Trial:
 
 def _read_reward(trial: _Trial, options: ReadOptions) -> float | None:
     rewards = (trial.verifier_result.rewards if trial.verifier_result else None) or {}
-    if len(rewards) > 1 and "reward" not in rewards:
-        raise LogError(f"result.json of the trial has several rewards ({', '.join(rewards)}) and none named 'reward'")
-    return read_success(rewards.get("reward", next(iter(rewards.values()), None)), "verifier_result.rewards", options)
+    wanted = options.roles.get("outcome")
+    if wanted is not None and rewards and wanted not in rewards:
+        raise LogError(
+            f"result.json of the trial: reward {wanted!r} is missing (role 'outcome'); there are {', '.join(rewards)}"
+        )
+    if wanted is None and len(rewards) > 1 and "reward" not in rewards:
+        raise ask_choice("result.json of the trial has several rewards and none named 'reward'", rewards)
+    name = wanted or ("reward" if "reward" in rewards else next(iter(rewards), ""))
+    return read_success(rewards.get(name), f"verifier_result.rewards.{name}", options)
 
 
 def _detect(sample: Sample) -> str | None:

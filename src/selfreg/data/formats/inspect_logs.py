@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from selfreg._util.extras import require_extra
 from selfreg.data.archives import list_members
 from selfreg.data.documents import convert_value, read_document
-from selfreg.data.faults import LogError
+from selfreg.data.faults import LogError, ask_choice
 from selfreg.data.formats.inspect_archives import SampleMembers
 from selfreg.data.log_files import plain_name, plain_suffix
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
@@ -246,15 +246,13 @@ def _read_score(sample: _Sample, options: ReadOptions) -> float | None:
     if not scores:
         return None
     if len(scores) > 1:
-        raise LogError(f"there are several scorers ({', '.join(scores)}); choose one: --map outcome=NAME")
+        raise ask_choice("there are several scorers", scores)
     name = next(iter(scores))
     value = scores[name].value
     if isinstance(value, dict) and len(value) == 1:
         value = next(iter(value.values()))
     if isinstance(value, dict):
-        raise LogError(
-            f"scorer {name!r} has several values; choose one: --map outcome={name}.NAME ({', '.join(value)})"
-        )
+        raise ask_choice(f"scorer {name!r} has several values", [f"{name}.{key}" for key in value])
     return _grade(value, name, options)
 
 

@@ -147,7 +147,8 @@ def _is_wanted(record: Any, options: ReadOptions) -> bool:
 def _detect(sample: Sample) -> str | None:
     if sample.kind in ("parquet", "table"):
         return _detect_column(sample)
-    if are_messages(sample.records()) and "content" in sample.records()[0] and sample.kind == "document":
+    is_list = sample.kind == "document" and are_messages(sample.records())
+    if is_list and {"content", "parts"} & sample.records()[0].keys():
         return "it is a list of messages with roles"
     for record in sample.records():
         if are_messages(record):

@@ -12,7 +12,7 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value, decode_json, read_values
-from selfreg.data.faults import LogError
+from selfreg.data.faults import LogError, ask_choice
 from selfreg.data.log_files import is_parquet, plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.message_layouts import read_answer, read_messages
@@ -346,9 +346,9 @@ def _read_evaluation(spans: list[_Span], options: ReadOptions) -> float | None:
             scores[str(attributes.get(f"{EVALUATION}.name", "score"))] = value
     wanted = options.roles.get("outcome")
     if wanted is None and len(scores) > 1:
-        raise LogError(f"there are several evaluations ({', '.join(scores)}); choose one: --map outcome=NAME")
-    if wanted is not None and wanted not in scores:
-        raise LogError(f"evaluation {wanted!r} is missing (role 'outcome'); there are {', '.join(scores) or 'none'}")
+        raise ask_choice("there are several evaluations", scores)
+    if wanted is not None and scores and wanted not in scores:
+        raise LogError(f"evaluation {wanted!r} is missing (role 'outcome'); there are {', '.join(scores)}")
     name = wanted or next(iter(scores), "")
     return read_success(scores.get(name), f"{EVALUATION}.score.value of {name}", options)
 
