@@ -338,6 +338,7 @@ def _read_sample(reading: _Reading) -> tuple[Tally, bool]:
     for i, file in enumerate(files):
         share = left // (len(files) - i)
         size = os.path.getsize(file.path)
+        tally.place = _name_place(file)
         try:
             done = _read_part(file, format, options._replace(source=file.label), max(share, 1), tally)
         except LogError as error:
@@ -346,6 +347,13 @@ def _read_sample(reading: _Reading) -> tuple[Tally, bool]:
         complete = complete and done
         left = max(0, left - min(size, share))
     return tally, complete
+
+
+def _name_place(file: LogFile) -> str:
+    """The folder below the one that was given, or the file."""
+    if not file.found:
+        return os.path.basename(file.path)
+    return os.path.relpath(file.path, file.origin).split(os.sep)[0]
 
 
 def _read_part(file: LogFile, format: LogFormat, options: ReadOptions, most: int, tally: Tally) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from selfreg.data.faults import LogError
 from selfreg.data.filters import MISSING, lookup_field
-from selfreg.data.guesses import NAMES, flatten_names, guess_roles, longest_text
+from selfreg.data.guesses import NAMES, flatten_names, guess_roles, longest_text, simplify_name
 from selfreg.data.log_files import LogFile
 from selfreg.data.log_format import ReadOptions
 from selfreg.data.orders import EPISODES, ORDERS, order_keys
@@ -105,7 +105,9 @@ def propose_outcome(records: Sequence[Mapping[str, Any]], options: ReadOptions) 
     mapped = options.roles.get("outcome")
     names = flatten_names(records)
     for wanted in OUTCOME_NAMES if mapped is None else (mapped,):
-        same = [name for name in names if name.rpartition(".")[2].lower() == wanted] if mapped is None else [mapped]
+        same = (
+            [name for name in names if simplify_name(name.rpartition(".")[2]) == wanted] if mapped is None else [mapped]
+        )
         for name in same:
             values = [lookup_field(record, name) for record in records]
             known = [value for value in values if value is not MISSING and value is not None and value != ""]
@@ -194,7 +196,9 @@ def propose_groups(records: Sequence[Mapping[str, Any]], options: ReadOptions) -
 
 
 def _find_groups(records: Sequence[Mapping[str, Any]], outcome: str | None) -> tuple[str, str] | None:
-    for name in EPISODES:
+    names = flatten_names(records, 1)
+    orders = _spellings(names, ORDERS)
+    for name in _spellings(names, EPISODES):
         groups: dict[Any, list[Mapping[str, Any]]] = {}
         for record in records:
             value = record.get(name)
@@ -202,10 +206,15 @@ def _find_groups(records: Sequence[Mapping[str, Any]], outcome: str | None) -> t
                 break
             groups.setdefault(value, []).append(record)
         else:
-            order = next((one for one in ORDERS if _orders(groups.values(), one)), None)
+            order = next((one for one in orders if _orders(groups.values(), one)), None)
             if order is not None and len(groups) < len(records) and _agree(groups.values(), outcome):
                 return name, order
     return None
+
+
+def _spellings(there: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Those of some names that are there, in whatever spelling."""
+    return [one for name in names for one in there if name in (one, simplify_name(one))]
 
 
 def _orders(groups: Iterable[Sequence[Mapping[str, Any]]], name: str) -> bool:
@@ -223,7 +232,7 @@ def _agree(groups: Iterable[Sequence[Mapping[str, Any]]], outcome: str | None) -
 
 
 def _find_author(records: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
-    for name in AUTHORS:
+    for name in _spellings(flatten_names(records, 1), AUTHORS):
         values = {str(record.get(name)) for record in records if record.get(name) is not None}
         machines = [value for value in values if MACHINE.fullmatch(value)]
         if len(machines) == 1 and len(values) > 1 and all(name in record for record in records):

@@ -22,6 +22,8 @@ class Tally:
         self.faults: list[str] = []
         self.choices: Counter[str] = Counter()  # names of outcomes, where records have several
         self.tasks: set[str] = set()
+        self.place = ""  # the folder or file that is read, of those that were given
+        self.tasks_by_place: dict[str, set[str]] = {}
         self.outcome_counts: Counter[float] = Counter()
         self.help: Counter[str] = Counter()
         self.models: Counter[str] = Counter()
@@ -44,6 +46,7 @@ class Tally:
         self.episodes += 1
         self.steps += len(record.steps)
         self.tasks.add(record.task)
+        self.tasks_by_place.setdefault(self.place, set()).add(record.task)
         if record.outcome is not None:
             self.outcome_counts[record.outcome] += 1
         for name, value in record.fields.items():

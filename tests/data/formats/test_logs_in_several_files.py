@@ -126,3 +126,29 @@ def test_what_the_context_of_openhands_adds_and_a_hook_rejects(tmp_path) -> None
         ("Read a returned: text of a", "done", None),
     ]
     assert (episode.task, episode.fields["model"]) == ("fix", "weak")
+
+
+def test_results_of_tau2_bench_name_their_tools(tmp_path) -> None:
+    call = {"id": "c1", "name": "add", "arguments": {"a": 2}, "requestor": "assistant"}
+    messages = [
+        {"role": "user", "content": "2 + 2 = ?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "id": "c1", "content": "4", "requestor": "assistant"},
+        {"role": "assistant", "content": "it is 4"},
+    ]
+    simulation = {**TAU2["simulations"][0], "messages": messages}
+    (episode,) = read(write(tmp_path / "log.json", {**TAU2, "simulations": [simulation]}))
+    assert [one.state for one in episode.steps] == ["2 + 2 = ?", "add returned: 4"]
+
+
+def test_episodes_of_tau_bench_one_a_line_and_in_an_object(tmp_path) -> None:
+    one = {"task_id": 0, "reward": 1, "trial": 0, "info": {}, "traj": [{"role": "assistant", "content": "hi"}]}
+    two = {**one, "task_id": 1, "reward": 0}
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps(one) + "\n" + json.dumps(two) + "\n")
+    for name in (path, write(tmp_path / "log.json", {"results": [one, two], "model": "weak"})):
+        assert detect_format(name).format.name == "tau_bench"
+        assert [(episode.task, episode.outcome) for episode in read(name)] == [("0", 1.0), ("1", 0.0)]
+    failed = {**two, "traj": [], "info": {"error": "no answer", "traceback": "..."}}
+    with pytest.raises(LogError, match=r"log\.json: episode 2: the run failed before its first message: no answer"):
+        read(write(tmp_path / "log.json", [one, failed]))

@@ -10,6 +10,7 @@ from typing import Any
 from selfreg._util.extras import require_extra
 from selfreg.data.faults import LogError
 from selfreg.data.filters import matches_filter
+from selfreg.data.guesses import find_name
 from selfreg.data.log_files import MOST_BYTES, is_parquet, open_arrow, plain_suffix
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.rows import Numbered, Row, read_csv_lines, read_table_rows
@@ -59,7 +60,7 @@ def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
 
 def find_columns(columns: list[str], options: ReadOptions, wide: WideTable | None = None) -> dict[str, str]:
     """Column of each role that the table has; those of a wide table have the names that its rows get."""
-    usual = {role: next((name for name in names if name in columns), "") for role, names in USUAL_COLUMNS.items()}
+    usual = {role: find_name(columns, names) or "" for role, names in USUAL_COLUMNS.items()}
     given = dict(options.roles)
     if wide is not None:
         given = {MODEL: MODEL, "action": "action", "step": "", "episode": "", **given, "outcome": "outcome"}
@@ -70,10 +71,11 @@ def find_columns(columns: list[str], options: ReadOptions, wide: WideTable | Non
     roles = {role: column for role, column in {**usual, **given}.items() if column}
     # A row without the name of a task is of the task that its text states.
     named = "observation" in roles and not {"step", "episode"} & roles.keys()
-    for role, is_needed in (("task", not named), ("outcome", options.outcomes is None)):
-        if role not in roles and is_needed:
-            there = ", ".join(columns)
-            raise LogError(f"no column for the role {role!r}; there are {there}: --map {role}=COLUMN")
+    needed = [role for role, is_needed in (("task", not named), ("outcome", options.outcomes is None)) if is_needed]
+    if missing := [role for role in needed if role not in roles]:
+        what = f"role{'s' * (len(missing) > 1)} {' and '.join(map(repr, missing))}"
+        how = " ".join(f"--map {role}=COLUMN" for role in missing)
+        raise LogError(f"no column for the {what}; there are {', '.join(columns)}: {how}")
     return roles
 
 
@@ -262,7 +264,7 @@ def _detect(sample: Sample) -> str | None:
     if sample.kind not in ("parquet", "table"):
         return None
     columns = sample.values
-    found = {role: next((n for n in names if n in columns), "") for role, names in USUAL_COLUMNS.items()}
+    found = {role: find_name(columns, names) for role, names in USUAL_COLUMNS.items()}
     if found["task"] and (found["outcome"] or found["observation"]):
         rows = "a step" if found["step"] else f"a query and {found['model']}" if found["model"] else "an episode"
         return f"it is a table; a row is {rows}"

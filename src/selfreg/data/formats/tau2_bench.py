@@ -27,8 +27,12 @@ class _Reward(msgspec.Struct):
     reward: float | None = None
 
 
-class _Turn(Message):
-    tool_messages: list[Message] | None = None
+class _Result(Message):
+    id: str | int | None = None  # of the call that it answers
+
+
+class _Turn(_Result):
+    tool_messages: list[_Result] | None = None
 
 
 class _Simulation(msgspec.Struct):
@@ -129,9 +133,9 @@ def _convert(simulation: _Simulation, info: _Info, options: ReadOptions) -> Traj
 
 def _agent_side(turn: _Turn) -> list[Message]:
     """What the agent sees of a message: results of the user's own tools go to the user."""
-    if turn.tool_messages is not None:
-        return [message for message in turn.tool_messages if message.requestor != "user"]
-    return [] if turn.role == "tool" and turn.requestor == "user" else [turn]
+    some: list[_Result] = [turn] if turn.tool_messages is None else [*turn.tool_messages]
+    seen = [one for one in some if one.requestor != "user" or one.role != "tool"]
+    return [msgspec.structs.replace(one, tool_call_id=one.tool_call_id or one.id) for one in seen]
 
 
 def _detect(sample: Sample) -> str | None:

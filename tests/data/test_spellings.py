@@ -1,0 +1,93 @@
+"""Names of fields in other spellings than ours, and logs of several agents in one folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfreg.data import LogError, look_at_logs, read_trajectories
+from selfreg.data.guesses import find_name, guess_roles
+
+
+def write_table(path: Path, rows: list[dict[str, Any]]) -> Path:
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def maps(command: str) -> list[str]:
+    words = shlex.split(command)
+    return [words[i + 1] for i, word in enumerate(words) if word in ("--map", "--group-by", "--order-by")]
+
+
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [(["Task ID", "x"], "Task ID"), (["taskId"], "taskId"), (["TASK", "task"], "task"), (["tasks"], None), ([], None)],
+)
+def test_names_are_found_in_other_spellings(there, found) -> None:
+    assert find_name(there, ("task", "task_id")) == found
+
+
+def test_tickets_with_names_for_people(tmp_path) -> None:
+    rows = []
+    for number in range(10):
+        for minute, (who, text) in enumerate([("bot", "printer broken"), ("person", "solved")]):
+            about = {"Ticket Number": f"T-{number}", "Opened At": f"2026-01-{number + 1:02d} 09:0{minute}:00"}
+            last = minute and ("Yes" if number % 2 else "No")
+            rows.append(
+                {**about, "Message": text, "Escalated To": "Tier 2" if who != "bot" else "", "Resolved?": last or ""}
+            )
+    overview = look_at_logs(write_table(tmp_path / "tickets.csv", rows))
+    assert (overview.episodes, overview.steps, overview.help) == (10, 20, {"Tier 2": 10})
+    assert overview.outcomes.mean == 0.5
+    assert maps(overview.command) == [
+        "task=Ticket Number", "observation=Message", "intervention=Escalated To", "outcome=Resolved?", "Ticket Number",
+        "Opened At",
+    ]  # fmt: skip
+
+
+def test_a_table_of_answers_with_names_for_people(tmp_path) -> None:
+    rows = [{"Query ID": f"q{i}", "Model": m, "Score": 1} for i in range(3) for m in ("weak", "strong")]
+    episodes = list(read_trajectories(write_table(tmp_path / "log.csv", rows)))
+    assert len(episodes) == 6
+    assert episodes[0].episode == "q0/weak"
+
+
+def test_all_columns_that_are_missing_are_named_at_once(tmp_path) -> None:
+    path = write_table(tmp_path / "log.csv", [{"Frage": "x", "Richtig": "ja"}])
+    with pytest.raises(
+        LogError, match=r"for the roles 'task' and 'outcome'; there are Frage, Richtig: --map task=COLUMN --map"
+    ):
+        list(read_trajectories(path))
+
+
+def test_names_of_objects_and_objects_as_actions() -> None:
+    step = {"observation": {"screen": "a"}, "decision": {"tool": "click"}, "human_override": False}
+    records = [{"meta": {"task": {"slug": "t1"}}, "trace": [step], "evaluation": {"success": 1}}]
+    assert guess_roles(records) == {
+        "steps": "trace",
+        "task": "meta.task.slug",
+        "outcome": "evaluation.success",
+        "observation": "observation",
+        "action": "decision",
+        "intervention": "human_override",
+    }
+
+
+def test_look_says_that_folders_may_be_of_an_agent_each(tmp_path) -> None:
+    for agent in ("weak", "strong"):
+        (tmp_path / agent).mkdir()
+        for number in range(4):
+            chat = [{"role": "user", "content": "2 + 2 = ?"}, {"role": "assistant", "content": "4"}]
+            record = {"task_id": f"t{number}", "messages": chat, "success": number % 2}
+            (tmp_path / agent / f"{number}.json").write_text(json.dumps(record))
+    hints = look_at_logs(tmp_path).hints
+    assert any(hint.startswith("strong and weak have the same tasks. If they are logs of different") for hint in hints)
+    assert not any("same tasks" in hint for hint in look_at_logs(tmp_path / "weak").hints)
