@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from selfreg.data import LogError, look_at_logs, read_trajectories
+from selfreg.data import LogError, ReadOptions, look_at_logs, read_trajectories
 from selfreg.data.guesses import find_name, guess_roles
 
 
@@ -91,3 +91,27 @@ def test_look_says_that_folders_may_be_of_an_agent_each(tmp_path) -> None:
     hints = look_at_logs(tmp_path).hints
     assert any(hint.startswith("strong and weak have the same tasks. If they are logs of different") for hint in hints)
     assert not any("same tasks" in hint for hint in look_at_logs(tmp_path / "weak").hints)
+
+
+def test_steps_of_one_task_by_several_models_are_episodes_each(tmp_path) -> None:
+    rows = [
+        {"question_id": f"q{i}", "model": m, "turn": turn, "score": 8}
+        for turn in (2, 1) for m in ("a", "b") for i in range(3)
+    ]  # fmt: skip
+    path = write_table(tmp_path / "log.csv", rows)
+    overview = look_at_logs(path)
+    assert (overview.episodes, overview.tasks) == (6, 3)
+    assert overview.outcomes.mean == pytest.approx(0.8)
+    options = {"roles": {"outcome": "score"}, "options": ReadOptions(values={"outcome": "0..10"})}
+    assert {one.episode for one in read_trajectories(path, "table", **options)} >= {"q0/a", "q0/b"}
+    # Steps that several models took in turn are of one episode.
+    mixed = [{**row, "turn": row["turn"] + 2 * (row["model"] == "b")} for row in rows]
+    assert look_at_logs(write_table(path, mixed)).episodes == 3
+
+
+def test_percentages_are_numbers(tmp_path) -> None:
+    rows = [{"query_id": f"q{i}", "model": "weak", "score": text} for i, text in enumerate(["85%", "12,5 %", "100%"])]
+    outcomes = [one.outcome for one in read_trajectories(write_table(tmp_path / "log.csv", rows))]
+    assert outcomes == [0.85, 0.125, 1.0]
+    with pytest.raises(LogError, match="column 'score': expected a number; got '%'"):
+        list(read_trajectories(write_table(tmp_path / "log.csv", [{**rows[0], "score": "%"}])))

@@ -103,6 +103,16 @@ def test_messages_that_claude_code_makes_up_are_no_steps(tmp_path) -> None:
     assert (steps_of(episode), episode.fields["model"]) == ([("start", "done")], "weak")
 
 
+def test_files_of_subagents_are_left_out_of_a_folder_with_sessions(tmp_path) -> None:
+    records = [claude("user", text("start")), claude("assistant", text("done"), id="m1")]
+    below = [{**one, "isSidechain": True, "agentId": "a1"} for one in records]
+    write(tmp_path / "s1.jsonl", records)
+    subagent = write(tmp_path / "s1" / "subagents" / "agent-a1.jsonl", below)
+    assert [one.episode for one in read_trajectories(tmp_path)] == ["s1"]
+    for path in (subagent, subagent.parent):
+        assert [one.episode for one in read_trajectories(path)] == ["s1/a1"]
+
+
 # ---- Codex ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,11 @@
-"""Sessions of Claude Code: one JSONL file a session, of records of the user and the assistant. They have no outcome."""
+"""Sessions of Claude Code: one JSONL file a session, of records of the user and the assistant. They have no outcome.
+
+Files of subagents (`agent-*.jsonl`) are left out of a folder that has sessions.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +13,7 @@ from typing import Any
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import describe_fault, each_file, read_placed_values
 from selfreg.data.faults import LogError
-from selfreg.data.log_files import plain_name
+from selfreg.data.log_files import LogFile, plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Trajectory
@@ -30,6 +34,9 @@ OWN_COMMANDS = (
     "resume", "rewind", "status", "statusline", "terminal-setup", "upgrade", "usage", "vim",
 )  # fmt: skip
 _COMMAND = re.compile(r"\s*(?:<command-message>[^<]*</command-message>\s*)?<command-name>/?([\w:-]+)</command-name>")
+
+
+_SUBAGENT = re.compile(r"agent-.+\.jsonl.*")
 
 
 class _Block(msgspec.Struct):
@@ -212,6 +219,12 @@ def _first_model(records: list[_Record]) -> str | None:
     return next((r.message.model for r in records if r.type == "assistant" and r.message and r.message.model), None)
 
 
+def leave_out_subagents(files: list[LogFile]) -> list[LogFile]:
+    """Files of sessions, and those of subagents that the user has named or that stand alone."""
+    whole = [file for file in files if not file.found or not _SUBAGENT.fullmatch(os.path.basename(file.path))]
+    return whole or files
+
+
 def _detect(sample: Sample) -> str | None:
     if sample.kind not in ("lines", "document"):
         return None
@@ -223,5 +236,9 @@ def _detect(sample: Sample) -> str | None:
 
 
 FORMAT = LogFormat(
-    "claude_code", "sessions of Claude Code; no outcomes in them", read_file=each_file(_read), detect=_detect
+    "claude_code",
+    "sessions of Claude Code; no outcomes in them",
+    read_file=each_file(_read),
+    detect=_detect,
+    merge_files=leave_out_subagents,
 )

@@ -39,6 +39,8 @@ USUAL_COLUMNS = {
     "cost": (),
     "label": (),
 }
+# The column of the model that took all steps of an episode, where several took those of a task.
+_OF_MODEL = "model of the episode"
 # Why a file is a table whose columns have no names of these.
 PLAIN = "it is a table"
 
@@ -128,11 +130,33 @@ def _read_grouped(
         gathered: dict[Any, list[tuple[int, Row]]] = {}
         for number, row in valid():
             gathered.setdefault(row[column], []).append((number, row))
+        if (
+            "model" in roles
+            and "episode" not in roles
+            and any(_repeats(some, roles["step"]) for some in gathered.values())
+        ):
+            gathered = _split_models(gathered, roles["model"])
+            roles = {**roles, _OF_MODEL: roles["model"]}
         groups = gathered.items()
     else:
         groups = ((key, list(group)) for key, group in groupby(valid(), key=lambda pair: pair[1][column]))
     for _, group in groups:
         yield group[0][0], _convert(group, roles, options)
+
+
+def _repeats(rows: list[tuple[int, Row]], column: str) -> bool:
+    """Whether a step is there twice."""
+    steps = [str(row[column]) for _, row in rows]
+    return len(set(steps)) < len(steps)
+
+
+def _split_models(groups: dict[Any, list[tuple[int, Row]]], column: str) -> dict[Any, list[tuple[int, Row]]]:
+    """The rows of each task, apart for each model that took its steps."""
+    split: dict[Any, list[tuple[int, Row]]] = {}
+    for task, rows in groups.items():
+        for number, row in rows:
+            split.setdefault((task, str(row[column])), []).append((number, row))
+    return split
 
 
 def _convert(rows: list[tuple[int, Row]], roles: dict[str, str], options: ReadOptions) -> Record:
@@ -181,7 +205,7 @@ def _episode_name(row: Row, task: str, number: int, roles: dict[str, str], optio
     if "episode" in roles:
         return _read_name(row[roles["episode"]], roles["episode"])
     if "step" in roles:
-        return task
+        return f"{task}/{row[roles[_OF_MODEL]]}" if _OF_MODEL in roles else task
     model = row[roles["model"]] if "model" in roles else None
     name = task if "task" in roles else f"{options.source}:{number}"
     return f"{options.source}:{number}" if model is None else f"{name}/{model}"
