@@ -118,3 +118,43 @@ def test_a_parquet_table_of_spans(tmp_path) -> None:
     assert detect_format(path).format.name == "spans"
     (episode,) = read_trajectories(path)
     assert (steps_of(episode), episode.episode) == ([("2 + 2 = ?", "4"), ("sure?", "yes")], "t1")
+
+
+def test_a_call_that_failed_is_no_step(tmp_path) -> None:
+    calls = {name: value for name, value in CALL.items() if "evaluation" not in name}
+    asked = {name: value for name, value in calls.items() if "output" not in name}
+    failed: list[dict[str, Any]] = [
+        otlp({**asked, "error.type": "timeout"})[0],
+        {**otlp(asked)[0]},
+    ]
+    span = failed[1]["scopeSpans"][0]["spans"][0]
+    span["status"] = {"code": 2, "message": "timeout"}
+    episode = read(tmp_path / "log.json", {"resourceSpans": [*failed, *otlp(calls)]})
+    assert steps_of(episode) == [("2 + 2 = ?", "4")]
+    with pytest.raises(LogError, match="trace 't1' has no call of a model that answered"):
+        read(tmp_path / "log.json", {"resourceSpans": failed})
+
+
+def test_spans_of_otlp_without_what_is_around_them(tmp_path) -> None:
+    calls = {name: value for name, value in CALL.items() if "evaluation" not in name}
+    assert steps_of(read(tmp_path / "log.json", otlp(calls)[0]["scopeSpans"][0]["spans"])) == [("2 + 2 = ?", "4")]
+
+
+def test_calls_of_models_of_the_ai_sdk(tmp_path) -> None:
+    def call(messages: list[Any], **response: str) -> dict[str, Any]:
+        answered = {f"ai.response.{name}": value for name, value in response.items()}
+        asked = {"ai.prompt.messages": json.dumps(messages), "gen_ai.request.model": "weak"}
+        return {"ai.operationId": "ai.generateText.doGenerate", **asked, **answered}
+
+    question = {"role": "user", "content": [{"type": "text", "text": "2 + 2 = ?"}]}
+    add = {"toolCallId": "c", "toolName": "add", "args": {"a": 2}}
+    made = {"role": "assistant", "content": [{**add, "type": "tool-call"}]}
+    result = {"role": "tool", "content": [{"type": "tool-result", "toolCallId": "c", "toolName": "add", "result": "4"}]}
+    first = call([question], toolCalls=json.dumps([add]))
+    last = call([question, made, result], text="it is 4")
+    outer = {"ai.operationId": "ai.generateText", "ai.prompt": "{}", "ai.response.text": "it is 4"}
+    spans = [otlp(one)[0] for one in (outer, first, last)]
+    assert steps_of(read(tmp_path / "log.json", {"resourceSpans": spans})) == [
+        ("2 + 2 = ?", 'add({"a":2})'),
+        ("add returned: 4", "it is 4"),
+    ]

@@ -7,12 +7,13 @@ of the one evaluation in the trace or the one that is named.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value, decode_json, read_values
 from selfreg.data.faults import LogError, ask_choice
+from selfreg.data.formats.span_stores import OUTER, is_jaeger, list_spans, read_parts
 from selfreg.data.log_files import is_parquet, plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.message_layouts import read_answer, read_messages
@@ -26,13 +27,20 @@ with require_extra("logs", "selfreg.data"):
 
 OPERATION, KIND, REQUEST = "gen_ai.operation.name", "openinference.span.kind", "llm.request.type"
 MODEL_CALLS = ("chat", "text_completion", "generate_content", "completion", "LLM")
+# Calls of models of the AI SDK, whose answers are a text and calls of tools, or an object.
+AI_SDK = "ai.operationId"
+AI_SDK_CALLS = tuple(f"ai.{kind}" for kind in (
+    "generateText.doGenerate", "streamText.doStream", "generateObject.doGenerate", "streamObject.doStream"
+))  # fmt: skip
 MODELS = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")
 # Where the messages of a call are: as JSON, then as flattened attributes, then as texts.
-INPUTS = ("gen_ai.input.messages", "llm.input_messages", "gen_ai.prompt", "input.value", "input")
+INPUTS = ("gen_ai.input.messages", "llm.input_messages", "gen_ai.prompt", "input.value", "input",
+          "ai.prompt.messages")  # fmt: skip
 OUTPUTS = ("gen_ai.output.messages", "llm.output_messages", "gen_ai.completion", "output.value", "output")
-OUTER = ("resourceSpans", "resource_spans", "batches")  # the last one of Tempo
 TRACE_KEYS = ("traceId", "trace_id", "context.trace_id")
 START_KEYS = ("startTimeUnixNano", "start_time", "start_time_unix_nano", "startTime")
+STATUS_KEYS = ("status.code", "status.status_code", "status_code", "status")
+FAILED = (2, "2", "STATUS_CODE_ERROR", "ERROR", "Error", "error")
 PREFIX = "attributes."
 EVALUATION = "gen_ai.evaluation"
 # Events of a span that hold a message, in conventions before those of attributes.
@@ -54,13 +62,6 @@ class _Attribute(msgspec.Struct):
     value: _Value = _Value()
 
 
-class _Tag(msgspec.Struct):
-    """An attribute of Jaeger."""
-
-    key: str
-    value: Any = None
-
-
 class _Span(msgspec.Struct):
     """A span with flat attributes."""
 
@@ -69,6 +70,7 @@ class _Span(msgspec.Struct):
     name: str | None
     attributes: dict[str, Any]
     events: list[dict[str, Any]]
+    failed: bool = False
 
     @property
     def model(self) -> str | None:
@@ -79,7 +81,7 @@ def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
     traces: dict[str, list[_Span]] = {}
     try:
         values = read_parquet_rows(path) if is_parquet(path) else read_values(path)
-        for number, raw in enumerate(_list_spans(values), 1):
+        for number, raw in enumerate(list_spans(values), 1):
             try:
                 span = _convert_span(raw, plain_name(options.source))
             except LogError as error:
@@ -95,61 +97,6 @@ def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
             yield number, _convert(trace, sorted(spans, key=lambda span: span.start), options)
         except LogError as error:
             yield number, error
-
-
-def _list_spans(values: Iterable[Any]) -> Iterator[Any]:
-    """Spans in the parts of OTLP that hold them, in the spelling of either."""
-    for value in values:
-        found = False
-        if isinstance(value, dict) and isinstance(value.get("trace"), dict):  # an answer of Tempo
-            value = value["trace"]
-        for outer in _parts(value, *OUTER):
-            found = True
-            for inner in _parts(outer, "scopeSpans", "scope_spans", "instrumentationLibrarySpans"):
-                yield from _parts(inner, "spans")
-        if not found and isinstance(value, dict) and "spans" in value:
-            found = True
-            yield from _parts(value, "spans")
-        if not found and _is_jaeger(value):
-            found = True
-            yield from (_read_jaeger(span) for trace in value["data"] for span in _parts(trace, "spans"))
-        if not found:
-            yield value
-
-
-def _parts(value: Any, *names: str) -> list[Any]:
-    if not isinstance(value, dict):
-        raise LogError(f"expected an object; got {type(value).__name__}")
-    name = next((name for name in names if name in value), None)
-    parts = [] if name is None else value[name]
-    if not isinstance(parts, list):
-        raise LogError(f"field {name!r}: expected a list; got {type(parts).__name__}")
-    return parts
-
-
-def _is_jaeger(value: Any) -> bool:
-    """Whether a document is what Jaeger exports: traces with their spans."""
-    traces = value.get("data") if isinstance(value, dict) else None
-    return isinstance(traces, list) and any(
-        isinstance(one, dict) and {"traceID", "spans"} <= one.keys() for one in traces
-    )
-
-
-def _read_jaeger(span: Any) -> dict[str, Any]:
-    """A span of Jaeger as those of others: it has tags for attributes, and logs for events."""
-
-    def read_tags(of: Any, name: str) -> dict[str, Any]:
-        return {tag.key: tag.value for tag in convert_value(_parts(of, name), list[_Tag])}
-
-    attributes = read_tags(span, "tags")
-    events = [read_tags(log, "fields") for log in _parts(span, "logs")]
-    return {
-        "trace_id": span.get("traceID"),
-        "start_time": span.get("startTime"),
-        "name": span.get("operationName"),
-        "attributes": attributes,
-        "events": [{"name": fields.pop("event", None), "attributes": fields} for fields in events],
-    }
 
 
 def _convert_span(raw: Any, default: str) -> _Span:
@@ -171,9 +118,10 @@ def _convert_span(raw: Any, default: str) -> _Span:
     name = raw.get("name")
     found = [{**_read_attributes(one.get("attributes") or {}), "event.name": one.get("name")} for one in events]
     found += _read_event_list(attributes.get("events"))
-    return _Span(
-        trace, start.zfill(20) if start.isdigit() else start, name if isinstance(name, str) else None, attributes, found
-    )
+    status = next((flat[name] for name in STATUS_KEYS if name in flat), None)
+    failed = "error.type" in attributes or status in FAILED
+    start = start.zfill(20) if start.isdigit() else start
+    return _Span(trace, start, name if isinstance(name, str) else None, attributes, found, failed)
 
 
 def _read_event_list(text: Any) -> list[dict[str, Any]]:
@@ -192,12 +140,12 @@ def _read_attributes(raw: Any) -> dict[str, Any]:
 
 def _read_value(value: _Value) -> Any:
     if value.array_value is not None:
-        parts = _parts(value.array_value, "values")
+        parts = read_parts(value.array_value, "values")
         return [_read_value(convert_value(part, _Value)) for part in parts]
     if value.kvlist_value is not None:
         return {
             one.key: _read_value(one.value)
-            for one in convert_value(_parts(value.kvlist_value, "values"), list[_Attribute])
+            for one in convert_value(read_parts(value.kvlist_value, "values"), list[_Attribute])
         }
     if value.int_value is not None:
         return int(value.int_value) if str(value.int_value).lstrip("-").isdigit() else value.int_value
@@ -244,9 +192,11 @@ def _lists(nested: Any) -> Any:
 
 def _convert(trace: str, spans: list[_Span], options: ReadOptions) -> Trajectory:
     turns = Turns()
-    for span in spans:
-        if any(span.attributes.get(name) in MODEL_CALLS for name in (OPERATION, KIND, REQUEST)):
-            _add_call(turns, span)
+    calls = [span for span in spans if _is_call(span.attributes)]
+    for span in calls:
+        _add_call(turns, span)
+    if calls and not turns.steps:
+        raise LogError(f"trace {trace!r} has no call of a model that answered")
     if not turns.steps:
         raise LogError(
             f"trace {trace!r} has no call of a model: {OPERATION} or {REQUEST} of a span is one of "
@@ -259,13 +209,32 @@ def _convert(trace: str, spans: list[_Span], options: ReadOptions) -> Trajectory
     return make_episode(turns, None, trace, _read_evaluation(spans, options), fields, where="spans")
 
 
+def _is_call(attributes: dict[str, Any]) -> bool:
+    is_call = any(attributes.get(name) in MODEL_CALLS for name in (OPERATION, KIND, REQUEST))
+    return is_call or attributes.get(AI_SDK) in AI_SDK_CALLS
+
+
 def _add_call(turns: Turns, span: _Span) -> None:
+    output = _find_messages(span, OUTPUTS, "assistant") or _read_ai_sdk(span.attributes)
+    if span.failed and not output:
+        return
     given = _find_messages(span, INPUTS, "user")
     answers = [i for i, message in enumerate(given) if message.role == "assistant"]
     turns.add_messages(given, first=answers[-1] + 1 if answers else 0)
-    output = _find_messages(span, OUTPUTS, "assistant")
     answer = output[0] if output else Message("assistant")
     turns.add_messages([msgspec.structs.replace(answer, role="assistant", model=span.model)])
+
+
+def _read_ai_sdk(attributes: dict[str, Any]) -> list[Message]:
+    """What a model answered, as the AI SDK has it in attributes."""
+    texts = [attributes.get(f"ai.response.{name}") for name in ("text", "object")]
+    text = next((one for one in texts if isinstance(one, str)), None)
+    calls = attributes.get("ai.response.toolCalls")
+    made = decode_json(calls.encode()) if isinstance(calls, str) else calls
+    parts = [{**one, "type": "tool-call"} for one in made or () if isinstance(one, dict)]
+    if text is None and not parts:
+        return []
+    return [Message("assistant", [{"type": "text", "text": text or ""}, *parts])]
 
 
 def _find_messages(span: _Span, names: tuple[str, ...], role: str) -> list[Message]:
@@ -362,10 +331,12 @@ def _detect(sample: Sample) -> str | None:
             record = record["trace"]
         if set(OUTER) & record.keys():
             return "it has resourceSpans, as OTLP"
-        if _is_jaeger({"data": [record]}):
+        if is_jaeger({"data": [record]}):
             tags = [tag for span in _objects(record["spans"]) for tag in _objects(span.get("tags"))]
             return "its traces are Jaeger's" if any(_is_known(tag.get("key")) for tag in tags) else None
         attributes = record.get("attributes", record)
+        if isinstance(attributes, list):
+            attributes = dict.fromkeys(str(one.get("key")) for one in _objects(attributes))
         names = attributes if isinstance(attributes, dict) else {}
         if any(map(_is_known, names)) or "llm" in names:
             return "its attributes are those of gen_ai or OpenInference"
@@ -378,7 +349,7 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 
 def _is_known(name: Any) -> bool:
     """Whether an attribute, or a column of a table of spans, is of one of the conventions."""
-    return isinstance(name, str) and name.removeprefix(PREFIX).startswith(("gen_ai.", "openinference.", "llm."))
+    return isinstance(name, str) and name.removeprefix(PREFIX).startswith(("gen_ai.", "openinference.", "llm.", AI_SDK))
 
 
 FORMAT = LogFormat(
