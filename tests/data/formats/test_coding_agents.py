@@ -275,3 +275,18 @@ def test_steps_that_the_user_of_mini_swe_agent_rejects_or_takes_are_help(tmp_pat
         {"role": "assistant", "content": "done"},
     ]
     assert help_of(read(tmp_path / "i1.traj.json", document, "mini_swe_agent")) == ["person", None]
+
+
+@pytest.mark.parametrize(
+    ("records", "fault"),
+    [
+        (
+            [{"type": "thread.started", "thread_id": "t"}, {"type": "item.completed", "item": {"type": [3]}}],
+            "expected a",
+        ),
+        ([META, item("tool_search_output", tools=[None])], r"field 'tools\[0\]': expected"),
+    ],
+)
+def test_broken_items_of_codex_are_named(tmp_path, records, fault) -> None:
+    with pytest.raises(LogError, match=rf"log\.jsonl: line 2: .*{fault}"):
+        list(read_trajectories(write(tmp_path / "log.jsonl", records), "codex"))

@@ -174,3 +174,8 @@ def test_look_takes_the_first_of_several_outcomes_and_says_so(tmp_path) -> None:
     given = look_at_logs(tmp_path / "log.json", roles={"outcome": "style"})
     assert given.outcomes.mean == 0.0
     assert "--map outcome=style" in given.command
+
+
+def test_an_answer_that_is_a_list_of_parts(tmp_path) -> None:
+    record = {"input": [QUESTION], "output": [{"content": "4"}]}
+    assert steps_of(read(tmp_path / "log.jsonl", record)) == [("2 + 2 = ?", "4")]

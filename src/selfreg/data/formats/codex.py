@@ -49,7 +49,7 @@ class _Item(msgspec.Struct):
     action: dict[str, Any] | None = None
     call_id: str | None = None
     output: Content = None
-    tools: list[Any] | None = None  # what a search for tools returns
+    tools: Content = None  # what a search for tools returns
 
 
 class _Meta(msgspec.Struct, frozen=True):
@@ -222,9 +222,10 @@ def _add_shown(session: ResponseItems, payload: Any, kinds: set[str]) -> None:
 
 def _add_printed(session: ResponseItems, item: dict[str, Any]) -> None:
     """An item that `codex exec --json` prints when it is complete."""
-    if item.get("type") == "agent_message":
+    kind = convert_value(item.get("type"), str)
+    if kind == "agent_message":
         session.add_item(_Item("message", role="assistant", content=convert_value(item.get("text"), str)))
-    elif item.get("type") in WITH_RESULT:
+    elif kind in WITH_RESULT:
         session.add_raw(item)
 
 

@@ -133,6 +133,8 @@ def read_exchange(record: Mapping[str, Any]) -> Turns:
         answers = convert_value(answered["messages"], list[Message])
     elif are_messages(answered):
         answers = convert_value(answered, list[Message])
+    elif isinstance(answered, list):
+        answers = read_messages(answered, "assistant")
     else:
         answers = [read_answer(answered)]
     turns.add_messages([_named(one, model) for one in answers])
