@@ -82,12 +82,14 @@ class Message(msgspec.Struct):
     error: dict[str, Any] | str | bool | None = None  # what went wrong, or only that something did
     refusal: Any = None
     audio: Any = None  # with a transcript of what was said
+    text: Any = None  # for `content`, as the next one, in logs of some programs
+    message: Any = None
 
     @property
     def said(self) -> str:
         """The text of a message of the agent, which may have refused, or spoken."""
         transcript = self.audio.get("transcript") if isinstance(self.audio, dict) else None
-        texts = (read_content(self.content, without=CALL_PARTS), self.refusal, transcript)
+        texts = (read_content(self.content, without=CALL_PARTS), self.refusal, transcript, self.text, self.message)
         return next((text for text in texts if isinstance(text, str) and text), "")
 
     @property
@@ -188,7 +190,8 @@ class Turns:
                 returned = read_content(part if any(part.get(field) for field in RESULT_FIELDS) else None)
                 name = part.get("toolName") or names.get(_read_id(part.get("tool_use_id")))
                 self.see(f"{name or 'tool'} returned: {returned}")
-        self.see(read_content(message.content, without=RESULT_PARTS), by_user=message.role not in TOOL_ROLES)
+        text = read_content(message.content, without=RESULT_PARTS) if message.content is not None else message.said
+        self.see(text, by_user=message.role not in TOOL_ROLES)
 
 
 def _name_calls(messages: Sequence[Message]) -> dict[Any, str]:

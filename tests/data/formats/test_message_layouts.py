@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from cases import LANGSMITH
 
@@ -179,3 +181,30 @@ def test_look_takes_the_first_of_several_outcomes_and_says_so(tmp_path) -> None:
 def test_an_answer_that_is_a_list_of_parts(tmp_path) -> None:
     record = {"input": [QUESTION], "output": [{"content": "4"}]}
     assert steps_of(read(tmp_path / "log.jsonl", record)) == [("2 + 2 = ?", "4")]
+
+
+@pytest.mark.parametrize("name", ["text", "message"])
+def test_messages_whose_text_has_another_name(tmp_path, name) -> None:
+    messages = [{"role": "user", name: "2 + 2 = ?"}, {"role": "ai", name: "4"}, {"role": "tool", name: "ok"}]
+    episode = read(tmp_path / "log.jsonl", {"trajectory": [*messages, {"role": "ai", name: "done"}]})
+    assert steps_of(episode) == [("2 + 2 = ?", "4"), ("tool returned: ok", "done")]
+
+
+def test_a_message_without_a_text_is_named(tmp_path) -> None:
+    with pytest.raises(
+        LogError, match=r"'messages': field '\[1\]': expected a message with 'content'; it has role, body"
+    ):
+        read(tmp_path / "log.jsonl", {"messages": [QUESTION, {"role": "assistant", "body": "4"}]})
+
+
+def test_messages_as_the_text_of_their_json(tmp_path) -> None:
+    text = json.dumps([QUESTION, message("assistant", "4")])
+    episode = read(tmp_path / "log.jsonl", {"messages": text, "instance_id": "i1", "resolved": True})
+    assert (steps_of(episode), episode.outcome, "messages" in episode.fields) == ([("2 + 2 = ?", "4")], 1.0, False)
+
+
+def test_trajectories_of_messages_in_parquet(tmp_path) -> None:
+    row = {"instance_id": "i1", "trajectory": [QUESTION, message("assistant", "4")], "resolved": 1}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "log.parquet")
+    (episode,) = read_trajectories(tmp_path / "log.parquet")
+    assert (steps_of(episode), episode.task, episode.outcome) == ([("2 + 2 = ?", "4")], "i1", 1.0)

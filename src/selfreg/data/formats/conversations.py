@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,10 @@ with require_extra("logs", "selfreg.data"):
     import msgspec
 
 MESSAGES = ("messages", "conversation", "conversations", "traj", "dialogue", "dialog", "chat", "transcript", "turns",
-            "contents")  # fmt: skip
+            "contents", "trajectory", "history")  # fmt: skip
+_TEXT = re.compile(r'\s*\[\s*\{\s*"(role|content|from)"\s*:')
+# Fields of a message, of which it has one at least.
+BODIES = ("content", "text", "message", "tool_calls", "function_call", "refusal", "audio")
 # Where a request and its response are, and the part of the body of an HTTP message.
 REQUESTS, RESPONSES, BODY = ("request", "input", "inputs", "messages"), ("response", "output", "outputs"), "body"
 # Who speaks, in the layout of ShareGPT.
@@ -33,8 +37,13 @@ SPEAKERS = {
 
 
 def find_messages(record: Mapping[str, Any]) -> str | None:
-    """The field of a record that is a list of messages, by its name and its first message."""
-    return next((name for name in MESSAGES if are_messages(record.get(name))), None)
+    """The field of a record that is a list of messages, or its JSON text, by its name and its first message."""
+    return next((name for name in MESSAGES if are_messages(record.get(name)) or _is_text(record.get(name))), None)
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value begins as the JSON text of a list of messages."""
+    return isinstance(value, str) and _TEXT.match(value) is not None
 
 
 def are_messages(value: Any) -> bool:
@@ -81,6 +90,9 @@ def read_conversation(messages: Any) -> Turns:
     elif isinstance(messages, list) and messages and isinstance(messages[0], dict) and _is_other(messages[0]):
         turns.add_messages(read_messages(messages))
         return turns
+    for i, one in enumerate(messages if isinstance(messages, list) else ()):
+        if isinstance(one, dict) and not any(name in one for name in BODIES):
+            raise LogError(f"field '[{i}]': expected a message with 'content'; it has {', '.join(map(str, one))}")
     turns.add_messages(convert_value(messages, list[Message]))
     return turns
 

@@ -90,7 +90,7 @@ def convert_record(record: Any, options: ReadOptions, number: int) -> Trajectory
         _read_name(record, "task", options),
         _read_name(record, "episode", options) or f"{options.source}:{number}",
         read_success(outcome, outcome_field or "outcome", options),
-        {name: value for name, value in record.items() if name != outcome_field},
+        {name: value for name, value in record.items() if name not in (outcome_field, field)},
         where=field,
     )
 
@@ -163,7 +163,7 @@ def _detect(sample: Sample) -> str | None:
 
 def _detect_column(sample: Sample) -> str | None:
     """Whether a table has a column of messages, which are its first row's."""
-    name = next((name for name in ("messages", "conversations", "conversation") if name in sample.values), None)
+    name = next((name for name in MESSAGES if name in sample.values), None)
     if name is None:
         return None
     try:
