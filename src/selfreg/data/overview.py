@@ -16,6 +16,7 @@ from selfreg.data.log_files import LogFile, LogFiles, is_compressed, list_log_fi
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.markers import HelpMarks
 from selfreg.data.next_command import MarkProposal, find_hints, make_command, propose_marks
+from selfreg.data.outcomes import find_report
 from selfreg.data.proposals import (
     Proposal,
     first_records,
@@ -166,6 +167,12 @@ def look_at_logs(
             reading, tally, complete = better, other, read_all
     if tally.choices and "outcome" not in reading.options.roles:
         reading = _with_choice(reading, tally)
+        tally, complete = _read_sample(reading)
+    if tally.episodes and not tally.outcome_counts and (report := find_report(listed.files)) is not None:
+        path, outcomes = report
+        hint = f"The outcomes are those of the report {path}."
+        proposal = Proposal(reading.options._replace(outcomes=outcomes), (*reading.proposal.hints, hint))
+        reading, words = reading._replace(proposal=proposal), [*words, "--outcomes", path]
         tally, complete = _read_sample(reading)
     whole = len(some) == len(listed.files)
     size = sum(os.path.getsize(file.path) for file in listed.files)

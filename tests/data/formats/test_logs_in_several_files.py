@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from cases import ATIF, OPENHANDS, TAU2
 
-from selfreg.data import LogError, Trajectory, detect_format, read_trajectories
+from selfreg.data import LogError, Trajectory, detect_format, look_at_logs, read_trajectories
 from selfreg.data.log_files import identify, list_log_files
+from selfreg.data.outcomes import load_outcomes
 
 
 def write(path: Path, value: Any) -> Path:
@@ -152,3 +153,20 @@ def test_episodes_of_tau_bench_one_a_line_and_in_an_object(tmp_path) -> None:
     failed = {**two, "traj": [], "info": {"error": "no answer", "traceback": "..."}}
     with pytest.raises(LogError, match=r"log\.json: episode 2: the run failed before its first message: no answer"):
         read(write(tmp_path / "log.json", [one, failed]))
+
+
+def test_look_finds_the_report_among_trajectories(tmp_path) -> None:
+    record = {"action": "ls", "observation": "a.py", "query": [{"role": "user", "content": "fix"}]}
+    for name in ("i1", "i2"):
+        write(tmp_path / name / f"{name}.traj", {"trajectory": [record], "history": [], "info": {}})
+    report = write(tmp_path / "results.json", {"resolved_ids": ["i1"], "unresolved_ids": ["i2"]})
+    overview = look_at_logs(tmp_path)
+    assert (overview.outcomes.mean, overview.outcomes.known) == (0.5, 2)
+    assert f"--outcomes {report}" in overview.command
+    write(tmp_path / "report.json", {"resolved_ids": ["i2"]})  # which of the two is not known
+    assert "--outcomes FILE" in look_at_logs(tmp_path).command
+    (tmp_path / "results.json").write_text("{")
+    (tmp_path / "report.json").write_text('{"resolved_ids": [[]]}')
+    assert "--outcomes FILE" in look_at_logs(tmp_path).command
+    with pytest.raises(LogError, match=r"report\.json: record 1: field 'resolved_ids': expected a list of ids"):
+        load_outcomes(tmp_path / "report.json")
