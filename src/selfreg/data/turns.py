@@ -88,6 +88,8 @@ class Message(msgspec.Struct):
     @property
     def said(self) -> str:
         """The text of a message of the agent, which may have refused, or spoken."""
+        if isinstance(self.content, str) and self.content:
+            return self.content
         transcript = self.audio.get("transcript") if isinstance(self.audio, dict) else None
         texts = (read_content(self.content, without=CALL_PARTS), self.refusal, transcript, self.text, self.message)
         return next((text for text in texts if isinstance(text, str) and text), "")
@@ -115,7 +117,7 @@ class Message(msgspec.Struct):
     @property
     def has_results(self) -> bool:
         """Whether results of tools are among the parts of its content."""
-        return any(part.get("type") in RESULT_PARTS for part in self.parts)
+        return isinstance(self.content, list) and any(part.get("type") in RESULT_PARTS for part in self.parts)
 
     @property
     def parts(self) -> list[dict[str, Any]]:

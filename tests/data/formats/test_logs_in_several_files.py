@@ -170,3 +170,10 @@ def test_look_finds_the_report_among_trajectories(tmp_path) -> None:
     assert "--outcomes FILE" in look_at_logs(tmp_path).command
     with pytest.raises(LogError, match=r"report\.json: record 1: field 'resolved_ids': expected a list of ids"):
         load_outcomes(tmp_path / "report.json")
+
+
+def test_an_instance_of_openhands_that_failed_says_why(tmp_path) -> None:
+    path = tmp_path / "output.jsonl"
+    path.write_text(json.dumps({"instance_id": "i1", "history": [], "error": "no sandbox", "test_result": {}}) + "\n")
+    with pytest.raises(LogError, match=r"output\.jsonl:1: the run failed before its first event: no sandbox"):
+        list(read_trajectories(path, "openhands_v0"))

@@ -20,7 +20,7 @@ MESSAGES = ("messages", "conversation", "conversations", "traj", "dialogue", "di
             "contents", "trajectory", "history")  # fmt: skip
 _TEXT = re.compile(r'\s*\[\s*\{\s*"(role|content|from)"\s*:')
 # Fields of a message, of which it has one at least.
-BODIES = ("content", "text", "message", "tool_calls", "function_call", "refusal", "audio")
+BODIES = frozenset(("content", "text", "message", "tool_calls", "function_call", "refusal", "audio"))
 # Where a request and its response are, and the part of the body of an HTTP message.
 REQUESTS, RESPONSES, BODY = ("request", "input", "inputs", "messages"), ("response", "output", "outputs"), "body"
 # Who speaks, in the layout of ShareGPT.
@@ -91,7 +91,7 @@ def read_conversation(messages: Any) -> Turns:
         turns.add_messages(read_messages(messages))
         return turns
     for i, one in enumerate(messages if isinstance(messages, list) else ()):
-        if isinstance(one, dict) and not any(name in one for name in BODIES):
+        if isinstance(one, dict) and BODIES.isdisjoint(one):
             raise LogError(f"field '[{i}]': expected a message with 'content'; it has {', '.join(map(str, one))}")
     turns.add_messages(convert_value(messages, list[Message]))
     return turns

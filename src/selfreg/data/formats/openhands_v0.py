@@ -90,6 +90,8 @@ def _convert_instance(record: Any, options: ReadOptions, number: int) -> Traject
     history = record.get("history") if isinstance(record, dict) else None
     if not isinstance(history, list):
         raise LogError(f"field 'history': expected a list of events; got {describe_kind(history)}")
+    if not history and isinstance(error := record.get("error"), str) and error:
+        raise LogError(f"the run failed before its first event: {error[:200]}")
     # Older versions hold pairs of an action and its observation.
     events = [event for one in history for event in (one if isinstance(one, list) else [one])]
     task = record.get("instance_id")
