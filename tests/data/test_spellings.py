@@ -115,3 +115,50 @@ def test_percentages_are_numbers(tmp_path) -> None:
     assert outcomes == [0.85, 0.125, 1.0]
     with pytest.raises(LogError, match="column 'score': expected a number; got '%'"):
         list(read_trajectories(write_table(tmp_path / "log.csv", [{**rows[0], "score": "%"}])))
+
+
+def write_lines(path: Path, records: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(one) + "\n" for one in records))
+    return path
+
+
+def test_who_answered_in_the_steps_of_nested_logs(tmp_path) -> None:
+    def ticket(number: int) -> dict[str, Any]:
+        events = [{"sender": "customer", "text": "help"}, {"sender": "bot", "text": "try this"}]
+        if number % 2:
+            events += [{"sender": "system", "text": "handed on"}, {"sender": "human_agent", "text": "solved"}]
+        return {"ticketId": f"T{number}", "events": events, "csat": 1 + number % 5, "escalated": bool(number % 2)}
+
+    overview = look_at_logs(write_lines(tmp_path / "log.jsonl", [ticket(number) for number in range(10)]))
+    assert overview.help == {"person": 5}
+    assert "intervention=sender" in maps(overview.command)
+    assert "intervention=bot=,customer=,system=,*=person" in shlex.split(overview.command)
+
+
+def test_nobody_is_taken_for_help_where_no_person_answers(tmp_path) -> None:
+    events = [{"sender": "customer", "text": "help"}, {"sender": "bot", "text": "try this"}]
+    records = [{"ticketId": f"T{i}", "events": events, "csat": 1 + i % 5} for i in range(6)]
+    assert "intervention" not in look_at_logs(write_lines(tmp_path / "log.jsonl", records)).command
+
+
+def test_help_of_a_step_and_a_final_status(tmp_path) -> None:
+    def run(number: int) -> dict[str, Any]:
+        steps = [{"thought": "hm", "observation": f"saw {i}", "askedHuman": i == 1} for i in range(3)]
+        status = ("success", "failure", "timeout")[number % 3]
+        return {"taskName": f"t{number % 2}", "agentModel": "weak", "steps": steps, "finalStatus": status}
+
+    overview = look_at_logs(write_lines(tmp_path / "log.jsonl", [run(number) for number in range(6)]))
+    assert (overview.episodes, overview.tasks, overview.help) == (6, 2, {"help": 6})
+    assert overview.outcomes.mean == pytest.approx(1 / 3)
+
+
+def test_messages_a_line_of_conversations_in_another_spelling(tmp_path) -> None:
+    lines = [
+        {"conversationId": f"c{i}", "seq": seq, "role": role, "content": role, "resolved": bool(i % 2)}
+        for seq, role in ((1, "assistant"), (0, "user")) for i in range(2)
+    ]  # fmt: skip
+    episodes = list(read_trajectories(write_lines(tmp_path / "log.jsonl", lines)))
+    assert [(one.episode, one.outcome, one.steps[0].state) for one in episodes] == [
+        ("c0", 0.0, "user"),
+        ("c1", 1.0, "user"),
+    ]

@@ -28,13 +28,25 @@ NAMES = {
     ),
     "intervention": (
         "intervention", "helper", "help", "helped_by", "help_type", "escalated_to", "escalation", "expert",
-        "human", "human_override", "overridden", "human_intervention", "intervened", "takeover", "escalated",
+        "human",
     ),
-    "model": ("model", "model_name", "actor", "agent", "llm"),
+    "model": ("model", "model_name", "actor", "agent", "llm", "agent_model"),
     "tools": ("tools", "tool", "tool_name", "tool_names"),
     "label": ("label", "judgement", "rating"),
 }
 # fmt: on
+# Names of fields of a step that say whether it was helped; of a whole episode they do not say which steps were.
+STEP_HELP = (
+    "human_override",
+    "overridden",
+    "human_intervention",
+    "intervened",
+    "takeover",
+    "escalated",
+    "asked_human",
+    "help_requested",
+    "requested_help",
+)  # fmt: skip
 # Fields of a step that say what it is, and are no texts that an agent sees.
 KINDS = ("role", "type", "kind", "from", "id", "status", "name", "source", "event")
 # Fields of a step that hold its calls of tools.
@@ -86,7 +98,10 @@ def guess_roles(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     roles = {} if steps_field is None else {"steps": steps_field}
     found = {role: _find(fields, role) for role in ("task", "outcome")}
     found |= {role: _find(in_steps, role) for role in ("observation", "action")}
-    found["intervention"] = _find(in_steps, "intervention") or _find(fields, "intervention")
+    found["intervention"] = _find(in_steps, "intervention")
+    if found["intervention"] is None and steps_field is not None:
+        found["intervention"] = _find(in_steps, "intervention", STEP_HELP)
+    found["intervention"] = found["intervention"] or _find(fields, "intervention")
     found |= {role: _find(in_steps, role) for role in ("model", "tools")}
     found["tools"] = found["tools"] or _find_tools(in_steps)
     texts = {name: values for name, values in in_steps.items() if _are_texts(values) and name not in KINDS}
@@ -177,7 +192,7 @@ def _are_texts(values: Sequence[Any]) -> bool:
     return any(isinstance(v, str) for v in values) and all(v is None or isinstance(v, str) for v in values)
 
 
-def _find(fields: Mapping[str, Sequence[Any]], role: str) -> str | None:
+def _find(fields: Mapping[str, Sequence[Any]], role: str, names: Sequence[str] = ()) -> str | None:
     """The field of a role: by its name and the kind of its values."""
     by_last: dict[str, list[str]] = {}
     for name in fields:
@@ -187,7 +202,9 @@ def _find(fields: Mapping[str, Sequence[Any]], role: str) -> str | None:
             by_last.setdefault(above.rpartition(".")[2], []).append(name)
     for name in fields:
         by_last.setdefault(simplify_name(name.rpartition(".")[2]), []).append(name)
-    return next((name for one in NAMES[role] for name in by_last.get(one, ()) if FITS[role](fields[name])), None)
+    return next(
+        (name for one in names or NAMES[role] for name in by_last.get(one, ()) if FITS[role](fields[name])), None
+    )
 
 
 def _is_rate(values: Sequence[Any]) -> bool:

@@ -25,7 +25,8 @@ MOST_RECORDS = 200
 # Names of fields that may be an outcome, after those of `NAMES`.
 OUTCOME_NAMES = (
     *NAMES["outcome"], "is_success", "successful", "accuracy", "accepted", "pass", "csat", "rating", "stars",
-    "satisfaction", "grade", "quality", "feedback", "result", "verdict", "label", "status",
+    "satisfaction", "grade", "quality", "feedback", "result", "verdict", "label", "final_status", "final_result",
+    "status",
 )  # fmt: skip
 GOOD = (
     "true", "yes", "y", "pass", "passed", "success", "successful", "succeeded", "correct", "right", "resolved",
@@ -47,6 +48,8 @@ AUTHORS = (
     "by", "who", "handled_by", "answered_by", "resolved_by", "handler", "responder", "author", "sender", "source",
 )  # fmt: skip
 MACHINE = re.compile(r"(chat|ro)?bot|ai|assistant|agent|auto\w*|llm|model", re.IGNORECASE)
+# Names of those who are served, and of programs that are no agents.
+OTHERS = re.compile(r"(end[ _-]?)?(customer|user|client|visitor|requester|guest)|system", re.IGNORECASE)
 PROMPTS = ("prompt", "instruction", "question", "problem", "task_description", "goal", "query")
 
 
@@ -93,8 +96,18 @@ def propose_options(records: Sequence[Mapping[str, Any]], options: ReadOptions) 
     hints = [*(proposal.hints if proposal else ())]
     if "task" not in options.roles:
         options = options._replace(roles={**options.roles, "task": ""})  # each episode is a task of its own
+    if "steps" in roles and "intervention" not in options.roles:
+        steps = [one for record in records for one in _list_steps(record, roles["steps"])]
+        if (author := _find_author(steps)) is not None:
+            marked = _mark_author(options, *author)
+            options, hints = marked.options, [*hints, *marked.hints]
     shifted = (propose_shift if "steps" in roles else propose_groups)(records, options)
     return Proposal(shifted.options, (*hints, *shifted.hints))
+
+
+def _list_steps(record: Mapping[str, Any], field: str) -> list[Mapping[str, Any]]:
+    steps = lookup_field(record, field)
+    return [one for one in steps if isinstance(one, Mapping)] if isinstance(steps, list) else []
 
 
 # ---- outcomes -------------------------------------------------------------------------------------------------------
@@ -188,11 +201,17 @@ def propose_groups(records: Sequence[Mapping[str, Any]], options: ReadOptions) -
             options = options._replace(roles={**options.roles, "task": group[0]})
         hints.append(f"Rows of one {group[0]!r} are taken as the steps of an episode, in the order of {group[1]!r}.")
     if "intervention" not in options.roles and (author := _find_author(records)) is not None:
-        name, machine = author
-        values = {**options.values, "intervention": f"{machine}=,*=person"}
-        options = options._replace(roles={**options.roles, "intervention": name}, values=values)
-        hints.append(f"Steps whose {name!r} is not {machine!r} are taken as help by a person.")
+        marked = _mark_author(options, *author)
+        options, hints = marked.options, [*hints, *marked.hints]
     return Proposal(options, tuple(hints))
+
+
+def _mark_author(options: ReadOptions, name: str, others: Sequence[str]) -> Proposal:
+    """Steps by others than these as help by a person."""
+    values = {**options.values, "intervention": "".join(f"{one}=," for one in others) + "*=person"}
+    options = options._replace(roles={**options.roles, "intervention": name}, values=values)
+    are = " or ".join(map(repr, others))
+    return Proposal(options, (f"Steps whose {name!r} is not {are} are taken as help by a person.",))
 
 
 def _find_groups(records: Sequence[Mapping[str, Any]], outcome: str | None) -> tuple[str, str] | None:
@@ -231,12 +250,14 @@ def _agree(groups: Iterable[Sequence[Mapping[str, Any]]], outcome: str | None) -
     return all(len({str(value) for value in some if value not in (MISSING, None, "")}) <= 1 for some in values)
 
 
-def _find_author(records: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+def _find_author(records: Sequence[Mapping[str, Any]]) -> tuple[str, list[str]] | None:
+    """The field that says who answered, and those who are no people that help; None where no person does."""
     for name in _spellings(flatten_names(records, 1), AUTHORS):
-        values = {str(record.get(name)) for record in records if record.get(name) is not None}
+        values = sorted({str(record.get(name)) for record in records if record.get(name) is not None})
         machines = [value for value in values if MACHINE.fullmatch(value)]
-        if len(machines) == 1 and len(values) > 1 and all(name in record for record in records):
-            return name, machines[0]
+        others = [*machines, *(value for value in values if OTHERS.fullmatch(value))]
+        if len(machines) == 1 and len(others) < len(values) and all(name in record for record in records):
+            return name, others
     return None
 
 
