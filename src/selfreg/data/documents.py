@@ -81,10 +81,12 @@ def read_document(path: str, type: Any = Any) -> Any:
 
 def read_placed_values(path: str) -> Iterator[tuple[str, Any]]:
     """Values of a file that is read at once, and where each is: of its lines, or of a document that is a list."""
-    if take_sample(path).kind == "document" and isinstance(document := read_document(path), list):
-        yield from ((f"[{i}]", value) for i, value in enumerate(document))
+    if take_sample(path).kind != "document":
+        yield from _read_lines(path)
         return
-    yield from _read_lines(path)
+    document = read_document(path)
+    values = document if isinstance(document, list) else None
+    yield from [("line 1", document)] if values is None else ((f"[{i}]", value) for i, value in enumerate(values))
 
 
 def _read_lines(path: str, type: Any = Any) -> Iterator[tuple[str, Any]]:

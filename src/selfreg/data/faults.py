@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 # Begins the name of the folder of temporary copies.
 COPIES = "selfreg-logs-"
@@ -21,9 +22,12 @@ class LogError(ValueError):
     ----------
     outcome : float or None
         The outcome of the record where it could be read, so that whoever leaves records out can say which.
+    choices : tuple of str
+        Where a record has several outcomes: their names, of which the user must choose one.
     """
 
     outcome: float | None = None
+    choices: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """The message; members of archives are named by their archive, not by the copy that is read."""
@@ -39,5 +43,13 @@ class LogError(ValueError):
 
     def _again(self, message: str) -> LogError:
         fault = LogError(message)
-        fault.outcome = self.outcome
+        fault.outcome, fault.choices = self.outcome, self.choices
         return fault
+
+
+def ask_choice(what: str, names: Iterable[str]) -> LogError:
+    """The fault of a record with several outcomes, none of which is named by the user."""
+    choices = tuple(names)
+    fault = LogError(f"{what} ({', '.join(choices)}); choose one: --map outcome=NAME")
+    fault.choices = choices
+    return fault

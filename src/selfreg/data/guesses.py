@@ -13,7 +13,7 @@ from selfreg.data.filters import MISSING, lookup_field
 NAMES = {
     "task": (
         "task", "task_id", "task_name", "ticket_id", "ticket", "case_id", "issue_id", "instance_id", "question_id",
-        "query_id", "prompt_id", "sample_id", "problem_id", "id",
+        "query_id", "prompt_id", "sample_id", "problem_id", "ticket_number", "ticket_no", "case_number", "id",
     ),
     "outcome": (
         "outcome", "success", "solved", "resolved", "won", "passed", "correct", "is_correct", "reward", "score",
@@ -24,16 +24,29 @@ NAMES = {
     ),
     "action": (
         "action", "act", "output", "response", "completion", "answer", "reply", "assistant", "thought", "did",
+        "decision", "command",
     ),
     "intervention": (
         "intervention", "helper", "help", "helped_by", "help_type", "escalated_to", "escalation", "expert",
         "human",
     ),
-    "model": ("model", "model_name", "actor", "agent", "llm"),
+    "model": ("model", "model_name", "actor", "agent", "llm", "agent_model"),
     "tools": ("tools", "tool", "tool_name", "tool_names"),
     "label": ("label", "judgement", "rating"),
 }
 # fmt: on
+# Names of fields of a step that say whether it was helped; of a whole episode they do not say which steps were.
+STEP_HELP = (
+    "human_override",
+    "overridden",
+    "human_intervention",
+    "intervened",
+    "takeover",
+    "escalated",
+    "asked_human",
+    "help_requested",
+    "requested_help",
+)  # fmt: skip
 # Fields of a step that say what it is, and are no texts that an agent sees.
 KINDS = ("role", "type", "kind", "from", "id", "status", "name", "source", "event")
 # Fields of a step that hold its calls of tools.
@@ -46,6 +59,32 @@ HELP_NAME = re.compile(
 # Names of parts of a system that are help.
 HELP_ROLE = re.compile(r"human|person|help|expert|supervisor|operator|advisor|oracle|teacher", re.IGNORECASE)
 FEW, MANY = 2, 100
+# Fields of an object that name it.
+OWN_NAMES = ("id", "slug", "name", "key")
+_WORD_END = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def simplify_name(name: str) -> str:
+    """A name in small letters with underscores, as `Ticket Number`, `ticketNumber` and `Ticket-Number?` have it.
+
+    Examples
+    --------
+    >>> from selfreg.data.guesses import simplify_name
+    >>> simplify_name("Ticket Number"), simplify_name("ticketId"), simplify_name("Resolved?")
+    ('ticket_number', 'ticket_id', 'resolved')
+    """
+    return re.sub(r"\W+", "_", _WORD_END.sub("_", str(name))).strip("_").lower()
+
+
+def find_name(there: Iterable[str], names: Sequence[str]) -> str | None:
+    """The first of some names that is there: as it is, else in another spelling."""
+    columns = list(there)
+    if (exact := next((name for name in names if name in columns), None)) is not None:
+        return exact
+    simple: dict[str, str] = {}
+    for column in columns:
+        simple.setdefault(simplify_name(column), column)
+    return next((simple[name] for name in names if name in simple), None)
 
 
 def guess_roles(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -59,15 +98,18 @@ def guess_roles(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     roles = {} if steps_field is None else {"steps": steps_field}
     found = {role: _find(fields, role) for role in ("task", "outcome")}
     found |= {role: _find(in_steps, role) for role in ("observation", "action")}
-    found["intervention"] = _find(in_steps, "intervention") or _find(fields, "intervention")
+    found["intervention"] = _find(in_steps, "intervention")
+    if found["intervention"] is None and steps_field is not None:
+        found["intervention"] = _find(in_steps, "intervention", STEP_HELP)
+    found["intervention"] = found["intervention"] or _find(fields, "intervention")
     found |= {role: _find(in_steps, role) for role in ("model", "tools")}
     found["tools"] = found["tools"] or _find_tools(in_steps)
     texts = {name: values for name, values in in_steps.items() if _are_texts(values) and name not in KINDS}
     if found["observation"] is None and steps_field is not None and texts:
         found["observation"] = max(texts, key=lambda name: sum(len(text) for text in texts[name] if text))
-    if found["observation"] is None:
+    for role in ("observation", "action"):
         steps = records if steps_field is None else [one for some in _values(records, steps_field) for one in some]
-        found["observation"] = _find_objects(steps, NAMES["observation"])
+        found[role] = found[role] or _find_objects(steps, NAMES[role])
     return roles | {role: name for role, name in found.items() if name is not None and name != _UNMAPPED.get(role)}
 
 
@@ -150,12 +192,19 @@ def _are_texts(values: Sequence[Any]) -> bool:
     return any(isinstance(v, str) for v in values) and all(v is None or isinstance(v, str) for v in values)
 
 
-def _find(fields: Mapping[str, Sequence[Any]], role: str) -> str | None:
+def _find(fields: Mapping[str, Sequence[Any]], role: str, names: Sequence[str] = ()) -> str | None:
     """The field of a role: by its name and the kind of its values."""
     by_last: dict[str, list[str]] = {}
     for name in fields:
-        by_last.setdefault(name.rpartition(".")[2], []).append(name)
-    return next((name for one in NAMES[role] for name in by_last.get(one, ()) if FITS[role](fields[name])), None)
+        above, _, last = name.rpartition(".")
+        by_last.setdefault(last, []).append(name)
+        if last in OWN_NAMES and above:  # the name of an object, such as `task.slug`
+            by_last.setdefault(above.rpartition(".")[2], []).append(name)
+    for name in fields:
+        by_last.setdefault(simplify_name(name.rpartition(".")[2]), []).append(name)
+    return next(
+        (name for one in names or NAMES[role] for name in by_last.get(one, ()) if FITS[role](fields[name])), None
+    )
 
 
 def _is_rate(values: Sequence[Any]) -> bool:
@@ -191,7 +240,7 @@ FITS = {
 
 def choose_agent(fields: Mapping[str, Mapping[Any, int]]) -> tuple[str, str] | None:
     """A field that names the agents of the episodes, if there are several, and the one with most episodes."""
-    for name in NAMES["model"]:
+    for name in dict.fromkeys([*NAMES["model"], *(one for one in fields if simplify_name(one) in NAMES["model"])]):
         values = fields.get(name, {})
         agents = [value for value in values if isinstance(value, str)]
         if FEW <= len(agents) <= MANY:

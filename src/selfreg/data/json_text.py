@@ -183,7 +183,10 @@ def _describe_coding(data: bytes) -> str:
     try:
         data.decode()
     except UnicodeDecodeError as error:
-        return f"not UTF-8: {error.reason} (byte {error.start})"
+        return (
+            f"not UTF-8: {error.reason} (byte {error.start}); convert the file first, for example by "
+            "iconv -f LATIN1 -t UTF-8"
+        )
     return "not UTF-8"
 
 

@@ -14,6 +14,8 @@ from selfreg.data.tally import Tally
 
 BUDGET = 3
 MOST_MARKS = 3
+# Folders or files that may be of an agent each.
+MOST_PLACES, FEWEST_TASKS = 8, 2
 
 
 class MarkProposal(NamedTuple):
@@ -76,6 +78,11 @@ def find_hints(format: str, tally: Tally, marks: MarkProposal, *, is_sample: boo
         hints.append(f"Of {len(tally.models)} models, the plan is for {pair[1]} with {strong} as help (--where).")
     elif strong is None and (agent := choose_agent(tally.fields)) is not None:
         hints.append(f"Several agents (field {agent[0]!r}): plan for one of them, with --where {agent[0]}=NAME.")
+    elif len(tally.models) < 2 and (places := _find_places(tally)):
+        hints.append(
+            f"{' and '.join(places)} have the same tasks. If they are logs of different agents, plan for one at a "
+            "time: give its path alone."
+        )
     if tally.episodes and not tally.help:
         hints += marks.hints or _help_hints(tally)
     elif tally.help and not tally.partly_helped:
@@ -84,6 +91,14 @@ def find_hints(format: str, tally: Tally, marks: MarkProposal, *, is_sample: boo
         where = " in the sample" if is_sample else ""
         hints.append(f"No task{where} was run twice; if it was, map its id: --map task=FIELD.")
     return hints
+
+
+def _find_places(tally: Tally) -> list[str]:
+    """Folders or files with the same tasks, which may be of an agent each."""
+    places = {place: tasks for place, tasks in tally.tasks_by_place.items() if len(tasks) >= FEWEST_TASKS}
+    shared = set.intersection(*places.values()) if len(places) == len(tally.tasks_by_place) and places else set()
+    enough = shared and len(shared) >= min(map(len, places.values())) / 2
+    return sorted(places) if 1 < len(places) <= MOST_PLACES and enough else []
 
 
 def _help_hints(tally: Tally) -> list[str]:

@@ -14,10 +14,11 @@ from selfreg.data.translation import parse_number
 EPISODES = (
     "episode_id", "episode", "run_id", "session_id", "session", "conversation_id", "conversation", "thread_id",
     "thread", "trace_id", "ticket_id", "ticket", "case_id", "chat_id", "dialogue_id",
+    "ticket_number", "ticket_no", "case_number",
 )  # fmt: skip
 ORDERS = (
     "step", "step_id", "step_index", "turn", "turn_idx", "turn_id", "index", "idx", "seq", "ts", "timestamp", "time",
-    "created_at", "datetime", "date",
+    "created_at", "opened_at", "sent_at", "datetime", "date",
 )  # fmt: skip
 _FRACTION = re.compile(r"\.(\d+)")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 from selfreg._util.extras import require_extra
 from selfreg.data.faults import LogError
 from selfreg.data.filters import MISSING, lookup_field
-from selfreg.data.log_files import list_log_files, plain_name
+from selfreg.data.log_files import LogFile, list_log_files, plain_name
 from selfreg.data.orders import EPISODES
 from selfreg.data.rows import read_rows
+from selfreg.data.samples import take_sample
 from selfreg.data.trajectory import Trajectory
 from selfreg.data.translation import Rule, parse_number
 
@@ -27,6 +29,8 @@ RESOLVED, ATTEMPTED = (
     "resolved_ids",
     ("submitted_ids", "completed_ids", "unresolved_ids", "error_ids", "empty_patch_ids"),
 )
+# Names of files that may be a report, and how many of them are looked into.
+REPORT, MOST_REPORTS = re.compile(r"(report|result|eval|resolved|summary).*\.json", re.IGNORECASE), 20
 # Fields that a record of a folder has besides its own: the name of its file and of the folder of that.
 FILE, FOLDER = "file", "folder"
 
@@ -37,6 +41,30 @@ def join_outcome(trajectory: Trajectory, outcomes: Mapping[str, float | None]) -
     if outcome is None:
         return trajectory
     return msgspec.structs.replace(trajectory, outcome=outcome, truncated=False)
+
+
+def find_report(files: Iterable[LogFile]) -> tuple[str, dict[str, float | None]] | None:
+    """The one report of SWE-bench among the files of a folder, and its outcomes; None without one, or with several."""
+    named = [file.path for file in files if REPORT.search(os.path.basename(file.path)) and _lies_below(file)]
+    found = [path for path in named[:MOST_REPORTS] if _is_report(path)]
+    if len(found) != 1:
+        return None
+    try:
+        return found[0], load_outcomes(found[0])
+    except LogError:
+        return None
+
+
+def _lies_below(file: LogFile) -> bool:
+    """Whether a file lies in the folder that was given, and not in an archive."""
+    return file.found and os.path.isdir(file.origin)
+
+
+def _is_report(path: str) -> bool:
+    try:
+        return any(isinstance(one.get(RESOLVED), list) for one in take_sample(path).objects()[:1])
+    except LogError:
+        return False
 
 
 def load_outcomes(
@@ -96,8 +124,13 @@ def _read_records(path: str, key: str | None) -> Iterator[tuple[str, Mapping[str
         name = Path(plain_name(file.path))
         more = {FILE: name.name, FOLDER: name.parent.name} if file.found else {}
         for number, row in _read_rows(file.path):
-            for record in _expand(row, key, number):
-                yield f"{file.path}: record {number}", {**more, **record}
+            place = f"{file.path}: record {number}"
+            try:
+                expanded = _expand(row, key, number)
+            except LogError as error:
+                raise error.at(place) from None
+            for record in expanded:
+                yield place, {**more, **record}
 
 
 def _read_rows(path: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -115,8 +148,8 @@ def _read_rows(path: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
 def _expand(row: Mapping[str, Any], key: str | None, number: int) -> Iterable[Mapping[str, Any]]:
     """A record as it is; those of a report, or of an object of episode to outcome, one by one."""
     if isinstance(row.get(RESOLVED), list):
-        resolved = set(row[RESOLVED])
-        attempted = {one for name in ATTEMPTED for one in row.get(name) or ()}
+        resolved = set(_read_ids(row, RESOLVED))
+        attempted = {one for name in ATTEMPTED for one in _read_ids(row, name)}
         return [{KEYS[0]: one, VALUES[0]: one in resolved} for one in sorted(resolved | attempted)]
     has_key = lookup_field(row, key) is not MISSING if key else any(name in row for name in KEYS)
     if number == 1 and row and not has_key and key not in (FILE, FOLDER):
@@ -125,6 +158,13 @@ def _expand(row: Mapping[str, Any], key: str | None, number: int) -> Iterable[Ma
         if all(one is None or isinstance(one, (bool, int, float, str)) for one in row.values()):
             return [{KEYS[0] if key is None else key: name, VALUES[0]: one} for name, one in row.items()]
     return [row]
+
+
+def _read_ids(row: Mapping[str, Any], name: str) -> list[str]:
+    ids = row.get(name) or []
+    if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+        raise LogError(f"field {name!r}: expected a list of ids")
+    return ids
 
 
 def _read_key(record: Mapping[str, Any], key: str | None) -> str:

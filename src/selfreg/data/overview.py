@@ -16,6 +16,7 @@ from selfreg.data.log_files import LogFile, LogFiles, is_compressed, list_log_fi
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.markers import HelpMarks
 from selfreg.data.next_command import MarkProposal, find_hints, make_command, propose_marks
+from selfreg.data.outcomes import find_report
 from selfreg.data.proposals import (
     Proposal,
     first_records,
@@ -164,6 +165,15 @@ def look_at_logs(
         other, read_all = _read_sample(better)
         if other.outcome_counts.total() > tally.outcome_counts.total():
             reading, tally, complete = better, other, read_all
+    if tally.choices and "outcome" not in reading.options.roles:
+        reading = _with_choice(reading, tally)
+        tally, complete = _read_sample(reading)
+    if tally.episodes and not tally.outcome_counts and (report := find_report(listed.files)) is not None:
+        path, outcomes = report
+        hint = f"The outcomes are those of the report {path}."
+        proposal = Proposal(reading.options._replace(outcomes=outcomes), (*reading.proposal.hints, hint))
+        reading, words = reading._replace(proposal=proposal), [*words, "--outcomes", path]
+        tally, complete = _read_sample(reading)
     whole = len(some) == len(listed.files)
     size = sum(os.path.getsize(file.path) for file in listed.files)
     files = len(reading.found.files) if whole else len(listed.files)
@@ -282,6 +292,15 @@ def _with_outcomes(reading: _Reading) -> _Reading | None:
     return reading._replace(proposal=Proposal(found.options, (*reading.proposal.hints, *found.hints)))
 
 
+def _with_choice(reading: _Reading, tally: Tally) -> _Reading:
+    """The first of the outcomes that most of the records have, where they have several."""
+    chosen = tally.choices.most_common(1)[0][0]
+    names = ", ".join(tally.choices)
+    hint = f"There are several outcomes ({names}); the command takes {chosen!r}: change it if that is not meant."
+    options = reading.options._replace(roles={**reading.options.roles, "outcome": chosen})
+    return reading._replace(proposal=Proposal(options, (*reading.proposal.hints, hint)))
+
+
 def _describe(reading: _Reading, tally: Tally, extent: _Extent) -> Overview:
     found, options = reading.found, reading.options
     marks = propose_marks(tally) if options.marks in (None, HelpMarks()) else MarkProposal()
@@ -326,6 +345,7 @@ def _read_sample(reading: _Reading) -> tuple[Tally, bool]:
     for i, file in enumerate(files):
         share = left // (len(files) - i)
         size = os.path.getsize(file.path)
+        tally.place = _name_place(file)
         try:
             done = _read_part(file, format, options._replace(source=file.label), max(share, 1), tally)
         except LogError as error:
@@ -334,6 +354,13 @@ def _read_sample(reading: _Reading) -> tuple[Tally, bool]:
         complete = complete and done
         left = max(0, left - min(size, share))
     return tally, complete
+
+
+def _name_place(file: LogFile) -> str:
+    """The folder below the one that was given, or the file."""
+    if not file.found:
+        return os.path.basename(file.path)
+    return os.path.relpath(file.path, file.origin).split(os.sep)[0]
 
 
 def _read_part(file: LogFile, format: LogFormat, options: ReadOptions, most: int, tally: Tally) -> bool:

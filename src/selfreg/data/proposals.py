@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from selfreg.data.faults import LogError
 from selfreg.data.filters import MISSING, lookup_field
-from selfreg.data.guesses import NAMES, flatten_names, guess_roles, longest_text
+from selfreg.data.guesses import NAMES, flatten_names, guess_roles, longest_text, simplify_name
 from selfreg.data.log_files import LogFile
 from selfreg.data.log_format import ReadOptions
 from selfreg.data.orders import EPISODES, ORDERS, order_keys
@@ -25,7 +25,8 @@ MOST_RECORDS = 200
 # Names of fields that may be an outcome, after those of `NAMES`.
 OUTCOME_NAMES = (
     *NAMES["outcome"], "is_success", "successful", "accuracy", "accepted", "pass", "csat", "rating", "stars",
-    "satisfaction", "grade", "quality", "feedback", "result", "verdict", "label", "status",
+    "satisfaction", "grade", "quality", "feedback", "result", "verdict", "label", "final_status", "final_result",
+    "status",
 )  # fmt: skip
 GOOD = (
     "true", "yes", "y", "pass", "passed", "success", "successful", "succeeded", "correct", "right", "resolved",
@@ -47,6 +48,8 @@ AUTHORS = (
     "by", "who", "handled_by", "answered_by", "resolved_by", "handler", "responder", "author", "sender", "source",
 )  # fmt: skip
 MACHINE = re.compile(r"(chat|ro)?bot|ai|assistant|agent|auto\w*|llm|model", re.IGNORECASE)
+# Names of those who are served, and of programs that are no agents.
+OTHERS = re.compile(r"(end[ _-]?)?(customer|user|client|visitor|requester|guest)|system", re.IGNORECASE)
 PROMPTS = ("prompt", "instruction", "question", "problem", "task_description", "goal", "query")
 
 
@@ -93,8 +96,18 @@ def propose_options(records: Sequence[Mapping[str, Any]], options: ReadOptions) 
     hints = [*(proposal.hints if proposal else ())]
     if "task" not in options.roles:
         options = options._replace(roles={**options.roles, "task": ""})  # each episode is a task of its own
+    if "steps" in roles and "intervention" not in options.roles:
+        steps = [one for record in records for one in _list_steps(record, roles["steps"])]
+        if (author := _find_author(steps)) is not None:
+            marked = _mark_author(options, *author)
+            options, hints = marked.options, [*hints, *marked.hints]
     shifted = (propose_shift if "steps" in roles else propose_groups)(records, options)
     return Proposal(shifted.options, (*hints, *shifted.hints))
+
+
+def _list_steps(record: Mapping[str, Any], field: str) -> list[Mapping[str, Any]]:
+    steps = lookup_field(record, field)
+    return [one for one in steps if isinstance(one, Mapping)] if isinstance(steps, list) else []
 
 
 # ---- outcomes -------------------------------------------------------------------------------------------------------
@@ -105,7 +118,9 @@ def propose_outcome(records: Sequence[Mapping[str, Any]], options: ReadOptions) 
     mapped = options.roles.get("outcome")
     names = flatten_names(records)
     for wanted in OUTCOME_NAMES if mapped is None else (mapped,):
-        same = [name for name in names if name.rpartition(".")[2].lower() == wanted] if mapped is None else [mapped]
+        same = (
+            [name for name in names if simplify_name(name.rpartition(".")[2]) == wanted] if mapped is None else [mapped]
+        )
         for name in same:
             values = [lookup_field(record, name) for record in records]
             known = [value for value in values if value is not MISSING and value is not None and value != ""]
@@ -186,15 +201,23 @@ def propose_groups(records: Sequence[Mapping[str, Any]], options: ReadOptions) -
             options = options._replace(roles={**options.roles, "task": group[0]})
         hints.append(f"Rows of one {group[0]!r} are taken as the steps of an episode, in the order of {group[1]!r}.")
     if "intervention" not in options.roles and (author := _find_author(records)) is not None:
-        name, machine = author
-        values = {**options.values, "intervention": f"{machine}=,*=person"}
-        options = options._replace(roles={**options.roles, "intervention": name}, values=values)
-        hints.append(f"Steps whose {name!r} is not {machine!r} are taken as help by a person.")
+        marked = _mark_author(options, *author)
+        options, hints = marked.options, [*hints, *marked.hints]
     return Proposal(options, tuple(hints))
 
 
+def _mark_author(options: ReadOptions, name: str, others: Sequence[str]) -> Proposal:
+    """Steps by others than these as help by a person."""
+    values = {**options.values, "intervention": "".join(f"{one}=," for one in others) + "*=person"}
+    options = options._replace(roles={**options.roles, "intervention": name}, values=values)
+    are = " or ".join(map(repr, others))
+    return Proposal(options, (f"Steps whose {name!r} is not {are} are taken as help by a person.",))
+
+
 def _find_groups(records: Sequence[Mapping[str, Any]], outcome: str | None) -> tuple[str, str] | None:
-    for name in EPISODES:
+    names = flatten_names(records, 1)
+    orders = _spellings(names, ORDERS)
+    for name in _spellings(names, EPISODES):
         groups: dict[Any, list[Mapping[str, Any]]] = {}
         for record in records:
             value = record.get(name)
@@ -202,10 +225,15 @@ def _find_groups(records: Sequence[Mapping[str, Any]], outcome: str | None) -> t
                 break
             groups.setdefault(value, []).append(record)
         else:
-            order = next((one for one in ORDERS if _orders(groups.values(), one)), None)
+            order = next((one for one in orders if _orders(groups.values(), one)), None)
             if order is not None and len(groups) < len(records) and _agree(groups.values(), outcome):
                 return name, order
     return None
+
+
+def _spellings(there: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Those of some names that are there, in whatever spelling."""
+    return [one for name in names for one in there if name in (one, simplify_name(one))]
 
 
 def _orders(groups: Iterable[Sequence[Mapping[str, Any]]], name: str) -> bool:
@@ -222,12 +250,14 @@ def _agree(groups: Iterable[Sequence[Mapping[str, Any]]], outcome: str | None) -
     return all(len({str(value) for value in some if value not in (MISSING, None, "")}) <= 1 for some in values)
 
 
-def _find_author(records: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
-    for name in AUTHORS:
-        values = {str(record.get(name)) for record in records if record.get(name) is not None}
+def _find_author(records: Sequence[Mapping[str, Any]]) -> tuple[str, list[str]] | None:
+    """The field that says who answered, and those who are no people that help; None where no person does."""
+    for name in _spellings(flatten_names(records, 1), AUTHORS):
+        values = sorted({str(record.get(name)) for record in records if record.get(name) is not None})
         machines = [value for value in values if MACHINE.fullmatch(value)]
-        if len(machines) == 1 and len(values) > 1 and all(name in record for record in records):
-            return name, machines[0]
+        others = [*machines, *(value for value in values if OTHERS.fullmatch(value))]
+        if len(machines) == 1 and len(others) < len(values) and all(name in record for record in records):
+            return name, others
     return None
 
 

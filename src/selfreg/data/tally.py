@@ -20,7 +20,10 @@ class Tally:
         self.marks = marks
         self.episodes = self.steps = self.n_faults = 0
         self.faults: list[str] = []
+        self.choices: Counter[str] = Counter()  # names of outcomes, where records have several
         self.tasks: set[str] = set()
+        self.place = ""  # the folder or file that is read, of those that were given
+        self.tasks_by_place: dict[str, set[str]] = {}
         self.outcome_counts: Counter[float] = Counter()
         self.help: Counter[str] = Counter()
         self.models: Counter[str] = Counter()
@@ -36,12 +39,14 @@ class Tally:
     def add(self, record: Trajectory | LogError) -> None:
         if isinstance(record, LogError):
             self.n_faults += 1
+            self.choices.update(record.choices)
             if len(self.faults) < MOST_FAULTS:
                 self.faults.append(str(record))
             return
         self.episodes += 1
         self.steps += len(record.steps)
         self.tasks.add(record.task)
+        self.tasks_by_place.setdefault(self.place, set()).add(record.task)
         if record.outcome is not None:
             self.outcome_counts[record.outcome] += 1
         for name, value in record.fields.items():

@@ -142,7 +142,7 @@ def _read_result(text: str) -> Any:
 
 
 def parse_number(value: Any) -> float:
-    """A number, or its text; one with a decimal comma (`0,5`) too, where that cannot be one of thousands.
+    """A number, or its text; a percentage, and one with a decimal comma (`0,5`) where that cannot be one of thousands.
 
     Raises
     ------
@@ -151,6 +151,8 @@ def parse_number(value: Any) -> float:
     """
     if isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value):
         value = value.replace(",", ".")
+    if isinstance(value, str) and value.rstrip().endswith("%"):
+        return parse_number(value.rstrip()[:-1]) / 100
     return float(value)
 
 

@@ -24,7 +24,9 @@ TOOL_ROLES = ("tool", "function", "ToolMessage")
 LONGEST_TASK = 100
 PERSON = "person"
 # Parts of the content of a message that are a call, and the result of one, as Anthropic lays them out.
-CALL_PARTS, RESULT_PARTS = ("tool_use", "server_tool_use", "mcp_tool_use"), ("tool_result", "mcp_tool_result")
+CALL_PARTS = ("tool_use", "server_tool_use", "mcp_tool_use", "tool-call")  # the last one of the AI SDK, as below
+RESULT_PARTS = ("tool_result", "mcp_tool_result", "tool-result")
+RESULT_FIELDS = ("content", "result", "output")
 HIDDEN_PARTS = ("reasoning", "thinking", "redacted_thinking")
 
 _parse_rule = cache(parse_rule)
@@ -39,6 +41,13 @@ class Function(msgspec.Struct):
     arguments: str | dict[str, Any] | list[Any] | None = None
 
 
+class Custom(msgspec.Struct):
+    """A call of a tool whose input is a text."""
+
+    name: str = ""
+    input: str | None = None
+
+
 class Call(msgspec.Struct):
     """A call of a tool, in the several layouts that are in use."""
 
@@ -47,8 +56,11 @@ class Call(msgspec.Struct):
     name: str | None = None
     arguments: str | dict[str, Any] | list[Any] | None = None
     args: dict[str, Any] | str | None = None
+    custom: Custom | None = None
 
     def resolve(self) -> Function:
+        if self.custom is not None:
+            return Function(self.custom.name, self.custom.input)
         if isinstance(self.function, Function):
             return self.function
         name = self.name or self.function or ""
@@ -68,6 +80,19 @@ class Message(msgspec.Struct):
     requestor: str | None = None
     function: str | None = None
     error: dict[str, Any] | str | bool | None = None  # what went wrong, or only that something did
+    refusal: Any = None
+    audio: Any = None  # with a transcript of what was said
+    text: Any = None  # for `content`, as the next one, in logs of some programs
+    message: Any = None
+
+    @property
+    def said(self) -> str:
+        """The text of a message of the agent, which may have refused, or spoken."""
+        if isinstance(self.content, str) and self.content:
+            return self.content
+        transcript = self.audio.get("transcript") if isinstance(self.audio, dict) else None
+        texts = (read_content(self.content, without=CALL_PARTS), self.refusal, transcript, self.text, self.message)
+        return next((text for text in texts if isinstance(text, str) and text), "")
 
     @property
     def calls(self) -> list[Function]:
@@ -81,13 +106,18 @@ class Message(msgspec.Struct):
         found: list[tuple[str | int | None, Function]] = []
         for part in self.parts:
             if part.get("type") in CALL_PARTS:
-                name, arguments = part.get("name"), part.get("input")
+                name, arguments = part.get("name", part.get("toolName")), part.get("input", part.get("args"))
                 if not isinstance(name, str) or not isinstance(arguments, (str, dict, list, type(None))):
                     raise LogError(
                         f"field 'content': a part of type {part['type']!r} has no name or no input of a tool"
                     )
-                found.append((_read_id(part.get("id")), Function(name, arguments)))
+                found.append((_read_id(part.get("id", part.get("toolCallId"))), Function(name, arguments)))
         return found
+
+    @property
+    def has_results(self) -> bool:
+        """Whether results of tools are among the parts of its content."""
+        return isinstance(self.content, list) and any(part.get("type") in RESULT_PARTS for part in self.parts)
 
     @property
     def parts(self) -> list[dict[str, Any]]:
@@ -142,13 +172,13 @@ class Turns:
         """Add a conversation from `first` on: the agent's messages are actions; those of the system are left out."""
         names = _name_calls(messages)
         for message in messages[first:]:
-            text = read_content(message.content, without=CALL_PARTS)
+            text = message.said
             if message.role in AGENT_ROLES:
                 who = role or message.name
                 self.act(text, message.calls, model=message.model, role=who, intervention=intervention)
             elif message.role in STAFF_ROLES:
                 self.act(text, message.calls, model=message.model, role=message.role, intervention=intervention)
-            elif message.role in TOOL_ROLES:
+            elif message.role in TOOL_ROLES and not message.has_results:
                 name = message.name or message.function or names.get(message.tool_call_id) or "tool"
                 fault = "" if isinstance(message.error, bool) else read_content(message.error)
                 self.see(f"{name} returned: {text or fault}")
@@ -159,9 +189,11 @@ class Turns:
         """What the user says, and results of tools among it."""
         for part in message.parts:
             if part.get("type") in RESULT_PARTS:
-                returned = read_content(part if part.get("content") else None)
-                self.see(f"{names.get(_read_id(part.get('tool_use_id'))) or 'tool'} returned: {returned}")
-        self.see(read_content(message.content, without=RESULT_PARTS), by_user=True)
+                returned = read_content(part if any(part.get(field) for field in RESULT_FIELDS) else None)
+                name = part.get("toolName") or names.get(_read_id(part.get("tool_use_id")))
+                self.see(f"{name or 'tool'} returned: {returned}")
+        text = read_content(message.content, without=RESULT_PARTS) if message.content is not None else message.said
+        self.see(text, by_user=message.role not in TOOL_ROLES)
 
 
 def _name_calls(messages: Sequence[Message]) -> dict[Any, str]:
@@ -194,7 +226,7 @@ def _part_text(part: dict[str, Any]) -> str:
     kind = part.get("type")
     if kind in HIDDEN_PARTS:
         return ""
-    for field in ("text", "content", "value", "result", "output", "response", "message"):
+    for field in ("text", "content", "value", "result", "output", "response", "message", "refusal", "logs"):
         value = part.get(field)
         if isinstance(value, str):
             return value

@@ -96,8 +96,11 @@ def test_atif_takes_the_reward_of_its_trial(tmp_path) -> None:
     assert (episode.task, episode.episode, episode.outcome) == ("hello", "hello__1", 1.0)
     assert [one.episode for one in read(tmp_path)] == ["hello__1"]
     write(tmp_path / "trial" / "result.json", put(result, ("verifier_result", "rewards"), {"a": 1, "b": 0}))
-    with pytest.raises(LogError, match=r"several rewards \(a, b\) and none named 'reward'"):
+    with pytest.raises(LogError, match=r"several rewards and none named 'reward' \(a, b\); choose one"):
         read(log)
+    assert read(log, roles={"outcome": "b"})[0].outcome == 0.0
+    with pytest.raises(LogError, match=r"reward 'c' is missing \(role 'outcome'\); there are a, b"):
+        read(log, roles={"outcome": "c"})
 
 
 def test_tau2_counts_as_the_benchmark_does(tmp_path) -> None:
@@ -111,7 +114,7 @@ def test_tau2_counts_as_the_benchmark_does(tmp_path) -> None:
 def test_of_several_scores_one_is_chosen(tmp_path) -> None:
     scores = {"match": {"value": "I"}, "graded": {"value": {"a": 0.25, "b": 1}}}
     log = write(tmp_path / "i.json", put(INSPECT, ("samples", 0, "scores"), scores))
-    with pytest.raises(LogError, match=r"several scorers \(match, graded\); choose one: --map outcome=NAME"):
+    with pytest.raises(LogError, match=r"several scorers \(match, graded.a, graded.b\); choose one"):
         read(log)
     assert read(log, roles={"outcome": "match"})[0].outcome == 0.0
     assert read(log, roles={"outcome": "graded.a"})[0].outcome == 0.25

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cases import COMPACT, INSPECT, STATES, put
 
-from selfreg.data import LogError, read_trajectories
+from selfreg.data import LogError, look_at_logs, read_trajectories
 
 EVENTS = ("samples", 0, "events")
 
@@ -81,3 +81,26 @@ def test_a_sample_that_failed_before_its_first_step_says_why(tmp_path) -> None:
     (tmp_path / "log.json").write_text(json.dumps({**INSPECT, "samples": [sample]}))
     with pytest.raises(LogError, match=r"log\.json.*failed before the first answer of a model: no disk"):
         list(read_trajectories(tmp_path / "log.json"))
+
+
+def test_a_sample_without_scores_has_no_outcome_whatever_scorer_is_named(tmp_path) -> None:
+    samples = [INSPECT["samples"][0], {**INSPECT["samples"][0], "id": "unscored", "scores": {}}]
+    (tmp_path / "log.json").write_text(json.dumps({**INSPECT, "samples": samples}))
+    (name,) = samples[0]["scores"]
+    episodes = list(read_trajectories(tmp_path / "log.json", roles={"outcome": name}))
+    assert [one.outcome for one in episodes] == [1.0, None]
+
+
+def test_scorers_of_which_some_have_several_values(tmp_path) -> None:
+    scores = {"parts": {"value": {"a": 1, "b": 0}}, "whole": {"value": "C"}, "only": {"value": {"x": 0}}}
+    sample = {**INSPECT["samples"][0], "scores": scores}
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps({**INSPECT, "samples": [sample]}))
+    overview = look_at_logs(path)
+    assert (overview.episodes, overview.outcomes.mean) == (1, 1.0)
+    assert "--map outcome=parts.a" in overview.command
+    assert any("(parts.a, parts.b, whole, only)" in hint for hint in overview.hints)
+    for name, outcome in (("parts.b", 0.0), ("whole", 1.0), ("only", 0.0)):
+        assert [one.outcome for one in read_trajectories(path, roles={"outcome": name})] == [outcome]
+    with pytest.raises(LogError, match=r"scorer 'parts' has several values \(parts.a, parts.b\); choose one"):
+        list(read_trajectories(path, roles={"outcome": "parts"}))

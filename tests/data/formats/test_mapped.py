@@ -225,9 +225,10 @@ def test_tau_bench(tmp_path) -> None:
     path.write_text(json.dumps([{"task_id": 3, "reward": "x", "traj": messages}]))
     with pytest.raises(LogError, match="episode 1: field 'reward': expected a number; got a string"):
         list(read_trajectories(path, "tau_bench"))
-    path.write_text("{}")
-    with pytest.raises(LogError, match="expected a JSON list of at least one episode"):
-        list(read_trajectories(path, "tau_bench"))
+    for text, fault in (("[]", "expected a JSON list of at least one episode"), ("{}", "field 'task_id' is missing")):
+        path.write_text(text)
+        with pytest.raises(LogError, match=fault):
+            list(read_trajectories(path, "tau_bench"))
 
 
 def test_tau_bench_as_published(shared_data) -> None:

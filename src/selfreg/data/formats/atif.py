@@ -1,19 +1,22 @@
 """ATIF, the trajectories of Harbor: one JSON document an episode, versions 1.0 to 1.8.
 
 Success is not in the file. It is read from `result.json` of the trial, where Harbor writes it: beside the trajectory or
-in the folder above.
+in the folder above. Where the agent summarised its work and went on in files of their own (`NAME.cont-1.json`), all are
+one episode. Trajectories of subagents, which may be in the file or beside it, are left out.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value, decode_json, each_file, read_values
-from selfreg.data.faults import LogError
-from selfreg.data.log_files import plain_name
+from selfreg.data.faults import LogError, ask_choice
+from selfreg.data.log_files import LogFile, plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Trajectory
@@ -21,6 +24,10 @@ from selfreg.data.turns import Content, Function, Turns, make_episode, read_cont
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
+
+# What follows the name of a trajectory in the names of files that go on with it, and of those of its summaries.
+_CONTINUED = re.compile(r"(.+)\.cont-(\d+)\.json")
+_SUMMARY = re.compile(r"(.+)\.summarization-\d+-.+\.json")
 
 
 class _Call(msgspec.Struct):
@@ -70,8 +77,33 @@ class _Trial(msgspec.Struct):
 
 
 def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
-    for document in read_values(path):
-        yield _convert(convert_value(document, _Document), _find_trial(path), options)
+    documents = [convert_value(document, _Document) for document in read_values(path)]
+    if len(documents) == 1:
+        for name in _list_continued(path):
+            for document in read_values(name):
+                documents[0].steps += convert_value(document, _Document).steps
+    for document in documents:
+        yield _convert(document, _find_trial(path), options)
+
+
+def _list_continued(path: str) -> list[str]:
+    """Files that go on with a trajectory, in their order; they copy what they go on with, and mark it."""
+    folder, start = os.path.dirname(path) or ".", os.path.basename(path).removesuffix(".json")
+    found = [match for name in os.listdir(folder) if (match := _CONTINUED.fullmatch(name)) and match[1] == start]
+    return [os.path.join(folder, match[0]) for match in sorted(found, key=lambda match: int(match[2]))]
+
+
+def merge_continued(files: list[LogFile]) -> list[LogFile]:
+    """One file for each trajectory, without those that go on with it and those of its summaries."""
+    paths = {file.path for file in files}
+
+    def is_part(path: str) -> bool:
+        match = _CONTINUED.fullmatch(path) or _SUMMARY.fullmatch(path)
+        return match is not None and f"{match[1]}.json" in paths
+
+    whole = [file for file in files if not is_part(file.path)]
+    continued = {file.path: _list_continued(file.path) for file in whole}
+    return [file._replace(parts=(file.path, *continued[file.path])) if continued[file.path] else file for file in whole]
 
 
 def _convert(document: _Document, trial: _Trial, options: ReadOptions) -> Trajectory:
@@ -105,9 +137,15 @@ def _find_trial(path: str) -> _Trial:
 
 def _read_reward(trial: _Trial, options: ReadOptions) -> float | None:
     rewards = (trial.verifier_result.rewards if trial.verifier_result else None) or {}
-    if len(rewards) > 1 and "reward" not in rewards:
-        raise LogError(f"result.json of the trial has several rewards ({', '.join(rewards)}) and none named 'reward'")
-    return read_success(rewards.get("reward", next(iter(rewards.values()), None)), "verifier_result.rewards", options)
+    wanted = options.roles.get("outcome")
+    if wanted is not None and rewards and wanted not in rewards:
+        raise LogError(
+            f"result.json of the trial: reward {wanted!r} is missing (role 'outcome'); there are {', '.join(rewards)}"
+        )
+    if wanted is None and len(rewards) > 1 and "reward" not in rewards:
+        raise ask_choice("result.json of the trial has several rewards and none named 'reward'", rewards)
+    name = wanted or ("reward" if "reward" in rewards else next(iter(rewards), ""))
+    return read_success(rewards.get(name), f"verifier_result.rewards.{name}", options)
 
 
 def _detect(sample: Sample) -> str | None:
@@ -124,4 +162,5 @@ FORMAT = LogFormat(
     read_file=each_file(_read),
     roles=("outcome",),
     detect=_detect,
+    merge_files=merge_continued,
 )

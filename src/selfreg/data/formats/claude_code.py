@@ -1,7 +1,11 @@
-"""Sessions of Claude Code: one JSONL file a session, of records of the user and the assistant. They have no outcome."""
+"""Sessions of Claude Code: one JSONL file a session, of records of the user and the assistant. They have no outcome.
+
+Files of subagents (`agent-*.jsonl`) are left out of a folder that has sessions.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +13,7 @@ from typing import Any
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import describe_fault, each_file, read_placed_values
 from selfreg.data.faults import LogError
-from selfreg.data.log_files import plain_name
+from selfreg.data.log_files import LogFile, plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Trajectory
@@ -20,7 +24,8 @@ with require_extra("logs", "selfreg.data"):
 
 # What Claude Code writes as the result of a call that the user refused, in several versions.
 REJECTIONS = ("User rejected tool use", "The user doesn't want to ", "[Request interrupted by user")
-
+# The model of messages that Claude Code makes up itself, such as "No response requested."
+NO_MODEL = "<synthetic>"
 
 # Commands of the interface itself, which no agent sees.
 OWN_COMMANDS = (
@@ -29,6 +34,9 @@ OWN_COMMANDS = (
     "resume", "rewind", "status", "statusline", "terminal-setup", "upgrade", "usage", "vim",
 )  # fmt: skip
 _COMMAND = re.compile(r"\s*(?:<command-message>[^<]*</command-message>\s*)?<command-name>/?([\w:-]+)</command-name>")
+
+
+_SUBAGENT = re.compile(r"agent-.+\.jsonl.*")
 
 
 class _Block(msgspec.Struct):
@@ -69,6 +77,14 @@ class _Other(msgspec.Struct):
     """A record that is neither the user's nor the assistant's, such as a summary."""
 
     type: str | None = None
+    attachment: Any = None
+
+
+class _Queued(msgspec.Struct):
+    """What the user wrote while the agent was at work, which comes to it as an attachment."""
+
+    type: str
+    prompt: str | list[_Block] | None = None
 
 
 def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
@@ -93,18 +109,12 @@ def _split_sessions(records: list[_Record]) -> Iterator[list[_Record]]:
 
 def _convert_session(session: list[_Record], options: ReadOptions) -> Trajectory:
     turns = Turns()
-    waiting: list[_Record] = []
     names: dict[str, str] = {}
-    for record in session:
-        if waiting and (record.type != "assistant" or _id(record) != _id(waiting[0]) or _id(record) is None):
-            _act(turns, waiting, names)
-            waiting = []
-        if record.type == "assistant":
-            waiting.append(record)
+    for record in _join_messages(session):
+        if isinstance(record, list):
+            _act(turns, record, names)
         elif not record.is_meta:
             _see(turns, record, names)
-    if waiting:
-        _act(turns, waiting, names)
     first = session[0]
     name = first.session_id or plain_name(options.source)
     episode = f"{name}/{first.agent_id}" if first.is_sidechain and first.agent_id else name
@@ -112,11 +122,37 @@ def _convert_session(session: list[_Record], options: ReadOptions) -> Trajectory
     return make_episode(turns, None, episode, None, fields, where="type")
 
 
+def _join_messages(session: list[_Record]) -> Iterator[_Record | list[_Record]]:
+    """Records of the user, and all records of a message of the agent; results of its calls may stand among them."""
+    ends = {_id(record): i for i, record in enumerate(session) if record.type == "assistant"}
+    message: list[_Record] = []
+    results: list[_Record] = []
+    for i, record in enumerate(session):
+        is_answer = record.type == "assistant"
+        if message and (
+            _id(record) != _id(message[0]) or _id(record) is None if is_answer else i > ends[_id(message[0])]
+        ):
+            yield message
+            yield from results
+            message, results = [], []
+        if not message and not is_answer:
+            yield record
+        else:
+            (message if is_answer else results).append(record)
+    if message:
+        yield message
+    yield from results
+
+
 def _convert_record(place: str, raw: Any) -> _Record | None:
     """A record of the user or the assistant; None for others, and for errors of the interface."""
     try:
-        kind = msgspec.convert(raw, _Other).type
-        if kind not in ("user", "assistant"):
+        other = msgspec.convert(raw, _Other)
+        if other.type == "attachment" and isinstance(raw, dict):
+            raw = _take_queued(raw, other.attachment)
+        elif other.type not in ("user", "assistant"):
+            return None
+        if raw is None:
             return None
         record = msgspec.convert(raw, _Record)
     except msgspec.ValidationError as error:
@@ -125,7 +161,15 @@ def _convert_record(place: str, raw: Any) -> _Record | None:
         raise LogError(f"{place}: field 'message' is missing")
     record.session_id = record.session_id or record.stream_id
     record.is_sidechain = record.is_sidechain or record.above is not None
-    return None if record.is_api_error_message else record
+    return None if record.is_api_error_message or record.message.model == NO_MODEL else record
+
+
+def _take_queued(raw: dict[str, Any], attachment: Any) -> dict[str, Any] | None:
+    """An attachment as the message of the user that it holds; None for others."""
+    if not isinstance(attachment, dict) or attachment.get("type") != "queued_command":
+        return None
+    queued = msgspec.convert(attachment, _Queued)
+    return {**raw, "type": "user", "message": {"content": attachment["prompt"]}} if queued.prompt else None
 
 
 def _id(record: _Record) -> str | None:
@@ -175,6 +219,12 @@ def _first_model(records: list[_Record]) -> str | None:
     return next((r.message.model for r in records if r.type == "assistant" and r.message and r.message.model), None)
 
 
+def leave_out_subagents(files: list[LogFile]) -> list[LogFile]:
+    """Files of sessions, and those of subagents that the user has named or that stand alone."""
+    whole = [file for file in files if not file.found or not _SUBAGENT.fullmatch(os.path.basename(file.path))]
+    return whole or files
+
+
 def _detect(sample: Sample) -> str | None:
     if sample.kind not in ("lines", "document"):
         return None
@@ -186,5 +236,9 @@ def _detect(sample: Sample) -> str | None:
 
 
 FORMAT = LogFormat(
-    "claude_code", "sessions of Claude Code; no outcomes in them", read_file=each_file(_read), detect=_detect
+    "claude_code",
+    "sessions of Claude Code; no outcomes in them",
+    read_file=each_file(_read),
+    detect=_detect,
+    merge_files=leave_out_subagents,
 )

@@ -1,4 +1,7 @@
-"""Sessions of Codex (rollout-*.jsonl): a file a session, of records with a type and a payload. They have no outcome."""
+"""Sessions of Codex (rollout-*.jsonl): a file a session, of records with a type and a payload. They have no outcome.
+
+Also read: sessions of its first versions, and what `codex exec --json` prints.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,18 @@ with require_extra("logs", "selfreg.data"):
 TYPES = ("session_meta", "turn_context", "response_item", "event_msg", "compacted")
 # Texts that Codex itself puts before the user's.
 CONTEXT = ("<environment_context>", "<user_instructions>", "<permissions", "# AGENTS.md instructions")
+# What a call returns that the user refused.
+REJECTIONS = ("exec command rejected by user", "patch rejected by user")
+# Items that are calls of a tool whose result is in them, with the fields of its arguments and of its result.
+WITH_RESULT = {
+    "mcp_call": (("arguments",), ("output", "error")),
+    "code_interpreter_call": (("code",), ("outputs",)),
+    "file_search_call": (("queries",), ("results",)),
+    "command_execution": (("command",), ("aggregated_output",)),
+    "file_change": (("changes",), ("status",)),
+    "mcp_tool_call": (("arguments",), ("result", "error")),
+    "web_search": (("query",), ()),
+}
 
 
 class _Item(msgspec.Struct):
@@ -29,11 +44,12 @@ class _Item(msgspec.Struct):
     role: str | None = None
     content: Content = None
     name: str | None = None
-    arguments: str | None = None
+    arguments: str | dict[str, Any] | list[Any] | None = None
     input: str | None = None
     action: dict[str, Any] | None = None
     call_id: str | None = None
     output: Content = None
+    tools: Content = None  # what a search for tools returns
 
 
 class _Meta(msgspec.Struct, frozen=True):
@@ -46,6 +62,22 @@ class _Meta(msgspec.Struct, frozen=True):
 class _Record(msgspec.Struct):
     type: str | None = None
     payload: Any = None
+    thread_id: str | None = None
+    item: dict[str, Any] | None = None
+
+
+class _Event(msgspec.Struct):
+    """What was shown of a message of the user or the model."""
+
+    type: str
+    message: str | None = None
+
+
+class _First(msgspec.Struct):
+    """A session of the first version, which was one document."""
+
+    session: dict[str, Any]
+    items: list[dict[str, Any]]
 
 
 class ResponseItems:
@@ -60,7 +92,7 @@ class ResponseItems:
         self._calls: list[Function] = []
 
     def add(self, kind: str | None, payload: Any) -> None:
-        if kind == "session_meta":
+        if kind == "session_meta" and self.meta == _Meta():  # what follows is of the session that it goes on with
             self.meta = convert_value(payload, _Meta)
         elif kind == "turn_context":
             context: _Meta = convert_value(payload, _Meta)
@@ -69,12 +101,26 @@ class ResponseItems:
             summary: _Meta = convert_value(payload, _Meta)
             self.see(summary.message or "")
         elif kind == "response_item":
-            self.add_item(convert_value(payload, _Item))
+            self.add_raw(payload)
 
     def add_items(self, items: Sequence[dict[str, Any]]) -> None:
         """Add the input of a model; a message may lack its type."""
         for item in items:
-            self.add_item(convert_value({"type": "message", **item}, _Item))
+            self.add_raw({"type": "message", **item})
+
+    def add_raw(self, raw: Any) -> None:
+        """Add an item; with what it returned, where the item has that itself."""
+        kind = raw.get("type") if isinstance(raw, dict) else None
+        parts = WITH_RESULT.get(kind) if isinstance(kind, str) else None
+        if parts is None:
+            self.add_item(convert_value(raw, _Item))
+            return
+        given, returned = ({name: raw[name] for name in names if raw.get(name) is not None} for names in parts)
+        name = raw.get("name") or raw.get("tool") or raw["type"].removesuffix("_call")
+        arguments: Any = given.get("arguments", given)
+        self._calls.append(convert_value({"name": name, "arguments": arguments}, Function))
+        for value in returned.values():
+            self.see(f"{name} returned: {read_content(convert_value(value, Content))}")
 
     def add_item(self, item: _Item) -> None:
         if item.type == "message":
@@ -91,7 +137,11 @@ class ResponseItems:
             if item.call_id:
                 self.names[item.call_id] = name
         elif item.type.endswith("_output"):
-            self.see(f"{self.names.get(item.call_id or '') or 'tool'} returned: {read_content(item.output)}")
+            self.finish()
+            text = read_content(item.output if item.output is not None else item.tools)
+            if text.startswith(REJECTIONS):
+                self.turns.reject_last()
+            self.see(f"{self.names.get(item.call_id or '') or 'tool'} returned: {text}")
 
     def see(self, text: str, by_user: bool = False) -> None:
         self.finish()
@@ -106,14 +156,22 @@ class ResponseItems:
 
 def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
     session = ResponseItems()
-    for place, raw in read_placed_values(path):
+    records = [(place, _read_record(place, raw), raw) for place, raw in _list_records(path)]
+    shown = _find_shown(records)
+    for place, record, raw in records:
         try:
-            record: _Record = convert_value(raw, _Record)
-            # The first versions wrote the items of the conversation themselves.
-            bare = isinstance(raw, dict) and "payload" not in raw and record.type is not None
             if record.type is None and isinstance(raw, dict) and "instructions" in raw:
                 session.add("session_meta", raw)
-            session.add("response_item" if bare else record.type, raw if bare else record.payload)
+            elif record.type == "thread.started":
+                session.add("session_meta", {"id": record.thread_id})
+            elif record.type == "item.completed":  # of `codex exec --json`
+                _add_printed(session, record.item or {})
+            elif record.type == "event_msg":
+                _add_shown(session, record.payload, shown)
+            else:
+                # The first versions wrote the items of the conversation themselves.
+                bare = isinstance(raw, dict) and "payload" not in raw and record.type is not None
+                session.add("response_item" if bare else record.type, raw if bare else record.payload)
         except LogError as error:
             raise LogError(f"{place}: {error}") from None
     session.finish()
@@ -122,11 +180,63 @@ def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
     yield make_episode(session.turns, None, name, None, fields, where="payload")
 
 
+def _list_records(path: str) -> Iterator[tuple[str, Any]]:
+    for place, raw in read_placed_values(path):
+        if isinstance(raw, dict) and {"session", "items"} <= raw.keys():
+            first: _First = convert_value(raw, _First)
+            yield "session", {"instructions": None, **first.session}
+            yield from ((f"items[{i}]", item) for i, item in enumerate(first.items))
+        else:
+            yield place, raw
+
+
+def _read_record(place: str, raw: Any) -> _Record:
+    try:
+        record: _Record = convert_value(raw, _Record)
+    except LogError as error:
+        raise LogError(f"{place}: {error}") from None
+    return record
+
+
+def _find_shown(records: list[tuple[str, _Record, Any]]) -> set[str]:
+    """Events whose messages are in no item of the conversation, which therefore stand for them."""
+    roles = {"user_message": "user", "agent_message": "assistant"}
+    for _, record, _ in records:
+        payload = record.payload if record.type == "response_item" else None
+        if isinstance(payload, dict) and payload.get("type") == "message":
+            text = str(payload.get("content"))
+            roles = {
+                kind: role
+                for kind, role in roles.items()
+                if role != payload.get("role") or (role == "user" and any(one in text for one in CONTEXT))
+            }
+    return set(roles)
+
+
+def _add_shown(session: ResponseItems, payload: Any, kinds: set[str]) -> None:
+    event: _Event = convert_value(payload, _Event)
+    if event.type in kinds and event.message:
+        role = "user" if event.type == "user_message" else "assistant"
+        session.add_item(_Item("message", role=role, content=event.message))
+
+
+def _add_printed(session: ResponseItems, item: dict[str, Any]) -> None:
+    """An item that `codex exec --json` prints when it is complete."""
+    kind = convert_value(item.get("type"), str)
+    if kind == "agent_message":
+        session.add_item(_Item("message", role="assistant", content=convert_value(item.get("text"), str)))
+    elif kind in WITH_RESULT:
+        session.add_raw(item)
+
+
 def _detect(sample: Sample) -> str | None:
     if sample.kind not in ("lines", "document"):
         return None
     for record in sample.objects():
-        if {"id", "timestamp", "instructions"} <= record.keys():
+        if isinstance(record.get("thread_id"), str) and record.get("type") == "thread.started":
+            return "it is what codex exec --json prints"
+        session = record.get("session") if "items" in record else record
+        if isinstance(session, dict) and {"id", "timestamp", "instructions"} <= session.keys():
             return "it begins with an id, a time and instructions"
         if record.get("type") in TYPES and isinstance(record.get("payload"), dict):
             return f"its records have a type and a payload ({record['type']})"

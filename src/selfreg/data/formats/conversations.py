@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,11 @@ from selfreg.data.turns import Message, Turns
 with require_extra("logs", "selfreg.data"):
     import msgspec
 
-MESSAGES = ("messages", "conversation", "conversations", "traj", "dialogue", "dialog", "chat", "transcript", "turns")
+MESSAGES = ("messages", "conversation", "conversations", "traj", "dialogue", "dialog", "chat", "transcript", "turns",
+            "contents", "trajectory", "history")  # fmt: skip
+_TEXT = re.compile(r'\s*\[\s*\{\s*"(role|content|from)"\s*:')
+# Fields of a message, of which it has one at least.
+BODIES = frozenset(("content", "text", "message", "tool_calls", "function_call", "refusal", "audio"))
 # Where a request and its response are, and the part of the body of an HTTP message.
 REQUESTS, RESPONSES, BODY = ("request", "input", "inputs", "messages"), ("response", "output", "outputs"), "body"
 # Who speaks, in the layout of ShareGPT.
@@ -32,8 +37,13 @@ SPEAKERS = {
 
 
 def find_messages(record: Mapping[str, Any]) -> str | None:
-    """The field of a record that is a list of messages, by its name and its first message."""
-    return next((name for name in MESSAGES if are_messages(record.get(name))), None)
+    """The field of a record that is a list of messages, or its JSON text, by its name and its first message."""
+    return next((name for name in MESSAGES if are_messages(record.get(name)) or _is_text(record.get(name))), None)
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value begins as the JSON text of a list of messages."""
+    return isinstance(value, str) and _TEXT.match(value) is not None
 
 
 def are_messages(value: Any) -> bool:
@@ -62,14 +72,14 @@ def find_exchange(record: Mapping[str, Any]) -> tuple[Any, Any]:
 
     given = find(REQUESTS)
     if isinstance(given, dict):
-        given = next((given[name] for name in ("messages", "input") if given.get(name) is not None), given)
+        given = next((given[name] for name in ("messages", "input", "contents") if given.get(name) is not None), given)
     if isinstance(given, str):  # the short form of one message of the user
         given = [{"role": "user", "content": given}]
     return given, find(RESPONSES)
 
 
 def read_conversation(messages: Any) -> Turns:
-    """Steps of messages: of OpenAI and Anthropic, of ShareGPT and of LangChain; a text is their JSON."""
+    """Steps of messages: of OpenAI and Anthropic, of ShareGPT, LangChain and Gemini; a text is their JSON."""
     if isinstance(messages, str) and messages.lstrip().startswith("["):
         messages = decode_json(messages.encode("utf-8", "surrogatepass"))
     if has_response_items(messages):
@@ -77,11 +87,19 @@ def read_conversation(messages: Any) -> Turns:
     turns = Turns()
     if are_messages(messages) and "role" not in messages[0]:
         messages = [_read_speaker(i, one) for i, one in enumerate(messages)]
-    elif isinstance(messages, list) and messages and isinstance(messages[0], dict) and "role" not in messages[0]:
+    elif isinstance(messages, list) and messages and isinstance(messages[0], dict) and _is_other(messages[0]):
         turns.add_messages(read_messages(messages))
         return turns
+    for i, one in enumerate(messages if isinstance(messages, list) else ()):
+        if isinstance(one, dict) and BODIES.isdisjoint(one):
+            raise LogError(f"field '[{i}]': expected a message with 'content'; it has {', '.join(map(str, one))}")
     turns.add_messages(convert_value(messages, list[Message]))
     return turns
+
+
+def _is_other(message: dict[str, Any]) -> bool:
+    """Whether a message is of LangChain, Gemini or OpenTelemetry."""
+    return "role" not in message or ("content" not in message and isinstance(message.get("parts"), list))
 
 
 def has_response_items(messages: Any) -> bool:
@@ -113,7 +131,11 @@ def read_exchange(record: Mapping[str, Any]) -> Turns:
     """Steps of a request of messages and its response, of the Chat Completions or the Responses API."""
     given, answered = find_exchange(record)
     asked: dict[str, Any] = next((record[name] for name in REQUESTS if isinstance(record.get(name), dict)), {})
-    named = [one.get("model") for one in (answered, asked.get(BODY, asked), record) if isinstance(one, dict)]
+    named = [
+        one.get("model", one.get("modelVersion"))
+        for one in (answered, asked.get(BODY, asked), record)
+        if isinstance(one, dict)
+    ]
     model = next((name for name in named if isinstance(name, str)), None)
     output = answered.get("output", answered) if isinstance(answered, dict) else answered
     if isinstance(output, list) and any(isinstance(one, dict) and "type" in one for one in output):
@@ -123,6 +145,8 @@ def read_exchange(record: Mapping[str, Any]) -> Turns:
         answers = convert_value(answered["messages"], list[Message])
     elif are_messages(answered):
         answers = convert_value(answered, list[Message])
+    elif isinstance(answered, list):
+        answers = read_messages(answered, "assistant")
     else:
         answers = [read_answer(answered)]
     turns.add_messages([_named(one, model) for one in answers])

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from selfreg._util.extras import require_extra
 from selfreg.data.archives import list_members
 from selfreg.data.documents import convert_value, read_document
-from selfreg.data.faults import LogError
+from selfreg.data.faults import LogError, ask_choice
 from selfreg.data.formats.inspect_archives import SampleMembers
 from selfreg.data.log_files import plain_name, plain_suffix
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
@@ -235,27 +235,36 @@ def _resolve(step: Any, attachments: dict[str, str]) -> Any:
 def _read_score(sample: _Sample, options: ReadOptions) -> float | None:
     scores = dict(sample.scores or ({"score": sample.score} if sample.score else {}))
     wanted = options.roles.get("outcome")
+    if not scores:
+        return None
     if wanted is not None:
         name, _, key = wanted.partition(".")
         if wanted in scores:
             name, key = wanted, ""
         if name not in scores:
-            raise LogError(f"scorer {name!r} is missing (role 'outcome'); there are {', '.join(scores) or 'none'}")
+            raise LogError(f"scorer {name!r} is missing (role 'outcome'); there are {', '.join(scores)}")
         value = scores[name].value
-        return _grade(value.get(key) if key and isinstance(value, dict) else value, wanted, options)
-    if not scores:
-        return None
+        return _grade(value.get(key) if key and isinstance(value, dict) else _take_only(name, value), wanted, options)
     if len(scores) > 1:
-        raise LogError(f"there are several scorers ({', '.join(scores)}); choose one: --map outcome=NAME")
-    name = next(iter(scores))
-    value = scores[name].value
-    if isinstance(value, dict) and len(value) == 1:
-        value = next(iter(value.values()))
-    if isinstance(value, dict):
-        raise LogError(
-            f"scorer {name!r} has several values; choose one: --map outcome={name}.NAME ({', '.join(value)})"
+        raise ask_choice(
+            "there are several scorers", [one for name in scores for one in _choices(name, scores[name].value)]
         )
-    return _grade(value, name, options)
+    name = next(iter(scores))
+    return _grade(_take_only(name, scores[name].value), name, options)
+
+
+def _take_only(name: str, value: Any) -> Any:
+    """A value, or the one of several that a scorer gives."""
+    if isinstance(value, dict) and len(value) == 1:
+        return next(iter(value.values()))
+    if isinstance(value, dict):
+        raise ask_choice(f"scorer {name!r} has several values", _choices(name, value))
+    return value
+
+
+def _choices(name: str, value: Any) -> list[str]:
+    """Names of the values of a scorer."""
+    return [f"{name}.{key}" for key in value] if isinstance(value, dict) and len(value) > 1 else [name]
 
 
 def _grade(value: Any, scorer: str, options: ReadOptions) -> float | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value, decode_json, read_values
-from selfreg.data.faults import LogError
+from selfreg.data.faults import LogError, ask_choice
 from selfreg.data.log_files import is_parquet
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.message_layouts import read_answer, read_messages
@@ -135,19 +135,24 @@ def _find_id(run: Any) -> str | None:
     """The id of a run; without one, what is sent at its end has it as the last part of its order."""
     if not isinstance(run, dict):
         return None
-    if "id" not in run and isinstance(order := run.get("dotted_order"), str):
+    if "id" not in run and "run_id" not in run and isinstance(order := run.get("dotted_order"), str):
         return order.split(".")[-1].partition("Z")[2] or None
-    return run["id"] if isinstance(run.get("id"), str) else None
+    name = run.get("id", run.get("run_id"))  # the latter in exports of some tools
+    return name if isinstance(name, str) else None
 
 
 def _convert(trace: str, runs: list[_Run], options: ReadOptions) -> Trajectory:
     turns = Turns()
     for run in sorted(runs, key=lambda run: run.dotted_order or str(run.start_time or "")):
-        if run.run_type in ("llm", "chat_model"):
+        if run.run_type in ("llm", "chat_model") and (run.outputs or not run.error):
             _add_run(turns, run)
     root = next((run for run in runs if run.parent_run_id is None), runs[0])
     if not turns.steps:
-        raise LogError(f"trace {trace!r} has no run of a model (run_type 'llm')")
+        failed = next((run.error for run in runs if run.error and run.run_type in ("llm", "chat_model")), None)
+        what = (
+            "has no run of a model (run_type 'llm')" if failed is None else f"has no answer of a model: {failed[:200]}"
+        )
+        raise LogError(f"trace {trace!r} {what}")
     model = next((name for run in runs if (name := _model(run))), None)
     fields = {"name": root.name, "model": model, "error": root.error, "session_name": root.session_name}
     return make_episode(turns, root.reference_example_id, trace, _read_feedback(root, options), fields, where="runs")
@@ -174,9 +179,9 @@ def _read_feedback(root: _Run, options: ReadOptions) -> float | None:
     scores = {name: one.avg for name, one in (root.feedback_stats or {}).items() if one.avg is not None}
     wanted = options.roles.get("outcome")
     if wanted is None and len(scores) > 1:
-        raise LogError(f"there are several feedback scores ({', '.join(scores)}); choose one: --map outcome=NAME")
-    if wanted is not None and wanted not in scores:
-        raise LogError(f"feedback {wanted!r} is missing (role 'outcome'); there are {', '.join(scores) or 'none'}")
+        raise ask_choice("there are several feedback scores", scores)
+    if wanted is not None and scores and wanted not in scores:
+        raise LogError(f"feedback {wanted!r} is missing (role 'outcome'); there are {', '.join(scores)}")
     name = wanted or next(iter(scores), "")
     return read_success(scores.get(name), f"feedback_stats.{name}.avg", options)
 
@@ -187,7 +192,7 @@ def _detect(sample: Sample) -> str | None:
     for record in sample.objects()[:1]:
         runs = next((record[part] for part in ("post", "patch", "runs") if record.get(part)), [record])
         first = runs[0] if isinstance(runs, list) and runs and isinstance(runs[0], dict) else {}
-        if {"run_type", "dotted_order"} & first.keys() and "id" in first:
+        if {"run_type", "dotted_order"} & first.keys() and {"id", "run_id"} & first.keys():
             return "its runs have run_type or dotted_order"
     return None
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from selfreg.data.documents import decode_json
 from selfreg.data.faults import LogError
 from selfreg.data.filters import matches_filter
 from selfreg.data.formats import openai_messages
+from selfreg.data.guesses import simplify_name
 from selfreg.data.log_files import plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.orders import EPISODES, ORDERS, order_keys
@@ -43,13 +45,21 @@ def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
 
 def _find_group(row: Row, number: int, options: ReadOptions) -> str | None:
     """The conversation of a message; None where messages have none, so that all of the file are one."""
-    field = options.roles.get("episode") or next((name for name in EPISODES if row.get(name) is not None), None)
+    field = options.roles.get("episode") or next(
+        (name for name in _names_of_episode(tuple(row)) if row[name] is not None), None
+    )
     if field is None:
         return None
     value = row.get(field)
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise LogError(f"row {number}: field {field!r}: expected a string or an integer, the name of a conversation")
     return str(value)
+
+
+@cache
+def _names_of_episode(columns: tuple[str, ...]) -> list[str]:
+    """Columns that may name a conversation, in the order of preference; in any spelling."""
+    return [one for name in EPISODES for one in columns if name in (one, simplify_name(one))]
 
 
 def _join(name: str | None, rows: list[tuple[int, Row]]) -> dict[str, Any]:
@@ -81,8 +91,7 @@ def _reading(options: ReadOptions) -> ReadOptions:
 
 def _detect(sample: Sample) -> str | None:
     if sample.kind in ("parquet", "table"):
-        names = set(sample.values)
-        found = {"role", "content"} <= names and any(name in names for name in EPISODES)
+        found = {"role", "content"} <= set(sample.values) and _names_of_episode(tuple(sample.values))
         return "its rows are messages with roles" if found else None
     if sample.kind != "lines":
         return None

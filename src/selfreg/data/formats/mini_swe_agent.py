@@ -14,10 +14,14 @@ from selfreg.data.log_files import plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Trajectory
-from selfreg.data.turns import Function, Message, Turns, make_episode, read_content
+from selfreg.data.turns import PERSON, Function, Message, Turns, make_episode, read_content
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
+
+
+# What the user's rejection of an action begins with, in versions that have no other mark of it.
+REJECTIONS = ("Command not executed. ", "Commands not executed. ")
 
 
 class _Action(msgspec.Struct):
@@ -26,6 +30,7 @@ class _Action(msgspec.Struct):
 
 class _Extra(msgspec.Struct):
     actions: list[_Action] | None = None
+    interrupt_type: str | None = None
 
 
 class _Turn(Message):
@@ -63,14 +68,19 @@ def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
     model = name if isinstance(name, str) else None
     turns = Turns() if items is None else read_response_items(items, model=model)
     for message in document.messages:
-        if message.role == "assistant":
-            actions = (message.extra.actions if message.extra else None) or []
+        actions = (message.extra.actions if message.extra else None) or []
+        if message.role == "user" and actions:  # the user took the step
+            turns.act(read_content(message.content), intervention=PERSON)
+        elif message.role == "assistant":
             calls = message.calls or [Function("bash", action.command) for action in actions if action.command]
             text = read_content(message.content)
             calls = [call for call in calls if not (isinstance(call.arguments, str) and call.arguments in text)]
             turns.act(text, calls, model=message.model or model)
         elif message.role not in ("system", "exit"):
-            turns.see(read_content(message.content), by_user=message.role == "user")
+            text = read_content(message.content)
+            if _is_rejection(message, text):
+                turns.reject_last()
+            turns.see(text, by_user=message.role == "user")
     stats = document.info.model_stats
     fields = {"exit_status": document.info.exit_status, "instance_cost": stats.instance_cost, "model": model}
     name = plain_name(options.source)
@@ -78,6 +88,12 @@ def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
     if not turns.steps:
         raise LogError("field 'messages': expected at least one message of the assistant")
     yield make_episode(turns, task, name, None, fields)
+
+
+def _is_rejection(message: _Turn, text: str) -> bool:
+    """Whether the user did not let the last action be taken."""
+    kind = message.extra.interrupt_type if message.extra else None
+    return message.role == "user" and (kind == "UserRejection" or (kind is None and text.startswith(REJECTIONS)))
 
 
 def _is_response(message: Any) -> bool:

@@ -90,7 +90,7 @@ def convert_record(record: Any, options: ReadOptions, number: int) -> Trajectory
         _read_name(record, "task", options),
         _read_name(record, "episode", options) or f"{options.source}:{number}",
         read_success(outcome, outcome_field or "outcome", options),
-        {name: value for name, value in record.items() if name != outcome_field},
+        {name: value for name, value in record.items() if name not in (outcome_field, field)},
         where=field,
     )
 
@@ -147,7 +147,8 @@ def _is_wanted(record: Any, options: ReadOptions) -> bool:
 def _detect(sample: Sample) -> str | None:
     if sample.kind in ("parquet", "table"):
         return _detect_column(sample)
-    if are_messages(sample.records()) and "content" in sample.records()[0] and sample.kind == "document":
+    is_list = sample.kind == "document" and are_messages(sample.records())
+    if is_list and {"content", "parts"} & sample.records()[0].keys():
         return "it is a list of messages with roles"
     for record in sample.records():
         if are_messages(record):
@@ -162,7 +163,7 @@ def _detect(sample: Sample) -> str | None:
 
 def _detect_column(sample: Sample) -> str | None:
     """Whether a table has a column of messages, which are its first row's."""
-    name = next((name for name in ("messages", "conversations", "conversation") if name in sample.values), None)
+    name = next((name for name in MESSAGES if name in sample.values), None)
     if name is None:
         return None
     try:

@@ -28,7 +28,11 @@ with require_extra("logs", "selfreg.data"):
 
 KINDS = ("Event", "Observation", "Condensation", "CondensationRequest")
 # A file with one event, in the folder of a conversation.
-_EVENT_FILE = re.compile(r"event-\d+-.*\.json")
+_EVENT_FILE = re.compile(r"event[-_]\d+[-_].*\.json")
+# Where an answer of the server has its events.
+WRAPPERS = ("trajectory", "events", "items")
+# Names of the agent in the statistics of the use of models.
+USES = ("agent", "default")
 
 
 class _Call(Function):
@@ -54,7 +58,14 @@ class _Event(msgspec.Struct):
     action: dict[str, Any] | None = None
     observation: dict[str, Any] | None = None
     llm_message: _Message | None = None
+    extended_content: Content = None  # what the context of the agent adds
     rejection_reason: str | None = None
+    rejection_source: str | None = None  # "hook" where no person did it
+    title: str | None = None  # of a call by an agent of the Agent Client Protocol, as the four below
+    status: str | None = None
+    raw_input: Any = None
+    raw_output: Any = None
+    content: Content = None
     error: str | None = None
     summary: str | None = None
     key: str | None = None
@@ -62,9 +73,15 @@ class _Event(msgspec.Struct):
 
 
 def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
-    raw: list[Any] = [value for name in _files_of_episode(path) for value in read_values(name)]
+    raw: list[Any] = [value for name in _files_of_episode(path) for value in unwrap_events(read_values(name))]
     name = _conversation(path) if _EVENT_FILE.fullmatch(os.path.basename(path)) else plain_name(options.source)
     yield read_events(raw, None, name, None)
+
+
+def unwrap_events(values: list[Any]) -> list[Any]:
+    """Events of an answer of the server, which is one object; others as they are."""
+    only = values[0] if len(values) == 1 and isinstance(values[0], dict) else {}
+    return next((only[name] for name in WRAPPERS if isinstance(only.get(name), list)), values)
 
 
 def read_events(
@@ -143,11 +160,21 @@ def _add_other(turns: Turns, event: _Event, model: str | None) -> None:
             turns.act(text, model=model)
         else:
             turns.see(text, by_user=True)
+            turns.see(read_content(event.extended_content))
     elif event.kind == "ObservationEvent":
         turns.see(f"{event.tool_name or 'tool'} returned: {read_content(event.observation)}")
+        turns.see(read_content(event.extended_content))
     elif event.kind == "UserRejectObservation":
-        turns.reject_last()
-        turns.see(f"The user rejected the action: {event.rejection_reason or ''}")
+        by_user = event.rejection_source != "hook"
+        if by_user:
+            turns.reject_last()
+        turns.see(f"The {'user' if by_user else 'hook'} rejected the action: {event.rejection_reason or ''}")
+    elif event.kind == "Condensation":
+        turns.see(event.summary or "")
+    elif event.kind == "ACPToolCallEvent" and event.status in (None, "completed", "failed"):
+        turns.act("", [convert_value({"name": event.title, "arguments": event.raw_input}, Function)], model=model)
+        text = read_content(event.content) or read_content(convert_value(event.raw_output, Content))
+        turns.see(f"{event.title} returned: {text}")
     elif event.kind == "AgentErrorEvent":
         turns.see(f"Error: {event.error or ''}")
 
@@ -155,15 +182,18 @@ def _add_other(turns: Turns, event: _Event, model: str | None) -> None:
 def _read_model(event: _Event) -> str | None:
     """The agent's model, by the statistics of its use."""
     value: Any = event.value if event.key == "stats" else None
-    for part in ("usage_to_metrics", "default", "model_name"):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value if isinstance(value, str) else None
+    uses = value.get("usage_to_metrics") if isinstance(value, dict) else None
+    metrics = next((uses[name] for name in USES if name in uses), None) if isinstance(uses, dict) else None
+    name = metrics.get("model_name") if isinstance(metrics, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _detect(sample: Sample) -> str | None:
     if sample.kind not in ("lines", "document"):
         return None
-    for record in sample.objects()[:8]:
+    for record in unwrap_events(sample.objects())[:8]:
+        if not isinstance(record, dict):
+            continue
         kind = record.get("kind")
         if isinstance(kind, str) and kind.endswith(KINDS) and "source" in record:
             return f"its events have kind and source ({kind})"

@@ -11,7 +11,7 @@ from typing import Any
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value, decode_json, each_record, read_document
 from selfreg.data.faults import LogError
-from selfreg.data.formats.openhands import read_events
+from selfreg.data.formats.openhands import read_events, unwrap_events
 from selfreg.data.log_files import describe_kind, plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.samples import Sample
@@ -79,7 +79,7 @@ def read_file(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
         records = document if isinstance(document, list) else [document]
         if not any(isinstance(one, dict) and "history" in one for one in records):
             name = plain_name(options.source)
-            yield 1, _convert_events(records, name, None, None, {})
+            yield 1, _convert_events(unwrap_events(records), name, None, None, {})
             return
         yield from each_record(_convert_instance, records, options)
     except LogError as error:
@@ -90,6 +90,8 @@ def _convert_instance(record: Any, options: ReadOptions, number: int) -> Traject
     history = record.get("history") if isinstance(record, dict) else None
     if not isinstance(history, list):
         raise LogError(f"field 'history': expected a list of events; got {describe_kind(history)}")
+    if not history and isinstance(error := record.get("error"), str) and error:
+        raise LogError(f"the run failed before its first event: {error[:200]}")
     # Older versions hold pairs of an action and its observation.
     events = [event for one in history for event in (one if isinstance(one, list) else [one])]
     task = record.get("instance_id")
@@ -193,6 +195,16 @@ def _is_event(record: Any) -> bool:
 
 
 def _detect(sample: Sample) -> str | None:
+    wrapped = unwrap_events(sample.objects())
+    if (
+        sample.kind == "document"
+        and wrapped
+        and wrapped != sample.objects()
+        and isinstance(wrapped[0], dict)
+        and "kind" not in wrapped[0]
+        and _is_event(wrapped[0])
+    ):
+        return "it has a list of events with action, args and source"
     for record in sample.objects()[:8]:
         history = record.get("history")
         first = history[0] if isinstance(history, list) and history else None

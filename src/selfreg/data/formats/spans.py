@@ -1,4 +1,4 @@
-"""Spans of OpenTelemetry for generative AI and of OpenInference: OTLP as JSON or JSONL, or flat spans.
+"""Spans of OpenTelemetry for generative AI and of OpenInference: OTLP as JSON or JSONL, flat spans, or Jaeger's.
 
 The spans of a trace are an episode, and each call of a model in it is a step. Outcome: `gen_ai.evaluation.score.value`,
 of the one evaluation in the trace or the one that is named.
@@ -12,10 +12,12 @@ from typing import Any
 
 from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value, decode_json, read_values
-from selfreg.data.faults import LogError
-from selfreg.data.log_files import plain_name
+from selfreg.data.faults import LogError, ask_choice
+from selfreg.data.formats.span_stores import OUTER, is_jaeger, list_spans, read_parts
+from selfreg.data.log_files import is_parquet, plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.message_layouts import read_answer, read_messages
+from selfreg.data.rows import read_parquet_rows
 from selfreg.data.samples import Sample
 from selfreg.data.trajectory import Trajectory
 from selfreg.data.turns import Message, Turns, make_episode, read_success
@@ -25,12 +27,20 @@ with require_extra("logs", "selfreg.data"):
 
 OPERATION, KIND, REQUEST = "gen_ai.operation.name", "openinference.span.kind", "llm.request.type"
 MODEL_CALLS = ("chat", "text_completion", "generate_content", "completion", "LLM")
+# Calls of models of the AI SDK, whose answers are a text and calls of tools, or an object.
+AI_SDK = "ai.operationId"
+AI_SDK_CALLS = tuple(f"ai.{kind}" for kind in (
+    "generateText.doGenerate", "streamText.doStream", "generateObject.doGenerate", "streamObject.doStream"
+))  # fmt: skip
 MODELS = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")
 # Where the messages of a call are: as JSON, then as flattened attributes, then as texts.
-INPUTS = ("gen_ai.input.messages", "llm.input_messages", "gen_ai.prompt", "input.value", "input")
+INPUTS = ("gen_ai.input.messages", "llm.input_messages", "gen_ai.prompt", "input.value", "input",
+          "ai.prompt.messages")  # fmt: skip
 OUTPUTS = ("gen_ai.output.messages", "llm.output_messages", "gen_ai.completion", "output.value", "output")
 TRACE_KEYS = ("traceId", "trace_id", "context.trace_id")
 START_KEYS = ("startTimeUnixNano", "start_time", "start_time_unix_nano", "startTime")
+STATUS_KEYS = ("status.code", "status.status_code", "status_code", "status")
+FAILED = (2, "2", "STATUS_CODE_ERROR", "ERROR", "Error", "error")
 PREFIX = "attributes."
 EVALUATION = "gen_ai.evaluation"
 # Events of a span that hold a message, in conventions before those of attributes.
@@ -60,6 +70,7 @@ class _Span(msgspec.Struct):
     name: str | None
     attributes: dict[str, Any]
     events: list[dict[str, Any]]
+    failed: bool = False
 
     @property
     def model(self) -> str | None:
@@ -69,7 +80,8 @@ class _Span(msgspec.Struct):
 def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
     traces: dict[str, list[_Span]] = {}
     try:
-        for number, raw in enumerate(_list_spans(read_values(path)), 1):
+        values = read_parquet_rows(path) if is_parquet(path) else read_values(path)
+        for number, raw in enumerate(list_spans(values), 1):
             try:
                 span = _convert_span(raw, plain_name(options.source))
             except LogError as error:
@@ -85,31 +97,6 @@ def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
             yield number, _convert(trace, sorted(spans, key=lambda span: span.start), options)
         except LogError as error:
             yield number, error
-
-
-def _list_spans(values: list[Any]) -> Iterator[Any]:
-    """Spans in the parts of OTLP that hold them, in the spelling of either."""
-    for value in values:
-        found = False
-        for outer in _parts(value, "resourceSpans", "resource_spans"):
-            found = True
-            for inner in _parts(outer, "scopeSpans", "scope_spans", "instrumentationLibrarySpans"):
-                yield from _parts(inner, "spans")
-        if not found and isinstance(value, dict) and "spans" in value:
-            found = True
-            yield from _parts(value, "spans")
-        if not found:
-            yield value
-
-
-def _parts(value: Any, *names: str) -> list[Any]:
-    if not isinstance(value, dict):
-        raise LogError(f"expected an object; got {type(value).__name__}")
-    name = next((name for name in names if name in value), None)
-    parts = [] if name is None else value[name]
-    if not isinstance(parts, list):
-        raise LogError(f"field {name!r}: expected a list; got {type(parts).__name__}")
-    return parts
 
 
 def _convert_span(raw: Any, default: str) -> _Span:
@@ -130,9 +117,17 @@ def _convert_span(raw: Any, default: str) -> _Span:
         raise LogError("field 'traceId' or 'events': expected a string and a list of objects")
     name = raw.get("name")
     found = [{**_read_attributes(one.get("attributes") or {}), "event.name": one.get("name")} for one in events]
-    return _Span(
-        trace, start.zfill(20) if start.isdigit() else start, name if isinstance(name, str) else None, attributes, found
-    )
+    found += _read_event_list(attributes.get("events"))
+    status = next((flat[name] for name in STATUS_KEYS if name in flat), None)
+    failed = "error.type" in attributes or status in FAILED
+    start = start.zfill(20) if start.isdigit() else start
+    return _Span(trace, start, name if isinstance(name, str) else None, attributes, found, failed)
+
+
+def _read_event_list(text: Any) -> list[dict[str, Any]]:
+    """Events with messages in an attribute of their span, as JSON (of Logfire)."""
+    events = decode_json(text.encode()) if isinstance(text, str) and text.startswith("[{") else None
+    return [one for one in events or () if isinstance(one, dict) and "event.name" in one]
 
 
 def _read_attributes(raw: Any) -> dict[str, Any]:
@@ -145,12 +140,12 @@ def _read_attributes(raw: Any) -> dict[str, Any]:
 
 def _read_value(value: _Value) -> Any:
     if value.array_value is not None:
-        parts = _parts(value.array_value, "values")
+        parts = read_parts(value.array_value, "values")
         return [_read_value(convert_value(part, _Value)) for part in parts]
     if value.kvlist_value is not None:
         return {
             one.key: _read_value(one.value)
-            for one in convert_value(_parts(value.kvlist_value, "values"), list[_Attribute])
+            for one in convert_value(read_parts(value.kvlist_value, "values"), list[_Attribute])
         }
     if value.int_value is not None:
         return int(value.int_value) if str(value.int_value).lstrip("-").isdigit() else value.int_value
@@ -197,9 +192,11 @@ def _lists(nested: Any) -> Any:
 
 def _convert(trace: str, spans: list[_Span], options: ReadOptions) -> Trajectory:
     turns = Turns()
-    for span in spans:
-        if any(span.attributes.get(name) in MODEL_CALLS for name in (OPERATION, KIND, REQUEST)):
-            _add_call(turns, span)
+    calls = [span for span in spans if _is_call(span.attributes)]
+    for span in calls:
+        _add_call(turns, span)
+    if calls and not turns.steps:
+        raise LogError(f"trace {trace!r} has no call of a model that answered")
     if not turns.steps:
         raise LogError(
             f"trace {trace!r} has no call of a model: {OPERATION} or {REQUEST} of a span is one of "
@@ -212,13 +209,32 @@ def _convert(trace: str, spans: list[_Span], options: ReadOptions) -> Trajectory
     return make_episode(turns, None, trace, _read_evaluation(spans, options), fields, where="spans")
 
 
+def _is_call(attributes: dict[str, Any]) -> bool:
+    is_call = any(attributes.get(name) in MODEL_CALLS for name in (OPERATION, KIND, REQUEST))
+    return is_call or attributes.get(AI_SDK) in AI_SDK_CALLS
+
+
 def _add_call(turns: Turns, span: _Span) -> None:
+    output = _find_messages(span, OUTPUTS, "assistant") or _read_ai_sdk(span.attributes)
+    if span.failed and not output:
+        return
     given = _find_messages(span, INPUTS, "user")
     answers = [i for i, message in enumerate(given) if message.role == "assistant"]
     turns.add_messages(given, first=answers[-1] + 1 if answers else 0)
-    output = _find_messages(span, OUTPUTS, "assistant")
     answer = output[0] if output else Message("assistant")
     turns.add_messages([msgspec.structs.replace(answer, role="assistant", model=span.model)])
+
+
+def _read_ai_sdk(attributes: dict[str, Any]) -> list[Message]:
+    """What a model answered, as the AI SDK has it in attributes."""
+    texts = [attributes.get(f"ai.response.{name}") for name in ("text", "object")]
+    text = next((one for one in texts if isinstance(one, str)), None)
+    calls = attributes.get("ai.response.toolCalls")
+    made = decode_json(calls.encode()) if isinstance(calls, str) else calls
+    parts = [{**one, "type": "tool-call"} for one in made or () if isinstance(one, dict)]
+    if text is None and not parts:
+        return []
+    return [Message("assistant", [{"type": "text", "text": text or ""}, *parts])]
 
 
 def _find_messages(span: _Span, names: tuple[str, ...], role: str) -> list[Message]:
@@ -299,23 +315,41 @@ def _read_evaluation(spans: list[_Span], options: ReadOptions) -> float | None:
             scores[str(attributes.get(f"{EVALUATION}.name", "score"))] = value
     wanted = options.roles.get("outcome")
     if wanted is None and len(scores) > 1:
-        raise LogError(f"there are several evaluations ({', '.join(scores)}); choose one: --map outcome=NAME")
-    if wanted is not None and wanted not in scores:
-        raise LogError(f"evaluation {wanted!r} is missing (role 'outcome'); there are {', '.join(scores) or 'none'}")
+        raise ask_choice("there are several evaluations", scores)
+    if wanted is not None and scores and wanted not in scores:
+        raise LogError(f"evaluation {wanted!r} is missing (role 'outcome'); there are {', '.join(scores)}")
     name = wanted or next(iter(scores), "")
     return read_success(scores.get(name), f"{EVALUATION}.score.value of {name}", options)
 
 
 def _detect(sample: Sample) -> str | None:
+    if sample.kind in ("parquet", "table"):
+        known = sample.kind == "parquet" and any(map(_is_known, sample.values))
+        return "its columns are attributes of gen_ai or OpenInference" if known else None
     for record in sample.objects()[:1]:
-        if {"resourceSpans", "resource_spans"} & record.keys():
+        if isinstance(record.get("trace"), dict):
+            record = record["trace"]
+        if set(OUTER) & record.keys():
             return "it has resourceSpans, as OTLP"
+        if is_jaeger({"data": [record]}):
+            tags = [tag for span in _objects(record["spans"]) for tag in _objects(span.get("tags"))]
+            return "its traces are Jaeger's" if any(_is_known(tag.get("key")) for tag in tags) else None
         attributes = record.get("attributes", record)
+        if isinstance(attributes, list):
+            attributes = dict.fromkeys(str(one.get("key")) for one in _objects(attributes))
         names = attributes if isinstance(attributes, dict) else {}
-        known = (name.removeprefix(PREFIX).startswith(("gen_ai.", "openinference.", "llm.")) for name in names)
-        if any(known) or "llm" in names:
+        if any(map(_is_known, names)) or "llm" in names:
             return "its attributes are those of gen_ai or OpenInference"
     return None
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _is_known(name: Any) -> bool:
+    """Whether an attribute, or a column of a table of spans, is of one of the conventions."""
+    return isinstance(name, str) and name.removeprefix(PREFIX).startswith(("gen_ai.", "openinference.", "llm.", AI_SDK))
 
 
 FORMAT = LogFormat(

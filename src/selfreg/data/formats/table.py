@@ -10,6 +10,7 @@ from typing import Any
 from selfreg._util.extras import require_extra
 from selfreg.data.faults import LogError
 from selfreg.data.filters import matches_filter
+from selfreg.data.guesses import find_name
 from selfreg.data.log_files import MOST_BYTES, is_parquet, open_arrow, plain_suffix
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.rows import Numbered, Row, read_csv_lines, read_table_rows
@@ -38,6 +39,8 @@ USUAL_COLUMNS = {
     "cost": (),
     "label": (),
 }
+# The column of the model that took all steps of an episode, where several took those of a task.
+_OF_MODEL = "model of the episode"
 # Why a file is a table whose columns have no names of these.
 PLAIN = "it is a table"
 
@@ -59,7 +62,7 @@ def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
 
 def find_columns(columns: list[str], options: ReadOptions, wide: WideTable | None = None) -> dict[str, str]:
     """Column of each role that the table has; those of a wide table have the names that its rows get."""
-    usual = {role: next((name for name in names if name in columns), "") for role, names in USUAL_COLUMNS.items()}
+    usual = {role: find_name(columns, names) or "" for role, names in USUAL_COLUMNS.items()}
     given = dict(options.roles)
     if wide is not None:
         given = {MODEL: MODEL, "action": "action", "step": "", "episode": "", **given, "outcome": "outcome"}
@@ -70,10 +73,11 @@ def find_columns(columns: list[str], options: ReadOptions, wide: WideTable | Non
     roles = {role: column for role, column in {**usual, **given}.items() if column}
     # A row without the name of a task is of the task that its text states.
     named = "observation" in roles and not {"step", "episode"} & roles.keys()
-    for role, is_needed in (("task", not named), ("outcome", options.outcomes is None)):
-        if role not in roles and is_needed:
-            there = ", ".join(columns)
-            raise LogError(f"no column for the role {role!r}; there are {there}: --map {role}=COLUMN")
+    needed = [role for role, is_needed in (("task", not named), ("outcome", options.outcomes is None)) if is_needed]
+    if missing := [role for role in needed if role not in roles]:
+        what = f"role{'s' * (len(missing) > 1)} {' and '.join(map(repr, missing))}"
+        how = " ".join(f"--map {role}=COLUMN" for role in missing)
+        raise LogError(f"no column for the {what}; there are {', '.join(columns)}: {how}")
     return roles
 
 
@@ -126,11 +130,33 @@ def _read_grouped(
         gathered: dict[Any, list[tuple[int, Row]]] = {}
         for number, row in valid():
             gathered.setdefault(row[column], []).append((number, row))
+        if (
+            "model" in roles
+            and "episode" not in roles
+            and any(_repeats(some, roles["step"]) for some in gathered.values())
+        ):
+            gathered = _split_models(gathered, roles["model"])
+            roles = {**roles, _OF_MODEL: roles["model"]}
         groups = gathered.items()
     else:
         groups = ((key, list(group)) for key, group in groupby(valid(), key=lambda pair: pair[1][column]))
     for _, group in groups:
         yield group[0][0], _convert(group, roles, options)
+
+
+def _repeats(rows: list[tuple[int, Row]], column: str) -> bool:
+    """Whether a step is there twice."""
+    steps = [str(row[column]) for _, row in rows]
+    return len(set(steps)) < len(steps)
+
+
+def _split_models(groups: dict[Any, list[tuple[int, Row]]], column: str) -> dict[Any, list[tuple[int, Row]]]:
+    """The rows of each task, apart for each model that took its steps."""
+    split: dict[Any, list[tuple[int, Row]]] = {}
+    for task, rows in groups.items():
+        for number, row in rows:
+            split.setdefault((task, str(row[column])), []).append((number, row))
+    return split
 
 
 def _convert(rows: list[tuple[int, Row]], roles: dict[str, str], options: ReadOptions) -> Record:
@@ -179,7 +205,7 @@ def _episode_name(row: Row, task: str, number: int, roles: dict[str, str], optio
     if "episode" in roles:
         return _read_name(row[roles["episode"]], roles["episode"])
     if "step" in roles:
-        return task
+        return f"{task}/{row[roles[_OF_MODEL]]}" if _OF_MODEL in roles else task
     model = row[roles["model"]] if "model" in roles else None
     name = task if "task" in roles else f"{options.source}:{number}"
     return f"{options.source}:{number}" if model is None else f"{name}/{model}"
@@ -262,7 +288,7 @@ def _detect(sample: Sample) -> str | None:
     if sample.kind not in ("parquet", "table"):
         return None
     columns = sample.values
-    found = {role: next((n for n in names if n in columns), "") for role, names in USUAL_COLUMNS.items()}
+    found = {role: find_name(columns, names) for role, names in USUAL_COLUMNS.items()}
     if found["task"] and (found["outcome"] or found["observation"]):
         rows = "a step" if found["step"] else f"a query and {found['model']}" if found["model"] else "an episode"
         return f"it is a table; a row is {rows}"

@@ -1,4 +1,4 @@
-"""The trajectories that tau-bench publishes: one JSON list of episodes with OpenAI messages."""
+"""The trajectories that tau-bench publishes: one JSON list of episodes with OpenAI messages, or an episode a line."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from selfreg._util.extras import require_extra
-from selfreg.data.documents import convert_value, each_record, read_document
+from selfreg.data.documents import convert_value, each_record, read_values
 from selfreg.data.faults import LogError
 from selfreg.data.filters import matches_filter
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
-from selfreg.data.samples import Sample
+from selfreg.data.samples import Sample, unwrap_records
 from selfreg.data.trajectory import Trajectory
 from selfreg.data.turns import Message, Turns, make_episode
 
@@ -23,6 +23,7 @@ class _Episode(msgspec.Struct):
     reward: float
     traj: list[Message]
     trial: int | str = 0
+    info: Any = None
 
 
 def read_tau_bench(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
@@ -33,8 +34,10 @@ def read_tau_bench(path: str, options: ReadOptions) -> Iterator[tuple[int, Recor
     counts it. A step that calls `transfer_to_human_agents` is a step of help by a person.
     """
     try:
-        records: Any = read_document(path)
-        if not isinstance(records, list) or not records:
+        records = read_values(path)
+        if len(records) == 1:  # an episode, or an object around the list
+            records = unwrap_records(records[0])
+        if not records:
             raise LogError("expected a JSON list of at least one episode")
     except LogError as error:
         yield 0, error
@@ -50,6 +53,9 @@ def read_tau_bench(path: str, options: ReadOptions) -> Iterator[tuple[int, Recor
 
 def _convert(raw: Any, options: ReadOptions, number: int) -> Trajectory:
     record: _Episode = convert_value(raw, _Episode)
+    error = record.info.get("error") if isinstance(record.info, dict) else None
+    if error and not record.traj:
+        raise LogError(f"the run failed before its first message: {str(error)[:200]}")
     turns = Turns()
     turns.add_messages(record.traj)
     outcome = float(abs(record.reward - 1) <= 1e-6)
@@ -60,8 +66,8 @@ def _convert(raw: Any, options: ReadOptions, number: int) -> Trajectory:
 
 def _detect(sample: Sample) -> str | None:
     for record in sample.objects()[:1]:
-        if sample.kind == "document" and {"task_id", "traj"} <= record.keys():
-            return "it is a list of episodes with task_id and traj"
+        if {"task_id", "traj", "reward"} <= record.keys():
+            return "its episodes have task_id, reward and traj"
     return None
 
 
