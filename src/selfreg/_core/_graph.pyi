@@ -62,4 +62,4 @@ def order_sweeps(
     starts: npt.NDArray[np.int64],
     members: npt.NDArray[np.int32],
 ) -> None:
-    """Order every component so that little mass of free actions leads to states that come later."""
+    """Order every component so that states come after their most likely successors by free actions."""
