@@ -24,6 +24,7 @@ KERNELS = (
     "_lanes",
     "_mixing",
     "_penalty",
+    "_qualitative",
     "_robust",
     "_scan",
     "_sweeps",

@@ -287,7 +287,10 @@ def test_rows_that_stay_and_chains_of_components() -> None:
         assert remaining.tolist() == [[1, 1, 1, 0], [0, 0, 0, 0]]
         path = sp.csr_array(np.eye(4, k=-1))
         order = np.arange(4, dtype=np.int32)
-        assert kernel.longest_chain(*parts([path]), order, order, np.array([1, 1, 0, 1], np.uint8)) == 3
+        counted = np.array([1, 1, 0, 1], np.uint8)
+        assert kernel.longest_chain(*parts([path]), np.zeros(4, np.uint8), order, order, counted) == 3
+        terminal = np.array([0, 0, 1, 0], np.uint8)
+        assert kernel.longest_chain(*parts([path]), terminal, order, order, counted) == 2
     for _ in range(50):
         n = int(random.integers(2, 12))
         matrices = [sp.random_array((n, n), density=1.5 / n, rng=random, format="csr") for _ in range(3)]

@@ -48,6 +48,7 @@ def prune_rows(
 def longest_chain(
     indptr: list[npt.NDArray[np.int64]],
     indices: list[npt.NDArray[np.int32]],
+    terminal: npt.NDArray[np.uint8],
     members: npt.NDArray[np.int32],
     component: npt.NDArray[np.int32],
     counted: npt.NDArray[np.uint8],

@@ -349,6 +349,7 @@ cdef Py_ssize_t remove_stranded(
 def longest_chain(
     list indptr,                          # IN  per action: int64 (n + 1,)
     list indices,                         # IN  per action: int32 (nnz,)
+    const uint8_t[::1] terminal,          # IN  (n,)
     const int32_t[::1] members,           # IN  (n,) states by component, successors first
     const int32_t[::1] component,         # IN  (n,)
     const uint8_t[::1] counted,           # IN  (components,)
@@ -368,7 +369,7 @@ def longest_chain(
         with nogil:
             for i in range(n):
                 c = component[members[i]]
-                for a in range(n_actions):
+                for a in range(0 if terminal[members[i]] else n_actions):
                     for e in range(rows[a][members[i]], rows[a][members[i] + 1]):
                         later = component[columns[a][e]]
                         if later != c:

@@ -136,6 +136,7 @@ def prune_rows(
 def longest_chain(
     indptr: list[npt.NDArray[np.int64]],
     indices: list[npt.NDArray[np.int32]],
+    terminal: npt.NDArray[np.uint8],
     members: npt.NDArray[np.int32],
     component: npt.NDArray[np.int32],
     counted: npt.NDArray[np.uint8],
@@ -144,7 +145,7 @@ def longest_chain(
     length = counted.astype(np.int64)
     for s in members.tolist():
         c = component[s]
-        for p, i in zip(indptr, indices, strict=True):
+        for p, i in () if terminal[s] else zip(indptr, indices, strict=True):
             later = component[i[p[s] : p[s + 1]]]
             length[c] = max(length[c], counted[c] + length[later[later != c]].max(initial=0))
     return int(length.max(initial=0))
