@@ -38,6 +38,11 @@ cdef enum:
     SMALL_SWEEPS = 2000
     REFINEMENTS = 5
 
+cdef enum:
+    UNPROVEN = 0                          # outcomes for a component with one layer
+    SOLVED = 1
+    SLOW = 2
+
 
 def solve_components(
     list indptr,                          # IN  per action: int64 (n + 1,)
@@ -138,6 +143,7 @@ cdef int solve_component(const Model* m, const Task* task, const Scratch* scratc
     """Solve all layers of component `c`; whether the tolerance was reached."""
     cdef Local local
     cdef double steps_all_rows = -1.0, steps = 1.0
+    cdef int outcome
     cdef int64_t max_sweeps
     try:
         local_build(m, task, scratch, members, size, c, &local)
@@ -146,8 +152,10 @@ cdef int solve_component(const Model* m, const Task* task, const Scratch* scratc
             steps_all_rows = steps = uniform_steps(&local, True)
             if steps < 0.0:
                 steps = uniform_steps(&local, False)
-            if steps < 0.0 and m.n_lattice == 1 and solve_only_layer(m, task, scratch, &local, c, max_sweeps):
-                return 1
+            if steps < 0.0 and m.n_lattice == 1:
+                outcome = solve_only_layer(m, task, scratch, &local, c, max_sweeps)
+                if outcome != UNPROVEN:
+                    return outcome == SOLVED
             if steps < 0.0:
                 steps = expected_steps(&local, max_sweeps)
             if steps < 0.0:
@@ -276,13 +284,14 @@ cdef int solve_layers(const Model* m, const Task* task, const Scratch* scratch, 
 
 cdef int solve_only_layer(const Model* m, const Task* task, const Scratch* scratch, const Local* local, Py_ssize_t c,
                           int64_t max_sweeps) except -1 nogil:
-    """Solve a component where there is one layer; 0 if the tolerance was not reached.
+    """Solve a component where there is one layer: SOLVED, SLOW if the sweeps do not converge, or UNPROVEN.
 
     Bounds of values that are close enough need few sweeps, where the most steps of all policies are often those of a
     policy that waits.
     """
     cdef Py_ssize_t n = local.n_groups, g, i
     cdef double least = row_rounding(local), target = max(FIRST_SHARE * task.tolerance, least), inherited, found
+    cdef bint first = True
     # (groups,) values, and scratch; best rows
     cdef double* x = <double*> malloc(3 * n * sizeof(double))
     cdef int64_t* choice = <int64_t*> malloc(n * sizeof(int64_t))
@@ -295,21 +304,22 @@ cdef int solve_only_layer(const Model* m, const Task* task, const Scratch* scrat
             x[g] = local.stop[g]
         while True:
             if iterate(local, x, x + n, target, max_sweeps) > target:
-                return 0
+                return SLOW if first else UNPROVEN
+            first = False
             for g in range(n):
                 choice[g] = best_row(local, g, x)
             found = proven_distance(local, x, choice, task.tolerance, x + n, x + 2 * n)
             if found >= 0.0:
                 break
             if target <= least:
-                return 0
+                return UNPROVEN
             target = max(FIRST_SHARE * target, least)
         task.error[c] = round_up(inherited + found + 4 * DBL_EPSILON)
         for g in range(n):
             for i in range(local.bounds[g], local.bounds[g + 1]):
                 task.value[local.members[i]] = min(max(x[g], 0.0), 1.0)
             set_policy(m, task, scratch, local, g, 0, choice[g])
-        return 1
+        return SOLVED
     finally:
         free(x)
         free(choice)
