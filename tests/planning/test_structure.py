@@ -330,6 +330,16 @@ def test_long_chain_without_cycles() -> None:
     np.testing.assert_allclose(selfreg.solve(mdp, 0).value, 0.75, rtol=0, atol=1e-9)
 
 
+def test_one_budget_moves_like_two_of_which_one_is_nothing() -> None:
+    costs = np.array([[0], [0], [2], [5], [1]])
+    one = structure.lattice_moves(costs, (4,))
+    two = structure.lattice_moves(np.hstack([costs, 0 * costs]), (4, 1))
+    for part, other in zip(one, two, strict=True):
+        assert part.dtype == other.dtype
+        np.testing.assert_array_equal(part, other)
+    assert one[2].tolist() == [[1, 0, 4], [2, 2, 2], [4, 1, 3]]
+
+
 # ---- orders and places, against their twins
 
 

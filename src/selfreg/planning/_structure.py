@@ -306,6 +306,11 @@ def lattice_moves(
     runs : int64 (runs, 3)
         Action (help types only), start and length of every run of affordable points.
     """
+    if len(shape) == 1:
+        (size,), cost = shape, costs[:, 0]
+        paid = np.flatnonzero(cost[1:] < size) + 1
+        runs_of_one = np.stack([paid, cost[paid], size - cost[paid]], axis=1)
+        return cost.copy(), (np.arange(size) >= costs).astype(np.uint8), runs_of_one
     points = np.indices(shape).reshape(len(shape), -1)
     affordable = np.all(points[None] >= costs[:, :, None], axis=1).astype(np.uint8)
     runs: list[tuple[int, int, int]] = []
