@@ -22,6 +22,7 @@ KERNELS = (
     "_graph",
     "_groups",
     "_lanes",
+    "_layers",
     "_mixing",
     "_penalty",
     "_qualitative",
