@@ -33,8 +33,6 @@ typedef struct {
 /* The kinds of lanes that `_lanes_block.h` is compiled for: V for vectors, S for one at a time. Sums have the same bits. */
 #define SELFREG_WIDTH 8
 enum { SELFREG_BLOCK = 4 }; /* most vectors side by side */
-#define SELFREG_NAMED_(name, kind) name##_##kind
-#define SELFREG_NAMED(name, kind) SELFREG_NAMED_(name, kind)
 
 typedef double selfreg_vector_S;
 typedef int64_t selfreg_mask_S;
