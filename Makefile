@@ -9,8 +9,8 @@ unexport PYTHONDONTWRITEBYTECODE
 DEMO_READY := $(VENV)/.ready-demo
 BUILD_INPUTS := pyproject.toml setup.py constraints.txt $(wildcard src/selfreg/_core/*.pyx src/selfreg/_core/*.pxd \
 	src/selfreg/_core/*.h)
-KERNEL_TESTS := tests/planning/test_hard.py tests/planning/test_slow_chains.py tests/planning/test_structure.py tests/test_mdp.py \
-	tests/planning/test_robust.py tests/planning/test_penalized.py tests/_core
+KERNEL_TESTS := tests/planning/test_hard.py tests/planning/test_slow_chains.py tests/planning/test_structure.py tests/planning/test_qualitative.py \
+	tests/test_mdp.py tests/planning/test_robust.py tests/planning/test_penalized.py tests/_core
 # What `make check` runs: no torch, no training, property tests on few random models.
 CHECK_TESTS := tests/planning tests/_core tests/_util tests/models tests/data tests/test_mdp.py tests/test_rooms.py tests/test_word_check.py \
 	tests/estimate/test_model.py tests/estimate/test_validity.py

@@ -223,30 +223,51 @@ def test_sweeps_follow_all_free_actions() -> None:
     components = structure.load_structure(mdp, None)[1]
     assert isinstance(components, structure.Components)
     inner = components.members[components.members < n]
-    assert inner.tolist() == [0, *s[:0:-1].tolist()]
+    assert inner.tolist() == s[::-1].tolist()
     value = selfreg.solve(mdp, 0).value[:n, 0]
     backup = np.maximum(0.4 * value[0] + 0.3, 0.9 * np.append(value[1:], 1.0) + 0.1 * value[0])
     assert value.min() >= 0.5  # of acting alone for ever
     np.testing.assert_allclose(value, backup, rtol=0, atol=1e-9)
 
 
-def test_sweeps_in_an_order_that_leaves_little_for_later() -> None:
-    """The kernel and its twin take the same order, and it beats the one of the indices."""
+def order_of_sweeps(name: str, matrices: list[sp.csr_array], label: np.ndarray, members: np.ndarray) -> list[int]:
+    """`members`, which are by label, as the kernel reorders them."""
     from selfreg._core import chooser
 
-    random, n = np.random.default_rng(0), 80
-    matrix = sp.random_array((n, n), density=0.06, rng=random, format="csr")
-    label, starts = np.zeros(n, np.int32), np.array([0, n], np.int64)
-    orders = []
-    for name in ("cython", "python"):
-        members = np.arange(n, dtype=np.int32)
-        parts = [matrix.indptr.astype(np.int64)], [matrix.indices.astype(np.int32)], [matrix.data]
-        chooser.kernel("graph", name).order_sweeps(*parts, label, starts, members)
-        orders.append(members)
-    assert orders[0].tolist() == orders[1].tolist()
+    result, starts = members.astype(np.int32), np.concatenate([[0], np.cumsum(np.bincount(label))])
+    arrays = structure.kernel_arrays(matrices)
+    chooser.kernel("graph", name).order_sweeps(*arrays, label.astype(np.int32), starts.astype(np.int64), result)
+    return result.tolist()
+
+
+def test_sweeps_come_after_their_likely_successors(implementation) -> None:
+    """A shuffled chain whose edges back have less mass, half of it by a second action: its order is found."""
+    n, random = 60, np.random.default_rng(0)
+    chain = random.permutation(n)
+    matrices = [np.zeros((n, n)), np.zeros((n, n))]
+    for place in range(n):
+        back = chain[random.integers(0, n, 20)]
+        matrices[0][chain[place], back] = 0.02
+        if place + 1 < n:
+            matrices[place % 2][chain[place], chain[place + 1]] = 0.6
+    sparse = [sp.csr_array(matrix) for matrix in matrices]
+    members = np.append(np.setdiff1d(np.arange(n), chain[0]), chain[0])  # the last one is where the search begins
+    assert order_of_sweeps(implementation, sparse, np.zeros(n, np.int64), members) == chain[::-1].tolist()
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 60), density=st.floats(0.01, 1.0), n_actions=st.integers(1, 3))
+def test_the_order_of_sweeps_is_that_of_the_twin(seed, n, density, n_actions) -> None:
+    random = np.random.default_rng(seed)
+    label, matrices = np.sort(random.integers(0, 3, n)), []
+    for _ in range(n_actions):
+        matrix = sp.random_array((n, n), density=density, rng=random, format="csr")
+        matrix.data = np.round(matrix.data, 1)  # many of the same mass
+        matrices.append(matrix)
+    members = np.lexsort((random.random(n), label))
+    orders = [order_of_sweeps(name, matrices, label, members) for name in ("cython", "python")]
+    assert orders[0] == orders[1]
+    assert label[orders[0]].tolist() == label.tolist()
     assert sorted(orders[0]) == list(range(n))
-    dense = matrix.toarray()
-    assert np.triu(dense[np.ix_(orders[0], orders[0])], 1).sum() < 0.6 * np.triu(dense, 1).sum()
 
 
 def test_rows_that_stay_and_chains_of_components() -> None:
@@ -266,7 +287,10 @@ def test_rows_that_stay_and_chains_of_components() -> None:
         assert remaining.tolist() == [[1, 1, 1, 0], [0, 0, 0, 0]]
         path = sp.csr_array(np.eye(4, k=-1))
         order = np.arange(4, dtype=np.int32)
-        assert kernel.longest_chain(*parts([path]), order, order, np.array([1, 1, 0, 1], np.uint8)) == 3
+        counted = np.array([1, 1, 0, 1], np.uint8)
+        assert kernel.longest_chain(*parts([path]), np.zeros(4, np.uint8), order, order, counted) == 3
+        terminal = np.array([0, 0, 1, 0], np.uint8)
+        assert kernel.longest_chain(*parts([path]), terminal, order, order, counted) == 2
     for _ in range(50):
         n = int(random.integers(2, 12))
         matrices = [sp.random_array((n, n), density=1.5 / n, rng=random, format="csr") for _ in range(3)]
@@ -304,6 +328,16 @@ def test_long_chain_without_cycles() -> None:
     ring[n - 2, 0], ring[n - 2, n - 1] = 0.5, 0.5
     mdp = selfreg.InterventionMDP({"nohelp": ring.tocsr()}, value, {})
     np.testing.assert_allclose(selfreg.solve(mdp, 0).value, 0.75, rtol=0, atol=1e-9)
+
+
+def test_one_budget_moves_like_two_of_which_one_is_nothing() -> None:
+    costs = np.array([[0], [0], [2], [5], [1]])
+    one = structure.lattice_moves(costs, (4,))
+    two = structure.lattice_moves(np.hstack([costs, 0 * costs]), (4, 1))
+    for part, other in zip(one, two, strict=True):
+        assert part.dtype == other.dtype
+        np.testing.assert_array_equal(part, other)
+    assert one[2].tolist() == [[1, 0, 4], [2, 2, 2], [4, 1, 3]]
 
 
 # ---- orders and places, against their twins

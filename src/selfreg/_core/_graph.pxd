@@ -3,6 +3,9 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 
+cdef int bind_rows(list indptr, list indices, const int64_t** rows, const int32_t** columns) except -1
+
+
 cdef Py_ssize_t tarjan(
     Py_ssize_t n, Py_ssize_t n_actions, const int64_t** rows, const int32_t** columns, const uint8_t* terminal,
     int32_t* number, int32_t* low, int32_t* path, int32_t* waiting, int64_t* edge, uint8_t* action,

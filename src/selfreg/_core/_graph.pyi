@@ -48,6 +48,7 @@ def prune_rows(
 def longest_chain(
     indptr: list[npt.NDArray[np.int64]],
     indices: list[npt.NDArray[np.int32]],
+    terminal: npt.NDArray[np.uint8],
     members: npt.NDArray[np.int32],
     component: npt.NDArray[np.int32],
     counted: npt.NDArray[np.uint8],
@@ -62,4 +63,4 @@ def order_sweeps(
     starts: npt.NDArray[np.int64],
     members: npt.NDArray[np.int32],
 ) -> None:
-    """Order every component so that little mass of free actions leads to states that come later."""
+    """Order every component so that states come after their most likely successors by free actions."""

@@ -9,7 +9,7 @@ Rows of terminal states are ignored.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free, malloc, qsort
 
 
 cdef int bind_rows(list indptr, list indices, const int64_t** rows, const int32_t** columns) except -1:
@@ -349,6 +349,7 @@ cdef Py_ssize_t remove_stranded(
 def longest_chain(
     list indptr,                          # IN  per action: int64 (n + 1,)
     list indices,                         # IN  per action: int32 (nnz,)
+    const uint8_t[::1] terminal,          # IN  (n,)
     const int32_t[::1] members,           # IN  (n,) states by component, successors first
     const int32_t[::1] component,         # IN  (n,)
     const uint8_t[::1] counted,           # IN  (components,)
@@ -368,7 +369,7 @@ def longest_chain(
         with nogil:
             for i in range(n):
                 c = component[members[i]]
-                for a in range(n_actions):
+                for a in range(0 if terminal[members[i]] else n_actions):
                     for e in range(rows[a][members[i]], rows[a][members[i] + 1]):
                         later = component[columns[a][e]]
                         if later != c:
@@ -385,21 +386,26 @@ def longest_chain(
 
 cdef enum:
     LEAST_ORDERED = 3                     # states of a component whose order matters
+    FEW = 16                              # edges that are sorted by insertion
 
 
-cdef struct Heap:
-    Py_ssize_t size
-    int32_t* states
-    int32_t* position                     # (n,) of every state in `states`, -1 after its removal
-    double* key                           # (n,)
+cdef struct Edge:
+    double mass
+    int32_t state
 
 
-# For each state its edges within its component, in both directions: the state at the other end, and what the key of
-# that one gains when this state is removed: the mass that it sends here, or less the mass that it gets from here.
-cdef struct Edges:
-    int64_t* start                        # (n + 2,)
-    int32_t* state                        # (2 edges,)
-    double* gain                          # (2 edges,)
+# The model, and a depth-first search without recursion: the edges of the states on the path that are not followed yet
+# form one stack.
+cdef struct Search:
+    Py_ssize_t n_actions
+    const int64_t** rows
+    const int32_t** columns
+    const double** masses
+    const int32_t* component
+    uint8_t* visited                      # (n,)
+    int32_t* path                         # (n,)
+    int64_t* first                        # (n,) of every state on the path: where its edges begin
+    Edge* edges                           # (edges,) of each state by mass, the largest last
 
 
 def order_sweeps(
@@ -410,132 +416,106 @@ def order_sweeps(
     const int64_t[::1] starts,            # IN  (components + 1,) into `members`
     int32_t[::1] members,                 # IN, OUT (n,) states by component, reordered within each
 ):
-    """Order every component so that little mass of free actions leads to states that come later.
+    """Order every component so that states come after their most likely successors by free actions.
 
-    The less mass does, the faster Gauss-Seidel sweeps converge. The minimum is a feedback arc set problem; this is the
-    greedy rule of Eades, Lin and Smyth (1993) with weights: the next state has the largest mass from the remaining
-    states, less the mass that it sends to them. Ties go to the lowest index.
+    Gauss-Seidel sweeps carry a value along all edges to earlier states at once, and along one edge to a later state.
+    In the order in which a depth-first search leaves its states, only edges back to a state on the path lead to a later
+    one. The search begins at the last member and follows the edge with the largest mass first, then the lowest index.
     """
-    cdef Py_ssize_t n = members.shape[0], n_edges = sum(map(len, indices)), c, i
-    cdef int64_t e
-    cdef int32_t s, j
-    cdef Edges edges
-    cdef Heap heap
-    edges.start = <int64_t*> malloc((n + 2) * sizeof(int64_t))
-    edges.state = <int32_t*> malloc((2 * n_edges + 1) * sizeof(int32_t))
-    edges.gain = <double*> malloc((2 * n_edges + 1) * sizeof(double))
-    heap.states = <int32_t*> malloc((n + 1) * sizeof(int32_t))
-    heap.position = <int32_t*> malloc((n + 1) * sizeof(int32_t))
-    heap.key = <double*> malloc((n + 1) * sizeof(double))
+    cdef Py_ssize_t n = members.shape[0], n_actions = len(indptr), a, c, i
+    cdef int64_t end
+    cdef const double[::1] masses
+    cdef int32_t* given = <int32_t*> malloc((n + 1) * sizeof(int32_t))
+    cdef Search search
+    search.n_actions, search.component = n_actions, &component[0] if n else NULL
+    search.rows = <const int64_t**> malloc((n_actions + 1) * sizeof(int64_t*))
+    search.columns = <const int32_t**> malloc((n_actions + 1) * sizeof(int32_t*))
+    search.masses = <const double**> malloc((n_actions + 1) * sizeof(double*))
+    search.visited = <uint8_t*> calloc(n + 1, sizeof(uint8_t))
+    search.path = <int32_t*> malloc((n + 1) * sizeof(int32_t))
+    search.first = <int64_t*> malloc((n + 1) * sizeof(int64_t))
+    search.edges = <Edge*> malloc((sum(map(len, indices)) + 1) * sizeof(Edge))
     try:
-        if not (edges.start and edges.state and edges.gain and heap.states and heap.position and heap.key):
+        if not (given and search.rows and search.columns and search.masses and search.visited and search.path
+                and search.first and search.edges):
             raise MemoryError(f"order of {n} states")
-        find_edges(indptr, indices, data, component, starts, &edges)
+        bind_rows(indptr, indices, search.rows, search.columns)
+        for a in range(n_actions):
+            masses = data[a]
+            search.masses[a] = &masses[0] if masses.shape[0] else NULL
         with nogil:
+            for i in range(n):
+                given[i] = members[i]
             for c in range(starts.shape[0] - 1):
                 if starts[c + 1] - starts[c] < LEAST_ORDERED:
                     continue
-                heap.size = 0
-                for i in range(starts[c], starts[c + 1]):
-                    s = members[i]
-                    heap.key[s] = 0.0
-                    for e in range(edges.start[s], edges.start[s + 1]):
-                        heap.key[s] += edges.gain[e]
-                    heap.states[heap.size], heap.position[s] = s, <int32_t> heap.size
-                    heap.size += 1
-                    sift_up(&heap, s)
-                for i in range(starts[c], starts[c + 1]):
-                    s = members[i] = heap.states[0]
-                    pop_first(&heap)
-                    for e in range(edges.start[s], edges.start[s + 1]):
-                        j = edges.state[e]
-                        if heap.position[j] < 0:
-                            continue
-                        heap.key[j] += edges.gain[e]
-                        if edges.gain[e] > 0.0:
-                            sift_up(&heap, j)
-                        else:
-                            sift_down(&heap, j)
+                end = starts[c]
+                for i in range(starts[c + 1] - 1, starts[c] - 1, -1):
+                    if not search.visited[given[i]]:
+                        end = visit(&search, given[i], &members[0], end)
     finally:
-        free(edges.start)
-        free(edges.state)
-        free(edges.gain)
-        free(heap.states)
-        free(heap.position)
-        free(heap.key)
+        free(given)
+        free(search.rows)
+        free(search.columns)
+        free(search.masses)
+        free(search.visited)
+        free(search.path)
+        free(search.first)
+        free(search.edges)
 
 
-cdef int find_edges(list indptr, list indices, list data, const int32_t[::1] component, const int64_t[::1] starts,
-                    Edges* edges) except -1:
-    """Fill `edges` for components of at least LEAST_ORDERED states: counted first, then written."""
-    cdef Py_ssize_t n = component.shape[0], s, a
-    cdef int64_t e, at
-    cdef int32_t c, j
-    cdef bint write
-    cdef const int64_t[::1] rows
-    cdef const int32_t[::1] columns
-    cdef const double[::1] masses
-    for s in range(n + 2):
-        edges.start[s] = 0
-    for write in (False, True):
-        for a in range(len(indptr)):
-            rows, columns, masses = indptr[a], indices[a], data[a]
-            with nogil:
-                for s in range(n):
-                    c = component[s]
-                    if starts[c + 1] - starts[c] < LEAST_ORDERED:
-                        continue
-                    for e in range(rows[s], rows[s + 1]):
-                        j = columns[e]
-                        if component[j] != c or j == s:
-                            continue
-                        if not write:
-                            edges.start[s + 2] += 1
-                            edges.start[j + 2] += 1
-                            continue
-                        at = edges.start[s + 1]
-                        edges.state[at], edges.gain[at] = j, -masses[e]
-                        edges.start[s + 1] += 1
-                        at = edges.start[j + 1]
-                        edges.state[at], edges.gain[at] = <int32_t> s, masses[e]
-                        edges.start[j + 1] += 1
-        if not write:
-            for s in range(2, n + 2):
-                edges.start[s] += edges.start[s - 1]
-    return 0
+cdef int64_t visit(Search* search, int32_t root, int32_t* members, int64_t end) noexcept nogil:
+    """Append the states that `root` leads to in the order they are left to `members`, which ends at `end`; its new end.
+
+    Only states of its component that were not visited.
+    """
+    cdef Py_ssize_t depth = 0
+    cdef int64_t top = 0
+    cdef int32_t s = root
+    while True:
+        if not search.visited[s]:
+            search.visited[s] = True
+            search.path[depth], search.first[depth] = s, top
+            depth += 1
+            top = push_edges(search, s, top)
+        while top == search.first[depth - 1]:
+            depth -= 1
+            members[end] = search.path[depth]
+            end += 1
+            if depth == 0:
+                return end
+        top -= 1
+        s = search.edges[top].state
 
 
-cdef inline bint precedes(const Heap* heap, int32_t s, int32_t j) noexcept nogil:
-    return heap.key[s] > heap.key[j] or (heap.key[s] == heap.key[j] and s < j)
+cdef int64_t push_edges(const Search* search, int32_t s, int64_t top) noexcept nogil:
+    """Add the edges of `s` to states that may be visited at `top`, the first to follow last; where they end."""
+    cdef Py_ssize_t a
+    cdef int64_t e, i, end = top
+    cdef int32_t j
+    cdef Edge edge
+    for a in range(search.n_actions):
+        for e in range(search.rows[a][s], search.rows[a][s + 1]):
+            j = search.columns[a][e]
+            if not search.visited[j] and search.component[j] == search.component[s]:
+                search.edges[end].mass, search.edges[end].state = search.masses[a][e], j
+                end += 1
+    if end - top > FEW:
+        qsort(search.edges + top, end - top, sizeof(Edge), compare_edges)
+        return end
+    for e in range(top + 1, end):
+        edge, i = search.edges[e], e
+        while i > top and compare_edges(&search.edges[i - 1], &edge) > 0:
+            search.edges[i] = search.edges[i - 1]
+            i -= 1
+        search.edges[i] = edge
+    return end
 
 
-cdef void sift_up(Heap* heap, int32_t s) noexcept nogil:
-    cdef Py_ssize_t i = heap.position[s]
-    while i and precedes(heap, s, heap.states[(i - 1) // 2]):
-        heap.states[i] = heap.states[(i - 1) // 2]
-        heap.position[heap.states[i]] = <int32_t> i
-        i = (i - 1) // 2
-    heap.states[i], heap.position[s] = s, <int32_t> i
-
-
-cdef void sift_down(Heap* heap, int32_t s) noexcept nogil:
-    cdef Py_ssize_t i = heap.position[s], child = 2 * i + 1
-    while child < heap.size:
-        if child + 1 < heap.size and precedes(heap, heap.states[child + 1], heap.states[child]):
-            child += 1
-        if not precedes(heap, heap.states[child], s):
-            break
-        heap.states[i] = heap.states[child]
-        heap.position[heap.states[i]] = <int32_t> i
-        i, child = child, 2 * child + 1
-    heap.states[i], heap.position[s] = s, <int32_t> i
-
-
-cdef void pop_first(Heap* heap) noexcept nogil:
-    cdef int32_t last
-    heap.position[heap.states[0]] = -1
-    heap.size -= 1
-    if heap.size:
-        last = heap.states[heap.size]
-        heap.states[0], heap.position[last] = last, 0
-        sift_down(heap, last)
+cdef int compare_edges(const void* one, const void* other) noexcept nogil:
+    """By mass, then by state, the lowest last."""
+    cdef const Edge* a = <const Edge*> one
+    cdef const Edge* b = <const Edge*> other
+    if a.mass != b.mass:
+        return 1 if a.mass > b.mass else -1
+    return (b.state > a.state) - (b.state < a.state)

@@ -136,6 +136,7 @@ def prune_rows(
 def longest_chain(
     indptr: list[npt.NDArray[np.int64]],
     indices: list[npt.NDArray[np.int32]],
+    terminal: npt.NDArray[np.uint8],
     members: npt.NDArray[np.int32],
     component: npt.NDArray[np.int32],
     counted: npt.NDArray[np.uint8],
@@ -144,7 +145,7 @@ def longest_chain(
     length = counted.astype(np.int64)
     for s in members.tolist():
         c = component[s]
-        for p, i in zip(indptr, indices, strict=True):
+        for p, i in () if terminal[s] else zip(indptr, indices, strict=True):
             later = component[i[p[s] : p[s + 1]]]
             length[c] = max(length[c], counted[c] + length[later[later != c]].max(initial=0))
     return int(length.max(initial=0))
@@ -158,24 +159,28 @@ def order_sweeps(
     starts: npt.NDArray[np.int64],
     members: npt.NDArray[np.int32],
 ) -> None:
-    """Order every component so that little mass of free actions leads to states that come later."""
-    n = len(members)
-    edges: list[list[tuple[int, float]]] = [[] for _ in range(n)]
-    for p, i, d in zip(indptr, indices, data, strict=True):
-        for s in range(n):
-            for e in range(p[s], p[s + 1]):
-                j = int(i[e])
-                if component[j] == component[s] and j != s:
-                    edges[s].append((j, -float(d[e])))
-                    edges[j].append((s, float(d[e])))
+    """Order every component so that states come after their most likely successors by free actions."""
+    visited: set[int] = set()
+
+    def edges(s: int) -> list[int]:
+        """Successors in the component, the most likely last."""
+        found = []
+        for p, i, d in zip(indptr, indices, data, strict=True):
+            found += [(d[e], -int(i[e])) for e in range(p[s], p[s + 1]) if component[i[e]] == component[s]]
+        return [-j for _, j in sorted(found)]
+
     for start, stop in pairwise(starts.tolist()):
-        if stop - start < 3:
-            continue
-        key = {s: sum((gain for _, gain in edges[s]), 0.0) for s in members[start:stop].tolist()}
-        for place in range(start, stop):
-            first = min(key, key=lambda state: (-key[state], state))
-            members[place] = first
-            del key[first]
-            for j, gain in edges[first]:
-                if j in key:
-                    key[j] += gain
+        left: list[int] = []
+        for root in members[start:stop][::-1].tolist() if stop - start >= 3 else ():
+            path = [] if root in visited else [(root, edges(root))]
+            visited.add(root)
+            while path:
+                s, rest = path[-1]
+                if not rest:
+                    left.append(s)
+                    path.pop()
+                elif (j := rest.pop()) not in visited:
+                    visited.add(j)
+                    path.append((j, edges(j)))
+        if left:
+            members[start:stop] = left

@@ -30,111 +30,62 @@ typedef struct {
     double *correction;           /* (stride,) of the caller */
 } selfreg_lattice_sweep;
 
-/* A kind of lanes: V for vectors, S for one at a time. Sums have the same bits. */
+/* The kinds of lanes that `_lanes_block.h` is compiled for: V for vectors, S for one at a time. Sums have the same bits. */
 #define SELFREG_WIDTH 8
-#define SELFREG_STEP_S 1
+enum { SELFREG_BLOCK = 4 }; /* most vectors side by side */
+
 typedef double selfreg_vector_S;
 typedef int64_t selfreg_mask_S;
-#define SELFREG_IF_S(mask, a, b) ((mask) ? (a) : (b))
-#define SELFREG_ANY_S(mask) (mask)
 typedef int32_t selfreg_rows_S;
-#define SELFREG_ROWS_OF_S(chosen) ((int32_t)(chosen))
+enum { SELFREG_STEP_S = 1 };
+SELFREG_INLINE double selfreg_if_S(int64_t mask, double a, double b) { return mask ? a : b; }
+SELFREG_INLINE int64_t selfreg_if_mask_S(int64_t mask, int64_t a, int64_t b) { return mask ? a : b; }
+SELFREG_INLINE int64_t selfreg_any_S(int64_t mask) { return mask; }
+SELFREG_INLINE int32_t selfreg_rows_of_S(int64_t chosen) { return (int32_t)chosen; }
+#define SELFREG_LANES S
+#include "_lanes_block.h"
+#undef SELFREG_LANES
+
 #if defined(__GNUC__)
-#define SELFREG_STEP_V SELFREG_WIDTH
 typedef selfreg_double selfreg_vector_V;
 typedef selfreg_double_mask selfreg_mask_V;
-typedef int64_t selfreg_any_V __attribute__((vector_size(64), aligned(8), may_alias));
-#define SELFREG_IF_V(mask, a, b) \
-    ((selfreg_vector_V)(((mask) & (selfreg_mask_V)(a)) | (~(mask) & (selfreg_mask_V)(b))))
-SELFREG_INLINE int64_t selfreg_any(selfreg_mask_V mask) {
+typedef int32_t selfreg_rows_V __attribute__((vector_size(32), aligned(4), may_alias));
+typedef int64_t selfreg_mask_in_memory __attribute__((vector_size(64), aligned(8), may_alias));
+enum { SELFREG_STEP_V = SELFREG_WIDTH };
+SELFREG_INLINE selfreg_vector_V selfreg_if_V(selfreg_mask_V mask, selfreg_vector_V a, selfreg_vector_V b) {
+    return (selfreg_vector_V)((mask & (selfreg_mask_V)a) | (~mask & (selfreg_mask_V)b));
+}
+SELFREG_INLINE selfreg_mask_V selfreg_if_mask_V(selfreg_mask_V mask, selfreg_mask_V a, selfreg_mask_V b) {
+    return (mask & a) | (~mask & b);
+}
+SELFREG_INLINE int64_t selfreg_any_V(selfreg_mask_V mask) {
     int64_t lane[SELFREG_WIDTH], any = 0;
-    *(selfreg_any_V *)lane = mask;
+    *(selfreg_mask_in_memory *)lane = mask;
     for (int k = 0; k < SELFREG_WIDTH; k++) any |= lane[k];
     return any;
 }
-#define SELFREG_ANY_V(mask) selfreg_any(mask)
-typedef int32_t selfreg_rows_V __attribute__((vector_size(32), aligned(4), may_alias));
-#define SELFREG_ROWS_OF_V(chosen) __builtin_convertvector(chosen, selfreg_rows_V)
-#define SELFREG_UNROLL _Pragma("GCC unroll 4")
-#else
-#define SELFREG_UNROLL
+SELFREG_INLINE selfreg_rows_V selfreg_rows_of_V(selfreg_mask_V chosen) {
+    return __builtin_convertvector(chosen, selfreg_rows_V);
+}
+#define SELFREG_LANES V
+#include "_lanes_block.h"
+#undef SELFREG_LANES
 #endif
-#define SELFREG_EACH SELFREG_UNROLL for (int i = 0; i < COUNT; i++)
 
-/* COUNT vectors of lanes from lane l on, group by group. A row within `margin` of the best
- * in one of them is marked (2). */
-#define SELFREG_SWEEP_LANES(KIND, COUNT_)                                                                          \
-    for (; l + (COUNT_) * SELFREG_STEP_##KIND <= m->to; l += (COUNT_) * SELFREG_STEP_##KIND) {                     \
-        enum { COUNT = (COUNT_), STEP = SELFREG_STEP_##KIND };                                                     \
-        typedef selfreg_vector_##KIND vector;                                                                      \
-        typedef selfreg_mask_##KIND mask;                                                                          \
-        const vector zero = {0};                                                                                   \
-        vector largest[COUNT], residual[COUNT], leaving[COUNT], below[COUNT];                                      \
-        SELFREG_EACH largest[i] = residual[i] = leaving[i] = below[i] = zero;                                      \
-        for (int64_t g = first; g < last; g++) {                                                                   \
-            vector out[COUNT], keeps[COUNT], passes[COUNT], total[COUNT];                                          \
-            mask chosen[COUNT];                                                                                    \
-            SELFREG_EACH out[i] = keeps[i] = passes[i] = zero, chosen[i] = (mask){0} - 1;                          \
-            for (int64_t r = group_rows[g]; r < group_rows[g + 1]; r++) {                                          \
-                if (skip[r] & 1) continue;                                                                         \
-                const int32_t a = m->action[r];                                                                    \
-                const int64_t shift = m->shift[a];                                                                 \
-                SELFREG_EACH total[i] = *(const vector *)(m->charge + a * stride + l + STEP * i) + m->base[r];     \
-                for (int64_t e = entries[r]; e < entries[r + 1]; e++) {                                            \
-                    const double *v = x + l - shift + (int64_t)column[e] * stride, p = probability[e];             \
-                    SELFREG_EACH total[i] += p * *(const vector *)(v + STEP * i);                                  \
-                }                                                                                                  \
-                if (masses) {                                                                                      \
-                    const vector keep = zero + (shift ? 0.0 : m->inner[r]), pass = zero + (shift ? m->inner[r] : 0.0); \
-                    mask near = {0};                                                                               \
-                    SELFREG_EACH {                                                                                 \
-                        const mask better = total[i] > out[i];                                                     \
-                        if (prune) near |= total[i] > out[i] - margin;                                             \
-                        keeps[i] = SELFREG_IF_##KIND(better, keep, keeps[i]);                                      \
-                        passes[i] = SELFREG_IF_##KIND(better, pass, passes[i]);                                    \
-                        chosen[i] = (mask)SELFREG_IF_##KIND(better, (mask){0} + r, chosen[i]);                     \
-                    }                                                                                              \
-                    if (prune && SELFREG_ANY_##KIND(near)) skip[r] = 2;                                            \
-                }                                                                                                  \
-                SELFREG_EACH out[i] = SELFREG_IF_##KIND(total[i] > out[i], total[i], out[i]);                      \
-            }                                                                                                      \
-            SELFREG_EACH {                                                                                         \
-                const int64_t at = g * stride + l + STEP * i;                                                      \
-                vector *now = (vector *)(x + at);                                                                  \
-                const vector change = out[i] - *now, size = SELFREG_IF_##KIND(change < zero, -change, change);     \
-                largest[i] = SELFREG_IF_##KIND(size > largest[i], size, largest[i]);                               \
-                residual[i] += m->later[g] * change;                                                               \
-                *now = out[i];                                                                                     \
-                if (masses) {                                                                                      \
-                    leaving[i] += SELFREG_IF_##KIND(out[i] > zero, 1.0 - keeps[i], zero);                          \
-                    below[i] += passes[i];                                                                         \
-                    if (best) *(selfreg_rows_##KIND *)(best + at) = SELFREG_ROWS_OF_##KIND(chosen[i]);             \
-                }                                                                                                  \
-            }                                                                                                      \
-        }                                                                                                          \
-        SELFREG_EACH {                                                                                             \
-            const int64_t at = l + STEP * i;                                                                       \
-            vector *most = (vector *)(m->largest + at);                                                            \
-            *most = SELFREG_IF_##KIND(largest[i] > *most, largest[i], *most);                                      \
-            *(vector *)(m->residual + at) += residual[i];                                                          \
-            *(vector *)(m->leaving + at) += leaving[i];                                                            \
-            *(vector *)(m->below + at) += below[i];                                                                \
-        }                                                                                                          \
-    }
-
-SELFREG_INLINE void selfreg_sweep_lanes_here(const selfreg_lattice_sweep *m, int64_t first, int64_t last, double *x,
+SELFREG_INLINE void selfreg_sweep_lanes_here(const selfreg_lattice_sweep *sweep, int64_t first, int64_t last, double *x,
                                              const int masses, const int prune, double margin, int32_t *best) {
-    const int64_t stride = m->stride, *group_rows = m->group_rows, *entries = m->entries;
-    const int32_t *column = m->column;
-    const double *probability = m->probability;
-    uint8_t *skip = m->skip;
+    /* A copy, which no store can change: its pointers stay in registers. */
+    const selfreg_lattice_sweep copy = *sweep, *m = &copy;
     int64_t l = m->from;
 #if defined(__GNUC__)
-    SELFREG_SWEEP_LANES(V, 4)
-    SELFREG_SWEEP_LANES(V, 2)
-    SELFREG_SWEEP_LANES(V, 1)
+    for (; l + 4 * SELFREG_WIDTH <= m->to; l += 4 * SELFREG_WIDTH)
+        selfreg_sweep_block_V(m, first, last, x, l, 4, masses, prune, margin, best);
+    for (; l + 2 * SELFREG_WIDTH <= m->to; l += 2 * SELFREG_WIDTH)
+        selfreg_sweep_block_V(m, first, last, x, l, 2, masses, prune, margin, best);
+    for (; l + SELFREG_WIDTH <= m->to; l += SELFREG_WIDTH)
+        selfreg_sweep_block_V(m, first, last, x, l, 1, masses, prune, margin, best);
 #endif
-    SELFREG_SWEEP_LANES(S, 1)
+    for (; l < m->to; l++) selfreg_sweep_block_S(m, first, last, x, l, 1, masses, prune, margin, best);
 }
 
 /* Sweep groups first..last - 1; values and residuals only. */

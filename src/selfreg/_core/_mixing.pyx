@@ -87,8 +87,9 @@ cdef double iterate(const Local* local, double* x, double* last_image, double ta
             best = largest if best < 0.0 else min(best, largest)
         for i in range(n):
             last_step[i], last_image[i] = local.step[i], x[i]
-        if stored and mixing_weights(local, gram, weight, min(stored, WINDOW)):
-            for k in range(min(stored, WINDOW)):
+        # Where few sweeps are enough, mixing costs more than it saves.
+        if stored >= WINDOW and mixing_weights(local, gram, weight):
+            for k in range(WINDOW):
                 moved = local.history + (2 * k + 1) * n
                 for i in range(n):
                     x[i] -= weight[k] * moved[i]
@@ -106,8 +107,7 @@ cdef void update_gram(const Local* local, double[WINDOW][WINDOW] gram, Py_ssize_
         gram[k][j] = gram[j][k] = selfreg_dot(local.history + 2 * k * n, local.history + 2 * j * n, n)
 
 
-cdef bint mixing_weights(const Local* local, double[WINDOW][WINDOW] gram, double[WINDOW] weight, Py_ssize_t size,
-                         ) noexcept nogil:
+cdef bint mixing_weights(const Local* local, double[WINDOW][WINDOW] gram, double[WINDOW] weight) noexcept nogil:
     """Least-squares combination of earlier changes that cancels `local.step`: normal equations by Cholesky.
 
     Changes are scaled to length 1: late, small ones contain the slow modes.
@@ -116,12 +116,12 @@ cdef bint mixing_weights(const Local* local, double[WINDOW][WINDOW] gram, double
     cdef double[WINDOW][WINDOW] root
     cdef double[WINDOW] length
     cdef double total
-    for k in range(size):
+    for k in range(WINDOW):
         if not gram[k][k] > 0.0:
             return False
         length[k] = gram[k][k] ** 0.5
         weight[k] = selfreg_dot(local.history + 2 * k * n, local.step, n) / length[k]
-    for j in range(size):
+    for j in range(WINDOW):
         for k in range(j + 1):
             total = gram[j][k] / (length[j] * length[k])
             for i in range(k):
@@ -133,15 +133,15 @@ cdef bint mixing_weights(const Local* local, double[WINDOW][WINDOW] gram, double
                 if not total > 0.0:
                     return False
                 root[j][j] = total ** 0.5
-    for j in range(size):
+    for j in range(WINDOW):
         for k in range(j):
             weight[j] -= root[j][k] * weight[k]
         weight[j] /= root[j][j]
-    for j in range(size - 1, -1, -1):
-        for k in range(j + 1, size):
+    for j in range(WINDOW - 1, -1, -1):
+        for k in range(j + 1, WINDOW):
             weight[j] -= root[k][j] * weight[k]
         weight[j] /= root[j][j]
-    for k in range(size):
+    for k in range(WINDOW):
         weight[k] /= length[k]
     return True
 

@@ -97,63 +97,82 @@ SELFREG_INLINE void selfreg_solve_states(const struct selfreg_penalized *m, cons
 }
 
 #if defined(__GNUC__)
-/* The same for one kind of usage and 4, 8 or 16 lanes, with the best so far in registers: the same bits. */
+/* The same for one kind of usage and `count` = 1, 2 or 4 vectors of lanes, a constant where it is called, with the best so
+ * far in registers: the same bits.
+ */
+enum { SELFREG_MOST = 4 };
 
-#define SELFREG_FIXED(NAME, COUNT)                                                                                  \
-    SELFREG_INLINE void NAME(const struct selfreg_penalized *m, const int32_t *members, int64_t count,              \
-                             double *rows) {                                                                        \
-        enum { LANES = SELFREG_WIDE * (COUNT) };                                                                    \
-        selfreg_wide penalty[COUNT];                                                                                \
-        for (int k = 0; k < (COUNT); k++) penalty[k] = *(const selfreg_wide *)(m->penalty + k * SELFREG_WIDE);      \
-        for (int64_t i = 0; i < count; i++) {                                                                       \
-            const int32_t s = members[i];                                                                           \
-            const int32_t *slot = m->slot;                                                                          \
-            double *out = rows + (int64_t)(slot ? slot[s] : s) * 2 * LANES;                                         \
-            int8_t *choice = m->policy ? m->policy + (int64_t)s * LANES : NULL;                                     \
-            selfreg_wide best[COUNT] = {{0}}, used[COUNT] = {{0}}, objective[COUNT] = {{0}};                        \
-            if (choice)                                                                                             \
-                for (int l = 0; l < LANES; l++) choice[l] = 0;                                                      \
-            if (m->terminal[s])                                                                                     \
-                for (int k = 0; k < (COUNT); k++) best[k] += m->terminal_value[s];                                  \
-            for (int64_t a = 0; a < (m->terminal[s] ? 0 : m->actions); a++) {                                       \
-                const int64_t first = m->rows[a][s], last = m->rows[a][s + 1];                                      \
-                const int32_t *column = m->columns[a];                                                              \
-                const double *probability = m->probabilities[a];                                                    \
-                selfreg_wide success[COUNT] = {{0}}, usage[COUNT] = {{0}};                                          \
-                if (first == last) continue;                                                                        \
-                for (int64_t e = first; e < last; e++) {                                                            \
-                    const double p = probability[e];                                                                \
-                    const double *from = rows + (int64_t)(slot ? slot[column[e]] : column[e]) * 2 * LANES;          \
-                    for (int k = 0; k < (COUNT); k++) {                                                             \
-                        success[k] += p * *(const selfreg_wide *)(from + k * SELFREG_WIDE);                         \
-                        usage[k] += p * *(const selfreg_wide *)(from + LANES + k * SELFREG_WIDE);                   \
-                    }                                                                                               \
-                }                                                                                                   \
-                for (int k = 0; k < (COUNT); k++) {                                                                 \
-                    usage[k] += m->cost[a];                                                                         \
-                    const selfreg_wide gain = success[k] - penalty[k] * usage[k];                                   \
-                    const selfreg_mask better = (selfreg_mask)(gain > objective[k] + m->tie);                       \
-                    const selfreg_mask equal = (selfreg_mask)(gain >= objective[k] - m->tie);                       \
-                    const selfreg_mask less = (selfreg_mask)(usage[k] < used[k] - m->tie_usage);                    \
-                    const selfreg_mask wins = a ? better | (equal & less) : (selfreg_mask)(gain == gain);           \
-                    best[k] = SELFREG_SELECT(wins, success[k], best[k]);                                            \
-                    used[k] = SELFREG_SELECT(wins, usage[k], used[k]);                                              \
-                    objective[k] = SELFREG_SELECT(wins, gain, objective[k]);                                        \
-                    if (choice && a)                                                                                \
-                        for (int l = 0; l < SELFREG_WIDE; l++)                                                      \
-                            choice[k * SELFREG_WIDE + l] = wins[l] ? (int8_t)a : choice[k * SELFREG_WIDE + l];      \
-                }                                                                                                   \
-            }                                                                                                       \
-            for (int k = 0; k < (COUNT); k++) {                                                                     \
-                *(selfreg_wide *)(out + k * SELFREG_WIDE) = best[k];                                                \
-                *(selfreg_wide *)(out + LANES + k * SELFREG_WIDE) = used[k];                                        \
-            }                                                                                                       \
-        }                                                                                                           \
+/* The best so far of every lane. */
+struct selfreg_best {
+    selfreg_wide success[SELFREG_MOST], used[SELFREG_MOST], objective[SELFREG_MOST];
+};
+
+/* Expected success and usage after `action` in state s. */
+SELFREG_INLINE void selfreg_penalized_expect(const struct selfreg_penalized *m, int64_t action, int32_t s,
+                                             const double *rows, const int count, selfreg_wide *success,
+                                             selfreg_wide *usage) {
+    const int lanes = count * SELFREG_WIDE;
+    const int32_t *column = m->columns[action], *slot = m->slot;
+    const double *probability = m->probabilities[action];
+    const int64_t last = m->rows[action][s + 1];
+    for (int k = 0; k < count; k++) success[k] = usage[k] = (selfreg_wide){0};
+    for (int64_t e = m->rows[action][s]; e < last; e++) {
+        const double p = probability[e];
+        const double *from = rows + (int64_t)(slot ? slot[column[e]] : column[e]) * 2 * lanes;
+        for (int k = 0; k < count; k++) {
+            success[k] += p * *(const selfreg_wide *)(from + k * SELFREG_WIDE);
+            usage[k] += p * *(const selfreg_wide *)(from + lanes + k * SELFREG_WIDE);
+        }
     }
+    for (int k = 0; k < count; k++) usage[k] += m->cost[action];
+}
 
-SELFREG_FIXED(selfreg_solve_states_4, 1)
-SELFREG_FIXED(selfreg_solve_states_8, 2)
-SELFREG_FIXED(selfreg_solve_states_16, 4)
+/* Replace vector k of `best` where `action` is better, as `selfreg_penalized_improve` does; action 0 is the first. */
+SELFREG_INLINE void selfreg_penalized_choose(const struct selfreg_penalized *m, int64_t action, int k,
+                                             selfreg_wide success, selfreg_wide usage, selfreg_wide penalty,
+                                             struct selfreg_best *best, int8_t *choice) {
+    const selfreg_wide gain = success - penalty * usage;
+    const selfreg_mask better = (selfreg_mask)(gain > best->objective[k] + m->tie);
+    const selfreg_mask equal = (selfreg_mask)(gain >= best->objective[k] - m->tie);
+    const selfreg_mask less = (selfreg_mask)(usage < best->used[k] - m->tie_usage);
+    const selfreg_mask wins = action ? better | (equal & less) : (selfreg_mask)(gain == gain);
+    best->success[k] = SELFREG_SELECT(wins, success, best->success[k]);
+    best->used[k] = SELFREG_SELECT(wins, usage, best->used[k]);
+    best->objective[k] = SELFREG_SELECT(wins, gain, best->objective[k]);
+    if (choice && action)
+        for (int l = 0; l < SELFREG_WIDE; l++)
+            choice[k * SELFREG_WIDE + l] = wins[l] ? (int8_t)action : choice[k * SELFREG_WIDE + l];
+}
+
+SELFREG_INLINE void selfreg_penalized_state(const struct selfreg_penalized *m, int32_t s, double *rows, const int count,
+                                            const selfreg_wide *penalty) {
+    const int lanes = count * SELFREG_WIDE;
+    double *out = rows + (int64_t)(m->slot ? m->slot[s] : s) * 2 * lanes;
+    int8_t *choice = m->policy ? m->policy + (int64_t)s * lanes : NULL;
+    struct selfreg_best best = {{{0}}, {{0}}, {{0}}};
+    selfreg_wide success[SELFREG_MOST], usage[SELFREG_MOST];
+    if (choice)
+        for (int l = 0; l < lanes; l++) choice[l] = 0;
+    if (m->terminal[s])
+        for (int k = 0; k < count; k++) best.success[k] += m->terminal_value[s];
+    for (int64_t a = 0; a < (m->terminal[s] ? 0 : m->actions); a++) {
+        if (m->rows[a][s] == m->rows[a][s + 1]) continue;
+        selfreg_penalized_expect(m, a, s, rows, count, success, usage);
+        for (int k = 0; k < count; k++)
+            selfreg_penalized_choose(m, a, k, success[k], usage[k], penalty[k], &best, choice);
+    }
+    for (int k = 0; k < count; k++) {
+        *(selfreg_wide *)(out + k * SELFREG_WIDE) = best.success[k];
+        *(selfreg_wide *)(out + lanes + k * SELFREG_WIDE) = best.used[k];
+    }
+}
+
+SELFREG_INLINE void selfreg_solve_fixed(const struct selfreg_penalized *m, const int32_t *members, int64_t n_members,
+                                        double *rows, const int count) {
+    selfreg_wide penalty[SELFREG_MOST];
+    for (int k = 0; k < count; k++) penalty[k] = *(const selfreg_wide *)(m->penalty + k * SELFREG_WIDE);
+    for (int64_t i = 0; i < n_members; i++) selfreg_penalized_state(m, members[i], rows, count, penalty);
+}
 #endif
 
 /* Solve members[0 .. count-1], all of one level; `scratch` has room for dims + 5 lines of lanes. */
@@ -161,15 +180,15 @@ SELFREG_CLONES static inline void selfreg_penalized_states(const struct selfreg_
                                                            int64_t count, double *rows, double *scratch) {
 #if defined(__GNUC__)
     if (m->dims == 1 && m->lanes == 4) {
-        selfreg_solve_states_4(m, members, count, rows);
+        selfreg_solve_fixed(m, members, count, rows, 1);
         return;
     }
     if (m->dims == 1 && m->lanes == 8) {
-        selfreg_solve_states_8(m, members, count, rows);
+        selfreg_solve_fixed(m, members, count, rows, 2);
         return;
     }
     if (m->dims == 1 && m->lanes == 16) {
-        selfreg_solve_states_16(m, members, count, rows);
+        selfreg_solve_fixed(m, members, count, rows, 4);
         return;
     }
 #endif

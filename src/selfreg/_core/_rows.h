@@ -23,6 +23,10 @@
 #define SELFREG_INLINE static inline
 #endif
 
+/* name_kind, for files that are included once for each kind. */
+#define SELFREG_NAMED_(name, kind) name##_##kind
+#define SELFREG_NAMED(name, kind) SELFREG_NAMED_(name, kind)
+
 #if defined(__GNUC__)
 /* Four lanes; with wider types gcc spills sums to memory, which is slower. */
 enum { SELFREG_WIDE = 4 };

@@ -10,7 +10,19 @@ SUFFIX = {"cython": "", "numba": "_nb", "python": "_py"}
 # Each family is compiled in one way, and has a twin in Python.
 COMPILED = {
     **dict.fromkeys(
-        ("graph", "budget", "batch", "components", "elimination", "penalty", "robust", "scan", "sweeps"), "cython"
+        (
+            "graph",
+            "qualitative",
+            "budget",
+            "batch",
+            "components",
+            "elimination",
+            "penalty",
+            "robust",
+            "scan",
+            "sweeps",
+        ),
+        "cython",
     ),
     "simulate": "numba",
 }

@@ -20,6 +20,7 @@ Ints = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
 
 EMPTY = np.empty(0, dtype=np.int32)
+NONE_CERTAIN = np.empty(0, np.uint8), np.empty(0, np.int8)
 
 
 class Arrays(NamedTuple):
@@ -63,6 +64,11 @@ class Components(NamedTuple):
         Whether every component is a single group, so that no iteration is needed.
     chain : int
         Most components of several groups on a path: errors of the values add up along it.
+    certain : uint8 (n,), or (0,) if there are none or they were not looked for
+        States whose value follows from the graph alone have it here, 0 or 1; all others 2. Their rows are not part of
+        the graph, like those of terminal states.
+    action : int8 (n,), or (0,)
+        For value 1 an action of a policy that attains it with every budget.
     """
 
     members: Ints
@@ -71,6 +77,8 @@ class Components(NamedTuple):
     group: Ints
     exact: bool
     chain: int
+    certain: npt.NDArray[np.uint8]
+    action: npt.NDArray[np.int8]
 
 
 def strides(shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
@@ -93,11 +101,12 @@ def kernel_arrays(matrices: Sequence[sp.csr_array]) -> Arrays:
 
 
 def load_structure(
-    mdp: InterventionMDP, implementation: str | None, free: Sequence[int] | None = None
+    mdp: InterventionMDP, implementation: str | None, free: Sequence[int] | None = None, *, certain: bool = False
 ) -> tuple[Arrays, Levels | Components]:
     """Arrays and structure of a model, cached with it.
 
-    `free` are actions that may be repeated without limit; by default those of cost 0.
+    `free` are actions that may be repeated without limit; by default those of cost 0. `certain`: look for states whose
+    value follows from the graph alone.
     """
     cache = mdp.derived
     if "arrays" not in cache:
@@ -105,9 +114,13 @@ def load_structure(
     if free is None:
         free = np.flatnonzero(~mdp.cost_table.any(axis=1)).tolist()
     key = ("structure", implementation or os.environ.get("SELFREG_IMPLEMENTATION"), tuple(free))
-    if key not in cache:
-        cache[key] = analyse(cache["arrays"], mdp.terminal, free, implementation)
-    return cache["arrays"], cache[key]
+    if (*key, certain) not in cache:
+        value = mdp.terminal_value if certain else None
+        structure = analyse(cache["arrays"], mdp.terminal, free, implementation, value)
+        cache[(*key, certain)] = structure
+        if isinstance(structure, Levels) or (certain and not len(structure.certain)):
+            cache[(*key, not certain)] = structure
+    return cache["arrays"], cache[(*key, certain)]
 
 
 def allocate_slots(mdp: InterventionMDP, levels: Levels, implementation: str | None) -> tuple[Ints, int]:
@@ -122,42 +135,80 @@ def allocate_slots(mdp: InterventionMDP, levels: Levels, implementation: str | N
 
 
 def analyse(
-    arrays: Arrays, terminal: Mask, free: Sequence[int], implementation: str | None = None
+    arrays: Arrays,
+    terminal: Mask,
+    free: Sequence[int],
+    implementation: str | None = None,
+    terminal_value: npt.NDArray[np.float64] | None = None,
 ) -> Levels | Components:
     """Structure of the model; `free` are the actions of cost 0, including `nohelp`.
 
-    If every state leads to later states only, no search for an order is needed.
+    If every state leads to later states only, no search for an order is needed. With `terminal_value`, states whose
+    value follows from the graph alone are found in a model with cycles.
     """
     n = len(terminal)
     graph = chooser.kernel("graph", implementation)
     level = np.empty(n, np.int32)
     n_levels = graph.levels(arrays.indptr, arrays.indices, terminal.view(np.uint8), EMPTY, level)
     if n_levels < 0:
-        members, component = np.empty(n, np.int32), np.empty(n, np.int32)
-        n_components = graph.strongly_connected(
-            arrays.indptr, arrays.indices, terminal.view(np.uint8), members, component
-        )
-        if n_components == n:
-            n_levels = graph.levels(arrays.indptr, arrays.indices, terminal.view(np.uint8), members, level)
+        order = _ordered_components(arrays, terminal, implementation)
+        if len(order[1]) == n + 1:
+            n_levels = graph.levels(arrays.indptr, arrays.indices, terminal.view(np.uint8), order[0], level)
         if n_levels < 0:
-            return _components(arrays, terminal, free, members, component, n_components, implementation)
+            if terminal_value is None:
+                return _components(arrays, terminal, free, order, NONE_CERTAIN, implementation)
+            found = _find_certain(arrays, terminal, free, order, terminal_value, implementation)
+            if len(found[0]):
+                terminal = terminal | (found[0] < 2)
+                order = _ordered_components(arrays, terminal, implementation)
+            return _components(arrays, terminal, free, order, found, implementation)
     starts, members = np.empty(n_levels + 1, np.int64), np.empty(n, np.int32)
     graph.bucket(level, starts, members)
     return Levels(level, starts, members)
+
+
+def _ordered_components(
+    arrays: Arrays, terminal: Mask, implementation: str | None
+) -> tuple[Ints, npt.NDArray[np.int64], Ints]:
+    """Members by component, successors first, where each component begins, and the component of every state."""
+    members, component = np.empty(len(terminal), np.int32), np.empty(len(terminal), np.int32)
+    n_components = chooser.kernel("graph", implementation).strongly_connected(
+        *arrays[:2], terminal.view(np.uint8), members, component
+    )
+    starts = np.zeros(n_components + 1, np.int64)
+    np.cumsum(np.bincount(component, minlength=n_components), out=starts[1:])
+    return members, starts, component
+
+
+def _find_certain(
+    arrays: Arrays,
+    terminal: Mask,
+    free: Sequence[int],
+    order: tuple[Ints, npt.NDArray[np.int64], Ints],
+    terminal_value: npt.NDArray[np.float64],
+    implementation: str | None,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int8]]:
+    """`certain` and `action` of `Components`."""
+    certain = np.full(len(terminal), 2, np.uint8)
+    certain[terminal_value == 0.0], certain[terminal_value == 1.0] = 0, 1
+    action, is_free = np.zeros(len(terminal), np.int8), np.zeros(len(arrays.indptr), np.uint8)
+    is_free[list(free)] = 1
+    kernel = chooser.kernel("qualitative", implementation)
+    if kernel.find_certain(*arrays[:2], is_free, terminal.view(np.uint8), *order, certain, action):
+        return certain, action
+    return NONE_CERTAIN
 
 
 def _components(
     arrays: Arrays,
     terminal: Mask,
     free: Sequence[int],
-    members: Ints,
-    component: Ints,
-    n_components: int,
+    order: tuple[Ints, npt.NDArray[np.int64], Ints],
+    certain: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int8]],
     implementation: str | None,
 ) -> Components:
-    n = len(terminal)
-    sizes = np.bincount(component, minlength=n_components)
-    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    members, starts, component = order
+    n, n_components = len(terminal), len(starts) - 1
     graph = chooser.kernel("graph", implementation)
     graph.order_sweeps(*([part[a] for a in free] for part in arrays), component, starts, members)
     group = _groups(arrays, terminal, free, component, implementation)
@@ -170,8 +221,8 @@ def _components(
         position[members] = np.arange(n)
         np.minimum.at(first, group, position)
         members = np.lexsort((position, first[group])).astype(np.int32)
-    chain = graph.longest_chain(*arrays[:2], members, component, several)
-    return Components(members, starts, component, group, n_groups == n_components, chain)
+    chain = graph.longest_chain(*arrays[:2], terminal.view(np.uint8), members, component, several)
+    return Components(members, starts, component, group, n_groups == n_components, chain, *certain)
 
 
 def _groups(arrays: Arrays, terminal: Mask, free: Sequence[int], component: Ints, implementation: str | None) -> Ints:
@@ -226,14 +277,16 @@ class Problem(NamedTuple):
     shape: tuple[int, ...]
 
 
-def budget_lattice(mdp: InterventionMDP, budgets: tuple[int, ...], implementation: str | None) -> Problem:
-    """Model and budget lattice in kernel form, cached with the model."""
+def budget_lattice(
+    mdp: InterventionMDP, budgets: tuple[int, ...], implementation: str | None, *, certain: bool = False
+) -> Problem:
+    """Model and budget lattice in kernel form, cached with the model; `certain` as for `load_structure`."""
     cache: dict[Any, Any] = mdp.derived
-    key = (budgets, implementation or os.environ.get("SELFREG_IMPLEMENTATION"))
+    key = (budgets, implementation or os.environ.get("SELFREG_IMPLEMENTATION"), certain)
     if key not in cache:
         shape = tuple(b + 1 for b in budgets)
         offset, affordable, runs = lattice_moves(mdp.cost_table, shape)
-        arrays, structure = load_structure(mdp, implementation)
+        arrays, structure = load_structure(mdp, implementation, certain=certain)
         cache[key] = Problem(arrays, structure, offset, affordable, runs, shape)
     problem: Problem = cache[key]
     return problem
@@ -253,6 +306,11 @@ def lattice_moves(
     runs : int64 (runs, 3)
         Action (help types only), start and length of every run of affordable points.
     """
+    if len(shape) == 1:
+        (size,), cost = shape, costs[:, 0]
+        paid = np.flatnonzero(cost[1:] < size) + 1
+        runs_of_one = np.stack([paid, cost[paid], size - cost[paid]], axis=1)
+        return cost.copy(), (np.arange(size) >= costs).astype(np.uint8), runs_of_one
     points = np.indices(shape).reshape(len(shape), -1)
     affordable = np.all(points[None] >= costs[:, :, None], axis=1).astype(np.uint8)
     runs: list[tuple[int, int, int]] = []

@@ -174,7 +174,7 @@ def solve(
         return _solve_robust(mdp, budgets, robust, tol, kind, weight, max_memory, into, implementation)
     if max_memory is not None:
         _arguments.check_memory(_memory(mdp, budgets, kind, weight is not None, implementation), max_memory)
-    problem = budget_lattice(mdp, budgets, implementation)
+    problem = budget_lattice(mdp, budgets, implementation, certain=True)
     if isinstance(problem.structure, Levels):
         value, policy = _solve_levels(mdp, problem, problem.structure, kind, weight, threads, into, implementation)
         bound = 0.0
@@ -294,6 +294,11 @@ def _solve_components(
         value, policy = into
         value[...], policy[...] = 0.0, 0
     value[mdp.terminal] = mdp.terminal_value[mdp.terminal, None]
+    closed = mdp.terminal
+    if len(components.certain):
+        ones = ~mdp.terminal & (components.certain == 1)
+        value[ones], policy[ones] = 1.0, components.action[ones, None]
+        closed = closed | (components.certain < 2)
     n_components = len(components.starts) - 1
     error = np.zeros((0 if components.exact else n_components, n_lattice), np.float32)
     kernel = chooser.kernel("components", implementation)
@@ -311,7 +316,7 @@ def _solve_components(
                 problem.runs,
                 problem.affordable,
                 problem.shape[-1],
-                mdp.terminal.view(np.uint8),
+                closed.view(np.uint8),
                 *components[:4],
                 first,
                 tolerance,
@@ -379,7 +384,7 @@ def _memory(
     mdp: InterventionMDP, budgets: tuple[int, ...], dtype: np.dtype[Any], start: bool, implementation: str | None
 ) -> int:
     n, n_lattice = mdp.n_states, prod(most + 1 for most in budgets)
-    arrays, structure = load_structure(mdp, implementation)
+    arrays, structure = load_structure(mdp, implementation, certain=True)
     order = sum(part.nbytes for part in structure if isinstance(part, np.ndarray))
     matrices = mdp.transitions.values()
     order += sum(8 * (n + 1) for matrix in matrices if matrix.indptr.dtype != np.int64)  # copied once, to int64
