@@ -31,7 +31,7 @@ endef
 # The solver's tests run on kernels with checks too where sanitizers are known to work; the twins are no kernels.
 INSTRUMENTED := $(and $(filter Linux,$(shell uname -s)),$(shell command -v gcc))
 
-.PHONY: help demo docs build check check-tests test tests test-long test-adapters test-litellm-proxy sdist test-debug test-sanitize lint types clean
+.PHONY: help demo docs build check check-tests test tests instrumented test-long test-adapters test-litellm-proxy sdist test-debug test-sanitize lint types clean
 
 help:
 	@echo "make demo       set up $(VENV), run the whole pipeline in BabyAI, write runs/demo/report.html"
@@ -94,18 +94,20 @@ check-tests: $(READY)
 	@echo "== pytest, the fast tests"
 	$(BIN)/python -m pytest -m "not long" --hypothesis-profile=quick $(CHECK_TESTS)
 
-# The instrumented builds and their tests run side by side, each on one core.
+# The instrumented builds and their tests run beside the others; what they print comes when they have ended.
 test: $(READY)
 	@$(MAKE) --no-print-directory -j 2 lint types
-	@$(MAKE) --no-print-directory tests
-	$(if $(INSTRUMENTED),@$(MAKE) --no-print-directory -j 2 --output-sync=line test-debug test-sanitize)
+	@$(MAKE) --no-print-directory -j 2 tests $(if $(INSTRUMENTED),instrumented)
 
-# Slipcover measures without tracing, which would cost a third of the time; the kernels' twins are left out. Three
-# processes for two cores, since many tests wait for processes, servers and browsers of their own.
+instrumented: sdist
+	@$(MAKE) --no-print-directory test-debug test-sanitize > build/instrumented.log 2>&1; status=$$?; \
+		cat build/instrumented.log; exit $$status
+
+# Slipcover measures without tracing, which would cost a third of the time; the kernels' twins are left out.
 tests: $(READY)
 	@echo "== pytest"
 	$(BIN)/python -m slipcover --source src/selfreg --omit 'src/selfreg/_core/*_py.py,src/selfreg/_core/*_nb.py' --skip-covered \
-		-m pytest -m "not long" -n 3 --dist loadfile --no-loadscope-reorder
+		-m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
 
 # With the solvers of others (extra `bench`), which must agree with ours.
 test-long: $(READY)
