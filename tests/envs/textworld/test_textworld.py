@@ -29,6 +29,7 @@ from selfreg.envs import (
     textworld_tasks,
     train_imitation,
 )
+from selfreg.envs.textworld import games
 from selfreg.envs.textworld.environment import CarelessPlayer
 from selfreg.envs.textworld.games import TEXTWORLD_LEVELS
 from selfreg.estimate import ExactKey, estimate_mdp
@@ -139,6 +140,15 @@ def test_the_seed_decides_the_game_in_every_process(cache: str, tmp_path: Path) 
     assert played[0] == played[1]
     assert len(played[0]) > 3
     assert world(cache, "cooking", seed=5).key() != played[0][0]
+
+
+def test_a_map_without_a_quest_gives_another_game(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seed = 187372  # TextWorld finds no way of 8 commands in its map
+    first, second = (world(str(tmp_path / name), "treasure", seed=seed).key() for name in "ab")
+    assert first == second
+    monkeypatch.setattr(games, "ATTEMPTS", 0)
+    with pytest.raises(ValueError, match="finds no quest for seed 187372"):
+        world(str(tmp_path / "c"), "treasure", seed=seed)
 
 
 def test_games_are_made_once_and_nothing_else_is_left(tmp_path: Path) -> None:

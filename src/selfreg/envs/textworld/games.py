@@ -6,7 +6,9 @@ temporary name first. While TextWorld makes a game, its compiler works in the sy
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +20,8 @@ from selfreg._util.files import atomic_write
 
 DIRECTIONS = ("north", "east", "south", "west")
 IDLE = "look"
+# Seeds that are tried where a map has no quest: about one treasure hunt in 300 has none.
+ATTEMPTS, LARGEST_SEED = 50, 2**31
 
 
 class Level(NamedTuple):
@@ -112,15 +116,19 @@ def load_textworld() -> Any:
 
 
 def _generate(textworld: Any, level: Level, seed: int) -> Any:
+    """The game of a seed; where TextWorld finds no quest in the map of a seed, that of a seed drawn from it."""
     from textworld import challenges
+    from textworld.generator.chaining import QuestGenerationError
 
-    options = textworld.GameOptions()
-    options.seeds = seed
     # The recipe's own seed stays 0, with which TextWorld draws the recipe from the game's seed.
     settings = dict(level.settings, recipe_seed=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its emulator remarks on every new game
-        return challenges.CHALLENGES[level.challenge][1](settings, options)
+    for attempt in (seed, *random.Random(seed).sample(range(LARGEST_SEED), ATTEMPTS)):
+        options = textworld.GameOptions()
+        options.seeds = attempt
+        with warnings.catch_warnings(), contextlib.suppress(QuestGenerationError):
+            warnings.simplefilter("ignore")  # its emulator remarks on every new game
+            return challenges.CHALLENGES[level.challenge][1](settings, options)
+    raise ValueError(f"TextWorld finds no quest for seed {seed} and {ATTEMPTS} others")
 
 
 def goal(game: Any, level: str, last_command: str) -> tuple[str, dict[str, tuple[str, str]]]:
