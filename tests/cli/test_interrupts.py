@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 import pytest
 
+from selfreg.runs import MARKER
+
 pytest.importorskip("minigrid", reason="minigrid is missing")
 pytest.importorskip("transformers", reason="transformers is missing")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -151,10 +153,12 @@ def check_moments(run: Path, tmp_path: Path, moments: int, seed: int) -> None:
         before = sorted(path.name for path in run.rglob("*"))
         moment = generator.uniform(BEGINS, seconds)
         ended = interrupt(arguments, cwd, moment)
-        if ended is None:
+        left = {path.name for path in cwd.iterdir()} - {"sweep.toml", "run", "out"}
+        whole = ended is not None and ended.status == 0 and (cwd / "new" / "out" / MARKER).exists()
+        if ended is None or (whole and "Traceback" not in ended.errors):  # all was done when the signal came
+            shutil.rmtree(cwd / "new", ignore_errors=True)
             continue
         seen += 1
-        left = {path.name for path in cwd.iterdir()} - {"sweep.toml", "run", "out"}
         where = f"{arguments[0]} at {moment:.2f} s: {ended}"
         if ended.status != 130 or "selfreg: interrupted" not in ended.errors or "Traceback" in ended.errors:
             faults.append(where)

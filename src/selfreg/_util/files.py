@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from selfreg._util.ending import ENDING
 from selfreg._util.locks import Lock, lock_folder
 
 # What is being written, and how it is removed where a process has to end at once.
@@ -60,6 +61,8 @@ def atomic_folder(path: str | os.PathLike[str], marker: str, overwrite: bool = F
         _require_replaceable(path, target, marker, overwrite)
         yield temporary
         _require_replaceable(path, target, marker, overwrite)
+        if ENDING.is_set():
+            raise KeyboardInterrupt
         os.chmod(temporary, 0o777 & ~_umask())
         _move_over(temporary, target)
     finally:

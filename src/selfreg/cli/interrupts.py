@@ -7,12 +7,16 @@ not come out in time.
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import signal
 import socket
 import sys
 import threading
 from types import FrameType, TracebackType
+
+from selfreg._util.ending import ENDING
 
 # Seconds that the main thread has to come out by itself.
 GRACE = 1.5
@@ -56,6 +60,7 @@ class Interrupts:
                 # All is done: a signal that comes now does not print a traceback of the interpreter's end.
                 signal.signal(number, signal.SIG_IGN if self._program else before)  # type: ignore[arg-type]
         self._over.set()
+        ENDING.clear()
         if self._before:
             signal.set_wakeup_fd(self._wakeup)
             self._writer.close()
@@ -63,6 +68,7 @@ class Interrupts:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.number is None:
             self.number = number
+            ENDING.set()
             raise KeyboardInterrupt
 
     def _watch(self) -> None:
@@ -76,13 +82,29 @@ class Interrupts:
 
     def end(self) -> None:
         """Remove what is unfinished, end all processes that this one started, and the process itself."""
-        import multiprocessing
-
         from selfreg._util.files import remove_unfinished
 
-        for child in multiprocessing.active_children():
-            child.kill()
+        _kill_children()
         remove_unfinished()
         number = self.number or signal.SIGINT
         print(f"selfreg: {NAMES[number]}", file=sys.stderr, flush=True)
         os._exit(STATUS + number)
+
+
+def _kill_children() -> None:
+    """Kill all processes that this one started, on Linux also one that multiprocessing does not list yet.
+
+    That one would print a traceback, since it never gets what it waits for. The process that removes what others leave
+    in shared memory goes on, and ends by itself.
+    """
+    import multiprocessing
+    from multiprocessing import resource_tracker
+
+    for child in multiprocessing.active_children():
+        child.kill()
+    spared = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
+    for path in glob.glob("/proc/self/task/*/children"):
+        with contextlib.suppress(OSError), open(path, encoding="ascii") as children:
+            for pid in map(int, children.read().split()):
+                if pid != spared:
+                    os.kill(pid, signal.SIGKILL)

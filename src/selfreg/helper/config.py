@@ -45,7 +45,7 @@ class HelperConfig(EncoderConfig):
     )
     price: float = field(
         default=0.02,
-        metadata={"help": "Success that a unit of help must gain at least, in addition to its cost."},
+        metadata={"help": "Success that each unit of help must add; else the label is to go on alone."},
     )
 
     def __post_init__(self) -> None:
