@@ -186,3 +186,30 @@ def test_ten_moments(run, tmp_path) -> None:
 @pytest.mark.long
 def test_two_hundred_moments(run, tmp_path) -> None:
     check_moments(run, tmp_path, 200, seed=2)
+
+
+DROPPED = """
+import os, signal, time
+from selfreg._util.files import atomic_folder
+from selfreg.cli.interrupts import Interrupts
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for name in ("dropped", "next"):
+    with Interrupts(program=False):
+        try:
+            with atomic_folder(name, "marker"):
+                try:
+                    if name == "dropped":
+                        os.kill(os.getpid(), signal.SIGINT)
+                        time.sleep(1)
+                except KeyboardInterrupt:
+                    pass  # as libraries do
+        except KeyboardInterrupt:
+            print("nothing is put in place")
+print(sorted(os.listdir()))
+"""
+
+
+def test_an_interrupt_that_a_library_drops(tmp_path) -> None:
+    done = subprocess.run([sys.executable, "-c", DROPPED], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.stdout.splitlines() == ["nothing is put in place", "['next']"], done.stderr
