@@ -52,6 +52,8 @@ def atomic_folder(path: str | os.PathLike[str], marker: str, overwrite: bool = F
     FileExistsError
         If another process is writing to `path`; or if `path` exists and is not empty, unless `overwrite` is true and
         the folder has the file `marker`, which shows that this package wrote it.
+    KeyboardInterrupt
+        The command was interrupted, and the block went on all the same (`ENDING`).
     """
     target = Path(path).absolute()
     made = _make_folders(target.parent)

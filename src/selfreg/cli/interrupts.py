@@ -8,12 +8,12 @@ not come out in time.
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import signal
 import socket
 import sys
 import threading
+from pathlib import Path
 from types import FrameType, TracebackType
 
 from selfreg._util.ending import ENDING
@@ -92,19 +92,24 @@ class Interrupts:
 
 
 def _kill_children() -> None:
-    """Kill all processes that this one started, on Linux also one that multiprocessing does not list yet.
+    """Kill the processes of multiprocessing, on Linux also one that just starts and is not listed yet.
 
-    That one would print a traceback, since it never gets what it waits for. The process that removes what others leave
-    in shared memory goes on, and ends by itself.
+    That one would print a traceback, since it never gets what it waits for.
     """
     import multiprocessing
-    from multiprocessing import resource_tracker
 
     for child in multiprocessing.active_children():
         child.kill()
-    spared = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
-    for path in glob.glob("/proc/self/task/*/children"):
-        with contextlib.suppress(OSError), open(path, encoding="ascii") as children:
-            for pid in map(int, children.read().split()):
-                if pid != spared:
-                    os.kill(pid, signal.SIGKILL)
+    for pid in _list_children():
+        with contextlib.suppress(OSError):  # it may have ended
+            if b"multiprocessing.spawn" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+
+
+def _list_children() -> list[int]:
+    """Processes that this one started, by Linux; none elsewhere."""
+    found = []
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread may have ended
+            found += [int(pid) for pid in path.read_text(encoding="ascii").split()]
+    return found

@@ -99,7 +99,7 @@ def _read_lines(path: str, type: Any = Any) -> Iterator[tuple[str, Any]]:
         try:
             yield f"line {number}", decode_json(line, type)
         except LogError as error:
-            raise LogError(f"line {number}: {error}") from None
+            raise error.at(f"line {number}") from None
 
 
 def read_values(path: str, type: Any = Any) -> list[Any]:
@@ -120,7 +120,7 @@ def convert_at(index: int, value: Any, type: Any) -> Any:
     try:
         return convert_value(value, type)
     except LogError as error:
-        raise LogError(f"[{index}]: {error}") from None
+        raise error.at(f"[{index}]") from None
 
 
 def each_file(read: Callable[[str, ReadOptions], Iterable[Trajectory]]) -> Callable[[str, ReadOptions], Records]:

@@ -191,7 +191,7 @@ def _read_outcome(record: Mapping[str, Any], field: str | None, rule: Rule | Non
     try:
         value = _read_number(value) if rule is None else rule.translate(value)
     except LogError as error:
-        raise LogError(f"field {name!r}: {error}") from None
+        raise error.at(f"field {name!r}") from None
     if value is None:
         return None
     if not isinstance(value, (bool, int, float)) or not 0 <= value <= 1:

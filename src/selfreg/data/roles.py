@@ -179,7 +179,7 @@ def _convert_step(view: RoleView, step: Any, index: int) -> LoggedStep:
             tools=view.read("tools", step) or (),
         )
     except LogError as error:
-        raise LogError(f"step {index}: {error}") from None
+        raise error.at(f"step {index}") from None
 
 
 def _free_fields(view: RoleView, is_step: bool) -> dict[str, Any]:

@@ -283,7 +283,7 @@ def read_success(value: Any, field: str, options: ReadOptions) -> float | None:
         try:
             value = _parse_rule(text).translate(value)
         except LogError as error:
-            raise LogError(f"field {field!r}: {error}") from None
+            raise error.at(f"field {field!r}") from None
     if value is None:
         return None
     if isinstance(value, (bool, int, float)) and 0 <= value <= 1:

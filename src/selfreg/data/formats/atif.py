@@ -130,7 +130,7 @@ def _find_trial(path: str) -> _Trial:
             try:
                 trial: _Trial = decode_json(file.read_bytes(), _Trial)
             except LogError as error:
-                raise LogError(f"{file.name} of the trial: {error}") from None
+                raise error.at(f"{file.name} of the trial") from None
             return trial
     return _Trial()
 

@@ -173,7 +173,7 @@ def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
                 bare = isinstance(raw, dict) and "payload" not in raw and record.type is not None
                 session.add("response_item" if bare else record.type, raw if bare else record.payload)
         except LogError as error:
-            raise LogError(f"{place}: {error}") from None
+            raise error.at(place) from None
     session.finish()
     name = session.meta.id or plain_name(options.source)
     fields = {"agent": "codex", "version": session.meta.cli_version, "model": session.model}
@@ -194,7 +194,7 @@ def _read_record(place: str, raw: Any) -> _Record:
     try:
         record: _Record = convert_value(raw, _Record)
     except LogError as error:
-        raise LogError(f"{place}: {error}") from None
+        raise error.at(place) from None
     return record
 
 

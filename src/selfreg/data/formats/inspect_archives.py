@@ -48,7 +48,7 @@ class SampleMembers:
         try:
             return decode_json(data, type)
         except LogError as error:
-            raise LogError(f"member {name!r}: {error}") from None
+            raise error.at(f"member {name!r}") from None
 
     def _join(self, shell: Any, folder: str) -> dict[str, Any]:
         messages, events, attachments = (

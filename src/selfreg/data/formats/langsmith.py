@@ -93,7 +93,7 @@ def _convert_run(raw: Any) -> _Run:
     try:
         run: _Run = convert_value(_decode_texts(raw), _Run)
     except LogError as error:
-        raise LogError(f"run {raw['id']!r}: {error}") from None
+        raise error.at(f"run {raw['id']!r}") from None
     return run
 
 

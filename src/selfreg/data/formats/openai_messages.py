@@ -106,7 +106,7 @@ def _read_turns(record: dict[str, Any], options: ReadOptions) -> tuple[str, Turn
     try:
         return field, read_conversation(messages)
     except LogError as error:
-        raise LogError(f"field {field!r}: {error}") from None
+        raise error.at(f"field {field!r}") from None
 
 
 def _has_no_answer(record: dict[str, Any]) -> bool:

@@ -139,7 +139,7 @@ def _convert_event(number: int, raw: Any) -> _Event:
     try:
         event: _Event = convert_value(raw, _Event)
     except LogError as error:
-        raise LogError(f"event {number}: {error}") from None
+        raise error.at(f"event {number}") from None
     return event
 
 

@@ -142,7 +142,7 @@ def _convert_event(number: int, raw: Any) -> _Event:
     try:
         event: _Event = convert_value(raw, _Event)
     except LogError as error:
-        raise LogError(f"event {number}: {error}") from None
+        raise error.at(f"event {number}") from None
     if event.action is not None and event.args is None and event.action not in SILENT:
         raise LogError(f"event {number}: field 'args' is missing")
     if event.action is None and event.observation is None:

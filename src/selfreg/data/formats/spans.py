@@ -85,7 +85,7 @@ def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
             try:
                 span = _convert_span(raw, plain_name(options.source))
             except LogError as error:
-                raise LogError(f"span {number}: {error}") from None
+                raise error.at(f"span {number}") from None
             traces.setdefault(span.trace, []).append(span)
         if not traces:
             raise LogError("expected at least one span")
