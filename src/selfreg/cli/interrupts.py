@@ -48,6 +48,7 @@ class Interrupts:
             self._writer.setblocking(False)
             self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
             threading.Thread(target=self._watch, daemon=True).start()
+            self._hook, sys.unraisablehook = sys.unraisablehook, self._report
         for number in self._before:
             signal.signal(number, self._handle)
         return self
@@ -64,12 +65,18 @@ class Interrupts:
         if self._before:
             signal.set_wakeup_fd(self._wakeup)
             self._writer.close()
+            sys.unraisablehook = self._hook
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.number is None:
             self.number = number
             ENDING.set()
             raise KeyboardInterrupt
+
+    def _report(self, dropped: sys.UnraisableHookArgs) -> None:
+        """As Python does, but for an interrupt that came within a callback and was dropped there: no traceback."""
+        if self.number is None or not issubclass(dropped.exc_type, KeyboardInterrupt):
+            self._hook(dropped)
 
     def _watch(self) -> None:
         """Ends the process `GRACE` seconds after a signal that `_handle` handles, if the command still runs."""
