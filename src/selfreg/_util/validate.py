@@ -16,6 +16,7 @@ import numpy.typing as npt
 ROW_TOLERANCE = 1e-9
 MAX_AMOUNT = 2**31 - 1
 EPSILON = float(np.finfo(np.float64).eps)
+FLOAT_DTYPES = np.dtype(np.float64), np.dtype(np.float32)
 
 Floats = npt.NDArray[np.float64]
 
@@ -24,7 +25,7 @@ def nonneg_ints(label: str, value: Any) -> tuple[int, ...]:
     """A non-negative int, or a non-empty sequence of them, as a tuple."""
     if isinstance(value, (str, bytes)):
         raise TypeError(f"{label} is {value!r}; expected an int >= 0 or a tuple of them")
-    if isinstance(value, (Sequence, np.ndarray)) and np.ndim(value):
+    if not isinstance(value, int) and isinstance(value, (Sequence, np.ndarray)) and np.ndim(value):
         if not len(value):
             raise ValueError(f"{label} is empty; expected at least one int")
         return tuple(_nonneg_int(f"{label}[{i}]", item) for i, item in enumerate(value))
@@ -127,7 +128,7 @@ def float_dtype(value: Any) -> np.dtype[Any]:
         dtype: np.dtype[Any] = np.dtype(value)
     except TypeError:
         raise TypeError(f"dtype is {value!r}; expected float64 or float32") from None
-    if dtype not in (np.dtype(np.float64), np.dtype(np.float32)):
+    if dtype not in FLOAT_DTYPES:
         raise ValueError(f"dtype is {dtype}; expected float64 or float32")
     return dtype
 
