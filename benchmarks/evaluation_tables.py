@@ -9,13 +9,14 @@ import numpy as np
 
 from selfreg._util.bootstrap import Interval
 from selfreg.cli.forecasting import in_words
-from selfreg.evaluate import ForecastOutcome, Row, paired
-from selfreg.evaluate.policies import OPTIMUM, PLAN_NEAREST, PLAN_PRM, policy_order
+from selfreg.evaluate import ForecastOutcome, Row, compare, paired
+from selfreg.evaluate.policies import OPTIMUM, PLAN_NEAREST, PLAN_PRM, TUNED, policy_order
 
 BUDGETS = (1, 2, 3, 4)  # those that the targets name
 SHARE, NEAR, MARGIN = 1 / 8, 0.01, 0.15
 SEEN_NEAR, ENOUGH_SETTINGS, ENOUGH_LEVELS = 0.02, 3, 2
 OPPONENTS = ("random at equal cost", "PRM threshold at equal cost")
+RULES = ("first-k", "last-k", "every-n", TUNED, "PRM threshold", "random")
 
 
 class Result(NamedTuple):
@@ -206,6 +207,7 @@ def print_targets(results: Sequence[Result]) -> None:
     print("\n== targets")
     print_headline(results)
     print_opponents(results)
+    print_rules(results)
     print_forecasts(results)
     for result in results:
         for b in [b for b in result.budgets if b in BUDGETS]:
@@ -259,3 +261,17 @@ def print_opponents(results: Sequence[Result]) -> None:
         print(f"helper above equal-cost baselines, {result.name}: {said}")
     verdict = "met" if count >= ENOUGH_SETTINGS else "missed"
     print(f"equal-cost target ({ENOUGH_SETTINGS} settings or more): {verdict} ({count} of {len(results)})")
+
+
+def print_rules(results: Sequence[Result]) -> None:
+    """Where the helper is significantly worse than a rule of thumb whose members are mixed to its mean cost."""
+    count = worse = 0
+    for result in results:
+        for one in compare(result.rows, [name for name in RULES if result.has(name)]).differences:
+            if one.budget in BUDGETS and one.other.endswith(" at equal cost"):
+                count += 1
+                if one.difference.high < 0:
+                    worse += 1
+                    print(f"helper below {one.other}, {result.name}, budget {one.budget}: {shown(one.difference)}")
+    verdict = "met" if not worse else "missed"
+    print(f"never significantly below a rule of thumb at equal cost: {verdict} ({worse} of {count} differences)")

@@ -90,6 +90,16 @@ def test_tables_are_printed(result: Result, capsys) -> None:
     assert "headline, made, plan: within 1 point of always at budget 2 with 12.5% of its requests" in said
     assert "headline target (helper, 2 settings or more): missed (0 of 1)" in said
     assert "helper above equal-cost baselines, made: all clear" in said
+    assert "never significantly below a rule of thumb at equal cost: met (0 of" in said
+
+
+def test_a_helper_below_a_rule_of_thumb_is_named(result: Result, capsys) -> None:
+    rows = [row._replace(policy="last-k", success=1.0) if row.policy == "helper" else row for row in result.rows]
+    rows += [row._replace(success=0.0) for row in result.rows if row.policy == "helper"]
+    evaluation_tables.print_rules([result._replace(rows=rows)])
+    said = capsys.readouterr().out
+    assert "helper below last-k at equal cost, made, budget 1: -1.000 [-1.000, -1.000]" in said
+    assert "at equal cost: missed (" in said
 
 
 def test_where_help_wins_little_nothing_is_claimed(result: Result, capsys) -> None:
