@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import selfreg
+from selfreg._util.ending import ENDING
 from selfreg._util.files import atomic_folder, atomic_write, check_settings, escape_surrogates, open_resumable
 
 SOURCES = sorted(Path(selfreg.__file__).parent.rglob("*.py"))
@@ -48,6 +49,17 @@ def holder(tmp_path):
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("write", [atomic_write, lambda path: atomic_folder(path, "run.toml")])
+def test_nothing_is_put_in_place_after_an_interrupt_that_a_library_dropped(write, tmp_path) -> None:
+    ENDING.set()
+    try:
+        with pytest.raises(KeyboardInterrupt), write(tmp_path / "a"):
+            pass
+    finally:
+        ENDING.clear()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no locks of folders")

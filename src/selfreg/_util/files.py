@@ -23,7 +23,8 @@ ATTEMPTS = 100
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary file beside `path`; rename it to `path` if the block succeeds, else remove it.
 
-    The temporary name has the suffixes of `path`, because writers choose a format by them.
+    The temporary name has the suffixes of `path`, because writers choose a format by them. Raises KeyboardInterrupt
+    where the command was interrupted, and the block went on all the same (`ENDING`).
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -33,6 +34,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         os.close(handle)
         yield temporary
+        if ENDING.is_set():
+            raise KeyboardInterrupt
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
     finally:
