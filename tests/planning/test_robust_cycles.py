@@ -51,6 +51,19 @@ def test_doubt_about_help_alone_while_acting_alone_never_ends(size, intervals, i
         check(mdp, 2, Doubt(sizes, intervals), implementation)
 
 
+@pytest.mark.parametrize(
+    "doubt", [{"nohelp": [0, 0.5, 0, 0, 0], "back": 0.0}, {"nohelp": [0, 0, 1e-20, 0, 0], "back": 0.0}]
+)
+def test_free_help_that_only_leads_to_where_the_chain_is_left(doubt, implementation) -> None:
+    rows, back = np.zeros((2, 5, 5))
+    rows[0, 2:] = 1 - 2e-13, 1e-13, 1e-13
+    rows[1, 4] = rows[2, 1] = 1  # alone, state 1 fails
+    back[0, 1] = back[1, 0] = 1
+    mdp = selfreg.InterventionMDP({"nohelp": rows, "back": back}, [np.nan] * 3 + [1, 0], {"back": 0})
+    solution = selfreg.solve(mdp, 1, robust=selfreg.L1(radius=doubt), implementation=implementation)
+    assert solution.policy[:3].tolist() == [[0, 0], [1, 1], [0, 0]]
+
+
 def test_rows_that_add_up_to_more_than_one_by_rounding() -> None:
     rows = np.array([[0, 1 + 2**-52, 0, 0], [1, 0, 1e-24, 1e-24], [0] * 4, [0] * 4])
     mdp = selfreg.InterventionMDP({"nohelp": rows}, [np.nan, np.nan, 1, 0], {})

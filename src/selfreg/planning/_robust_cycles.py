@@ -285,7 +285,7 @@ def solve_component(
     members, starts = model.structure.members, model.structure.starts
     doubt = doubtful_rows(model, members[starts[c] : starts[c + 1]].astype(np.int64), offset)
     rows, parts = doubt.rows, model.arrays
-    certain = Arrays(parts.indptr[::2], parts.indices[::2], parts.data[::2])
+    certain, free = Arrays(parts.indptr[::2], parts.indices[::2], parts.data[::2]), np.flatnonzero(offset == 0).tolist()
     if not len(rows.action):  # no row leaves
         return 0.0
     component = RobustComponent(doubt, implementation)
@@ -295,7 +295,7 @@ def solve_component(
 
     def keep(b: int, layer: Layer, optimum: Optimum, enough: float) -> None:
         value[rows.members, b] = np.repeat(np.clip(optimum.value, 0.0, 1.0), np.diff(rows.first))
-        policy_of_layer(certain, component.observed, layer, optimum, enough, model.structure.group, b, policy)
+        policy_of_layer(certain, free, component.observed, layer, optimum, enough, model.structure.group, b, policy)
 
     count: int = value.shape[1]
     total: float = component.solve_layers(layers, count, tolerance, keep)

@@ -275,7 +275,7 @@ def solve_component(
     rows = stopping.rows
     if not np.isfinite(stopping.steps):
         return False
-    choice = stopping.first_choice
+    choice, free = stopping.first_choice, np.flatnonzero(problem.offset == 0).tolist()
     for b in range(value.shape[1]):
         layer, inherited = _layer(problem, stopping, component, c, b, error, value)
         optimum = stopping.solve(layer, choice, tolerance)
@@ -286,7 +286,7 @@ def solve_component(
         error[c, b] = (inherited + optimum.error + (longest + 4) * EPSILON) * (1 + 1e-6)
         best = np.clip(optimum.value, 0.0, 1.0)
         value[rows.members, b] = np.repeat(best, np.diff(rows.first))
-        policy_of_layer(problem.arrays, stopping, layer, optimum, stopping.enough, group, b, policy)
+        policy_of_layer(problem.arrays, free, stopping, layer, optimum, stopping.enough, group, b, policy)
     return True
 
 
@@ -318,6 +318,7 @@ def _layer(
 
 def policy_of_layer(
     arrays: Arrays,
+    free: list[int],
     stopping: Stopping,
     layer: Layer,
     optimum: Optimum,
@@ -328,7 +329,7 @@ def policy_of_layer(
 ) -> None:
     """The first best row of every group, actions towards its state elsewhere; nohelp where the value is 0.
 
-    Gains below `enough` are rounding.
+    `free` actions may be repeated without limit. Gains below `enough` are rounding.
     """
     rows, taken = stopping.rows, optimum.choice[optimum.choice != STOP]
     tie = max(2.0 * enough, float(np.abs(optimum.gain[taken]).max(initial=0.0)))
@@ -340,8 +341,7 @@ def policy_of_layer(
         policy[rows.state[r], b] = rows.action[r]
         if rows.first[g + 1] - rows.first[g] > 1:
             members = rows.members[rows.first[g] : rows.first[g + 1]].tolist()
-            free = np.unique(rows.action[stopping.free]).tolist()
-            _direct_to_exit(arrays, [0, *(a for a in free if a)], members, int(rows.state[r]), group, b, policy)
+            _direct_to_exit(arrays, free, members, int(rows.state[r]), group, b, policy)
 
 
 def _direct_to_exit(
