@@ -2,7 +2,8 @@
 
 DATA is a folder with `known_truth.py` and `data/mint/mint_core.jsonl.gz`. Worlds: logs of made-up helpers on real
 trajectories, for which the success of any policy is computed exactly. MINT: recommendation from one half of the tasks,
-its success in the other half. Helpers: 14 made-up help types in one log.
+its success in the other half. Helpers: 14 made-up help types in one log. Small: few
+episodes of help that does nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from selfreg.estimate import Features, PolicyForecast, PolicyForecasts, estimate
 from selfreg.evaluate import Plan
 
 CLASSES = Path(__file__).parents[1] / "examples" / "mint_classes.toml"
-BUDGET, SPLITS = 5, 20
+BUDGET, SPLITS, SMALL_LOGS = 5, 20, 40
+PARTS = ("worlds", "mint", "helpers", "small", "cost")
 ACTORS = ("gpt-3.5-turbo-0613", "gpt-4-0613", "claude-2", "lemur-70b-chat-v1", "vicuna-13b-v1.5")
 # World, logging, q, share of fixable tasks, copies.
 WORLDS: tuple[tuple[str, str, float, float, int], ...] = (
@@ -228,6 +230,22 @@ def _fourteen(worlds: Mapping[str, Any], seed: int) -> list[Trajectory]:
     return read_rows(rows)
 
 
+def show_small() -> None:
+    """Few episodes of three steps, two a task, helped by a coin at each step, of help that does nothing."""
+    print("| episodes | budget | help recommended |\n|" + " --- |" * 3)
+    for episodes, budget in ((30, 2), (48, 1), (48, 2), (48, 5), (70, 2), (100, 2), (100, 5), (200, 3)):
+        bought = 0
+        for seed in range(SMALL_LOGS):
+            generator = np.random.default_rng(seed)
+            logs = []
+            for i in range(episodes):
+                helped = generator.random(3) < 0.3
+                steps = tuple(Step(f"obs {k}", intervention="person" if one else None) for k, one in enumerate(helped))
+                logs.append(Trajectory(f"t{i // 2}", str(i), float(generator.random() < 0.5), steps))
+            bought += forecast(logs, Features(["step"]), budget).recommended > 0
+        print(f"| {episodes} | {budget} | {bought} of {SMALL_LOGS} |", flush=True)
+
+
 def show_cost(folder: Path) -> None:
     """Seconds of one forecast of MINT's logs of one agent."""
     logs = next(read_mint(folder))[1]
@@ -239,7 +257,7 @@ def show_cost(folder: Path) -> None:
 def main(arguments: Sequence[str] = ()) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks forecast", description=__doc__)
     parser.add_argument("data", type=Path, help="folder with known_truth.py and data/mint/mint_core.jsonl.gz")
-    parser.add_argument("--part", nargs="+", choices=("worlds", "mint", "helpers", "cost"), default=["worlds", "mint"])
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=["worlds", "mint"])
     parser.add_argument("--worlds", nargs="*", default=[], help="only these worlds")
     parser.add_argument("--actors", nargs="+", help="agents of the worlds")
     parser.add_argument("--other", action="store_true", help="worlds that the rules of the forecast were not made with")
@@ -253,5 +271,7 @@ def main(arguments: Sequence[str] = ()) -> None:
         show_mint(options.data)
     if "helpers" in options.part:
         show_helpers(options.data, actors, options.seeds)
+    if "small" in options.part:
+        show_small()
     if "cost" in options.part:
         show_cost(options.data)

@@ -74,6 +74,62 @@ def test_useless_help_is_not_bought() -> None:
     assert sum(map(bool, bought)) <= 2
 
 
+@pytest.mark.parametrize("episodes", [30, 48])
+def test_useless_help_is_not_bought_on_the_strength_of_few_episodes(episodes: int) -> None:
+    """At most two of 24 logs; the first guess of effects is noise here, and so are bootstrap tails of few tasks."""
+    bought = 0
+    for seed in range(24):
+        generator = np.random.default_rng(seed)
+        logs = [
+            Trajectory(f"t{i // 2}", str(i), float(generator.random() < 0.5), one.steps)
+            for i, one in enumerate(chain(0.0, 0.3, episodes, seed))
+        ]
+        bought += forecast(logs, Features(["step"]), 2).recommended > 0
+    assert bought <= 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_larger_budget_leaves_a_recommendation(seed: int) -> None:
+    """The first request of an episode adds .4, and the others nothing."""
+    generator = np.random.default_rng(seed)
+    logs = []
+    for i in range(150):
+        helped = generator.random(4) < 0.3
+        steps = tuple(Step(f"s{t}", intervention="person" if h else None) for t, h in enumerate(helped))
+        logs.append(Trajectory(f"t{i}", str(i), float(generator.random() < 0.3 + 0.4 * helped.any()), steps))
+    for budget in (1, 4):
+        chosen = forecast(logs, Features(["step"]), budget, price=0.16).recommendation
+        assert (chosen.policy, chosen.budget) == ("always", (1,))
+
+
+def test_a_helper_for_the_tasks_that_help_pays_in() -> None:
+    """Help is worth more than its price in half of the tasks, but not on average: all tasks ran both ways."""
+
+    class Maths:
+        def decide(self, steps: Sequence[Step], budget_left: Any) -> Decision:
+            return Decision("person" if steps[-1].state == "maths" and budget_left[0] else "nohelp")
+
+    generator = np.random.default_rng(0)
+    logs = []
+    for i in range(200):
+        state, chance = (("maths", 0.8), ("other", 0.3))[i % 2]
+        outcomes = generator.random(2) < (0.3, chance)
+        logs += [
+            Trajectory(f"t{i}", f"{kind}{i}", float(outcome), (Step(state, intervention=kind),))
+            for kind, outcome in zip((None, "person"), outcomes, strict=True)
+        ]
+    result = forecast(logs, Features(["step"]), 1, price=0.3, helper=lambda _: Maths())
+    assert result.design == "tasks"
+    assert result.recommendation.policy == "helper"
+    assert result.recommendation.requests.mean == pytest.approx(0.5)
+
+
+def test_budgets_that_no_episode_shows_are_not_told() -> None:
+    logs = chain(0.0, 0.15, 40, 3, steps=12)
+    (line,) = forecast(logs, Features(["step"]), 12).by_help
+    assert "the log cannot tell" in line
+
+
 def test_tasks_both_ways_are_exact() -> None:
     alone, helped = [0.0, 1.0, 0.0, 0.0] * 10, [1.0, 1.0, 0.0, 1.0] * 10
     result = forecast(both_ways(alone, helped), Features(["step"]), 2)

@@ -75,7 +75,8 @@ def most_requests(candidate: Candidate, logged: LoggedSteps) -> int:
     longest = int(logged.length.max())
     paid = [
         min((b // c for b, c in zip(candidate.budget, cost, strict=True) if c), default=longest)
-        for cost in logged.costs[1:].tolist()
+        for name, cost in zip(logged.actions[1:], logged.costs[1:].tolist(), strict=True)
+        if candidate.help in (None, name)
     ]
     return min(longest, max(paid, default=0))
 

@@ -136,13 +136,15 @@ def forecast(
     guesses = model_effects(logged, abstraction, compared, models) if steps else []
     scored = _evaluate(logged, abstraction, compared, found, times.astype(np.float64), price, prm, guesses)
     scored, aside = scored[:n_compared], scored[n_compared:]
-    recommended = choose(scored, found)
+    recommended = choose(scored, found, len(logged.tasks))
     widen = WIDEN if found.design != "steps" else WIDEN_STEPS
     added = increments(scored, widen, confidence)
     outlooks = tuple(make_outlook(one, logged, confidence, more) for one, more in zip(scored, added, strict=True))
     told = len(scored) == 1 or any(one.gain is not None for one in scored[1:])
     priced = any(price.values()) if isinstance(price, Mapping) else price > 0
-    words = recommend_in_words(outlooks, recommended, found, scored[recommended].gain, told, priced)
+    chosen = scored[recommended]
+    limit = candidates.most_requests(chosen.candidate, logged)
+    words = recommend_in_words(outlooks, recommended, found, chosen.gain, told, priced, limit)
     by_help = help_in_words(scored, confidence, priced)
     others = tuple(make_outlook(one, logged, confidence) for one in aside)
     return PolicyForecasts(

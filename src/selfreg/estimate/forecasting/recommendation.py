@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from math import log
 from typing import NamedTuple
 
 import numpy as np
@@ -43,7 +45,7 @@ class Scored(NamedTuple):
     immediate: float | None
 
 
-def choose(scored: Sequence[Scored], found: Identification) -> int:
+def choose(scored: Sequence[Scored], found: Identification, tasks: int) -> int:
     """Index of the recommended policy; the first one goes on alone.
 
     Help is recommended if a policy that requests it gains by more than chance. Where chance decided at single steps, it
@@ -54,13 +56,17 @@ def choose(scored: Sequence[Scored], found: Identification) -> int:
     if found.design == "none" or (found.design == "episodes" and not found.by_chance):
         return 0
     allowed = [i for i, one in enumerate(scored) if i and one.gain is not None]
-    top = [i for i in allowed if is_largest(scored, i)]
+    always = [i for i in allowed if scored[i].candidate.policy == "always"]
+    top = [i for i in always if is_largest(scored, i)]
     if found.design != "steps":
-        allowed = top
-    rest = [i for i in allowed if i not in top]
+        # Episodes that went as a policy decides are a selection, unless all tasks have one.
+        known = [i for i in allowed if found.design == "tasks" and scored[i].value.unknown[0] <= OBSERVED]
+        always, allowed = top, [i for i in allowed if i in top or (i in known and i not in always)]
+    rest = [i for i in allowed if i not in always]
     gains = {i: gain for i in allowed if (gain := scored[i].gain) is not None}
     level = TASKS_LEVEL if found.design == "tasks" else ALWAYS_LEVEL
-    if not _shown(scored, gains, top, level) and not _shown(scored, gains, rest, OTHER_LEVEL):
+    shown = partial(_shown, scored, gains, tasks=tasks)
+    if not shown(always, level) and not shown(rest, OTHER_LEVEL):
         return 0
     simple = [i for i in allowed if scored[i].candidate.simple]
     best = _prefer(gains, _best_type(scored, gains, top), simple)
@@ -88,27 +94,36 @@ def is_largest(scored: Sequence[Scored], i: int) -> bool:
     )
 
 
-def _shown(scored: Sequence[Scored], gains: dict[int, Floats], which: Sequence[int], level: float) -> bool:
+def _shown(scored: Sequence[Scored], gains: dict[int, Floats], which: Sequence[int], level: float, tasks: int) -> bool:
     """Whether the log shows at this level that any of these policies gains."""
     from scipy.special import ndtri  # slow to import
 
     effects = {i: z for i in which if (z := scored[i].immediate) is not None}
     if not effects:
-        return _significant(gains, which, level)
+        return _significant(gains, which, level, tasks)
     least = float(-ndtri((1.0 - ALONE) * level / len(effects)))
     improves = any(z > least and np.mean(gains[i][1:] > 0) > LIKELY for i, z in effects.items())
-    return improves or _significant(gains, which, ALONE * level)
+    return improves or _significant(gains, which, ALONE * level, tasks)
 
 
-def _significant(gains: dict[int, Floats], which: Sequence[int], level: float) -> bool:
-    """Whether any of these gains is above 0 by more than chance."""
+def _significant(gains: dict[int, Floats], which: Sequence[int], level: float, tasks: int) -> bool:
+    """Whether any of these gains is above 0 by more than chance.
+
+    The largest t-statistic is compared with its bootstrap distribution. That has no far tail, and is too narrow for few
+    tasks; so it must also be significant by Student's t, for as many independent tests as the bootstrap distribution
+    has at its `BETTER` quantile.
+    """
+    from scipy.special import ndtr, stdtrit  # slow to import
+
     if not which:
         return False
     table = np.stack([gains[i] for i in which])
     mean, samples = table[:, 0], table[:, 1:]
     spread = np.maximum(samples.std(axis=1), 1e-12)
     largest = ((samples - mean[:, None]) / spread[:, None]).max(axis=0)
-    return bool((mean / spread).max() > np.quantile(largest, 1.0 - level))
+    tests = max(1.0, log(BETTER) / min(-1e-12, log(ndtr(np.quantile(largest, BETTER)))))
+    least = max(float(np.quantile(largest, 1.0 - level)), float(stdtrit(tasks - 1, (1.0 - level) ** (1.0 / tests))))
+    return bool((mean / spread).max() > least)
 
 
 def _prefer(gains: dict[int, Floats], current: Sequence[int], others: Sequence[int]) -> int:

@@ -19,6 +19,8 @@ from selfreg.estimate.forecasting.recommendation import OBSERVED, Scored, is_lar
 # Factors of the distance of bootstrap bounds from the estimate: for the few tasks; and for effects at steps, which
 # depend on a choice of features that the bootstrap does not repeat. By measurement (`python -m benchmarks forecast`).
 WIDEN, WIDEN_STEPS = 1.1, 1.25
+# Success by which always requesting help may gain and lose at once, from where on the log does not tell what it does.
+WIDE = 0.25
 # When the rules of thumb request help, for a sentence.
 WHEN = {"last-k": "in the last steps", "every-n": "every few steps"}
 
@@ -179,6 +181,12 @@ def help_in_words(scored: Sequence[Scored], confidence: float, priced: bool) -> 
             lines.append(f"With {one.candidate.help}: the log cannot tell.")
             continue
         low, high = central_bounds(one.gain[1:], confidence)
+        if min(-low, high) > WIDE:
+            lines.append(
+                f"Requesting {one.candidate.help} at every step: the log cannot tell ({100 * low:+.1f} to "
+                f"{100 * high:+.1f} points of success{less})."
+            )
+            continue
         verdict = "not worth it" if one.gain[0] <= 0 or high < 0 else "worth it" if low > 0 else "may be chance"
         lines.append(
             f"Requesting {one.candidate.help} at every step: {100 * one.gain[0]:+.1f} points of success "
@@ -194,8 +202,9 @@ def recommend_in_words(
     gain: Floats | None,
     told: bool,
     priced: bool,
+    most: int,
 ) -> str:
-    """The recommendation in a sentence or two."""
+    """The recommendation in a sentence or two; `most` requests fit into its budget."""
     one, alone = outlooks[recommended], outlooks[0]
     percent = f"{100 * one.success.mean:.0f}% success ({100 * one.success.low:.0f} to {100 * one.success.high:.0f})"
     if recommended:
@@ -204,7 +213,7 @@ def recommend_in_words(
                   "plan": "Request help as the plan says", "helper": "Let the helper decide"}[one.policy]  # fmt: skip
         limit = f"with budget {', '.join(map(str, one.budget))}"
         if one.policy == "always":
-            limit = "once" if one.budget == (1,) else f"up to {' and '.join(map(str, one.budget))} times"
+            limit = "once" if most == 1 else f"up to {most} times"
         if found.identified and not one.identified and gain is not None:
             low, high = (100 * bound for bound in central_bounds(gain[1:], 0.9))
             return (

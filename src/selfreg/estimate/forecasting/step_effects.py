@@ -25,8 +25,9 @@ import numpy.typing as npt
 
 from selfreg.estimate.forecasting.logged_steps import Actions, Floats, LoggedSteps
 
-# Weight of the first guess of effects, and of a baseline of 0, in steps: RIDGE in large logs, more in small ones. For
-# requests there is no guess.
+# Weight of the first guess of effects, and of a baseline of 0, in steps: RIDGE in large logs, more in small ones. The
+# bootstrap does not repeat the guess, which is noise in small logs: there it counts by the share of the steps in the
+# steps and SMALL. For requests there is no guess.
 RIDGE, SMALL, RIDGE_REQUESTS = 60.0, 1000.0, 5.0
 
 
@@ -83,6 +84,7 @@ def step_value(design: StepDesign, decided: Actions, times: Floats, guess: Float
         too, so that a model that is wrong everywhere by the same factor is put right.
     """
     logged = design.logged
+    guess = None if guess is None else guess * (len(decided) / (len(decided) + SMALL))
     features = _features(design, decided, guess)
     kinds = features.shape[1]
     taken, policy = (_indicators(one, kinds) for one in (logged.action, decided))
