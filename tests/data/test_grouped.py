@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -62,9 +63,9 @@ def test_rows_are_grouped_and_ordered(tmp_path, name) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"csat": 1}, r"episode 1: field 'csat': rows of one episode have different values"),
-        ({"ts": None}, "episode 1: field 'ts', which orders the steps, is missing in a row"),
-        ({"ticket_id": None}, "episode 3: field 'ticket_id': expected a string or an integer"),
+        ({"csat": 1}, "log.jsonl: episode 't2': field 'csat': rows of one episode have different values"),
+        ({"ts": None}, "log.jsonl: episode 't2': field 'ts', which orders the steps, is missing in a row"),
+        ({"ticket_id": None}, "log.jsonl: row 3: field 'ticket_id': expected a string or an integer"),
     ],
 )
 def test_faults_of_groups(tmp_path, change, message) -> None:
@@ -77,6 +78,27 @@ def test_faults_of_groups(tmp_path, change, message) -> None:
     read = list(read_trajectories(log, options=OPTIONS, skipped=skipped))
     assert len(skipped) == 1
     assert "t1" in [episode.episode for episode in read]
+
+
+def test_a_task_that_is_not_mapped_is_suggested_for_the_named_group(tmp_path) -> None:
+    log = write(
+        tmp_path / "log.jsonl", [{"Ticket Nr": f"T-{i // 2}", "observation": "a", "outcome": 1} for i in range(4)]
+    )
+    fault = "log.jsonl: episode 'T-0': field 'task' is missing (role 'task'): --map 'task=Ticket Nr'"
+    with pytest.raises(LogError, match=re.escape(fault)):
+        list(read_trajectories(log, options=ReadOptions(group_by="Ticket Nr")))
+    mapped = ReadOptions({"task": "Ticket Nr"}, group_by="Ticket Nr")
+    assert [episode.task for episode in read_trajectories(log, options=mapped)] == ["T-0", "T-1"]
+
+
+def test_faults_of_steps_of_tables_and_messages_name_their_episode(tmp_path) -> None:
+    (tmp_path / "t.csv").write_text("task,step,outcome\na,1,1\na,2,1\nb,1,7\n")
+    with pytest.raises(LogError, match=r"t\.csv: episode 'b': column 'outcome'"):
+        list(read_trajectories(tmp_path / "t.csv"))
+    turns = [{"session": "s", "role": role, "content": "a"} for role in ("user", "assistant", "user")]
+    log = write(tmp_path / "log.jsonl", [*turns, {**turns[0], "session": "t"}])
+    with pytest.raises(LogError, match=r"log\.jsonl: episode 't': field 'messages': expected at least one"):
+        list(read_trajectories(log))
 
 
 def test_options_that_do_not_fit(tmp_path) -> None:

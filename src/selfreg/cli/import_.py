@@ -13,7 +13,7 @@ from selfreg.cli.terminal import remark, say
 from selfreg.data import NOHELP, LogError, Trajectory, assume_takeover, detect_format, read_trajectories
 from selfreg.data.detection import AUTO, shorten
 from selfreg.data.json_text import repairs_so_far
-from selfreg.data.read import choose_grouped
+from selfreg.data.read import choose_grouped, describe_nothing
 from selfreg.runs import MARKER, RunFolder
 
 MOST_SHOWN = 5  # episodes without an outcome, by name
@@ -41,9 +41,7 @@ def load_logs(source: LogSource) -> LoadedLogs:
         remark(f"skipped: {error}")
     notes += _describe_skipped(skipped or [])
     if not trajectories:
-        names = ", ".join(source.paths)
-        rest = f" with {dict(source.options.where)}" if source.options.where else ""
-        raise ValueError(f"{names}: no episodes{rest}")
+        raise ValueError(describe_nothing(source.paths, source.options.where))
     return LoadedLogs(trajectories, skipped or [], notes)
 
 
@@ -89,7 +87,7 @@ def _with_outcomes(trajectories: list[Trajectory], source: LogSource) -> tuple[l
     if not source.skip_bad:
         raise ValueError(
             f"{len(missing)} of {len(trajectories)} episodes have no outcome (the first: {names[0]!r}): "
-            "--skip-bad leaves them out, --prm linear trains a PRM that scores their last states, and --outcomes FILE "
+            "--skip-bad leaves them out, --prm tfidf trains a PRM that scores their last states, and --outcomes FILE "
             "names a file that has them"
         )
     for error in missing[:MOST_SHOWN]:

@@ -160,7 +160,8 @@ class LogFormat:
         for role in options.values:
             if role not in self.translates:
                 names = ", ".join(self.translates)
-                raise ValueError(f"format {self.name!r} translates values of {names} only; got a rule for {role!r}")
+                got = f"{role!r}: --format rows translates it too" if self.name == "table" else repr(role)
+                raise ValueError(f"format {self.name!r} translates values of {names} only; got a rule for {got}")
         if options.shift_observation and "observation" not in self.roles:
             raise ValueError(f"format {self.name!r} takes no role 'observation' that could be shifted")
         if options.group_by and self.name != "rows":
