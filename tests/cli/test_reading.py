@@ -261,3 +261,28 @@ def test_a_run_with_unfinished_episodes_needs_a_prm_to_be_estimated(tmp_path, ca
     assert main(["import", str(tmp_path / "log.jsonl"), "--out", str(tmp_path / "run")]) == 0
     assert main(["estimate", str(tmp_path / "run")]) == 2
     assert "1 of 4 episodes have no outcome; run `selfreg train" in capsys.readouterr().err
+
+
+def test_outcomes_of_no_episode_are_said_by_look_and_fit(tmp_path, capsys) -> None:
+    log, results = tmp_path / "log.jsonl", tmp_path / "res.csv"
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    write(log, *({"id": f"e{i}", "messages": messages, "success": 1} for i in range(3)))
+    results.write_text("session,score\nc0,1\nc1,0\n")
+    said = (
+        f"0 of 2 names in {results} belong to episodes: the file has 'c0', the logs have episode 'log.jsonl:1' of task"
+    )
+    words = [str(log), "--outcomes", str(results), "--outcomes-key", "session", "--map", "outcome="]
+    assert main(["look", *words]) == 0
+    shown = capsys.readouterr().out
+    assert said in shown
+    assert "Name a file that has them" not in shown
+    assert main(["fit", *words, "--out", str(tmp_path / "run")]) == 2
+    assert f"none of the 3 episodes has an outcome, and a plan needs some: {said}" in capsys.readouterr().err
+    # Those of the log are read, and not replaced.
+    assert main(["import", *words[:-2], "--out", str(tmp_path / "run")]) == 0
+    assert f"note: {said}" in capsys.readouterr().err
+    results.write_text("session,score\ne0,1\ne1,0\n")
+    assert main(["fit", *words, "--out", str(tmp_path / "run"), "--overwrite"]) == 2
+    error = capsys.readouterr().err
+    assert "1 of 3 episodes have no outcome (the first: 'log.jsonl:3'): --skip-bad" in error
+    assert f"2 of 2 names in {results} belong to episodes: the logs have" in error

@@ -166,6 +166,33 @@ def test_outcomes_are_joined_by_episode_or_task(tmp_path) -> None:
     assert (counted.episodes, len(counted.skipped)) == (2, 1)
 
 
+@pytest.mark.parametrize("has_id", [True, False])
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_outcomes_are_joined_by_the_id_of_a_record_or_the_name_of_its_file(tmp_path, has_id, suffix) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    turns = [{"role": "user", "content": "Fix it"}, {"role": "assistant", "content": "done"}]
+    for i in range(3):
+        record = {"messages": turns} | ({"id": f"conv-{i}"} if has_id else {})
+        (logs / f"{'x' if has_id else 'conv'}-{i}.{suffix}").write_text(json.dumps(record))
+    (tmp_path / "res.csv").write_text("session,score\nconv-0,1\nconv-1,0\nconv-9,1\n")
+    outcomes = load_outcomes(tmp_path / "res.csv", "session", "score")
+    read = list(read_trajectories(logs, options=ReadOptions(outcomes=outcomes)))
+    assert [(one.task, one.outcome) for one in read] == [("Fix it", 1.0), ("Fix it", 0.0), ("Fix it", None)]
+    said = outcomes.describe_misses()
+    assert said.startswith(
+        f"2 of 3 names in {tmp_path / 'res.csv'} belong to episodes: the file has 'conv-9', the logs"
+    )
+    assert f"-2.{suffix}:1' of task 'Fix it'" in said
+
+
+def test_the_name_of_a_file_is_none_of_several_episodes_in_it(tmp_path) -> None:
+    chat = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    log = write(tmp_path / "log.jsonl", [chat, chat])
+    read = read_trajectories(log, options=ReadOptions(outcomes={"log": 1.0}))
+    assert [one.outcome for one in read] == [None, None]
+
+
 def test_sqlite_with_unknown_columns_says_what_to_do(tmp_path) -> None:
     path = tmp_path / "log.sqlite"
     with closing(sqlite3.connect(path)) as connection:

@@ -16,7 +16,7 @@ from selfreg.data.log_files import LogFile, LogFiles, is_compressed, list_log_fi
 from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.markers import HelpMarks
 from selfreg.data.next_command import MarkProposal, find_hints, make_command, propose_marks
-from selfreg.data.outcomes import find_report
+from selfreg.data.outcomes import LoadedOutcomes, find_report
 from selfreg.data.proposals import (
     Proposal,
     first_records,
@@ -308,6 +308,7 @@ def _describe(reading: _Reading, tally: Tally, extent: _Extent) -> Overview:
     found, options = reading.found, reading.options
     marks = propose_marks(tally) if options.marks in (None, HelpMarks()) else MarkProposal()
     words = [*extent.words, *reading.proposal.words(extent.given), *marks.words]
+    misses = options.outcomes.describe_misses() if isinstance(options.outcomes, LoadedOutcomes) else ""
     return Overview(
         format=found.format.name,
         reason="of the names of its fields; correct --map if needed" if reading.is_guess else found.reason,
@@ -326,7 +327,10 @@ def _describe(reading: _Reading, tally: Tally, extent: _Extent) -> Overview:
         fields={name: len(values) for name, values in tally.fields.items()},
         faults=tally.faults,
         n_faults=tally.n_faults,
-        hints=[*reading.proposal.hints, *find_hints(found.format.name, tally, marks, is_sample=not extent.complete)],
+        hints=[
+            *reading.proposal.hints,
+            *find_hints(found.format.name, tally, marks, misses, is_sample=not extent.complete),
+        ],
         command=make_command(extent.names, found.format.name, options.roles, tally, words),
     )
 
