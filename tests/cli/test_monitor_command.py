@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from selfreg.cli.main import main
-from selfreg.data import Step, Trajectory, write_trajectories
+from selfreg.data import Step, Trajectory, read_trajectories, write_trajectories
 from selfreg.runs import RunFolder
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -157,3 +157,20 @@ def test_the_tickets_are_read_though_some_episodes_overspent(tmp_path, capsys) -
     assert "beyond the lattice" in capsys.readouterr().err
     assert main(["monitor", out, *TICKETS]) == 2
     assert "has no recommendation; expected --budget" in capsys.readouterr().err
+
+
+def test_episodes_that_are_not_finished_are_left_out_and_counted(tmp_path, capsys) -> None:
+    run, log = make_run(tmp_path), tmp_path / "log.jsonl"
+    write_log(log, 0.8, (1,), episodes=8)
+    words = ["monitor", run, str(log), "--budget", "2"]
+    assert main([*words, "--json"]) == 0
+    finished = json.loads(capsys.readouterr().out)
+    cut = [Trajectory("t", f"cut{i}", None, (Step("go"),), truncated=True) for i in range(2)]
+    write_trajectories(log, [*read_trajectories(log), *cut])
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == finished | {"unfinished": 2}
+    assert main(words) == 0
+    assert "2 of 10 episodes are not finished and were left out" in capsys.readouterr().out
+    write_trajectories(log, cut)
+    assert main(words) == 2
+    assert "none of the 2 episodes has an outcome" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from selfreg.data import Step, Trajectory, write_trajectories
 from selfreg.decisions import Decision
 from selfreg.estimate import Features
 from selfreg.evaluate import Always, EveryN, LastK, Never, ope
+from selfreg.runs import RunFolder
 from selfreg.runtime import Ledger, Recorder
 
 
@@ -195,3 +197,16 @@ def test_bad_input_is_named(tmp_path, run, logs, capsys) -> None:
         capsys.readouterr()
         assert main(["ope", *paths, *options]) == 2, options
         assert message in capsys.readouterr().err, options
+
+
+def test_unfinished_episodes_of_a_run_are_left_out(tmp_path, run, capsys) -> None:
+    words = ["--policy", "never", "--json"]
+    assert main(["ope", run, *words]) == 0
+    finished = json.loads(capsys.readouterr().out)
+    copy = RunFolder(shutil.copytree(run, tmp_path / "run"))
+    cut = Trajectory("t0-0", "cut", None, (Step("fine"),), truncated=True)
+    copy.write_trajectories([*copy.trajectories(), cut])
+    assert main(["ope", str(copy.path), *words]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == finished
+    assert "left out 1 of 401 episodes, which have no outcome" in printed.err

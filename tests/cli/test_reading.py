@@ -243,3 +243,46 @@ def test_every_command_that_reads_logs_reads_them_alike(tmp_path, capsys) -> Non
         assert "--skip-bad" in error
         assert main([*command, *reading, "--skip-bad"]) in (0, 3)
         assert "skipped: " in capsys.readouterr().err
+
+
+def test_a_table_whose_values_of_help_are_translated_is_read_as_rows(tmp_path, capsys) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("task,observation,asked,outcome\n" + "".join(f"{i},a,{'ja' if i else 'nein'},1\n" for i in range(2)))
+    words = ["import", str(log), "--map", "intervention=asked", "--value", "intervention=nein=,ja=person"]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 2
+    assert "'intervention': --format rows translates it too" in capsys.readouterr().err
+    assert main([*words, "--format", "rows", "--out", str(tmp_path / "run")]) == 0
+    assert [t.steps[0].intervention for t in RunFolder(tmp_path / "run").trajectories()] == [None, "person"]
+
+
+def test_a_run_with_unfinished_episodes_needs_a_prm_to_be_estimated(tmp_path, capsys) -> None:
+    ended = [Trajectory(f"t{i}", f"e{i}", 1.0, (Step("a"),)) for i in range(3)]
+    write_trajectories(tmp_path / "log.jsonl", [*ended, Trajectory("t0", "cut", None, (Step("a"),), truncated=True)])
+    assert main(["import", str(tmp_path / "log.jsonl"), "--out", str(tmp_path / "run")]) == 0
+    assert main(["estimate", str(tmp_path / "run")]) == 2
+    assert "1 of 4 episodes have no outcome; run `selfreg train" in capsys.readouterr().err
+
+
+def test_outcomes_of_no_episode_are_said_by_look_and_fit(tmp_path, capsys) -> None:
+    log, results = tmp_path / "log.jsonl", tmp_path / "res.csv"
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    write(log, *({"id": f"e{i}", "messages": messages, "success": 1} for i in range(3)))
+    results.write_text("session,score\nc0,1\nc1,0\n")
+    said = (
+        f"0 of 2 names in {results} belong to episodes: the file has 'c0', the logs have episode 'log.jsonl:1' of task"
+    )
+    words = [str(log), "--outcomes", str(results), "--outcomes-key", "session", "--map", "outcome="]
+    assert main(["look", *words]) == 0
+    shown = capsys.readouterr().out
+    assert said in shown
+    assert "Name a file that has them" not in shown
+    assert main(["fit", *words, "--out", str(tmp_path / "run")]) == 2
+    assert f"none of the 3 episodes has an outcome, and a plan needs some: {said}" in capsys.readouterr().err
+    # Those of the log are read, and not replaced.
+    assert main(["import", *words[:-2], "--out", str(tmp_path / "run")]) == 0
+    assert f"note: {said}" in capsys.readouterr().err
+    results.write_text("session,score\ne0,1\ne1,0\n")
+    assert main(["fit", *words, "--out", str(tmp_path / "run"), "--overwrite"]) == 2
+    error = capsys.readouterr().err
+    assert "1 of 3 episodes have no outcome (the first: 'log.jsonl:3'): --skip-bad" in error
+    assert f"2 of 2 names in {results} belong to episodes: the logs have" in error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -62,9 +63,9 @@ def test_rows_are_grouped_and_ordered(tmp_path, name) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"csat": 1}, r"episode 1: field 'csat': rows of one episode have different values"),
-        ({"ts": None}, "episode 1: field 'ts', which orders the steps, is missing in a row"),
-        ({"ticket_id": None}, "episode 3: field 'ticket_id': expected a string or an integer"),
+        ({"csat": 1}, "log.jsonl: episode 't2': field 'csat': rows of one episode have different values"),
+        ({"ts": None}, "log.jsonl: episode 't2': field 'ts', which orders the steps, is missing in a row"),
+        ({"ticket_id": None}, "log.jsonl: row 3: field 'ticket_id': expected a string or an integer"),
     ],
 )
 def test_faults_of_groups(tmp_path, change, message) -> None:
@@ -77,6 +78,27 @@ def test_faults_of_groups(tmp_path, change, message) -> None:
     read = list(read_trajectories(log, options=OPTIONS, skipped=skipped))
     assert len(skipped) == 1
     assert "t1" in [episode.episode for episode in read]
+
+
+def test_a_task_that_is_not_mapped_is_suggested_for_the_named_group(tmp_path) -> None:
+    log = write(
+        tmp_path / "log.jsonl", [{"Ticket Nr": f"T-{i // 2}", "observation": "a", "outcome": 1} for i in range(4)]
+    )
+    fault = "log.jsonl: episode 'T-0': field 'task' is missing (role 'task'): --map 'task=Ticket Nr'"
+    with pytest.raises(LogError, match=re.escape(fault)):
+        list(read_trajectories(log, options=ReadOptions(group_by="Ticket Nr")))
+    mapped = ReadOptions({"task": "Ticket Nr"}, group_by="Ticket Nr")
+    assert [episode.task for episode in read_trajectories(log, options=mapped)] == ["T-0", "T-1"]
+
+
+def test_faults_of_steps_of_tables_and_messages_name_their_episode(tmp_path) -> None:
+    (tmp_path / "t.csv").write_text("task,step,outcome\na,1,1\na,2,1\nb,1,7\n")
+    with pytest.raises(LogError, match=r"t\.csv: episode 'b': column 'outcome'"):
+        list(read_trajectories(tmp_path / "t.csv"))
+    turns = [{"session": "s", "role": role, "content": "a"} for role in ("user", "assistant", "user")]
+    log = write(tmp_path / "log.jsonl", [*turns, {**turns[0], "session": "t"}])
+    with pytest.raises(LogError, match=r"log\.jsonl: episode 't': field 'messages': expected at least one"):
+        list(read_trajectories(log))
 
 
 def test_options_that_do_not_fit(tmp_path) -> None:
@@ -142,6 +164,33 @@ def test_outcomes_are_joined_by_episode_or_task(tmp_path) -> None:
     assert [(one.outcome, one.truncated) for one in read] == [(1.0, False), (0.0, False), (None, True)]
     counted = count_logs(log, ExactKey(), format="jsonl", workers=1, options=options, skip_bad=True)
     assert (counted.episodes, len(counted.skipped)) == (2, 1)
+
+
+@pytest.mark.parametrize("has_id", [True, False])
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_outcomes_are_joined_by_the_id_of_a_record_or_the_name_of_its_file(tmp_path, has_id, suffix) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    turns = [{"role": "user", "content": "Fix it"}, {"role": "assistant", "content": "done"}]
+    for i in range(3):
+        record = {"messages": turns} | ({"id": f"conv-{i}"} if has_id else {})
+        (logs / f"{'x' if has_id else 'conv'}-{i}.{suffix}").write_text(json.dumps(record))
+    (tmp_path / "res.csv").write_text("session,score\nconv-0,1\nconv-1,0\nconv-9,1\n")
+    outcomes = load_outcomes(tmp_path / "res.csv", "session", "score")
+    read = list(read_trajectories(logs, options=ReadOptions(outcomes=outcomes)))
+    assert [(one.task, one.outcome) for one in read] == [("Fix it", 1.0), ("Fix it", 0.0), ("Fix it", None)]
+    said = outcomes.describe_misses()
+    assert said.startswith(
+        f"2 of 3 names in {tmp_path / 'res.csv'} belong to episodes: the file has 'conv-9', the logs"
+    )
+    assert f"-2.{suffix}:1' of task 'Fix it'" in said
+
+
+def test_the_name_of_a_file_is_none_of_several_episodes_in_it(tmp_path) -> None:
+    chat = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    log = write(tmp_path / "log.jsonl", [chat, chat])
+    read = read_trajectories(log, options=ReadOptions(outcomes={"log": 1.0}))
+    assert [one.outcome for one in read] == [None, None]
 
 
 def test_sqlite_with_unknown_columns_says_what_to_do(tmp_path) -> None:

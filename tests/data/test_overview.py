@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from selfreg.cli.main import main
-from selfreg.data import LogError, look_at_logs
+from selfreg.data import LogError, ReadOptions, look_at_logs
 
 MESSAGES = [
     {"role": "user", "content": "hello"},
@@ -172,3 +172,21 @@ def test_a_table_of_queries_and_models_is_planned_by_a_field(tmp_path) -> None:
     (tmp_path / "t.csv").write_text("\n".join(["query_id,dataset,model,score", *rows]))
     command = look_at_logs(tmp_path / "t.csv").command
     assert "--help-model strong=strong --state dataset --budget 1" in command
+
+
+def test_episodes_that_are_there_twice_are_faults_that_fit_has_too(tmp_path) -> None:
+    records = [conversation(i) | {"episode": f"e{i % 4}", "success": i % 2} for i in range(5)]
+    log = write_lines(tmp_path / "log.jsonl", records)
+    found = look_at_logs(log)
+    assert (found.episodes, found.faults) == (4, [f"{log}:5: duplicate episode id 'e0', first in {log}:1"])
+    assert "--skip-bad" in found.command
+    assert look_at_logs(write_lines(log, records[:4])).faults == []
+
+
+def test_logs_without_an_episode_are_an_error_as_in_fit(tmp_path) -> None:
+    log = write_lines(tmp_path / "log.jsonl", [])
+    with pytest.raises(LogError, match=r"log\.jsonl: no episodes$"):
+        look_at_logs(log)
+    write_lines(log, [conversation(0)])
+    with pytest.raises(LogError, match=r"log\.jsonl: no episodes with {'task_id': \['9'\]}"):
+        look_at_logs(log, options=ReadOptions(where={"task_id": ["9"]}))

@@ -112,6 +112,22 @@ def test_rules_of_values() -> None:
     assert find_rule(["submitted", "passed"]) is None  # not ended is not failed
     assert find_rule(["escalated", "resolved"]) == "escalated=0,resolved=1"
     assert find_rule([0, 1000]) is None
+    assert find_rule([True, 1, 0.0, "pass", "fail"]) == "0.0=0,1=1,fail=0,pass=1,true=1"
+    assert find_rule(["1", "0", "failed"]) == "0=0,1=1,failed=0"  # 1 was no word for success, and so a failure
+    assert find_rule(["1", "0"]) == "0..1"
+    assert find_rule([True, "pass", "skipped"]) is None
+    assert find_rule(["0.7", "good"]) is None
+
+
+def test_mixed_outcomes_are_read_by_one_rule(tmp_path, capsys) -> None:
+    outcomes = [True, 1, "pass", False, 0, "fail"]
+    log = write(tmp_path / "log.jsonl", [one | {"success": outcomes[i % 6]} for i, one in enumerate(records())])
+    found = look_at_logs(log)
+    assert (found.episodes, found.outcomes.mean, found.n_faults) == (12, 0.5, 0)
+    assert "--skip-bad" not in found.command
+    run = tmp_path / "run"
+    assert main([*shlex.split(found.command)[1:-1], str(run), "--samples", "0"]) == 0
+    assert "skipped" not in capsys.readouterr().err
 
 
 def test_an_order_of_fields_that_says_nothing_is_only_a_hint(tmp_path) -> None:

@@ -73,6 +73,11 @@ def estimate(
         prm = run.prm()
     elif kappa:
         raise ValueError(f"--kappa {kappa:g} needs a PRM; run `selfreg train --part prm` first")
+    elif missing := sum(one.outcome is None for one in trajectories):
+        raise ValueError(
+            f"{missing} of {len(trajectories)} episodes have no outcome; run `selfreg train {run.path} --part prm` "
+            "first: the PRM scores their last states"
+        )
     model = estimate_mdp(trajectories, states, kappa=kappa, prm=prm, costs=costs)
     run.write_model(model)
     settings = {"abstraction": states.describe(), "kappa": kappa}

@@ -13,7 +13,8 @@ from selfreg.cli.terminal import remark, say
 from selfreg.data import NOHELP, LogError, Trajectory, assume_takeover, detect_format, read_trajectories
 from selfreg.data.detection import AUTO, shorten
 from selfreg.data.json_text import repairs_so_far
-from selfreg.data.read import choose_grouped
+from selfreg.data.outcomes import LoadedOutcomes
+from selfreg.data.read import choose_grouped, describe_nothing
 from selfreg.runs import MARKER, RunFolder
 
 MOST_SHOWN = 5  # episodes without an outcome, by name
@@ -40,10 +41,9 @@ def load_logs(source: LogSource) -> LoadedLogs:
     for error in skipped or ():
         remark(f"skipped: {error}")
     notes += _describe_skipped(skipped or [])
+    notes += [misses] if (misses := _describe_misses(source)) else []
     if not trajectories:
-        names = ", ".join(source.paths)
-        rest = f" with {dict(source.options.where)}" if source.options.where else ""
-        raise ValueError(f"{names}: no episodes{rest}")
+        raise ValueError(describe_nothing(source.paths, source.options.where))
     return LoadedLogs(trajectories, skipped or [], notes)
 
 
@@ -83,14 +83,17 @@ def _with_outcomes(trajectories: list[Trajectory], source: LogSource) -> tuple[l
         return trajectories, []
     if len(missing) == len(trajectories):
         raise ValueError(
-            f"none of the {len(trajectories)} episodes has an outcome, and a plan needs some: name a file or folder "
-            "that has them (--outcomes FILE), or their field (--map outcome=FIELD)"
+            f"none of the {len(trajectories)} episodes has an outcome, and a plan needs some: "
+            + (
+                _describe_misses(source)
+                or "name a file or folder that has them (--outcomes FILE), or their field (--map outcome=FIELD)"
+            )
         )
     if not source.skip_bad:
         raise ValueError(
             f"{len(missing)} of {len(trajectories)} episodes have no outcome (the first: {names[0]!r}): "
-            "--skip-bad leaves them out, --prm linear trains a PRM that scores their last states, and --outcomes FILE "
-            "names a file that has them"
+            "--skip-bad leaves them out, --prm tfidf trains a PRM that scores their last states. "
+            + (_describe_misses(source) or "--outcomes FILE names a file that has them")
         )
     for error in missing[:MOST_SHOWN]:
         remark(f"skipped: {error}")
@@ -103,6 +106,11 @@ def _read(source: LogSource, skipped: list[LogError] | None) -> list[Trajectory]
         return list(read_trajectories(source.paths, source.format, skipped=skipped, options=source.options))
     except LogError as error:
         raise LogError(f"{error}; --skip-bad leaves out what cannot be read, and lists it") from None
+
+
+def _describe_misses(source: LogSource) -> str:
+    outcomes = source.options.outcomes
+    return outcomes.describe_misses() if isinstance(outcomes, LoadedOutcomes) else ""
 
 
 def _describe_reading(source: LogSource) -> dict[str, Any]:

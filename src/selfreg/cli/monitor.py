@@ -115,8 +115,9 @@ def command(
 ) -> None:
     """Compare a run's forecast with new episodes, as often as you like.
 
-    Exit status 3 is an alarm: less success or more help than forecast. More success or less help is a note. With
-    --shadow, say what the helper would have spent, and what the forecast says it would have been worth.
+    Exit status 3 is an alarm: less success or more help than forecast. More success or less help is a note. Episodes
+    without an outcome are left out and counted. With --shadow, say what the helper would have spent, and what the
+    forecast says it would have been worth.
     """
     if bool(source.paths) == (shadow is not None):
         raise ValueError("give either LOGS or --shadow LEDGER")
@@ -130,14 +131,20 @@ def command(
     recent = load_logs(source)
     for note in recent.notes:
         remark(f"note: {note}")
-    found = monitor(chosen.forecast, recent.trajectories, false_alarm=false_alarm)
+    finished = [one for one in recent.trajectories if one.outcome is not None]
+    unfinished = len(recent.trajectories) - len(finished)
+    if not finished:
+        raise ValueError(f"none of the {unfinished} episodes has an outcome; expected some that are finished")
+    found = monitor(chosen.forecast, finished, false_alarm=false_alarm)
     if as_json:
         named = {"policy": chosen.policy, "identified": chosen.identified, "counts": chosen.forecast.counts}
-        print(json.dumps(named | found.to_json()))
+        print(json.dumps(named | found.to_json() | {"unfinished": unfinished}))
     else:
         limit = "no budget" if found.budget is None else f"budget {found.budget}"
         unsure = "" if chosen.identified else "; bounds, as its logs cannot tell more"
         print(f"forecast of {chosen.policy} ({limit}{unsure}), {found.episodes} episodes")
+        if unfinished:
+            print(f"{unfinished} of {len(recent.trajectories)} episodes are not finished and were left out")
         for line in found.lines():
             say(line)
     if found.alarm:

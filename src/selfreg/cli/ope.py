@@ -119,7 +119,11 @@ def _own_episodes(run: RunFolder, policy: str, source: LogSource) -> list[Trajec
         raise ValueError("options of reading (--map, --where, ...) are for logs; expected logs after the run folder")
     if policy in TRAINED:
         remark(f"note: the {policy} was made from these episodes; give other logs after the run to hold them out")
-    return run.trajectories()
+    episodes = run.trajectories()
+    ended = [one for one in episodes if one.outcome is not None]
+    if len(ended) < len(episodes):
+        remark(f"note: left out {len(episodes) - len(ended)} of {len(episodes)} episodes, which have no outcome")
+    return ended
 
 
 def _costs(run: RunFolder | None, episodes: Sequence[Trajectory]) -> dict[str, int] | None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from selfreg.data.faults import LogError
 from selfreg.data.filters import trajectory_matches
-from selfreg.data.log_files import LogFile, is_parquet, number_lines, plain_suffix, row_group_starts
+from selfreg.data.log_files import LogFile, is_parquet, number_lines, plain_name, plain_suffix, row_group_starts
 from selfreg.data.markers import HelpMarks
 from selfreg.data.outcomes import join_outcome
 from selfreg.data.samples import Sample, is_document
@@ -160,7 +160,8 @@ class LogFormat:
         for role in options.values:
             if role not in self.translates:
                 names = ", ".join(self.translates)
-                raise ValueError(f"format {self.name!r} translates values of {names} only; got a rule for {role!r}")
+                got = f"{role!r}: --format rows translates it too" if self.name == "table" else repr(role)
+                raise ValueError(f"format {self.name!r} translates values of {names} only; got a rule for {got}")
         if options.shift_observation and "observation" not in self.roles:
             raise ValueError(f"format {self.name!r} takes no role 'observation' that could be shifted")
         if options.group_by and self.name != "rows":
@@ -213,7 +214,7 @@ class LogFormat:
         if options.where and not self.filters_records:
             records = _apply_filter(records, options.where)
         try:
-            for number, record in _apply_options(records, options):
+            for number, record in _apply_options(records, options, path):
                 yield number, record.without(path) if isinstance(record, LogError) else record
         except LogError as error:  # of the whole file, such as broken compression
             yield 0, error.without(path)
@@ -238,12 +239,30 @@ def _apply_filter(records: Records, where: Mapping[str, Sequence[str]]) -> Itera
             yield number, error
 
 
-def _apply_options(records: Records, options: ReadOptions) -> Iterator[tuple[int, Record]]:
-    """Records with their marks of help and their outcomes from elsewhere."""
+def _apply_options(records: Records, options: ReadOptions, path: str) -> Iterator[tuple[int, Record]]:
+    """Records with their outcomes from elsewhere and their marks of help."""
+    if options.outcomes is not None:
+        records = _join_outcomes(records, options.outcomes, os.path.basename(plain_name(path)))
     for number, record in records:
-        if isinstance(record, Trajectory):
-            if options.outcomes is not None:
-                record = join_outcome(record, options.outcomes)
-            if options.marks is not None:
-                record = options.marks.mark_trajectory(record)
+        if isinstance(record, Trajectory) and options.marks is not None:
+            record = options.marks.mark_trajectory(record)
         yield number, record
+
+
+def _join_outcomes(records: Records, outcomes: Mapping[str, float | None], file: str) -> Iterator[tuple[int, Record]]:
+    """Records with outcomes. The name of the file is one of an episode that is alone in it: so it reads one ahead."""
+    several, held = False, list[tuple[int, Record]]()
+
+    def join(name: str = "") -> Iterator[tuple[int, Record]]:
+        for number, record in held:
+            yield number, join_outcome(record, outcomes, name) if isinstance(record, Trajectory) else record
+
+    try:
+        for one in records:
+            several = bool(held)
+            yield from join()
+            held = [one]
+    except LogError:
+        yield from join()
+        raise
+    yield from join("" if several else file)

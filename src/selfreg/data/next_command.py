@@ -53,13 +53,13 @@ def _help_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._/-]+", "-", name).strip("-") or "help"
 
 
-def find_hints(format: str, tally: Tally, marks: MarkProposal, *, is_sample: bool) -> list[str]:
-    """What could be a mark of help, and what is missing, a sentence each."""
-    hints: list[str] = []
+def find_hints(format: str, tally: Tally, marks: MarkProposal, misses: str = "", *, is_sample: bool) -> list[str]:
+    """What could be a mark of help, and what is missing, a sentence each; `misses` of the file of outcomes."""
+    hints = [f"{misses}."] if misses else []
     if tally.n_faults and not tally.episodes:
         hints.append("No record can be read; the command below cannot run before that is mended.")
     known = tally.outcome_counts.total()
-    if tally.episodes and not known:
+    if tally.episodes and not known and not misses:
         hints.append(
             f"No episode has an outcome: the format {format!r} has none, or its field is not mapped. Name a file that "
             "has them (--outcomes FILE), or the field (--map outcome=FIELD)."
@@ -67,7 +67,7 @@ def find_hints(format: str, tally: Tally, marks: MarkProposal, *, is_sample: boo
     elif len(tally.outcome_counts) == 1:
         value = next(iter(tally.outcome_counts))
         hints.append(f"Every episode has the outcome {value:g}: no plan can be better or worse.")
-    elif known < tally.episodes:
+    elif 0 < known < tally.episodes:
         hints.append(f"{tally.episodes - known} episodes have no outcome; --skip-bad leaves them out.")
     if tally.episodes and not tally.texts and not tally.keys:
         hints.append(

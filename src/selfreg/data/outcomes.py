@@ -35,15 +35,56 @@ REPORT, MOST_REPORTS = re.compile(r"(report|result|eval|resolved|summary).*\.jso
 FILE, FOLDER = "file", "folder"
 
 
-def join_outcome(trajectory: Trajectory, outcomes: Mapping[str, float | None]) -> Trajectory:
-    """The trajectory with its outcome, looked up by its episode, else by its task; as it is where there is none."""
-    outcome = outcomes.get(trajectory.episode, outcomes.get(trajectory.task))
-    if outcome is None:
+class LoadedOutcomes(dict[str, float | None]):
+    """Outcomes of a file by the names in it, and which of these belong to episodes that were read.
+
+    Attributes
+    ----------
+    path : str
+    joined : set of str
+        Names that belong to an episode.
+    missed : str
+        The first episode that has no name in it; "" without one.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path, self.joined, self.missed = path, set[str](), ""
+
+    def note(self, trajectory: Trajectory, found: str | None) -> None:
+        """That an episode has this name, or none."""
+        if found is not None:
+            self.joined.add(found)
+        elif not self.missed:
+            self.missed = f"episode {trajectory.episode!r} of task {trajectory.task!r}"
+
+    def describe_misses(self) -> str:
+        """How many names belong to episodes, with one example of each side; "" where every episode has one."""
+        if not self.missed:
+            return ""
+        unused = next((f"the file has {name!r}, " for name in self if name not in self.joined), "")
+        return (
+            f"{len(self.joined)} of {len(self)} names in {self.path} belong to episodes: {unused}the logs have "
+            f"{self.missed} (--outcomes-key names another field of the file)"
+        )
+
+
+def join_outcome(trajectory: Trajectory, outcomes: Mapping[str, float | None], file: str = "") -> Trajectory:
+    """The trajectory with its outcome; as it is where there is none.
+
+    It is looked up by its episode, its task, the ids of an episode in its fields, and the file that has it alone.
+    """
+    ids = (trajectory.fields.get(name) for name in ("id", *EPISODES))
+    names = (trajectory.episode, trajectory.task, *(str(one) for one in ids if one is not None), file)
+    found = next((name for name in names if name in outcomes), None)
+    if isinstance(outcomes, LoadedOutcomes):
+        outcomes.note(trajectory, found)
+    if found is None or (outcome := outcomes[found]) is None:
         return trajectory
     return msgspec.structs.replace(trajectory, outcome=outcome, truncated=False)
 
 
-def find_report(files: Iterable[LogFile]) -> tuple[str, dict[str, float | None]] | None:
+def find_report(files: Iterable[LogFile]) -> tuple[str, LoadedOutcomes] | None:
     """The one report of SWE-bench among the files of a folder, and its outcomes; None without one, or with several."""
     named = [file.path for file in files if REPORT.search(os.path.basename(file.path)) and _lies_below(file)]
     found = [path for path in named[:MOST_REPORTS] if _is_report(path)]
@@ -69,7 +110,7 @@ def _is_report(path: str) -> bool:
 
 def load_outcomes(
     path: str | os.PathLike[str], key: str | None = None, value: str | None = None, rule: Rule | None = None
-) -> dict[str, float | None]:
+) -> LoadedOutcomes:
     """Outcomes by episode, from a file or a folder.
 
     Parameters
@@ -85,8 +126,8 @@ def load_outcomes(
 
     Returns
     -------
-    dict
-        None for an episode without an outcome.
+    LoadedOutcomes
+        A dict; None for an episode without an outcome.
 
     Raises
     ------
@@ -103,7 +144,7 @@ def load_outcomes(
     >>> load_outcomes(file)
     {'a': 1.0, 'b': 0.0}
     """
-    found: dict[str, float | None] = {}
+    found = LoadedOutcomes(os.fspath(path))
     for place, record in _read_records(os.fspath(path), key):
         try:
             episode = _read_key(record, key)

@@ -13,10 +13,10 @@ from selfreg.data.faults import LogError, show_path
 from selfreg.data.formats.table import find_columns
 from selfreg.data.guesses import flatten_names
 from selfreg.data.log_files import LogFile, LogFiles, is_compressed, list_log_files
-from selfreg.data.log_format import LogFormat, ReadOptions
+from selfreg.data.log_format import LogFormat, ReadOptions, Record
 from selfreg.data.markers import HelpMarks
 from selfreg.data.next_command import MarkProposal, find_hints, make_command, propose_marks
-from selfreg.data.outcomes import find_report
+from selfreg.data.outcomes import LoadedOutcomes, find_report
 from selfreg.data.proposals import (
     Proposal,
     first_records,
@@ -25,9 +25,10 @@ from selfreg.data.proposals import (
     propose_outcome,
     propose_shift,
 )
-from selfreg.data.read import choose_grouped, merge_options
+from selfreg.data.read import choose_grouped, describe_nothing, find_duplicate, merge_options
 from selfreg.data.samples import take_sample
 from selfreg.data.tally import Tally
+from selfreg.data.trajectory import Trajectory
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
@@ -175,6 +176,8 @@ def look_at_logs(
         reading, words = reading._replace(proposal=proposal), [*words, "--outcomes", path]
         tally, complete = _read_sample(reading)
     whole = len(some) == len(listed.files)
+    if complete and whole and not tally.episodes and not tally.n_faults:
+        raise LogError(describe_nothing(names, given.where))
     size = sum(os.path.getsize(file.path) for file in listed.files)
     files = len(reading.found.files) if whole else len(listed.files)
     return _describe(reading, tally, _Extent(names, words, given, files, size, complete and whole))
@@ -305,6 +308,7 @@ def _describe(reading: _Reading, tally: Tally, extent: _Extent) -> Overview:
     found, options = reading.found, reading.options
     marks = propose_marks(tally) if options.marks in (None, HelpMarks()) else MarkProposal()
     words = [*extent.words, *reading.proposal.words(extent.given), *marks.words]
+    misses = options.outcomes.describe_misses() if isinstance(options.outcomes, LoadedOutcomes) else ""
     return Overview(
         format=found.format.name,
         reason="of the names of its fields; correct --map if needed" if reading.is_guess else found.reason,
@@ -323,7 +327,10 @@ def _describe(reading: _Reading, tally: Tally, extent: _Extent) -> Overview:
         fields={name: len(values) for name, values in tally.fields.items()},
         faults=tally.faults,
         n_faults=tally.n_faults,
-        hints=[*reading.proposal.hints, *find_hints(found.format.name, tally, marks, is_sample=not extent.complete)],
+        hints=[
+            *reading.proposal.hints,
+            *find_hints(found.format.name, tally, marks, misses, is_sample=not extent.complete),
+        ],
         command=make_command(extent.names, found.format.name, options.roles, tally, words),
     )
 
@@ -340,14 +347,14 @@ def _read_sample(reading: _Reading) -> tuple[Tally, bool]:
     """What is in some of the records, and whether they are all."""
     files, format = reading.found.files, reading.found.format
     options = reading.options._replace(marks=None)
-    tally = Tally(reading.options.marks or HelpMarks())
+    tally, first_places = Tally(reading.options.marks or HelpMarks()), dict[str, str]()
     left, complete = SAMPLE_BYTES, True
     for i, file in enumerate(files):
         share = left // (len(files) - i)
         size = os.path.getsize(file.path)
         tally.place = _name_place(file)
         try:
-            done = _read_part(file, format, options._replace(source=file.label), max(share, 1), tally)
+            done = _read_part(file, format, options._replace(source=file.label), max(share, 1), tally, first_places)
         except LogError as error:
             tally.add(error if str(error).startswith(show_path(file.path)) else LogError(f"{file.path}: {error}"))
             done = False
@@ -363,20 +370,26 @@ def _name_place(file: LogFile) -> str:
     return os.path.relpath(file.path, file.origin).split(os.sep)[0]
 
 
-def _read_part(file: LogFile, format: LogFormat, options: ReadOptions, most: int, tally: Tally) -> bool:
+def _read_part(
+    file: LogFile, format: LogFormat, options: ReadOptions, most: int, tally: Tally, first_places: dict[str, str]
+) -> bool:
     container = format.container(file.path)
     if container == "lines" and not is_compressed(file.path) and os.path.getsize(file.path) > most:
         for line, record in _read_lines_here_and_there(file, format, options, most):
             place = f"{file.path}: the line at byte {line}"
-            tally.add(LogError(f"{place}: {record}") if isinstance(record, LogError) else record)
+            tally.add(record.at(place) if isinstance(record, LogError) else _check(record, place, first_places))
         return False
     seen = 0
-    for _, record in format.read(file.path, options, file.label):
-        tally.add(record)
+    for place, record in format.read(file.path, options, file.label):
+        tally.add(record if isinstance(record, LogError) else _check(record, place, first_places))
         seen += 100 if isinstance(record, LogError) else _text_length(record)
         if seen > most:
             return False
     return True
+
+
+def _check(record: Trajectory, place: str, first_places: dict[str, str]) -> Record:
+    return find_duplicate(record, place, first_places) or record
 
 
 def _text_length(record: Any) -> int:

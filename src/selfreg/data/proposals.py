@@ -36,6 +36,8 @@ BAD = (
     "false", "no", "n", "fail", "failed", "failure", "unsuccessful", "incorrect", "wrong", "unresolved", "unsolved",
     "lost", "loss", "bad", "negative", "rejected", "error", "timeout", "thumbs_down", "down", "dislike",
 )  # fmt: skip
+# Numbers that are judgements where words stand beside them.
+ONE, ZERO = ("1", "1.0"), ("0", "0.0")
 # Words of what has not ended: no outcome yet.
 UNFINISHED = (
     "submitted", "pending", "open", "new", "created", "queued", "started", "running", "in progress", "in_progress",
@@ -155,9 +157,10 @@ def find_rule(values: Sequence[Any]) -> str | None:
     """How values become successes in [0, 1]: "" as they are, a rule of `parse_rule`, or None where none is plain."""
     if all(isinstance(value, (bool, int, float)) and 0 <= value <= 1 for value in values):
         return ""
-    words = sorted({value for value in values if isinstance(value, str)})
-    if len(words) and all(isinstance(value, str) for value in values) and _are_judgements(words):
-        return ",".join(f"{word}={int(word.strip().lower() in GOOD)}" for word in words)
+    words = sorted({value if isinstance(value, str) else str(value).lower() for value in values})
+    most = MOST_WORDS if all(isinstance(value, str) for value in values) else 0
+    if _are_judgements(words, most):
+        return ",".join(f"{word}={int(word.strip().lower() in (*GOOD, *ONE))}" for word in words)
     try:
         numbers = [parse_number(value) for value in values if not isinstance(value, bool)]
     except (TypeError, ValueError, OverflowError):
@@ -174,16 +177,25 @@ def find_rule(values: Sequence[Any]) -> str | None:
     return next((f"0..{top}" for top in (5, 10, 100) if low >= 0 and high <= top), None)
 
 
-def _are_judgements(words: Sequence[str]) -> bool:
-    """Words for success among a few: all others are taken as no success, and the rule that is shown names them.
+def _are_judgements(words: Sequence[str], most: int) -> bool:
+    """Words for success, 0 and 1 beside them; among `most` words all others are taken as no success, as the rule shows.
 
     None of an unfinished episode: what became of it is not known.
     """
     plain = [word.strip().lower() for word in words]
-    if any(word in UNFINISHED for word in plain):
+    rest = [word for word in plain if word not in (*ONE, *ZERO)]
+    if any(word in UNFINISHED or _is_number(word) for word in rest):
         return False
-    known = all(word in GOOD or word in BAD for word in plain)
-    return (known or len(words) <= MOST_WORDS) and any(word in GOOD for word in plain)
+    known = all(word in GOOD or word in BAD for word in rest)
+    return bool(rest) and (known or len(words) <= most) and any(word in (*GOOD, *ONE) for word in plain)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        parse_number(text)
+    except ValueError:
+        return False
+    return True
 
 
 # ---- rows and steps -------------------------------------------------------------------------------------------------

@@ -119,13 +119,25 @@ def _read(logs: DetectedLogs, options: ReadOptions, faults: _Faults) -> Iterator
             if isinstance(record, LogError):
                 faults.add(record)
                 continue
-            first = first_places.setdefault(record.episode, place)
-            if first is place:
+            if (duplicate := find_duplicate(record, place, first_places)) is None:
                 yield record
             else:
-                duplicate = LogError(f"duplicate episode id {record.episode!r}, first in {first}")
-                duplicate.outcome = record.outcome
-                faults.add(duplicate.at(place))
+                faults.add(duplicate)
+
+
+def find_duplicate(record: Trajectory, place: str, first_places: dict[str, str]) -> LogError | None:
+    """The fault of an episode whose id another place has; `first_places` gets the place of a new one."""
+    first = first_places.setdefault(record.episode, place)
+    if first is place:
+        return None
+    duplicate = LogError(f"duplicate episode id {record.episode!r}, first in {first}")
+    duplicate.outcome = record.outcome
+    return duplicate.at(place)
+
+
+def describe_nothing(paths: Iterable[str], where: Mapping[str, Sequence[str]]) -> str:
+    """That logs have no episodes, or none that a filter keeps."""
+    return f"{', '.join(paths)}: no episodes{f' with {dict(where)}' if where else ''}"
 
 
 def _count(logs: DetectedLogs, exact: bool) -> int:

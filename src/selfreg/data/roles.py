@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -54,7 +55,7 @@ class RoleView:
     def __init__(self, record: Mapping[str, Any], options: ReadOptions) -> None:
         self.record, self.roles = record, options.roles
         self._rules = options.values
-        self._outcomes = options.outcomes
+        self._outcomes, self._group = options.outcomes, options.group_by
 
     def field(self, role: str) -> str:
         return self.roles.get(role, role)
@@ -74,7 +75,9 @@ class RoleView:
             return self._translate(role, value)
         required = role in REQUIRED and not (role == "outcome" and self._outcomes is not None)
         if (role in self.roles and role not in OPTIONAL) or required:
-            raise LogError(f"field {self.field(role)!r} is missing (role {role!r})")
+            likely = self._group if role == "task" and self._group else "FIELD"
+            how = "" if role in self.roles else f": --map {shlex.quote(f'{role}={likely}')}"
+            raise LogError(f"field {self.field(role)!r} is missing (role {role!r}){how}")
         return default
 
     def _translate(self, role: str, value: Any) -> Any:

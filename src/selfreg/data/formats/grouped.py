@@ -22,23 +22,29 @@ NUMBERS = ("outcome", "label", "cost")
 
 
 def read_grouped(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
-    """Episodes, numbered by their first rows. A row that cannot be read is a fault of its own."""
+    """Episodes, numbered by their first rows. A row that cannot be read is a fault of its own.
+
+    Faults name the row or the group: the number would be taken as that of an episode.
+    """
     groups: dict[Any, list[tuple[int, Row]]] = {}
     number = 0
     for number, row in read_rows(path):
-        if isinstance(row, LogError):
-            yield number, row
-            continue
         try:
+            if isinstance(row, LogError):
+                raise row
             if matches_filter(row, options.where):
                 name = _look_up(row, options.group_by) if options.group_by else number
                 groups.setdefault(name, []).append((number, row))
         except LogError as error:
-            yield number, error
+            yield 0, error.at(f"row {number}")
     if not number:
         raise LogError("expected at least one row; got none")
     for name, rows in groups.items():
-        yield rows[0][0], _convert(rows, str(name) if options.group_by else f"{options.source}:{name}", options)
+        record = _convert(rows, str(name) if options.group_by else f"{options.source}:{name}", options)
+        if options.group_by and isinstance(record, LogError):
+            yield 0, record.at(f"episode {name!r}")
+        else:
+            yield rows[0][0], record
 
 
 def _look_up(row: Row, field: str) -> str | int:

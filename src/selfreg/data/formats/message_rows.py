@@ -40,7 +40,7 @@ def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
         try:
             yield rows[0][0], openai_messages.convert_record(_join(name, rows), _reading(options), rows[0][0])
         except LogError as error:
-            yield rows[0][0], error
+            yield (rows[0][0], error) if name is None else (0, error.at(f"episode {name!r}"))
 
 
 def _find_group(row: Row, number: int, options: ReadOptions) -> str | None:

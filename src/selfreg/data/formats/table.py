@@ -140,8 +140,9 @@ def _read_grouped(
         groups = gathered.items()
     else:
         groups = ((key, list(group)) for key, group in groupby(valid(), key=lambda pair: pair[1][column]))
-    for _, group in groups:
-        yield group[0][0], _convert(group, roles, options)
+    for name, group in groups:
+        record = _convert(group, roles, options)
+        yield (0, record.at(f"episode {name!r}")) if isinstance(record, LogError) else (group[0][0], record)
 
 
 def _repeats(rows: list[tuple[int, Row]], column: str) -> bool:
