@@ -48,7 +48,9 @@ def test_more_than_can_be_used_requests_help_everywhere(helper: Helper, light_la
 
 
 def test_success_at_a_usage_grows_from_that_of_no_help_to_that_of_all(helper: Helper, light_labels: Labels) -> None:
-    found = [forecast_at_usage(helper, light_labels, requests) for requests in (0.0, 0.4, 0.8, 1.2, 99.0)]
+    found = [
+        forecast_at_usage(helper, light_labels, requests, np.zeros(2))[:2] for requests in (0.0, 0.4, 0.8, 1.2, 99.0)
+    ]
     start = first_states(light_labels, helper.split["test"])
     assert start is not None
     alone = start @ light_labels.solution.value[:, 0]

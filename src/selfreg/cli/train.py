@@ -12,6 +12,8 @@ from selfreg._util import validate
 from selfreg._util.bootstrap import as_texts
 from selfreg._util.extras import require_extra
 from selfreg.cli import options
+from selfreg.cli.forecasting import renew_forecast
+from selfreg.cli.prices import NO_PRICES, Prices, parse_prices
 from selfreg.cli.terminal import remark
 from selfreg.data import Trajectory
 from selfreg.helper import HelperConfig, Labels
@@ -120,6 +122,29 @@ def keep_history(run: RunFolder, settings: dict[str, Any], part: str) -> dict[st
     return {"history": 0, **settings} if "collect" in recorded else settings
 
 
+def keep_price(run: RunFolder, config: HelperConfig) -> HelperConfig:
+    """`config` with the price that the helper was trained at; with that of the run, where the helper was given none."""
+    recorded = run.settings().get("helper", {}).get("price", config.price)
+    given = isinstance(recorded, dict)
+    return (NO_PRICES if given else prices_of(run)).of_helper(replace(config, price=recorded))
+
+
+def prices_of(run: RunFolder) -> Prices:
+    """Those of its forecast."""
+    return Prices(**(run.summary().get("prices") or {})) if run.has("summary.json") else NO_PRICES
+
+
+def drop_old_results(run: RunFolder, prices: Prices) -> None:
+    """Renew the forecast, and drop the results on held-out tasks, where they are of the helper that was replaced."""
+    summary = run.summary() if run.has("summary.json") else {}
+    if summary.pop("evaluation", None) is not None:
+        run.write_summary(summary)
+        remark("note: the results on held-out tasks were of the old helper; `selfreg evaluate` makes new ones")
+    if any(one["policy"] == "helper" for one in summary.get("forecast", ())):
+        renew_forecast(run, prices)
+        remark("note: the forecast was made anew, with this helper; `selfreg report` shows it")
+
+
 @options.from_configs(prm=PRMConfig, helper=HelperConfig)
 def command(
     run: options.RunArgument,
@@ -129,15 +154,20 @@ def command(
         bool, typer.Option("--calibrate", help="Thresholds with which the helper spends what the plan spends.")
     ] = False,
     usage: Usage = None,
+    price: options.Price = None,
+    worth: options.Worth = None,
     baselines: Annotated[bool, typer.Option(help="Also train the baselines and compare the PRM with them.")] = True,
 ) -> dict[str, Any]:
     """Train the run's PRM or helper; figures are those on held-out tasks.
 
     Without --history, a run that was trained before keeps its history; one that was collected here starts with 0.
+    Without --price, a run keeps its price: by default each unit of help must add 0.02 of success.
     A training that was killed goes on where it was, if it is started again with the same options.
     """
     check_usage(usage, calibrate, part)
-    folder = RunFolder.open(run)
+    folder, prices = RunFolder.open(run), parse_prices(price, worth, None)
+    if price and part != "helper":
+        raise ValueError(f"--price is of a helper; got --part {part}")
     if part == "prm":
         config = options.configure(PRMConfig, keep_history(folder, settings, part), part)
         figures = train_prm(folder, folder.trajectories(), config, baselines=baselines).figures
@@ -146,8 +176,12 @@ def command(
 
         config = options.configure(HelperConfig, keep_history(folder, settings, part), part)
         estimated = folder.model()
+        known = prices_of(folder)
+        prices = prices.of_help(estimated.mdp.actions[1:])._replace(minutes=known.minutes) if price else known
+        config = prices.of_helper(config) if price else keep_price(folder, config)
         labels = label(folder.trajectories(), estimated, folder.solution(estimated))
         train_helper(folder, labels, config, calibrate, usage)
+        drop_old_results(folder, prices)
         figures = folder.settings()["helper"]["figures"]
     else:
         raise ValueError(f"--part {part!r}: expected prm or helper")
