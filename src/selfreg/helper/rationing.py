@@ -38,8 +38,8 @@ HALVINGS, LEAK = 30, 1e-9
 class RationedHelper:
     """Requests help where the helper's P(request) is above `high`, with chance `share` where it is above `low` only.
 
-    A `DecisionPolicy`. All chance comes from the seed that `start` gets: the same seed decides the same, and a
-    `Recorder`, which gives each step a seed of its own, stores each decision once. Create with `ration`.
+    A `DecisionPolicy`. All chance comes from the task and the seed that `start` gets: the same ones decide the same,
+    and a `Recorder`, which gives each step a seed of its own, stores each decision once. Create with `ration`.
 
     Attributes
     ----------
@@ -85,8 +85,11 @@ class RationedHelper:
             (new / RATION).write_text(json.dumps(values), encoding="utf-8")
 
     def start(self, task: str, seed: int) -> None:
-        """Begin an episode, or a step, whose chance comes from `seed`."""
-        self._random = random.Random(seed)
+        """Begin an episode, or a step, whose chance comes from `task` and `seed`.
+
+        With one seed for all tasks, as in a forecast, the first draws of the tasks differ.
+        """
+        self._random = random.Random(f"{seed} {task}")
 
     def decide(self, steps: Sequence[Step | str], budget_left: BudgetLeft) -> Decision:
         """As the helper's `decide`, with the thresholds; draws once."""
