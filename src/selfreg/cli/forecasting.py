@@ -178,7 +178,7 @@ def in_words(one: dict[str, Any]) -> str:
     place = "inside" if one["inside"] else "outside"
     return (
         f"budget {one['budget']}: {one['policy']}, forecast success {forecast_}, realised {one['realised']:.3f} "
-        f"({place}); requests {one['requests']['mean']:.2f}, realised {one['realised_requests']:.2f}"
+        f"({place}); requests {one['requests']['mean']:.2f}, realised units {one['realised_requests']:.2f}"
     )
 
 

@@ -30,8 +30,8 @@ History = Annotated[int, typer.Option(help="Earlier steps shown to the PRM and t
 Usage = Annotated[
     float | None,
     typer.Option(
-        metavar="REQUESTS",
-        help="Mean units of help an episode, such as 0.7: a helper that decides with chance between two thresholds.",
+        metavar="UNITS",
+        help="Mean units of budget an episode, such as 0.7: a helper that decides with chance between two thresholds.",
     ),
 ]
 
@@ -66,7 +66,7 @@ def train_prm(
 def train_helper(
     run: RunFolder, labels: Labels, config: HelperConfig, calibrated: bool = False, usage: float | None = None
 ) -> HelperConfig:
-    """Train and save the helper, with thresholds if `calibrated`, or at a mean number of requests (`usage`).
+    """Train and save the helper, with thresholds if `calibrated`, or at a mean number of units used (`usage`).
 
     Returns the configuration with the form that was kept.
     """
@@ -94,7 +94,7 @@ def train_helper(
 
 
 def check_usage(usage: float | None, calibrated: bool = False, part: str = "helper") -> None:
-    """ValueError for a mean number of requests that cannot be, before anything runs."""
+    """ValueError for a mean number of units that cannot be, before anything runs."""
     if usage is not None and part != "helper":
         raise ValueError(f"--usage is of a helper; got --part {part}")
     if usage is not None:
@@ -106,7 +106,7 @@ def check_usage(usage: float | None, calibrated: bool = False, part: str = "help
 def say_usage(forecast: float, wanted: float) -> None:
     """Note where the helper cannot use what was asked for."""
     if forecast < wanted - LEAST_SHORT:
-        remark(f"note: --usage {wanted:g}: requesting help wherever it can, the helper uses {forecast:.2f}")
+        remark(f"note: --usage {wanted:g}: requesting help wherever it can, the helper uses {forecast:.2f} units")
 
 
 def keep_history(run: RunFolder, settings: dict[str, Any], part: str) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class RationedHelper:
         chances = self.action_probabilities(steps, budget_left)
         wanted = next((name for name in chances if name != NOHELP), NOHELP)
         action = wanted if draw < 1.0 - chances[NOHELP] else NOHELP
-        reason = f"{action}: with chance {1.0 - chances[NOHELP]:.2f}, for {self.requests:.2f} requests on average"
+        reason = f"{action}: with chance {1.0 - chances[NOHELP]:.2f}, for {self.requests:.2f} units on average"
         return replace(decision, action=action, reason=f"{reason}. The helper: {decision.reason}")
 
     def action_probabilities(self, steps: Sequence[Step | str], budget_left: BudgetLeft) -> Mapping[str, float]:
