@@ -138,6 +138,17 @@ def test_a_helper_that_was_given_no_price_learns_that_of_the_run(priced, tmp_pat
     assert folder.settings()["helper"]["price"] == {"dear": 0.5, "cheap": 0.05}
 
 
+def test_solving_anew_keeps_the_prices(priced, tmp_path) -> None:
+    run = str(shutil.copytree(priced, tmp_path / "run"))
+    assert main(["solve", run, "--budget", "2", "--samples", "0"]) == 0
+    summary = RunFolder.open(run).summary()
+    assert summary["prices"] == {"in_success": {"dear": 0.5, "cheap": 0.05}}
+    assert summary["recommendation"]["help"] == "cheap"
+    (tmp_path / "run" / "summary.json").write_text("{")
+    assert main(["solve", run, "--budget", "1", "--samples", "0"]) == 0
+    assert RunFolder.open(run).summary()["prices"] == {}
+
+
 def test_a_price_is_of_a_helper(priced, capsys) -> None:
     assert main(["train", priced, "--part", "prm", "--price", "0.1"]) == 2
     assert "--price is of a helper; got --part prm" in capsys.readouterr().err

@@ -63,6 +63,14 @@ def add_forecast(
     run.write_summary(summary | {"schema": SCHEMA, "prices": given.to_json(), "notes": notes} | found)
 
 
+def prices_of(run: RunFolder) -> Prices:
+    """Those of its forecast; none where summary.json is missing or damaged."""
+    try:
+        return Prices(**(run.summary().get("prices") or {}))
+    except ValueError:
+        return NO_PRICES
+
+
 def renew_forecast(run: RunFolder, prices: Prices) -> None:
     """Forecast anew at these prices, with the helper that the run has."""
     model, recorded = run.model(), run.settings().get("helper")

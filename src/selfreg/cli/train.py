@@ -12,7 +12,7 @@ from selfreg._util import validate
 from selfreg._util.bootstrap import as_texts
 from selfreg._util.extras import require_extra
 from selfreg.cli import options
-from selfreg.cli.forecasting import renew_forecast
+from selfreg.cli.forecasting import prices_of, renew_forecast
 from selfreg.cli.prices import NO_PRICES, Prices, parse_prices
 from selfreg.cli.terminal import remark
 from selfreg.data import Trajectory
@@ -127,11 +127,6 @@ def keep_price(run: RunFolder, config: HelperConfig) -> HelperConfig:
     recorded = run.settings().get("helper", {}).get("price", config.price)
     given = isinstance(recorded, dict)
     return (NO_PRICES if given else prices_of(run)).of_helper(replace(config, price=recorded))
-
-
-def prices_of(run: RunFolder) -> Prices:
-    """Those of its forecast."""
-    return Prices(**(run.summary().get("prices") or {})) if run.has("summary.json") else NO_PRICES
 
 
 def drop_old_results(run: RunFolder, prices: Prices) -> None:
