@@ -132,8 +132,8 @@ def policy_name(policy: DecisionPolicy) -> str:
 def start_episode(policy: DecisionPolicy, task: str, seed: int, fields: Mapping[str, Any] | None = None) -> None:
     """Begin an episode: calls `policy.start(task, seed)` and `policy.set_fields(fields)`, where the policy has them.
 
-    `start` resets the policy; all chance in the decisions of the new episode comes from `seed`. `fields` are the fields
-    of a logged episode, none by default.
+    `start` resets the policy; all chance in the decisions of the new episode comes from `task` and `seed`. `fields` are
+    the fields of a logged episode, none by default.
     """
     start = getattr(policy, "start", None)
     if start is not None:

@@ -153,7 +153,7 @@ def test_a_helper_with_a_mean_number_of_requests_decides_by_it(run, tmp_path, ca
         drawn.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
     assert drawn[0] == drawn[1]
     assert sum(one["action"] == "help" for one in drawn[0]) == pytest.approx(0.4 * len(texts), abs=9)
-    assert "0.40 requests on average" in drawn[0][0]["reason"]
+    assert "0.40 units on average" in drawn[0][0]["reason"]
     (tmp_path / "helper" / "ration.json").write_text('{"low": 0.1}')
     with pytest.raises(ValueError, match=r"ration\.json"):
         load_policy(tmp_path / "helper")

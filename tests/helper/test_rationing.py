@@ -9,7 +9,7 @@ import selfreg
 from selfreg.data import Step, Trajectory
 from selfreg.decisions import start_episode
 from selfreg.estimate import Features, estimate_mdp
-from selfreg.helper import Helper, HelperConfig, Labels, label, ration, train_helper
+from selfreg.helper import Helper, HelperConfig, Labels, RationedHelper, label, ration, train_helper
 from selfreg.helper.model_rollout import add_missing_help, first_states
 from selfreg.helper.rationing import forecast_at_usage
 from selfreg.runtime import Ledger, Recorder
@@ -48,7 +48,9 @@ def test_more_than_can_be_used_requests_help_everywhere(helper: Helper, light_la
 
 
 def test_success_at_a_usage_grows_from_that_of_no_help_to_that_of_all(helper: Helper, light_labels: Labels) -> None:
-    found = [forecast_at_usage(helper, light_labels, requests) for requests in (0.0, 0.4, 0.8, 1.2, 99.0)]
+    found = [
+        forecast_at_usage(helper, light_labels, requests, np.zeros(2))[:2] for requests in (0.0, 0.4, 0.8, 1.2, 99.0)
+    ]
     start = first_states(light_labels, helper.split["test"])
     assert start is not None
     alone = start @ light_labels.solution.value[:, 0]
@@ -84,6 +86,17 @@ def test_a_share_of_queries_is_met_in_new_ones() -> None:
         policy.start("new", seed)
         sent.append(policy.decide([query()], (1,)).requests_help)
     assert np.mean(sent) == pytest.approx(0.3, abs=0.04)  # 450 queries to calibrate on: two standard errors
+
+
+def test_with_one_seed_each_task_has_its_own_chance(light_labels: Labels) -> None:
+    """A forecast begins every logged episode with one seed."""
+    rule = train_helper(light_labels, HelperConfig(form="first-k", history=0))
+    policy = RationedHelper(rule, low=0.0, high=1.0, share=0.3, requests=0.3)
+    sent = []
+    for task in range(2000):
+        policy.start(f"task {task}", 0)
+        sent.append(policy.decide(["red"], (1,)).requests_help)
+    assert np.mean(sent) == pytest.approx(0.3, abs=0.04)
 
 
 def test_the_same_seed_decides_the_same(helper: Helper, light_labels: Labels) -> None:

@@ -47,6 +47,18 @@ def test_help_that_does_nothing_gives_no_rules() -> None:
     assert learn_rules(label(episodes, model, selfreg.solve(model.mdp, 1))).rules == ()
 
 
+def test_rules_count_units_where_a_request_takes_several() -> None:
+    episodes = [
+        Trajectory(f"t{i}", f"{i}{help}", float(bool(help)), (Step("an error", intervention=help, key="s"),))
+        for i in range(20)
+        for help in (None, "person")
+    ]
+    model = estimate_mdp(episodes, ExactKey(), costs={"person": 2})
+    (rule,) = learn_rules(label(episodes, model, selfreg.solve(model.mdp, 3))).rules
+    assert str(rule) == "Request person at every step, while at least 2 units are left."
+    assert RuleList((rule,)).decide([Step("an error")], (1,)).action == "nohelp"
+
+
 def test_several_budgets_are_refused() -> None:
     episodes = [Trajectory("t", "e", 1.0, (Step("a", intervention="person", cost=1), Step("b")))]
     model = estimate_mdp(episodes, ExactKey(), costs={"person": (1, 0)})

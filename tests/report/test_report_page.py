@@ -58,6 +58,24 @@ def test_every_request_has_its_worth(run) -> None:
     assert all(row["success per request"].endswith("points") for row in found["worth"])
 
 
+def test_units_are_not_called_requests_where_a_request_takes_two(tmp_path) -> None:
+    logs = [
+        Trajectory(f"t{i}", f"{i}{help}", float(i % 10 < (9 if help else 4)), (Step("start", intervention=help),))
+        for i in range(100)
+        for help in (None, "person")
+    ]
+    write_trajectories(tmp_path / "log.jsonl", logs)
+    arguments = ["--cost", "person=2", "--budget", "3", "--samples", "0", "--out", str(tmp_path / "run")]
+    assert main(["fit", str(tmp_path / "log.jsonl"), *arguments]) == 0
+    found = json.loads(write_report(RunFolder.open(tmp_path / "run"), "json").read_text(encoding="utf-8"))
+    assert [line[: line.index(" adds")] for line in found["worth_lines"]] == [
+        "Budget 2 instead of 1",
+        "Budget 3 instead of 2",
+    ]
+    assert [row["budget"] for row in found["worth"]] == ["2", "3"]
+    assert found["where_to_stop"].startswith("Budget 2 may be enough: 90% (83 to 96) success with 1.0 requests a task.")
+
+
 def test_situations_are_in_the_words_of_the_log(run) -> None:
     found = json.loads(write_report(run, "json").read_text(encoding="utf-8"))
     assert 1 <= len(found["situations"]) <= 10

@@ -90,7 +90,7 @@ def pipeline(
         labels = label(run, trajectories, model, solution)
     with stage("train helper", clock):
         config = HelperConfig(history=HISTORY, seed=phase.seed, form=form)
-        config = train_helper(run, labels, config)
+        config = train_helper(run, labels, prices.of_help(model.mdp.actions[1:]).of_helper(config))
     with stage("forecast", clock):
         add_forecast(run, trajectories, model, budget, config, prices, phase.seed)
     with stage("evaluate", clock):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +12,7 @@ from selfreg.cli.estimate import abstraction, estimate, uses_score
 from selfreg.cli.forecasting import add_forecast, show_forecast
 from selfreg.cli.import_ import import_logs
 from selfreg.cli.label import label
-from selfreg.cli.prices import Prices, parse_prices
+from selfreg.cli.prices import parse_prices
 from selfreg.cli.reading import LogSource, reads_logs
 from selfreg.cli.solve import show, solve
 from selfreg.cli.terminal import say, stage
@@ -85,7 +84,7 @@ def command(
             labels = label(run, trajectories, estimated, solution)
         prices = prices.of_help(estimated.mdp.actions[1:])
         if settings is not None:
-            settings = _at_price(settings, prices)
+            settings = prices.of_helper(settings)
             with stage("train helper", seconds):
                 settings = train_helper(run, labels, settings, usage=usage)
         with stage("forecast", seconds):
@@ -103,14 +102,3 @@ def command(
 def _helper_settings(form: str | None, model: str | None, history: int, seed: int) -> HelperConfig:
     """Settings of the helper; ValueError for an unknown form, before anything runs."""
     return HelperConfig(model=model, history=history, seed=seed, form=HelperConfig.form if form is None else form)
-
-
-def _at_price(settings: HelperConfig, prices: Prices) -> HelperConfig:
-    """Settings with the price of a request, where one is given.
-
-    A helper knows one price: the lowest, so that it requests help where any pays.
-    """
-    price = prices.in_units_of_success()
-    if isinstance(price, dict):
-        return replace(settings, price=min(price.values())) if price else settings
-    return settings if prices.in_success is None else replace(settings, price=price)

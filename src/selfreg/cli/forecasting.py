@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 from selfreg._util.extras import require_extra
@@ -23,6 +23,10 @@ from selfreg.runs import RunFolder
 SCHEMA = "selfreg.summary/2"
 # Forms of helpers that are trained in seconds, and so once more for each fold of tasks.
 QUICK_FORMS = CANDIDATES
+UNPRICED = (
+    "The plan is for the most success within the budget, whatever a request costs. Prices count in the recommendation, "
+    "the helper and the rules to print."
+)
 
 
 def add_forecast(
@@ -36,15 +40,15 @@ def add_forecast(
 ) -> None:
     """Add "recommendation" and "forecast" to summary.json, or a note that says why there is none."""
     given = prices.of_help(model.mdp.actions[1:])
-    trainer = None
+    price, summary, trainer = given.in_units_of_success(), run.summary(), None
     if helper is not None and helper.form in QUICK_FORMS:
         trainer = _Trainer(run, model, budget, helper)
     elif helper is not None:
         remark(f"note: helpers of the form {helper.form!r} take long to train; the forecast is without one")
-    rules = _RuleTrainer(run, model, budget) if isinstance(budget, int) else None
+    rules = _RuleTrainer(run, model, budget, price) if isinstance(budget, int) else None
     try:
         result = forecast(
-            trajectories, model.abstraction, budget, helper=trainer, beside=rules, price=given.in_units_of_success(),
+            trajectories, model.abstraction, budget, helper=trainer, beside=rules, price=price,
             costs=dict(model.mdp.costs), prm=run.prm() if run.has("prm") else None, seed=seed,
         )  # fmt: skip
     except ValueError as error:
@@ -52,7 +56,30 @@ def add_forecast(
     else:
         found = result.to_json()
         found["rules"] = None if rules is None else _rules(trajectories, result, rules)
-    run.write_summary(run.summary() | {"schema": SCHEMA, "prices": given.to_json()} | found)
+    notes = [note for note in summary["notes"] if note != UNPRICED]
+    if any(price.values()):
+        notes.append(UNPRICED)
+        remark(f"note: {UNPRICED}")
+    run.write_summary(summary | {"schema": SCHEMA, "prices": given.to_json(), "notes": notes} | found)
+
+
+def prices_of(run: RunFolder) -> Prices:
+    """Those of its forecast; none where summary.json is missing or damaged."""
+    try:
+        return Prices(**(run.summary().get("prices") or {}))
+    except ValueError:
+        return NO_PRICES
+
+
+def renew_forecast(run: RunFolder, prices: Prices) -> None:
+    """Forecast anew at these prices, with the helper that the run has."""
+    model, recorded = run.model(), run.settings().get("helper")
+    budget = run.solution(model).budget
+    names = {field.name for field in fields(HelperConfig)}
+    settings = {name: value for name, value in (recorded or {}).items() if name in names}
+    helper = HelperConfig(**settings) if recorded else None
+    limit = budget[0] if len(budget) == 1 else budget
+    add_forecast(run, run.trajectories(), model, limit, helper, prices)
 
 
 def _rules(trajectories: Sequence[Trajectory], result: PolicyForecasts, trainer: _RuleTrainer) -> dict[str, Any] | None:
@@ -102,12 +129,12 @@ class _Trainer:
 class _RuleTrainer(_Trainer):
     """Learns rules instead, from counts alone."""
 
-    def __init__(self, run: RunFolder, model: EstimatedModel, budget: int) -> None:
-        super().__init__(run, model, budget, HelperConfig())
+    def __init__(self, run: RunFolder, model: EstimatedModel, budget: int, price: Mapping[str, float]) -> None:
+        super().__init__(run, model, budget, HelperConfig(price=price))
         self.kappa = 0.0
 
     def __call__(self, episodes: Sequence[Trajectory]) -> RuleList:
-        return learn_rules(self.label(episodes))
+        return learn_rules(self.label(episodes).subtract_price(self.config.price))
 
 
 def show_forecast(summary: dict[str, Any]) -> None:
@@ -159,7 +186,7 @@ def in_words(one: dict[str, Any]) -> str:
     place = "inside" if one["inside"] else "outside"
     return (
         f"budget {one['budget']}: {one['policy']}, forecast success {forecast_}, realised {one['realised']:.3f} "
-        f"({place}); requests {one['requests']['mean']:.2f}, realised {one['realised_requests']:.2f}"
+        f"({place}); requests {one['requests']['mean']:.2f}, realised units {one['realised_requests']:.2f}"
     )
 
 

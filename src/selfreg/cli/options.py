@@ -90,8 +90,8 @@ Price = Annotated[
     list[str] | None,
     typer.Option(
         metavar="[HELP=]PRICE",
-        help="Price of a request in money (person=4.00, or 4.00 for every help type), with --worth. A number without "
-        "--worth is in success: 0.02 if 50 requests are worth one success. May repeat.",
+        help="Price of a request in money (person=4.00, or 4.00 for every help type), with --worth. Without --worth it "
+        "is in success: 0.02 if 50 requests are worth one success. May repeat.",
     ),
 ]
 Worth = Annotated[float | None, typer.Option(help="What a success is worth, in the money of --price.")]
@@ -180,13 +180,16 @@ def from_configs(**configs: Any) -> Callable[[Callable[..., Any]], Callable[...,
     """Options of a command from the fields of configuration classes, with their help texts.
 
     `configs` are named by the part of the command that uses them. The command gets the values that the user sets as
-    `settings`, by the name of the field.
+    `settings`, by the name of the field. A field whose `option` is None has no option here.
     """
     fields: dict[str, inspect.Parameter] = {}
     for config in configs.values():
         hints: dict[str, Any] = get_type_hints(config)
         for field in dataclasses.fields(config):
-            flag = "--" + field.metadata.get("option", field.name).replace("_", "-")
+            name = field.metadata.get("option", field.name)
+            if name is None:
+                continue
+            flag = "--" + name.replace("_", "-")
             text = f"{field.metadata['help']} Default: {_default_text(field.name, configs)}."
             option = typer.Option(flag, help=text, show_default=False)
             kind: Any = hints[field.name] | None

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
+
+from selfreg.helper import HelperConfig
 
 
 class Prices(NamedTuple):
@@ -18,14 +21,14 @@ class Prices(NamedTuple):
         Of a success, in money.
     minutes : mapping
         Time that a request takes from whoever helps, as `money`.
-    in_success : float or None
-        A price of every request in success, given instead of money.
+    in_success : mapping
+        Prices in success, as `money` and instead of it: those without a worth.
     """
 
     money: Mapping[str, float] = {}
     worth: float | None = None
     minutes: Mapping[str, float] = {}
-    in_success: float | None = None
+    in_success: Mapping[str, float] = {}
 
     def of_help(self, help_types: Sequence[str]) -> Prices:
         """With an entry for each help type that has one.
@@ -35,19 +38,22 @@ class Prices(NamedTuple):
         ValueError
             If an entry is of an unknown help type.
         """
-        money = _by_help("--price", self.money, help_types)
-        return self._replace(money=money, minutes=_by_help("--minutes", self.minutes, help_types))
+        money, in_success = (_by_help("--price", prices, help_types) for prices in (self.money, self.in_success))
+        return Prices(money, self.worth, _by_help("--minutes", self.minutes, help_types), in_success)
 
-    def in_units_of_success(self) -> float | dict[str, float]:
-        """For the forecast; 0 where only money is known, and not what a success is worth."""
-        if self.in_success is not None:
-            return self.in_success
-        return {name: price / self.worth for name, price in self.money.items()} if self.worth else 0.0
+    def in_units_of_success(self) -> dict[str, float]:
+        """For the forecast and the helper."""
+        worth = self.worth or 1.0  # money has a worth
+        return {name: price / worth for name, price in self.money.items()} | dict(self.in_success)
+
+    def of_helper(self, settings: HelperConfig) -> HelperConfig:
+        """Settings with the prices of requests, where some are given."""
+        price = self.in_units_of_success()
+        return replace(settings, price=price) if price else settings
 
     def to_json(self) -> dict[str, Any]:
         """What is given, for summary.json."""
-        given = {"money": dict(self.money), "worth": self.worth, "minutes": dict(self.minutes)}
-        return {name: value for name, value in given.items() if value}
+        return {name: value for name, value in self._asdict().items() if value}
 
 
 def parse_prices(prices: Sequence[str] | None, worth: float | None, minutes: Sequence[str] | None) -> Prices:
@@ -61,11 +67,13 @@ def parse_prices(prices: Sequence[str] | None, worth: float | None, minutes: Seq
     if worth is not None and not 0.0 < worth < math.inf:
         raise ValueError(f"--worth {worth:g}: expected a number > 0")
     money, time = _numbers("--price", prices), _numbers("--minutes", minutes)
-    if set(money) == {""} and worth is None:
-        if money[""] >= 1.0:
-            raise ValueError(f"--price {money['']:g} is in success, below 1; with money, say what a success is --worth")
-        return Prices({}, None, time, money[""])
-    return Prices(money, worth, time)
+    if worth is not None:
+        return Prices(money, worth, time)
+    for name, price in money.items():
+        if price >= 1.0:
+            given = f"{name}={price:g}" if name else f"{price:g}"
+            raise ValueError(f"--price {given} is in success, below 1; with money, say what a success is --worth")
+    return Prices({}, None, time, money)
 
 
 def _numbers(option: str, texts: Sequence[str] | None) -> dict[str, float]:

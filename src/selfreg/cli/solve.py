@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from selfreg.cli import options
-from selfreg.cli.forecasting import SCHEMA, add_forecast, show_forecast
+from selfreg.cli.forecasting import SCHEMA, add_forecast, prices_of, show_forecast
 from selfreg.cli.prices import parse_prices
 from selfreg.cli.terminal import remark, table
 from selfreg.data import Trajectory
@@ -164,9 +164,13 @@ def command(
     minutes: options.Minutes = None,
     samples: options.Samples = None,
 ) -> dict[str, Any]:
-    """Solve the run's model for every budget up to --budget, and forecast what the plan will attain on new tasks."""
+    """Solve the run's model for every budget up to --budget, and forecast what the plan will attain on new tasks.
+
+    Without --price, --worth and --minutes, a run keeps those that it has.
+    """
     folder = RunFolder.open(run)
-    prices = parse_prices(price, worth, minutes)
+    given = price or worth is not None or minutes
+    prices = parse_prices(price, worth, minutes) if given else prices_of(folder)
     trajectories, model, limit = folder.trajectories(), folder.model(), options.integers("--budget", budget)
     solve(folder, trajectories, model, limit, samples)
     add_forecast(folder, trajectories, model, limit, prices=prices)

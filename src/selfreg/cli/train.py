@@ -12,6 +12,8 @@ from selfreg._util import validate
 from selfreg._util.bootstrap import as_texts
 from selfreg._util.extras import require_extra
 from selfreg.cli import options
+from selfreg.cli.forecasting import prices_of, renew_forecast
+from selfreg.cli.prices import NO_PRICES, Prices, parse_prices
 from selfreg.cli.terminal import remark
 from selfreg.data import Trajectory
 from selfreg.helper import HelperConfig, Labels
@@ -28,8 +30,8 @@ History = Annotated[int, typer.Option(help="Earlier steps shown to the PRM and t
 Usage = Annotated[
     float | None,
     typer.Option(
-        metavar="REQUESTS",
-        help="Mean units of help an episode, such as 0.7: a helper that decides with chance between two thresholds.",
+        metavar="UNITS",
+        help="Mean units of budget an episode, such as 0.7: a helper that decides with chance between two thresholds.",
     ),
 ]
 
@@ -64,7 +66,7 @@ def train_prm(
 def train_helper(
     run: RunFolder, labels: Labels, config: HelperConfig, calibrated: bool = False, usage: float | None = None
 ) -> HelperConfig:
-    """Train and save the helper, with thresholds if `calibrated`, or at a mean number of requests (`usage`).
+    """Train and save the helper, with thresholds if `calibrated`, or at a mean number of units used (`usage`).
 
     Returns the configuration with the form that was kept.
     """
@@ -92,7 +94,7 @@ def train_helper(
 
 
 def check_usage(usage: float | None, calibrated: bool = False, part: str = "helper") -> None:
-    """ValueError for a mean number of requests that cannot be, before anything runs."""
+    """ValueError for a mean number of units that cannot be, before anything runs."""
     if usage is not None and part != "helper":
         raise ValueError(f"--usage is of a helper; got --part {part}")
     if usage is not None:
@@ -104,7 +106,7 @@ def check_usage(usage: float | None, calibrated: bool = False, part: str = "help
 def say_usage(forecast: float, wanted: float) -> None:
     """Note where the helper cannot use what was asked for."""
     if forecast < wanted - LEAST_SHORT:
-        remark(f"note: --usage {wanted:g}: requesting help wherever it can, the helper uses {forecast:.2f}")
+        remark(f"note: --usage {wanted:g}: requesting help wherever it can, the helper uses {forecast:.2f} units")
 
 
 def keep_history(run: RunFolder, settings: dict[str, Any], part: str) -> dict[str, Any]:
@@ -120,6 +122,24 @@ def keep_history(run: RunFolder, settings: dict[str, Any], part: str) -> dict[st
     return {"history": 0, **settings} if "collect" in recorded else settings
 
 
+def keep_price(run: RunFolder, config: HelperConfig) -> HelperConfig:
+    """`config` with the price that the helper was trained at; with that of the run, where the helper was given none."""
+    recorded = run.settings().get("helper", {}).get("price", config.price)
+    given = isinstance(recorded, dict)
+    return (NO_PRICES if given else prices_of(run)).of_helper(replace(config, price=recorded))
+
+
+def drop_old_results(run: RunFolder, prices: Prices) -> None:
+    """Renew the forecast, and drop the results on held-out tasks, where they are of the helper that was replaced."""
+    summary = run.summary() if run.has("summary.json") else {}
+    if summary.pop("evaluation", None) is not None:
+        run.write_summary(summary)
+        remark("note: the results on held-out tasks were of the old helper; `selfreg evaluate` makes new ones")
+    if any(one["policy"] == "helper" for one in summary.get("forecast", ())):
+        renew_forecast(run, prices)
+        remark("note: the forecast was made anew, with this helper; `selfreg report` shows it")
+
+
 @options.from_configs(prm=PRMConfig, helper=HelperConfig)
 def command(
     run: options.RunArgument,
@@ -129,15 +149,20 @@ def command(
         bool, typer.Option("--calibrate", help="Thresholds with which the helper spends what the plan spends.")
     ] = False,
     usage: Usage = None,
+    price: options.Price = None,
+    worth: options.Worth = None,
     baselines: Annotated[bool, typer.Option(help="Also train the baselines and compare the PRM with them.")] = True,
 ) -> dict[str, Any]:
     """Train the run's PRM or helper; figures are those on held-out tasks.
 
     Without --history, a run that was trained before keeps its history; one that was collected here starts with 0.
+    Without --price, a run keeps its price: by default each unit of help must add 0.02 of success.
     A training that was killed goes on where it was, if it is started again with the same options.
     """
     check_usage(usage, calibrate, part)
-    folder = RunFolder.open(run)
+    folder, prices = RunFolder.open(run), parse_prices(price, worth, None)
+    if price and part != "helper":
+        raise ValueError(f"--price is of a helper; got --part {part}")
     if part == "prm":
         config = options.configure(PRMConfig, keep_history(folder, settings, part), part)
         figures = train_prm(folder, folder.trajectories(), config, baselines=baselines).figures
@@ -146,8 +171,12 @@ def command(
 
         config = options.configure(HelperConfig, keep_history(folder, settings, part), part)
         estimated = folder.model()
+        known = prices_of(folder)
+        prices = prices.of_help(estimated.mdp.actions[1:])._replace(minutes=known.minutes) if price else known
+        config = prices.of_helper(config) if price else keep_price(folder, config)
         labels = label(folder.trajectories(), estimated, folder.solution(estimated))
         train_helper(folder, labels, config, calibrate, usage)
+        drop_old_results(folder, prices)
         figures = folder.settings()["helper"]["figures"]
     else:
         raise ValueError(f"--part {part!r}: expected prm or helper")

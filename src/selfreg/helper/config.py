@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from selfreg.helper.models import AUTO, KNOWN
@@ -43,9 +44,13 @@ class HelperConfig(EncoderConfig):
             "it is."
         },
     )
-    price: float = field(
+    price: float | Mapping[str, float] = field(
         default=0.02,
-        metadata={"help": "Success that each unit of help must add; else the label is to go on alone."},
+        metadata={
+            "help": "Success that each unit of help must add, or a request of each help type, by its name; else the "
+            "label is to go on alone.",
+            "option": None,
+        },
     )
 
     def __post_init__(self) -> None:
@@ -56,5 +61,8 @@ class HelperConfig(EncoderConfig):
         for name, low in (("min_count", 1), ("rounds", 0)):
             if not getattr(self, name) >= low:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least {low}")
-        if not 0 <= self.price < 1:
+        if isinstance(self.price, Mapping):
+            if wrong := [name for name, price in self.price.items() if not price >= 0]:
+                raise ValueError(f"price of {wrong[0]!r} is {self.price[wrong[0]]}; expected a number >= 0")
+        elif not 0 <= self.price < 1:
             raise ValueError(f"price is {self.price}; expected a number from 0 to below 1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -91,12 +91,17 @@ class Labels(ShortRepr):
         help_types = np.where(np.isnan(self.q[..., 1:]), -np.inf, self.q[..., 1:])
         return help_types.argmax(axis=2), help_types.max(axis=2)
 
-    def subtract_price(self, price: float) -> Labels:
-        """The same labels where every unit of help costs `price` of success: help that gains less is not requested."""
+    def prices(self, price: float | Mapping[str, float]) -> npt.NDArray[np.float64]:
+        """Success that each action costs, float64 (actions,), at a price of each unit or of a request of each type."""
+        if isinstance(price, Mapping):
+            return np.array([price.get(name, 0.0) for name in self.actions])
+        return np.array([0.0, *(price * np.sum(self.model.mdp.costs[name]) for name in self.actions[1:])])
+
+    def subtract_price(self, price: float | Mapping[str, float]) -> Labels:
+        """The same labels where help costs success, as for `prices`: help that gains less is not requested."""
         if not price:
             return self
-        units = np.array([0.0, *(np.sum(self.model.mdp.costs[name]) for name in self.actions[1:])])
-        q = self.q - price * units
+        q = self.q - self.prices(price)
         return replace(self, q=q, decision=best_actions(q))
 
     def examples(self, history: int = 0, read: Reading = state_text) -> HelperExamples:

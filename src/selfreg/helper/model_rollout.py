@@ -86,11 +86,11 @@ class ModelRollout(NamedTuple):
         policy[self.reached] = chosen[:, self.inside]
         return policy
 
-    def usage(self, policy: NDArray[np.int8]) -> Floats:
-        """Expected usage from the start, (points of the labels, budgets)."""
+    def usage(self, policy: NDArray[np.int8], charges: Floats | None = None) -> Floats:
+        """Expected usage from the start, (points of the labels, budgets), or other charges; see `expected_usage`."""
         solution = self.labels.solution
         played = replace(solution, mdp=self.mdp, policy=policy.reshape(solution.policy.shape))
-        used = expected_usage(played)
+        used = expected_usage(played, charges)
         return np.asarray(self.start @ used.reshape(len(self.start), -1)).reshape(len(self.labels.budgets), -1)
 
     def value(self, policy: NDArray[np.int8]) -> Floats:
@@ -118,19 +118,21 @@ class InModel(NamedTuple):
 
     Attributes
     ----------
-    success, requests : float64 (points,)
-        P(success), and units used of all budgets, at each budget of the labels.
+    success, requests, paid : float64 (points,)
+        P(success), units used of all budgets, and the price of the requests, at each budget of the labels.
     """
 
     success: Floats
     requests: Floats
+    paid: Floats
 
 
-def forecast_in_model(helper: Helper, labels: Labels, *parts: str) -> InModel:
-    """Success and usage of a helper from the first states of some parts of its split."""
+def forecast_in_model(helper: Helper, labels: Labels, prices: Floats, *parts: str) -> InModel:
+    """What a helper does from the first states of some parts of its split; `prices` are as of `Labels.prices`."""
     states = ModelRollout.create(helper, labels, *parts)
     policy = states.policy(None if helper.thresholds is None else np.array(helper.thresholds))
-    return InModel(states.start @ states.value(policy), states.usage(policy).sum(axis=1))
+    success, paid = states.start @ states.value(policy), states.usage(policy, prices[:, None])[:, 0]
+    return InModel(success, states.usage(policy).sum(axis=1), paid)
 
 
 def first_states(labels: Labels, tasks: Sequence[str]) -> Floats | None:

@@ -42,8 +42,8 @@ def train_gain(labels: Labels, split: Parts, charges: Mapping[str, tuple[int, ..
     model = GainDecider.build(labels.actions, limits, list(dict.fromkeys(texts)), config)
     assert isinstance(model, GainDecider)  # `build` is that of `TfidfDecider`
     fitted = [_fit(model, cases, action) for action in labels.actions]
-    units = np.array([0.0, *(sum(charges[name]) for name in labels.actions[1:])])
-    model.set_outcomes(np.array([w for w, _ in fitted]), np.array([b for _, b in fitted]), config.price * units)
+    prices = labels.prices(config.price)
+    model.set_outcomes(np.array([w for w, _ in fitted]), np.array([b for _, b in fitted]), prices)
     figures = {"epochs": 0.0, "train_examples": float(len(texts))}
     parts = {"train": [*split["train"], *split["validation"]], "validation": [], "test": list(split["test"])}
     return Helper(model, labels.actions, dict(charges), limits, config.history, figures, parts)
@@ -91,10 +91,11 @@ def _fit(model: GainDecider, cases: dict[str, dict[str, Examples]], action: str)
 
 
 class Forecast(NamedTuple):
-    """Means over the budgets above 0: P(success), and units used of all budgets."""
+    """Means over the budgets above 0: P(success), units used of all budgets, and what the requests cost, in success."""
 
     success: float
     requests: float
+    paid: float
 
 
 class QueryJudge(NamedTuple):
@@ -103,6 +104,8 @@ class QueryJudge(NamedTuple):
     Attributes
     ----------
     labels : Labels
+    prices : float64 (actions,)
+        As of `Labels.prices`.
     queries : list of Trajectory
         One episode of each such query.
     outcomes : float64 (queries, actions)
@@ -110,11 +113,12 @@ class QueryJudge(NamedTuple):
     """
 
     labels: Labels
+    prices: NDArray[np.float64]
     queries: list[Trajectory]
     outcomes: NDArray[np.float64]
 
     @classmethod
-    def of(cls, labels: Labels) -> QueryJudge | None:
+    def of(cls, labels: Labels, prices: NDArray[np.float64]) -> QueryJudge | None:
         """None where episodes have several decisions, or too few queries were decided in every way."""
         if any(len(one.steps) > 1 for one in labels.trajectories):
             return None
@@ -131,12 +135,12 @@ class QueryJudge(NamedTuple):
         complete = np.flatnonzero((count[: len(place)] > 0).all(axis=1))
         if not len(complete) or len(complete) < COMPLETE * len(place):
             return None
-        return cls(labels, [first[i] for i in complete], total[complete] / count[complete])
+        return cls(labels, prices, [first[i] for i in complete], total[complete] / count[complete])
 
     def forecast(self, helpers: Sequence[Helper]) -> Forecast:
         """Of helpers, each in the test tasks of its split; ValueError where these have no such query."""
         points = self.labels.budgets[self.labels.budgets.any(axis=1)]
-        success, units = list[NDArray[np.float64]](), list[NDArray[np.float64]]()
+        success, units, paid = (list[NDArray[np.float64]]() for _ in range(3))
         for helper in helpers:
             charged = np.array([0.0, *(sum(helper.costs[name]) for name in helper.actions[1:])])
             held_out = set(helper.split["test"])
@@ -146,6 +150,7 @@ class QueryJudge(NamedTuple):
                 chosen = helper.choices(texts, np.tile(point, (len(texts), 1)))
                 success.append(self.outcomes[rows, chosen])
                 units.append(charged[chosen])
+                paid.append(self.prices[chosen])
         if not success:
             raise ValueError("no held-out query was decided in every way")
-        return Forecast(float(np.concatenate(success).mean()), float(np.concatenate(units).mean()))
+        return Forecast(*(float(np.concatenate(one).mean()) for one in (success, units, paid)))

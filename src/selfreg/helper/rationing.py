@@ -38,8 +38,8 @@ HALVINGS, LEAK = 30, 1e-9
 class RationedHelper:
     """Requests help where the helper's P(request) is above `high`, with chance `share` where it is above `low` only.
 
-    A `DecisionPolicy`. All chance comes from the seed that `start` gets: the same seed decides the same, and a
-    `Recorder`, which gives each step a seed of its own, stores each decision once. Create with `ration`.
+    A `DecisionPolicy`. All chance comes from the task and the seed that `start` gets: the same ones decide the same,
+    and a `Recorder`, which gives each step a seed of its own, stores each decision once. Create with `ration`.
 
     Attributes
     ----------
@@ -85,8 +85,11 @@ class RationedHelper:
             (new / RATION).write_text(json.dumps(values), encoding="utf-8")
 
     def start(self, task: str, seed: int) -> None:
-        """Begin an episode, or a step, whose chance comes from `seed`."""
-        self._random = random.Random(seed)
+        """Begin an episode, or a step, whose chance comes from `task` and `seed`.
+
+        With one seed for all tasks, as in a forecast, the first draws of the tasks differ.
+        """
+        self._random = random.Random(f"{seed} {task}")
 
     def decide(self, steps: Sequence[Step | str], budget_left: BudgetLeft) -> Decision:
         """As the helper's `decide`, with the thresholds; draws once."""
@@ -94,7 +97,7 @@ class RationedHelper:
         chances = self.action_probabilities(steps, budget_left)
         wanted = next((name for name in chances if name != NOHELP), NOHELP)
         action = wanted if draw < 1.0 - chances[NOHELP] else NOHELP
-        reason = f"{action}: with chance {1.0 - chances[NOHELP]:.2f}, for {self.requests:.2f} requests on average"
+        reason = f"{action}: with chance {1.0 - chances[NOHELP]:.2f}, for {self.requests:.2f} units on average"
         return replace(decision, action=action, reason=f"{reason}. The helper: {decision.reason}")
 
     def action_probabilities(self, steps: Sequence[Step | str], budget_left: BudgetLeft) -> Mapping[str, float]:
@@ -198,14 +201,15 @@ def ration(
     return RationedHelper(helper, *_choose_thresholds(held_out, wanted))
 
 
-def forecast_at_usage(helper: Helper, labels: Labels, requests: float) -> tuple[float, float]:
-    """Success and usage of the helper in its test tasks, by the estimated model, at a mean number of requests.
+def forecast_at_usage(helper: Helper, labels: Labels, requests: float, prices: Floats) -> tuple[float, float, float]:
+    """Success, usage and price of its requests of the helper in its test tasks, by the estimated model.
 
-    Its thresholds are those with which it uses as much in these tasks; see `ration`.
+    Its thresholds are those with which it uses `requests` in these tasks; see `ration`. `prices` are as of
+    `Labels.prices`.
     """
     held_out = _HeldOut.of(helper, labels, helper.limits, "test")
-    *thresholds, used = _choose_thresholds(held_out, requests)
-    return held_out.success(*thresholds), used
+    low, high, share, used = _choose_thresholds(held_out, requests)
+    return held_out.success(low, high, share), used, held_out.paid(low, high, share, prices)
 
 
 def _choose_thresholds(held_out: _HeldOut, wanted: float) -> tuple[float, float, float, float]:
@@ -274,16 +278,22 @@ class _HeldOut(NamedTuple):
 
     def usage(self, low: float, high: float, share: float) -> float:
         """Units used from the start."""
-        return self._evaluate(low, high, share, np.zeros(self.mdp.n_states), 1.0)
+        return self.paid(low, high, share, self.mdp.cost_table.sum(axis=1))
+
+    def paid(self, low: float, high: float, share: float, prices: Floats) -> float:
+        """Price of the requests from the start, at these prices of the actions."""
+        return self._evaluate(low, high, share, np.zeros(self.mdp.n_states), prices)
 
     def success(self, low: float, high: float, share: float) -> float:
         """P(success) from the start."""
-        return self._evaluate(low, high, share, np.where(self.mdp.terminal, self.mdp.terminal_value, 0.0), 0.0)
+        return self._evaluate(
+            low, high, share, np.where(self.mdp.terminal, self.mdp.terminal_value, 0.0), np.zeros(len(self.mdp.actions))
+        )
 
-    def _evaluate(self, low: float, high: float, share: float, ended: Floats, charge: float) -> float:
-        """Expected value from the start: `ended` where an episode ends, and `charge` for each unit used.
+    def _evaluate(self, low: float, high: float, share: float, ended: Floats, charges: Floats) -> float:
+        """Expected value from the start: `ended` where an episode ends, and `charges` for each request.
 
-        U(s, b) = sum_a P(a) (charge c_a + sum_j P_a[s, j] U(j, b - c_a)), budget by budget.
+        U(s, b) = sum_a P(a) (charge_a + sum_j P_a[s, j] U(j, b - c_a)), budget by budget.
         """
         from scipy.sparse.linalg import spsolve  # slow to import
 
@@ -303,7 +313,7 @@ class _HeldOut(NamedTuple):
                 alone, moved = alone - asked, sp.diags_array(asked) @ mdp.transitions[name]
                 if cost.any():
                     after = value[:, np.ravel_multi_index(tuple(left - cost), shape)]
-                    known += charge * asked * cost.sum() + moved @ after
+                    known += charges[a] * asked + moved @ after
                 else:
                     here = here + moved
             here = here + sp.diags_array(alone) @ mdp.transitions[NOHELP]

@@ -42,6 +42,8 @@ class Rule(NamedTuple):
         From this step on, counted from 1.
     left : int
         Units of budget that are left at least.
+    unit : str
+        What a unit is called: "request" where each request takes one.
     """
 
     help: str
@@ -49,6 +51,7 @@ class Rule(NamedTuple):
     times: int = 1
     step: int = 1
     left: int = 1
+    unit: str = "request"
 
     def __str__(self) -> str:
         parts = [f"Request {self.help}"]
@@ -60,7 +63,7 @@ class Rule(NamedTuple):
             parts.append(f"from step {self.step} on")
         if not self.word and self.step == 1:
             parts.append("at every step")
-        unit = "request is" if self.left == 1 else "requests are"
+        unit = f"{self.unit} is" if self.left == 1 else f"{self.unit}s are"
         return f"{' '.join(parts)}, while at least {self.left} {unit} left."
 
     def holds(self, seen: Sequence[frozenset[str]]) -> bool:
@@ -143,6 +146,8 @@ def learn_rules(labels: Labels, most: int = MOST_RULES) -> RuleList:
     gains = np.nan_to_num(labels.q[..., 1:] - labels.q[..., :1])[:, 1:]  # steps, budgets from 1 on, help types
     conditions, masks = _conditions(labels)
     tasks = np.unique(labels.tasks, return_inverse=True)[1]
+    costs = [labels.model.mdp.costs[name][0] for name in labels.actions[1:]]
+    unit = "request" if set(costs) == {1} else "unit"
     supported = _supported(masks, tasks)
     possible = float(gains.max(axis=2, initial=0.0).clip(0).sum())
     rules: list[Rule] = []
@@ -155,7 +160,7 @@ def learn_rules(labels: Labels, most: int = MOST_RULES) -> RuleList:
             break
         which, left, kind = (int(i) for i in best)
         word, times, step = conditions[which]
-        rules.append(Rule(labels.actions[1 + kind], word, times, step, left + 1))
+        rules.append(Rule(labels.actions[1 + kind], word, times, step, max(left + 1, costs[kind]), unit))
         gains[masks[which], left:] = 0.0
     return RuleList(tuple(rules))
 

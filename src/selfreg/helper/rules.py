@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from selfreg.helper.config import HelperConfig
 from selfreg.helper.helper import Helper
 from selfreg.helper.labels import Labels
-from selfreg.helper.model_rollout import InModel, ModelRollout, forecast_in_model
+from selfreg.helper.model_rollout import ModelRollout, forecast_in_model
 from selfreg.helper.models.rules import RULES, ScoreThreshold
 from selfreg.helper.models.transformer import lattice
 from selfreg.prm.config import PRMConfig
@@ -35,22 +36,18 @@ def train_rule(
     parts = {name: list(tasks) for name, tasks in split.items()}
     prm = _train_prm(labels, [*parts["train"], *parts["validation"]], config) if config.form == "prm" else None
     best: tuple[float, Helper] | None = None
+    prices = labels.prices(config.price)
     for help, cost in charges.items():
         rule = RULES[config.form](labels.actions, limits, help, cost, {"horizon": _horizon(labels, parts["train"])})
         helper = Helper(rule, labels.actions, dict(charges), limits, config.history, {}, parts)
         if prm is not None:
-            helper = _with_thresholds(helper, prm, labels, config.price)
-        gained = net_gain(forecast_in_model(helper, labels, "train", "validation"), labels, config.price)
+            helper = _with_thresholds(helper, prm, labels, prices)
+        found = forecast_in_model(helper, labels, prices, "train", "validation")
+        gained = float((found.success - found.paid)[labels.budgets.any(axis=1)].mean())
         if best is None or gained > best[0]:
             best = gained, helper
     assert best is not None  # the labels have a help type
     return best[1]
-
-
-def net_gain(found: InModel, labels: Labels, price: float) -> float:
-    """Success less the price of the units used, mean over the budgets above 0."""
-    paid = labels.budgets.any(axis=1)
-    return float((found.success - price * found.requests)[paid].mean())
 
 
 def _horizon(labels: Labels, tasks: Sequence[str]) -> int:
@@ -68,7 +65,7 @@ def _train_prm(labels: Labels, tasks: Sequence[str], config: HelperConfig) -> PR
     return train_prm([t for t in labels.trajectories if t.task in wanted], PRMConfig(**settings))
 
 
-def _with_thresholds(helper: Helper, prm: PRM, labels: Labels, price: float) -> Helper:
+def _with_thresholds(helper: Helper, prm: PRM, labels: Labels, prices: NDArray[np.float64]) -> Helper:
     """The helper with thresholds, chosen in increasing order of budgets, each with those of smaller ones fixed.
 
     They are chosen on tasks that the PRM did not learn from, whose scores are like those of new tasks.
@@ -85,6 +82,6 @@ def _with_thresholds(helper: Helper, prm: PRM, labels: Labels, price: float) -> 
         for threshold in tried:
             chosen[p] = threshold
             policy = states.policy(chosen)
-            gains.append((states.start @ states.value(policy))[at] - price * states.usage(policy)[at].sum())
+            gains.append((states.start @ states.value(policy) - states.usage(policy, prices[:, None])[:, 0])[at])
         chosen[p] = tried[int(np.argmax(gains))]
     return replace(helper, thresholds=tuple(chosen.tolist()))

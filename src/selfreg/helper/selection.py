@@ -45,12 +45,12 @@ def choose_form(
     ValueError
         No candidate can be trained.
     """
-    splits = make_splits(sorted(set(labels.tasks)), config.seed)
+    splits, prices = make_splits(sorted(set(labels.tasks)), config.seed), labels.prices(config.price)
     judge: Judge
     if usage is None:
-        judge = QueryJudge.of(labels) or _StepJudge.of(labels) or _ModelJudge(labels)
+        judge = QueryJudge.of(labels, prices) or _StepJudge.of(labels, prices) or _ModelJudge(labels, prices)
     else:
-        judge = _UsageJudge(labels, usage)
+        judge = _UsageJudge(labels, prices, usage)
     figures, gains, errors = dict[str, float](), dict[str, float](), list[ValueError]()
     for form in CANDIDATES:
         try:
@@ -59,7 +59,7 @@ def choose_form(
         except ValueError as error:
             errors.append(error)
             continue
-        gains[form] = found.success - config.price * found.requests
+        gains[form] = found.success - found.paid
         figures |= {f"forecast_{form}": found.success, f"forecast_requests_{form}": found.requests}
     if not gains:
         raise errors[0]
@@ -78,37 +78,41 @@ class _UsageJudge(NamedTuple):
     """Evaluates in the estimated model, at a mean number of units used."""
 
     labels: Labels
+    prices: NDArray[np.float64]
     usage: float
 
     def forecast(self, helpers: Sequence[Helper]) -> Forecast:
         """Of helpers, each in the test tasks of its split."""
-        rows = [forecast_at_usage(helper, self.labels, self.usage) for helper in helpers]
-        success, requests = np.average(rows, axis=0, weights=[len(helper.split["test"]) for helper in helpers])
-        return Forecast(float(success), float(requests))
+        return _mean(helpers, [forecast_at_usage(one, self.labels, self.usage, self.prices) for one in helpers])
 
 
 class _ModelJudge(NamedTuple):
     """Evaluates in the estimated model, from the first states of held-out tasks."""
 
     labels: Labels
+    prices: NDArray[np.float64]
 
     def forecast(self, helpers: Sequence[Helper]) -> Forecast:
         """Of helpers, each in the test tasks of its split."""
-        paid = self.labels.budgets.any(axis=1)
-        found = [forecast_in_model(helper, self.labels, "test") for helper in helpers]
-        rows = [(one.success[paid].mean(), one.requests[paid].mean()) for one in found]
-        success, requests = np.average(rows, axis=0, weights=[len(helper.split["test"]) for helper in helpers])
-        return Forecast(float(success), float(requests))
+        some = self.labels.budgets.any(axis=1)
+        found = [forecast_in_model(helper, self.labels, self.prices, "test") for helper in helpers]
+        return _mean(helpers, [[float(values[some].mean()) for values in one] for one in found])
+
+
+def _mean(helpers: Sequence[Helper], rows: Sequence[Sequence[float]]) -> Forecast:
+    """Mean over the test tasks of some helpers."""
+    return Forecast(*np.average(rows, axis=0, weights=[len(helper.split["test"]) for helper in helpers]).tolist())
 
 
 class _StepJudge(NamedTuple):
     """Evaluates decisions at the logged steps of held-out tasks."""
 
     labels: Labels
+    prices: NDArray[np.float64]
     design: StepDesign
 
     @classmethod
-    def of(cls, labels: Labels) -> _StepJudge | None:
+    def of(cls, labels: Labels, prices: NDArray[np.float64]) -> _StepJudge | None:
         """None where the log does not show what help does at single steps."""
         costs = {name: tuple(cost) for name, cost in labels.model.mdp.costs.items()}
         try:
@@ -118,7 +122,7 @@ class _StepJudge(NamedTuple):
             return None
         if found.design != "steps" or logged.actions != labels.actions:
             return None
-        return cls(labels, step_design(logged, labels.model.abstraction, found, None))
+        return cls(labels, prices, step_design(logged, labels.model.abstraction, found, None))
 
     def forecast(self, helpers: Sequence[Helper]) -> Forecast:
         """Of helpers, each in the test tasks of its split."""
@@ -131,21 +135,22 @@ class _StepJudge(NamedTuple):
             texts = [self._read(helper, int(j)) for j in steps]
             for row, budget in zip(decided, budgets, strict=True):
                 row[steps] = helper.choices(texts, logged.left(budget)[steps])
-        rows = [self._value(one) for one in decided]
-        success, requests = np.mean(rows, axis=0)
-        return Forecast(float(success), float(requests))
+        return Forecast(*np.mean([self._value(one) for one in decided], axis=0).tolist())
 
     def _read(self, helper: Helper, step: int) -> str:
         logged = self.design.logged
         steps = logged.episodes[int(logged.episode[step])].steps
         return helper.classifier.read(steps[: int(logged.time[step]) + 1], helper.history)
 
-    def _value(self, decided: NDArray[np.int8]) -> tuple[float, float]:
-        """Success and units used of the policy with these decisions."""
+    def _value(self, decided: NDArray[np.int8]) -> Forecast:
+        """Of the policy with these decisions."""
         logged = self.design.logged
         value = step_value(self.design, decided, np.empty((0, len(logged.tasks))))
-        units = logged.costs[decided[decided > 0]].sum(axis=1)
-        return float(value.success[0]), float(value.requests[0] * (units.mean() if len(units) else 0.0))
+        requested, requests = decided[decided > 0], float(value.requests[0])
+        units, price = (
+            one[requested].mean() if len(requested) else 0.0 for one in (logged.costs.sum(axis=1), self.prices)
+        )
+        return Forecast(float(value.success[0]), requests * float(units), requests * float(price))
 
 
 def make_splits(tasks: Sequence[str], seed: int) -> list[dict[str, list[str]]]:

@@ -64,7 +64,7 @@ WORTH_CAPTION = (
     "not pay. Prices are in the unit of --price and --worth."
 )
 PLAN_CAPTION = (
-    "Planned success and help from the start distribution, for every budget. The values are computed in the estimated "
+    "Planned success and units of budget used, from the start distribution. The values are computed in the estimated "
     "model, on the data that it was estimated from. They are optimistic if many rows have low counts."
 )
 BOUND = "The solver's error is proven to be at most {:.1e}."
@@ -222,7 +222,8 @@ def where_to_stop(rows: Sequence[BudgetWorth], recommended: bool) -> str:
 def _added(row: BudgetWorth) -> str:
     assert row.added is not None
     mean, low, high = (100 * row.added[name] for name in ("mean", "low", "high"))
-    name = ORDINALS[row.budget - 1] if row.budget == row.smaller + 1 and row.budget <= len(ORDINALS) else ""
+    one_more = row.by_request and row.budget == row.smaller + 1 and row.budget <= len(ORDINALS)
+    name = ORDINALS[row.budget - 1] if one_more else ""
     text = f"The {name} request" if name else f"Budget {row.budget} instead of {row.smaller}"
     text += f" adds {mean:.0f} points of success ({low:.0f} to {high:.0f})"
     each = row.price is not None and row.added_requests > 0
@@ -298,7 +299,7 @@ def situation(one: Mapping[str, Any]) -> str:
     if one["share"] is not None:
         text += f"; {100 * one['share']:.0f}% of resampled plans request help here"
     if one["from_budget"] is not None:
-        text += f". The plan requests it with {one['from_budget']} or more left"
+        text += f". The plan requests it while the budget left is {one['from_budget']} or more"
     return text + "."
 
 

@@ -31,6 +31,8 @@ class BudgetWorth:
         Of a request.
     worth : float or None
         Of a success, in money.
+    by_request : bool
+        Whether each request takes one unit of budget.
     """
 
     budget: int
@@ -44,6 +46,7 @@ class BudgetWorth:
     minutes: float | None = None
     worth: float | None = None
     alone: float = 0.0
+    by_request: bool = True
 
     @property
     def cost(self) -> float | None:
@@ -109,11 +112,17 @@ def budget_worths(summary: Mapping[str, Any]) -> list[BudgetWorth]:
     """A row for each budget of the recommended policy."""
     if not summary.get("recommendation"):
         return []
+    return [_worth(one, summary) for one in chosen_policy(summary) if one["identified"] and _costs(one, summary)]
+
+
+def _costs(one: Mapping[str, Any], summary: Mapping[str, Any]) -> set[int]:
+    """Units that a request of a policy may take, as far as its budget pays for them."""
+    costs = {name: cost[0] for name, cost in summary["costs"].items() if one["help"] in (None, name)}
+    return {cost for cost in costs.values() if cost <= one["budget"]}
+
+
+def _worth(one: Mapping[str, Any], summary: Mapping[str, Any]) -> BudgetWorth:
     given, alone = prices_of(summary), summary["forecast"][0]
-    return [_worth(one, alone, given) for one in chosen_policy(summary) if one["identified"]]
-
-
-def _worth(one: Mapping[str, Any], alone: Mapping[str, Any], given: Mapping[str, Any]) -> BudgetWorth:
     requests, mix = one["requests"]["mean"], one.get("mix") or {}
     gain = one["success"]["mean"] - alone["success"]["mean"]
     added = one.get("added")
@@ -122,7 +131,7 @@ def _worth(one: Mapping[str, Any], alone: Mapping[str, Any], given: Mapping[str,
         None if added is None else added["success"], 0.0 if added is None else added["requests"],
         gain / requests if requests > 0.005 else None,
         mean_of(given.get("money", {}), mix), mean_of(given.get("minutes", {}), mix), given.get("worth"),
-        alone["success"]["mean"],
+        alone["success"]["mean"], _costs(one, summary) == {1},
     )  # fmt: skip
 
 
