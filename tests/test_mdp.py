@@ -131,6 +131,8 @@ def variants(name: str, dense: np.ndarray):
         "csr_matrix": sp.csr_matrix,
         "csc": sp.csc_array,
         "coo": sp.coo_array,
+        "dok": sp.dok_array,
+        "dok_matrix": sp.dok_matrix,
         "float32": lambda x: sp.csr_array(x.astype(np.float32)),
         "dense": np.asarray,
         "fortran": np.asfortranarray,
@@ -141,7 +143,7 @@ def variants(name: str, dense: np.ndarray):
 FORMS = ["unsorted with duplicates", "int64", "read-only", "explicit zeros", "csr_matrix", "csc", "coo", "float32"]
 
 
-@pytest.mark.parametrize("form", [*FORMS, "dense", "fortran", "strided"])
+@pytest.mark.parametrize("form", [*FORMS, "dok", "dok_matrix", "dense", "fortran", "strided"])
 @given(case=strategies.raw_models(cyclic=True))
 def test_every_form_of_input_gives_the_same_answer_and_is_left_alone(form, case) -> None:
     matrices, terminal_value, costs, budget = case
@@ -161,6 +163,8 @@ def test_every_form_of_input_gives_the_same_answer_and_is_left_alone(form, case)
 def _parts(value) -> list[np.ndarray]:
     if not sp.issparse(value):
         return [value.copy()]
+    if value.format == "dok":
+        return [value.toarray()]
     if value.format == "coo":
         return [value.data.copy(), value.row.copy(), value.col.copy()]
     return [value.data.copy(), value.indices.copy(), value.indptr.copy()]
@@ -207,9 +211,35 @@ def test_masked_arrays_are_refused_and_other_dtypes_converted() -> None:
         selfreg.InterventionMDP({"nohelp": alone}, masked, {})
     with pytest.raises(TypeError, match="masked array"):
         selfreg.InterventionMDP({"nohelp": np.ma.masked_array(alone)}, [np.nan, 1, 0], {})
+    with pytest.raises(TypeError, match="masked array"):
+        selfreg.InterventionMDP({"nohelp": [masked, [0, 0, 0], [0, 0, 0]]}, [np.nan, 1, 0], {})
+    with pytest.raises(TypeError, match=r'costs\["help"\] is a masked array'):
+        selfreg.InterventionMDP({"nohelp": alone, "help": alone}, [np.nan, 1, 0], {"help": np.ma.masked_array(1, True)})
     for dtype in (np.float16, ">f4", ">f8", np.longdouble):
         mdp = selfreg.InterventionMDP({"nohelp": alone.astype(dtype)}, np.array([np.nan, 1, 0], ">f8"), {})
         assert mdp.transitions["nohelp"].toarray().tolist() == alone.tolist()
+
+
+@pytest.mark.parametrize("kind", [sp.dok_array, sp.dok_matrix])
+def test_sparse_matrices_that_are_dicts_are_no_mappings(kind) -> None:
+    alone = np.array([[0, 0.5, 0.5], [0, 0, 0], [0, 0, 0]])
+    mdp = selfreg.InterventionMDP({"nohelp": kind(alone), "help": {0: {1: 1.0}}}, {1: 1, 2: 0})
+    assert mdp.transitions["nohelp"].toarray().tolist() == alone.tolist()
+    assert mdp.available("help").tolist() == [True, False, False]
+    ends, got = [np.nan, 1, 0], f"must be a mapping .*; got {kind.__name__}"
+    for call in (
+        lambda: selfreg.InterventionMDP(kind(alone), ends),
+        lambda: selfreg.InterventionMDP({"nohelp": alone}, ends, kind(alone)),
+        lambda: selfreg.InterventionMDP({"nohelp": alone}, ends, visits=kind(alone)),
+        lambda: selfreg.InterventionMDP.from_dict({"nohelp": kind(alone)}, {1: 1, 2: 0}),
+        lambda: selfreg.InterventionMDP.from_dict({"nohelp": {0: 1}}, {1: 1}, visits=kind(alone)),
+        lambda: selfreg.InterventionMDP.from_dict({"nohelp": {0: 1}}, {1: 1}, visits={"nohelp": kind(alone)}),
+    ):
+        with pytest.raises(TypeError, match=got):
+            call()
+    for call in (lambda: selfreg.solve_penalized(mdp, kind(alone)), lambda: selfreg.L1(radius=kind(alone))):
+        with pytest.raises(TypeError, match=r"(penalties|radius) (is|has dtype) .*expected numbers >= 0"):
+            call()
 
 
 def test_numbers_that_few_digits_do_not_show() -> None:

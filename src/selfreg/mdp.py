@@ -113,7 +113,7 @@ class InterventionMDP(ModelMakers):
         visits: Mapping[str, Any] | None = None,
         states: Sequence[Hashable] | None = None,
     ) -> None:
-        names = model_dicts.state_names(states, len(states) if states is not None else 0)
+        names = model_dicts.state_names(states)
         terminal_value = model_dicts.list_ends(terminal_value, transitions, names)
         ends = np.size(terminal_value)
         matrices = validate_model.transitions(model_dicts.expand_rows(transitions, ends, names))
@@ -253,8 +253,8 @@ class InterventionMDP(ModelMakers):
     def _index(self) -> dict[Hashable, int]:
         return {} if self.states is None else {name: i for i, name in enumerate(self.states)}
 
-    def state_index(self, state: Any) -> int:
-        """Index of a state, by its name or its index.
+    def state_index(self, state: Any, *, label: str = "state") -> int:
+        """Index of a state, by its name or its index; `label` is what errors call it.
 
         Raises
         ------
@@ -264,8 +264,10 @@ class InterventionMDP(ModelMakers):
         if isinstance(state, (str, tuple)):
             if state in self._index:
                 return self._index[state]
-            raise ValueError(f"state is {model_dicts.unknown_state(state, self._index)}")
-        return validate.integer("state", state, 0, self.n_states - 1)
+            raise ValueError(f"{label} is {model_dicts.unknown_state(state, self._index)}")
+        if not self.n_states:
+            raise ValueError(f"{label} is {state!r}; {validate.NO_STATES}")
+        return validate.integer(label, state, 0, self.n_states - 1)
 
     def state_name(self, index: int) -> Any:
         """Name of a state; its index where states have no names."""
@@ -279,13 +281,13 @@ class InterventionMDP(ModelMakers):
         ValueError, TypeError
             If `start` is not one of these.
         """
-        if isinstance(start, Mapping):
+        if validate.is_mapping(start):
             weight = np.zeros(self.n_states)
             for state, probability in start.items():
-                weight[self.state_index(state)] += validate.probability(f"start[{state!r}]", probability)
+                weight[self.state_index(state, label="start")] += validate.probability(f"start[{state!r}]", probability)
             return validate.start(weight, self.n_states)
         named = isinstance(start, str) or (isinstance(start, tuple) and start in self._index)
-        return validate.start(self.state_index(start) if named else start, self.n_states)
+        return validate.start(self.state_index(start, label="start") if named else start, self.n_states)
 
     def __repr__(self) -> str:
         costs = [f"{name} ({', '.join(map(str, cost))})" for name, cost in self.costs.items()]

@@ -96,6 +96,9 @@ def test_names_go_with_the_model(tmp_path) -> None:
         selfreg.InterventionMDP({"nohelp": [[0, 1], [0, 0]]}, [NAN, 1], {}, states=["a", "a"])
     with pytest.raises(ValueError, match="states has 3 names; expected 2"):
         selfreg.InterventionMDP({"nohelp": [[0, 1], [0, 0]]}, [NAN, 1], {}, states=["a", "b", "c"])
+    for states in ((name for name in "ab"), 5, {"a", "b"}, "ab", np.array("a")):
+        with pytest.raises(TypeError, match=f"states must be a sequence of names; got {type(states).__name__}"):
+            selfreg.InterventionMDP({"nohelp": [[0, 1], [0, 0]]}, [NAN, 1], {}, states=states)
 
 
 def test_a_start_by_name() -> None:
@@ -103,7 +106,7 @@ def test_a_start_by_name() -> None:
     by_name = selfreg.frontier(mdp, {"start": 0.5, "trouble": 0.5})
     by_array = selfreg.frontier(mdp, [0.5, 0.5, 0, 0])
     assert by_name.success.tolist() == by_array.success.tolist()
-    with pytest.raises(ValueError, match="state is 'strat', an unknown state; did you mean 'start'"):
+    with pytest.raises(ValueError, match="start is 'strat', an unknown state; did you mean 'start'"):
         selfreg.frontier(mdp, "strat")
     with pytest.raises(ValueError, match=r"start sums to 0\.5"):
         selfreg.frontier(mdp, {"start": 0.5})
@@ -210,6 +213,12 @@ def test_rewards_at_the_end_become_terminal_states() -> None:
             {"policies": {"nohelp": [4]}},
             ValueError,
             r"of state 0 is 4; expected an action",
+        ),
+        (
+            {0: {0: [(1.0, 0, 0.0, False)]}},
+            {"policies": {"nohelp": np.ma.masked_array([0], [True])}},
+            TypeError,
+            r"policies\['nohelp'\] is a masked array",
         ),
         ({0: {0: [(1.0, 0, 0.0, False)]}}, {"discount": 1.5}, ValueError, "discount is 1.5"),
     ],

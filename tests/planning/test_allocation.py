@@ -214,6 +214,12 @@ def test_thousands_of_tasks() -> None:
     assert split.total_success > 1.2 * split.baseline_total_success
 
 
+def test_the_rows_of_a_data_frame_are_tasks() -> None:
+    pandas = pytest.importorskip("pandas")
+    split = selfreg.allocate(pandas.DataFrame([[0, 0.5], [0, 0.7]], columns=["none", "one"]), 1)
+    assert (split.share.tolist(), split.total_success) == ([0, 1], 0.7)
+
+
 def solution(n_budgets: int = 1) -> selfreg.Solution:
     half, sure = np.array([[0, 0.5, 0.5], [0, 0, 0], [0, 0, 0]]), np.array([[0, 1.0, 0], [0, 0, 0], [0, 0, 0]])
     mdp = selfreg.InterventionMDP({"nohelp": half, "help": sure}, [np.nan, 1, 0], {"help": (1,) * n_budgets})
@@ -224,6 +230,9 @@ def solution(n_budgets: int = 1) -> selfreg.Solution:
     ("items", "total", "error", "message"),
     [
         ([], 1, ValueError, "items is empty"),
+        ([np.ma.masked_array([0, 0.5], [0, 1])], 1, TypeError, r"items\[0\] is a masked array"),
+        (np.ma.masked_array([[0, 0.5]], [[0, 1]]), 1, TypeError, r"items\[0\] is a masked array"),
+        ([[0, [0.5]]], 1, ValueError, r"items\[0\] has rows of different lengths"),
         (5, 1, TypeError, "items is a int; expected a sequence"),
         ([0.5, 0.7], 1, ValueError, r"items\[0\] has shape \(\); expected \(budget \+ 1,\)"),
         ([[0.5], []], 1, ValueError, r"items\[1\] has shape \(0,\)"),

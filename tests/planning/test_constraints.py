@@ -180,6 +180,8 @@ MDP = random_model(np.random.default_rng(12), cyclic=True, n_budgets=2)
         ({"budgets": (1, np.nan)}, ValueError, r"budgets\[1\] is nan"),
         ({"budgets": 1}, ValueError, r"budgets has shape \(1,\); the costs of this model have 2 budgets"),
         ({"budgets": (1, 1, 1)}, ValueError, r"budgets has shape \(3,\)"),
+        ({"budgets": np.ma.masked_array([1, 1], [0, 1])}, TypeError, "budgets is a masked array"),
+        ({"budgets": (1, [1])}, ValueError, "budgets has rows of different lengths"),
         ({"budgets": "much"}, TypeError, "budgets is 'much'; expected 2 numbers"),
         ({"start": [0.5] * MDP.n_states}, ValueError, "start sums to"),
         ({"start": -1}, ValueError, "start is -1"),

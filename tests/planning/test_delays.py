@@ -152,6 +152,9 @@ def test_states_keep_their_names() -> None:
         ("person", [0.6, 0.5], "arrival sums to 1.1; expected at most 1"),
         ("person", [0.5, -0.1], r"arrival\[1\]"),
         ("person", [float("nan")], r"arrival\[0\]"),
+        ("person", 0.5, "arrival is 0.5; expected a sequence of probabilities"),
+        ("person", "1", "arrival is '1'; expected a sequence of probabilities"),
+        (["person"], [1], r"help is \['person'\]; expected a help type"),
         ("person given", [1], "the model has the action"),
     ],
 )
@@ -159,5 +162,5 @@ def test_misuse_is_named(help, arrival, message) -> None:
     mdp = random_model(0)
     if help == "person given":
         mdp, help = selfreg.delay_help(mdp, "person", [1]), "person"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         selfreg.delay_help(mdp, help, arrival)

@@ -204,6 +204,26 @@ def test_without_a_start_only_hard_budget_policies_are_evaluated(policy, options
         selfreg.evaluate_policy(cyclic_model(5), policy, **options)
 
 
+def test_models_without_states() -> None:
+    """Every result is empty; a start names the fault."""
+    none = np.zeros((0, 0))
+    mdp = selfreg.InterventionMDP({"nohelp": none, "help": none}, [], {"help": (1, 1)})
+    solution = selfreg.solve(mdp, (1, 2))
+    table = selfreg.evaluate_policy(mdp, solution)
+    assert (table.success.shape, table.usage.shape, table.bound) == ((0, 2, 3), (0, 2, 3, 2), 0.0)
+    assert solution.q("help").shape == (0, 2, 3)
+    assert selfreg.solve(mdp, (1, 2), out=solution).value.shape == (0, 2, 3)
+    assert selfreg.solve(mdp, (1, 2), robust=selfreg.L1(radius=0.1)).q("help").shape == (0, 2, 3)
+    for call in (
+        lambda: selfreg.evaluate_policy(mdp, solution, 0),
+        lambda: selfreg.simulate(mdp, solution, {0: 1.0}, 1),
+        lambda: selfreg.constrained(mdp, 0, (1, 1)),
+        lambda: solution.explain(0, (0, 0)),
+    ):
+        with pytest.raises(ValueError, match=r"(start|state) is 0; the model has no states"):
+            call()
+
+
 def test_unavailable_actions_are_named_where_they_are_met() -> None:
     alone = np.array([[0, 0.5, 0.5, 0], [0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0]])
     helped = np.array([[0, 0, 1.0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])

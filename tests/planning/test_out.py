@@ -60,6 +60,8 @@ def small() -> selfreg.InterventionMDP:
         ),
         ((np.zeros((3, 3), np.float32), np.zeros((3, 3), np.int8)), ValueError, "value is float32"),
         ((np.zeros((3, 3)), np.zeros((3, 3))), ValueError, "policy is float64"),
+        ((np.ma.zeros((3, 3)), np.zeros((3, 3), np.int8)), TypeError, "out: value is a masked array"),
+        ((np.zeros((3, 3)), np.ma.zeros((3, 3), np.int8)), TypeError, "out: policy is a masked array"),
         ((np.zeros((3, 6))[:, ::2], np.zeros((3, 3), np.int8)), ValueError, "value must be C-contiguous"),
         ((np.broadcast_to(0.0, (3, 3)), np.zeros((3, 3), np.int8)), ValueError, "value must be C-contiguous"),
         ((np.zeros((3, 3)), np.frombuffer(bytes(9), np.int8).reshape(3, 3)), ValueError, "policy must be"),

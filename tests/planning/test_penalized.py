@@ -193,6 +193,11 @@ def test_free_and_forbidden_help() -> None:
         ([np.nan], ValueError, "holds nan"),
         ([[0.1, 0.2]], ValueError, r"shape \(1, 2\); expected \(L,\)"),
         ("free", TypeError, "expected numbers"),
+        ("1", TypeError, "penalties is '1'; expected numbers"),
+        (None, TypeError, "penalties is None; expected numbers"),
+        ([0.5, None], TypeError, r"penalties is \[0.5, None\]; expected numbers"),
+        ({"help": None}, TypeError, r"penalties\['help'\] is None; expected numbers"),
+        (np.array([1j]), TypeError, "expected numbers"),
         ({"helper": 1.0}, ValueError, r"names \['helper'\]; expected a price for each of \['help'\]"),
         ({"help": [-1.0]}, ValueError, r"penalties\['help'\] holds -1"),
     ],
@@ -201,6 +206,9 @@ def test_bad_penalties_are_named(penalties, error, message) -> None:
     mdp = selfreg.InterventionMDP({"nohelp": np.eye(1), "help": np.eye(1)}, [1.0], {"help": 1})
     with pytest.raises(error, match=message):
         selfreg.solve_penalized(mdp, penalties)
+    alone = selfreg.InterventionMDP({"nohelp": np.eye(1)}, [1.0], {})
+    with pytest.raises(ValueError, match=r"penalties is a mapping .*; the model has no help types"):
+        selfreg.solve_penalized(alone, {})
 
 
 def test_bad_penalties_of_several_budgets_are_named() -> None:

@@ -196,8 +196,19 @@ def test_bad_sets_are_named(seen) -> None:
         selfreg.L1()
     with pytest.raises(ValueError, match="expected either a confidence or a width"):
         selfreg.Intervals(0.9, 0.1)
-    with pytest.raises(ValueError, match=r'radius\["nohelp"\]\[0\] is 2.5; expected at most 2'):
-        selfreg.solve(seen, 1, robust=selfreg.L1(radius=2.5))
+    with pytest.raises(ValueError, match=r"radius is 2.5; expected a number in \[0, 2\]"):
+        selfreg.L1(radius=2.5)
+    with pytest.raises(ValueError, match=r'radius\["help"\]\[1\] is -1; expected a number in \[0, 2\]'):
+        selfreg.L1(radius={"nohelp": 0.1, "help": [0, -1, 0]})
+    with pytest.raises(ValueError, match=r"width is 1.5; expected a number in \[0, 1\]"):
+        selfreg.Intervals(width=1.5)
+    with pytest.raises(ValueError, match="width is nan"):
+        selfreg.Intervals(width=np.nan)
+    for number in ("a", True):
+        with pytest.raises(TypeError, match="radius has dtype"):
+            selfreg.L1(radius=number)
+    with pytest.raises(TypeError, match=r'width\["help"\] is a masked array'):
+        selfreg.Intervals(width={"help": np.ma.masked_array([0.1], [True])})
     with pytest.raises(ValueError, match=r'radius\["help"\] has shape \(2,\)'):
         selfreg.solve(seen, 1, robust=selfreg.L1(radius={"nohelp": 0.1, "help": [0.1, 0.1]}))
     with pytest.raises(ValueError, match=r"radius names \['nohelp'\]"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given
 
 import selfreg
@@ -65,6 +66,26 @@ def test_explain_of_a_robust_plan(mdp) -> None:
     reason = robust.explain("trouble", 1)
     assert reason.values == pytest.approx({"nohelp": 0.0, "help": 0.7})
     assert reason.value == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("robust", [None, selfreg.L1(radius=0.1)])
+def test_q_at_is_an_entry_of_q_and_checks_the_budget(mdp, robust) -> None:
+    solution = selfreg.solve(mdp, 2, robust=robust)
+    for left in (1, np.int64(1), (1,), [1], np.array([1])):
+        assert solution.q_at("help", "start", left) == pytest.approx(solution.q("help")[0, 1], abs=1e-12)
+    assert np.isnan(solution.q_at("help", "start", 0))
+    for left, error, message in (
+        (3, ValueError, r"budget 3 is beyond the lattice .* ends at \(2,\)"),
+        (-1, ValueError, "budget is -1; expected an int >= 0"),
+        ((1, 1), ValueError, r"budget \(1, 1\) has 2 entries"),
+        ("1", TypeError, "budget is '1'"),
+        (True, TypeError, "budget is True"),
+        (None, TypeError, "budget is None"),
+        (np.ma.masked_array(1, True), TypeError, "budget is a masked array"),
+    ):
+        for ask in (lambda left: solution.q_at("help", "start", left), lambda left: solution.explain("start", left)):
+            with pytest.raises(error, match=message):
+                ask(left)
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -173,6 +194,10 @@ def test_the_value_of_a_solution_is_evaluated(case) -> None:
         (lambda state: "hlep", ValueError, "policy of state 'start' is 'hlep', an unknown action"),
         (lambda state: None, TypeError, "policy of state 'start' is None"),
         (lambda state: 4, ValueError, r"policy of state 'start' is 4; expected 0\.\.1"),
+        (None, TypeError, "policy is of type NoneType; expected a Solution, a function, a mapping"),
+        (np.ma.masked_array([1, 0, 0, 0], [1, 0, 0, 0]), TypeError, "policy is a masked array"),
+        ([[1, 0, 0, 0], [1]], ValueError, "policy has rows of different lengths"),
+        ({"start": 0, 9: 0}, ValueError, r"a state of policy is 9; expected 0\.\.3"),
         ("halp", ValueError, "policy is 'halp', an unknown action; expected one of"),
         (["help", "hlep", None, None], ValueError, r"policy\[1\] is 'hlep', an unknown action"),
     ],
@@ -210,6 +235,15 @@ def test_a_plan_for_other_actions_is_refused(mdp) -> None:
     for policy, kind in ((wait, "function"), ("help", "name")):
         with pytest.raises(TypeError, match=f"policy is a {kind}, which needs start="):
             selfreg.evaluate_policy(mdp, policy)
+
+
+def test_what_is_no_policy_is_named(mdp) -> None:
+    mixture = selfreg.frontier(mdp, 0).at(0.5)
+    whole, mixed = selfreg.solve(mdp, 1, keep="start", start=0), selfreg.constrained(mdp, 0, 0.5)
+    for policy in (whole, mixture, mixed, mdp.transitions["help"], sp.dok_array((4, 4))):
+        for call in (lambda p: selfreg.evaluate_policy(mdp, p, 0), lambda p: selfreg.simulate(mdp, p, 0, 1)):
+            with pytest.raises(TypeError, match=f"policy is of type {type(policy).__name__}; expected a Solution"):
+                call(policy)
 
 
 # ---- simulation ------------------------------------------------------------------------------------------------------
@@ -266,6 +300,9 @@ def test_plots_show_the_values(mdp) -> None:
     assert own.lines[0].get_ydata().tolist() == front.success.tolist()
     with pytest.raises(ValueError, match="'truble', an unknown state; did you mean 'trouble'"):
         solution.plot(["truble"])
+    for states in (0, "trouble"):
+        with pytest.raises(TypeError, match=r"states is .*; expected a sequence of states"):
+            solution.plot(states)
 
 
 def test_a_plot_of_two_budgets_is_an_image(mdp) -> None:
@@ -317,6 +354,17 @@ def test_results_have_short_names(mdp) -> None:
         assert len(text) < 400, text
         assert "\n" not in text, text
         assert " at 0x" not in text, text
+
+
+def test_the_table_of_several_budgets_names_the_others(mdp) -> None:
+    two = selfreg.InterventionMDP(mdp.transitions, mdp.terminal_value, {"help": (1, 2)}, states=mdp.states)
+    solution = selfreg.solve(two, (1, 3))
+    html = solution._repr_html_()
+    assert "<th>state</th><th>(0, 3) left</th><th>(1, 3) left</th>" in html
+    assert (
+        f"<td>trouble</td><td>nohelp {solution.value[1, 0, 3]:.3f}</td><td>help {solution.value[1, 1, 3]:.3f}" in html
+    )
+    assert "<th>state</th><th>0 left</th><th>1 left</th>" in selfreg.solve(mdp, 1)._repr_html_()
 
 
 def test_html_is_escaped() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from importlib import import_module
 from types import ModuleType
 
@@ -27,6 +26,8 @@ COMPILED = {
     ),
     "simulate": "numba",
 }
+# Imported to the end; sys.modules also has those that another thread is importing.
+_loaded: dict[str, ModuleType] = {}
 
 
 def kernel(stem: str, implementation: str | None = None) -> ModuleType:
@@ -42,7 +43,7 @@ def kernel(stem: str, implementation: str | None = None) -> ModuleType:
         raise ValueError(f"unknown implementation {chosen!r}; choose from {COMPILED[stem]}, python")
     name = f"selfreg._core._{stem}{SUFFIX[chosen]}"
     try:
-        return sys.modules.get(name) or import_module(name)  # the function alone takes half a microsecond
+        return _loaded.get(name) or _loaded.setdefault(name, import_module(name))
     except ImportError as error:
         raise ImportError(
             f"the {chosen} implementation of kernel {stem!r} is missing ({error}); "

@@ -8,14 +8,18 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
+from selfreg._util.showing import describe
+
 ROW_TOLERANCE = 1e-9
 MAX_AMOUNT = 2**31 - 1
 EPSILON = float(np.finfo(np.float64).eps)
+NO_STATES = "the model has no states"
+NO_NUMBERS = bool, np.bool_, np.ma.MaskedArray  # though Python makes integers of them
 FLOAT_DTYPES = np.dtype(np.float64), np.dtype(np.float32)
 
 Floats = npt.NDArray[np.float64]
@@ -33,7 +37,8 @@ def nonneg_ints(label: str, value: Any) -> tuple[int, ...]:
 
 
 def _nonneg_int(label: str, value: Any) -> int:
-    if isinstance(value, (bool, np.bool_)):
+    if isinstance(value, NO_NUMBERS):
+        check_unmasked(label, value)
         raise TypeError(f"{label} is {value!r}; expected an int >= 0")
     try:
         number = operator.index(value)
@@ -48,7 +53,8 @@ def _nonneg_int(label: str, value: Any) -> int:
 
 def integer(label: str, value: Any, least: int, most: int = MAX_AMOUNT) -> int:
     """An int in least..most."""
-    if isinstance(value, (bool, np.bool_)):
+    if isinstance(value, NO_NUMBERS):
+        check_unmasked(label, value)
         raise TypeError(f"{label} is {value!r}; expected an int")
     try:
         number = operator.index(value)
@@ -70,9 +76,34 @@ def shown(number: float) -> str:
     return short if float(short) == number else repr(float(number))
 
 
+def is_mapping(value: Any) -> TypeGuard[Mapping[Any, Any]]:
+    """Whether `value` is a mapping and not a sparse matrix, which scipy makes a dict in the format dok."""
+    return isinstance(value, Mapping) and not hasattr(value, "shape")
+
+
+def items(label: str, value: Any, kind: str) -> list[Any]:
+    """The items of a sequence."""
+    try:
+        if not isinstance(value, (str, bytes)):
+            return list(value)
+    except TypeError:
+        pass
+    raise TypeError(f"{label} is {describe(value)}; expected a sequence of {kind}")
+
+
+def unmasked_array(label: str, value: Any) -> npt.NDArray[Any]:
+    """`value` as an array."""
+    check_unmasked(label, value)
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{label} has rows of different lengths; expected an array") from None
+
+
 def check_unmasked(label: str, value: Any) -> None:
-    """Raise TypeError for a masked array, whose masked entries have no value."""
-    if isinstance(value, np.ma.MaskedArray):
+    """Raise TypeError for a masked array or a list of them: masked entries have no value."""
+    of_list = isinstance(value, (list, tuple)) and any(isinstance(row, np.ma.MaskedArray) for row in value)
+    if of_list or isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{label} is a masked array; expected an array without a mask, as from value.filled(...)")
 
 
@@ -135,18 +166,20 @@ def float_dtype(value: Any) -> np.dtype[Any]:
 
 def start(value: Any, n: int) -> Floats:
     """A state or a distribution over states, as probabilities float64 (n,)."""
-    if np.ndim(value) == 0:
-        state = _nonneg_int("start", value)
-        if state >= n:
-            raise ValueError(f"start is {state}; expected a state 0..{n - 1}")
-        weight = np.zeros(n)
-        weight[state] = 1.0
-        return weight
     check_unmasked("start", value)
     try:
-        weight = np.ascontiguousarray(value, dtype=np.float64)
+        scalar = np.ndim(value) == 0
+        weight = np.zeros(n) if scalar else np.ascontiguousarray(value, dtype=np.float64)
     except OverflowError:
         raise ValueError("start holds a number that is too large for a float; expected probabilities") from None
+    except (TypeError, ValueError):
+        raise TypeError(f"start is {describe(value)}; expected a state, or one probability per state") from None
+    if scalar:
+        state = _nonneg_int("start", value)
+        if state >= n:
+            raise ValueError(f"start is {state}; {f'expected a state 0..{n - 1}' if n else NO_STATES}")
+        weight[state] = 1.0
+        return weight
     if weight.shape != (n,):
         raise ValueError(f"start has shape {weight.shape}; expected ({n},), one probability per state")
     bad = np.flatnonzero(~((weight >= 0.0) & (weight < np.inf)))
@@ -157,24 +190,31 @@ def start(value: Any, n: int) -> Floats:
     return weight
 
 
+def nonneg_array(label: str, value: Any, most: float = np.inf) -> Floats:
+    """Finite numbers in 0..most, float64 of any shape."""
+    array = unmasked_array(label, value)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{label} has dtype {array.dtype}; expected numbers >= 0")
+    array = array.astype(np.float64)
+    bad = np.argwhere(~((array >= 0.0) & (array < np.inf) & (array <= most)))
+    if len(bad):
+        place = str(bad[0].tolist()) if array.ndim else ""
+        rule = "a finite number >= 0" if most == np.inf else f"a number in [0, {most:g}]"
+        raise ValueError(f"{label}{place} is {shown(array[tuple(bad[0])])}; expected {rule}")
+    return array
+
+
 def by_row(label: str, value: Any, actions: Sequence[str], n: int) -> dict[str, Floats]:
     """Finite numbers >= 0 for every action and state, float64 (n,) an action."""
-    if not isinstance(value, Mapping):
+    if not is_mapping(value):
         raise TypeError(f"{label} must be a mapping of action name to (n,) numbers; got {type(value).__name__}")
     if set(value) != set(actions):
         raise ValueError(f"{label} names {list(value)!r}; expected each of {list(actions)!r}")
     result = {}
     for name in actions:
-        check_unmasked(f'{label}["{name}"]', value[name])
-        array = np.asarray(value[name])
-        if array.dtype.kind not in "fiu":
-            raise TypeError(f'{label}["{name}"] has dtype {array.dtype}; expected numbers >= 0')
+        array = nonneg_array(f'{label}["{name}"]', value[name])
         if array.shape != (n,):
             raise ValueError(f'{label}["{name}"] has shape {array.shape}; expected ({n},), one number a state')
-        array = array.astype(np.float64)
-        bad = np.flatnonzero(~((array >= 0.0) & (array < np.inf)))
-        if len(bad):
-            raise ValueError(f'{label}["{name}"][{bad[0]}] is {shown(array[bad[0]])}; expected a finite number >= 0')
         array.flags.writeable = False
         result[name] = array
     return result

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg._util.validate import ROW_TOLERANCE
+from selfreg._util.validate import ROW_TOLERANCE, unmasked_array
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -74,7 +74,7 @@ def policy_table(label: str, policy: Any, table: Table) -> Floats:
         if policy != UNIFORM:
             raise ValueError(f'{label} is {policy!r}; expected "{UNIFORM}", "{OPTIMAL}", an array or a function')
         return np.full((n, actions), 1.0 / actions)
-    array = np.array([policy(s) for s in range(n)]) if callable(policy) else np.asarray(policy)
+    array = unmasked_array(label, [policy(s) for s in range(n)] if callable(policy) else policy)
     if array.dtype.kind in "iu" and array.shape == (n,):
         bad = np.flatnonzero((array < 0) | (array >= actions))
         if len(bad):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg._util.validate import ROW_TOLERANCE
+from selfreg._util.validate import ROW_TOLERANCE, is_mapping
 from selfreg.models.validate_model import NOHELP
 
 Rows: TypeAlias = dict[Hashable, dict[Hashable, float]]
@@ -36,7 +36,7 @@ class DictModel(NamedTuple):
 
 def read_dicts(transitions: Any, terminal_value: Any) -> DictModel:
     """Parts of a model from nested dicts; see `InterventionMDP.from_dict`."""
-    if not isinstance(terminal_value, Mapping):
+    if not is_mapping(terminal_value):
         raise TypeError(f"terminal_value must be a mapping of state to value; got {type(terminal_value).__name__}")
     by_action = {name: _rows(name, rows) for name, rows in _by_action(transitions).items()}
     ends = {_plain(state): _end_value(state, value) for state, value in terminal_value.items()}
@@ -54,12 +54,12 @@ def read_dicts(transitions: Any, terminal_value: Any) -> DictModel:
 
 def expand_rows(transitions: Any, n: int, states: tuple[Hashable, ...] | None) -> Any:
     """Matrices that are written as mappings of rows, by name or number, as sparse ones; others as they are."""
-    if not isinstance(transitions, Mapping) or not any(isinstance(m, Mapping) for m in transitions.values()):
+    if not is_mapping(transitions) or not any(map(is_mapping, transitions.values())):
         return transitions
     index = {name: i for i, name in enumerate(states if states is not None else range(n))}
     result = {}
     for action, matrix in transitions.items():
-        rows = _rows(action, matrix) if isinstance(matrix, Mapping) else None
+        rows = _rows(action, matrix) if is_mapping(matrix) else None
         for state in rows or ():
             if state not in index:
                 raise ValueError(f"transitions[{action!r}] has a row of {unknown_state(state, index)}")
@@ -69,7 +69,7 @@ def expand_rows(transitions: Any, n: int, states: tuple[Hashable, ...] | None) -
 
 def list_ends(terminal_value: Any, transitions: Any, states: tuple[Hashable, ...] | None) -> Any:
     """Terminal values of all states, NaN where there is none; of a mapping, or of a list with None. Else as it is."""
-    if isinstance(terminal_value, Mapping):
+    if is_mapping(terminal_value):
         names: Sequence[Any] = range(_count_states(transitions)) if states is None else states
         index = {name: i for i, name in enumerate(names)}
         value = np.full(len(index), np.nan)
@@ -85,8 +85,8 @@ def list_ends(terminal_value: Any, transitions: Any, states: tuple[Hashable, ...
 
 def _count_states(transitions: Any) -> int:
     """Number of states, by the first matrix that is no mapping of rows."""
-    for matrix in transitions.values() if isinstance(transitions, Mapping) else ():
-        if not isinstance(matrix, Mapping):
+    for matrix in transitions.values() if is_mapping(transitions) else ():
+        if not is_mapping(matrix):
             return int(matrix.shape[0]) if hasattr(matrix, "shape") and matrix.shape else len(matrix)
     raise TypeError(
         "terminal_value is a mapping, and nothing says how many states there are: pass states=, or use "
@@ -94,18 +94,19 @@ def _count_states(transitions: Any) -> int:
     )
 
 
-def state_names(states: Any, n: int) -> tuple[Hashable, ...] | None:
-    """Names of all states, each a string or a tuple of strings and numbers, all different."""
+def state_names(states: Any, n: int | None = None) -> tuple[Hashable, ...] | None:
+    """Names of all states, each a string or a tuple of strings and numbers, all different; `n` if that is known."""
     if states is None:
         return None
-    if isinstance(states, str) or not isinstance(states, (Sequence, np.ndarray)):
+    listed = isinstance(states, Sequence) or (isinstance(states, np.ndarray) and states.ndim > 0)
+    if isinstance(states, str) or not listed:
         raise TypeError(f"states must be a sequence of names; got {type(states).__name__}")
     names = tuple(_plain(name) for name in states)
-    if len(names) != n:
+    if n is not None and len(names) != n:
         raise ValueError(f"states has {len(names)} names; expected {n}, one per state")
     for name in names:
         _check_name(name)
-    if len(set(names)) < n:
+    if len(set(names)) < len(names):
         double = next(name for i, name in enumerate(names) if name in names[:i])
         raise ValueError(f"states names {double!r} twice")
     return names
@@ -121,7 +122,11 @@ def fill_visits(visits: Any, model: DictModel) -> dict[str, npt.NDArray[np.float
     names = range(len(model.terminal_value)) if model.states is None else model.states
     index = {name: i for i, name in enumerate(names)}
     result = {}
-    for action, by_state in visits.items() if isinstance(visits, Mapping) else ():
+    if not is_mapping(visits):
+        raise TypeError(f"visits must be a mapping of action to numbers by state; got {type(visits).__name__}")
+    for action, by_state in visits.items():
+        if not is_mapping(by_state):
+            raise TypeError(f"visits[{action!r}] must be a mapping of state to number; got {type(by_state).__name__}")
         array = np.zeros(len(index))
         for state, number in by_state.items():
             if _plain(state) not in index:
@@ -141,7 +146,7 @@ def unknown_state(state: Any, names: Collection[Any]) -> str:
 
 def _by_action(transitions: Any) -> dict[str, Any]:
     """Rows by action, from either nesting."""
-    if not isinstance(transitions, Mapping):
+    if not is_mapping(transitions):
         raise TypeError(f"transitions must be a mapping; got {type(transitions).__name__}")
     if not transitions:
         raise ValueError(f'transitions is empty; expected "{NOHELP}" and its rows')
@@ -149,7 +154,7 @@ def _by_action(transitions: Any) -> dict[str, Any]:
         return {NOHELP: transitions[NOHELP], **transitions}
     result: dict[str, dict[Any, Any]] = {NOHELP: {}}
     for state, rows in transitions.items():
-        if not isinstance(rows, Mapping):
+        if not is_mapping(rows):
             raise TypeError(f"transitions[{state!r}] must be a mapping of action to row; got {type(rows).__name__}")
         for action, row in rows.items():
             result.setdefault(action, {})[state] = row
@@ -161,14 +166,14 @@ def _by_action(transitions: Any) -> dict[str, Any]:
 
 
 def _rows(action: str, rows: Any) -> Rows:
-    if not isinstance(rows, Mapping):
+    if not is_mapping(rows):
         raise TypeError(f"transitions[{action!r}] must be a mapping of state to row; got {type(rows).__name__}")
     return {_plain(state): _row(f"transitions[{action!r}][{state!r}]", row) for state, row in rows.items()}
 
 
 def _row(label: str, row: Any) -> dict[Hashable, float]:
     """A mapping of state to probability, or the one state that follows."""
-    if not isinstance(row, Mapping):
+    if not is_mapping(row):
         if isinstance(row, (str, tuple, int, np.integer)) and not isinstance(row, bool):
             return {_plain(row): 1.0}
         raise TypeError(f"{label} must be a mapping of state to probability, or a state; got {type(row).__name__}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from selfreg._util.validate import ROW_TOLERANCE, check_unmasked, nonneg_ints, shown
+from selfreg._util.validate import ROW_TOLERANCE, check_unmasked, is_mapping, nonneg_ints, shown, unmasked_array
 
 # float32 cannot hold a row sum to 1e-9; such rows are accepted within 1e-6 and rescaled in float64.
 ROW_TOLERANCE_SINGLE = 1e-6
@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 def transitions(value: Any) -> dict[str, sp.csr_array]:
     """Canonical CSR (float64, sorted, no duplicates, no zeros, rows that sum to 1 or are empty) per action."""
-    if not isinstance(value, Mapping):
+    if not is_mapping(value):
         raise TypeError(f"transitions must be a mapping of action name to matrix; got {type(value).__name__}")
     names = list(value)
     if not all(isinstance(name, str) for name in names):
@@ -41,10 +41,7 @@ def transitions(value: Any) -> dict[str, sp.csr_array]:
 def _matrix(name: str, value: Any) -> sp.csr_array:
     label = f'transitions["{name}"]'
     if isinstance(value, (list, tuple)):
-        try:
-            value = np.array(value)
-        except ValueError:
-            raise ValueError(f"{label} has rows of different lengths; expected (n, n)") from None
+        value = unmasked_array(label, value)
     if not (sp.issparse(value) or isinstance(value, np.ndarray)):
         raise TypeError(
             f"{label} must be a scipy sparse matrix, a numpy array or a list of rows; got {type(value).__name__}"
@@ -118,8 +115,7 @@ def _normalised(label: str, matrix: sp.csr_array, tolerance: float) -> sp.csr_ar
 
 def terminal_value(value: Any, n: int) -> Floats:
     """float64 (n,); NaN marks a non-terminal state, everything else lies in [0, 1]."""
-    check_unmasked("terminal_value", value)
-    array = np.asarray(value)
+    array = unmasked_array("terminal_value", value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"terminal_value has dtype {array.dtype}; expected real numbers, NaN for non-terminal states")
     array = np.ascontiguousarray(array, dtype=np.float64)
@@ -145,7 +141,7 @@ def nohelp_everywhere(matrix: sp.csr_array, terminal: npt.NDArray[np.bool_]) -> 
 
 def costs(value: Any, help_types: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Cost of every help type as a tuple with one entry per budget."""
-    if not isinstance(value, Mapping):
+    if not is_mapping(value):
         raise TypeError(f"costs must be a mapping of help type to int or tuple of ints; got {type(value).__name__}")
     for name in value:
         if name not in help_types:

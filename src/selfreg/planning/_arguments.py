@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfreg._util import validate
+from selfreg._util.showing import describe
 from selfreg._util.validate import ROW_TOLERANCE
 from selfreg.mdp import InterventionMDP
 
@@ -83,7 +84,7 @@ def check_action_probabilities(rows: npt.NDArray[Any], terminal: npt.NDArray[np.
 
 def penalty_array(value: Any, mdp: Any) -> tuple[Floats, bool]:
     """Penalties float64 (L, budgets) and False; or (L, help types) and True if they are given by help type."""
-    if isinstance(value, Mapping):
+    if validate.is_mapping(value):
         return _penalties_by_type(value, list(mdp.costs)), True
     array = _prices("penalties", value)
     if array.ndim == 0 and mdp.n_budgets == 1:
@@ -105,7 +106,9 @@ def penalty_table(value: Any) -> Floats:
 
 
 def _penalties_by_type(value: Mapping[Any, Any], help_types: Sequence[str]) -> Floats:
-    if not help_types or set(value) != set(help_types):
+    if not help_types:
+        raise ValueError("penalties is a mapping of help types to prices; the model has no help types")
+    if set(value) != set(help_types):
         raise ValueError(f"penalties names {list(value)!r}; expected a price for each of {list(help_types)!r}")
     columns = [_prices(f"penalties[{name!r}]", value[name]) for name in help_types]
     try:
@@ -120,11 +123,14 @@ def _penalties_by_type(value: Mapping[Any, Any], help_types: Sequence[str]) -> F
 def _prices(label: str, value: Any) -> Floats:
     validate.check_unmasked(label, value)
     try:
-        array = np.array(value, dtype=np.float64)
+        given = np.asarray(value)
+        if given.dtype.kind in "USc" or (given.dtype == object and None in given.ravel().tolist()):
+            raise TypeError  # NumPy makes numbers of texts, and NaN of None
+        array = np.array(given, dtype=np.float64)
     except OverflowError:
         raise ValueError(f"{label} holds a number that is too large for a float; expected numbers >= 0") from None
     except (TypeError, ValueError):
-        raise TypeError(f"{label} is {value!r}; expected numbers >= 0") from None
+        raise TypeError(f"{label} is {describe(value)}; expected numbers >= 0") from None
     bad = np.flatnonzero(~(array >= 0.0))  # NaN fails too
     if len(bad):
         raise ValueError(
@@ -150,10 +156,7 @@ def check_memory(needed: int, limit: Any) -> None:
 
 def usage_limits(label: str, value: Any, n_budgets: int) -> Floats:
     """One limit >= 0 for every budget of a model, float64 (budgets,); inf stands for no limit."""
-    try:
-        array = np.atleast_1d(np.asarray(value))
-    except ValueError:
-        raise ValueError(f"{label} is {value!r}; expected {n_budgets} numbers, one a budget") from None
+    array = np.atleast_1d(validate.unmasked_array(label, value))
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{label} is {value!r}; expected {n_budgets} numbers, one a budget")
     if array.shape != (n_budgets,):
@@ -170,7 +173,7 @@ def usage_limits(label: str, value: Any, n_budgets: int) -> Floats:
 
 def budget_policy(mdp: Any, value: Any) -> npt.NDArray[np.int64]:
     """Actions by state and remaining budget, each available and affordable, int64 (n, B1 + 1, ...)."""
-    array = np.asarray(value)
+    array = validate.unmasked_array("policy", value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"policy has dtype {array.dtype}; without start= expected int, indices into {mdp.actions!r}")
     if array.ndim != 1 + mdp.n_budgets or array.shape[0] != mdp.n_states:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from selfreg._util import validate
 from selfreg._util.extras import require_extra
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def draw_values(solution: Solution, states: Sequence[Any] | None, axes: Axes | N
     """Success against the budget, one line a state; with two budgets an image of one state."""
     mdp = solution.mdp
     live = np.flatnonzero(~mdp.terminal)[:MOST_LINES].tolist()
-    chosen = live if states is None else [mdp.state_index(state) for state in states]
+    chosen = live if states is None else [mdp.state_index(s) for s in validate.items("states", states, "states")]
     if mdp.n_budgets == 2 and len(chosen) > 1 and states is None:
         chosen = chosen[:1]
     if mdp.n_budgets > 2 or (mdp.n_budgets == 2 and len(chosen) != 1):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from selfreg._util import validate
 from selfreg.planning.solution import Solution
 
 Out: TypeAlias = Solution | tuple[npt.NDArray[Any], npt.NDArray[np.int8]]
@@ -46,12 +48,14 @@ def output_arrays(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Out
         _check_array(name, array, shape, kind)
     if np.may_share_memory(value, policy):
         raise ValueError("out: value and policy share memory")
-    return Output(value.reshape(shape[0], -1), policy.reshape(shape[0], -1))
+    flat = shape[0], prod(shape[1:])
+    return Output(value.reshape(flat), policy.reshape(flat))
 
 
 def _check_array(name: str, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     if not isinstance(array, np.ndarray):
         raise TypeError(f"out: {name} must be an array; got {type(array).__name__}")
+    validate.check_unmasked(f"out: {name}", array)
     if array.shape != shape or array.dtype != dtype:
         raise ValueError(f"out: {name} is {array.dtype} {array.shape}; this model and budget need {dtype} {shape}")
     if not (array.flags.c_contiguous and array.flags.writeable):

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from selfreg._util import validate
 from selfreg.mdp import InterventionMDP
 from selfreg.planning import _arguments
 
@@ -35,9 +36,12 @@ def policy_array(mdp: InterventionMDP, policy: Any, budget: Budget, use_own_budg
         return _wherever(mdp, action, budget), budget
     if callable(policy):
         return _call_everywhere(mdp, policy, budget), budget
-    if isinstance(policy, Mapping):
+    if validate.is_mapping(policy):
         return _from_mapping(mdp, policy), budget
-    array = np.asarray(policy)
+    array = validate.unmasked_array("policy", policy)
+    if not array.ndim:
+        forms = "a Solution, a function, a mapping of states to actions, the name of an action or an array of actions"
+        raise TypeError(f"policy is of type {type(policy).__name__}; expected {forms}")
     return (_indices(mdp, array) if array.dtype.kind in "UO" else array), budget
 
 
@@ -94,7 +98,7 @@ def _count_arguments(policy: Callable[..., Any]) -> int:
 def _from_mapping(mdp: InterventionMDP, policy: Mapping[Any, Any]) -> npt.NDArray[np.int8]:
     chosen = np.full(mdp.n_states, -1, np.int8)
     for state, action in policy.items():
-        s = mdp.state_index(state)
+        s = mdp.state_index(state, label="a state of policy")
         chosen[s] = _index(mdp, action, _where(mdp, s))
     missing = np.flatnonzero((chosen < 0) & ~mdp.terminal)
     if len(missing):

@@ -76,8 +76,9 @@ def allocate(items: Iterable[Any], total: float) -> Allocation:
     items : sequence of Frontier, or of hard-budget curves
         One entry per task. Either all are frontiers (`selfreg.frontier`): the pool is then spent in expectation. Or
         each is success by whole units of help, in one of three forms: a pair (`Solution`, start), a `StartSolution`
-        (`solve(..., keep="start")`), or a row of numbers, entry b for a share of b; an array (tasks, budget + 1) is a
-        sequence of rows. Curves need be neither concave nor increasing; a share never exceeds the length of the curve.
+        (`solve(..., keep="start")`), or a row of numbers, entry b for a share of b; an array or data frame
+        (tasks, budget + 1) is a sequence of rows. Curves need be neither concave nor increasing; a share never exceeds
+        the length of the curve.
     total : float, or int for hard budgets
         Size of the pool, >= 0.
 
@@ -111,7 +112,7 @@ def allocate(items: Iterable[Any], total: float) -> Allocation:
     """
     if not isinstance(items, Iterable):
         raise TypeError(f"items is a {type(items).__name__}; expected a sequence with one entry per task")
-    entries = list(items)
+    entries = list(items.to_numpy() if hasattr(items, "to_numpy") else items)  # data frames iterate over columns
     if not entries:
         raise ValueError("items is empty; expected at least one task")
     pool = validate.nonneg_float("total", total)
@@ -139,7 +140,7 @@ def _curve(label: str, item: Any) -> Floats:
     elif isinstance(item, StartSolution):
         curve = item.value
     else:
-        curve = np.asarray(item)
+        curve = validate.unmasked_array(label, item)
         if curve.dtype.kind not in "fiub":
             forms = "a Frontier, (Solution, start), a StartSolution or a row of numbers"
             raise TypeError(f"{label} is a {type(item).__name__} of dtype {curve.dtype}; expected {forms}")

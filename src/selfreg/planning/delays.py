@@ -65,7 +65,7 @@ def delay_help(mdp: InterventionMDP, help: str, arrival: Sequence[float]) -> Int
     ([0.5, 0.9], ('nohelp', 'person', 'person given'))
     """
     _arguments.check_model(mdp)
-    if help not in mdp.costs:
+    if help not in mdp.actions[1:]:
         raise ValueError(f"help is {help!r}; expected a help type of the model: {', '.join(mdp.costs)}")
     if help + GIVEN in mdp.actions:
         raise ValueError(f"the model has the action {help + GIVEN!r} already")
@@ -128,7 +128,8 @@ class _Layout:
 
 def _hazards(arrival: Sequence[float]) -> list[float]:
     """P(help comes at an age, if it has not come before)."""
-    chances = [validate.probability(f"arrival[{age}]", chance) for age, chance in enumerate(arrival)]
+    ages = validate.items("arrival", arrival, "probabilities")
+    chances = [validate.probability(f"arrival[{age}]", chance) for age, chance in enumerate(ages)]
     if not chances:
         raise ValueError("arrival is empty; expected the probability that help comes at once, after a step, ...")
     if sum(chances) > 1 + TOLERANCE:

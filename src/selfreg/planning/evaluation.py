@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from selfreg._util import validate
 from selfreg._util.showing import ShortRepr
 from selfreg._util.validate import EPSILON
 from selfreg.mdp import InterventionMDP
@@ -48,7 +49,7 @@ class PolicyValue(ShortRepr):
     requests : dict of str to float
         Expected number of requests of each help type.
     bound : float
-        Largest error of `success`; 0.0 if the model has no cycles (exact up to rounding).
+        Largest error of `success`; 0.0 if the model has no cycles: up to rounding, as in `Solution`.
     usage_bound : float
         Largest error of finite `usage` and `requests`; 0.0 likewise.
     """
@@ -74,7 +75,7 @@ class PolicyTable(ShortRepr):
     usage : float64 (n, B1 + 1, B2 + 1, ..., budgets)
         Expected units taken from each budget; in models with cycles computed on first access.
     bound : float
-        Largest error of `success`; 0.0 if the model has no cycles (exact up to rounding).
+        Largest error of `success`; 0.0 if the model has no cycles: up to rounding, as in `Solution`.
     """
 
     mdp: InterventionMDP
@@ -152,6 +153,7 @@ def evaluate_policy(
         - int (n,), with `start`: index into `mdp.actions` for every state;
         - float (n, actions), with `start`: probability of every action in every state, drawn anew at every visit;
         - int (T, n) or float (T, n, actions), with `start`: row t for step t of the episode, the last row from then on.
+          Without `budget` int (n, n) is read as this form, also if it holds actions by remaining budget.
 
         Entries of terminal states are not used. Names of actions can stand for their indices.
     start : int, str, tuple, mapping or (n,) array_like, optional
@@ -335,7 +337,7 @@ class _Where(NamedTuple):
 
 
 def _stages(mdp: InterventionMDP, policy: npt.ArrayLike, budget: Any) -> _Stages:
-    array, n, actions = np.asarray(policy), mdp.n_states, len(mdp.actions)
+    array, n, actions = validate.unmasked_array("policy", policy), mdp.n_states, len(mdp.actions)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"policy has dtype {array.dtype}; expected int, or float for probabilities of actions")
     random = array.dtype.kind == "f"
@@ -449,13 +451,13 @@ def _check_choices(mdp: InterventionMDP, chosen: Floats, mass: Floats, endless: 
 def _evaluate_backward(mdp: InterventionMDP, policy: npt.NDArray[np.int64]) -> PolicyTable:
     """Success and usage of a checked hard-budget policy (n, B1 + 1, ...) from every state and budget."""
     structure = load_structure(mdp, None)[1]
-    flat, offset = policy.reshape(len(policy), -1), mdp.cost_table @ strides(policy.shape[1:])
+    flat, offset = policy.reshape(len(policy), prod(policy.shape[1:])), mdp.cost_table @ strides(policy.shape[1:])
     if not isinstance(structure, Levels):
         success, bound = _solve_layers(mdp, flat, offset)
         return PolicyTable(mdp, policy.astype(np.int8), success.reshape(policy.shape), bound)
     both = _back_up_levels(mdp, structure, flat, offset)
     result = PolicyTable(mdp, policy.astype(np.int8), both[..., 0].reshape(policy.shape), 0.0)
-    vars(result)["usage"] = both[..., 1:].reshape(*policy.shape, -1)
+    vars(result)["usage"] = both[..., 1:].reshape(*policy.shape, mdp.n_budgets)
     return result
 
 

@@ -61,16 +61,13 @@ class Explanation:
 
 def explain_decision(solution: Solution, state: Any, budget: Any) -> Explanation:
     """The decision of `solution` in a state with `budget` left; see `Solution.explain`."""
-    from selfreg.planning import _arguments
-
     mdp = solution.mdp
-    s = mdp.state_index(state)
-    left = _arguments.budget_in_lattice(mdp, budget, solution.value.shape[1:])
-    value = float(solution.value[(s, *left)])
+    s, *left = place = solution._place(state, budget)
+    value = float(solution.value[place])
     less = [solution.value[(s, *left[:k], b - 1, *left[k + 1 :])] if b else np.nan for k, b in enumerate(left)]
     last_unit = tuple(value - float(one) for one in less)
     if mdp.terminal[s]:
-        return Explanation(mdp.state_name(s), left, None, value, {}, {}, last_unit)
+        return Explanation(mdp.state_name(s), place[1:], None, value, {}, {}, last_unit)
     values, excluded = {}, {}
     for name, cost in zip(mdp.actions, mdp.cost_table.tolist(), strict=True):
         if not mdp.available(name)[s]:
@@ -78,6 +75,6 @@ def explain_decision(solution: Solution, state: Any, budget: Any) -> Explanation
         elif any(c > b for c, b in zip(cost, left, strict=True)):
             excluded[name] = TOO_DEAR
         else:
-            values[name] = solution.q_at(name, s, left)
-    action = mdp.actions[int(solution.policy[(s, *left)])]
-    return Explanation(mdp.state_name(s), left, action, value, values, excluded, last_unit)
+            values[name] = solution._entry(name, place)
+    action = mdp.actions[int(solution.policy[place])]
+    return Explanation(mdp.state_name(s), place[1:], action, value, values, excluded, last_unit)

@@ -81,8 +81,8 @@ class Frontier:
     penalty : float64 (vertices,)
         A price of a unit of help at which the vertex is optimal: from infinity down to 0.
     gap : float
-        No policy has a success above the frontier at its usage by more than this; 0.0 if the frontier is complete (up
-        to rounding) and the model has no cycles.
+        No policy has a success above the frontier at its usage by more than this; 0.0 if the frontier is complete and
+        the model has no cycles: up to rounding, as in `Solution`.
     """
 
     mdp: InterventionMDP

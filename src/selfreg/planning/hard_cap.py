@@ -45,7 +45,8 @@ class HardCapPrice(ShortRepr):
     mixtures : tuple of StationaryMixture
         The expected-budget policies.
     bound : float
-        Largest proven error of `hard` and `expected`; 0.0 if the model has no cycles and the points are exact.
+        Largest proven error of `hard` and `expected`; 0.0 if the model has no cycles and the points are exact: up
+        to rounding, as in `Solution`.
     """
 
     budgets: npt.NDArray[np.int64]

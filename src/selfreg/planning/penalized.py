@@ -48,7 +48,7 @@ class PenalizedSolution(ShortRepr):
         Expected units taken from each budget under `policy`.
     bound : float
         Largest difference between the proven upper bound of the value and the value of `policy`; 0.0 if the solution
-        is exact (up to rounding).
+        is exact up to rounding, as in `Solution`.
     """
 
     mdp: InterventionMDP

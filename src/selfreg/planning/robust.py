@@ -84,7 +84,7 @@ class L1:
     joint: bool = False
 
     def __post_init__(self) -> None:
-        _check_exclusive(self.confidence, "radius", self.radius)
+        _check_numbers(self.confidence, "radius", self.radius, 2.0)
 
     def row_sets(self, mdp: InterventionMDP) -> RowSets:
         """The sets of every row of a model."""
@@ -103,7 +103,7 @@ class L1:
 
     def _radii(self, mdp: InterventionMDP) -> list[Floats]:
         if self.confidence is None:
-            return _spread_by_row("radius", self.radius, mdp, 2.0)
+            return _spread_by_row("radius", self.radius, mdp)
         visits, error = _require_visits(mdp), _error(self.confidence, self.joint, mdp)
         return [_weissman(visits[name], _outcomes(mdp, name), error) for name in mdp.actions]
 
@@ -141,7 +141,7 @@ class Intervals:
     joint: bool = False
 
     def __post_init__(self) -> None:
-        _check_exclusive(self.confidence, "width", self.width)
+        _check_numbers(self.confidence, "width", self.width, 1.0)
 
     def row_sets(self, mdp: InterventionMDP) -> RowSets:
         """The sets of every row of a model."""
@@ -157,7 +157,7 @@ class Intervals:
 
     def row_moves(self, mdp: InterventionMDP) -> RowMoves:
         """The same sets as what can be moved, to the last digit."""
-        widths = None if self.confidence is not None else _spread_by_row("width", self.width, mdp, 1.0)
+        widths = None if self.confidence is not None else _spread_by_row("width", self.width, mdp)
         parts = []
         for a, name in enumerate(mdp.actions):
             probability, row = mdp.transitions[name].data, row_of_entry(mdp.transitions[name].indptr)
@@ -208,7 +208,8 @@ class RobustSolution(Solution):
         """Worst value of taking `action` now and following the robust policy afterwards; NaN as in `Solution.q`."""
         a = self._index(action)
         matrix, sets = self.mdp.transitions[action], self.robust.row_sets(self.mdp)
-        value = np.ascontiguousarray(self.value.reshape(self.mdp.n_states, -1), dtype=np.float64)
+        lattice = prod(self.value.shape[1:])
+        value = np.ascontiguousarray(self.value.reshape(self.mdp.n_states, lattice), dtype=np.float64)
         out = np.empty_like(value)
         chooser.kernel("robust").expect_robust(
             matrix.indptr.astype(np.int64),
@@ -221,10 +222,8 @@ class RobustSolution(Solution):
         )
         return shift_by_cost(self.mdp, a, out.reshape(self.value.shape))
 
-    def q_at(self, action: str, state: Any, budget: int | tuple[int, ...]) -> float:
-        """One entry of `q`."""
-        left = (budget,) if isinstance(budget, int) else budget
-        return float(self.q(action)[(self.mdp.state_index(state), *left)])
+    def _entry(self, action: str, place: tuple[int, ...]) -> float:
+        return float(self.q(action)[place])
 
 
 def solve_robust(
@@ -350,11 +349,17 @@ def _rounding(indptr: list[npt.NDArray[np.int64]]) -> float:
     return (longest + 4) * float(np.finfo(np.float64).eps)
 
 
-def _check_exclusive(confidence: Any, name: str, other: Any) -> None:
+def _check_numbers(confidence: Any, name: str, other: Any, most: float) -> None:
+    """Check what can be checked without a model: not names of actions and shapes."""
     if (confidence is None) == (other is None):
         raise ValueError(f"expected either a confidence or a {name}")
     if confidence is not None:
         validate.confidence("confidence", confidence)
+    elif validate.is_mapping(other):
+        for action, numbers in other.items():
+            validate.nonneg_array(f'{name}["{action}"]', numbers, most)
+    else:
+        validate.nonneg_array(name, other, most)
 
 
 def _require_visits(mdp: InterventionMDP) -> Mapping[str, Floats]:
@@ -385,12 +390,8 @@ def _weissman(visits: Floats, outcomes: npt.NDArray[np.int64], error: float) -> 
     return np.asarray(np.minimum(np.sqrt(squared), 2.0))
 
 
-def _spread_by_row(label: str, value: ByRow | None, mdp: InterventionMDP, most: float) -> list[Floats]:
+def _spread_by_row(label: str, value: ByRow | None, mdp: InterventionMDP) -> list[Floats]:
     n, actions = mdp.n_states, list(mdp.actions)
-    given: dict[str, Any] = dict(value) if isinstance(value, Mapping) else dict.fromkeys(actions, value)
+    given: dict[str, Any] = dict(value) if validate.is_mapping(value) else dict.fromkeys(actions, value)
     spread = {name: np.full(n, entry) if np.ndim(entry) == 0 else entry for name, entry in given.items()}
-    result = validate.by_row(label, spread, actions, n)
-    for name, array in result.items():
-        if array.max(initial=0.0) > most:
-            raise ValueError(f'{label}["{name}"][{array.argmax()}] is {array.max():g}; expected at most {most:g}')
-    return list(result.values())
+    return list(validate.by_row(label, spread, actions, n).values())

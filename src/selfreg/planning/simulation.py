@@ -238,7 +238,7 @@ def _flat_policy(
     mdp: InterventionMDP, policy: npt.NDArray[np.integer[Any]], budget: int | tuple[int, ...] | None
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
     """Policy as int8 (n, lattice); offset of every action; largest usage of every budget; first lattice point."""
-    array, n = np.asarray(policy), mdp.n_states
+    array, n = validate.unmasked_array("policy", policy), mdp.n_states
     if array.dtype.kind not in "iu":
         raise TypeError(f"policy has dtype {array.dtype}; expected int, an index into mdp.actions")
     dimensions, form = (1, "(n,)") if budget is None else (1 + mdp.n_budgets, "(n, budget + 1, ...)")

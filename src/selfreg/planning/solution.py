@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from selfreg._util.showing import ShortRepr, counted, data_frame, html_table
 from selfreg.mdp import InterventionMDP
-from selfreg.planning import _drawing, _solution_files
+from selfreg.planning import _arguments, _drawing, _solution_files
 from selfreg.planning.explanation import Explanation, explain_decision
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ class Solution:
         Index into `mdp.actions`. Ties go to `nohelp`, then to the lowest index; `nohelp` where all values
         are 0.
     bound : float
-        Largest difference between the proven upper and lower bound; 0.0 if the solution is exact (up to rounding).
-        The value of `policy` lies between them too.
+        Largest difference between the proven upper and lower bound; the value of `policy` lies between them too. 0.0
+        if the solution is exact up to rounding, which in models without cycles adds up along the levels: about 1e-15
+        a level, times the entries of the longest row.
     """
 
     mdp: InterventionMDP
@@ -73,20 +75,34 @@ class Solution:
             If the model has no such action.
         """
         index = self._index(action)
-        value = self.value.reshape(self.mdp.n_states, -1)
+        value = self.value.reshape(self.mdp.n_states, prod(self.value.shape[1:]))
         expected = (self.mdp.transitions[action] @ value).reshape(self.value.shape)
         return shift_by_cost(self.mdp, index, expected)
 
     def q_at(self, action: str, state: Any, budget: int | tuple[int, ...]) -> float:
-        """One entry of `q`; cheaper than all of them."""
-        at = self.mdp.state_index(state), *((budget,) if isinstance(budget, int) else budget)
+        """One entry of `q`; cheaper than all of them.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the model has no such action or state, or the budget exceeds that of the solution.
+        """
+        return self._entry(action, self._place(state, budget))
+
+    def _entry(self, action: str, place: tuple[int, ...]) -> float:
+        """As `q_at`, of a place in `value`."""
+        s, *at = place
         cost = self.mdp.cost_table[self._index(action)]
-        left = [b - c for b, c in zip(at[1:], cost.tolist(), strict=True)]
-        if self.mdp.terminal[at[0]] or not self.mdp.available(action)[at[0]] or min(left) < 0:
+        left = [b - c for b, c in zip(at, cost.tolist(), strict=True)]
+        if self.mdp.terminal[s] or not self.mdp.available(action)[s] or min(left) < 0:
             return float("nan")
         matrix = self.mdp.transitions[action]
-        row = slice(matrix.indptr[at[0]], matrix.indptr[at[0] + 1])
+        row = slice(matrix.indptr[s], matrix.indptr[s + 1])
         return float(matrix.data[row] @ self.value[(matrix.indices[row], *left)])
+
+    def _place(self, state: Any, budget: int | tuple[int, ...]) -> tuple[int, ...]:
+        """Where in `value` a state and a budget left are."""
+        return self.mdp.state_index(state), *_arguments.budget_in_lattice(self.mdp, budget, self.value.shape[1:])
 
     def explain(self, state: Any, budget: int | tuple[int, ...]) -> Explanation:
         """Why the plan decides as it does in a state: the value of every action, and of the last unit of budget.
@@ -207,7 +223,8 @@ class Solution:
             + [f"{self.mdp.actions[self.policy[(s, b, *full)]]} {self.value[(s, b, *full)]:.3f}" for b in budgets]
             for s in live[:MOST_ROWS].tolist()
         ]
-        return html_table(repr(self), ["state", *(f"{b} left" for b in budgets)], rows, len(live) - len(rows))
+        head = [f"{(b, *full) if full else b} left" for b in budgets]
+        return html_table(repr(self), ["state", *head], rows, len(live) - len(rows))
 
     def _index(self, action: str) -> int:
         if action not in self.mdp.actions:
