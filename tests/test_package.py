@@ -62,6 +62,7 @@ def test_an_implementation_that_is_not_there_raises(monkeypatch) -> None:
     assert chooser.kernel("graph").__name__.endswith("_graph_py")
     monkeypatch.setenv("SELFREG_IMPLEMENTATION", "cython")
     monkeypatch.setitem(sys.modules, "selfreg._core._graph", None)
+    monkeypatch.setattr(chooser, "_loaded", {})
     with pytest.raises(ImportError, match="cython implementation of kernel 'graph' is missing"):
         chooser.kernel("graph")
 

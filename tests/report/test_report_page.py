@@ -47,7 +47,7 @@ def test_the_first_screen_says_what_to_buy_at_what_cost_and_how_sure(run) -> Non
     assert f"<dd>{requests:.1f}</dd>" in first
     assert first.count("<figure") == 1
     alt = re.search(r'<svg[^>]*aria-label="([^"]*)"', first).group(1)
-    assert "never, budget 0: 43%" in alt
+    assert "never, budget 0: 44%" in alt
 
 
 def test_every_request_has_its_worth(run) -> None:
