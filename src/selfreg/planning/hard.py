@@ -36,9 +36,10 @@ __all__ = ["ConvergenceError", "Solution", "StartSolution", "solve", "solve_memo
 FEW_SWEEPS, MAX_SWEEPS = 500, 100_000
 # Products of decimal numbers for one policy: about a second.
 MOST_PRODUCTS = 1_000_000
-# States times budgets from which a query for free cores costs little: about a millisecond of work.
+# States times budgets from which a query for free cores, and care for new memory, cost little: a millisecond of work.
 WORTH_QUERY = 1 << 19
 NO_WEIGHT = np.empty(0)
+HUGE_PAGE = 1 << 21  # bytes
 
 
 @overload
@@ -252,14 +253,19 @@ def _solve_levels(
     slot, n_slots = EMPTY, mdp.n_states
     if weight is not None:
         slot, n_slots = allocate_slots(mdp, levels, implementation)
+    # Threads meet at every level, and would wait for one that does not run.
+    large = mdp.n_states * n_lattice >= WORTH_QUERY
+    n_threads = free_threads(n_threads) if large else n_threads
     if into is None:
         value = np.empty((n_slots, n_lattice), dtype)
         policy = np.empty((mdp.n_states if weight is None else 0, n_lattice), np.int8)
+        if large and n_threads > 1:
+            # Where several threads touch new memory first, each of them waits for the system to clear the same pages.
+            for array in (value, policy):
+                array.reshape(-1).view(np.uint8)[::HUGE_PAGE] = 0
     else:
         value, policy = into
     expected = np.zeros(n_lattice)
-    # Threads meet at every level, and would wait for one that does not run.
-    n_threads = free_threads(n_threads) if mdp.n_states * n_lattice >= WORTH_QUERY else n_threads
     chooser.kernel("budget", implementation).backup_levels(
         *problem.arrays,
         problem.offset,
