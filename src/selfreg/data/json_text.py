@@ -100,7 +100,9 @@ def decode_json(data: bytes, type: Any = Any) -> tuple[Any, Repairs]:
     except msgspec.ValidationError as error:
         raise LogError(str(error)) from None
     except msgspec.DecodeError as error:
-        raise LogError(f"not JSON: {_describe(error, text)}") from None
+        if "UTF-8" not in str(error):  # msgspec 0.23 says so in this way
+            raise LogError(f"not JSON: {_describe(error, text)}") from None
+        raise LogError(_describe_coding(data)) from None
     except UnicodeDecodeError:
         raise LogError(_describe_coding(data)) from None
     except RecursionError:

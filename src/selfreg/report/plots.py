@@ -51,7 +51,7 @@ def outlooks(rows: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> st
                 axes.vlines(one["requests"]["mean"], low, high, color, alpha=0.4, linewidth=3)
         x = [one["requests"]["mean"] for one in known]
         y, low, high = (np.array([100 * one["success"][what] for one in known]) for what in ("mean", "low", "high"))
-        errors = [(y - low).clip(0), (high - y).clip(0)]
+        errors = [(y - low).clip(0).tolist(), (high - y).clip(0).tolist()]
         axes.errorbar(
             x, y, yerr=errors, color=color, marker=marker, markersize=6, linewidth=1.4, elinewidth=0.9, label=name
         )
@@ -125,7 +125,7 @@ def success_by_usage(outcomes: Sequence[Mapping[str, Any]]) -> str:
             axes.axhline(y[0], color=color, linestyle="--", linewidth=1, label=label)
             continue
         low, high = ([o["success"][bound] for o in points] for bound in ("low", "high"))
-        errors = [np.subtract(y, low).clip(0), np.subtract(high, y).clip(0)]
+        errors = [np.subtract(y, low).clip(0).tolist(), np.subtract(high, y).clip(0).tolist()]
         axes.errorbar(
             x, y, yerr=errors, color=color, marker=marker, markersize=6, linewidth=1.5, elinewidth=0.8, label=policy
         )
@@ -140,7 +140,7 @@ def forecasts(rows: Sequence[Mapping[str, Any]]) -> str:
     budgets = [row["budget"] for row in rows]
     for axes, what, name in ((pair[0], "success", "success"), (pair[1], "usage", "help used")):
         mean, low, high = (np.array([row[what][part] for row in rows]) for part in ("mean", "low", "high"))
-        errors = [(mean - low).clip(0), (high - mean).clip(0)]
+        errors = [(mean - low).clip(0).tolist(), (high - mean).clip(0).tolist()]
         axes.errorbar(budgets, mean, yerr=errors, color=STYLE["plan"][0], marker="o", capsize=3, label=words.REALISED)
         predicted = [row[f"planned_{what}"] for row in rows]
         axes.plot(budgets, predicted, color=STYLE["helper"][0], marker="v", linestyle="--", label=words.PREDICTED)
@@ -193,7 +193,7 @@ def reliability_diagram(rows: Sequence[Mapping[str, float]]) -> str:
         np.array([row[name] for row in rows]) for name in ("predicted", "observed", "low", "high", "weight")
     )
     axes.plot([0, 1], [0, 1], color=MUTED, linestyle=":", linewidth=1)
-    errors = [(y - low).clip(0), (high - y).clip(0)]
+    errors = [(y - low).clip(0).tolist(), (high - y).clip(0).tolist()]
     axes.errorbar(x, y, yerr=errors, color=STYLE["PRM threshold"][0], linewidth=1.2, elinewidth=0.8)
     axes.scatter(x, y, s=12 + 300 * weight, color=STYLE["PRM threshold"][0], alpha=0.7, linewidths=0)
     axes.set(xlabel=words.MEAN_PROBABILITY, ylabel=words.OBSERVED, xlim=(0, 1), ylim=(0, 1), aspect="equal")

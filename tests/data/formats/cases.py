@@ -72,7 +72,11 @@ def pack_table(value: Any) -> bytes:
     writer = csv.writer(text)
     rows = [row if isinstance(row, dict) else {"unexpected": row} for row in value]
     writer.writerow(max((list(row) for row in rows), key=len))
-    writer.writerows([list(row.values()) for row in rows])
+    for row in rows:
+        try:
+            writer.writerow(list(row.values()))
+        except csv.Error:  # Python 3.10 cannot write the character 0
+            writer.writerow([str(one).replace("\0", "\1") for one in row.values()])
     return text.getvalue().encode("utf-8", "surrogatepass")
 
 
