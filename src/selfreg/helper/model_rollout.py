@@ -16,7 +16,7 @@ from selfreg.helper.labels import Labels
 from selfreg.helper.models.transformer import lattice
 from selfreg.mdp import InterventionMDP
 from selfreg.planning.evaluation import evaluate_policy
-from selfreg.planning.usage import expected_usage
+from selfreg.planning.usage import expected_charges
 
 Floats = NDArray[np.float64]
 
@@ -87,10 +87,10 @@ class ModelRollout(NamedTuple):
         return policy
 
     def usage(self, policy: NDArray[np.int8], charges: Floats | None = None) -> Floats:
-        """Expected usage from the start, (points of the labels, budgets), or other charges; see `expected_usage`."""
+        """Expected usage from the start, (points of the labels, budgets); or `charges`, as of `expected_charges`."""
         solution = self.labels.solution
         played = replace(solution, mdp=self.mdp, policy=policy.reshape(solution.policy.shape))
-        used = expected_usage(played, charges)
+        used = expected_charges(played, self.mdp.cost_table if charges is None else charges)
         return np.asarray(self.start @ used.reshape(len(self.start), -1)).reshape(len(self.labels.budgets), -1)
 
     def value(self, policy: NDArray[np.int8]) -> Floats:

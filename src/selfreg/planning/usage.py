@@ -22,21 +22,15 @@ Indices = npt.NDArray[np.intp]
 HelpRows: TypeAlias = tuple[int, Indices, sp.csr_array]  # action, states that take it, their rows
 
 
-def expected_usage(solution: Solution, charges: Floats | None = None) -> Floats:
+def expected_usage(solution: Solution) -> Floats:
     """Expected help spent by the hard-budget policy, from every state and remaining budget.
 
     Solves U(s, b) = c_a + sum_j P_a[s,j] U(j, b - c_a) with a = policy(s, b), the least solution, one budget
     layer after the other (a linear system each; exact up to rounding).
 
-    Parameters
-    ----------
-    solution : Solution
-    charges : float64 (actions, k), optional
-        What a request counts as, such as its price; by default its cost. Help without a cost counts nothing.
-
     Returns
     -------
-    float64 (n, B1 + 1, B2 + 1, ..., budgets or k)
+    float64 (n, B1 + 1, B2 + 1, ..., budgets)
         Units taken from each budget; 0 in terminal states.
 
     Raises
@@ -53,8 +47,15 @@ def expected_usage(solution: Solution, charges: Floats | None = None) -> Floats:
     >>> selfreg.expected_usage(selfreg.solve(mdp, budget=2))[0, :, 0].tolist()
     [0.0, 1.0, 1.0]
     """
-    counted = solution.mdp.cost_table if charges is None else charges
-    return _solve_layers(solution, np.zeros(counted.shape[1]), lambda action, after: after + counted[action])
+    return expected_charges(solution, solution.mdp.cost_table)
+
+
+def expected_charges(solution: Solution, charges: npt.NDArray[Any]) -> Floats:
+    """As `expected_usage`, where a request counts as `charges` (actions, k), such as its price, and not as its cost.
+
+    Help without a cost counts nothing.
+    """
+    return _solve_layers(solution, np.zeros(charges.shape[1]), lambda action, after: after + charges[action])
 
 
 def usage_distribution(solution: Solution) -> Floats:

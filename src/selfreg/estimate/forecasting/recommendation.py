@@ -59,9 +59,9 @@ def choose(scored: Sequence[Scored], found: Identification, tasks: int) -> int:
     always = [i for i in allowed if scored[i].candidate.policy == "always"]
     top = [i for i in always if is_largest(scored, i)]
     if found.design != "steps":
-        # Episodes that went as a policy decides are a selection, unless all tasks have one.
-        known = [i for i in allowed if found.design == "tasks" and scored[i].value.unknown[0] <= OBSERVED]
-        always, allowed = top, [i for i in allowed if i in top or (i in known and i not in always)]
+        # Episodes that went as a policy decides are a selection, unless each task has one.
+        others = [i for i in allowed if i not in always and scored[i].value.unknown[0] <= OBSERVED]
+        always, allowed = top, [*top, *others] if found.design == "tasks" else top
     rest = [i for i in allowed if i not in always]
     gains = {i: gain for i in allowed if (gain := scored[i].gain) is not None}
     level = TASKS_LEVEL if found.design == "tasks" else ALWAYS_LEVEL

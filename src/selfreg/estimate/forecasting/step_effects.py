@@ -80,8 +80,9 @@ def step_value(design: StepDesign, decided: Actions, times: Floats, guess: Float
     times : float64 (samples, tasks)
         How often a sample holds each task.
     guess : float64 (steps, kinds), optional
-        Effects by a model that was made without the tasks of the step. psi' f corrects them: they are a column of f
-        too, so that a model that is wrong everywhere by the same factor is put right.
+        Effects by a model that was made without the tasks of the step, which count less in small logs (`SMALL`).
+        psi' f corrects them: they are a column of f too, so that a model that is wrong everywhere by the same factor is
+        put right.
     """
     logged = design.logged
     guess = None if guess is None else guess * (len(decided) / (len(decided) + SMALL))
