@@ -134,8 +134,8 @@ def solve(
         bound for each such model. `selfreg.L1(confidence=0.9)` derives the sets from `mdp.visits`. Runs on one thread.
     out : Solution, or pair of arrays (value, policy), optional
         Where to write `value` and `policy`: an earlier solution of the same shape and dtype, whose arrays are then
-        overwritten, or arrays. New memory takes up to a third of the time of a large model without cycles. After an error
-        their contents are undefined. Not with keep="start".
+        overwritten, or arrays. New memory takes up to a third of the time of a large model without cycles. After an
+        error their contents are undefined. Not with keep="start".
     implementation : {"cython", "python"}, optional
         Which kernel; the default is the environment variable SELFREG_IMPLEMENTATION, else "cython".
 
