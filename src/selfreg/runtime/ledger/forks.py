@@ -30,7 +30,7 @@ class ForkGate:
     def __init__(self) -> None:
         self._state = threading.Condition()
         self._threads: dict[int, int] = {}
-        self._forking = False
+        self._forking: int | None = None  # the thread that forks
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(
                 before=self._before, after_in_parent=self._after_in_parent, after_in_child=self._after_in_child
@@ -38,11 +38,11 @@ class ForkGate:
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """No other thread forks meanwhile; may be entered again by the same thread."""
+        """No other thread forks meanwhile; may be entered again by the same thread, and by the one that forks."""
         mine = threading.get_ident()
         try:
             with self._state:
-                while self._forking and mine not in self._threads:
+                while self._forking not in (None, mine) and mine not in self._threads:
                     self._state.wait()
                 self._threads[mine] = self._threads.get(mine, 0) + 1
             yield
@@ -57,18 +57,18 @@ class ForkGate:
     def _before(self) -> None:
         mine = threading.get_ident()
         with self._state:
-            self._forking = True
+            self._forking = mine
             self._state.wait_for(lambda: not self._threads.keys() - {mine}, timeout=PATIENCE)
 
     def _after_in_parent(self) -> None:
         with self._state:
-            self._forking = False
+            self._forking = None
             self._state.notify_all()
 
     def _after_in_child(self) -> None:
         mine = threading.get_ident()
         depth = self._threads.get(mine, 0)
-        self._state, self._forking = threading.Condition(), False
+        self._state, self._forking = threading.Condition(), None
         self._threads = {mine: depth} if depth else {}
 
 

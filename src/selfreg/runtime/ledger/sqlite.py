@@ -8,9 +8,10 @@ import sqlite3
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from selfreg.runtime.ledger.accounts import same_settings
 from selfreg.runtime.ledger.budgets import Budget, as_budgets, one_number
@@ -33,6 +34,8 @@ from selfreg.runtime.ledger.store import (
 
 APPLICATION = 0x5E1F4E60  # marks our files among other databases
 LONGEST = 2_000_000.0  # seconds: SQLite counts milliseconds in 32 bits
+MOST_IDLE = 4  # connections that are kept
+Stamp: TypeAlias = "tuple[int, int, int, int]"
 
 
 class SQLiteLedger(Ledger):
@@ -40,7 +43,8 @@ class SQLiteLedger(Ledger):
 
     Each call is one SQLite transaction that has reached the disk before it is answered. The file is in rollback-journal
     mode, since write-ahead logs cannot be shared over a network; there too it is only as safe as the locks of that file
-    system. Each call opens the file anew, so that the object may be forked and pickled.
+    system. A connection is kept between calls, as long as nobody else writes to the file. The object may be forked and
+    pickled: each process makes connections of its own.
 
     Parameters
     ----------
@@ -108,6 +112,68 @@ class SQLiteLedger(Ledger):
         return self._store.path
 
 
+class Connections:
+    """Connections to a file that are open and not in use.
+
+    One is taken again only while the file is the one that it left: files are moved, replaced, restored and damaged, and
+    what SQLite remembers of a file would hide that. Those of a parent process are never touched, as SQLite demands.
+    """
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        self._path, self._timeout = path, timeout
+        self._idle: dict[int, list[tuple[sqlite3.Connection, Stamp]]] = {}
+        weakref.finalize(self, _close_idle, self._idle)
+
+    def take(self, mode: str | None = None) -> tuple[sqlite3.Connection, Stamp | None]:
+        """A connection, and what its file was like before it was taken; None where there was none.
+
+        `mode`, as in a URI of SQLite, means a new one.
+        """
+        stamp = _stamp(self._path)
+        idle = self._idle.get(os.getpid(), [])
+        while idle and mode is None:
+            connection, left = idle.pop()
+            if left == stamp:
+                return connection, stamp
+            connection.close()
+        place = f"{self._path.as_uri()}?mode={mode or 'rw'}"
+        connection = sqlite3.connect(
+            place, timeout=self._timeout, isolation_level=None, uri=True, check_same_thread=False
+        )
+        try:
+            # An answer must outlive a loss of power: EXTRA also syncs the folder of the deleted journal.
+            connection.execute("PRAGMA synchronous = EXTRA")
+            connection.execute("PRAGMA fullfsync = ON")
+        except BaseException:
+            connection.close()
+            raise
+        return connection, stamp
+
+    def give_back(self, connection: sqlite3.Connection, before: Stamp | None) -> None:
+        """Keep a connection without a transaction for the next call, unless its file was replaced meanwhile."""
+        stamp = _stamp(self._path)
+        idle = self._idle.setdefault(os.getpid(), [])
+        if stamp is None or before is None or stamp[:2] != before[:2] or len(idle) >= MOST_IDLE:
+            connection.close()
+        else:
+            idle.append((connection, stamp))
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """Device, number, size and time of a file; its number is not given to another file while it is open."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _close_idle(idle: dict[int, list[tuple[sqlite3.Connection, Stamp]]]) -> None:
+    with SQLITE_GATE.inside():
+        for connection, _ in idle.pop(os.getpid(), []):
+            connection.close()
+
+
 class SQLiteStore:
     """Tables in a file."""
 
@@ -115,9 +181,10 @@ class SQLiteStore:
         self.path, self.timeout, self.clock = path, timeout, clock
         self.identity: str | None = None
         self._turns: dict[int, Any] = {}
+        self._connections = Connections(path, timeout)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_turns": {}}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _same_store, (self.path, self.timeout, self.clock, self.identity)
 
     def open(self, wanted: tuple[Budget, ...] | None, overrun: Overrun | None) -> None:
         """Make the file, or open one that has the wanted settings."""
@@ -183,30 +250,24 @@ class SQLiteStore:
             raise UnusableLedgerError(f"{self.path}: the file was replaced by another ledger; open it anew")
         return file
 
-    def _transact(self, kind: str, work: Callable[[FileTransaction], Result], mode: str = "rw") -> Result:
+    def _transact(self, kind: str, work: Callable[[FileTransaction], Result], mode: str | None = None) -> Result:
         with SQLITE_GATE.inside():
-            return self._transact_inside(kind, work, mode)
-
-    def _transact_inside(self, kind: str, work: Callable[[FileTransaction], Result], mode: str) -> Result:
-        connection = None
-        try:
-            place = f"{self.path.as_uri()}?mode={mode}"
-            connection = sqlite3.connect(place, timeout=self.timeout, isolation_level=None, uri=True)
-            if kind == "IMMEDIATE":
-                # An answer must outlive a loss of power: EXTRA also syncs the folder of the deleted journal.
-                connection.execute("PRAGMA synchronous = EXTRA")
-                connection.execute("PRAGMA fullfsync = ON")
-            connection.execute(f"BEGIN {kind}")
-            result = work(FileTransaction(connection, self.clock))
-            connection.execute("COMMIT")
-            return result
-        except sqlite3.Error as error:
-            raise self._translate(error) from error
-        except (UnicodeError, DamageError) as error:
-            raise _damage(self.path, error) from error
-        finally:
-            if connection is not None:
-                connection.close()  # rolls back what was not committed
+            connection = None
+            try:
+                connection, before = self._connections.take(mode)
+                connection.execute(f"BEGIN {kind}")
+                result = work(FileTransaction(connection, self.clock))
+                connection.execute("COMMIT")
+                self._connections.give_back(connection, before)
+                connection = None
+                return result
+            except sqlite3.Error as error:
+                raise self._translate(error) from error
+            except (UnicodeError, DamageError) as error:
+                raise _damage(self.path, error) from error
+            finally:
+                if connection is not None:
+                    connection.close()  # rolls back what was not committed
 
     def _translate(self, error: sqlite3.Error) -> Exception:
         words = str(error)
@@ -222,6 +283,13 @@ class SQLiteStore:
         if any(damage in words for damage in damages):
             return _damage(self.path, error)
         return OSError(errno.EIO, f"{words}; try again, no step is paid for twice", str(self.path))
+
+
+def _same_store(path: Path, timeout: float, clock: Clock, identity: str | None) -> SQLiteStore:
+    """A store that was pickled."""
+    store = SQLiteStore(path, timeout, clock)
+    store.identity = identity
+    return store
 
 
 def _damage(path: Path, error: Exception) -> UnusableLedgerError:
