@@ -38,7 +38,8 @@ def ledger(tmp_path) -> SQLiteLedger:
 
 def test_one_connection_for_calls_one_after_the_other(ledger) -> None:
     for step in range(1, 20):
-        assert ledger.reserve("run", step, 1) and ledger.refund("run", step)
+        assert ledger.reserve("run", step, 1)
+        assert ledger.refund("run", step)
     assert (ledger.left, open_files(ledger.path)) == ((99,), 1)
 
 
