@@ -44,9 +44,9 @@ class Setting(NamedTuple):
 
 
 class Size(NamedTuple):
-    """The most training tasks and episodes of each in Phase I, and the number of test tasks."""
+    """Training tasks (those of the setting where None), the most episodes of each in Phase I, and test tasks."""
 
-    tasks: int
+    tasks: int | None
     test_tasks: int
     episodes: int
 
@@ -72,7 +72,7 @@ SETTINGS = {
     "treasure": Setting(World("textworld", "treasure"), tasks=60, named=True),
     "cooking": Setting(World("textworld", "cooking"), tasks=60, named=True),
 }
-FULL, QUICK = Size(10_000, 300, 10_000), Size(16, 30, 32)
+FULL, QUICK = Size(None, 300, 10_000), Size(16, 30, 32)
 
 
 def run_setting(
@@ -86,7 +86,7 @@ def run_setting(
         If the folder holds a run of other sizes or of another form of helper.
     """
     setting, folder = SETTINGS[name], out / name
-    tasks, episodes = min(setting.tasks, size.tasks), min(setting.episodes, size.episodes)
+    tasks, episodes = size.tasks or setting.tasks, min(setting.episodes, size.episodes)
     sizes: dict[str, int | str] = {
         "tasks": tasks,
         "test_tasks": size.test_tasks,
@@ -115,6 +115,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("--out", type=Path, help="folder of the run folders; default runs/evaluation[-quick]")
     parser.add_argument("--settings", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--paper", action="store_true", help="the method of the paper beside its baselines (extra rl)")
+    parser.add_argument("--tasks", type=int, help="training tasks of each setting; by default 200, 400 or 60")
     parser.add_argument("--test-tasks", type=int, help=f"test tasks of a setting; default {FULL.test_tasks}")
     parser.add_argument("--form", default=HelperConfig.form, help="form of the helper; default %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="draws the tasks; default 0")
@@ -129,6 +130,8 @@ def main(arguments: Sequence[str] = ()) -> None:
     if unknown:
         parser.error(f"--settings {unknown[0]}: expected some of {', '.join(SETTINGS)}")
     size = QUICK if chosen.quick else FULL
+    if chosen.tasks:
+        size = size._replace(tasks=chosen.tasks)
     if chosen.test_tasks:
         size = size._replace(test_tasks=chosen.test_tasks)
     names = chosen.settings or [name for name, one in SETTINGS.items() if one.quick or not (chosen.quick or one.named)]
