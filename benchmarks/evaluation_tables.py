@@ -14,7 +14,7 @@ from selfreg.evaluate.policies import OPTIMUM, PLAN_NEAREST, PLAN_PRM, TUNED, po
 
 BUDGETS = (1, 2, 3, 4)  # those that the targets name
 SHARE, NEAR, MARGIN = 1 / 8, 0.01, 0.15
-SEEN_NEAR, ENOUGH_SETTINGS, ENOUGH_LEVELS = 0.02, 3, 2
+SEEN_NEAR, ENOUGH_SETTINGS, ENOUGH_LEVELS = 0.02, 8, 5
 OPPONENTS = ("random at equal cost", "PRM threshold at equal cost")
 RULES = ("first-k", "last-k", "every-n", TUNED, "PRM threshold", "random")
 
