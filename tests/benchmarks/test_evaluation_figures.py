@@ -88,7 +88,7 @@ def test_tables_are_printed(result: Result, capsys) -> None:
     assert "(outside)" in said
     assert "| made | 0.200 | 1.000 (" in said
     assert "headline, made, plan: within 1 point of always at budget 2 with 12.5% of its requests" in said
-    assert "headline target (helper, 2 settings or more): missed (0 of 1)" in said
+    assert "headline target (helper, 5 settings or more): missed (0 of 1)" in said
     assert "helper above equal-cost baselines, made: all clear" in said
     assert "never significantly below a rule of thumb at equal cost: met (0 of" in said
 
