@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import sqlite3
 import threading
 import time
@@ -34,6 +35,7 @@ from selfreg.runtime.ledger.store import (
 
 APPLICATION = 0x5E1F4E60  # marks our files among other databases
 LONGEST = 2_000_000.0  # seconds: SQLite counts milliseconds in 32 bits
+LONGEST_PAUSE = 0.005  # seconds between two tries to lock the file
 MOST_IDLE = 4  # connections that are kept
 Stamp: TypeAlias = "tuple[int, int, int, int]"
 
@@ -181,7 +183,7 @@ class SQLiteStore:
         self.path, self.timeout, self.clock = path, timeout, clock
         self.identity: str | None = None
         self._turns: dict[int, Any] = {}
-        self._connections = Connections(path, timeout)
+        self._connections, self._luck = Connections(path, timeout), random.Random()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _same_store, (self.path, self.timeout, self.clock, self.identity)
@@ -255,7 +257,7 @@ class SQLiteStore:
             connection = None
             try:
                 connection, before = self._connections.take(mode)
-                connection.execute(f"BEGIN {kind}")
+                self._begin(connection, kind)
                 result = work(FileTransaction(connection, self.clock))
                 connection.execute("COMMIT")
                 self._connections.give_back(connection, before)
@@ -268,6 +270,27 @@ class SQLiteStore:
             finally:
                 if connection is not None:
                     connection.close()  # rolls back what was not committed
+
+    def _begin(self, connection: sqlite3.Connection, kind: str) -> None:
+        """Begin a transaction; wait for the lock of a writer as long as `timeout`.
+
+        SQLite waits ever longer between its tries, so that who has waited longest comes last, or never. Here all try at
+        the same rate.
+        """
+        if kind != "IMMEDIATE":
+            connection.execute(f"BEGIN {kind}")
+            return
+        end = time.monotonic() + self.timeout
+        connection.execute("PRAGMA busy_timeout = 0")
+        while True:
+            try:
+                connection.execute(f"BEGIN {kind}")
+                break
+            except sqlite3.OperationalError as error:
+                if "is locked" not in str(error) or time.monotonic() > end:
+                    raise
+            time.sleep(self._luck.uniform(0, LONGEST_PAUSE))
+        connection.execute(f"PRAGMA busy_timeout = {round(1000 * self.timeout)}")  # for readers who are still there
 
     def _translate(self, error: sqlite3.Error) -> Exception:
         words = str(error)
