@@ -81,25 +81,21 @@ class _Reader:
         self.texts, self.place = deduplicate(labels.texts(config.history))
         self.limits = tuple(int(top) for top in labels.budgets.max(axis=0))
         form = FORMS[config.form]
-        self.form, self.config = form if issubclass(form, LinearDecider) else WordsDecider, config
+        linear, self.config = form if issubclass(form, LinearDecider) else WordsDecider, config
         self.parts = [np.isin(labels.tasks, split[name]) for name in ("train", "validation")]
-        self.known = [self.texts[i] for i in np.unique(self.place[self.parts[0]])]
-        self.model = self._create_model(labels)
+        known = [self.texts[i] for i in np.unique(self.place[self.parts[0]])]
+        self.model: LinearDecider = linear.build(labels.actions, self.limits, known, config)
         self.features = self.model.features(self.texts)
         self.counted = np.minimum(labels.support / config.min_count, 1.0)
         size = labels.model.mdp.n_states, len(self.texts)
         self.seen = sp.csr_array((np.ones(len(self.place)), (labels.state, self.place)), shape=size)
-
-    def _create_model(self, labels: Labels) -> LinearDecider:
-        model: LinearDecider = self.form.build(labels.actions, self.limits, self.known, self.config)
-        return model
 
     def learn(self, labels: Labels) -> NDArray[np.int8]:
         """Learn labels; the action in every state and point, int8 (n_states, points).
 
         It is the most probable over the texts of a state, and nohelp in a state without text.
         """
-        self.model, labels = self._create_model(labels), labels.subtract_price(self.config.price)
+        labels = labels.subtract_price(self.config.price)
         worth = np.where(self.counted > 0, np.nan_to_num(np.abs(labels.advantage)) * self.counted, 0.0)
         paid = mask_affordable(labels.actions, labels.model.mdp.costs, labels.budgets)
         policy = np.zeros((self.seen.shape[0], len(labels.budgets)), dtype=np.int8)

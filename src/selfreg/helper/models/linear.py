@@ -101,6 +101,7 @@ class LinearDecider:
         with require_extra("ml", "a linear helper"):
             from sklearn.linear_model import LogisticRegression
         used = np.flatnonzero(votes.sum(axis=0))
+        self._weights[p], self._intercept[p] = 0.0, 0.0
         if len(used) < 2:  # no decision here, or only one
             self._intercept[p, used] = CERTAIN
             return self._loss(p, held_out, checks)
