@@ -78,7 +78,8 @@ def help_agent(
             tools: Tools of the agent.
         """
         steps = _history(state.messages)
-        key = name_step(steps, len(state.messages))
+        prompts = [one.text for one in state.messages if one.role == "system"]  # of several agents in a sample
+        key = name_step(steps, len(state.messages), *prompts)
         step = await session.decide_async(_run_id(run), key, steps, keys=keys() if keys else None)
         _write_decision(step, "step")
         async with step:
