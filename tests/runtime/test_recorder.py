@@ -461,4 +461,5 @@ def test_halves_of_characters_are_read_as_in_logs(tmp_path) -> None:
     recorder.decide_once("run", 0, [Step("cut \ud83d", "say \ude00"), Step("\ud83d\ude00 ä \ufeff")])
     assert seen == [("cut \ufffd", "say \ufffd"), ("😀 ä \ufeff", None)]
     assert recorder.export(tmp_path / "log.jsonl") == 1
-    assert list(read_trajectories(tmp_path / "log.jsonl"))[0].steps[0].state == "😀 ä \ufeff"
+    (run,) = read_trajectories(tmp_path / "log.jsonl")
+    assert run.steps[0].state == "😀 ä \ufeff"
