@@ -102,3 +102,14 @@ def test_a_decision_is_a_span_of_the_framework(monkeypatch: Any) -> None:
     monkeypatch.setattr(agent_framework, "get_tracer", Tracer)
     run(make_agent(make_recorder(1), Models()), "question")
     assert Tracer.spans == [("selfreg.decision", "strong", "run")]
+
+
+def test_agents_of_one_session_pay_each() -> None:
+    recorder, models = make_recorder(1), Models()
+    agents = [make_agent(recorder, models, instructions=text) for text in ("Check.", "Solve.")]
+    assert [run(one, "hello") for one in [*agents, agents[0]]] == [
+        "strong answered",
+        "weak answered",
+        "strong answered",
+    ]
+    assert statuses(recorder) == ["charged"]
