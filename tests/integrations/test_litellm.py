@@ -15,7 +15,9 @@ pytest.importorskip("litellm", reason="litellm is missing (extra 'litellm')")
 import litellm
 from conformance import WAIT, Models, make_recorder
 
+from selfreg.decisions import Decision
 from selfreg.integrations.litellm import SelfregLogger, SelfregPlugin
+from selfreg.runtime import Ledger, Recorder
 
 ASKED = [{"role": "user", "content": "2 + 2 = ?"}]
 
@@ -307,3 +309,25 @@ def test_agents_of_one_run_with_prompts_of_their_own_pay_each() -> None:
     ]
     assert [one.choices[0].message.content for one in said] == ["strong", "weak"]
     assert statuses(recorder, ["charged"]) == ["charged"]
+
+
+def test_headers_of_the_proxy_hold_text_in_any_script() -> None:
+    """Servers read and write headers as Latin-1; what is in UTF-8 stopped the response, after it was paid."""
+    recorder = Recorder(ByName("専門家"), Ledger(1), costs={"専門家": 1})
+    logger = SelfregLogger(recorder, weak="agent", strong="strong")
+    headers = {"x-selfreg-run": "Lauf ä 東".encode().decode("latin-1")}
+    data = {"model": "agent", "messages": ASKED, "proxy_server_request": {"headers": headers}}
+    data = asyncio.run(logger.async_pre_call_hook(None, None, data, "acompletion"))
+    assert recorder.decisions()[0].run_id == "Lauf ä 東"
+    sent = asyncio.run(logger.async_post_call_response_headers_hook(data, None, None))
+    assert sent["x-selfreg-action"].encode("latin-1").decode() == "専門家"
+
+
+class ByName:
+    """Requests one help type."""
+
+    def __init__(self, help: str) -> None:
+        self.help = help
+
+    def decide(self, steps: Any, budget_left: Any) -> Decision:
+        return Decision(self.help)

@@ -8,7 +8,17 @@ import pytest
 
 pytest.importorskip("agents", reason="openai-agents is missing (extra 'adapters')")
 
-from agents import Agent, RunConfig, Runner, RunState, function_tool
+from agents import (
+    Agent,
+    ModelRetryAdvice,
+    ModelRetrySettings,
+    ModelSettings,
+    RunConfig,
+    Runner,
+    RunState,
+    function_tool,
+    retry_policies,
+)
 from conformance import Models, make_recorder
 from driver_openai_agents import QUIET, Scripted, agent, tool_call
 
@@ -159,3 +169,18 @@ def test_a_run_may_be_a_number() -> None:
     recorder = make_recorder(1)
     Runner.run_sync(agent(recorder, 7, Models()), "a", run_config=QUIET)
     assert recorder.decisions()[0].run_id == 7
+
+
+def test_retries_of_the_sdk_pay_for_the_one_that_answers() -> None:
+    """By the policy of the SDK, which asks the model whether its error is worth another try."""
+
+    class Advising(Scripted):
+        def get_retry_advice(self, request):
+            return ModelRetryAdvice(suggested=True, retry_after=0.0, replay_safety="safe")
+
+    recorder, models = make_recorder(1), Models(strong=(RuntimeError("overloaded"),))
+    model = HelpModel(Scripted("weak", models), Advising("strong", models), recorder, run="run")
+    settings = ModelSettings(retry=ModelRetrySettings(max_retries=1, policy=retry_policies.provider_suggested()))
+    assert Runner.run_sync(Agent("a", model=model, model_settings=settings), "q", run_config=QUIET).final_output
+    assert models.calls == ["strong", "strong"]
+    assert [entry.status for entry in recorder.ledger.entries()] == ["refunded", "charged"]

@@ -317,7 +317,8 @@ class SelfregLogger(_Deciding):
     ) -> dict[str, str]:
         """What the client sees of the decision."""
         found = (data.get("litellm_metadata") or data.get("metadata") or {}).get("spend_logs_metadata") or {}
-        return {"x-selfreg-action": found["selfreg.action"]} if "selfreg.action" in found else {}
+        action = found.get("selfreg.action")
+        return {} if action is None else {"x-selfreg-action": action.encode().decode("latin-1")}
 
 
 def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
@@ -330,7 +331,15 @@ def _headers(data: Mapping[str, Any]) -> dict[str, str]:
     """Ids that a client of the proxy sent as headers: ``x-selfreg-run`` and so on."""
     headers = (data.get("proxy_server_request") or {}).get("headers") or {}
     names = {f"x-{name.replace('_', '-')}": name for name in (RUN, STEP, TASK)}
-    return {names[key.lower()]: value for key, value in headers.items() if key.lower() in names}
+    return {names[key.lower()]: _decoded(value) for key, value in headers.items() if key.lower() in names}
+
+
+def _decoded(header: str) -> str:
+    """A header that was sent in UTF-8; servers read it as Latin-1."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
 
 
 def _ids(messages: Any, metadata: Mapping[str, Any]) -> tuple[Any, Any, Sequence[Step]]:

@@ -91,6 +91,10 @@ class HelpModel(Model):  # type: ignore[misc]
         finally:
             await pieces.aclose()
 
+    def get_retry_advice(self, request: Any) -> Any:
+        """What a model says of its own error, for the retries of the SDK; each attempt is decided and paid anew."""
+        return self._weak.get_retry_advice(request) or self._strong.get_retry_advice(request)
+
     async def close(self) -> None:
         """Close both models."""
         await self._weak.close()
