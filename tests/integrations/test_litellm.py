@@ -222,12 +222,20 @@ def scripted(recorder: Any, models: Models, **options: Any) -> litellm.Router:
 
 
 def test_another_group_answers_where_help_fails() -> None:
-    """LiteLLM looked there for the strong model, that we had left for the group before."""
-    recorder, models = make_recorder(1), Models(strong=(RuntimeError("down"),))
-    router = scripted(recorder, models, fallbacks=[{"agent": ["backup"]}])
-    reply = asyncio.run(router.acompletion("agent", ASKED))
-    assert (reply.choices[0].message.content, models.calls) == ("third answered", ["strong", "third"])
-    assert statuses(recorder, ["refunded"]) == ["refunded"]
+    """LiteLLM looked there for the strong model, that we had left for the group before; also while that one rests."""
+    recorder, models = make_recorder(1), Models(strong=(litellm.RateLimitError("slow down", "scripted", "strong"),))
+    router = scripted(recorder, models, fallbacks=[{"agent": ["backup"]}], allowed_fails=0, cooldown_time=60)
+
+    async def ask() -> list[str]:
+        said = []
+        for _ in range(2):
+            said.append((await router.acompletion("agent", ASKED)).choices[0].message.content)
+            await asyncio.sleep(0.3)  # until LiteLLM has noted the failure
+        return said
+
+    assert asyncio.run(ask()) == ["third answered", "third answered"]
+    assert models.calls == ["strong", "third", "third"]
+    assert statuses(recorder, ["refunded", "refunded"]) == ["refunded", "refunded"]
 
 
 def test_help_whose_deployment_rests_is_refunded() -> None:

@@ -155,6 +155,9 @@ class SelfregPlugin(_Deciding):
         helpers = {self._strong} if isinstance(self._strong, str) else set(self._strong.values())
         weak = [model for model in context.candidate_models if model not in helpers]
         if not weak or len(weak) == len(context.candidate_models):
+            left = context.metadata.get(CANDIDATES)
+            if isinstance(left, list):  # of the group that LiteLLM falls back from: it would look for them in this one
+                left[:] = context.candidate_models
             return context
         step = await self._decide(context.structured_messages, context.metadata)
         task = asyncio.current_task()
@@ -175,8 +178,6 @@ class SelfregPlugin(_Deciding):
         self, request_data: Mapping[str, Any], exception: Exception, call_type: Any, fallback_depth: Any = None
     ) -> None:
         """An attempt has failed; this comes before the next attempt."""
-        for name in ("metadata", "litellm_metadata"):  # what we left is not for the group that LiteLLM falls back to
-            (request_data.get(name) or {}).pop(CANDIDATES, None)
         await self._end(request_data.get("litellm_call_id"), False)
 
     async def async_post_call_success_deployment_hook(
