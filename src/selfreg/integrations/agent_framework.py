@@ -78,4 +78,6 @@ def _as_part(content: Content) -> dict[str, Any]:
         return {"type": "tool_call", "id": content.call_id, "name": content.name, "arguments": content.arguments}
     if content.type == "function_result":
         return {"type": "tool_call_response", "id": content.call_id, "response": content.result or ""}
+    if content.type in ("data", "text_reasoning"):  # bytes, and what no state has
+        return {"type": "blob" if content.type == "data" else "reasoning"}
     return dict(content.to_dict(exclude_none=True))

@@ -65,7 +65,7 @@ class HelpModel(Model):  # type: ignore[misc]
     ) -> None:
         self._weak, self._strong, self._session = weak, strong, Session(recorder, trace=trace)
         self._run, self._keys = run, keys
-        self._seen: dict[tuple[str | int, str], Any] = {}
+        self._supervises, self._seen = False, dict[tuple[str | int, str], Any]()
 
     # ---- a stronger model
 
@@ -133,6 +133,8 @@ class HelpModel(Model):  # type: ignore[misc]
         the call, or its rejection, is shown to this model.
         """
 
+        self._supervises = True
+
         async def must_be_seen(context: RunContextWrapper, arguments: dict[str, Any], call_id: str) -> bool:
             run = self._run_id()
             items = self._seen.get((run, call_id), context.turn_input)
@@ -143,7 +145,7 @@ class HelpModel(Model):  # type: ignore[misc]
 
     def _remember(self, input: Any, response: Any) -> None:
         """What the model saw when it called tools: the context of a tool has the beginning of the run only."""
-        for item in response.output:
+        for item in response.output if self._supervises else ():
             if call := getattr(item, "call_id", None):
                 self._seen[self._run_id(), call] = input
         while len(self._seen) > MOST_CALLS:
