@@ -18,7 +18,7 @@ from inspect_ai.dataset import Sample
 from inspect_ai.model import ChatMessageSystem, ChatMessageUser, ModelOutput, get_model
 from inspect_ai.scorer import includes
 from inspect_ai.solver import solver, use_tools
-from inspect_ai.tool import tool
+from inspect_ai.tool import ToolFunction, tool
 
 from selfreg.data import read_trajectories
 from selfreg.decisions import Decision
@@ -208,3 +208,12 @@ def test_agents_of_one_sample_pay_each(tmp_path) -> None:
     run(both(), tmp_path, **names)
     assert models.calls == ["strong", "weak"]
     assert [entry.status for entry in recorder.ledger.entries()] == ["charged"]
+
+
+def test_a_tool_that_must_be_called_is_forced_once(tmp_path) -> None:
+    """As by Inspect's own `generate()`, in whose place the solver stands; the choice was lost."""
+    solver = [use_tools(delete(), tool_choice=ToolFunction("delete")), help_solver(make_recorder(0))]
+    log = run(solver, tmp_path, weak=mock("users", "All gone."))
+    (sample,) = log.samples
+    choices = [one.tool_choice for one in sample.events if one.event == "model"]
+    assert choices == [ToolFunction(name="delete"), "auto"]
