@@ -13,8 +13,10 @@ from conformance import Models, make_recorder
 from driver_pydantic_ai import agent, scripted
 from pydantic_ai import Agent, BinaryContent, DeferredToolRequests, DeferredToolResults, RunContext, ToolDenied
 from pydantic_ai.exceptions import ModelHTTPError
-from pydantic_ai.messages import TextPart, ToolCallPart
+from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.fallback import FallbackModel
+from pydantic_ai.models.function import FunctionModel
+from pydantic_ai.settings import ModelSettings
 
 from selfreg.decisions import Decision
 from selfreg.integrations.pydantic_ai import SelfregHelp
@@ -117,3 +119,24 @@ def test_what_is_no_text_is_named() -> None:
     recorder = make_recorder(1)
     asyncio.run(agent(recorder, Models()).run(["see", BinaryContent(b"abc" * 99, media_type="image/png")]))
     assert recorder.decisions()[0].state == "see\n[blob]"
+
+
+def test_each_model_has_its_own_settings() -> None:
+    """The strong model had those of the weak one, such as an effort that it does not know."""
+    seen = []
+
+    def model(name: str, **settings: Any) -> FunctionModel:
+        def answer(messages: Any, info: Any) -> ModelResponse:
+            seen.append((name, info.model_settings))
+            return ModelResponse(parts=[TextPart(name)])
+
+        return FunctionModel(answer, settings=ModelSettings(**settings))
+
+    ours = SelfregHelp(make_recorder(1), strong=model("strong", temperature=0.9))
+    one = Agent(model("weak", temperature=0.1, seed=7), capabilities=[ours], model_settings=ModelSettings(max_tokens=5))
+    for _ in range(2):
+        asyncio.run(one.run("question"))
+    assert seen == [
+        ("strong", {"temperature": 0.9, "max_tokens": 5}),
+        ("weak", {"temperature": 0.1, "seed": 7, "max_tokens": 5}),
+    ]

@@ -122,7 +122,7 @@ class SelfregHelp(AbstractCapability):  # type: ignore[misc]
         async with step:
             if step.helped:
                 model = _Watched(select_model(self._strong, step.action), step)
-                request_context = replace(request_context, model=model)
+                request_context = replace(request_context, model=model, model_settings=_settings(request_context))
             return await handler(request_context)
 
     # ---- a person
@@ -159,6 +159,12 @@ class SelfregHelp(AbstractCapability):  # type: ignore[misc]
 
 def _is_call(part: Any, call: str | None) -> bool:
     return isinstance(part, ToolCallPart) and part.tool_call_id == call
+
+
+def _settings(request_context: Any) -> Any:
+    """Those of the agent and the run: the weak model's own are not for another one, which adds its own."""
+    own, settings = request_context.model.settings or {}, request_context.model_settings or {}
+    return {name: value for name, value in settings.items() if name not in own or own[name] != value} or None
 
 
 def _call_key(messages: list[ModelMessage], call: str) -> str:
