@@ -102,3 +102,36 @@ def test_a_decision_is_a_span_of_the_framework(monkeypatch: Any) -> None:
     monkeypatch.setattr(agent_framework, "get_tracer", Tracer)
     run(make_agent(make_recorder(1), Models()), "question")
     assert Tracer.spans == [("selfreg.decision", "strong", "run")]
+
+
+def test_agents_of_one_session_pay_each() -> None:
+    recorder, models = make_recorder(1), Models()
+    agents = [make_agent(recorder, models, instructions=text) for text in ("Check.", "Solve.")]
+    assert [run(one, "hello") for one in [*agents, agents[0]]] == [
+        "strong answered",
+        "weak answered",
+        "strong answered",
+    ]
+    assert statuses(recorder) == ["charged"]
+
+
+def test_states_are_those_of_the_traces_of_the_framework() -> None:
+    """There, bytes are a blob, and what a model thinks is no action."""
+    from agent_framework import Message
+    from agent_framework.observability import _to_otel_part_latest_experimental as as_traced
+
+    from selfreg.integrations._session import history_of
+    from selfreg.integrations.agent_framework import _as_part
+
+    messages = [
+        Message("user", [Content.from_text("see"), Content.from_data(b"abc" * 9, "image/png")]),
+        Message("assistant", [Content.from_text_reasoning(text="hm"), call_add()]),
+        Message("tool", [Content.from_function_result("call 1", result="5")]),
+        Message("user", [Content.from_uri("http://127.0.0.1/a.png", media_type="image/png")]),
+    ]
+    ours, theirs = (
+        history_of([{"role": str(m.role), "parts": [*map(part, m.contents)]} for m in messages])
+        for part in (_as_part, as_traced)
+    )
+    assert ours == theirs
+    assert [one.state for one in ours] == ["see\n[blob]", "add returned: 5\n[uri]"]

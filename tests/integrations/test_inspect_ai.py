@@ -12,13 +12,13 @@ pytest.importorskip("inspect_ai", reason="inspect_ai is missing (extra 'adapters
 from conformance import Always, Models, make_recorder
 from driver_inspect_ai import Scripted  # noqa: F401  (registers the model)
 from inspect_ai import Task, eval
-from inspect_ai.agent import react
+from inspect_ai.agent import AgentState, react
 from inspect_ai.approval import Approval, ApprovalPolicy, approver, auto_approver
 from inspect_ai.dataset import Sample
-from inspect_ai.model import ModelOutput, get_model
+from inspect_ai.model import ChatMessageSystem, ChatMessageUser, ModelOutput, get_model
 from inspect_ai.scorer import includes
-from inspect_ai.solver import use_tools
-from inspect_ai.tool import tool
+from inspect_ai.solver import solver, use_tools
+from inspect_ai.tool import ToolFunction, tool
 
 from selfreg.data import read_trajectories
 from selfreg.decisions import Decision
@@ -188,3 +188,32 @@ def test_outside_of_an_evaluation() -> None:
 
     with pytest.raises(RuntimeError, match="no sample is running"):
         asyncio.run(help_agent(Recorder(Always(), Ledger(1), costs={"strong": 1}))(AgentState(messages=[]), []))
+
+
+def test_agents_of_one_sample_pay_each(tmp_path) -> None:
+    """Two agents that get the same message, with prompts of their own."""
+    recorder, models = make_recorder(1), Models()
+
+    @solver
+    def both():
+        async def solve(state, generate):
+            for prompt in ("Check.", "Solve."):
+                messages = [ChatMessageSystem(content=prompt), ChatMessageUser(content="hello")]
+                await help_agent(recorder)(AgentState(messages=messages), [])
+            return state
+
+        return solve
+
+    names = {name: get_model(f"scripted/{name}", models=models, memoize=False) for name in ("weak", "strong")}
+    run(both(), tmp_path, **names)
+    assert models.calls == ["strong", "weak"]
+    assert [entry.status for entry in recorder.ledger.entries()] == ["charged"]
+
+
+def test_a_tool_that_must_be_called_is_forced_once(tmp_path) -> None:
+    """As by Inspect's own `generate()`, in whose place the solver stands; the choice was lost."""
+    solver = [use_tools(delete(), tool_choice=ToolFunction("delete")), help_solver(make_recorder(0))]
+    log = run(solver, tmp_path, weak=mock("users", "All gone."))
+    (sample,) = log.samples
+    choices = [one.tool_choice for one in sample.events if one.event == "model"]
+    assert choices == [ToolFunction(name="delete"), "auto"]

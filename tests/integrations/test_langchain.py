@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from typing import Any
 
 import pytest
@@ -12,14 +13,16 @@ import pytest
 pytest.importorskip("langchain", reason="langchain is missing (extra 'adapters')")
 
 from conformance import Always, Models, make_recorder
-from driver_langchain import Streaming
+from driver_langchain import Scripted, Streaming
+from driver_langchain import _agent as scripted
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware, ModelRetryMiddleware
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, message_to_dict
+from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, ToolMessage, message_to_dict
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command
 
 from selfreg.data.message_layouts import read_messages
@@ -287,3 +290,42 @@ def test_a_piece_is_seen_before_its_reader_has_it() -> None:
 
     asyncio.run(leave())
     assert statuses(recorder) == ["charged"]
+
+
+def test_agents_that_see_the_same_messages_pay_each() -> None:
+    """Two agents of one graph, at the same time; a step known by its messages alone was paid once and helped twice."""
+    recorder, models = make_recorder(1), Models()
+
+    def node(**options: Any) -> Any:
+        ours = SelfregMiddleware(recorder, strong=Scripted(name="strong", models=models))
+        return create_agent(Scripted(name="weak", models=models), middleware=[ours], **options)
+
+    graph = StateGraph(MessagesState)
+    for name in ("spanish", "french"):
+        graph.add_node(name, node())
+        graph.add_edge(START, name)
+    both = graph.compile(checkpointer=InMemorySaver())
+    config = {"configurable": {"thread_id": "t"}}
+    both.invoke({"messages": [HumanMessage("hello", id="1")]}, config)
+    assert sorted(models.calls) == ["strong", "weak"]
+    prompts = [node(system_prompt=one, checkpointer=InMemorySaver()) for one in ("Spanish.", "French.")]
+    for one in prompts:
+        one.invoke({"messages": [HumanMessage("hello", id="2")]}, config)
+    assert len({one.step_id for one in recorder.decisions()}) == 4
+
+
+def test_a_thread_may_have_the_number_0() -> None:
+    recorder = make_recorder(1)
+    for _ in range(2):
+        scripted(recorder, Models()).invoke({"messages": "question"}, {"configurable": {"thread_id": 0}})
+    assert {one.run_id for one in recorder.decisions()} == {"0"}
+
+
+def test_arguments_of_calls_may_be_anything() -> None:
+    """A half of an emoji, as in an answer that was cut, and what is no JSON."""
+    recorder = make_recorder(1)
+    call = {"name": "say", "args": {"half": "\ud83d", "when": date(2026, 1, 1)}, "id": "1"}
+    messages = [HumanMessage("q"), AIMessage("", tool_calls=[call]), ToolMessage("\ud83d", tool_call_id="1")]
+    scripted(recorder, Models()).invoke({"messages": messages}, {"configurable": {"thread_id": "t"}})
+    (decision,) = recorder.decisions()
+    assert decision.state == "say returned: \ufffd"

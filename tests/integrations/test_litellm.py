@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ import pytest
 pytest.importorskip("litellm", reason="litellm is missing (extra 'litellm')")
 
 import litellm
-from conformance import Models, make_recorder
+from conformance import WAIT, Models, make_recorder
 
+from selfreg.decisions import Decision
 from selfreg.integrations.litellm import SelfregLogger, SelfregPlugin
+from selfreg.runtime import Ledger, Recorder
 
 ASKED = [{"role": "user", "content": "2 + 2 = ?"}]
 
@@ -205,3 +208,134 @@ def test_a_help_type_without_a_model() -> None:
     with pytest.raises(ValueError, match="no model for help type 'strong'; strong has expert"):
         asyncio.run(logger.async_pre_call_hook(None, None, {"model": "agent", "messages": ASKED}, "acompletion"))
     assert statuses(recorder, ["refunded"]) == ["refunded"]
+
+
+def scripted(recorder: Any, models: Models, **options: Any) -> litellm.Router:
+    """A group of two scripted models, and another one to fall back to."""
+    from driver_litellm import make_router
+
+    models.scripts["third"] = []
+    make_router(recorder, models)  # names the provider and the plugin
+    names = [("agent", "weak"), ("agent", "strong"), ("backup", "third")]
+    deployments = [{"model_name": group, "litellm_params": {"model": f"scripted/{name}"}} for group, name in names]
+    return litellm.Router(deployments, plugins=litellm.callbacks, **{"num_retries": 0, **options})
+
+
+def test_another_group_answers_where_help_fails() -> None:
+    """LiteLLM looked there for the strong model, that we had left for the group before; also while that one rests."""
+    recorder, models = make_recorder(1), Models(strong=(litellm.RateLimitError("slow down", "scripted", "strong"),))
+    router = scripted(recorder, models, fallbacks=[{"agent": ["backup"]}], allowed_fails=0, cooldown_time=60)
+
+    async def ask() -> list[str]:
+        said = []
+        for _ in range(2):
+            said.append((await router.acompletion("agent", ASKED)).choices[0].message.content)
+            await asyncio.sleep(0.3)  # until LiteLLM has noted the failure
+        return said
+
+    assert asyncio.run(ask()) == ["third answered", "third answered"]
+    assert models.calls == ["strong", "third", "third"]
+    assert statuses(recorder, ["refunded", "refunded"]) == ["refunded", "refunded"]
+
+
+def test_help_whose_deployment_rests_is_refunded() -> None:
+    """LiteLLM finds no deployment, and calls no hook."""
+    down = litellm.RateLimitError("slow down", "scripted", "strong")
+    recorder, models = make_recorder(2), Models(strong=(down,))
+    router = scripted(recorder, models, allowed_fails=0, cooldown_time=60)
+
+    async def ask() -> None:
+        for text in ("first", "second"):
+            with pytest.raises((litellm.RateLimitError, ValueError)):
+                await router.acompletion("agent", [{"role": "user", "content": text}])
+            await asyncio.sleep(0.3)  # until LiteLLM has noted the failure
+
+    asyncio.run(ask())
+    assert statuses(recorder, ["refunded", "refunded"]) == ["refunded", "refunded"]
+    assert models.calls == ["strong"]
+
+
+def test_a_call_whose_time_is_over_is_refunded_while_its_task_goes_on() -> None:
+    recorder, models = make_recorder(1), Models(strong=(WAIT,))
+    router = scripted(recorder, models)
+
+    async def go_on() -> list[str]:
+        async def work() -> list[str]:
+            with suppress(asyncio.CancelledError):
+                await router.acompletion("agent", ASKED)
+            gc.collect()
+            await logged(recorder)
+            return [one.status for one in recorder.ledger.entries()]
+
+        task = asyncio.create_task(work())
+        while not models.calls:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        return await task
+
+    assert asyncio.run(go_on()) == ["refunded"]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda router: router.aresponses(model="agent", input="2 + 2 = ?", litellm_metadata={"selfreg_run": "r"}),
+        lambda router: router.atext_completion("agent", prompt="2 + 2 = ?", metadata={"selfreg_run": "r"}),
+        lambda router: router.aanthropic_messages(
+            model="agent", messages=ASKED, max_tokens=9, litellm_metadata={"selfreg_run": "r"}
+        ),
+    ],
+    ids=["responses", "text", "anthropic"],
+)
+def test_all_ways_of_the_router_are_paid(ask) -> None:
+    """Their hooks have no messages, by which a step could be found again."""
+    recorder = make_recorder(1)
+    router = make(recorder)
+
+    async def run() -> None:
+        await ask(router)
+        await logged(recorder)
+
+    asyncio.run(run())
+    (decision,) = recorder.decisions()
+    assert (decision.run_id, decision.state) == ("r", "2 + 2 = ?")
+    assert statuses(recorder, ["charged"]) == ["charged"]
+
+
+def test_ids_that_are_0_are_ids() -> None:
+    recorder = make_recorder(1)
+    asyncio.run(make(recorder).acompletion("agent", ASKED, metadata={"selfreg_run": 0, "selfreg_step": 0}))
+    assert [(one.run_id, one.step_id) for one in recorder.decisions()] == [(0, 0)]
+
+
+def test_agents_of_one_run_with_prompts_of_their_own_pay_each() -> None:
+    recorder = make_recorder(1)
+    router = make(recorder)
+    said = [
+        asyncio.run(router.acompletion("agent", [prompt, *ASKED], metadata={"selfreg_run": "r"}))
+        for prompt in ({"role": "system", "content": "Check."}, {"role": "system", "content": "Solve."})
+    ]
+    assert [one.choices[0].message.content for one in said] == ["strong", "weak"]
+    assert statuses(recorder, ["charged"]) == ["charged"]
+
+
+def test_headers_of_the_proxy_hold_text_in_any_script() -> None:
+    """Servers read and write headers as Latin-1; what is in UTF-8 stopped the response, after it was paid."""
+    recorder = Recorder(ByName("専門家"), Ledger(1), costs={"専門家": 1})
+    logger = SelfregLogger(recorder, weak="agent", strong="strong")
+    headers = {"x-selfreg-run": "Lauf ä 東".encode().decode("latin-1")}
+    data = {"model": "agent", "messages": ASKED, "proxy_server_request": {"headers": headers}}
+    data = asyncio.run(logger.async_pre_call_hook(None, None, data, "acompletion"))
+    assert recorder.decisions()[0].run_id == "Lauf ä 東"
+    sent = asyncio.run(logger.async_post_call_response_headers_hook(data, None, None))
+    assert sent["x-selfreg-action"].encode("latin-1").decode() == "専門家"
+
+
+class ByName:
+    """Requests one help type."""
+
+    def __init__(self, help: str) -> None:
+        self.help = help
+
+    def decide(self, steps: Any, budget_left: Any) -> Decision:
+        return Decision(self.help)

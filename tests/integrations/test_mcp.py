@@ -18,7 +18,7 @@ from mcp import Client, StdioServerParameters, stdio_client
 
 from selfreg.decisions import Decision
 from selfreg.integrations.mcp import make_server
-from selfreg.runtime import Desk, Ledger, Recorder, SQLiteLedger
+from selfreg.runtime import Budget, Desk, Ledger, Recorder, SQLiteLedger
 
 SITUATION = "error: no such file"
 
@@ -210,3 +210,14 @@ def test_wrong_arguments() -> None:
         make_server(Recorder(AfterAnError(), Ledger(1), costs={"person": 1}), Desk(Ledger(1)))
     with pytest.raises(ValueError, match="wait is -1"):
         make(Ledger(1), wait=-1)
+
+
+def test_a_task_has_its_budget() -> None:
+    """Without a task in the metadata, a ledger with a budget for each of them could not be used at all."""
+    server = make(Ledger(Budget(1, scope="task")), run_id="run", wait=0.0)
+    replies = [ask(server, name, meta={"selfreg/task": task})[0] for name, task in (("a", "1"), ("b", "1"), ("c", "2"))]
+    assert [(one["status"], one["budget_left"]) for one in replies] == [("open", [0]), ("refused", [0]), ("open", [0])]
+
+
+def test_a_situation_may_be_empty() -> None:
+    assert ask(make(Ledger(1)), "what now?", situation=" ")[0]["status"] == "refused"

@@ -8,7 +8,17 @@ import pytest
 
 pytest.importorskip("agents", reason="openai-agents is missing (extra 'adapters')")
 
-from agents import Agent, RunConfig, Runner, RunState, function_tool
+from agents import (
+    Agent,
+    ModelRetryAdvice,
+    ModelRetrySettings,
+    ModelSettings,
+    RunConfig,
+    Runner,
+    RunState,
+    function_tool,
+    retry_policies,
+)
 from conformance import Models, make_recorder
 from driver_openai_agents import QUIET, Scripted, agent, tool_call
 
@@ -125,3 +135,52 @@ def test_new_items_only_are_steps_of_their_own() -> None:
             )
         )
     assert [one.decision.action for one in recorder.decisions()] == ["strong", "nohelp"]
+
+
+def test_a_person_sees_what_the_agent_saw() -> None:
+    """The context of a tool has the beginning of the run only, and not what other tools returned since."""
+    recorder = Recorder(OnDelete(), Ledger(1), costs={"person": 1})
+
+    @function_tool
+    def look() -> str:
+        """Look."""
+        return "two tables"
+
+    one = supervised(recorder)
+    one.tools.append(look)
+    one.model._weak.models.scripts["weak"] = [tool_call("look", "{}", "1"), tool_call("delete", '{"table": "a"}', "2")]
+    asyncio.run(Runner.run(one, "clean up", run_config=QUIET))
+    assert recorder.decisions()[-1].state == 'look returned: two tables\ndelete({"table":"a"})'
+
+
+def test_agents_of_one_run_with_instructions_of_their_own_pay_each() -> None:
+    """Such as a guardrail, which gets the input of the agent that it guards."""
+    recorder = make_recorder(1)
+    model = agent(recorder, "run", Models()).model
+    answers = [
+        Runner.run_sync(Agent(name, instructions=name, model=model), "hello", run_config=QUIET).final_output
+        for name in ("guard", "solve", "guard")
+    ]
+    assert answers == ["strong answered", "weak answered", "strong answered"]  # the third one is a replay
+    assert [entry.status for entry in recorder.ledger.entries()] == ["charged"]
+
+
+def test_a_run_may_be_a_number() -> None:
+    recorder = make_recorder(1)
+    Runner.run_sync(agent(recorder, 7, Models()), "a", run_config=QUIET)
+    assert recorder.decisions()[0].run_id == 7
+
+
+def test_retries_of_the_sdk_pay_for_the_one_that_answers() -> None:
+    """By the policy of the SDK, which asks the model whether its error is worth another try."""
+
+    class Advising(Scripted):
+        def get_retry_advice(self, request):
+            return ModelRetryAdvice(suggested=True, retry_after=0.0, replay_safety="safe")
+
+    recorder, models = make_recorder(1), Models(strong=(RuntimeError("overloaded"),))
+    model = HelpModel(Scripted("weak", models), Advising("strong", models), recorder, run="run")
+    settings = ModelSettings(retry=ModelRetrySettings(max_retries=1, policy=retry_policies.provider_suggested()))
+    assert Runner.run_sync(Agent("a", model=model, model_settings=settings), "q", run_config=QUIET).final_output
+    assert models.calls == ["strong", "strong"]
+    assert [entry.status for entry in recorder.ledger.entries()] == ["refunded", "charged"]

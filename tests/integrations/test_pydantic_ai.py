@@ -11,10 +11,12 @@ pytest.importorskip("pydantic_ai", reason="pydantic-ai is missing (extra 'adapte
 
 from conformance import Models, make_recorder
 from driver_pydantic_ai import agent, scripted
-from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults, RunContext, ToolDenied
+from pydantic_ai import Agent, BinaryContent, DeferredToolRequests, DeferredToolResults, RunContext, ToolDenied
 from pydantic_ai.exceptions import ModelHTTPError
-from pydantic_ai.messages import ToolCallPart
+from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.fallback import FallbackModel
+from pydantic_ai.models.function import FunctionModel
+from pydantic_ai.settings import ModelSettings
 
 from selfreg.decisions import Decision
 from selfreg.integrations.pydantic_ai import SelfregHelp
@@ -49,8 +51,12 @@ class OnDelete:
         return Decision("person" if "delete(" in steps[-1].state else "nohelp")
 
 
-def supervised(recorder: Recorder, *calls: str) -> Agent[Any, Any]:
-    script = tuple(ToolCallPart("delete", {"table": one}, tool_call_id=one) for one in calls)
+def deletes(table: str, call: str) -> ToolCallPart:
+    return ToolCallPart("delete", {"table": table}, tool_call_id=call)
+
+
+def supervised(recorder: Recorder, *calls: Any) -> Agent[Any, Any]:
+    script = tuple(deletes(one, one) if isinstance(one, str) else one for one in calls)
     ours = SelfregHelp(recorder, strong=scripted("strong", Models()))
     one = Agent(scripted("weak", Models(weak=script)), capabilities=[ours], output_type=[str, DeferredToolRequests])
 
@@ -85,3 +91,52 @@ def test_states_name_the_tool() -> None:
     asyncio.run(supervised(recorder, "users").run("clean up"))
     states = [one.state for one in recorder.decisions()]
     assert states == ["clean up", 'clean up\ndelete({"table":"users"})', "delete returned: gone"]
+
+
+def test_calls_whose_ids_repeat_are_different_questions() -> None:
+    """Some servers number the calls of each answer anew: the second one was asked of the person for free."""
+    recorder = Recorder(OnDelete(), Ledger(1), costs={"person": 1})
+    one = supervised(recorder, deletes("users", "1"), TextPart("kept"), deletes("orders", "1"))
+    asked = asyncio.run(one.run("clean up", conversation_id="run"))
+    answers = DeferredToolResults(approvals={"1": ToolDenied("no")})
+    first = asyncio.run(one.run(message_history=asked.all_messages(), deferred_tool_results=answers))
+    second = asyncio.run(one.run("and now", message_history=first.all_messages()))
+    assert (first.output, second.output, done) == ("kept", "weak answered", ["orders"])
+    assert [entry.status for entry in recorder.ledger.entries()] == ["charged"]
+
+
+def test_agents_of_one_conversation_pay_each() -> None:
+    recorder, models = make_recorder(1), Models()
+    ours = SelfregHelp(recorder, strong=scripted("strong", models))
+    prompts = [{"instructions": "Check."}, {"instructions": "Solve."}, {"system_prompt": "Solve."}]
+    agents = [Agent(scripted("weak", models), capabilities=[ours], **prompt) for prompt in prompts]
+    for one in [*agents, agents[0]]:
+        asyncio.run(one.run("hello", conversation_id="chat"))
+    assert models.calls == ["strong", "weak", "weak", "strong"]  # the last one is a replay
+
+
+def test_what_is_no_text_is_named() -> None:
+    recorder = make_recorder(1)
+    asyncio.run(agent(recorder, Models()).run(["see", BinaryContent(b"abc" * 99, media_type="image/png")]))
+    assert recorder.decisions()[0].state == "see\n[blob]"
+
+
+def test_each_model_has_its_own_settings() -> None:
+    """The strong model had those of the weak one, such as an effort that it does not know."""
+    seen = []
+
+    def model(name: str, **settings: Any) -> FunctionModel:
+        def answer(messages: Any, info: Any) -> ModelResponse:
+            seen.append((name, info.model_settings))
+            return ModelResponse(parts=[TextPart(name)])
+
+        return FunctionModel(answer, settings=ModelSettings(**settings))
+
+    ours = SelfregHelp(make_recorder(1), strong=model("strong", temperature=0.9))
+    one = Agent(model("weak", temperature=0.1, seed=7), capabilities=[ours], model_settings=ModelSettings(max_tokens=5))
+    for _ in range(2):
+        asyncio.run(one.run("question"))
+    assert seen == [
+        ("strong", {"temperature": 0.9, "max_tokens": 5}),
+        ("weak", {"temperature": 0.1, "seed": 7, "max_tokens": 5}),
+    ]

@@ -446,3 +446,20 @@ def test_stored_decisions_are_plain_json(tmp_path) -> None:
     ((key, content),) = recorder.ledger._store.read(lambda transaction: transaction.records("decision"))
     assert key == ("run", 0)
     assert json.loads(content)["requested"] == "model"
+
+
+def test_halves_of_characters_are_read_as_in_logs(tmp_path) -> None:
+    """A text that was cut within an emoji: no file could hold it, so that the log of all runs was lost."""
+    seen = []
+
+    class Looks:
+        def decide(self, steps, budget_left):
+            seen.extend((step.state, step.action) for step in steps)
+            return Decision()
+
+    recorder = Recorder(Looks(), Ledger(1), costs={"person": 1})
+    recorder.decide_once("run", 0, [Step("cut \ud83d", "say \ude00"), Step("\ud83d\ude00 ä \ufeff")])
+    assert seen == [("cut \ufffd", "say \ufffd"), ("😀 ä \ufeff", None)]
+    assert recorder.export(tmp_path / "log.jsonl") == 1
+    (run,) = read_trajectories(tmp_path / "log.jsonl")
+    assert run.steps[0].state == "😀 ä \ufeff"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
@@ -226,6 +227,8 @@ def _part_text(part: dict[str, Any]) -> str:
     kind = part.get("type")
     if kind in HIDDEN_PARTS:
         return ""
+    if kind == "blob" or part.get("kind") == "binary":  # of OpenTelemetry and pydantic-ai: what follows is base64
+        return "[blob]"
     for field in ("text", "content", "value", "result", "output", "response", "message", "refusal", "logs"):
         value = part.get(field)
         if isinstance(value, str):
@@ -239,8 +242,15 @@ def format_call(call: Function) -> str:
     arguments = call.arguments
     if arguments is None:
         return f"{call.name}()"
-    text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
-    return f"{call.name}({text})"
+    return f"{call.name}({arguments if isinstance(arguments, str) else _as_json(arguments)})"
+
+
+def _as_json(value: Any) -> str:
+    """JSON of what is JSON, as of every log; of a running agent, anything may come."""
+    try:
+        return msgspec.json.encode(value).decode()
+    except (TypeError, ValueError, RecursionError):  # no JSON, or half of a character
+        return json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":"), skipkeys=True)
 
 
 def name_task(text: str | None, default: str) -> str:

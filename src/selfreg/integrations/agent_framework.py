@@ -47,7 +47,9 @@ class SelfregMiddleware(ChatMiddleware):  # type: ignore[misc]
         if context.session is None:
             raise ValueError("no session: give agent.run(..., session=agent.create_session(session_id=...))")
         steps = history_of([{"role": str(m.role), "parts": [*map(_as_part, m.contents)]} for m in context.messages])
-        key, keys = name_step(steps, len(context.messages)), self._keys(context) if self._keys else None
+        prompts = [one.text for one in context.messages if str(one.role) == "system"]  # of several agents in a session
+        prompts.append(str((context.options or {}).get("instructions") or ""))
+        key, keys = name_step(steps, len(context.messages), *prompts), self._keys(context) if self._keys else None
         step = await self._session.decide_async(context.session.session_id, key, steps, keys=keys)
         try:
             with get_tracer().start_as_current_span("selfreg.decision", attributes=step.attributes()):
@@ -76,4 +78,6 @@ def _as_part(content: Content) -> dict[str, Any]:
         return {"type": "tool_call", "id": content.call_id, "name": content.name, "arguments": content.arguments}
     if content.type == "function_result":
         return {"type": "tool_call_response", "id": content.call_id, "response": content.result or ""}
+    if content.type in ("data", "text_reasoning"):  # bytes, and what no state has
+        return {"type": "blob" if content.type == "data" else "reasoning"}
     return dict(content.to_dict(exclude_none=True))

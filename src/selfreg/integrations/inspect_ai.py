@@ -26,7 +26,7 @@ with require_extra("inspect", "selfreg.integrations.inspect_ai"):
     from inspect_ai.log._samples import sample_active
     from inspect_ai.model import ChatMessage, execute_tools, get_model
     from inspect_ai.solver import Generate, Solver, TaskState, solver
-    from inspect_ai.tool import Tool, ToolCall, ToolCallView
+    from inspect_ai.tool import Tool, ToolCall, ToolCallView, ToolChoice, ToolFunction
 
 HELPER = "helper"  # the role that the reader of logs knows
 SOURCE = "selfreg"
@@ -70,20 +70,22 @@ def help_agent(
     """
     session = Session(recorder, trace=trace)
 
-    async def execute(state: AgentState, tools: list[Tool]) -> AgentState:
+    async def execute(state: AgentState, tools: list[Tool], tool_choice: ToolChoice | None = None) -> AgentState:
         """One call of a model.
 
         Args:
             state: Conversation.
             tools: Tools of the agent.
+            tool_choice: Which of them must be called.
         """
         steps = _history(state.messages)
-        key = name_step(steps, len(state.messages))
+        prompts = [one.text for one in state.messages if one.role == "system"]  # of several agents in a sample
+        key = name_step(steps, len(state.messages), *prompts)
         step = await session.decide_async(_run_id(run), key, steps, keys=keys() if keys else None)
         _write_decision(step, "step")
         async with step:
             model = get_model(role=HELPER, required=True) if step.helped else get_model()
-            state.output = await model.generate(state.messages, tools)
+            state.output = await model.generate(state.messages, tools, tool_choice)
         state.messages.append(state.output.message)
         return state
 
@@ -96,14 +98,16 @@ def help_solver(recorder: Recorder, **options: Any) -> Solver:
     model = help_agent(recorder, **options)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
+        choice = state.tool_choice
         while not state.completed:
-            talk = await model(AgentState(messages=list(state.messages)), state.tools)
+            talk = await model(AgentState(messages=list(state.messages)), state.tools, choice)
             state.messages, state.output = talk.messages, talk.output
             if not talk.output.message.tool_calls:
                 break
             messages, output = await execute_tools(state.messages, state.tools)
             state.messages = [*state.messages, *messages]
             state.output = output or state.output
+            choice = "auto" if isinstance(choice, ToolFunction) else choice  # forced once, as by generate()
         return state
 
     return solve

@@ -57,7 +57,8 @@ class SelfregMiddleware(AgentMiddleware):  # type: ignore[misc]
     """Answers the steps of an agent for which the recorder requests help with a stronger model.
 
     The run is the thread of the checkpointer, or one call of the agent where there is none. A step is known by its
-    messages and their ids: a resumed or replayed step finds its decision, a fork with another message decides anew.
+    messages and their ids, the system prompt and the names of the nodes: a resumed or replayed step finds its decision,
+    a fork with another message decides anew, and agents that see the same messages pay each for its own help.
 
     Parameters
     ----------
@@ -109,19 +110,20 @@ class SelfregMiddleware(AgentMiddleware):  # type: ignore[misc]
     def before_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
         """Name the run where no thread does."""
         info = runtime.execution_info
-        return None if info is not None and info.thread_id else {"selfreg_run": uuid.uuid4().hex}
+        return None if info is not None and info.thread_id is not None else {"selfreg_run": uuid.uuid4().hex}
 
     def _run(self, request: ModelRequest | ToolCallRequest) -> str:
         info = request.runtime.execution_info
         named = info.thread_id if info is not None else None
-        return str(named or request.state.get("selfreg_run") or "agent")
+        return str(request.state.get("selfreg_run", "agent") if named is None else named)
 
     def _keys_of(self, request: ModelRequest | ToolCallRequest) -> Keys | None:
         return None if self._keys is None else self._keys(request.runtime)
 
     def _ids(self, request: ModelRequest) -> tuple[str, str, list[Step]]:
         steps = _history(request.messages)
-        return self._run(request), name_step(steps, *(one.id for one in request.state["messages"])), steps
+        ids = [one.id for one in request.state["messages"]]
+        return self._run(request), name_step(steps, *ids, *_agent_of(request)), steps
 
     # ---- a stronger model
 
@@ -207,6 +209,13 @@ class SelfregMiddleware(AgentMiddleware):  # type: ignore[misc]
         step = self._session.find_step(run, key)
         if step is not None and step.helped and step.status != "charged":
             step.settle()
+
+
+def _agent_of(request: ModelRequest) -> list[Any]:
+    """Which agent of the thread is at work: several may see the same messages. Nodes by name, as tasks have new ids."""
+    info, prompt = request.runtime.execution_info, request.system_message
+    nodes = [] if info is None else [node.split(":")[0] for node in info.checkpoint_ns.split("|")]
+    return ["/".join(nodes), *([] if prompt is None else [prompt.content])]
 
 
 def _load(model: Any) -> Any:

@@ -90,7 +90,8 @@ class SelfregRouter(BaseDecisionModel):  # type: ignore[misc]
         steps = history_of(_as_messages(state))
         thread = ensure_config().get("configurable", {}).get("thread_id")
         key = name_step(steps, getattr(state, "id", None))
-        with Session(self.recorder).decide(thread or f"chat {key}", f"route {key}", steps) as step:
+        run = f"chat {key}" if thread is None else str(thread)
+        with Session(self.recorder).decide(run, f"route {key}", steps) as step:
             if step.action not in self.labels:
                 raise ValueError(f"no label for action {step.action!r}; labels has {', '.join(self.labels)}")
             return self.labels[step.action]

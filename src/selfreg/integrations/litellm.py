@@ -16,6 +16,8 @@ from weakref import finalize, ref
 
 from selfreg._util.extras import require_extra
 from selfreg.data import Step
+from selfreg.data.message_layouts import read_messages
+from selfreg.data.turns import CONTEXT_ROLES
 from selfreg.integrations._session import (
     Event,
     HelpStep,
@@ -33,6 +35,7 @@ with require_extra("litellm", "selfreg.integrations.litellm"):
     from litellm.integrations.custom_logger import CustomLogger
 
 RUN, STEP, TASK = "selfreg_run", "selfreg_step", "selfreg_task"  # in the metadata of a request
+CANDIDATES = "_routing_plugin_candidate_models"  # LiteLLM's own, in the metadata of a request
 MOST_OPEN = 10_000  # calls whose end was never reported; the oldest are forgotten, and stay reserved
 
 
@@ -144,24 +147,32 @@ class SelfregPlugin(_Deciding):
         trace: Callable[[HelpStep, Event], Any] | None = None,
     ) -> None:
         super().__init__(recorder, strong, trace)
+        self._unsent: dict[Any, HelpStep] = {}
 
     async def run(self, context: Any) -> Any:
         """Leave the models that may answer; LiteLLM calls it before every attempt."""
+        self._refund_unsent(asyncio.current_task())
         helpers = {self._strong} if isinstance(self._strong, str) else set(self._strong.values())
         weak = [model for model in context.candidate_models if model not in helpers]
         if not weak or len(weak) == len(context.candidate_models):
+            left = context.metadata.get(CANDIDATES)
+            if isinstance(left, list):  # of the group that LiteLLM falls back from: it would look for them in this one
+                left[:] = context.candidate_models
             return context
         step = await self._decide(context.structured_messages, context.metadata)
-        if step.helped:  # until the call is sent
-            self._watch((step.run_id, step.step_id), step.refund)
+        task = asyncio.current_task()
+        if step.helped and task is not None:
+            self._unsent[task] = step
+            task.add_done_callback(self._refund_unsent)
         context.signals.update(await asyncio.to_thread(step.attributes))  # part of the metadata in LiteLLM's logs
         context.candidate_models = [self._model(step)] if step.helped else weak
         return context
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
         """A deployment is selected: from here on, the call has an id."""
-        run, step, _ = _ids(kwargs.get("messages"), kwargs.get("metadata") or {})
-        self._note(kwargs, await asyncio.to_thread(self._session.find_step, run, step))
+        step = self._take_unsent(asyncio.current_task())
+        if step is not None:
+            self._note(kwargs, step)
 
     async def async_post_call_failure_deployment_hook(
         self, request_data: Mapping[str, Any], exception: Exception, call_type: Any, fallback_depth: Any = None
@@ -184,31 +195,41 @@ class SelfregPlugin(_Deciding):
         """A call, or a stream in its middle, has failed."""
         await self._end(kwargs.get("litellm_call_id"), False)
 
-    def _note(self, request: Mapping[str, Any], step: HelpStep | None) -> None:
+    def _take_unsent(self, task: Any) -> HelpStep | None:
+        step = self._unsent.pop(task, None)
+        if step is not None:
+            task.remove_done_callback(self._refund_unsent)
+        return step
+
+    def _refund_unsent(self, task: Any) -> None:
+        """Refund what this task decided and never sent: it was cancelled, or LiteLLM found no deployment."""
+        step = self._take_unsent(task)
+        if step is not None:
+            step.refund()
+
+    def _note(self, request: Mapping[str, Any], step: HelpStep) -> None:
         """Remember the step of a call."""
-        call = request.get("litellm_call_id")
-        if step is None or not step.helped or not isinstance(call, str):
+        call, log = request.get("litellm_call_id"), request.get("litellm_logging_obj")
+        if not isinstance(call, str):
+            step.refund()
             return
-        self._stop_watching((step.run_id, step.step_id))
         self._remember(call, step)
-        log = request.get("litellm_logging_obj")
-        if request.get("stream") and log is not None:
-            gone = finalize(log, _tell, asyncio.get_running_loop(), partial(self._settle_left, call))
-            gone.atexit = False
-            self._watch(call, partial(self._refund_cancelled, call, ref(log)))
-        else:
-            self._watch(call, partial(self._refund_cancelled, call, lambda: None))
+        if log is not None:  # LiteLLM says nothing of a reader who left, and of a call whose time ran out
+            left = partial(self._end_left, call, bool(request.get("stream")))
+            finalize(log, _tell, asyncio.get_running_loop(), left).atexit = False
+        begun = ref(log) if request.get("stream") and log is not None else lambda: None
+        self._watch(call, partial(self._refund_cancelled, call, begun))
 
     def _refund_cancelled(self, call: str, log: Callable[[], Any]) -> None:
         """Refund a call that was cancelled, but for a stream whose beginning has come."""
         if getattr(log(), "completion_start_time", None) is None and (step := self._forget(call)) is not None:
             step.refund()
 
-    def _settle_left(self, call: str) -> None:
-        """Pay for a stream whose reader has left: LiteLLM says nothing, but its objects are gone."""
+    def _end_left(self, call: str, stream: bool) -> None:
+        """Pay for a stream whose reader has left, refund a call without an answer: their objects are gone."""
         step = self._forget(call)
         if step is not None:
-            asyncio.get_running_loop().run_in_executor(None, step.settle)
+            asyncio.get_running_loop().run_in_executor(None, step.settle if stream else step.refund)
 
 
 class SelfregLogger(_Deciding):
@@ -297,7 +318,8 @@ class SelfregLogger(_Deciding):
     ) -> dict[str, str]:
         """What the client sees of the decision."""
         found = (data.get("litellm_metadata") or data.get("metadata") or {}).get("spend_logs_metadata") or {}
-        return {"x-selfreg-action": found["selfreg.action"]} if "selfreg.action" in found else {}
+        action = found.get("selfreg.action")
+        return {} if action is None else {"x-selfreg-action": action.encode().decode("latin-1")}
 
 
 def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
@@ -310,11 +332,24 @@ def _headers(data: Mapping[str, Any]) -> dict[str, str]:
     """Ids that a client of the proxy sent as headers: ``x-selfreg-run`` and so on."""
     headers = (data.get("proxy_server_request") or {}).get("headers") or {}
     names = {f"x-{name.replace('_', '-')}": name for name in (RUN, STEP, TASK)}
-    return {names[key.lower()]: value for key, value in headers.items() if key.lower() in names}
+    return {names[key.lower()]: _decoded(value) for key, value in headers.items() if key.lower() in names}
+
+
+def _decoded(header: str) -> str:
+    """A header that was sent in UTF-8; servers read it as Latin-1."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
 
 
 def _ids(messages: Any, metadata: Mapping[str, Any]) -> tuple[Any, Any, Sequence[Step]]:
     """Run and step of the metadata; else hashes of the beginning of the conversation, and of all of it."""
     steps = history_of(messages)
-    run = metadata.get(RUN) or f"chat {name_step([Step(steps[0].state)])}"
-    return run, metadata.get(STEP) or name_step(steps), steps
+    run, step = (None if metadata.get(name) == "" else metadata.get(name) for name in (RUN, STEP))
+    if run is None:
+        run = f"chat {name_step([Step(steps[0].state)])}"
+    if step is None:  # several agents of a run may see the same, with prompts of their own
+        prompts = [one.said for one in read_messages(messages) if one.role in CONTEXT_ROLES]
+        step = name_step(steps, *prompts)
+    return run, step, steps

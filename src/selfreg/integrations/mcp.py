@@ -11,7 +11,7 @@ import uuid
 from typing import Annotated, Any, Literal
 
 from selfreg._util.extras import require_extra
-from selfreg.data import parse_history
+from selfreg.data import Step, parse_history
 from selfreg.integrations._versions import check_version
 from selfreg.runtime.desk import Desk, HelpRequest, RequestClosed
 from selfreg.runtime.recorder import Recorder
@@ -24,7 +24,11 @@ with require_extra("mcp", "selfreg.integrations.mcp"):
     from mcp.server.mcpserver.resolve import Elicit, Resolve
     from pydantic import BaseModel, Field
 
-RUN, STEP = "selfreg/run", "selfreg/step"  # in the metadata of a call, which clients write and models do not
+RUN, STEP, TASK = (
+    "selfreg/run",
+    "selfreg/step",
+    "selfreg/task",
+)  # in the metadata of a call, which clients write and models do not
 CLIENT = "the person at the client"
 INSTRUCTIONS = (
     "Call ask_for_help before a step that you may fail. Help is limited, and is given where it is worth most; "
@@ -64,21 +68,23 @@ class _Requests:
     def __init__(self, recorder: Recorder, desk: Desk, run_id: str, wait: float) -> None:
         self._recorder, self._desk, self._run_id, self._wait = recorder, desk, run_id, wait
 
-    def _ids(self, situation: str, question: str, ctx: Any) -> tuple[str, str]:
+    def _ids(self, situation: str, question: str, ctx: Any) -> tuple[str, str, dict[str, str]]:
         """Of the metadata; else the run of the server, and a hash: ids of MCP requests start anew with a connection."""
         meta = dict(ctx.request_context.meta or {})
         words = hashlib.blake2b(json.dumps([situation, question]).encode(), digest_size=12).hexdigest()
-        return str(meta.get(RUN, self._run_id)), str(meta.get(STEP, words))
+        keys = {"task": str(meta[TASK])} if TASK in meta else {}
+        return str(meta.get(RUN, self._run_id)), str(meta.get(STEP, words)), keys
 
     def open(self, situation: str, question: str, ctx: Any) -> tuple[HelpRequest | None, str, list[int]]:
         """The request of a step as it is now, or None without help; why; what is left. A step is decided once."""
-        run, step = self._ids(situation, question, ctx)
-        decision = self._recorder.decide_once(run, step, parse_history(situation))
+        run, step, keys = self._ids(situation, question, ctx)
+        steps = parse_history(situation) if situation.strip() else [Step("")]  # a model may leave it out
+        decision = self._recorder.decide_once(run, step, steps, keys=keys)
         request = None
         if decision.requests_help:
             text = f"{situation}\n\n{question}"
             request = self._desk.open(run, step, text, help=decision.action, reason=decision.reason)
-        return request, decision.reason, list(self._recorder.ledger.budget_left(run))
+        return request, decision.reason, list(self._recorder.ledger.budget_left(run, keys))
 
     def ask_client(self, situation: str, question: str, ctx: Context) -> PersonAnswer | Elicit[PersonAnswer]:
         """A question to the person at the client, where the request is open and the client can ask."""
@@ -96,7 +102,8 @@ class _Requests:
             request = await asyncio.to_thread(self._close, request, asked)
         elif request.state == "open":
             request = await self._desk.wait_async(request.run_id, request.step_id, timeout=self._wait)
-        left = list(await asyncio.to_thread(self._recorder.ledger.budget_left, request.run_id))
+        *_, keys = self._ids(situation, question, ctx)
+        left = list(await asyncio.to_thread(self._recorder.ledger.budget_left, request.run_id, keys))
         return HelpReply(
             status=request.state,
             answer=request.answer if request.state == "answered" else "",
@@ -134,8 +141,8 @@ def make_server(recorder: Recorder, desk: Desk, *, run_id: str | None = None, wa
     desk : Desk
         Over the same ledger. A client that can ask its person does; else people answer at the desk.
     run_id : str, optional
-        Run of the calls, the same when the agent is resumed; by default a new one. Clients may send "selfreg/run" and
-        "selfreg/step" in the metadata of a call. Without a step, the same words are the same step.
+        Run of the calls, the same when the agent is resumed; by default a new one. Clients may send "selfreg/run",
+        "selfreg/step" and "selfreg/task" in the metadata of a call. Without a step, the same words are the same step.
     wait : float
         Seconds that a call waits for the desk; below the client's own time limit.
 

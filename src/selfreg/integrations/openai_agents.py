@@ -24,20 +24,21 @@ with require_extra("openai-agents", "selfreg.integrations.openai_agents"):
     from agents.models.interface import Model
 
 ENDS = ("response.completed", "response.incomplete")
+MOST_CALLS = 1000  # of tools, whose state is known
 
 
 class HelpModel(Model):  # type: ignore[misc]
     """Answers with the stronger model where the recorder requests help.
 
-    A step is known by the items of its input. With `previous_response_id` or a stored conversation the input has the
-    new items only, and the policy sees no more.
+    A step is known by the items of its input and the instructions. With `previous_response_id` or a stored conversation
+    the input has the new items only, and the policy sees no more.
 
     Parameters
     ----------
     weak, strong : Model
         Of the SDK, such as ``OpenAIResponsesModel(...)``.
     recorder : Recorder
-    run : str or callable, optional
+    run : str, int or callable, optional
         Name of the run, or what returns it: a model is not told which run it serves. By default the group of the
         current trace, else the trace, which is a new one after a crash.
     keys : mapping, optional
@@ -58,32 +59,41 @@ class HelpModel(Model):  # type: ignore[misc]
         strong: Any,
         recorder: Recorder,
         *,
-        run: str | Callable[[], str] | None = None,
+        run: str | int | Callable[[], str | int] | None = None,
         keys: Keys | None = None,
         trace: Callable[[HelpStep, Event], Any] | None = None,
     ) -> None:
         self._weak, self._strong, self._session = weak, strong, Session(recorder, trace=trace)
         self._run, self._keys = run, keys
+        self._supervises, self._seen = False, dict[tuple[str | int, str], Any]()
 
     # ---- a stronger model
 
     async def get_response(self, system_instructions: str | None, input: Any, *rest: Any, **options: Any) -> Any:
         """One answer."""
-        async with await self._decide(input, options) as step:
-            return await self._choose(step).get_response(system_instructions, input, *rest, **options)
+        async with await self._decide(system_instructions, input, options) as step:
+            response = await self._choose(step).get_response(system_instructions, input, *rest, **options)
+        self._remember(input, response)
+        return response
 
     async def stream_response(
         self, system_instructions: str | None, input: Any, *rest: Any, **options: Any
     ) -> AsyncIterator[Any]:
         """One answer in pieces; help that ends without a completed response is refunded."""
-        step = await self._decide(input, options)
+        step = await self._decide(system_instructions, input, options)
         events = self._choose(step).stream_response(system_instructions, input, *rest, **options)
         pieces = step.stream_async(_watch(step, events))
         try:
             async for event in pieces:
+                if event.type in ENDS:
+                    self._remember(input, event.response)
                 yield event
         finally:
             await pieces.aclose()
+
+    def get_retry_advice(self, request: Any) -> Any:
+        """What a model says of its own error, for the retries of the SDK; each attempt is decided and paid anew."""
+        return self._weak.get_retry_advice(request) or self._strong.get_retry_advice(request)
 
     async def close(self) -> None:
         """Close both models."""
@@ -93,20 +103,21 @@ class HelpModel(Model):  # type: ignore[misc]
     def _choose(self, step: HelpStep) -> Any:
         return self._strong if step.helped else self._weak
 
-    async def _decide(self, input: Any, options: dict[str, Any]) -> HelpStep:
+    async def _decide(self, prompt: str | None, input: Any, options: dict[str, Any]) -> HelpStep:
         items = _items(input)
         self._settle_answers(items)
         steps = _history(items)
-        key = name_step(steps, len(items), options.get("previous_response_id"), options.get("conversation_id"))
+        stored = options.get("previous_response_id"), options.get("conversation_id")
+        key = name_step(steps, len(items), *stored, prompt)  # several agents of a run may have one input
         step = await self._session.decide_async(self._run_id(), key, steps, keys=self._keys)
         if get_current_trace() is not None:
             with custom_span("selfreg.decision", data=step.attributes()):
                 pass
         return step
 
-    def _run_id(self) -> str:
+    def _run_id(self) -> str | int:
         if self._run is not None:
-            return self._run if isinstance(self._run, str) else self._run()
+            return self._run() if callable(self._run) else self._run
         trace = get_current_trace()
         name = trace and (getattr(trace, "group_id", None) or trace.trace_id)
         if not name or name == "no-op":
@@ -122,11 +133,23 @@ class HelpModel(Model):  # type: ignore[misc]
         the call, or its rejection, is shown to this model.
         """
 
+        self._supervises = True
+
         async def must_be_seen(context: RunContextWrapper, arguments: dict[str, Any], call_id: str) -> bool:
-            steps = _history(_items(context.turn_input), format_call(Function(tool, arguments)))
-            return self._session.decide_question(self._run_id(), call_id, steps, keys=self._keys).helped
+            run = self._run_id()
+            items = self._seen.get((run, call_id), context.turn_input)
+            steps = _history(_items(items), format_call(Function(tool, arguments)))
+            return self._session.decide_question(run, call_id, steps, keys=self._keys).helped
 
         return must_be_seen
+
+    def _remember(self, input: Any, response: Any) -> None:
+        """What the model saw when it called tools: the context of a tool has the beginning of the run only."""
+        for item in response.output if self._supervises else ():
+            if call := getattr(item, "call_id", None):
+                self._seen[self._run_id(), call] = input
+        while len(self._seen) > MOST_CALLS:
+            del self._seen[next(iter(self._seen))]
 
     def _settle_answers(self, items: list[dict[str, Any]]) -> None:
         for item in items:

@@ -22,7 +22,14 @@ check_version("pydantic-ai-slim", "2.68", "3", "pydantic-ai")
 with require_extra("pydantic-ai", "selfreg.integrations.pydantic_ai"):
     from pydantic_ai import ApprovalRequired, RunContext
     from pydantic_ai.capabilities import AbstractCapability
-    from pydantic_ai.messages import ModelMessage, ModelResponse, RetryPromptPart, ToolCallPart, ToolReturnPart
+    from pydantic_ai.messages import (
+        ModelMessage,
+        ModelResponse,
+        RetryPromptPart,
+        SystemPromptPart,
+        ToolCallPart,
+        ToolReturnPart,
+    )
     from pydantic_ai.models import infer_model
     from pydantic_ai.models.instrumented import InstrumentationSettings
     from pydantic_ai.models.wrapper import WrapperModel
@@ -108,13 +115,14 @@ class SelfregHelp(AbstractCapability):  # type: ignore[misc]
         self._settle_answers(ctx, messages)
         steps = _history(messages)
         keys = self._keys(ctx) if self._keys else None
-        step = await self._session.decide_async(_run_id(ctx), name_step(steps, len(messages)), steps, keys=keys)
+        key = name_step(steps, len(messages), *_prompts(messages))
+        step = await self._session.decide_async(_run_id(ctx), key, steps, keys=keys)
         with ctx.tracer.start_as_current_span("selfreg.decision", attributes=step.attributes()):
             pass
         async with step:
             if step.helped:
                 model = _Watched(select_model(self._strong, step.action), step)
-                request_context = replace(request_context, model=model)
+                request_context = replace(request_context, model=model, model_settings=_settings(request_context))
             return await handler(request_context)
 
     # ---- a person
@@ -126,30 +134,49 @@ class SelfregHelp(AbstractCapability):  # type: ignore[misc]
         when the model is told that it must not.
         """
         if ctx.tool_call_approved:
-            self._settle_call(ctx, str(ctx.tool_call_id))
+            self._settle_call(ctx, ctx.messages, str(ctx.tool_call_id))
             return
         last = max(i for i, one in enumerate(ctx.messages) if isinstance(one, ModelResponse))
         call = next(one for one in ctx.messages[last].parts if _is_call(one, ctx.tool_call_id))
         proposal = format_call(Function(call.tool_name, call.args_as_dict()))
         steps = _history(ctx.messages[: last + 1], proposal)
         keys = self._keys(ctx) if self._keys else None
-        step = self._session.decide_question(_run_id(ctx), str(ctx.tool_call_id), steps, keys=keys)
+        key = _call_key(ctx.messages, str(ctx.tool_call_id))
+        step = self._session.decide_question(_run_id(ctx), key, steps, keys=keys)
         if step.helped:
             raise ApprovalRequired(metadata=step.attributes())
 
     def _settle_answers(self, ctx: RunContext[Any], messages: list[ModelMessage]) -> None:
         for part in messages[-1].parts if messages else ():
             if isinstance(part, ToolReturnPart | RetryPromptPart) and part.tool_call_id:
-                self._settle_call(ctx, part.tool_call_id)
+                self._settle_call(ctx, messages, part.tool_call_id)
 
-    def _settle_call(self, ctx: RunContext[Any], call: str) -> None:
-        step = self._session.find_step(_run_id(ctx), call)
+    def _settle_call(self, ctx: RunContext[Any], messages: list[ModelMessage], call: str) -> None:
+        step = self._session.find_step(_run_id(ctx), _call_key(messages, call))
         if step is not None and step.helped and step.status != "charged":
             step.settle()
 
 
 def _is_call(part: Any, call: str | None) -> bool:
     return isinstance(part, ToolCallPart) and part.tool_call_id == call
+
+
+def _settings(request_context: Any) -> Any:
+    """Those of the agent and the run: the weak model's own are not for another one, which adds its own."""
+    own, settings = request_context.model.settings or {}, request_context.model_settings or {}
+    return {name: value for name, value in settings.items() if name not in own or own[name] != value} or None
+
+
+def _call_key(messages: list[ModelMessage], call: str) -> str:
+    """Some servers number the calls of each answer anew, so that their ids repeat."""
+    times = sum(_is_call(part, call) for one in messages for part in one.parts)
+    return call if times <= 1 else f"{call} {times}"
+
+
+def _prompts(messages: list[ModelMessage]) -> list[Any]:
+    """Of the agent at hand: several may have one conversation."""
+    parts = [part.content for one in messages for part in one.parts if isinstance(part, SystemPromptPart)]
+    return [*parts, getattr(messages[-1], "instructions", None) if messages else None]
 
 
 def _run_id(ctx: RunContext[Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +15,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from selfreg._util.extras import require_extra
 from selfreg.data import NOHELP, Step
 from selfreg.decisions import Decision, DecisionPolicy, decide_batch, start_episode
 from selfreg.runtime.ledger.budgets import Keys, Units, one_text
 from selfreg.runtime.ledger.store import Key, as_key, check_id, encode
 from selfreg.runtime.prices import Moment, Price, check_price
+
+with require_extra("logs", "selfreg.runtime.Recorder"):
+    import msgspec
+
+HALF = re.compile("[\ud800-\udfff]")  # of a character, as in a text that was cut within an emoji
 
 
 class StepToDecide(NamedTuple):
@@ -51,7 +58,20 @@ class StepToDecide(NamedTuple):
                 raise TypeError(f"steps has a {type(step).__name__}; expected selfreg.data.Step only")
         if not len(steps):
             raise ValueError("steps is empty; the last one is the current state")
+        steps = steps if all(map(_is_text, steps)) else [_as_text(step) for step in steps]
         return StepToDecide(*key, steps, _checked_keys(self.keys))
+
+
+def _is_text(step: Step) -> bool:
+    texts = (step.state, step.action, step.key)
+    return not any(isinstance(text, str) and not text.isascii() and HALF.search(text) for text in texts)
+
+
+def _as_text(step: Step) -> Step:
+    """With U+FFFD for halves of characters, as logs are read: neither files nor tokenizers take them."""
+    texts = {name: getattr(step, name) for name in ("state", "action", "key")}
+    coded = {name: text.encode("utf-16-le", "surrogatepass") for name, text in texts.items() if text}
+    return msgspec.structs.replace(step, **{name: text.decode("utf-16-le", "replace") for name, text in coded.items()})
 
 
 def _checked_keys(keys: Any) -> dict[str, str | int]:

@@ -208,11 +208,11 @@ class Completions:
         await answer.begun()
         headers = {
             **answer.headers,
-            "x-selfreg-action": turn.action,
+            "x-selfreg-action": _encoded(turn.action),
             "x-selfreg-budget-left": ",".join(map(str, turn.left)),
-            "x-selfreg-model": self._models[turn.action].model,
-            RUN: str(turn.step[0]).encode().decode("latin-1"),
-            STEP: str(turn.step[1]).encode().decode("latin-1"),
+            "x-selfreg-model": _encoded(self._models[turn.action].model),
+            RUN: _encoded(str(turn.step[0])),
+            STEP: _encoded(str(turn.step[1])),
         }
         if answer.streams and answer.status < 300:
             return StreamingResponse(self._follow(turn, answer), answer.status, headers)
@@ -282,6 +282,11 @@ def _decoded(header: str) -> str:
         return header.encode("latin-1").decode()
     except UnicodeDecodeError:
         return header
+
+
+def _encoded(text: str) -> str:
+    """A header that is sent in UTF-8, as servers take it: as Latin-1."""
+    return text.encode().decode("latin-1")
 
 
 def _beginning(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:

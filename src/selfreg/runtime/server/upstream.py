@@ -19,8 +19,9 @@ with require_extra("logs", "selfreg.runtime.server.upstream"):
 
 STREAM = "text/event-stream"
 CONNECT = 10.0  # seconds to connect
+DONE = (b"data: [DONE]", b"data:[DONE]")  # the line that ends a stream
 # Statuses of an upstream that a client cannot mend: key, payment, rights, address.
-REFUSES_SERVER = (401, 402, 403, 404, 405, 407)
+REFUSES_SERVER = (301, 302, 303, 307, 308, 401, 402, 403, 404, 405, 407)
 # Headers of one connection, and those that no longer hold once the body is decoded.
 HOP = {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding"}
 HOP |= {"upgrade", "content-encoding", "content-length", "date", "server", "set-cookie"}
@@ -31,8 +32,13 @@ PASSED = {"traceparent", "tracestate", "accept", "user-agent", "idempotency-key"
 class _Part(msgspec.Struct):
     """What tells a completion, or a part of one, from an error that was sent with status 200."""
 
-    choices: list[msgspec.Raw] = []
+    choices: list[msgspec.Raw] | None = None
     error: Any = None
+    object: Any = None
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.error) or self.object == "error"
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,7 @@ class Answer:
     @property
     def streams(self) -> bool:
         """Whether it is sent part by part."""
-        return self.headers.get("content-type", "").startswith(STREAM)
+        return self.headers.get("content-type", "").lower().startswith(STREAM)
 
     @property
     def body(self) -> bytes:
@@ -200,13 +206,14 @@ class Answer:
             self._fail(502, f"{upstream.model} could not be reached, or ended early ({type(error).__name__})")
         else:
             parts = _read_parts(self.body, self.streams)
-            failed = any(part.error for part in parts)
-            ended = not self.streams or b"data: [DONE]" in self.body or b"data:[DONE]" in self.body
+            failed = any(part.failed for part in parts)
+            ended = not self.streams or any(line.rstrip() in DONE for line in self.body.splitlines())
             self.complete = self.status < 300 and ended and not failed and any(part.choices for part in parts)
             if self.streams and not ended and not failed:
                 self._fail(502, f"{upstream.model} ended its stream early")
 
     async def _take(self, response: httpx.Response, upstream: Upstream) -> None:
+        response.headers.encoding = "latin-1"  # their bytes, as they go on to the client
         self.headers = {name: value for name, value in response.headers.items() if name not in HOP}
         if self.streams and response.status_code < 300:
             self.status = response.status_code
@@ -220,8 +227,10 @@ class Answer:
             self.headers = {}
             self._fail(502, f"{upstream.model} answered {response.status_code}: its key or address here is wrong")
             return
-        if upstream.key and response.status_code >= 300:  # some upstreams repeat a key that they refuse
+        failed = response.status_code >= 300 or any(part.failed for part in _read_parts(content, False))
+        if failed and upstream.key:  # some upstreams repeat a key that they refuse
             content = content.replace(upstream.key.encode(), b"***")
+            self.headers = {name: value.replace(upstream.key, "***") for name, value in self.headers.items()}
         self._parts, self.status = [content], response.status_code
         self._tell()
 
