@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from selfreg.data.faults import LogError, show_path
@@ -16,6 +17,9 @@ from selfreg.data.rows import describe_sqlite, is_sqlite
 from selfreg.data.samples import Sample, take_sample
 
 AUTO = "auto"
+ATIF = "atif"
+# Why a file without anything in it is of the canonical format.
+EMPTY = "it is empty"
 MOST_NAMES = 5
 
 Paths: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -88,39 +92,82 @@ def detect_files(listed: LogFiles, format: str = AUTO, roles: Mapping[str, str] 
     chosen = None if format == AUTO else find_format(format)
     left_out = [f"{show_path(path)} (not a log by its name)" for path in listed.left_out]
     files: list[LogFile] = []
-    tables: list[LogFile] = []  # beside other logs, tables that no name of a column makes one are none
-    reason, first = "it was named", ""
+    # Beside other logs these are none: tables that no name of a column makes one, and empty files.
+    tables, empty = list[LogFile](), list[LogFile]()
+    likely, found = chosen, list[_Recognised]()
     for file in listed.files:
-        if chosen is not None and format != AUTO and not (file.found and chosen.detect):
+        if chosen is not None and not (file.found and chosen.detect):
             files.append(file)
             continue
-        found = _recognise(file, chosen, roles or {})
-        if found is None:
-            left_out.append(f"{show_path(file.path)} (of no known format)")
-            continue
-        one, why = found
-        if file.found and why == PLAIN and format == AUTO:
+        recognised = _recognise(file, likely, roles or {})
+        if recognised is None:
+            left_out.append(f"{show_path(file.path)} ({'it is empty' if _is_empty(file) else 'of no known format'})")
+        elif recognised[1] == EMPTY:
+            empty.append(file)
+        elif chosen is not None:
+            if recognised[0].name == chosen.name:
+                files.append(file)
+            else:
+                left_out.append(f"{show_path(file.path)} (of format {recognised[0].name!r})")
+        elif file.found and recognised[1] == PLAIN:
             tables.append(file)
-            continue
-        if chosen is None:
-            chosen, reason, first = one, why, file.path
-        elif one.name != chosen.name:
-            if format == AUTO:
-                raise SeveralFormatsError(
-                    f"{file.path} is of format {one.name!r} ({why}), and {first} of format {chosen.name!r} "
-                    f"({reason}): choose one with --format; other files of a folder are then left out. A file "
-                    "with the outcomes of episodes belongs to --outcomes"
-                )
-            left_out.append(f"{show_path(file.path)} (of format {one.name!r})")
-            continue
-        files.append(file)
-    if chosen is None and tables:
-        chosen, reason, files = BUILT_IN["table"], PLAIN, tables
-    elif tables:
-        left_out += [f"{show_path(file.path)} (a table whose columns have other names)" for file in tables]
+        else:
+            likely = likely or recognised[0]
+            found.append(_Recognised(file, *recognised))
+    reason = "it was named"
+    if chosen is None and found:
+        found, raw = _leave_out_raw(found)
+        left_out += [f"{show_path(one.file.path)} (of format {one.format.name!r})" for one in raw]
+        _refuse_several(found)
+        _, chosen, reason = found[0]
+        files = [one.file for one in found]
+    elif chosen is None and tables:
+        chosen, reason, files, tables = BUILT_IN["table"], PLAIN, tables, []
+    elif chosen is None and empty:
+        chosen, reason, files, empty = BUILT_IN["selfreg"], EMPTY, empty, []
+    left_out += [f"{show_path(file.path)} (a table whose columns have other names)" for file in tables]
+    left_out += [f"{show_path(file.path)} (it is empty)" for file in empty]
     if chosen is None or not files:
         raise LogError(f"no file of {'a known format' if chosen is None else repr(chosen.name)}: {shorten(left_out)}")
     return DetectedLogs(chosen, reason, chosen.merge_files(files) if chosen.merge_files else files, left_out)
+
+
+class _Recognised(NamedTuple):
+    """A file, its format and why."""
+
+    file: LogFile
+    format: LogFormat
+    why: str
+
+
+def _leave_out_raw(found: list[_Recognised]) -> tuple[list[_Recognised], list[_Recognised]]:
+    """The files but for what agents in trials of Harbor wrote of the same runs in formats of their own, and these."""
+    if all(one.format.name != ATIF for one in found):
+        return found, []
+    raw = [one for one in found if one.file.found and one.format.name != ATIF and _has_trajectory(one.file)]
+    return [one for one in found if one not in raw], raw
+
+
+def _has_trajectory(file: LogFile) -> bool:
+    """Whether a trajectory of Harbor lies in the folder of a file, or in one of those above that were looked into."""
+    folders = Path(file.path).parents[: file.label.count(os.sep) + 1]
+    return any((folder / "trajectory.json").is_file() for folder in folders)
+
+
+def _refuse_several(found: list[_Recognised]) -> None:
+    """Raise SeveralFormatsError for files of several formats."""
+    first = found[0]
+    other = next((one for one in found if one.format.name != first.format.name), None)
+    if other is not None:
+        raise SeveralFormatsError(
+            f"{other.file.path} is of format {other.format.name!r} ({other.why}), and {first.file.path} of format "
+            f"{first.format.name!r} ({first.why}): choose one with --format; other files of a folder are then left "
+            "out. A file with the outcomes of episodes belongs to --outcomes"
+        )
+
+
+def _is_empty(file: LogFile) -> bool:
+    return os.path.getsize(file.path) == 0
 
 
 def _recognise(file: LogFile, likely: LogFormat | None, roles: Mapping[str, str]) -> tuple[LogFormat, str] | None:
@@ -134,7 +181,7 @@ def _recognise(file: LogFile, likely: LogFormat | None, roles: Mapping[str, str]
         raise
     if found is None and not file.found:
         if sample.kind == "empty" and plain_suffix(file.path) in ("", ".jsonl", ".ndjson"):
-            return BUILT_IN["selfreg"], "it is empty"
+            return BUILT_IN["selfreg"], EMPTY
         raise LogError(describe_unknown(sample))
     return found
 

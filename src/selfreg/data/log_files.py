@@ -90,7 +90,7 @@ def list_log_files(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[st
             if not added.files:
                 kinds = f"{', '.join(SUFFIXES)} (or with {', '.join(PACKED)})"
                 raise LogError(f"{name}: no logs in it; expected files that end in {kinds}")
-    return LogFiles(_unique_labels(files), left_out)
+    return LogFiles(_unique_labels(_drop_repeated(files)), left_out)
 
 
 def _expand(name: str) -> list[str]:
@@ -117,8 +117,14 @@ def _files_at(path: str) -> LogFiles:
 
 def _files_in_folder(folder: str, origin: str) -> LogFiles:
     found, left_out = [], []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+    above = {folder: frozenset((os.path.realpath(folder),))}
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        targets = {name: os.path.realpath(os.path.join(parent, name)) for name in folders}
+        # A link to a folder that it is in would have no end.
+        folders[:] = sorted(
+            name for name, target in targets.items() if not name.startswith((".", "__")) and target not in above[parent]
+        )
+        above.update({os.path.join(parent, name): above[parent] | {targets[name]} for name in folders})
         for name in sorted(names):
             path = os.path.join(parent, name)
             if name.startswith("."):
@@ -128,6 +134,14 @@ def _files_in_folder(folder: str, origin: str) -> LogFiles:
             else:
                 left_out.append(path)
     return LogFiles(found, left_out)
+
+
+def _drop_repeated(files: list[LogFile]) -> list[LogFile]:
+    """Files, each once: a folder and a file in it, or a link and its target, may both be given."""
+    once: dict[str, LogFile] = {}
+    for file in files:
+        once.setdefault(os.path.realpath(file.path), file)
+    return list(once.values())
 
 
 def _unique_labels(files: list[LogFile]) -> list[LogFile]:
