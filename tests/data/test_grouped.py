@@ -123,12 +123,25 @@ def test_options_that_do_not_fit(tmp_path) -> None:
         ("o.json", '{"a": 1, "b": 0}'),
         ("o.json", '{"a": {"resolved": true}, "b": {"resolved": false}}'),
         ("o.json", '{"resolved_ids": ["a"], "submitted_ids": ["a", "b"], "schema_version": 2}'),
+        ("o.json", '{"resolved": ["a"], "unresolved": ["b"], "no_generation": []}'),
+        ("o.json", '{"resolved": ["a"], "no_generation": ["b"], "no_logs": []}'),
         ("o.csv", "episode,outcome\na,1.0\nb,False\n"),
     ],
 )
 def test_outcomes_in_several_layouts(tmp_path, name, text) -> None:
     (tmp_path / name).write_text(text)
     assert load_outcomes(tmp_path / name) == {"a": 1.0, "b": 0.0}
+
+
+@pytest.mark.parametrize(("more", "outcomes"), [({}, [1, 0]), ({"submitted_ids": ["a"]}, [1, None])])
+def test_a_report_of_successes_alone_makes_failures_of_the_others(tmp_path, more, outcomes) -> None:
+    (tmp_path / "report.json").write_text(json.dumps({"resolved_ids": ["a"], **more}))
+    lines = [json.dumps({"task": name, "steps": [{"observation": "x"}]}) + "\n" for name in "ab"]
+    (log := tmp_path / "log.jsonl").write_text("".join(lines))
+    loaded = load_outcomes(tmp_path / "report.json")
+    options = ReadOptions({"outcome": ""}, outcomes=loaded)
+    assert [one.outcome for one in read_trajectories(log, "jsonl", options=options)] == outcomes
+    assert ("all other episodes are taken as failures" in loaded.describe_misses()) == (not more)
 
 
 def test_outcomes_in_a_folder_are_named_by_file_or_folder(tmp_path) -> None:

@@ -31,11 +31,18 @@ def test_links_to_folders_are_followed_and_have_an_end(tmp_path) -> None:
     ]
 
 
-def test_a_file_is_read_once_however_often_it_is_given(tmp_path) -> None:
+def test_a_link_to_a_file_of_the_same_folder_adds_nothing(tmp_path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "a.jsonl").write_text(LINES)
     os.symlink(tmp_path / "run", tmp_path / "latest")
-    assert len(episodes(tmp_path, tmp_path / "run", tmp_path / "run" / "a.jsonl")) == 2
+    assert len(episodes(tmp_path)) == 2
+
+
+def test_a_file_that_two_paths_name_is_full_of_duplicates(tmp_path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "a.jsonl").write_text(LINES)
+    with pytest.raises(LogError, match=r"duplicate episode id 'run/a\.jsonl:1'"):
+        episodes(tmp_path, tmp_path / "run")
 
 
 def test_members_of_one_name_are_an_error(tmp_path) -> None:

@@ -137,19 +137,29 @@ def _files_in_folder(folder: str, origin: str) -> LogFiles:
 
 
 def _drop_repeated(files: list[LogFile]) -> list[LogFile]:
-    """Files, each once: a folder and a file in it, or a link and its target, may both be given."""
-    once: dict[str, LogFile] = {}
+    """Files of each folder, each once: a link in it may lead to another file of it."""
+    once: set[tuple[str, str]] = set()
+    kept = []
     for file in files:
-        once.setdefault(os.path.realpath(file.path), file)
-    return list(once.values())
+        name = (file.origin, os.path.realpath(file.path))
+        if not file.found or name not in once:
+            kept.append(file)
+        once.add(name)
+    return kept
 
 
 def _unique_labels(files: list[LogFile]) -> list[LogFile]:
-    """Files with labels that differ: those of the same name are told by their paths."""
+    """Files with labels that differ: those of the same name are told by their paths.
+
+    A file that two paths name has one label, so that its episodes are found to be there twice.
+    """
     counts: dict[str, int] = {}
     for file in files:
         counts[file.label] = counts.get(file.label, 0) + 1
-    return [file if counts[file.label] == 1 else file._replace(label=file.path) for file in files]
+    labels: dict[str, str] = {}
+    for file in files:
+        labels.setdefault(os.path.realpath(file.path), file.label if counts[file.label] == 1 else file.path)
+    return [file._replace(label=labels[os.path.realpath(file.path)]) for file in files]
 
 
 def is_log_name(name: str) -> bool:
