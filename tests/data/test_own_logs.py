@@ -67,3 +67,19 @@ def test_the_roles_of_rows_are_found_where_only_their_group_is_named(tmp_path) -
     assert (found.episodes, found.steps, round(found.outcomes.mean, 6)) == (6, 18, 0.6)
     for words in ("--map observation=log_line", "--map outcome=quality", "--value outcome=0..100"):
         assert words in found.command
+
+
+def test_an_outcome_that_varies_comes_first(tmp_path) -> None:
+    records = [
+        {
+            "global index": f"A_{i // 2}",
+            "question": "2 + 2",
+            "llm_selected": f"m{i % 2}",
+            "ran": {"success": True},
+            "judged": {"score": i % 2},
+        }
+        for i in range(8)
+    ]
+    found = look_at_logs(write(tmp_path / "answers.jsonl", records))
+    assert (found.tasks, found.outcomes.mean, found.models) == (4, 0.5, {"m0": 4, "m1": 4})
+    assert "--map outcome=judged.score" in found.command

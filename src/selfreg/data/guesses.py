@@ -13,7 +13,8 @@ from selfreg.data.filters import MISSING, lookup_field
 NAMES = {
     "task": (
         "task", "task_id", "task_name", "ticket_id", "ticket", "case_id", "issue_id", "instance_id", "question_id",
-        "query_id", "prompt_id", "sample_id", "problem_id", "ticket_number", "ticket_no", "case_number", "id",
+        "query_id", "prompt_id", "sample_id", "problem_id", "ticket_number", "ticket_no", "case_number", "global_index",
+        "id",
     ),
     "outcome": (
         "outcome", "success", "solved", "resolved", "won", "passed", "correct", "is_correct", "reward", "score",
@@ -30,7 +31,7 @@ NAMES = {
         "intervention", "helper", "help", "helped_by", "help_type", "escalated_to", "escalation", "expert",
         "human",
     ),
-    "model": ("model", "model_name", "actor", "agent", "llm", "agent_model"),
+    "model": ("model", "model_name", "actor", "agent", "llm", "agent_model", "llm_model", "llm_selected"),
     "tools": ("tools", "tool", "tool_name", "tool_names"),
     "label": ("label", "judgement", "rating"),
 }
@@ -202,9 +203,10 @@ def _find(fields: Mapping[str, Sequence[Any]], role: str, names: Sequence[str] =
             by_last.setdefault(above.rpartition(".")[2], []).append(name)
     for name in fields:
         by_last.setdefault(simplify_name(name.rpartition(".")[2]), []).append(name)
-    return next(
-        (name for one in names or NAMES[role] for name in by_last.get(one, ()) if FITS[role](fields[name])), None
-    )
+    found = [name for one in names or NAMES[role] for name in by_last.get(one, ()) if FITS[role](fields[name])]
+    if role == "outcome":  # one that is the same in every record may say that there is an answer at all
+        found.sort(key=lambda name: len({value for value in fields[name] if value is not None}) < FEW)
+    return next(iter(found), None)
 
 
 def _is_rate(values: Sequence[Any]) -> bool:

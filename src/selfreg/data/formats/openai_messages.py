@@ -27,7 +27,7 @@ from selfreg.data.turns import AGENT_ROLES, Turns, make_episode, read_success
 
 # Where a role is not mapped, the first of these fields that a record has.
 USUAL_FIELDS = {
-    "task": ("task_id", "task", "instance_id", "question_id", "query_id", "prompt_id", "problem_id"),
+    "task": ("task_id", "example_id", "task", "instance_id", "question_id", "query_id", "prompt_id", "problem_id"),
     "outcome": ("outcome", "success", "resolved", "correct", "passed", "reward", "score"),
     "episode": ("episode_id", "episode", "run_id", "conversation_id", "trace_id", "session_id"),
     "messages": MESSAGES,
@@ -164,10 +164,12 @@ def _detect(sample: Sample) -> str | None:
 def _detect_column(sample: Sample) -> str | None:
     """Whether a table has a column of messages, which are its first row's."""
     name = next((name for name in MESSAGES if name in sample.values), None)
-    if name is None:
+    if name is None and not {"prompt", "completion"} <= set(sample.values):
         return None
     try:
         row = next((row for _, row in read_rows(sample.path) if isinstance(row, dict)), {})
+        if name is None:
+            return "its rows are requests of messages with their responses" if is_exchange(row) else None
         messages = row.get(name)
         messages = decode_json(messages.encode()) if isinstance(messages, str) else messages
     except (LogError, UnicodeError):
