@@ -14,7 +14,7 @@ from selfreg.data.formats.table import PLAIN
 from selfreg.data.log_files import LogFile, LogFiles, list_log_files, plain_suffix
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.rows import describe_sqlite, is_sqlite
-from selfreg.data.samples import Sample, take_sample
+from selfreg.data.samples import Sample, describe_columns, read_head_text, take_sample
 
 AUTO = "auto"
 ATIF = "atif"
@@ -93,7 +93,7 @@ def detect_files(listed: LogFiles, format: str = AUTO, roles: Mapping[str, str] 
     left_out = [f"{show_path(path)} (not a log by its name)" for path in listed.left_out]
     files: list[LogFile] = []
     # Beside other logs these are none: tables that no name of a column makes one, and empty files.
-    tables, empty = list[LogFile](), list[LogFile]()
+    tables, empty, unknown = list[LogFile](), list[LogFile](), list[LogFile]()
     likely, found = chosen, list[_Recognised]()
     for file in listed.files:
         if chosen is not None and not (file.found and chosen.detect):
@@ -101,7 +101,8 @@ def detect_files(listed: LogFiles, format: str = AUTO, roles: Mapping[str, str] 
             continue
         recognised = _recognise(file, likely, roles or {})
         if recognised is None:
-            left_out.append(f"{show_path(file.path)} ({'it is empty' if _is_empty(file) else 'of no known format'})")
+            left_out.append(f"{show_path(file.path)} ({EMPTY if _is_empty(file) else 'of no known format'})")
+            unknown += [] if _is_empty(file) else [file]
         elif recognised[1] == EMPTY:
             empty.append(file)
         elif chosen is not None:
@@ -128,7 +129,8 @@ def detect_files(listed: LogFiles, format: str = AUTO, roles: Mapping[str, str] 
     left_out += [f"{show_path(file.path)} (a table whose columns have other names)" for file in tables]
     left_out += [f"{show_path(file.path)} (it is empty)" for file in empty]
     if chosen is None or not files:
-        raise LogError(f"no file of {'a known format' if chosen is None else repr(chosen.name)}: {shorten(left_out)}")
+        fault = f"no file of {'a known format' if chosen is None else repr(chosen.name)}: {shorten(left_out)}"
+        raise LogError(f"{fault}. {describe_unknown(take_sample(unknown[0].path))}" if unknown else fault)
     return DetectedLogs(chosen, reason, chosen.merge_files(files) if chosen.merge_files else files, left_out)
 
 
@@ -219,10 +221,12 @@ def describe_unknown(sample: Sample) -> str:
     if sample.kind in ("empty", "other"):
         what = "empty" if sample.kind == "empty" else "no JSON, CSV or Parquet"
         return f"{sample.path}: of no known format: it is {what}"
+    if sample.kind == "document" and (what := describe_columns(sample.values[0])):
+        return f"{sample.path}: of no known format: it is {what}"
     objects = sample.objects()
     fields = ", ".join(map(repr, objects[0])) if objects else ""
     there = f"its first record has {fields or 'no fields'}" if objects else "it has no object"
-    if sample.kind == "document" and sample.values == [{}]:
+    if sample.kind == "document" and sample.values == [{}] and read_head_text(sample.path).strip() != "{}":
         there = "its first record is not complete. Several indented documents: write one a line (jq -c . FILE)"
     if sample.kind in ("parquet", "table", "eval"):
         there = f"it has {', '.join(map(str, sample.values))}"

@@ -205,7 +205,7 @@ def describe_kind(value: Any) -> str:
 
 
 def is_parquet(path: str | os.PathLike[str]) -> bool:
-    return Path(path).suffix == ".parquet"
+    return Path(path).suffix.lower() == ".parquet"
 
 
 def open_arrow(path: str | os.PathLike[str], mode: str = "rb") -> pa.NativeFile:

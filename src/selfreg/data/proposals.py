@@ -30,11 +30,11 @@ OUTCOME_NAMES = (
 )  # fmt: skip
 GOOD = (
     "true", "yes", "y", "pass", "passed", "success", "successful", "succeeded", "correct", "right", "resolved",
-    "solved", "won", "win", "good", "ok", "positive", "accepted", "thumbs_up", "up", "like",
+    "solved", "won", "win", "good", "ok", "positive", "accepted", "thumbs_up", "up", "like", "✓", "✔", "✅",
 )  # fmt: skip
 BAD = (
     "false", "no", "n", "fail", "failed", "failure", "unsuccessful", "incorrect", "wrong", "unresolved", "unsolved",
-    "lost", "loss", "bad", "negative", "rejected", "error", "timeout", "thumbs_down", "down", "dislike",
+    "lost", "loss", "bad", "negative", "rejected", "error", "timeout", "thumbs_down", "down", "dislike", "✗", "✘", "❌",
 )  # fmt: skip
 # Numbers that are judgements where words stand beside them.
 ONE, ZERO = ("1", "1.0"), ("0", "0.0")

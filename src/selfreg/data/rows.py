@@ -15,7 +15,7 @@ from selfreg._util.extras import require_extra
 from selfreg.data.archives import BROKEN, open_packed
 from selfreg.data.csv_layout import find_csv_layout
 from selfreg.data.faults import LogError
-from selfreg.data.json_text import decode_value
+from selfreg.data.json_text import ONLY_CR, decode_value
 from selfreg.data.log_files import (
     MOST_BYTES,
     is_parquet,
@@ -92,7 +92,8 @@ def read_csv_lines(path: str) -> Iterator[tuple[int, list[str]]]:
             except StopIteration:
                 return
             except (csv.Error, *BROKEN) as error:
-                raise LogError(f"line {layout.skipped + reader.line_num}: {error}") from None
+                fault = ONLY_CR if "new-line character" in str(error) else error
+                raise LogError(f"line {layout.skipped + reader.line_num}: {fault}") from None
             if row:
                 yield layout.skipped + reader.line_num, row
 

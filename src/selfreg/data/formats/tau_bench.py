@@ -65,7 +65,7 @@ def _convert(raw: Any, options: ReadOptions, number: int) -> Trajectory:
 
 
 def _detect(sample: Sample) -> str | None:
-    for record in sample.objects()[:1]:
+    for record in sample.objects():
         if {"task_id", "traj", "reward"} <= record.keys():
             return "its episodes have task_id, reward and traj"
     return None
