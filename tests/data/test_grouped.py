@@ -7,6 +7,8 @@ import json
 import re
 import sqlite3
 from contextlib import closing
+from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +223,24 @@ def test_sqlite_with_unknown_columns_says_what_to_do(tmp_path) -> None:
         LogError, match=r"log\.sqlite: expected a SQLite file with one table; got events, others\. .*SELECT"
     ):
         look_at_logs(path)
+
+
+def test_cells_of_parquet_that_json_has_not_stay_fields(tmp_path) -> None:
+    columns = {
+        "query_id": pa.array(["a"]),
+        "score": pa.array([Decimal("0.50")]),
+        "question": pa.array(["2 + 2"]),
+        "price": pa.array([Decimal("0.25")]),
+        "tokens": pa.array([Decimal("12")]),
+        "asked": pa.array([1_735_689_600_000_000_001], pa.timestamp("ns")),
+        "day": pa.array([date(2025, 1, 1)]),
+        "took": pa.array([timedelta(seconds=2)]),
+        "key": pa.array([b"k"]),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    (episode,) = read_trajectories(tmp_path / "log.parquet")
+    assert episode.outcome == 0.5
+    assert episode.fields == {
+        "query_id": "a", "price": 0.25, "tokens": 12, "asked": "2025-01-01T00:00:00", "day": "2025-01-01", "took": 2.0,
+        "key": "k",
+    }  # fmt: skip

@@ -83,7 +83,7 @@ def test_the_first_of_a_folder_of_unknown_files_is_described(tmp_path) -> None:
 def test_look_fails_where_no_record_can_be_read(tmp_path, capsys) -> None:
     log = write(tmp_path, f"{json.dumps(RECORD | {'steps': []})}\n" * 3)
     assert main(["look", str(log)]) == 2
-    assert re.search(r"log\.jsonl:1: field 'steps'.*; and 2 more\. No record can be read", capsys.readouterr().err)
+    assert re.search(r"log\.jsonl:1: .*; and 2 more\. No record can be read", capsys.readouterr().err)
 
 
 WORDS = {
