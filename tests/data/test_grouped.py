@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import sqlite3
 from contextlib import closing
@@ -144,6 +145,22 @@ def test_a_report_of_successes_alone_makes_failures_of_the_others(tmp_path, more
     options = ReadOptions({"outcome": ""}, outcomes=loaded)
     assert [one.outcome for one in read_trajectories(log, "jsonl", options=options)] == outcomes
     assert ("all other episodes are taken as failures" in loaded.describe_misses()) == (not more)
+
+
+def test_outcomes_that_are_nothing_and_ones_that_are_none(tmp_path) -> None:
+    pq.write_table(pa.table({"id": ["a", "b"], "score": [1.0, math.nan]}), tmp_path / "o.parquet")
+    assert load_outcomes(tmp_path / "o.parquet") == {"a": 1.0, "b": None}
+    for name, verified in (("a", {"reward": 1}), ("b", None)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(json.dumps({"trial_name": name, "verified": verified}))
+    assert load_outcomes(f"{tmp_path}/*/result.json", "trial_name", "verified.reward") == {"a": 1.0, "b": None}
+    (tmp_path / "a" / "config.json").write_text('{"trial_name": "a", "job": 1}')
+    with pytest.raises(LogError, match=r"config\.json: record 1: .* A glob names some files of a folder: --outcomes '"):
+        load_outcomes(tmp_path, "trial_name", "verified.reward")
+    for text, how in (("yes", "'outcome=WORD=1,*=0'"), ("70", "outcome=LOW..HIGH")):
+        (tmp_path / "o.csv").write_text(f"id,score\na,{text}\n")
+        with pytest.raises(LogError, match=re.escape(f"(--value {how})")):
+            load_outcomes(tmp_path / "o.csv")
 
 
 def test_outcomes_in_a_folder_are_named_by_file_or_folder(tmp_path) -> None:

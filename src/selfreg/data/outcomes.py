@@ -162,7 +162,8 @@ def load_outcomes(
             episode = _read_key(record, key)
             outcome = _read_outcome(record, value, rule)
         except LogError as error:
-            raise error.at(place) from None
+            where = f". A glob names some files of a folder: --outcomes '{os.fspath(path)}/**/NAME.json'"
+            raise LogError(f"{error.at(place)}{where if os.path.isdir(path) else ''}") from None
         if record.get(ALONE):
             found.others = 0.0
         if found.get(episode, outcome) != outcome:
@@ -244,6 +245,8 @@ def _read_key(record: Mapping[str, Any], key: str | None) -> str:
 def _read_outcome(record: Mapping[str, Any], field: str | None, rule: Rule | None) -> float | None:
     name = field or next((one for one in VALUES if one in record), VALUES[0])
     value = lookup_field(record, name)
+    if value is MISSING and _is_below_null(record, name):  # as of a trial of Harbor that was not verified
+        return None
     if value is MISSING:
         raise LogError(
             f"field {name!r} of the outcome is missing; the record has {', '.join(map(str, record))}: "
@@ -253,11 +256,18 @@ def _read_outcome(record: Mapping[str, Any], field: str | None, rule: Rule | Non
         value = _read_number(value) if rule is None else rule.translate(value)
     except LogError as error:
         raise error.at(f"field {name!r}") from None
-    if value is None:
+    if value is None or value != value:  # NaN, as tables have it for nothing
         return None
     if not isinstance(value, (bool, int, float)) or not 0 <= value <= 1:
-        raise LogError(f"field {name!r}: expected a number in [0, 1] or a boolean; got {value!r}")
+        rule = "'outcome=WORD=1,*=0'" if isinstance(value, str) else "outcome=LOW..HIGH"
+        raise LogError(f"field {name!r}: expected a number in [0, 1] or a boolean; got {value!r} (--value {rule})")
     return float(value)
+
+
+def _is_below_null(record: Mapping[str, Any], path: str) -> bool:
+    """Whether a field on the way to a path is null."""
+    parts = path.split(".")
+    return any(lookup_field(record, ".".join(parts[:i])) is None for i in range(1, len(parts)))
 
 
 def _read_number(value: Any) -> Any:

@@ -94,7 +94,7 @@ def _column_names(path: str) -> list[str]:
     if names is None:
         raise LogError("the table is empty; expected a first line with the names of its columns")
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise LogError(f"two columns are named {twice!r}")
+        raise LogError(f"two columns are named {twice!r}; expected a first line with the names of the columns")
     return names
 
 
