@@ -151,12 +151,12 @@ def test_outcomes_that_are_nothing_and_ones_that_are_none(tmp_path) -> None:
     pq.write_table(pa.table({"id": ["a", "b"], "score": [1.0, math.nan]}), tmp_path / "o.parquet")
     assert load_outcomes(tmp_path / "o.parquet") == {"a": 1.0, "b": None}
     for name, verified in (("a", {"reward": 1}), ("b", None)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "result.json").write_text(json.dumps({"trial_name": name, "verified": verified}))
-    assert load_outcomes(f"{tmp_path}/*/result.json", "trial_name", "verified.reward") == {"a": 1.0, "b": None}
-    (tmp_path / "a" / "config.json").write_text('{"trial_name": "a", "job": 1}')
+        (tmp_path / "job" / name).mkdir(parents=True)
+        (tmp_path / "job" / name / "result.json").write_text(json.dumps({"trial_name": name, "verified": verified}))
+    assert load_outcomes(f"{tmp_path}/job/*/result.json", "trial_name", "verified.reward") == {"a": 1.0, "b": None}
+    (tmp_path / "job" / "a" / "config.json").write_text('{"trial_name": "a", "job": 1}')
     with pytest.raises(LogError, match=r"config\.json: record 1: .* A glob names some files of a folder: --outcomes '"):
-        load_outcomes(tmp_path, "trial_name", "verified.reward")
+        load_outcomes(tmp_path / "job", "trial_name", "verified.reward")
     for text, how in (("yes", "'outcome=WORD=1,*=0'"), ("70", "outcome=LOW..HIGH")):
         (tmp_path / "o.csv").write_text(f"id,score\na,{text}\n")
         with pytest.raises(LogError, match=re.escape(f"(--value {how})")):
