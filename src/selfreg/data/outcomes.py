@@ -259,8 +259,8 @@ def _read_outcome(record: Mapping[str, Any], field: str | None, rule: Rule | Non
     if value is None or value != value:  # NaN, as tables have it for nothing
         return None
     if not isinstance(value, (bool, int, float)) or not 0 <= value <= 1:
-        rule = "'outcome=WORD=1,*=0'" if isinstance(value, str) else "outcome=LOW..HIGH"
-        raise LogError(f"field {name!r}: expected a number in [0, 1] or a boolean; got {value!r} (--value {rule})")
+        how = "'outcome=WORD=1,*=0'" if isinstance(value, str) else "outcome=LOW..HIGH"
+        raise LogError(f"field {name!r}: expected a number in [0, 1] or a boolean; got {value!r} (--value {how})")
     return float(value)
 
 
