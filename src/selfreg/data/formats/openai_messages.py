@@ -83,16 +83,21 @@ def convert_record(record: Any, options: ReadOptions, number: int) -> Trajectory
         record = {"messages": record}
     if not isinstance(record, dict):
         raise LogError(f"expected an object with messages; got {type(record).__name__}")
-    field, turns = _read_turns(record, options)
     outcome_field, outcome = _look_up(record, "outcome", options)
-    return make_episode(
-        turns,
-        _read_name(record, "task", options),
-        _read_name(record, "episode", options) or f"{options.source}:{number}",
-        read_success(outcome, outcome_field or "outcome", options),
-        {name: value for name, value in record.items() if name not in (outcome_field, field)},
-        where=field,
-    )
+    success = read_success(outcome, outcome_field or "outcome", options)
+    try:
+        field, turns = _read_turns(record, options)
+        return make_episode(
+            turns,
+            _read_name(record, "task", options),
+            _read_name(record, "episode", options) or f"{options.source}:{number}",
+            success,
+            {name: value for name, value in record.items() if name not in (outcome_field, field)},
+            where=field,
+        )
+    except LogError as error:
+        error.outcome = success
+        raise
 
 
 def _read_turns(record: dict[str, Any], options: ReadOptions) -> tuple[str, Turns]:
