@@ -151,6 +151,8 @@ def _convert_record(place: str, raw: Any) -> _Record | None:
         other = msgspec.convert(raw, _Other)
         if other.type == "attachment" and isinstance(raw, dict):
             raw = _take_queued(raw, other.attachment)
+        elif other.type is None and isinstance(raw, dict) and "message" in raw:
+            raise LogError(f"{place}: field 'type' is missing")
         elif other.type not in ("user", "assistant"):
             return None
         if raw is None:
