@@ -242,6 +242,14 @@ def test_sqlite_with_unknown_columns_says_what_to_do(tmp_path) -> None:
         look_at_logs(path)
 
 
+def test_ids_that_a_table_has_as_floats(tmp_path) -> None:
+    columns = {"task_id": [1.0, math.nan], "model": ["a", "a"], "score": [1, 0], "question": ["2 + 2", "3 + 3"]}
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    skipped: list[LogError] = []
+    assert [one.task for one in read_trajectories(tmp_path / "log.parquet", skipped=skipped)] == ["1"]
+    assert "column 'task_id': expected a string or an integer; got nan" in str(skipped[0])
+
+
 def test_cells_of_parquet_that_json_has_not_stay_fields(tmp_path) -> None:
     columns = {
         "query_id": pa.array(["a"]),

@@ -256,6 +256,8 @@ def _read_order(value: Any, column: str) -> tuple[float, str]:
 
 
 def _read_name(value: Any, column: str) -> str:
+    if isinstance(value, float) and value.is_integer():  # of a column with empty cells, as pandas writes it
+        value = int(value)
     if value is None or isinstance(value, (bool, float, list, dict)):
         raise LogError(f"column {column!r}: expected a string or an integer; got {value!r}")
     return str(value)
