@@ -31,6 +31,15 @@ def test_links_to_folders_are_followed_and_have_an_end(tmp_path) -> None:
     ]
 
 
+def test_links_to_nothing_and_pipes_are_left_out(tmp_path) -> None:
+    (tmp_path / "a.jsonl").write_text(LINES)
+    os.symlink(tmp_path / "gone", tmp_path / "b.jsonl")
+    os.mkfifo(tmp_path / "c.jsonl")
+    left_out = [f"{tmp_path}/b.jsonl (a link to no file)", f"{tmp_path}/c.jsonl (not a regular file)"]
+    assert detect_format(tmp_path).left_out == left_out
+    assert len(episodes(tmp_path)) == 2
+
+
 def test_a_link_to_a_file_of_the_same_folder_adds_nothing(tmp_path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "a.jsonl").write_text(LINES)

@@ -90,7 +90,7 @@ def detect_format(paths: Paths, format: str = AUTO, roles: Mapping[str, str] | N
 def detect_files(listed: LogFiles, format: str = AUTO, roles: Mapping[str, str] | None = None) -> DetectedLogs:
     """As `detect_format`, of files that are listed."""
     chosen = None if format == AUTO else find_format(format)
-    left_out = [f"{show_path(path)} (not a log by its name)" for path in listed.left_out]
+    left_out = [f"{show_path(path)} ({_describe_other(path)})" for path in listed.left_out]
     files: list[LogFile] = []
     # Beside other logs these are none: tables that no name of a column makes one, and empty files.
     tables, empty, unknown = list[LogFile](), list[LogFile](), list[LogFile]()
@@ -166,6 +166,13 @@ def _refuse_several(found: list[_Recognised]) -> None:
             f"{first.format.name!r} ({first.why}): choose one with --format; other files of a folder are then left "
             "out. A file with the outcomes of episodes belongs to --outcomes"
         )
+
+
+def _describe_other(path: str) -> str:
+    """Why a file of a folder is not among those to read."""
+    if not os.path.exists(path):
+        return "a link to no file"
+    return "not a log by its name" if os.path.isfile(path) else "not a regular file"
 
 
 def _is_empty(file: LogFile) -> bool:

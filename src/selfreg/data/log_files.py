@@ -65,7 +65,7 @@ class LogFile(NamedTuple):
 
 
 class LogFiles(NamedTuple):
-    """Files to read, and names of files in the folders and archives that are no logs by their names."""
+    """Files to read, and those in the folders and archives that are no logs by their names, or no files to read."""
 
     files: list[LogFile]
     left_out: list[str]
@@ -129,7 +129,7 @@ def _files_in_folder(folder: str, origin: str) -> LogFiles:
             path = os.path.join(parent, name)
             if name.startswith("."):
                 continue
-            if is_log_name(name):
+            if is_log_name(name) and os.path.isfile(path):
                 found.append(LogFile(path, os.path.relpath(path, folder), origin, True))
             else:
                 left_out.append(path)
