@@ -105,12 +105,13 @@ def guess_roles(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     found["intervention"] = found["intervention"] or _find(fields, "intervention")
     found |= {role: _find(in_steps, role) for role in ("model", "tools")}
     found["tools"] = found["tools"] or _find_tools(in_steps)
-    texts = {name: values for name, values in in_steps.items() if _are_texts(values) and name not in KINDS}
-    if found["observation"] is None and steps_field is not None and texts:
-        found["observation"] = max(texts, key=lambda name: sum(len(text) for text in texts[name] if text))
     for role in ("observation", "action"):
         steps = records if steps_field is None else [one for some in _values(records, steps_field) for one in some]
         found[role] = found[role] or _find_objects(steps, NAMES[role])
+    others = (*KINDS, found["intervention"])
+    texts = {name: values for name, values in in_steps.items() if _are_texts(values) and name not in others}
+    if found["observation"] is None and steps_field is not None and texts:
+        found["observation"] = max(texts, key=lambda name: sum(len(text) for text in texts[name] if text))
     return roles | {role: name for role, name in found.items() if name is not None and name != _UNMAPPED.get(role)}
 
 
@@ -121,6 +122,11 @@ def longest_text(rows: Sequence[Mapping[str, Any]], group: str) -> str | None:
     groups = {row.get(group) for row in rows}
     differ = [name for name in texts if len({(str(row.get(group)), row.get(name)) for row in rows}) > len(groups)]
     return max(differ, key=lambda name: sum(len(text) for text in texts[name] if text), default=None)
+
+
+def find_step_help(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """The field of rows that are steps which says whether a step was helped."""
+    return _find({name: _values(rows, name) for name in _names(rows)}, "intervention", STEP_HELP)
 
 
 def _find_objects(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str | None:

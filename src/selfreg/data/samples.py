@@ -74,6 +74,7 @@ def unwrap_records(document: Any, own: Collection[str] = ()) -> list[Any]:
     if isinstance(document, list):
         return document
     lists = [name for name, value in document.items() if isinstance(value, list)] if isinstance(document, dict) else []
+    lists = [name for name in lists if document[name]] or lists
     if len(lists) == 1 and lists[0] in WRAPPERS and all(isinstance(one, (dict, list)) for one in document[lists[0]]):
         first = next(iter(document[lists[0]]), None)
         are_messages = isinstance(first, dict) and bool({"role", "from"} & first.keys())
