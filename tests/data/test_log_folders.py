@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import zipfile
@@ -52,6 +53,27 @@ def test_a_file_that_two_paths_name_is_full_of_duplicates(tmp_path) -> None:
     (tmp_path / "run" / "a.jsonl").write_text(LINES)
     with pytest.raises(LogError, match=r"duplicate episode id 'run/a\.jsonl:1'"):
         episodes(tmp_path, tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["a", "z"])  # before and after the good one
+@pytest.mark.parametrize(
+    ("suffix", "make", "match"),
+    [
+        (".jsonl.gz", lambda data: gzip.compress(data)[:40], "broken data"),
+        (".jsonl.gz", lambda data: data, "Not a gzipped file"),
+        (".json", lambda data: b'{"task": "t", "outc', "it ends before its last bracket"),
+        (".csv", lambda data: b"\xff\xfe" + "task,outcome".encode("utf-16-le"), "UTF-16"),
+    ],
+)
+def test_a_broken_file_of_a_folder_is_a_fault_wherever_it_stands(tmp_path, name, suffix, make, match) -> None:
+    (tmp_path / "log.jsonl").write_text(LINES)
+    (tmp_path / f"{name}{suffix}").write_bytes(make(LINES.encode()))
+    with pytest.raises(LogError, match=rf"{name}\{suffix}.*{match}"):
+        list(read_trajectories(tmp_path, skipped=None))
+    skipped: list[LogError] = []
+    assert len(list(read_trajectories(tmp_path, skipped=skipped))) == 2
+    assert len(skipped) == 1
+    assert look_at_logs(tmp_path).n_faults == 1
 
 
 def test_members_of_one_name_are_an_error(tmp_path) -> None:

@@ -11,7 +11,8 @@ from typing import NamedTuple, TypeAlias
 from selfreg.data.faults import LogError, show_path
 from selfreg.data.formats import BUILT_IN, find_format, format_names, installed_formats
 from selfreg.data.formats.table import PLAIN
-from selfreg.data.log_files import LogFile, LogFiles, list_log_files, plain_suffix
+from selfreg.data.json_text import ENDS_EARLY, decode_value
+from selfreg.data.log_files import MOST_BYTES, LogFile, LogFiles, list_log_files, plain_suffix, read_bytes
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.rows import describe_sqlite, is_sqlite
 from selfreg.data.samples import Sample, describe_columns, read_head_text, take_sample
@@ -21,6 +22,8 @@ ATIF = "atif"
 # Why a file without anything in it is of the canonical format.
 EMPTY = "it is empty"
 MOST_NAMES = 5
+# Most bytes of a file of no known format that is read to see whether it is whole.
+MOST_CUT = 1 << 16
 
 Paths: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -95,11 +98,18 @@ def detect_files(listed: LogFiles, format: str = AUTO, roles: Mapping[str, str] 
     # Beside other logs these are none: tables that no name of a column makes one, and empty files.
     tables, empty, unknown = list[LogFile](), list[LogFile](), list[LogFile]()
     likely, found = chosen, list[_Recognised]()
+    broken: list[tuple[LogFile, LogError]] = []  # their faults are those of the reader, which can leave them out
     for file in listed.files:
         if chosen is not None and not (file.found and chosen.detect):
             files.append(file)
             continue
-        recognised = _recognise(file, likely, roles or {})
+        try:
+            recognised = _recognise(file, likely, roles or {})
+        except LogError as error:
+            if not file.found:
+                raise
+            broken.append((file, error))
+            continue
         if recognised is None:
             left_out.append(f"{show_path(file.path)} ({EMPTY if _is_empty(file) else 'of no known format'})")
             unknown += [] if _is_empty(file) else [file]
@@ -128,6 +138,9 @@ def detect_files(listed: LogFiles, format: str = AUTO, roles: Mapping[str, str] 
         chosen, reason, files, empty = BUILT_IN["selfreg"], EMPTY, empty, []
     left_out += [f"{show_path(file.path)} (a table whose columns have other names)" for file in tables]
     left_out += [f"{show_path(file.path)} (it is empty)" for file in empty]
+    if broken and (chosen is None or not files):
+        raise broken[0][1]
+    files += [file for file, _ in broken if chosen is None or chosen.name != ATIF or not _is_raw(file)]
     if chosen is None or not files:
         fault = f"no file of {'a known format' if chosen is None else repr(chosen.name)}: {shorten(left_out)}"
         raise LogError(f"{fault}. {describe_unknown(take_sample(unknown[0].path))}" if unknown else fault)
@@ -146,12 +159,14 @@ def _leave_out_raw(found: list[_Recognised]) -> tuple[list[_Recognised], list[_R
     """The files but for what agents in trials of Harbor wrote of the same runs in formats of their own, and these."""
     if all(one.format.name != ATIF for one in found):
         return found, []
-    raw = [one for one in found if one.file.found and one.format.name != ATIF and _has_trajectory(one.file)]
+    raw = [one for one in found if one.format.name != ATIF and _is_raw(one.file)]
     return [one for one in found if one not in raw], raw
 
 
-def _has_trajectory(file: LogFile) -> bool:
-    """Whether a trajectory of Harbor lies in the folder of a file, or in one of those above that were looked into."""
+def _is_raw(file: LogFile) -> bool:
+    """Whether another file is a trajectory of Harbor: in its folder, or in one above that was looked into."""
+    if not file.found or os.path.basename(file.path) == "trajectory.json":
+        return False
     folders = Path(file.path).parents[: file.label.count(os.sep) + 1]
     return any((folder / "trajectory.json").is_file() for folder in folders)
 
@@ -179,15 +194,23 @@ def _is_empty(file: LogFile) -> bool:
     return os.path.getsize(file.path) == 0
 
 
+def _refuse_cut(path: str) -> None:
+    """Raise LogError for JSON that ends, or is broken, before anything says of what format it is."""
+    if os.path.getsize(path) <= MOST_CUT:
+        data = read_bytes(path, MOST_BYTES)
+        try:
+            decode_value(data)
+        except LogError as error:
+            if ENDS_EARLY in str(error):
+                raise error.at(path) from None
+
+
 def _recognise(file: LogFile, likely: LogFormat | None, roles: Mapping[str, str]) -> tuple[LogFormat, str] | None:
     """Format of a file and the reason; None if it is of none, and was not named itself."""
-    try:
-        sample = take_sample(file.path)
-        found = recognise_sample(sample, likely, roles)
-    except LogError:
-        if file.found and likely is None:
-            return None
-        raise
+    sample = take_sample(file.path)
+    found = recognise_sample(sample, likely, roles)
+    if found is None and sample.kind in ("lines", "document") and file.found:
+        _refuse_cut(file.path)
     if found is None and not file.found:
         if sample.kind == "empty" and plain_suffix(file.path) in ("", ".jsonl", ".ndjson"):
             return BUILT_IN["selfreg"], EMPTY
