@@ -58,6 +58,8 @@ def test_the_byte_that_is_no_utf8_is_counted_from_the_beginning_of_the_line(tmp_
         ("log.csv", b"PAR1....PAR1", r"it is Parquet \(its name must end in \.parquet\)"),
         ("log.json", b'{"task": {"0": "t"}, "won": {"0": 1}}', r"a table column by column.*orient='records'"),
         ("log.json", b'{"columns": ["task"], "index": [0], "data": [["t"]]}', "a table column by column"),
+        ("log.json", b'{"post": [{"name": "a"}, {"na', "log.json: not JSON: it ends before its last bracket"),
+        ("log.json", b'{"post": [{"name": "a\xff"}]}', "log.json: not UTF-8"),
         ("log.json", b"{}", "its first record has no fields"),
         ("log.csv", b"id,prompt,model_a,model_b,winner_model_a\n1,q,m,n,1\n", "a row compares two models"),
         ("log.csv", b"task,outcome,question\nt,maybe,a\n", "got 'maybe' \\(words: --value 'outcome=WORD=1,"),

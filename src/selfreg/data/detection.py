@@ -194,14 +194,14 @@ def _is_empty(file: LogFile) -> bool:
     return os.path.getsize(file.path) == 0
 
 
-def _refuse_cut(path: str) -> None:
-    """Raise LogError for JSON that ends, or is broken, before anything says of what format it is."""
+def _refuse_broken(path: str, any: bool) -> None:
+    """Raise LogError for JSON that ends before something says of what format it is, or has any fault of a document."""
     if os.path.getsize(path) <= MOST_CUT:
         data = read_bytes(path, MOST_BYTES)
         try:
             decode_value(data)
         except LogError as error:
-            if ENDS_EARLY in str(error):
+            if any or ENDS_EARLY in str(error):
                 raise error.at(path) from None
 
 
@@ -209,8 +209,8 @@ def _recognise(file: LogFile, likely: LogFormat | None, roles: Mapping[str, str]
     """Format of a file and the reason; None if it is of none, and was not named itself."""
     sample = take_sample(file.path)
     found = recognise_sample(sample, likely, roles)
-    if found is None and sample.kind in ("lines", "document") and file.found:
-        _refuse_cut(file.path)
+    if found is None and sample.kind in ("lines", "document"):
+        _refuse_broken(file.path, any=sample.kind == "document" and not file.found)
     if found is None and not file.found:
         if sample.kind == "empty" and plain_suffix(file.path) in ("", ".jsonl", ".ndjson"):
             return BUILT_IN["selfreg"], EMPTY
