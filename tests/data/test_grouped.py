@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import sqlite3
 from contextlib import closing
+from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -123,12 +126,41 @@ def test_options_that_do_not_fit(tmp_path) -> None:
         ("o.json", '{"a": 1, "b": 0}'),
         ("o.json", '{"a": {"resolved": true}, "b": {"resolved": false}}'),
         ("o.json", '{"resolved_ids": ["a"], "submitted_ids": ["a", "b"], "schema_version": 2}'),
+        ("o.json", '{"resolved": ["a"], "unresolved": ["b"], "no_generation": []}'),
+        ("o.json", '{"resolved": ["a"], "no_generation": ["b"], "no_logs": []}'),
         ("o.csv", "episode,outcome\na,1.0\nb,False\n"),
     ],
 )
 def test_outcomes_in_several_layouts(tmp_path, name, text) -> None:
     (tmp_path / name).write_text(text)
     assert load_outcomes(tmp_path / name) == {"a": 1.0, "b": 0.0}
+
+
+@pytest.mark.parametrize(("more", "outcomes"), [({}, [1, 0]), ({"submitted_ids": ["a"]}, [1, None])])
+def test_a_report_of_successes_alone_makes_failures_of_the_others(tmp_path, more, outcomes) -> None:
+    (tmp_path / "report.json").write_text(json.dumps({"resolved_ids": ["a"], **more}))
+    lines = [json.dumps({"task": name, "steps": [{"observation": "x"}]}) + "\n" for name in "ab"]
+    (log := tmp_path / "log.jsonl").write_text("".join(lines))
+    loaded = load_outcomes(tmp_path / "report.json")
+    options = ReadOptions({"outcome": ""}, outcomes=loaded)
+    assert [one.outcome for one in read_trajectories(log, "jsonl", options=options)] == outcomes
+    assert ("all other episodes are taken as failures" in loaded.describe_misses()) == (not more)
+
+
+def test_outcomes_that_are_nothing_and_ones_that_are_none(tmp_path) -> None:
+    pq.write_table(pa.table({"id": ["a", "b"], "score": [1.0, math.nan]}), tmp_path / "o.parquet")
+    assert load_outcomes(tmp_path / "o.parquet") == {"a": 1.0, "b": None}
+    for name, verified in (("a", {"reward": 1}), ("b", None)):
+        (tmp_path / "job" / name).mkdir(parents=True)
+        (tmp_path / "job" / name / "result.json").write_text(json.dumps({"trial_name": name, "verified": verified}))
+    assert load_outcomes(f"{tmp_path}/job/*/result.json", "trial_name", "verified.reward") == {"a": 1.0, "b": None}
+    (tmp_path / "job" / "a" / "config.json").write_text('{"trial_name": "a", "job": 1}')
+    with pytest.raises(LogError, match=r"config\.json: record 1: .* A glob names some files of a folder: --outcomes '"):
+        load_outcomes(tmp_path / "job", "trial_name", "verified.reward")
+    for text, how in (("yes", "'outcome=WORD=1,*=0'"), ("70", "outcome=LOW..HIGH")):
+        (tmp_path / "o.csv").write_text(f"id,score\na,{text}\n")
+        with pytest.raises(LogError, match=re.escape(f"(--value {how})")):
+            load_outcomes(tmp_path / "o.csv")
 
 
 def test_outcomes_in_a_folder_are_named_by_file_or_folder(tmp_path) -> None:
@@ -208,3 +240,32 @@ def test_sqlite_with_unknown_columns_says_what_to_do(tmp_path) -> None:
         LogError, match=r"log\.sqlite: expected a SQLite file with one table; got events, others\. .*SELECT"
     ):
         look_at_logs(path)
+
+
+def test_ids_that_a_table_has_as_floats(tmp_path) -> None:
+    columns = {"task_id": [1.0, math.nan], "model": ["a", "a"], "score": [1, 0], "question": ["2 + 2", "3 + 3"]}
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    skipped: list[LogError] = []
+    assert [one.task for one in read_trajectories(tmp_path / "log.parquet", skipped=skipped)] == ["1"]
+    assert "column 'task_id': expected a string or an integer; got nan" in str(skipped[0])
+
+
+def test_cells_of_parquet_that_json_has_not_stay_fields(tmp_path) -> None:
+    columns = {
+        "query_id": pa.array(["a"]),
+        "score": pa.array([Decimal("0.50")]),
+        "question": pa.array(["2 + 2"]),
+        "price": pa.array([Decimal("0.25")]),
+        "tokens": pa.array([Decimal("12")]),
+        "asked": pa.array([1_735_689_600_000_000_001], pa.timestamp("ns")),
+        "day": pa.array([date(2025, 1, 1)]),
+        "took": pa.array([timedelta(seconds=2)]),
+        "key": pa.array([b"k"]),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    (episode,) = read_trajectories(tmp_path / "log.parquet")
+    assert episode.outcome == 0.5
+    assert episode.fields == {
+        "query_id": "a", "price": 0.25, "tokens": 12, "asked": "2025-01-01T00:00:00", "day": "2025-01-01", "took": 2.0,
+        "key": "k",
+    }  # fmt: skip

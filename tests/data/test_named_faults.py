@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from selfreg.cli.main import main
 from selfreg.data import LogError, look_at_logs, read_trajectories
 
 RECORD = {"task": "t", "outcome": 1, "steps": [{"observation": "a"}]}
@@ -45,6 +47,45 @@ def test_the_byte_that_is_no_utf8_is_counted_from_the_beginning_of_the_line(tmp_
     (log := tmp_path / "log.jsonl").write_bytes(json.dumps(RECORD).encode().replace(b'"a"', b'"\xff"'))
     with pytest.raises(LogError, match=r"log\.jsonl:1: not UTF-8: invalid start byte \(byte 55\)"):
         list(read_trajectories(log))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "match"),
+    [
+        ("log.jsonl", b"\r".join([json.dumps(RECORD).encode()] * 3), r"its lines end in CR alone; expected LF \(tr"),
+        ("log.csv", b"task,outcome,question\rt,1,a\ru,0,b\r", r"line 1: its lines end in CR alone; expected LF \(tr"),
+        ("log.csv", "task,outcome\nt,1\n".encode("utf-16"), r"it is UTF-16 \(convert it: iconv -f UTF-16 -t UTF-8\)"),
+        ("log.csv", b"PAR1....PAR1", r"it is Parquet \(its name must end in \.parquet\)"),
+        ("log.json", b'{"task": {"0": "t"}, "won": {"0": 1}}', r"a table column by column.*orient='records'"),
+        ("log.json", b'{"columns": ["task"], "index": [0], "data": [["t"]]}', "a table column by column"),
+        ("log.json", b'{"post": [{"name": "a"}, {"na', "log.json: not JSON: it ends before its last bracket"),
+        ("log.json", b'{"post": [{"name": "a\xff"}]}', "log.json: not UTF-8"),
+        ("log.json", b"{}", "its first record has no fields"),
+        ("log.csv", b"id,prompt,model_a,model_b,winner_model_a\n1,q,m,n,1\n", "a row compares two models"),
+        ("log.csv", b"task,outcome,question\nt,maybe,a\n", "got 'maybe' \\(words: --value 'outcome=WORD=1,"),
+        ("log.csv", b"task,outcome,question\nt,70,a\n", r"got 70 \(--value outcome=LOW\.\.HIGH\)"),
+    ],
+)
+def test_what_to_do_is_said(tmp_path, name, data, match) -> None:
+    (log := tmp_path / name).write_bytes(data)
+    with pytest.raises(LogError, match=match):
+        list(read_trajectories(log))
+
+
+def test_the_first_of_a_folder_of_unknown_files_is_described(tmp_path) -> None:
+    log = write(tmp_path, '{"trace": 1, "spans": 2}\n')
+    (tmp_path / "empty.json").touch()
+    with pytest.raises(
+        LogError, match=r"empty\.json \(it is empty\).*first record has 'trace', 'spans'\. Map its fields"
+    ):
+        look_at_logs(tmp_path)
+    assert main(["look", str(log)]) == 2
+
+
+def test_look_fails_where_no_record_can_be_read(tmp_path, capsys) -> None:
+    log = write(tmp_path, f"{json.dumps(RECORD | {'steps': []})}\n" * 3)
+    assert main(["look", str(log)]) == 2
+    assert re.search(r"log\.jsonl:1: .*; and 2 more\. No record can be read", capsys.readouterr().err)
 
 
 WORDS = {

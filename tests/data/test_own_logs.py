@@ -67,3 +67,49 @@ def test_the_roles_of_rows_are_found_where_only_their_group_is_named(tmp_path) -
     assert (found.episodes, found.steps, round(found.outcomes.mean, 6)) == (6, 18, 0.6)
     for words in ("--map observation=log_line", "--map outcome=quality", "--value outcome=0..100"):
         assert words in found.command
+
+
+def test_names_that_end_like_an_outcome(tmp_path) -> None:
+    steps = [{"state": {"page": 1}, "helper": None}, {"state": {"page": 2}, "helper": "expert"}]
+    records = [{"case": i, "final_reward": i % 2, "confidence_score": 0.5, "path": steps} for i in range(6)]
+    found = look_at_logs(write(tmp_path / "log.jsonl", records))
+    assert (found.outcomes.mean, found.help) == (0.5, {"expert": 6})
+    assert "--map observation=state" in found.command
+    assert "The outcome is read from 'final_reward'; correct it" in "".join(found.hints)
+    for record in records:
+        del record["final_reward"]
+    with pytest.raises(LogError, match="no field looks like an outcome"):
+        look_at_logs(write(tmp_path / "log.jsonl", records))
+
+
+def test_rows_that_say_whether_they_were_helped(tmp_path) -> None:
+    records = [
+        {"ticket": i, "turn": t, "text": f"m{t}", "escalated": t == 2, "solved": i % 2}
+        for i in range(4)
+        for t in range(3)
+    ]
+    found = look_at_logs(write(tmp_path / "log.jsonl", records))
+    assert (found.episodes, found.help) == (4, {"help": 4})
+    assert "--map intervention=escalated" in found.command
+
+
+def test_a_document_with_an_empty_list_beside_its_records(tmp_path) -> None:
+    episodes = [{"task": f"t{i}", "outcome": i % 2, "steps": [{"observation": "x"}]} for i in range(4)]
+    (log := tmp_path / "log.json").write_text(json.dumps({"about": {"a": 1}, "episodes": episodes, "notes": []}))
+    assert look_at_logs(log).episodes == 4
+
+
+def test_an_outcome_that_varies_comes_first(tmp_path) -> None:
+    records = [
+        {
+            "global index": f"A_{i // 2}",
+            "question": "2 + 2",
+            "llm_selected": f"m{i % 2}",
+            "ran": {"success": True},
+            "judged": {"score": i % 2},
+        }
+        for i in range(8)
+    ]
+    found = look_at_logs(write(tmp_path / "answers.jsonl", records))
+    assert (found.tasks, found.outcomes.mean, found.models) == (4, 0.5, {"m0": 4, "m1": 4})
+    assert "--map outcome=judged.score" in found.command

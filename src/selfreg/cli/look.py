@@ -11,7 +11,7 @@ import typer
 
 from selfreg.cli.reading import LogSource, reads_logs
 from selfreg.cli.terminal import say
-from selfreg.data import look_at_logs
+from selfreg.data import LogError, look_at_logs
 from selfreg.data.detection import shorten
 from selfreg.data.overview import Overview
 
@@ -25,6 +25,11 @@ def command(
 ) -> None:
     """Say what is in logs, and the command that plans from them. Large logs are sampled."""
     overview = look_at_logs(source.paths, source.format, options=source.options, words=source.words)
+    if overview.n_faults and not overview.episodes:
+        more = f"; and {overview.n_faults - 1} more" if overview.n_faults > 1 else ""
+        raise LogError(
+            f"{overview.faults[0]}{more}. No record can be read (format {overview.format}, because {overview.reason})"
+        )
     if as_json:
         print(json.dumps(msgspec.to_builtins(overview), indent=2))
     else:

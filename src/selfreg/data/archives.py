@@ -15,6 +15,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
@@ -164,7 +165,11 @@ def _list_tar(path: str) -> Iterator[_Member]:
 
 
 def _list_zip(path: str) -> Iterator[_Member]:
-    for info in list_members(path):
+    members = list_members(path)
+    names = Counter(info.filename for info in members)
+    for info in members:
+        if names[info.filename] > 1:
+            raise LogError(f"{path}: {names[info.filename]} members are named {info.filename!r}; give them other names")
         if not info.is_dir():
             yield _Member(info.filename, lambda info=info: open_member(path, info))  # type: ignore[misc]
 

@@ -5,18 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from selfreg.data.faults import LogError, show_path
 from selfreg.data.formats import BUILT_IN, find_format, format_names, installed_formats
 from selfreg.data.formats.table import PLAIN
-from selfreg.data.log_files import LogFile, LogFiles, list_log_files, plain_suffix
+from selfreg.data.json_text import ENDS_EARLY, decode_value
+from selfreg.data.log_files import MOST_BYTES, LogFile, LogFiles, list_log_files, plain_suffix, read_bytes
 from selfreg.data.log_format import LogFormat, ReadOptions
 from selfreg.data.rows import describe_sqlite, is_sqlite
-from selfreg.data.samples import Sample, take_sample
+from selfreg.data.samples import Sample, describe_columns, read_head_text, take_sample
 
 AUTO = "auto"
+ATIF = "atif"
+# Why a file without anything in it is of the canonical format.
+EMPTY = "it is empty"
 MOST_NAMES = 5
+# Most bytes of a file of no known format that is read to see whether it is whole.
+MOST_CUT = 1 << 16
 
 Paths: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -86,55 +93,127 @@ def detect_format(paths: Paths, format: str = AUTO, roles: Mapping[str, str] | N
 def detect_files(listed: LogFiles, format: str = AUTO, roles: Mapping[str, str] | None = None) -> DetectedLogs:
     """As `detect_format`, of files that are listed."""
     chosen = None if format == AUTO else find_format(format)
-    left_out = [f"{show_path(path)} (not a log by its name)" for path in listed.left_out]
+    left_out = [f"{show_path(path)} ({_describe_other(path)})" for path in listed.left_out]
     files: list[LogFile] = []
-    tables: list[LogFile] = []  # beside other logs, tables that no name of a column makes one are none
-    reason, first = "it was named", ""
+    # Beside other logs these are none: tables that no name of a column makes one, and empty files.
+    tables, empty, unknown = list[LogFile](), list[LogFile](), list[LogFile]()
+    likely, found = chosen, list[_Recognised]()
+    broken: list[tuple[LogFile, LogError]] = []  # their faults are those of the reader, which can leave them out
     for file in listed.files:
-        if chosen is not None and format != AUTO and not (file.found and chosen.detect):
+        if chosen is not None and not (file.found and chosen.detect):
             files.append(file)
             continue
-        found = _recognise(file, chosen, roles or {})
-        if found is None:
-            left_out.append(f"{show_path(file.path)} (of no known format)")
+        try:
+            recognised = _recognise(file, likely, roles or {})
+        except LogError as error:
+            if not file.found:
+                raise
+            broken.append((file, error))
             continue
-        one, why = found
-        if file.found and why == PLAIN and format == AUTO:
+        if recognised is None:
+            left_out.append(f"{show_path(file.path)} ({EMPTY if _is_empty(file) else 'of no known format'})")
+            unknown += [] if _is_empty(file) else [file]
+        elif recognised[1] == EMPTY:
+            empty.append(file)
+        elif chosen is not None:
+            if recognised[0].name == chosen.name:
+                files.append(file)
+            else:
+                left_out.append(f"{show_path(file.path)} (of format {recognised[0].name!r})")
+        elif file.found and recognised[1] == PLAIN:
             tables.append(file)
-            continue
-        if chosen is None:
-            chosen, reason, first = one, why, file.path
-        elif one.name != chosen.name:
-            if format == AUTO:
-                raise SeveralFormatsError(
-                    f"{file.path} is of format {one.name!r} ({why}), and {first} of format {chosen.name!r} "
-                    f"({reason}): choose one with --format; other files of a folder are then left out. A file "
-                    "with the outcomes of episodes belongs to --outcomes"
-                )
-            left_out.append(f"{show_path(file.path)} (of format {one.name!r})")
-            continue
-        files.append(file)
-    if chosen is None and tables:
-        chosen, reason, files = BUILT_IN["table"], PLAIN, tables
-    elif tables:
-        left_out += [f"{show_path(file.path)} (a table whose columns have other names)" for file in tables]
+        else:
+            likely = likely or recognised[0]
+            found.append(_Recognised(file, *recognised))
+    reason = "it was named"
+    if chosen is None and found:
+        found, raw = _leave_out_raw(found)
+        left_out += [f"{show_path(one.file.path)} (of format {one.format.name!r})" for one in raw]
+        _refuse_several(found)
+        _, chosen, reason = found[0]
+        files = [one.file for one in found]
+    elif chosen is None and tables:
+        chosen, reason, files, tables = BUILT_IN["table"], PLAIN, tables, []
+    elif chosen is None and empty:
+        chosen, reason, files, empty = BUILT_IN["selfreg"], EMPTY, empty, []
+    left_out += [f"{show_path(file.path)} (a table whose columns have other names)" for file in tables]
+    left_out += [f"{show_path(file.path)} (it is empty)" for file in empty]
+    if broken and (chosen is None or not files):
+        raise broken[0][1]
+    files += [file for file, _ in broken if chosen is None or chosen.name != ATIF or not _is_raw(file)]
     if chosen is None or not files:
-        raise LogError(f"no file of {'a known format' if chosen is None else repr(chosen.name)}: {shorten(left_out)}")
+        fault = f"no file of {'a known format' if chosen is None else repr(chosen.name)}: {shorten(left_out)}"
+        raise LogError(f"{fault}. {describe_unknown(take_sample(unknown[0].path))}" if unknown else fault)
     return DetectedLogs(chosen, reason, chosen.merge_files(files) if chosen.merge_files else files, left_out)
+
+
+class _Recognised(NamedTuple):
+    """A file, its format and why."""
+
+    file: LogFile
+    format: LogFormat
+    why: str
+
+
+def _leave_out_raw(found: list[_Recognised]) -> tuple[list[_Recognised], list[_Recognised]]:
+    """The files but for what agents in trials of Harbor wrote of the same runs in formats of their own, and these."""
+    if all(one.format.name != ATIF for one in found):
+        return found, []
+    raw = [one for one in found if one.format.name != ATIF and _is_raw(one.file)]
+    return [one for one in found if one not in raw], raw
+
+
+def _is_raw(file: LogFile) -> bool:
+    """Whether another file is a trajectory of Harbor: in its folder, or in one above that was looked into."""
+    if not file.found or os.path.basename(file.path) == "trajectory.json":
+        return False
+    folders = Path(file.path).parents[: file.label.count(os.sep) + 1]
+    return any((folder / "trajectory.json").is_file() for folder in folders)
+
+
+def _refuse_several(found: list[_Recognised]) -> None:
+    """Raise SeveralFormatsError for files of several formats."""
+    first = found[0]
+    other = next((one for one in found if one.format.name != first.format.name), None)
+    if other is not None:
+        raise SeveralFormatsError(
+            f"{other.file.path} is of format {other.format.name!r} ({other.why}), and {first.file.path} of format "
+            f"{first.format.name!r} ({first.why}): choose one with --format; other files of a folder are then left "
+            "out. A file with the outcomes of episodes belongs to --outcomes"
+        )
+
+
+def _describe_other(path: str) -> str:
+    """Why a file of a folder is not among those to read."""
+    if not os.path.exists(path):
+        return "a link to no file"
+    return "not a log by its name" if os.path.isfile(path) else "not a regular file"
+
+
+def _is_empty(file: LogFile) -> bool:
+    return os.path.getsize(file.path) == 0
+
+
+def _refuse_broken(path: str, any: bool) -> None:
+    """Raise LogError for JSON that ends before something says of what format it is, or has any fault of a document."""
+    if os.path.getsize(path) <= MOST_CUT:
+        data = read_bytes(path, MOST_BYTES)
+        try:
+            decode_value(data)
+        except LogError as error:
+            if any or ENDS_EARLY in str(error):
+                raise error.at(path) from None
 
 
 def _recognise(file: LogFile, likely: LogFormat | None, roles: Mapping[str, str]) -> tuple[LogFormat, str] | None:
     """Format of a file and the reason; None if it is of none, and was not named itself."""
-    try:
-        sample = take_sample(file.path)
-        found = recognise_sample(sample, likely, roles)
-    except LogError:
-        if file.found and likely is None:
-            return None
-        raise
+    sample = take_sample(file.path)
+    found = recognise_sample(sample, likely, roles)
+    if found is None and sample.kind in ("lines", "document"):
+        _refuse_broken(file.path, any=sample.kind == "document" and not file.found)
     if found is None and not file.found:
         if sample.kind == "empty" and plain_suffix(file.path) in ("", ".jsonl", ".ndjson"):
-            return BUILT_IN["selfreg"], "it is empty"
+            return BUILT_IN["selfreg"], EMPTY
         raise LogError(describe_unknown(sample))
     return found
 
@@ -172,10 +251,12 @@ def describe_unknown(sample: Sample) -> str:
     if sample.kind in ("empty", "other"):
         what = "empty" if sample.kind == "empty" else "no JSON, CSV or Parquet"
         return f"{sample.path}: of no known format: it is {what}"
+    if sample.kind == "document" and (what := describe_columns(sample.values[0])):
+        return f"{sample.path}: of no known format: it is {what}"
     objects = sample.objects()
     fields = ", ".join(map(repr, objects[0])) if objects else ""
     there = f"its first record has {fields or 'no fields'}" if objects else "it has no object"
-    if sample.kind == "document" and sample.values == [{}]:
+    if sample.kind == "document" and sample.values == [{}] and read_head_text(sample.path).strip() != "{}":
         there = "its first record is not complete. Several indented documents: write one a line (jq -c . FILE)"
     if sample.kind in ("parquet", "table", "eval"):
         there = f"it has {', '.join(map(str, sample.values))}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from selfreg._util.extras import require_extra
 from selfreg.data.faults import LogError
@@ -16,6 +17,8 @@ from selfreg.data.trajectory import Trajectory
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
+
+T = TypeVar("T")
 
 _EXPECTED = re.compile(r"Expected `(?P<expected>[^`]+)`, got `(?P<got>[^`]+)`(?: - at `(?P<path>[^`]+)`)?")
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]+)`(?: - at `(?P<path>[^`]+)`)?")
@@ -109,6 +112,21 @@ def read_values(path: str, type: Any = Any) -> list[Any]:
     document: Any = read_document(path)
     values = document if isinstance(document, list) else [document]
     return [convert_at(i, value, type) for i, value in enumerate(values)]
+
+
+def drop_repeated(placed: Iterable[tuple[T, Any]], *ids: str) -> Iterator[tuple[T, Any]]:
+    """Records without those that are there again as they are: a log may have been written, or sent, twice.
+
+    Records without any of the fields `ids` may be alike, and stay.
+    """
+    seen = set[bytes]()
+    for place, record in placed:
+        if isinstance(record, dict) and any(record.get(name) for name in ids):
+            digest = hashlib.blake2b(msgspec.json.encode(record, enc_hook=str), digest_size=16).digest()
+            if digest in seen:
+                continue
+            seen.add(digest)
+        yield place, record
 
 
 def _refuse_parquet(path: str) -> None:

@@ -13,7 +13,8 @@ from selfreg.data.filters import MISSING, lookup_field
 NAMES = {
     "task": (
         "task", "task_id", "task_name", "ticket_id", "ticket", "case_id", "issue_id", "instance_id", "question_id",
-        "query_id", "prompt_id", "sample_id", "problem_id", "ticket_number", "ticket_no", "case_number", "id",
+        "query_id", "prompt_id", "sample_id", "problem_id", "ticket_number", "ticket_no", "case_number", "global_index",
+        "id",
     ),
     "outcome": (
         "outcome", "success", "solved", "resolved", "won", "passed", "correct", "is_correct", "reward", "score",
@@ -30,7 +31,7 @@ NAMES = {
         "intervention", "helper", "help", "helped_by", "help_type", "escalated_to", "escalation", "expert",
         "human",
     ),
-    "model": ("model", "model_name", "actor", "agent", "llm", "agent_model"),
+    "model": ("model", "model_name", "actor", "agent", "llm", "agent_model", "llm_model", "llm_selected"),
     "tools": ("tools", "tool", "tool_name", "tool_names"),
     "label": ("label", "judgement", "rating"),
 }
@@ -104,12 +105,13 @@ def guess_roles(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     found["intervention"] = found["intervention"] or _find(fields, "intervention")
     found |= {role: _find(in_steps, role) for role in ("model", "tools")}
     found["tools"] = found["tools"] or _find_tools(in_steps)
-    texts = {name: values for name, values in in_steps.items() if _are_texts(values) and name not in KINDS}
-    if found["observation"] is None and steps_field is not None and texts:
-        found["observation"] = max(texts, key=lambda name: sum(len(text) for text in texts[name] if text))
     for role in ("observation", "action"):
         steps = records if steps_field is None else [one for some in _values(records, steps_field) for one in some]
         found[role] = found[role] or _find_objects(steps, NAMES[role])
+    others = (*KINDS, found["intervention"])
+    texts = {name: values for name, values in in_steps.items() if _are_texts(values) and name not in others}
+    if found["observation"] is None and steps_field is not None and texts:
+        found["observation"] = max(texts, key=lambda name: sum(len(text) for text in texts[name] if text))
     return roles | {role: name for role, name in found.items() if name is not None and name != _UNMAPPED.get(role)}
 
 
@@ -120,6 +122,11 @@ def longest_text(rows: Sequence[Mapping[str, Any]], group: str) -> str | None:
     groups = {row.get(group) for row in rows}
     differ = [name for name in texts if len({(str(row.get(group)), row.get(name)) for row in rows}) > len(groups)]
     return max(differ, key=lambda name: sum(len(text) for text in texts[name] if text), default=None)
+
+
+def find_step_help(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """The field of rows that are steps which says whether a step was helped."""
+    return _find({name: _values(rows, name) for name in _names(rows)}, "intervention", STEP_HELP)
 
 
 def _find_objects(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str | None:
@@ -202,9 +209,10 @@ def _find(fields: Mapping[str, Sequence[Any]], role: str, names: Sequence[str] =
             by_last.setdefault(above.rpartition(".")[2], []).append(name)
     for name in fields:
         by_last.setdefault(simplify_name(name.rpartition(".")[2]), []).append(name)
-    return next(
-        (name for one in names or NAMES[role] for name in by_last.get(one, ()) if FITS[role](fields[name])), None
-    )
+    found = [name for one in names or NAMES[role] for name in by_last.get(one, ()) if FITS[role](fields[name])]
+    if role == "outcome":  # one that is the same in every record may say that there is an answer at all
+        found.sort(key=lambda name: len({value for value in fields[name] if value is not None}) < FEW)
+    return next(iter(found), None)
 
 
 def _is_rate(values: Sequence[Any]) -> bool:

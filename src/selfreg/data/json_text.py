@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 # Deepest nesting that is read: what is deeper could not be written again.
 MOST_LEVELS = 500
+ENDS_EARLY = "it ends before its last bracket or quote"
+ONLY_CR = "its lines end in CR alone; expected LF (tr '\\r' '\\n' < FILE)"
 BOM = b"\xef\xbb\xbf"
 REPLACEMENT = rb"\ufffd"
 
@@ -199,7 +201,9 @@ def _describe(error: Exception, text: bytes) -> str:
     if text[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\x00" in text[:4]:
         return "it looks like UTF-16; expected UTF-8"
     if "truncated" in str(error):
-        return "it ends before its last bracket or quote; expected a complete value (on one line, in JSONL)"
+        return f"{ENDS_EARLY}; expected a complete value (on one line, in JSONL)"
+    if b"\r" in text and b"\n" not in text.strip():
+        return f"{error}; {ONLY_CR}"
     if "trailing" in str(error):
         return f"{error}. Several documents in one file: write one a line (jq -c . FILE)"
     return str(error)

@@ -65,7 +65,7 @@ class LogFile(NamedTuple):
 
 
 class LogFiles(NamedTuple):
-    """Files to read, and names of files in the folders and archives that are no logs by their names."""
+    """Files to read, and those in the folders and archives that are no logs by their names, or no files to read."""
 
     files: list[LogFile]
     left_out: list[str]
@@ -90,7 +90,7 @@ def list_log_files(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[st
             if not added.files:
                 kinds = f"{', '.join(SUFFIXES)} (or with {', '.join(PACKED)})"
                 raise LogError(f"{name}: no logs in it; expected files that end in {kinds}")
-    return LogFiles(_unique_labels(files), left_out)
+    return LogFiles(_unique_labels(_drop_repeated(files)), left_out)
 
 
 def _expand(name: str) -> list[str]:
@@ -117,25 +117,49 @@ def _files_at(path: str) -> LogFiles:
 
 def _files_in_folder(folder: str, origin: str) -> LogFiles:
     found, left_out = [], []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+    above = {folder: frozenset((os.path.realpath(folder),))}
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        targets = {name: os.path.realpath(os.path.join(parent, name)) for name in folders}
+        # A link to a folder that it is in would have no end.
+        folders[:] = sorted(
+            name for name, target in targets.items() if not name.startswith((".", "__")) and target not in above[parent]
+        )
+        above.update({os.path.join(parent, name): above[parent] | {targets[name]} for name in folders})
         for name in sorted(names):
             path = os.path.join(parent, name)
             if name.startswith("."):
                 continue
-            if is_log_name(name):
+            if is_log_name(name) and os.path.isfile(path):
                 found.append(LogFile(path, os.path.relpath(path, folder), origin, True))
             else:
                 left_out.append(path)
     return LogFiles(found, left_out)
 
 
+def _drop_repeated(files: list[LogFile]) -> list[LogFile]:
+    """Files of each folder, each once: a link in it may lead to another file of it."""
+    once: set[tuple[str, str]] = set()
+    kept = []
+    for file in files:
+        name = (file.origin, os.path.realpath(file.path))
+        if not file.found or name not in once:
+            kept.append(file)
+        once.add(name)
+    return kept
+
+
 def _unique_labels(files: list[LogFile]) -> list[LogFile]:
-    """Files with labels that differ: those of the same name are told by their paths."""
+    """Files with labels that differ: those of the same name are told by their paths.
+
+    A file that two paths name has one label, so that its episodes are found to be there twice.
+    """
     counts: dict[str, int] = {}
     for file in files:
         counts[file.label] = counts.get(file.label, 0) + 1
-    return [file if counts[file.label] == 1 else file._replace(label=file.path) for file in files]
+    labels: dict[str, str] = {}
+    for file in files:
+        labels.setdefault(os.path.realpath(file.path), file.label if counts[file.label] == 1 else file.path)
+    return [file._replace(label=labels[os.path.realpath(file.path)]) for file in files]
 
 
 def is_log_name(name: str) -> bool:
@@ -181,7 +205,7 @@ def describe_kind(value: Any) -> str:
 
 
 def is_parquet(path: str | os.PathLike[str]) -> bool:
-    return Path(path).suffix == ".parquet"
+    return Path(path).suffix.lower() == ".parquet"
 
 
 def open_arrow(path: str | os.PathLike[str], mode: str = "rb") -> pa.NativeFile:

@@ -172,7 +172,10 @@ class LogFormat:
         if is_parquet(path) and self.read_row_groups is not None:
             return "row groups"
         if not is_parquet(path) and self.read_lines is not None:
-            whole = plain_suffix(path) in (".csv", ".tsv") or is_document(path)
+            try:
+                whole = plain_suffix(path) in (".csv", ".tsv") or is_document(path)
+            except LogError:  # which the reader meets again
+                whole = True
             return "file" if self.read_file is not None and whole else "lines"
         if self.read_file is not None:
             return "file"
@@ -187,7 +190,11 @@ class LogFormat:
         container = self.container(name)
         options = options._replace(source=os.path.basename(name) if label is None else label)
         lines = number_lines(name) if container == "lines" else ()
-        groups = (0, len(row_group_starts(name)) - 1) if container == "row groups" else (0, 0)
+        try:
+            groups = (0, len(row_group_starts(name)) - 1) if container == "row groups" else (0, 0)
+        except LogError as error:
+            yield name, error
+            return
         for number, record in self.read_piece(name, container, options, lines, groups):
             place = format_place(name, container, number)
             yield place, record.at(place) if isinstance(record, LogError) else record

@@ -24,15 +24,17 @@ with require_extra("logs", "selfreg.data"):
 # Where the field is not given, the first of these that a record has.
 KEYS = ("episode", "episode_id", "instance_id", "trial_name", *EPISODES, "task_id", "task_name", "task", "id")
 VALUES = ("outcome", "success", "resolved", "solved", "correct", "passed", "reward", "score")
-# Lists of ids in reports of SWE-bench; those of the others are attempts that did not succeed.
-RESOLVED, ATTEMPTED = (
-    "resolved_ids",
-    ("submitted_ids", "completed_ids", "unresolved_ids", "error_ids", "empty_patch_ids"),
-)
+# Lists of ids in reports of SWE-bench, by newest version first; those of the others are attempts that did not succeed.
+RESOLVED = ("resolved_ids", "resolved")
+ATTEMPTED = ("submitted_ids", "completed_ids", "unresolved_ids", "unresolved", "generated", "with_logs", "applied")
+FAILED = ("error_ids", "empty_patch_ids", "no_generation", "no_logs", "no_apply", "install_fail", "reset_failed",
+          "test_errored", "test_timeout")  # fmt: skip
 # Names of files that may be a report, and how many of them are looked into.
 REPORT, MOST_REPORTS = re.compile(r"(report|result|eval|resolved|summary).*\.json", re.IGNORECASE), 20
 # Fields that a record of a folder has besides its own: the name of its file and of the folder of that.
 FILE, FOLDER = "file", "folder"
+# Marks the ids of a report that has no others.
+ALONE = "resolved alone"
 
 
 class LoadedOutcomes(dict[str, float | None]):
@@ -45,11 +47,14 @@ class LoadedOutcomes(dict[str, float | None]):
         Names that belong to an episode.
     missed : str
         The first episode that has no name in it; "" without one.
+    others : float or None
+        The outcome of episodes that have no name in it: 0 where a report has the ids of successes alone.
     """
 
     def __init__(self, path: str) -> None:
         super().__init__()
         self.path, self.joined, self.missed = path, set[str](), ""
+        self.others: float | None = None
 
     def note(self, trajectory: Trajectory, found: str | None) -> None:
         """That an episode has this name, or none."""
@@ -62,6 +67,11 @@ class LoadedOutcomes(dict[str, float | None]):
         """How many names belong to episodes, with one example of each side; "" where every episode has one."""
         if not self.missed:
             return ""
+        if self.others is not None:
+            return (
+                f"{self.path} names what was resolved alone ({len(self.joined)} of {len(self)} names belong to "
+                "episodes): all other episodes are taken as failures"
+            )
         unused = next((f"the file has {name!r}, " for name in self if name not in self.joined), "")
         return (
             f"{len(self.joined)} of {len(self)} names in {self.path} belong to episodes: {unused}the logs have "
@@ -77,9 +87,11 @@ def join_outcome(trajectory: Trajectory, outcomes: Mapping[str, float | None], f
     ids = (trajectory.fields.get(name) for name in ("id", *EPISODES))
     names = (trajectory.episode, trajectory.task, *(str(one) for one in ids if one is not None), file)
     found = next((name for name in names if name in outcomes), None)
+    outcome = None if found is None else outcomes[found]
     if isinstance(outcomes, LoadedOutcomes):
         outcomes.note(trajectory, found)
-    if found is None or (outcome := outcomes[found]) is None:
+        outcome = outcomes.others if found is None else outcome
+    if outcome is None:
         return trajectory
     return msgspec.structs.replace(trajectory, outcome=outcome, truncated=False)
 
@@ -103,7 +115,7 @@ def _lies_below(file: LogFile) -> bool:
 
 def _is_report(path: str) -> bool:
     try:
-        return any(isinstance(one.get(RESOLVED), list) for one in take_sample(path).objects()[:1])
+        return any(_find_resolved(one) for one in take_sample(path).objects()[:1])
     except LogError:
         return False
 
@@ -117,8 +129,8 @@ def load_outcomes(
     ----------
     path : path
         Records in JSONL, a JSON list, CSV, Parquet or SQLite; one JSON object of episode to outcome (or to a record
-        with it); a report of SWE-bench (`resolved_ids`); or a folder of such files, whose records also have the fields
-        `file` (its name without suffixes) and `folder`.
+        with it); a report of SWE-bench (`resolved_ids`, in older ones `resolved`); or a folder of such files, whose
+        records also have the fields `file` (its name without suffixes) and `folder`.
     key, value : str, optional
         Fields, or paths, of the episode (or task) and of its outcome. By default the first of the usual names.
     rule : Rule, optional
@@ -150,7 +162,10 @@ def load_outcomes(
             episode = _read_key(record, key)
             outcome = _read_outcome(record, value, rule)
         except LogError as error:
-            raise error.at(place) from None
+            where = f". A glob names some files of a folder: --outcomes '{os.fspath(path)}/**/NAME.json'"
+            raise LogError(f"{error.at(place)}{where if os.path.isdir(path) else ''}") from None
+        if record.get(ALONE):
+            found.others = 0.0
         if found.get(episode, outcome) != outcome:
             raise LogError(f"{place}: episode {episode!r} has two outcomes, {found[episode]} and {outcome}")
         found[episode] = outcome
@@ -188,10 +203,11 @@ def _read_rows(path: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def _expand(row: Mapping[str, Any], key: str | None, number: int) -> Iterable[Mapping[str, Any]]:
     """A record as it is; those of a report, or of an object of episode to outcome, one by one."""
-    if isinstance(row.get(RESOLVED), list):
-        resolved = set(_read_ids(row, RESOLVED))
-        attempted = {one for name in ATTEMPTED for one in _read_ids(row, name)}
-        return [{KEYS[0]: one, VALUES[0]: one in resolved} for one in sorted(resolved | attempted)]
+    if (name := _find_resolved(row)) is not None:
+        resolved = set(_read_ids(row, name))
+        attempted = {one for name in (*ATTEMPTED, *FAILED) for one in _read_ids(row, name)}
+        alone = row.keys().isdisjoint(ATTEMPTED)
+        return [{KEYS[0]: one, VALUES[0]: one in resolved, ALONE: alone} for one in sorted(resolved | attempted)]
     has_key = lookup_field(row, key) is not MISSING if key else any(name in row for name in KEYS)
     if number == 1 and row and not has_key and key not in (FILE, FOLDER):
         if all(isinstance(one, dict) for one in row.values()):
@@ -199,6 +215,11 @@ def _expand(row: Mapping[str, Any], key: str | None, number: int) -> Iterable[Ma
         if all(one is None or isinstance(one, (bool, int, float, str)) for one in row.values()):
             return [{KEYS[0] if key is None else key: name, VALUES[0]: one} for name, one in row.items()]
     return [row]
+
+
+def _find_resolved(row: Mapping[str, Any]) -> str | None:
+    """The list of resolved ids in a report of SWE-bench."""
+    return next((name for name in RESOLVED if isinstance(row.get(name), list)), None)
 
 
 def _read_ids(row: Mapping[str, Any], name: str) -> list[str]:
@@ -224,6 +245,8 @@ def _read_key(record: Mapping[str, Any], key: str | None) -> str:
 def _read_outcome(record: Mapping[str, Any], field: str | None, rule: Rule | None) -> float | None:
     name = field or next((one for one in VALUES if one in record), VALUES[0])
     value = lookup_field(record, name)
+    if value is MISSING and _is_below_null(record, name):  # as of a trial of Harbor that was not verified
+        return None
     if value is MISSING:
         raise LogError(
             f"field {name!r} of the outcome is missing; the record has {', '.join(map(str, record))}: "
@@ -233,11 +256,18 @@ def _read_outcome(record: Mapping[str, Any], field: str | None, rule: Rule | Non
         value = _read_number(value) if rule is None else rule.translate(value)
     except LogError as error:
         raise error.at(f"field {name!r}") from None
-    if value is None:
+    if value is None or value != value:  # NaN, as tables have it for nothing
         return None
     if not isinstance(value, (bool, int, float)) or not 0 <= value <= 1:
-        raise LogError(f"field {name!r}: expected a number in [0, 1] or a boolean; got {value!r}")
+        how = "'outcome=WORD=1,*=0'" if isinstance(value, str) else "outcome=LOW..HIGH"
+        raise LogError(f"field {name!r}: expected a number in [0, 1] or a boolean; got {value!r} (--value {how})")
     return float(value)
+
+
+def _is_below_null(record: Mapping[str, Any], path: str) -> bool:
+    """Whether a field on the way to a path is null."""
+    parts = path.split(".")
+    return any(lookup_field(record, ".".join(parts[:i])) is None for i in range(1, len(parts)))
 
 
 def _read_number(value: Any) -> Any:

@@ -26,9 +26,10 @@ from selfreg.data.proposals import (
     propose_shift,
 )
 from selfreg.data.read import choose_grouped, describe_nothing, find_duplicate, merge_options
-from selfreg.data.samples import take_sample
+from selfreg.data.samples import describe_columns, take_sample
 from selfreg.data.tally import Tally
 from selfreg.data.trajectory import Trajectory
+from selfreg.data.wide_tables import refuse_battles
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
@@ -268,6 +269,12 @@ def _refuse_without_outcome(listed: LogFiles, options: ReadOptions) -> None:
     """Raise LogError where only the outcome is missing: with the other roles, and the fields that there are."""
     for file in listed.files[:GUESSED_FILES]:
         records = first_records(file)
+        try:
+            refuse_battles(flatten_names(records))
+        except LogError as error:
+            raise error.at(file.path) from None
+        if records and (what := describe_columns(records[0])):
+            raise LogError(f"{file.path}: it is {what}")
         if (proposal := propose_options(records, options)) is not None:
             words = [f"--map {shlex.quote(f'{role}={name}')}" for role, name in proposal.options.roles.items() if name]
             words += map(shlex.quote, proposal.words(options))

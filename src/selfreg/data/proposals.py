@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from selfreg.data.faults import LogError
 from selfreg.data.filters import MISSING, lookup_field
-from selfreg.data.guesses import NAMES, flatten_names, guess_roles, longest_text, simplify_name
+from selfreg.data.guesses import NAMES, find_step_help, flatten_names, guess_roles, longest_text, simplify_name
 from selfreg.data.log_files import LogFile
 from selfreg.data.log_format import ReadOptions
 from selfreg.data.orders import EPISODES, ORDERS, order_keys
@@ -30,11 +30,11 @@ OUTCOME_NAMES = (
 )  # fmt: skip
 GOOD = (
     "true", "yes", "y", "pass", "passed", "success", "successful", "succeeded", "correct", "right", "resolved",
-    "solved", "won", "win", "good", "ok", "positive", "accepted", "thumbs_up", "up", "like",
+    "solved", "won", "win", "good", "ok", "positive", "accepted", "thumbs_up", "up", "like", "✓", "✔", "✅",
 )  # fmt: skip
 BAD = (
     "false", "no", "n", "fail", "failed", "failure", "unsuccessful", "incorrect", "wrong", "unresolved", "unsolved",
-    "lost", "loss", "bad", "negative", "rejected", "error", "timeout", "thumbs_down", "down", "dislike",
+    "lost", "loss", "bad", "negative", "rejected", "error", "timeout", "thumbs_down", "down", "dislike", "✗", "✘", "❌",
 )  # fmt: skip
 # Numbers that are judgements where words stand beside them.
 ONE, ZERO = ("1", "1.0"), ("0", "0.0")
@@ -52,6 +52,10 @@ AUTHORS = (
 MACHINE = re.compile(r"(chat|ro)?bot|ai|assistant|agent|auto\w*|llm|model", re.IGNORECASE)
 # Names of those who are served, and of programs that are no agents.
 OTHERS = re.compile(r"(end[ _-]?)?(customer|user|client|visitor|requester|guest)|system", re.IGNORECASE)
+# Beginnings of names of scores that say nothing of success.
+NO_OUTCOME = re.compile(
+    "confidence|certainty|similarity|complexity|difficulty|retriev|rank|sentiment|toxic|risk|bleu|rouge"
+)
 PROMPTS = ("prompt", "instruction", "question", "problem", "task_description", "goal", "query")
 
 
@@ -119,16 +123,24 @@ def propose_outcome(records: Sequence[Mapping[str, Any]], options: ReadOptions) 
     """A field that may be the outcome, and how its values are read; None if there is none."""
     mapped = options.roles.get("outcome")
     names = flatten_names(records)
-    for wanted in OUTCOME_NAMES if mapped is None else (mapped,):
-        same = (
-            [name for name in names if simplify_name(name.rpartition(".")[2]) == wanted] if mapped is None else [mapped]
-        )
+    simple = {name: simplify_name(name.rpartition(".")[2]) for name in names}
+    for wanted in (*OUTCOME_NAMES, None) if mapped is None else (mapped,):
+        same = [name for name in names if simple[name] == wanted] if mapped is None else [mapped]
+        if wanted is None:  # names such as `final_reward`, if there is one
+            ends = [
+                name
+                for name in names
+                if simple[name].rpartition("_")[2] in NAMES["outcome"] and not NO_OUTCOME.match(simple[name])
+            ]
+            same = ends if len(ends) == 1 else []
         for name in same:
             values = [lookup_field(record, name) for record in records]
             known = [value for value in values if value is not MISSING and value is not None and value != ""]
             rule = find_rule(known)
             if known and rule is not None:
-                return _with_outcome(options, name, rule)
+                found = _with_outcome(options, name, rule)
+                hint = f"The outcome is read from {name!r}; correct it if that is not meant (--map outcome=FIELD)."
+                return found._replace(hints=(hint,)) if wanted is None and not rule else found
     return None
 
 
@@ -212,6 +224,9 @@ def propose_groups(records: Sequence[Mapping[str, Any]], options: ReadOptions) -
         if not options.roles.get("task"):
             options = options._replace(roles={**options.roles, "task": group[0]})
         hints.append(f"Rows of one {group[0]!r} are taken as the steps of an episode, in the order of {group[1]!r}.")
+    if options.group_by and "intervention" not in options.roles and (helped := find_step_help(records)) is not None:
+        options = options._replace(roles={**options.roles, "intervention": helped})
+        hints.append(f"Steps with {helped!r} are taken as help; correct it if that is not meant (--map intervention=).")
     if "intervention" not in options.roles and (author := _find_author(records)) is not None:
         marked = _mark_author(options, *author)
         options, hints = marked.options, [*hints, *marked.hints]

@@ -7,6 +7,8 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from datetime import date, time, timedelta
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,7 +17,7 @@ from selfreg._util.extras import require_extra
 from selfreg.data.archives import BROKEN, open_packed
 from selfreg.data.csv_layout import find_csv_layout
 from selfreg.data.faults import LogError
-from selfreg.data.json_text import decode_value
+from selfreg.data.json_text import ONLY_CR, decode_value
 from selfreg.data.log_files import (
     MOST_BYTES,
     is_parquet,
@@ -92,7 +94,8 @@ def read_csv_lines(path: str) -> Iterator[tuple[int, list[str]]]:
             except StopIteration:
                 return
             except (csv.Error, *BROKEN) as error:
-                raise LogError(f"line {layout.skipped + reader.line_num}: {error}") from None
+                fault = ONLY_CR if "new-line character" in str(error) else error
+                raise LogError(f"line {layout.skipped + reader.line_num}: {fault}") from None
             if row:
                 yield layout.skipped + reader.line_num, row
 
@@ -127,11 +130,28 @@ def read_parquet_rows(path: str, groups: Iterable[int] | None = None) -> Iterato
     try:
         with open_arrow(path) as stream, pq.ParquetFile(stream) as file:
             for batch in file.iter_batches(BATCH, row_groups=None if groups is None else list(groups)):
-                for row in batch.to_pylist():
+                for row in _cut_nanoseconds(batch).to_pylist():
                     number += 1
-                    yield row
+                    yield {name: _as_json(value) for name, value in row.items()}
     except (pa.ArrowException, OSError) as error:
         raise LogError(f"broken data after row {number}: {error}") from None
+
+
+def _cut_nanoseconds(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch whose times are in microseconds, the finest that Python has."""
+    for i, (name, column) in enumerate(zip(batch.schema.names, batch.columns, strict=True)):
+        if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+            batch = batch.set_column(i, name, column.cast(pa.timestamp("us", column.type.tz), safe=False))
+    return batch
+
+
+def _as_json(value: Any) -> Any:
+    """A value of a cell as JSON has it: decimals are numbers, times are texts."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return value.isoformat() if isinstance(value, (date, time)) else _as_text(value)
 
 
 def is_sqlite(path: str | os.PathLike[str]) -> bool:

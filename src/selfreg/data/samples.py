@@ -22,8 +22,11 @@ Kind: TypeAlias = Literal["lines", "document", "parquet", "table", "eval", "empt
 
 
 _OTHER_CODINGS = {
-    b"\xff\xfe": "UTF-16",
-    b"\xfe\xff": "UTF-16",
+    b"\xff\xfe": "UTF-16 (convert it: iconv -f UTF-16 -t UTF-8)",
+    b"\xfe\xff": "UTF-16 (convert it: iconv -f UTF-16 -t UTF-8)",
+    b"PAR1": "Parquet (its name must end in .parquet)",
+    b"BZh": "compressed by bzip2 (its name must end in .bz2)",
+    b"\xfd7zXZ\x00": "compressed by xz (its name must end in .xz)",
     b"\x1f\x8b": "compressed by gzip (its name must end in .gz)",
     b"\x28\xb5\x2f\xfd": "compressed by zstd (its name must end in .zst)",
 }
@@ -71,6 +74,7 @@ def unwrap_records(document: Any, own: Collection[str] = ()) -> list[Any]:
     if isinstance(document, list):
         return document
     lists = [name for name, value in document.items() if isinstance(value, list)] if isinstance(document, dict) else []
+    lists = [name for name in lists if document[name]] or lists
     if len(lists) == 1 and lists[0] in WRAPPERS and all(isinstance(one, (dict, list)) for one in document[lists[0]]):
         first = next(iter(document[lists[0]]), None)
         are_messages = isinstance(first, dict) and bool({"role", "from"} & first.keys())
@@ -88,6 +92,18 @@ def _is_record(document: dict[str, Any], first: Any) -> bool:
     if has_task and has_outcome:
         return False
     return (task and outcome) or ((task or outcome) and not (has_task or has_outcome))
+
+
+def describe_columns(document: Any) -> str:
+    """What to do with a table that is written column by column, as pandas does; "" for another document."""
+    is_split = isinstance(document, dict) and {"columns", "data"} <= document.keys()
+    columns = list(document.values()) if isinstance(document, dict) else []
+    numbered = bool(columns) and all(isinstance(one, dict) and "0" in one for one in columns)
+    if not (is_split or numbered):
+        return ""
+    return (
+        "a table column by column, as pandas writes it: write a row a line, to_json(FILE, orient='records', lines=True)"
+    )
 
 
 def take_sample(path: str | os.PathLike[str]) -> Sample:

@@ -6,7 +6,7 @@ The outcome is mapped to these columns, joined by `+`; `*` stands for any charac
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -26,6 +26,19 @@ _MODEL = re.compile(
     r"sonnet|opus|\bo[134]\b|\byi-|zephyr|olmo|kimi|glm|nova|weak|strong|small_model|large_model|\d+b\b",
     re.IGNORECASE,
 )
+
+
+# Columns of a table of battles, as of Chatbot Arena.
+SIDES = ("model_a", "model_b")
+
+
+def refuse_battles(columns: Collection[str]) -> None:
+    """Raise LogError for a table whose rows compare two models."""
+    if set(SIDES) <= set(columns):
+        raise LogError(
+            f"a row compares two models ({' and '.join(SIDES)}): who wins says nothing of success. Score each answer "
+            "by itself, and write a row for each query and model (columns query_id, question, model, score)"
+        )
 
 
 class WideTable(NamedTuple):

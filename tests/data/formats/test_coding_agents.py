@@ -73,6 +73,13 @@ def test_results_among_the_records_of_a_message_of_claude_code(tmp_path) -> None
     ]
 
 
+def test_a_record_of_claude_code_without_its_type_is_named(tmp_path) -> None:
+    first = {name: value for name, value in claude("user", text("fix it")).items() if name != "type"}
+    log = write(tmp_path / "log.jsonl", [first, claude("assistant", text("done"), id="m1")])
+    with pytest.raises(LogError, match=r"log\.jsonl: line 1: field 'type' is missing"):
+        list(read_trajectories(log))
+
+
 def test_what_is_queued_while_claude_code_works(tmp_path) -> None:
     def attach(attachment: Any) -> dict[str, Any]:
         return {"type": "attachment", "sessionId": "s1", "attachment": attachment}

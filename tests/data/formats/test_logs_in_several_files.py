@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cases import ATIF, OPENHANDS, TAU2
+from cases import ATIF, CLAUDE, CODEX, OPENHANDS, SPANS, TAU2
 
 from selfreg.data import LogError, Trajectory, detect_format, look_at_logs, read_trajectories
 from selfreg.data.log_files import identify, list_log_files
@@ -177,3 +177,19 @@ def test_an_instance_of_openhands_that_failed_says_why(tmp_path) -> None:
     path.write_text(json.dumps({"instance_id": "i1", "history": [], "error": "no sandbox", "test_result": {}}) + "\n")
     with pytest.raises(LogError, match=r"output\.jsonl:1: the run failed before its first event: no sandbox"):
         list(read_trajectories(path, "openhands_v0"))
+
+
+@pytest.mark.parametrize(
+    ("name", "records"),
+    [
+        ("claude_code", CLAUDE),
+        ("codex", CODEX),
+        ("openhands", [{"id": f"e{i}", **event} for i, event in enumerate(OPENHANDS)]),
+        ("spans", [SPANS]),
+    ],
+)
+def test_a_log_that_was_written_twice_into_one_file_is_read_once(tmp_path, name, records) -> None:
+    (once := tmp_path / "once.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (twice := tmp_path / "twice.jsonl").write_text(once.read_text() * 2)
+    (first,), (second,) = (list(read_trajectories(path, name)) for path in (once, twice))
+    assert second.steps == first.steps

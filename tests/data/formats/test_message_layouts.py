@@ -208,3 +208,39 @@ def test_trajectories_of_messages_in_parquet(tmp_path) -> None:
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "log.parquet")
     (episode,) = read_trajectories(tmp_path / "log.parquet")
     assert (steps_of(episode), episode.task, episode.outcome) == ([("2 + 2 = ?", "4")], "i1", 1.0)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_prompt_and_a_completion_of_messages(tmp_path, suffix) -> None:
+    answers = [message("assistant", "5"), message("user", "Again"), message("assistant", "4")]
+    records = [
+        {"example_id": i // 2, "task": "sums", "prompt": [QUESTION], "completion": answers, "reward": 1.0}
+        for i in range(4)
+    ]
+    log = tmp_path / f"log{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(records), log)
+    else:
+        log.write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert detect_format(log).format.name == "openai_messages"
+    episodes = list(read_trajectories(log))
+    assert [episode.task for episode in episodes] == ["0", "0", "1", "1"]
+    assert steps_of(episodes[0]) == [("2 + 2 = ?", "5"), ("Again", "4")]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": [], "reward": 0},
+        {"messages": [{"role": "user"}], "reward": 0},
+        {"task_id": 1, "trial": 0, "reward": 0.0, "traj": [], "info": {"error": "no answer"}},
+    ],
+)
+def test_a_fault_knows_the_outcome_of_its_record(tmp_path, record) -> None:
+    good = {**record, "task_id": 2} | {
+        name: [QUESTION, message("assistant", "4")] for name in ("messages", "traj") if name in record
+    }
+    (log := tmp_path / "log.jsonl").write_text(f"{json.dumps(good)}\n{json.dumps(record)}\n")
+    skipped: list[LogError] = []
+    assert len(list(read_trajectories(log, skipped=skipped))) == 1
+    assert [fault.outcome for fault in skipped] == [0.0]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from selfreg._util.extras import require_extra
-from selfreg.data.documents import describe_fault, each_file, read_placed_values
+from selfreg.data.documents import describe_fault, drop_repeated, each_file, read_placed_values
 from selfreg.data.faults import LogError
 from selfreg.data.log_files import LogFile, plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions
@@ -88,7 +88,8 @@ class _Queued(msgspec.Struct):
 
 
 def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
-    records = [record for place, raw in read_placed_values(path) if (record := _convert_record(place, raw)) is not None]
+    placed = drop_repeated(read_placed_values(path), "uuid")
+    records = [record for place, raw in placed if (record := _convert_record(place, raw)) is not None]
     main = [record for record in records if not record.is_sidechain]
     session = main or records  # the file of a subagent has no other records
     if not session:
@@ -150,6 +151,8 @@ def _convert_record(place: str, raw: Any) -> _Record | None:
         other = msgspec.convert(raw, _Other)
         if other.type == "attachment" and isinstance(raw, dict):
             raw = _take_queued(raw, other.attachment)
+        elif other.type is None and isinstance(raw, dict) and "message" in raw:
+            raise LogError(f"{place}: field 'type' is missing")
         elif other.type not in ("user", "assistant"):
             return None
         if raw is None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from selfreg._util.extras import require_extra
-from selfreg.data.documents import convert_value, each_file, read_placed_values
+from selfreg.data.documents import convert_value, drop_repeated, each_file, read_placed_values
 from selfreg.data.faults import LogError
 from selfreg.data.log_files import plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions
@@ -181,7 +181,7 @@ def _read(path: str, options: ReadOptions) -> Iterator[Trajectory]:
 
 
 def _list_records(path: str) -> Iterator[tuple[str, Any]]:
-    for place, raw in read_placed_values(path):
+    for place, raw in drop_repeated(read_placed_values(path), "timestamp"):
         if isinstance(raw, dict) and {"session", "items"} <= raw.keys():
             first: _First = convert_value(raw, _First)
             yield "session", {"instructions": None, **first.session}

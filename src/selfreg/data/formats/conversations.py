@@ -21,8 +21,12 @@ MESSAGES = ("messages", "conversation", "conversations", "traj", "dialogue", "di
 _TEXT = re.compile(r'\s*\[\s*\{\s*"(role|content|from)"\s*:')
 # Fields of a message, of which it has one at least.
 BODIES = frozenset(("content", "text", "message", "tool_calls", "function_call", "refusal", "audio"))
-# Where a request and its response are, and the part of the body of an HTTP message.
-REQUESTS, RESPONSES, BODY = ("request", "input", "inputs", "messages"), ("response", "output", "outputs"), "body"
+# Where a request and its response are (also as libraries of training have them), and the body of an HTTP message.
+REQUESTS, RESPONSES = (
+    ("request", "input", "inputs", "messages", "prompt"),
+    ("response", "output", "outputs", "completion"),
+)
+BODY = "body"
 # Who speaks, in the layout of ShareGPT.
 SPEAKERS = {
     "human": "user",

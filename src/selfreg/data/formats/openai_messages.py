@@ -27,7 +27,7 @@ from selfreg.data.turns import AGENT_ROLES, Turns, make_episode, read_success
 
 # Where a role is not mapped, the first of these fields that a record has.
 USUAL_FIELDS = {
-    "task": ("task_id", "task", "instance_id", "question_id", "query_id", "prompt_id", "problem_id"),
+    "task": ("task_id", "example_id", "task", "instance_id", "question_id", "query_id", "prompt_id", "problem_id"),
     "outcome": ("outcome", "success", "resolved", "correct", "passed", "reward", "score"),
     "episode": ("episode_id", "episode", "run_id", "conversation_id", "trace_id", "session_id"),
     "messages": MESSAGES,
@@ -83,16 +83,21 @@ def convert_record(record: Any, options: ReadOptions, number: int) -> Trajectory
         record = {"messages": record}
     if not isinstance(record, dict):
         raise LogError(f"expected an object with messages; got {type(record).__name__}")
-    field, turns = _read_turns(record, options)
     outcome_field, outcome = _look_up(record, "outcome", options)
-    return make_episode(
-        turns,
-        _read_name(record, "task", options),
-        _read_name(record, "episode", options) or f"{options.source}:{number}",
-        read_success(outcome, outcome_field or "outcome", options),
-        {name: value for name, value in record.items() if name not in (outcome_field, field)},
-        where=field,
-    )
+    success = read_success(outcome, outcome_field or "outcome", options)
+    try:
+        field, turns = _read_turns(record, options)
+        return make_episode(
+            turns,
+            _read_name(record, "task", options),
+            _read_name(record, "episode", options) or f"{options.source}:{number}",
+            success,
+            {name: value for name, value in record.items() if name not in (outcome_field, field)},
+            where=field,
+        )
+    except LogError as error:
+        error.outcome = success
+        raise
 
 
 def _read_turns(record: dict[str, Any], options: ReadOptions) -> tuple[str, Turns]:
@@ -164,10 +169,12 @@ def _detect(sample: Sample) -> str | None:
 def _detect_column(sample: Sample) -> str | None:
     """Whether a table has a column of messages, which are its first row's."""
     name = next((name for name in MESSAGES if name in sample.values), None)
-    if name is None:
+    if name is None and not {"prompt", "completion"} <= set(sample.values):
         return None
     try:
         row = next((row for _, row in read_rows(sample.path) if isinstance(row, dict)), {})
+        if name is None:
+            return "its rows are requests of messages with their responses" if is_exchange(row) else None
         messages = row.get(name)
         messages = decode_json(messages.encode()) if isinstance(messages, str) else messages
     except (LogError, UnicodeError):

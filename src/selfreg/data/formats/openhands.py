@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from selfreg._util.extras import require_extra
-from selfreg.data.documents import convert_value, each_file, read_values
+from selfreg.data.documents import convert_value, drop_repeated, each_file, read_values
 from selfreg.data.faults import LogError
 from selfreg.data.log_files import LogFile, plain_name
 from selfreg.data.log_format import LogFormat, ReadOptions
@@ -88,7 +88,7 @@ def read_events(
     raw: Sequence[Any], task: str | None, episode: str, outcome: float | None, model: Any = None
 ) -> Trajectory:
     """An episode of events."""
-    events = [_convert_event(number, one) for number, one in enumerate(raw, 1)]
+    events = [_convert_event(number, one) for number, one in drop_repeated(enumerate(raw, 1), "id")]
     if not isinstance(model, str):
         model = next((name for event in events if (name := _read_model(event))), None)
     turns = Turns()

@@ -70,6 +70,7 @@ def _read_jaeger(span: Any) -> dict[str, Any]:
     events = [read_tags(log, "fields") for log in read_parts(span, "logs")]
     return {
         "trace_id": span.get("traceID"),
+        "span_id": span.get("spanID"),
         "start_time": span.get("startTime"),
         "name": span.get("operationName"),
         "attributes": attributes,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from selfreg._util.extras import require_extra
-from selfreg.data.documents import convert_value, decode_json, read_values
+from selfreg.data.documents import convert_value, decode_json, drop_repeated, read_values
 from selfreg.data.faults import LogError, ask_choice
 from selfreg.data.formats.span_stores import OUTER, is_jaeger, list_spans, read_parts
 from selfreg.data.log_files import is_parquet, plain_name
@@ -38,6 +38,7 @@ INPUTS = ("gen_ai.input.messages", "llm.input_messages", "gen_ai.prompt", "input
           "ai.prompt.messages")  # fmt: skip
 OUTPUTS = ("gen_ai.output.messages", "llm.output_messages", "gen_ai.completion", "output.value", "output")
 TRACE_KEYS = ("traceId", "trace_id", "context.trace_id")
+ID_KEYS = ("spanId", "span_id", "context.span_id", "context", "id")
 START_KEYS = ("startTimeUnixNano", "start_time", "start_time_unix_nano", "startTime")
 STATUS_KEYS = ("status.code", "status.status_code", "status_code", "status")
 FAILED = (2, "2", "STATUS_CODE_ERROR", "ERROR", "Error", "error")
@@ -81,7 +82,7 @@ def _read(path: str, options: ReadOptions) -> Iterator[tuple[int, Record]]:
     traces: dict[str, list[_Span]] = {}
     try:
         values = read_parquet_rows(path) if is_parquet(path) else read_values(path)
-        for number, raw in enumerate(list_spans(values), 1):
+        for number, raw in drop_repeated(enumerate(list_spans(values), 1), *ID_KEYS):
             try:
                 span = _convert_span(raw, plain_name(options.source))
             except LogError as error:

@@ -18,7 +18,7 @@ from selfreg.data.samples import Sample
 from selfreg.data.trajectory import MOST_COST, LoggedStep, Trajectory, name_help
 from selfreg.data.translation import parse_number
 from selfreg.data.turns import name_task, read_success
-from selfreg.data.wide_tables import MODEL, WideTable, find_wide_table
+from selfreg.data.wide_tables import MODEL, WideTable, find_wide_table, refuse_battles
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
@@ -74,6 +74,8 @@ def find_columns(columns: list[str], options: ReadOptions, wide: WideTable | Non
     # A row without the name of a task is of the task that its text states.
     named = "observation" in roles and not {"step", "episode"} & roles.keys()
     needed = [role for role, is_needed in (("task", not named), ("outcome", options.outcomes is None)) if is_needed]
+    if "outcome" in needed and "outcome" not in roles:
+        refuse_battles(columns)
     if missing := [role for role in needed if role not in roles]:
         what = f"role{'s' * (len(missing) > 1)} {' and '.join(map(repr, missing))}"
         how = " ".join(f"--map {role}=COLUMN" for role in missing)
@@ -92,7 +94,7 @@ def _column_names(path: str) -> list[str]:
     if names is None:
         raise LogError("the table is empty; expected a first line with the names of its columns")
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise LogError(f"two columns are named {twice!r}")
+        raise LogError(f"two columns are named {twice!r}; expected a first line with the names of the columns")
     return names
 
 
@@ -254,6 +256,8 @@ def _read_order(value: Any, column: str) -> tuple[float, str]:
 
 
 def _read_name(value: Any, column: str) -> str:
+    if isinstance(value, float) and value.is_integer():  # of a column with empty cells, as pandas writes it
+        value = int(value)
     if value is None or isinstance(value, (bool, float, list, dict)):
         raise LogError(f"column {column!r}: expected a string or an integer; got {value!r}")
     return str(value)
@@ -275,9 +279,10 @@ def _read_number(value: Any, column: str, any: bool = False) -> float | None:
     try:
         number = parse_number(value)
     except (TypeError, ValueError, OverflowError):
-        raise LogError(f"column {column!r}: expected a number; got {value!r}") from None
+        how = "" if any else " (words: --value 'outcome=WORD=1,*=0')"
+        raise LogError(f"column {column!r}: expected a number; got {value!r}{how}") from None
     if not any and not 0 <= number <= 1:
-        raise LogError(f"column {column!r}: expected a number in [0, 1]; got {value}")
+        raise LogError(f"column {column!r}: expected a number in [0, 1]; got {value} (--value outcome=LOW..HIGH)")
     return number
 
 

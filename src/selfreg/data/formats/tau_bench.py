@@ -53,19 +53,21 @@ def read_tau_bench(path: str, options: ReadOptions) -> Iterator[tuple[int, Recor
 
 def _convert(raw: Any, options: ReadOptions, number: int) -> Trajectory:
     record: _Episode = convert_value(raw, _Episode)
+    outcome = float(abs(record.reward - 1) <= 1e-6)
     error = record.info.get("error") if isinstance(record.info, dict) else None
     if error and not record.traj:
-        raise LogError(f"the run failed before its first message: {str(error)[:200]}")
+        fault = LogError(f"the run failed before its first message: {str(error)[:200]}")
+        fault.outcome = outcome
+        raise fault
     turns = Turns()
     turns.add_messages(record.traj)
-    outcome = float(abs(record.reward - 1) <= 1e-6)
     fields = {name: value for name, value in raw.items() if name != "task_id"}
     name = f"{options.source}:{record.task_id}/{record.trial}"
     return make_episode(turns, str(record.task_id), name, outcome, fields, where="traj")
 
 
 def _detect(sample: Sample) -> str | None:
-    for record in sample.objects()[:1]:
+    for record in sample.objects():
         if {"task_id", "traj", "reward"} <= record.keys():
             return "its episodes have task_id, reward and traj"
     return None
