@@ -75,7 +75,7 @@ def run(solver: Any, folder: Path, *, weak: Any, strong: Any = None, samples: in
 
 
 def test_the_log_comes_back_with_the_decisions(tmp_path) -> None:
-    recorder = Recorder(Once(), Ledger(1), costs={"strong": 1}, explore=0.2, seed=1)
+    recorder = Recorder(Once(), Ledger(1), costs={"strong": 1}, explore=0.001, seed=1)
     solver = [use_tools(delete()), help_solver(recorder)]
     log = run(solver, tmp_path, weak=mock("users", "Pity."), strong=mock("All gone."))
     (read,) = read_trajectories(log.location)

@@ -158,7 +158,7 @@ def test_agents_of_one_run_with_instructions_of_their_own_pay_each() -> None:
     recorder = make_recorder(1)
     model = agent(recorder, "run", Models()).model
     answers = [
-        Runner.run_sync(Agent(name, instructions=name, model=model), "hello", run_config=QUIET).final_output
+        asyncio.run(Runner.run(Agent(name, instructions=name, model=model), "hello", run_config=QUIET)).final_output
         for name in ("guard", "solve", "guard")
     ]
     assert answers == ["strong answered", "weak answered", "strong answered"]  # the third one is a replay
@@ -167,7 +167,7 @@ def test_agents_of_one_run_with_instructions_of_their_own_pay_each() -> None:
 
 def test_a_run_may_be_a_number() -> None:
     recorder = make_recorder(1)
-    Runner.run_sync(agent(recorder, 7, Models()), "a", run_config=QUIET)
+    asyncio.run(Runner.run(agent(recorder, 7, Models()), "a", run_config=QUIET))
     assert recorder.decisions()[0].run_id == 7
 
 
@@ -181,6 +181,6 @@ def test_retries_of_the_sdk_pay_for_the_one_that_answers() -> None:
     recorder, models = make_recorder(1), Models(strong=(RuntimeError("overloaded"),))
     model = HelpModel(Scripted("weak", models), Advising("strong", models), recorder, run="run")
     settings = ModelSettings(retry=ModelRetrySettings(max_retries=1, policy=retry_policies.provider_suggested()))
-    assert Runner.run_sync(Agent("a", model=model, model_settings=settings), "q", run_config=QUIET).final_output
+    assert asyncio.run(Runner.run(Agent("a", model=model, model_settings=settings), "q", run_config=QUIET)).final_output
     assert models.calls == ["strong", "strong"]
     assert [entry.status for entry in recorder.ledger.entries()] == ["refunded", "charged"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -23,6 +23,8 @@ from selfreg.helper.rationing import forecast_at_usage
 
 # Folds of tasks, and the share of the other folds' tasks that chooses among penalties.
 FOLDS, VALIDATION_SHARE = 3, 0.2
+# Bootstrap samples of a forecast of success, and their largest mean standard deviation by which forms are compared.
+SAMPLES, WIDEST = 30, 0.25
 # Trains a helper of one form with a split of the tasks.
 FormTrainer = Callable[[HelperConfig, dict[str, list[str]]], Helper]
 
@@ -35,10 +37,10 @@ def choose_form(
     Each candidate is trained on two thirds of the tasks and decides in the others, three times, so that every task is
     held out once. Where episodes are one decision and most states were decided in every way, the outcomes there count
     (`QueryJudge`). Where chance decided at single steps of the log who was helped, these decisions are evaluated by a
-    structural nested mean model (`selfreg.estimate.forecasting.step_effects`), which needs no model of states; else in
-    the estimated model. What counts is success less the price of the units used. With `usage` it is success in the
-    estimated model at that mean number of units, with the largest budget (`ration`). A candidate that cannot be trained
-    from these tasks is left out.
+    structural nested mean model (`selfreg.estimate.forecasting.step_effects`), which needs no model of states; else, or
+    where the effects of the steps of long episodes add up to noise, in the estimated model. What counts is success less
+    the price of the units used. With `usage` it is success in the estimated model at that mean number of units, with
+    the largest budget (`ration`). A candidate that cannot be trained from these tasks is left out.
 
     Raises
     ------
@@ -51,19 +53,21 @@ def choose_form(
         judge = QueryJudge.of(labels, prices) or _StepJudge.of(labels, prices) or _ModelJudge(labels, prices)
     else:
         judge = _UsageJudge(labels, prices, usage)
-    figures, gains, errors = dict[str, float](), dict[str, float](), list[ValueError]()
+    trained, found, errors = dict[str, list[Helper]](), dict[str, Forecast](), list[ValueError]()
     for form in CANDIDATES:
         try:
-            helpers = [train(replace(config, form=form), split) for split in splits]
-            found = judge.forecast(helpers)
+            trained[form] = [train(replace(config, form=form), split) for split in splits]
+            found[form] = judge.forecast(trained[form])
         except ValueError as error:
             errors.append(error)
-            continue
-        gains[form] = found.success - found.paid
-        figures |= {f"forecast_{form}": found.success, f"forecast_requests_{form}": found.requests}
-    if not gains:
+    if not found:
         raise errors[0]
-    return max(gains, key=gains.__getitem__), figures
+    if isinstance(judge, _StepJudge) and np.mean(judge.spreads) > WIDEST:
+        found = {form: _ModelJudge(labels, prices).forecast(trained[form]) for form in found}
+    figures = dict[str, float]()
+    for form, one in found.items():
+        figures |= {f"forecast_{form}": one.success, f"forecast_requests_{form}": one.requests}
+    return max(found, key=lambda form: found[form].success - found[form].paid), figures
 
 
 class Judge(Protocol):
@@ -104,12 +108,14 @@ def _mean(helpers: Sequence[Helper], rows: Sequence[Sequence[float]]) -> Forecas
     return Forecast(*np.average(rows, axis=0, weights=[len(helper.split["test"]) for helper in helpers]).tolist())
 
 
-class _StepJudge(NamedTuple):
-    """Evaluates decisions at the logged steps of held-out tasks."""
+@dataclass
+class _StepJudge:
+    """Evaluates decisions at the logged steps of held-out tasks; `spreads` has the standard deviations of success."""
 
     labels: Labels
     prices: NDArray[np.float64]
     design: StepDesign
+    spreads: list[float] = field(default_factory=list)
 
     @classmethod
     def of(cls, labels: Labels, prices: NDArray[np.float64]) -> _StepJudge | None:
@@ -145,7 +151,10 @@ class _StepJudge(NamedTuple):
     def _value(self, decided: NDArray[np.int8]) -> Forecast:
         """Of the policy with these decisions."""
         logged = self.design.logged
-        value = step_value(self.design, decided, np.empty((0, len(logged.tasks))))
+        n = len(logged.tasks)
+        draws = np.random.default_rng(0).multinomial(n, np.full(n, 1.0 / n), size=SAMPLES)
+        value = step_value(self.design, decided, draws.astype(np.float64))
+        self.spreads.append(float(value.success[1:].std()))
         requested, requests = decided[decided > 0], float(value.requests[0])
         units, price = (
             one[requested].mean() if len(requested) else 0.0 for one in (logged.costs.sum(axis=1), self.prices)

@@ -29,6 +29,9 @@ from selfreg.estimate.forecasting.logged_steps import Actions, Floats, LoggedSte
 # bootstrap does not repeat the guess, which is noise in small logs: there it counts by the share of the steps in the
 # steps and SMALL. For requests there is no guess.
 RIDGE, SMALL, RIDGE_REQUESTS = 60.0, 1000.0, 5.0
+# Ratio of standard deviations at which episodes that went as the policy decides count alone: in long episodes the
+# effects of many steps add up, with their errors.
+MUCH_NARROWER = 0.5
 
 
 class Value(NamedTuple):
@@ -110,13 +113,32 @@ def step_value(design: StepDesign, decided: Actions, times: Floats, guess: Float
     columns = np.arange(kinds * features.shape[2])
     # The guess is of success: it says nothing about later requests.
     shared = columns[columns % features.shape[2] < features.shape[2] - _has(guess)]
-    q, value = design.baseline.shape[1], []
+    q, value = design.baseline.shape[1], list[Floats]()
     for i, (ridge, used) in enumerate([(RIDGE * (1.0 + SMALL / len(features)), columns), (RIDGE_REQUESTS, shared)]):
         rows = np.concatenate([np.arange(q), q + used])
         penalty = _penalty(design, features, ridge)[rows]
         solution = _solve(weights, left[:, rows[:, None], rows], right[:, rows, i : i + 1], penalty)[:, q:, 0]
         value.append((mean[:, i] + np.einsum("sk,sk->s", shifted[:, used], solution)) / mean[:, 2])
+    followed = _followed(design, (shift == 0).all(axis=1) & (move == 0))
+    if followed is not None:
+        observed = weights @ logged.by_task(totals * followed[:, None])
+        observed = observed[:, :2] / np.maximum(observed[:, 2:], 1e-9)
+        if len(times) and observed[1:, 0].std() < MUCH_NARROWER * value[0][1:].std():
+            value = list(observed.T)
     return Value(value[0], np.maximum(value[1], 0.0), np.zeros(len(weights)))
+
+
+def _followed(design: StepDesign, same: npt.NDArray[np.bool_]) -> Floats | None:
+    """Weights of the episodes that a policy would have made as they are, whatever chance had decided.
+
+    That is never where an episode's chance of help was 0, and always where it was 1. The episodes of each task weigh
+    as much as all of its episodes. None where a task has no such episode.
+    """
+    logged, count = design.logged, np.ones(len(design.logged.outcome))
+    sure = same & np.isin(design.chance[:, 0], (0.0, 1.0))
+    whole = (logged.sum_episodes((~sure).astype(np.float64)) == 0).astype(np.float64)
+    found = logged.by_task(whole)
+    return None if not found.all() else whole * (logged.by_task(count) / found)[logged.task]
 
 
 def immediate_effect(design: StepDesign, decided: Actions) -> float:

@@ -1,0 +1,34 @@
+"""Logs of long episodes with a chance of help each: the effects of many steps add up, and with them their errors."""
+
+from __future__ import annotations
+
+import random
+
+from selfreg.data import Step, Trajectory
+from selfreg.estimate import Features, forecast
+
+RATES, STEPS, ALONE, HELPED = (0.0, 0.1, 0.3, 0.75, 0.0, 1.0), 40, 0.4, 0.95
+
+
+def make_logs(tasks: int, episodes: int, seed: int) -> list[Trajectory]:
+    """Success rises with the share of helped steps, soon less and less; tasks differ."""
+    luck, logs = random.Random(seed), []
+    for task in range(tasks):
+        easier = luck.uniform(-0.2, 0.2)
+        for i in range(episodes):
+            rate = RATES[i % len(RATES)]
+            helped = [luck.random() < rate for _ in range(STEPS)]
+            share = sum(helped) / STEPS
+            won = luck.random() < ALONE + easier * (1 - share) + (HELPED - ALONE) * share**0.5
+            steps = tuple(Step(f"at {t}", intervention="help" if h else None) for t, h in enumerate(helped))
+            logs.append(Trajectory(f"t{task}", f"t{task}/{i}", float(won), steps, fields={"rate": rate}))
+    return logs
+
+
+def test_never_and_always_are_read_from_the_episodes_that_were_so() -> None:
+    result = forecast(make_logs(30, 12, 1), Features(["step"]), STEPS, samples=100)
+    assert result.design == "steps"
+    found = {one.policy: one.success for one in result.outlooks if one.policy in ("never", "always")}
+    for policy, truth in (("never", ALONE), ("always", HELPED)):
+        assert found[policy].low <= truth <= found[policy].high
+        assert found[policy].high - found[policy].low < 0.25
