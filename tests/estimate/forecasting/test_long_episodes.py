@@ -32,3 +32,18 @@ def test_never_and_always_are_read_from_the_episodes_that_were_so() -> None:
     for policy, truth in (("never", ALONE), ("always", HELPED)):
         assert found[policy].low <= truth <= found[policy].high
         assert found[policy].high - found[policy].low < 0.25
+
+
+def test_episodes_that_ended_before_help_was_possible_are_no_sample_of_never() -> None:
+    """Help is possible from the second step on; the episodes that end before it are the easy ones."""
+    luck, logs = random.Random(2), []
+    for i in range(600):
+        easy = luck.random() < 0.5
+        helped = [False] if easy else [False, *(luck.random() < 0.5 for _ in range(3))]
+        won = 1.0 if easy else float(luck.random() < 0.2)
+        steps = tuple(Step(f"at {t}", intervention="help" if h else None) for t, h in enumerate(helped))
+        logs.append(Trajectory(f"t{i % 20}", f"e{i}", won, steps))
+    result = forecast(logs, Features(["step"]), 1, samples=100)
+    never = next(one.success for one in result.outlooks if one.policy == "never")
+    assert result.design == "steps"
+    assert abs(never.mean - 0.6) < 0.1

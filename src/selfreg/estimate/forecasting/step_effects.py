@@ -14,6 +14,9 @@ H_(t+1) less psi_A' f_t does not depend on A, so that
 for every help type a, where p_a is the chance of a. beta' g is a baseline: it takes variance away, and adds no bias
 where it is wrong. The equations are linear in (beta, psi) and sums over tasks, so that a bootstrap over
 tasks costs one small linear system a sample.
+
+In long episodes the effects of many steps add up, with their errors. Where the rate of some episodes of every task left
+no choice, and the policy would have chosen the same, the mean of these episodes is taken if it is much more certain.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from selfreg.estimate.forecasting.identification import RATE
 from selfreg.estimate.forecasting.logged_steps import Actions, Floats, LoggedSteps
 
 # Weight of the first guess of effects, and of a baseline of 0, in steps: RIDGE in large logs, more in small ones. The
@@ -119,26 +123,26 @@ def step_value(design: StepDesign, decided: Actions, times: Floats, guess: Float
         penalty = _penalty(design, features, ridge)[rows]
         solution = _solve(weights, left[:, rows[:, None], rows], right[:, rows, i : i + 1], penalty)[:, q:, 0]
         value.append((mean[:, i] + np.einsum("sk,sk->s", shifted[:, used], solution)) / mean[:, 2])
-    followed = _followed(design, (shift == 0).all(axis=1) & (move == 0))
+    followed = _followed(logged, (shift == 0).all(axis=1) & (move == 0)) if len(times) else None
     if followed is not None:
         observed = weights @ logged.by_task(totals * followed[:, None])
-        observed = observed[:, :2] / np.maximum(observed[:, 2:], 1e-9)
-        if len(times) and observed[1:, 0].std() < MUCH_NARROWER * value[0][1:].std():
+        observed = observed[:, :2] / observed[:, 2:]
+        if observed[1:, 0].std() < MUCH_NARROWER * value[0][1:].std():
             value = list(observed.T)
     return Value(value[0], np.maximum(value[1], 0.0), np.zeros(len(weights)))
 
 
-def _followed(design: StepDesign, same: npt.NDArray[np.bool_]) -> Floats | None:
-    """Weights of the episodes that a policy would have made as they are, whatever chance had decided.
+def _followed(logged: LoggedSteps, same: npt.NDArray[np.bool_]) -> Floats | None:
+    """Weights (episodes,) of the episodes that a policy would have made as they are, because their rate left no choice.
 
-    That is never where an episode's chance of help was 0, and always where it was 1. The episodes of each task weigh
-    as much as all of its episodes. None where a task has no such episode.
+    That is never where the rate was 0, and always where it was 1. A rate is set before its episode, so that these are
+    no selection by what happened. The episodes of each task weigh as much as all of its episodes. None where a task has
+    no such episode.
     """
-    logged, count = design.logged, np.ones(len(design.logged.outcome))
-    sure = same & np.isin(design.chance[:, 0], (0.0, 1.0))
-    whole = (logged.sum_episodes((~sure).astype(np.float64)) == 0).astype(np.float64)
+    sure = np.array([trajectory.fields.get(RATE) in (0, 1) for trajectory in logged.episodes])
+    whole = (sure & (logged.sum_episodes((~same).astype(np.float64)) == 0)).astype(np.float64)
     found = logged.by_task(whole)
-    return None if not found.all() else whole * (logged.by_task(count) / found)[logged.task]
+    return whole * (logged.by_task(np.ones(len(whole))) / found)[logged.task] if found.all() else None
 
 
 def immediate_effect(design: StepDesign, decided: Actions) -> float:
