@@ -24,11 +24,8 @@ with require_extra("mcp", "selfreg.integrations.mcp"):
     from mcp.server.mcpserver.resolve import Elicit, Resolve
     from pydantic import BaseModel, Field
 
-RUN, STEP, TASK = (
-    "selfreg/run",
-    "selfreg/step",
-    "selfreg/task",
-)  # in the metadata of a call, which clients write and models do not
+# In the metadata of a call, which clients write and models do not.
+RUN, STEP, TASK = "selfreg/run", "selfreg/step", "selfreg/task"
 CLIENT = "the person at the client"
 INSTRUCTIONS = (
     "Call ask_for_help before a step that you may fail. Help is limited, and is given where it is worth most; "

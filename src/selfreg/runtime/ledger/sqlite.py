@@ -11,6 +11,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -133,11 +134,12 @@ class Connections:
         """
         stamp = _stamp(self._path)
         idle = self._idle.get(os.getpid(), [])
-        while idle and mode is None:
-            connection, left = idle.pop()
-            if left == stamp:
-                return connection, stamp
-            connection.close()
+        with suppress(IndexError):  # none is left: other threads take them too
+            while mode is None:
+                connection, left = idle.pop()
+                if left == stamp:
+                    return connection, stamp
+                connection.close()
         place = f"{self._path.as_uri()}?mode={mode or 'rw'}"
         connection = sqlite3.connect(
             place, timeout=self._timeout, isolation_level=None, uri=True, check_same_thread=False
