@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from selfreg.data.faults import LogError, show_path
@@ -18,7 +17,6 @@ from selfreg.data.rows import describe_sqlite, is_sqlite
 from selfreg.data.samples import Sample, describe_columns, read_head_text, take_sample
 
 AUTO = "auto"
-ATIF = "atif"
 # Why a file without anything in it is of the canonical format.
 EMPTY = "it is empty"
 MOST_NAMES = 5
@@ -127,8 +125,8 @@ def detect_files(listed: LogFiles, format: str = AUTO, roles: Mapping[str, str] 
             found.append(_Recognised(file, *recognised))
     reason = "it was named"
     if chosen is None and found:
-        found, raw = _leave_out_raw(found)
-        left_out += [f"{show_path(one.file.path)} (of format {one.format.name!r})" for one in raw]
+        found, covered = _leave_out_covered(found)
+        left_out += [f"{show_path(one.file.path)} (of format {one.format.name!r})" for one in covered]
         _refuse_several(found)
         _, chosen, reason = found[0]
         files = [one.file for one in found]
@@ -140,7 +138,7 @@ def detect_files(listed: LogFiles, format: str = AUTO, roles: Mapping[str, str] 
     left_out += [f"{show_path(file.path)} (it is empty)" for file in empty]
     if broken and (chosen is None or not files):
         raise broken[0][1]
-    files += [file for file, _ in broken if chosen is None or chosen.name != ATIF or not _is_raw(file)]
+    files += [file for file, _ in broken if chosen is None or not chosen.covers_file(file)]
     if chosen is None or not files:
         fault = f"no file of {'a known format' if chosen is None else repr(chosen.name)}: {shorten(left_out)}"
         raise LogError(f"{fault}. {describe_unknown(take_sample(unknown[0].path))}" if unknown else fault)
@@ -155,20 +153,11 @@ class _Recognised(NamedTuple):
     why: str
 
 
-def _leave_out_raw(found: list[_Recognised]) -> tuple[list[_Recognised], list[_Recognised]]:
-    """The files but for what agents in trials of Harbor wrote of the same runs in formats of their own, and these."""
-    if all(one.format.name != ATIF for one in found):
-        return found, []
-    raw = [one for one in found if one.format.name != ATIF and _is_raw(one.file)]
-    return [one for one in found if one not in raw], raw
-
-
-def _is_raw(file: LogFile) -> bool:
-    """Whether another file is a trajectory of Harbor: in its folder, or in one above that was looked into."""
-    if not file.found or os.path.basename(file.path) == "trajectory.json":
-        return False
-    folders = Path(file.path).parents[: file.label.count(os.sep) + 1]
-    return any((folder / "trajectory.json").is_file() for folder in folders)
+def _leave_out_covered(found: list[_Recognised]) -> tuple[list[_Recognised], list[_Recognised]]:
+    """The files but for those of a folder whose runs are in files of another format too, and these."""
+    formats = {one.format.name: one.format for one in found}.values()
+    covered = [one for one in found if any(format.covers_file(one.file) for format in formats if format != one.format)]
+    return [one for one in found if one not in covered], covered
 
 
 def _refuse_several(found: list[_Recognised]) -> None:

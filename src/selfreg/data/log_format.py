@@ -104,6 +104,8 @@ class LogFormat:
         it the format is never chosen by itself.
     merge_files : callable (list of LogFile) -> list of LogFile, optional
         Leaves one of the files that are an episode together, for `read_file`.
+    covers : callable (LogFile) -> bool, optional
+        Whether the runs of a file of another format are in a file of this one too, beside it.
     filters_records : bool
         Whether the readers apply `options.where` themselves. By default it is applied to the trajectories: their free
         fields, `task` and `episode`.
@@ -140,11 +142,16 @@ class LogFormat:
     translates: tuple[str, ...] = ("outcome",)
     detect: Callable[[Sample], str | None] | None = None
     merge_files: Callable[[list[LogFile]], list[LogFile]] | None = None
+    covers: Callable[[LogFile], bool] | None = None
     filters_records: bool = False
 
     def __post_init__(self) -> None:
         if self.read_lines is None and self.read_row_groups is None and self.read_file is None:
             raise ValueError(f"format {self.name!r} has no reader; expected read_lines, read_row_groups or read_file")
+
+    def covers_file(self, file: LogFile) -> bool:
+        """Whether a file of a folder can be left out because files of this format tell of its runs."""
+        return file.found and self.covers is not None and self.covers(file)
 
     def check_roles(self, roles: Iterable[str]) -> None:
         """Raise ValueError for a role that the format does not take."""

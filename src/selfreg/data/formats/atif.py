@@ -26,6 +26,7 @@ with require_extra("logs", "selfreg.data"):
     import msgspec
 
 # What follows the name of a trajectory in the names of files that go on with it, and of those of its summaries.
+TRAJECTORY = "trajectory.json"  # name of the file in the folder of a trial
 _CONTINUED = re.compile(r"(.+)\.cont-(\d+)\.json")
 _SUMMARY = re.compile(r"(.+)\.summarization-\d+-.+\.json")
 
@@ -156,6 +157,17 @@ def _detect(sample: Sample) -> str | None:
     return None
 
 
+def is_covered(file: LogFile) -> bool:
+    """Whether a trajectory is in the folder of another file, or in one above that was looked into.
+
+    Agents in trials of Harbor write the same runs in formats of their own.
+    """
+    if os.path.basename(file.path) == TRAJECTORY:
+        return False
+    folders = Path(file.path).parents[: file.label.count(os.sep) + 1]
+    return any((folder / TRAJECTORY).is_file() for folder in folders)
+
+
 FORMAT = LogFormat(
     "atif",
     "trajectories of Harbor (ATIF); success from result.json of the trial",
@@ -163,4 +175,5 @@ FORMAT = LogFormat(
     roles=("outcome",),
     detect=_detect,
     merge_files=merge_continued,
+    covers=is_covered,
 )
