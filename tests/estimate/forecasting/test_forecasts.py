@@ -383,7 +383,8 @@ def test_a_first_guess_that_is_wrong_by_a_factor_is_put_right() -> None:
     states.fit(logs)
     logged = LoggedSteps.of(logs, {"person": (1,)})
     design = step_design(logged, states, identify(logged, states), None)
-    guess = 0.25 * np.array([[step.state == "hard"] for t in logs for step in t.steps])
+    effect = [0.25 * (step.state == "hard") for t in logs for step in t.steps]
+    guess = np.stack([effect, np.zeros(len(effect))], axis=1)[:, None]
     decided = always(logged, 1, (2,)).decided
     found = [step_value(design, decided, np.empty((0, 1500)), factor * guess).success[0] for factor in (1.0, 3.0, -2.0)]
     np.testing.assert_allclose(found, 0.2 + 0.25 * 0.7, atol=0.03)

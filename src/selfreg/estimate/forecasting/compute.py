@@ -19,6 +19,7 @@ from selfreg.estimate.forecasting.identification import (
     Identification,
     identify,
     least_pairs,
+    rate_levels,
     state_strata,
     time_blocks,
 )
@@ -228,8 +229,7 @@ def _evaluate(
         design = step_design(logged, abstraction, found, prm)
         pairs = track([*zip(compared, guesses, strict=True)], "forecast", "policies")
         values = [
-            _within(step_value(design, one.decided, times, guess), candidates.most_requests(one, logged))
-            for one, guess in pairs
+            step_value(design, one.decided, times, guess, candidates.most_requests(one, logged)) for one, guess in pairs
         ]
         return [
             Scored(
@@ -257,11 +257,6 @@ def _evaluate(
     return scored
 
 
-def _within(value: Value, most: int) -> Value:
-    """The value with requests that the budget allows: estimates from few steps may lie far outside."""
-    return value._replace(requests=np.clip(value.requests, 0.0, most))
-
-
 def _gain(policy: Value, alone: Value, price: float) -> Floats:
     success, without = (np.clip(value.success, 0.0, 1.0) for value in (policy, alone))
     return success - without - price * (policy.requests - alone.requests)
@@ -281,7 +276,7 @@ def step_design(
     context = np.column_stack([earlier, often, *score, *blocks, *[earlier * one for one in blocks]])
     by_kind = np.minimum(logged.earlier_by_kind, 1).astype(np.float64)
     baseline = np.column_stack([states, earlier, by_kind[:, 1:]])
-    return StepDesign(logged, found.chance, states, baseline, context, by_kind)
+    return StepDesign(logged, found.chance, states, baseline, context, by_kind, rate_levels(logged))
 
 
 def _scores(logged: LoggedSteps, prm: StateScorer) -> Floats:

@@ -26,6 +26,8 @@ PERMUTATIONS = 400
 MOST_IN_PART = 0.1
 MOST_STRATA = 12
 MOST_BLOCKS = 8
+# Levels of the rates of help of episodes, at most.
+MOST_LEVELS = 8
 # Steps that must be alike in their earlier help types to have a chance of their own.
 CELL_STEPS = 20
 
@@ -104,18 +106,38 @@ def recorded_chance(logged: LoggedSteps) -> Floats | None:
 
     The rate is of help of any type; of the types it is divided by their shares in like steps.
     """
-    rates = [trajectory.fields.get(RATE) for trajectory in logged.episodes]
-    if not all(isinstance(rate, int | float) and 0.0 <= rate <= 1.0 for rate in rates):
+    rates = _recorded_rates(logged)
+    if rates is None:
         return None
-    rate = np.array(rates, dtype=np.float64)[logged.episode]
-    inside = (rate > TRIED[0]) & (rate < TRIED[1])
-    contradicted = ((rate == 0.0) & (logged.action > 0)) | ((rate == 1.0) & (logged.action == 0))
-    if inside.mean() < 0.2 or contradicted.any():
-        return None
+    rate = rates[logged.episode]
     shares = _shares(logged, _cells(logged))[:, 1:]
     total = shares.sum(axis=1, keepdims=True)
     even = np.full_like(shares, 1.0 / max(shares.shape[1], 1))
     return np.column_stack([1.0 - rate, rate[:, None] * np.divide(shares, total, out=even, where=total > 0)])
+
+
+def rate_levels(logged: LoggedSteps) -> Ints:
+    """Level of the rate of each episode, int64 (episodes,): that of equal rates, and of near ones where many differ.
+
+    All are 0 where nothing was left to a rate.
+    """
+    rates = _recorded_rates(logged)
+    if rates is None:
+        return np.zeros(len(logged.episodes), np.int64)
+    edges = np.unique(np.quantile(rates, np.linspace(0.0, 1.0, MOST_LEVELS + 1), method="lower"))
+    return np.searchsorted(edges, rates, side="right").astype(np.int64)
+
+
+def _recorded_rates(logged: LoggedSteps) -> Floats | None:
+    """The field "rate" of every episode; None where one has none, or the steps contradict them."""
+    fields = [trajectory.fields.get(RATE) for trajectory in logged.episodes]
+    if not all(isinstance(rate, int | float) and 0.0 <= rate <= 1.0 for rate in fields):
+        return None
+    rates = np.array(fields, dtype=np.float64)
+    rate = rates[logged.episode]
+    inside = (rate > TRIED[0]) & (rate < TRIED[1])
+    contradicted = ((rate == 0.0) & (logged.action > 0)) | ((rate == 1.0) & (logged.action == 0))
+    return None if inside.mean() < 0.2 or contradicted.any() else rates
 
 
 def time_blocks(logged: LoggedSteps, most: int = MOST_BLOCKS) -> Ints:

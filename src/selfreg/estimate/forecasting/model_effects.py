@@ -25,7 +25,7 @@ def model_effects(
 
     By a model of the other folds of tasks; 0 where it has no row for the help, and with several kinds of budget.
     """
-    result = [np.zeros((len(logged.action), len(logged.actions) - 1)) for _ in compared]
+    result = [np.zeros((len(logged.action), len(logged.actions) - 1, 2)) for _ in compared]
     if logged.costs.shape[1] > 1:
         return result
     keys = [abstraction.encode(t, i) for t in logged.episodes for i in range(len(t.steps))]
@@ -43,17 +43,19 @@ def _effects(logged: LoggedSteps, model: EstimatedModel, one: Candidate, state: 
     top = max(one.budget[0], int(costs.max()))
     left = np.minimum(logged.left((top,))[:, 0], one.budget[0])
     policy = _tabulate(one, model, state, left, top)
-    value = evaluate_policy(model.mdp, policy).success
+    found = evaluate_policy(model.mdp, policy)
+    value = np.stack([found.success, found.usage[..., 0]], axis=-1)
     known = np.maximum(state, 0)
-    result = np.zeros((len(state), len(costs) - 1))
-    alone = np.asarray(model.mdp.transitions[model.mdp.actions[0]] @ value)
+    result = np.zeros((len(state), len(costs) - 1, 2))
+    flat = value.reshape(len(value), -1)
+    alone = np.asarray(model.mdp.transitions[model.mdp.actions[0]] @ flat).reshape(value.shape)
     for name in model.mdp.actions[1:]:
         kind = logged.actions.index(name)
-        after = np.asarray(model.mdp.transitions[name] @ value)
+        after = np.asarray(model.mdp.transitions[name] @ flat).reshape(value.shape)
         units = np.maximum(left, costs[kind])
         effect = after[known, units - costs[kind]] - alone[known, units]
         tried = model.mdp.available(name)[known]
-        result[:, kind - 1] = np.where(tried & (state >= 0), effect, 0.0)
+        result[:, kind - 1] = np.where((tried & (state >= 0))[:, None], effect, 0.0)
     return result
 
 

@@ -15,8 +15,8 @@ for every help type a, where p_a is the chance of a. beta' g is a baseline: it t
 where it is wrong. The equations are linear in (beta, psi) and sums over tasks, so that a bootstrap over
 tasks costs one small linear system a sample.
 
-In long episodes the effects of many steps add up, with their errors. Where the rate of some episodes of every task left
-no choice, and the policy would have chosen the same, the mean of these episodes is taken if it is much more certain.
+Where the rate of help differs between episodes, those whose rate is near to what the policy does count more: less is to
+be corrected there, and a wrong form of the effects does less harm.
 """
 
 from __future__ import annotations
@@ -26,16 +26,20 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from selfreg.estimate.forecasting.identification import RATE
-from selfreg.estimate.forecasting.logged_steps import Actions, Floats, LoggedSteps
+from selfreg.estimate.forecasting.logged_steps import Actions, Floats, Ints, LoggedSteps
 
 # Weight of the first guess of effects, and of a baseline of 0, in steps: RIDGE in large logs, more in small ones. The
 # bootstrap does not repeat the guess, which is noise in small logs: there it counts by the share of the steps in the
-# steps and SMALL. For requests there is no guess.
+# steps and SMALL, and the guess of later requests not at all.
 RIDGE, SMALL, RIDGE_REQUESTS = 60.0, 1000.0, 5.0
-# Ratio of standard deviations at which episodes that went as the policy decides count alone: in long episodes the
-# effects of many steps add up, with their errors.
-MUCH_NARROWER = 0.5
+# Steps in which episodes of one rate go otherwise than the policy, by the mean, at which they count half.
+NEAR_STEPS = 2.0
+# In long episodes the effects of many steps add up, with their errors. Where a log has so many steps, and success still
+# has a larger standard deviation, the penalty is that many times as large: the estimates lean on the first guesses.
+MANY_STEPS, UNCERTAIN, LEANING = 10_000, 0.1, 1000.0
+# Standard deviation of success for each request that a policy would make at a logged step after it has made all that it
+# may: its help was postponed there again and again, which f tells apart badly. By the rules of thumb in nine worlds.
+POSTPONED = 0.02
 
 
 class Value(NamedTuple):
@@ -66,6 +70,8 @@ class StepDesign(NamedTuple):
         Columns of f that do not depend on the policy.
     own : float64 (steps, kinds)
         A column of f of each help type: whether the same type helped before.
+    level : int64 (episodes,)
+        Level of the rate of help of each episode; all 0 where the log has none.
     """
 
     logged: LoggedSteps
@@ -74,9 +80,12 @@ class StepDesign(NamedTuple):
     baseline: Floats
     context: Floats
     own: Floats
+    level: Ints
 
 
-def step_value(design: StepDesign, decided: Actions, times: Floats, guess: Floats | None = None) -> Value:
+def step_value(
+    design: StepDesign, decided: Actions, times: Floats, guess: Floats | None = None, most: int | None = None
+) -> Value:
     """Value of the policy that takes the actions `decided` (steps,) at the logged steps.
 
     Parameters
@@ -86,63 +95,69 @@ def step_value(design: StepDesign, decided: Actions, times: Floats, guess: Float
         With the budget that was left at the logged step.
     times : float64 (samples, tasks)
         How often a sample holds each task.
-    guess : float64 (steps, kinds), optional
-        Effects by a model that was made without the tasks of the step, which count less in small logs (`SMALL`).
-        psi' f corrects them: they are a column of f too, so that a model that is wrong everywhere by the same factor is
-        put right.
+    guess : float64 (steps, kinds, 2), optional
+        Effects on success and on later requests by a model that was made without the tasks of the step, which count
+        less in small logs (`SMALL`). psi' f corrects them: they are columns of f too, so that a model that is wrong
+        everywhere by the same factor is put right.
+    most : int, optional
+        Largest number of requests of an episode under the policy.
     """
-    logged = design.logged
-    guess = None if guess is None else guess * (len(decided) / (len(decided) + SMALL))
-    features = _features(design, decided, guess)
-    kinds = features.shape[1]
+    logged, steps, kinds = design.logged, len(decided), len(design.logged.actions) - 1
+    large = guess is not None and steps >= MANY_STEPS
+    first = np.zeros((steps, kinds, 2)) if guess is None else guess * (steps / (steps + SMALL)) * [1.0, float(large)]
+    features, of = _features(design, decided, first)
     taken, policy = (_indicators(one, kinds) for one in (logged.action, decided))
     shift = _outer(policy - taken, features)
-    later = _sum_from(shift, logged) - shift
+    move = ((policy - taken)[:, :, None] * first).sum(axis=1)
+    own = (taken[:, :, None] * first).sum(axis=1)
     requested = (decided > 0).astype(np.float64)
-    later_requests = _sum_from(requested[:, None], logged)[:, 0] - requested
-    move = np.zeros(len(decided)) if guess is None else ((policy - taken) * guess).sum(axis=1)
-    own = np.zeros(len(decided)) if guess is None else (taken * guess).sum(axis=1)
-    outcome = logged.outcome[logged.episode] + _sum_from(move[:, None], logged)[:, 0] - move - own
+    observed = np.column_stack([logged.outcome, logged.sum_episodes(requested)])
+    later = _sum_from(np.column_stack([shift, move, requested]), logged)
+    later -= np.column_stack([shift, move, requested])
+    targets = np.column_stack([logged.outcome[logged.episode], later[:, -1]]) + later[:, -3:-1] - own
+    near = _nearness(design, decided)
     instruments = np.hstack([design.baseline, _outer(taken - design.chance[:, 1:], features)])
-    regressors = np.hstack([design.baseline, _outer(taken, features) - later])
-    targets = np.column_stack([outcome, later_requests])
-    left = _task_products(instruments, regressors, logged)
+    instruments *= near[logged.episode, None]
+    left = _task_products(instruments, np.hstack([design.baseline, _outer(taken, features) - later[:, :-3]]), logged)
     right = _task_products(instruments, targets, logged)
-    totals = np.column_stack(
-        [logged.outcome + logged.sum_episodes(move), logged.sum_episodes(requested), np.ones(len(logged.outcome))]
-    )
-    sums, shifts = logged.by_task(totals), logged.by_task(logged.sum_episodes(shift))
     weights = np.vstack([np.ones(len(logged.tasks)), times])
-    mean, shifted = weights @ sums, weights @ shifts
-    columns = np.arange(kinds * features.shape[2])
-    # The guess is of success: it says nothing about later requests.
-    shared = columns[columns % features.shape[2] < features.shape[2] - _has(guess)]
-    q, value = design.baseline.shape[1], list[Floats]()
-    for i, (ridge, used) in enumerate([(RIDGE * (1.0 + SMALL / len(features)), columns), (RIDGE_REQUESTS, shared)]):
-        rows = np.concatenate([np.arange(q), q + used])
-        penalty = _penalty(design, features, ridge)[rows]
-        solution = _solve(weights, left[:, rows[:, None], rows], right[:, rows, i : i + 1], penalty)[:, q:, 0]
-        value.append((mean[:, i] + np.einsum("sk,sk->s", shifted[:, used], solution)) / mean[:, 2])
-    followed = _followed(logged, (shift == 0).all(axis=1) & (move == 0)) if len(times) else None
-    if followed is not None:
-        observed = weights @ logged.by_task(totals * followed[:, None])
-        observed = observed[:, :2] / observed[:, 2:]
-        if observed[1:, 0].std() < MUCH_NARROWER * value[0][1:].std():
-            value = list(observed.T)
-    return Value(value[0], np.maximum(value[1], 0.0), np.zeros(len(weights)))
+    totals = np.column_stack([observed + logged.sum_episodes(move), np.ones(len(near)), logged.sum_episodes(shift)])
+    mean = weights @ logged.by_task(totals * near[:, None])
+
+    n_baseline = design.baseline.shape[1]
+
+    def solve(target: int, penalty: float) -> Floats:
+        chosen = np.flatnonzero(np.tile((of == target) | (of < 0), kinds))
+        rows = np.concatenate([np.arange(n_baseline), n_baseline + chosen])
+        ridge = _penalty(design, features, penalty)[rows]
+        prior = _prior(ridge, n_baseline, len(times)) * observed[:, target].std() if large else 0.0
+        effects = _solve(weights, left[:, rows[:, None], rows], right[:, rows, target], ridge, prior)[:, n_baseline:]
+        return np.asarray((mean[:, target] + np.einsum("sk,sk->s", mean[:, 3 + chosen], effects)) / mean[:, 2])
+
+    success, requests = solve(0, RIDGE * (1.0 + SMALL / steps)), solve(1, RIDGE_REQUESTS)
+    if large and len(times):
+        if success[1:].std() > UNCERTAIN:
+            success, requests = solve(0, LEANING * RIDGE), solve(1, LEANING * RIDGE_REQUESTS)
+        if most is not None:
+            postponed = np.maximum(logged.sum_episodes(requested) - most, 0.0)
+            # Drawn anew in each sample, the same for all policies.
+            noise = np.random.default_rng(0).standard_normal(len(times))
+            success[1:] += POSTPONED * (near @ postponed / near.sum()) * noise
+    return Value(success, np.clip(requests, 0.0, most), np.zeros(len(weights)))
 
 
-def _followed(logged: LoggedSteps, same: npt.NDArray[np.bool_]) -> Floats | None:
-    """Weights (episodes,) of the episodes that a policy would have made as they are, because their rate left no choice.
+def _nearness(design: StepDesign, decided: Actions) -> Floats:
+    """Weight of each episode, by how many steps the episodes with its rate of help went otherwise than the policy.
 
-    That is never where the rate was 0, and always where it was 1. A rate is set before its episode, so that these are
-    no selection by what happened. The episodes of each task weigh as much as all of its episodes. None where a task has
-    no such episode.
+    H of an episode that went as the policy needs no effects, so that it is right whatever the effects are: of never in
+    episodes of rate 0, of always in those of rate 1. A rate is set before its episode, so that the weights depend on
+    nothing that happened in it. The episodes of a task weigh as much as their number.
     """
-    sure = np.array([trajectory.fields.get(RATE) in (0, 1) for trajectory in logged.episodes])
-    whole = (sure & (logged.sum_episodes((~same).astype(np.float64)) == 0)).astype(np.float64)
-    found = logged.by_task(whole)
-    return whole * (logged.by_task(np.ones(len(whole))) / found)[logged.task] if found.all() else None
+    logged, level = design.logged, design.level
+    differs = logged.sum_episodes((logged.action != decided).astype(np.float64))
+    mean = np.bincount(level, differs) / np.maximum(np.bincount(level), 1)
+    weight: Floats = 1.0 / (1.0 + (mean / NEAR_STEPS) ** 2)[level]
+    return weight * (logged.by_task(np.ones(len(weight))) / logged.by_task(weight))[logged.task]
 
 
 def immediate_effect(design: StepDesign, decided: Actions) -> float:
@@ -166,10 +181,10 @@ def immediate_effect(design: StepDesign, decided: Actions) -> float:
     return float(by_task.sum()) / spread if spread else 0.0
 
 
-def _features(design: StepDesign, decided: Actions, guess: Floats | None) -> Floats:
-    """f of each help type: one, whether the policy requests help here, context, own, first guess; all but one centred.
+def _features(design: StepDesign, decided: Actions, guess: Floats) -> tuple[Floats, Ints]:
+    """f of each help type: one, whether the policy requests help here, context, own, first guesses; all but one centred.
 
-    float64 (steps, kinds, columns).
+    float64 (steps, kinds, columns), and what each column is a guess of: 0 success, 1 later requests, -1 of nothing.
     """
     wanted = (decided > 0).astype(np.float64)
     columns = np.column_stack([wanted, design.context])
@@ -177,13 +192,11 @@ def _features(design: StepDesign, decided: Actions, guess: Floats | None) -> Flo
     kinds = len(design.logged.actions) - 1
     shared = np.repeat(columns[:, None, :], kinds, axis=1)
     own = [design.own[:, :, None]] if kinds > 1 else []
-    guesses = [guess[:, :, None]] if guess is not None and _has(guess) else []
-    features = np.concatenate([shared, *own, *guesses], axis=2)
-    return np.concatenate([np.ones((len(wanted), kinds, 1)), features - features.mean(axis=0)], axis=2)
-
-
-def _has(guess: Floats | None) -> bool:
-    return guess is not None and bool(guess.any())
+    guessed = guess.any(axis=(0, 1))
+    features = np.concatenate([shared, *own, guess[:, :, guessed]], axis=2)
+    of = np.concatenate([np.full(features.shape[2] + 1 - guessed.sum(), -1), np.flatnonzero(guessed)])
+    ones = np.ones((len(wanted), kinds, 1))
+    return np.concatenate([ones, features - features.mean(axis=0)], axis=2), of
 
 
 def _indicators(action: npt.NDArray[np.generic], kinds: int) -> Floats:
@@ -220,9 +233,19 @@ def _task_products(one: Floats, other: Floats, logged: LoggedSteps) -> Floats:
     return np.stack([one[a:b].T @ other[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)])
 
 
-def _solve(weights: Floats, left: Floats, right: Floats, ridge: Floats) -> Floats:
-    """Solutions (samples, unknowns, targets) of the weighted sums of the equations of the tasks."""
-    tasks, size = left.shape[:2]
+def _prior(ridge: Floats, baseline: int, samples: int) -> Floats:
+    """Guesses of the effects (1 + samples, unknowns), times the penalty, for outcomes of standard deviation 1.
+
+    A penalty is the precision of a guess. The guess is drawn anew in each sample: otherwise the samples would agree on
+    the guess where the log has nothing to say. 0 for the log itself, and for the columns of the baseline.
+    """
+    draws = np.random.default_rng(0).standard_normal((1 + samples, len(ridge))) * np.sqrt(ridge)
+    draws[0], draws[:, :baseline] = 0.0, 0.0
+    return draws
+
+
+def _solve(weights: Floats, left: Floats, right: Floats, ridge: Floats, prior: Floats | float) -> Floats:
+    """Solutions (samples, unknowns) of the weighted sums of the equations of the tasks."""
+    tasks, size = right.shape
     a = (weights @ left.reshape(tasks, -1)).reshape(-1, size, size) + np.diag(ridge)
-    b = (weights @ right.reshape(tasks, -1)).reshape(-1, size, right.shape[2])
-    return np.asarray(np.linalg.solve(a, b))
+    return np.asarray(np.linalg.solve(a, (weights @ right + prior)[..., None]))[..., 0]
