@@ -208,7 +208,7 @@ class BabyAIEnvironment:
         self._world.max_steps = self.step_limit
         self._task, self._actions = task, []
         self._outcome = None
-        self._bot, self._lost = self._bots.BabyAIBot(self._world), False
+        self._bot, self._lost = self._bots.FastBot(self._world), False
         self._replan(None)
 
     def step(self, action: int) -> None:
@@ -305,12 +305,13 @@ def _load(level: str) -> tuple[Any, Any]:
     with require_extra("envs", "selfreg.envs"):
         import gymnasium
         import minigrid  # noqa: F401  (registers the levels)
-        from minigrid.utils import baby_ai_bot
+
+        from selfreg.envs.babyai import bot
     if not level.startswith("BabyAI-") or level not in gymnasium.registry:
         raise ValueError(f"level is {level!r}; expected a BabyAI level of minigrid, such as 'BabyAI-UnlockPickup-v0'")
     if any(name in level for name in _BOT_FAILS):
         raise ValueError(f"level {level!r} is one that minigrid's own bot fails in; expected one with an expert")
-    return gymnasium.make(level).unwrapped, baby_ai_bot
+    return gymnasium.make(level).unwrapped, bot
 
 
 def _cell(thing: Any) -> bytes:
