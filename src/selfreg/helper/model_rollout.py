@@ -141,7 +141,8 @@ def first_states(labels: Labels, tasks: Sequence[str]) -> Floats | None:
     Only episodes without help count where there are any, as for the start of the model.
     """
     first = np.isin(labels.tasks, tasks) & (labels.step == 0)
-    alone = first & np.array([not labels.trajectories[int(e)].helped for e in labels.episode])
+    helped = np.array([trajectory.helped for trajectory in labels.trajectories])
+    alone = first & ~helped[labels.episode]
     first = alone if alone.any() else first
     if not first.any():
         return None
