@@ -148,6 +148,11 @@ class Labels(ShortRepr):
         """Task of every labelled step."""
         return [self.trajectories[e].task for e in self.episode.tolist()]
 
+    def are_of(self, tasks: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """bool (steps,): whether each labelled step is of one of these tasks."""
+        wanted = set(tasks)
+        return np.array([trajectory.task in wanted for trajectory in self.trajectories], dtype=bool)[self.episode]
+
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write Parquet: one row per step and budget. `low_support` marks labels whose `support` is below 3 visits."""
         with require_extra("logs", "selfreg.helper.labels"):

@@ -258,15 +258,14 @@ class BabyAIEnvironment(ReplayedEnvironment):
 
     def _seen_objects(self) -> list[str]:
         world = self._world
+        things, width = world.grid.grid, world.grid.width
+        (x, y), (ahead_x, ahead_y) = map(int, world.agent_pos), world.dir_vec.tolist()
         found: list[tuple[int, str]] = []
-        for x, y in np.argwhere(self._bot.vis_mask).tolist():
-            cell = world.grid.get(x, y)
-            if cell is None or cell.type == "wall":
-                continue
-            offset = np.subtract((x, y), world.agent_pos)
-            if offset.any():
-                place = _place(int(offset @ world.dir_vec), int(offset @ world.right_vec))
-                found.append((int(np.abs(offset).sum()), f"{_named(cell)} {place}"))
+        for place in np.flatnonzero(self._bot.vis_mask.T).tolist():
+            cell, east, south = things[place], place % width - x, place // width - y
+            if cell is not None and cell.type != "wall" and (east or south):
+                where = _place(east * ahead_x + south * ahead_y, south * ahead_x - east * ahead_y)
+                found.append((abs(east) + abs(south), f"{_named(cell)} {where}"))
         return [text for _, text in sorted(found)]
 
 
