@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, NamedTuple, TypeVar
 
-Environment = TypeVar("Environment", bound="ReplayedEnvironment")
+World = TypeVar("World", bound="ReplayedEnvironment")
 Result = TypeVar("Result")
 
 # Moments of a task that are remembered; with more of them, its next episode begins anew.
@@ -22,11 +22,11 @@ class Moment(NamedTuple):
     read: dict[str, Any]
 
 
-def remembered(read: Callable[[Environment], Result]) -> Callable[[Environment], Result]:
+def remembered(read: Callable[[World], Result]) -> Callable[[World], Result]:
     """A method of a `ReplayedEnvironment` that reads the world: once at every moment of a task."""
 
     @wraps(read)
-    def look_up(environment: Environment) -> Result:
+    def look_up(environment: World) -> Result:
         found = environment.moment.read
         if read.__name__ not in found:
             environment.catch_up()
