@@ -126,29 +126,32 @@ class Labels(ShortRepr):
             budgets=self.budgets[points],
             decisions=self.decision[rows, points].astype(np.int64),
             weights=np.abs(self.advantage[rows, points]),
-            tasks=[self._episode(int(i)).task for i in rows],
+            tasks=[self.trajectories[e].task for e in self.episode[rows].tolist()],
             actions=self.actions,
             support=support[rows, points],
         )
 
     def texts(self, history: int = 0, read: Reading = state_text) -> list[str]:
         """State text of every labelled step, or what `read` makes of its steps; see `selfreg.data.state_text`."""
-        return [read(self._episode(i).steps[: int(self.step[i]) + 1], history) for i in range(len(self.step))]
+        places = zip(self.episode.tolist(), self.step.tolist(), strict=True)
+        return [read(self.trajectories[e].steps[: t + 1], history) for e, t in places]
 
     @property
     def logged_action(self) -> npt.NDArray[np.int64]:
         """int64 (steps,): index of the logged action, -1 where it is not in `actions`."""
         index = {name: a for a, name in enumerate(self.actions)}
-        steps = [self._episode(i).steps[int(t)] for i, t in enumerate(self.step)]
+        steps = [self.trajectories[e].steps[t] for e, t in zip(self.episode.tolist(), self.step.tolist(), strict=True)]
         return np.array([index.get(step.intervention or NOHELP, -1) for step in steps], dtype=np.int64)
 
     @property
     def tasks(self) -> list[str]:
         """Task of every labelled step."""
-        return [self._episode(i).task for i in range(len(self.step))]
+        return [self.trajectories[e].task for e in self.episode.tolist()]
 
-    def _episode(self, row: int) -> Trajectory:
-        return self.trajectories[int(self.episode[row])]
+    def are_of(self, tasks: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """bool (steps,): whether each labelled step is of one of these tasks."""
+        wanted = set(tasks)
+        return np.array([trajectory.task in wanted for trajectory in self.trajectories], dtype=bool)[self.episode]
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write Parquet: one row per step and budget. `low_support` marks labels whose `support` is below 3 visits."""

@@ -49,7 +49,7 @@ class ModelRollout(NamedTuple):
             raise ValueError(f"the labels have no {' or '.join(parts)} task of the helper")
         n = labels.model.mdp.n_states
         reached = _find_reachable(labels.model.mdp.transitions, np.flatnonzero(start))
-        tasks = np.isin(labels.tasks, wanted)
+        tasks = labels.are_of(wanted)
         texts, states = _texts(labels, helper, np.argsort(~tasks, kind="stable"), reached)
         points = lattice(helper.limits)
         every = helper.request_probabilities(np.repeat(texts, len(points)).tolist(), np.tile(points, (len(texts), 1)))
@@ -140,8 +140,9 @@ def first_states(labels: Labels, tasks: Sequence[str]) -> Floats | None:
 
     Only episodes without help count where there are any, as for the start of the model.
     """
-    first = np.isin(labels.tasks, tasks) & (labels.step == 0)
-    alone = first & np.array([not labels.trajectories[int(e)].helped for e in labels.episode])
+    first = labels.are_of(tasks) & (labels.step == 0)
+    helped = np.array([trajectory.helped for trajectory in labels.trajectories], dtype=bool)
+    alone = first & ~helped[labels.episode]
     first = alone if alone.any() else first
     if not first.any():
         return None
@@ -188,12 +189,14 @@ def _texts(
     labels: Labels, helper: Helper, order: NDArray[np.intp], states: NDArray[np.int64]
 ) -> tuple[list[str], NDArray[np.int64]]:
     """Up to TEXTS_A_STATE texts of each state, in `order`, and the states that they belong to."""
-    wanted, every = set(states.tolist()), labels.texts(helper.history, helper.classifier.read)
     found: dict[int, list[str]] = {}
-    for i in order:
-        state = int(labels.state[i])
+    wanted, read = set(states.tolist()), helper.classifier.read
+    places = (one[order].tolist() for one in (labels.state, labels.episode, labels.step))
+    for state, episode, step in zip(*places, strict=True):
         known = found.setdefault(state, [])
-        if state in wanted and len(known) < TEXTS_A_STATE and every[i] not in known:
-            known.append(every[i])
+        if state in wanted and len(known) < TEXTS_A_STATE:
+            text = read(labels.trajectories[episode].steps[: step + 1], helper.history)
+            if text not in known:
+                known.append(text)
     pairs = [(text, state) for state, texts in found.items() for text in texts]
     return [text for text, _ in pairs], np.array([state for _, state in pairs], dtype=np.int64)

@@ -82,7 +82,7 @@ class _Reader:
         self.limits = tuple(int(top) for top in labels.budgets.max(axis=0))
         form = FORMS[config.form]
         linear, self.config = form if issubclass(form, LinearDecider) else WordsDecider, config
-        self.parts = [np.isin(labels.tasks, split[name]) for name in ("train", "validation")]
+        self.parts = [labels.are_of(split[name]) for name in ("train", "validation")]
         known = [self.texts[i] for i in np.unique(self.place[self.parts[0]])]
         self.model: LinearDecider = linear.build(labels.actions, self.limits, known, config)
         self.features = self.model.features(self.texts)

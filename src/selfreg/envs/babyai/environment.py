@@ -19,6 +19,7 @@ import numpy.typing as npt
 from selfreg._util import validate
 from selfreg._util.extras import require_extra
 from selfreg.envs.protocol import AssistedEnvironment, BasePolicy, Environment, Intervention, certain, draw_tasks
+from selfreg.envs.replay import ReplayedEnvironment, remembered
 
 LEFT, RIGHT, FORWARD, PICKUP, DROP, TOGGLE, DONE = range(7)
 ACTION_NAMES = ("left", "right", "forward", "pickup", "drop", "toggle", "done")
@@ -140,7 +141,7 @@ class DegradedBot:
         return self.fumble if wanted in (PICKUP, DROP, TOGGLE) else self.slip
 
 
-class BabyAIEnvironment:
+class BabyAIEnvironment(ReplayedEnvironment):
     """A BabyAI level; a task is named "LEVEL/SEED". Success is 1, running out of `step_limit` steps is 0.
 
     One bot lives as long as the episode and gets every action that was really taken: its memory (what it has seen, its
@@ -170,6 +171,7 @@ class BabyAIEnvironment:
     idle_action = DONE
 
     def __init__(self, level: str, step_limit: int, clock: int = 1) -> None:
+        super().__init__()
         self.level = level
         self.step_limit = step_limit
         self.clock = clock
@@ -178,21 +180,8 @@ class BabyAIEnvironment:
         self._bot: Any = None
         self._lost = False
         self._advice = DONE
-        self._outcome: float | None = None
-        self._task = ""
-        self._actions: list[int] = []
 
-    @property
-    def done(self) -> bool:
-        """Whether the task is solved, failed, or out of steps."""
-        return self._outcome is not None
-
-    @property
-    def outcome(self) -> float | None:
-        """1 for success, 0 for failure; None while the episode goes on."""
-        return self._outcome
-
-    def reset(self, task: str) -> None:
+    def begin(self, task: str) -> None:
         """Begin the task "LEVEL/SEED".
 
         Raises
@@ -206,24 +195,23 @@ class BabyAIEnvironment:
         with contextlib.redirect_stdout(io.StringIO()):  # the generator reports rejected layouts on stdout
             self._world.reset(seed=int(seed))
         self._world.max_steps = self.step_limit
-        self._task, self._actions = task, []
-        self._outcome = None
-        self._bot, self._lost = self._bots.BabyAIBot(self._world), False
+        self._bot, self._lost = self._bots.FastBot(self._world), False
         self._replan(None)
 
-    def step(self, action: int) -> None:
+    def take(self, action: int) -> float | None:
         """Take one action and tell the bot of it."""
-        self._actions.append(action)
         _, reward, terminated, truncated, _ = self._world.step(action)
         if terminated or truncated:
-            self._outcome = float(reward > 0)
-        else:
-            self._replan(action)
+            return float(reward > 0)
+        self._replan(action)
+        return None
 
+    @remembered
     def expert_action(self) -> int:
         """Return the bot's advice; "done", which does nothing, once the bot has lost its plan."""
         return self._advice
 
+    @remembered
     def text(self) -> str:
         """Describe mission, steps left, what is carried, what is in front, and all objects seen so far."""
         world = self._world
@@ -239,6 +227,7 @@ class BabyAIEnvironment:
         lines.append("Seen: " + ("; ".join(self._seen_objects()) or "nothing") + ".")
         return "\n".join(lines)
 
+    @remembered
     def key(self) -> str:
         """Hash steps left, grid, agent, progress in the mission, and the bot's memory."""
         world, bot = self._world, self._bot
@@ -258,17 +247,6 @@ class BabyAIEnvironment:
         digest.update(np.packbits(bot.vis_mask).tobytes())
         return digest.hexdigest()
 
-    def save(self) -> tuple[str, tuple[int, ...]]:
-        """Return the task and the actions so far."""
-        return self._task, tuple(self._actions)
-
-    def restore(self, saved: tuple[str, tuple[int, ...]]) -> None:
-        """Come back to a moment by taking its actions again: bot and world share too much to be copied."""
-        task, actions = saved
-        self.reset(task)
-        for action in actions:
-            self.step(action)
-
     def _replan(self, action: int | None) -> None:
         try:
             self._advice = DONE if self._lost else int(self._bot.replan(action))
@@ -280,15 +258,14 @@ class BabyAIEnvironment:
 
     def _seen_objects(self) -> list[str]:
         world = self._world
+        things, width = world.grid.grid, world.grid.width
+        (x, y), (ahead_x, ahead_y) = map(int, world.agent_pos), world.dir_vec.tolist()
         found: list[tuple[int, str]] = []
-        for x, y in np.argwhere(self._bot.vis_mask).tolist():
-            cell = world.grid.get(x, y)
-            if cell is None or cell.type == "wall":
-                continue
-            offset = np.subtract((x, y), world.agent_pos)
-            if offset.any():
-                place = _place(int(offset @ world.dir_vec), int(offset @ world.right_vec))
-                found.append((int(np.abs(offset).sum()), f"{_named(cell)} {place}"))
+        for place in np.flatnonzero(self._bot.vis_mask.T).tolist():
+            cell, east, south = things[place], place % width - x, place // width - y
+            if cell is not None and cell.type != "wall" and (east or south):
+                where = _place(east * ahead_x + south * ahead_y, south * ahead_x - east * ahead_y)
+                found.append((abs(east) + abs(south), f"{_named(cell)} {where}"))
         return [text for _, text in sorted(found)]
 
 
@@ -305,12 +282,13 @@ def _load(level: str) -> tuple[Any, Any]:
     with require_extra("envs", "selfreg.envs"):
         import gymnasium
         import minigrid  # noqa: F401  (registers the levels)
-        from minigrid.utils import baby_ai_bot
+
+        from selfreg.envs.babyai import bot
     if not level.startswith("BabyAI-") or level not in gymnasium.registry:
         raise ValueError(f"level is {level!r}; expected a BabyAI level of minigrid, such as 'BabyAI-UnlockPickup-v0'")
     if any(name in level for name in _BOT_FAILS):
         raise ValueError(f"level {level!r} is one that minigrid's own bot fails in; expected one with an expert")
-    return gymnasium.make(level).unwrapped, baby_ai_bot
+    return gymnasium.make(level).unwrapped, bot
 
 
 def _cell(thing: Any) -> bytes:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from selfreg._util import validate
 from selfreg.envs.babyai.environment import describe_steps_left
 from selfreg.envs.protocol import AssistedEnvironment, BasePolicy, Environment, Intervention, certain, draw_tasks
+from selfreg.envs.replay import ReplayedEnvironment, remembered
 from selfreg.envs.textworld.games import DIRECTIONS, IDLE, TEXTWORLD_LEVELS, game_file, goal, load_textworld
 from selfreg.envs.textworld.scene import Scene
 
@@ -149,7 +150,7 @@ class CarelessPlayer:
         return result
 
 
-class TextWorldEnvironment:
+class TextWorldEnvironment(ReplayedEnvironment):
     """Games of one level; a task is named "textworld-LEVEL/SEED".
 
     Success is 1 once the game is won; losing it, or running out of `step_limit` actions, is 0. Actions are the same
@@ -180,6 +181,7 @@ class TextWorldEnvironment:
     """
 
     def __init__(self, level: str, step_limit: int = 0, clock: int = 1, cache: str = "") -> None:
+        super().__init__()
         checked = TextWorldConfig(level, step_limit, clock=clock, cache=cache)
         self._textworld = load_textworld()
         self.level, self.clock, self.cache = level, checked.clock, checked.cache
@@ -187,21 +189,9 @@ class TextWorldEnvironment:
         self.action_names = TEXTWORLD_LEVELS[level].action_names()
         self._index = {name: action for action, name in enumerate(self.action_names)}
         self.idle_action = self._index[IDLE]
-        self._task = ""
-        self._actions: list[int] = []
-        self._outcome: float | None = None
+        self._loaded = ""
 
-    @property
-    def done(self) -> bool:
-        """Whether the game is won or lost, or the steps are used up."""
-        return self._outcome is not None
-
-    @property
-    def outcome(self) -> float | None:
-        """1 for success, 0 for failure; None while the episode goes on."""
-        return self._outcome
-
-    def reset(self, task: str) -> None:
+    def begin(self, task: str) -> None:
         """Begin the game "textworld-LEVEL/SEED", generated first where it is not in the cache.
 
         Raises
@@ -212,36 +202,35 @@ class TextWorldEnvironment:
         prefix, _, seed = task.rpartition("/")
         if prefix != f"textworld-{self.level}" or not seed.isdecimal():
             raise ValueError(f"task is {task!r}; expected 'textworld-{self.level}/SEED' with a whole number as seed")
-        if task != self._task:
+        if task != self._loaded:
             self._game = self._load(int(seed))
-        self._task, self._actions, self._outcome = task, [], None
-        self._visited: set[str] = set()
+        self._loaded, self._visited = task, set[str]()
         self._state = self._game.reset()
         self._aim, self._recipe = goal(self._state["game"], self.level, self._state["policy_commands"][-1])
         self._look_round()
 
-    def step(self, action: int) -> None:
+    def take(self, action: int) -> float | None:
         """Take one action."""
-        self._actions.append(action)
         command = self._possible.get(action)
         if command is not None:
             self._state, _, over = self._game.step(command)
             if over:
-                self._outcome = float(self._state["won"])
-                return
+                return float(self._state["won"])
             self._look_round()
-        if len(self._actions) >= self.step_limit:
-            self._outcome = 0.0
+        return 0.0 if self.steps_taken >= self.step_limit else None
 
+    @remembered
     def expert_action(self) -> int:
         """Return the action that TextWorld's policy begins with; "look", which does nothing, where it has none."""
         command = next(iter(self._state["policy_commands"]), "")
         return next((action for action, other in self._possible.items() if other == command), self._index[IDLE])
 
+    @remembered
     def possible_actions(self) -> list[int]:
         """Actions that do something now, without the one that does nothing, ascending."""
         return sorted(self._possible)
 
+    @remembered
     def text(self) -> str:
         """Describe task, steps left, the room with its exits and things, what is in hand, and rooms seen before."""
         scene = self._scene
@@ -260,25 +249,12 @@ class TextWorldEnvironment:
             lines.append(f"Seen {room}: {'; '.join([*exits, *scene.fixtures(room), *scene.things(room)])}.")
         return "\n".join(lines)
 
+    @remembered
     def key(self) -> str:
         """Hash steps left, facts, rooms visited, and the expert's plan."""
         facts, plan = sorted(map(str, self._state["facts"])), list(self._state["policy_commands"])
         known = self._steps_left(), facts, sorted(self._visited), plan
         return hashlib.blake2b(repr(known).encode(), digest_size=8).hexdigest()
-
-    def save(self) -> tuple[str, tuple[int, ...]]:
-        """Return the task and the actions so far."""
-        return self._task, tuple(self._actions)
-
-    def restore(self, saved: tuple[str, tuple[int, ...]]) -> None:
-        """Come back to a moment by taking its actions again, from here on where this moment is on the way."""
-        task, actions = saved
-        taken = len(self._actions)
-        if task != self._task or tuple(self._actions) != actions[:taken]:
-            self.reset(task)
-            taken = 0
-        for action in actions[taken:]:
-            self.step(action)
 
     def _load(self, seed: int) -> Any:
         path = game_file(self.level, seed, self.cache)
@@ -303,4 +279,4 @@ class TextWorldEnvironment:
         return where if door is None else f"{where} behind shut {door}"
 
     def _steps_left(self) -> str:
-        return describe_steps_left(self.step_limit - len(self._actions), self.clock, self.step_limit)
+        return describe_steps_left(self.step_limit - self.steps_taken, self.clock, self.step_limit)
