@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from selfreg.data import Step, Trajectory
-from selfreg.estimate import Features, forecast
+from selfreg.estimate import ExactKey, Features, forecast
 
 RATES, STEPS, ALONE, HELPED = (0.0, 0.1, 0.3, 0.75, 0.0, 1.0), 40, 0.4, 0.95
 
@@ -47,3 +47,44 @@ def test_episodes_that_ended_before_help_was_possible_are_no_sample_of_never() -
     never = next(one.success for one in result.outlooks if one.policy == "never")
     assert result.design == "steps"
     assert abs(never.mean - 0.6) < 0.1
+
+
+HOME, PLACES, LIMIT, STUCK = "home", 45, 66, 0.9
+
+
+def walk(
+    doors: set[int], rate: float, luck: random.Random, asks: bool = False, budget: int = 0
+) -> list[tuple[str, bool]]:
+    """States and help of an episode that ends at the last place or after `LIMIT` steps; help opens a door at once."""
+    place, steps = 0, list[tuple[str, bool]]()
+    while place < PLACES and len(steps) < LIMIT:
+        at_door = place in doors
+        helped = luck.random() < rate or (asks and at_door and budget > 0)
+        budget -= asks and helped
+        steps.append((f"{place} at {len(steps)}", helped))
+        place += helped or not at_door or luck.random() > STUCK
+    return [*steps, (HOME, False)] if place == PLACES else steps
+
+
+def test_rare_requests_are_forecast_where_states_are_exact() -> None:
+    """Help pays at two places of 45: with exact keys the model knows them, which the estimate is shrunk towards."""
+    luck, logs, truth = random.Random(5), [], dict[int, list[bool]]()
+    for task in range(40):
+        doors = {luck.randrange(4, 22), luck.randrange(22, 40)}
+        for i in range(40):
+            name, rate = f"t{task}", RATES[i % len(RATES)]
+            walked = walk(doors, rate, luck)
+            outcome = float(walked[-1][0] == HOME)
+            walked = [(state, helped) for state, helped in walked if state != HOME]
+            steps = tuple(Step(s, key=f"{name} {s}", intervention="help" if h else None) for s, h in walked)
+            logs.append(Trajectory(name, f"{name}/{i}", outcome, steps, fields={"rate": rate}))
+        for budget in (0, 1, 2):
+            ends = (walk(doors, 0.0, luck, asks=True, budget=budget)[-1][0] == HOME for _ in range(50))
+            truth.setdefault(budget, []).extend(ends)
+    result = forecast(logs, ExactKey(), 2, samples=60)
+    checked = [one for one in result.outlooks if one.policy in ("never", "plan")]
+    assert len(checked) == 3
+    for one in checked:
+        right = sum(truth[one.budget[0]]) / len(truth[one.budget[0]])
+        assert one.success.low - 0.05 <= right <= one.success.high + 0.05
+    assert all(one.success.high - one.success.low < 0.5 for one in result.outlooks if one.policy != "always")

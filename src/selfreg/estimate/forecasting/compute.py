@@ -10,7 +10,7 @@ import numpy.typing as npt
 from selfreg._util import validate
 from selfreg._util.progress import track
 from selfreg.data import StateScorer, Trajectory
-from selfreg.estimate.abstraction import StateAbstraction
+from selfreg.estimate.abstraction import ExactKey, StateAbstraction
 from selfreg.estimate.forecasting import candidates
 from selfreg.estimate.forecasting.agreement import agreement_value, paired_values
 from selfreg.estimate.forecasting.candidates import Budget, Candidate, Trainer
@@ -276,7 +276,8 @@ def step_design(
     context = np.column_stack([earlier, often, *score, *blocks, *[earlier * one for one in blocks]])
     by_kind = np.minimum(logged.earlier_by_kind, 1).astype(np.float64)
     baseline = np.column_stack([states, earlier, by_kind[:, 1:]])
-    return StepDesign(logged, found.chance, states, baseline, context, by_kind, rate_levels(logged))
+    exact = isinstance(abstraction, ExactKey)
+    return StepDesign(logged, found.chance, states, baseline, context, by_kind, rate_levels(logged), exact)
 
 
 def _scores(logged: LoggedSteps, prm: StateScorer) -> Floats:

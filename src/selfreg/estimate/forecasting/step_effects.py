@@ -34,11 +34,12 @@ from selfreg.estimate.forecasting.logged_steps import Actions, Floats, Ints, Log
 RIDGE, SMALL, RIDGE_REQUESTS = 60.0, 1000.0, 5.0
 # Steps in which episodes of one rate go otherwise than the policy, by the mean, at which they count half.
 NEAR_STEPS = 2.0
-# In long episodes the effects of many steps add up, with their errors. Where a log has so many steps, and success still
-# has a larger standard deviation, the penalty is that many times as large: the estimates lean on the first guesses.
-MANY_STEPS, UNCERTAIN, LEANING = 10_000, 0.1, 1000.0
+# In long episodes the effects of many steps add up, with their errors. Where a log has so many steps, with exact keys,
+# and success still has a larger standard deviation, the penalty is that many times as large: the estimates are
+# shrunk towards the model.
+MANY_STEPS, UNCERTAIN, SHRINKING = 10_000, 0.1, 1000.0
 # Standard deviation of success for each request that a policy would make at a logged step after it has made all that it
-# may: its help was postponed there again and again, which f tells apart badly. By the rules of thumb in nine worlds.
+# may: its help was postponed there, for which f is too coarse. By the rules of thumb in nine worlds.
 POSTPONED = 0.02
 
 
@@ -72,6 +73,8 @@ class StepDesign(NamedTuple):
         A column of f of each help type: whether the same type helped before.
     level : int64 (episodes,)
         Level of the rate of help of each episode; all 0 where the log has none.
+    exact : bool
+        Whether states have exact keys, so that nothing but chance makes a model of them wrong.
     """
 
     logged: LoggedSteps
@@ -81,6 +84,7 @@ class StepDesign(NamedTuple):
     context: Floats
     own: Floats
     level: Ints
+    exact: bool
 
 
 def step_value(
@@ -136,8 +140,8 @@ def step_value(
 
     success, requests = solve(0, RIDGE * (1.0 + SMALL / steps)), solve(1, RIDGE_REQUESTS)
     if large and len(times):
-        if success[1:].std() > UNCERTAIN:
-            success, requests = solve(0, LEANING * RIDGE), solve(1, LEANING * RIDGE_REQUESTS)
+        if design.exact and success[1:].std() > UNCERTAIN:
+            success, requests = solve(0, SHRINKING * RIDGE), solve(1, SHRINKING * RIDGE_REQUESTS)
         if most is not None:
             postponed = np.maximum(logged.sum_episodes(requested) - most, 0.0)
             # Drawn anew in each sample, the same for all policies.
@@ -182,7 +186,7 @@ def immediate_effect(design: StepDesign, decided: Actions) -> float:
 
 
 def _features(design: StepDesign, decided: Actions, guess: Floats) -> tuple[Floats, Ints]:
-    """f of each help type: one, whether the policy requests help here, context, own, first guesses; all but one centred.
+    """f of each help type: one, whether the policy requests help here, context, own, first guesses; all but 1 centred.
 
     float64 (steps, kinds, columns), and what each column is a guess of: 0 success, 1 later requests, -1 of nothing.
     """
