@@ -33,6 +33,7 @@ COMMANDS = (
     "ppo",
     "evaluation",
     "robustness",
+    "rules",
 )
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ NEAR_STEPS = 2.0
 # shrunk towards the model.
 MANY_STEPS, UNCERTAIN, SHRINKING = 10_000, 0.1, 1000.0
 # Standard deviation of success for each request that a policy would make at a logged step after it has made all that it
-# may: its help was postponed there, for which f is too coarse. By the rules of thumb in nine worlds.
+# may: its help was postponed there, for which f is too coarse. By `python -m benchmarks rules`.
 POSTPONED = 0.02
 
 
