@@ -33,13 +33,13 @@ from selfreg.estimate.forecasting.logged_steps import Actions, Floats, Ints, Log
 # steps and SMALL, and the guess of later requests not at all.
 RIDGE, SMALL, RIDGE_REQUESTS = 60.0, 1000.0, 5.0
 # Steps in which episodes of one rate go otherwise than the policy, by the mean, at which they count half.
-NEAR_STEPS = 2.0
-# In long episodes the effects of many steps add up, with their errors. Where a log has so many steps, with exact keys,
-# and success still has a larger standard deviation, the penalty is that many times as large: the estimates are
-# shrunk towards the model.
-MANY_STEPS, UNCERTAIN, SHRINKING = 10_000, 0.1, 1000.0
-# Standard deviation of success for each request that a policy would make at a logged step after it has made all that it
-# may: its help was postponed there, for which f is too coarse. By `python -m benchmarks rules`.
+NEAR_STEPS = 0.6
+# In logs of so many steps with exact keys the guess counts as that share of them: only chance makes the model wrong,
+# and errors of effects add up over the steps of an episode. A column that is 0 in more than 95 of 100 steps has the
+# penalty of one that is not.
+MANY_STEPS, GUESS_SHARE, LEAST_SIZE = 10_000, 0.1, 0.05
+# Standard deviation of success there for each request that a policy would make at a logged step after it has made all
+# that it may: its help was postponed there, for which f is too coarse. By `python -m benchmarks rules`.
 POSTPONED = 0.02
 
 
@@ -107,8 +107,8 @@ def step_value(
         Largest number of requests of an episode under the policy.
     """
     logged, steps, kinds = design.logged, len(decided), len(design.logged.actions) - 1
-    large = guess is not None and steps >= MANY_STEPS
-    first = np.zeros((steps, kinds, 2)) if guess is None else guess * (steps / (steps + SMALL)) * [1.0, float(large)]
+    trusted = design.exact and guess is not None and steps >= MANY_STEPS
+    first = np.zeros((steps, kinds, 2)) if guess is None else guess * (steps / (steps + SMALL)) * [1.0, float(trusted)]
     features, of = _features(design, decided, first)
     taken, policy = (_indicators(one, kinds) for one in (logged.action, decided))
     shift = _outer(policy - taken, features)
@@ -133,20 +133,20 @@ def step_value(
     def solve(target: int, penalty: float) -> Floats:
         chosen = np.flatnonzero(np.tile((of == target) | (of < 0), kinds))
         rows = np.concatenate([np.arange(n_baseline), n_baseline + chosen])
-        ridge = _penalty(design, features, penalty)[rows]
-        prior = _prior(ridge, n_baseline, len(times)) * observed[:, target].std() if large else 0.0
+        ridge = _penalty(design, features, penalty, LEAST_SIZE if trusted else 0.0)[rows]
+        prior = _prior(ridge, n_baseline, len(times)) * observed[:, target].std() if trusted else 0.0
         effects = _solve(weights, left[:, rows[:, None], rows], right[:, rows, target], ridge, prior)[:, n_baseline:]
         return np.asarray((mean[:, target] + np.einsum("sk,sk->s", mean[:, 3 + chosen], effects)) / mean[:, 2])
 
-    success, requests = solve(0, RIDGE * (1.0 + SMALL / steps)), solve(1, RIDGE_REQUESTS)
-    if large and len(times):
-        if design.exact and success[1:].std() > UNCERTAIN:
-            success, requests = solve(0, SHRINKING * RIDGE), solve(1, SHRINKING * RIDGE_REQUESTS)
-        if most is not None:
-            postponed = np.maximum(logged.sum_episodes(requested) - most, 0.0)
-            # Drawn anew in each sample, the same for all policies.
-            noise = np.random.default_rng(0).standard_normal(len(times))
-            success[1:] += POSTPONED * (near @ postponed / near.sum()) * noise
+    penalties = RIDGE * (1.0 + SMALL / steps), RIDGE_REQUESTS
+    if trusted:
+        penalties = GUESS_SHARE * steps, GUESS_SHARE * steps * RIDGE_REQUESTS / RIDGE
+    success, requests = solve(0, penalties[0]), solve(1, penalties[1])
+    if trusted and most is not None:
+        postponed = np.maximum(logged.sum_episodes(requested) - most, 0.0)
+        # Drawn anew in each sample, the same for all policies.
+        noise = np.random.default_rng(0).standard_normal(len(times))
+        success[1:] += POSTPONED * (near @ postponed / near.sum()) * noise
     return Value(success, np.clip(requests, 0.0, most), np.zeros(len(weights)))
 
 
@@ -220,9 +220,9 @@ def _sum_from(values: Floats, logged: LoggedSteps) -> Floats:
     return result
 
 
-def _penalty(design: StepDesign, features: Floats, ridge: float) -> Floats:
-    """Diagonal of the penalty: `ridge` steps of the mean size of each column."""
-    size = np.mean(features**2, axis=0)  # (kinds, columns)
+def _penalty(design: StepDesign, features: Floats, ridge: float, least: float) -> Floats:
+    """Diagonal of the penalty: `ridge` steps of the mean size of each column of f, of at least `least`."""
+    size = np.maximum(np.mean(features**2, axis=0), least)  # (kinds, columns)
     spread = [float(np.mean(p * (1.0 - p))) for p in design.chance[:, 1:].T]
     baseline = ridge * np.mean(design.baseline**2, axis=0)
     baseline[0] = 0.0
