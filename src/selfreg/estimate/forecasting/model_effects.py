@@ -21,9 +21,9 @@ def model_effects(
     compared: Sequence[Candidate],
     models: Sequence[FoldModel],
 ) -> list[Floats]:
-    """Effect of each help type at each step, if the policy is followed afterwards, float64 (steps, kinds) a policy.
+    """Effects of each help type at each step on success and later requests, if a policy is followed afterwards.
 
-    By a model of the other folds of tasks; 0 where it has no row for the help, and with several kinds of budget.
+    float64 (steps, kinds, 2) a policy, by a model of the other folds of tasks; 0 where it has no row for the help, and with several kinds of budget.
     """
     result = [np.zeros((len(logged.action), len(logged.actions) - 1, 2)) for _ in compared]
     if logged.costs.shape[1] > 1:
@@ -38,13 +38,14 @@ def model_effects(
 
 
 def _effects(logged: LoggedSteps, model: EstimatedModel, one: Candidate, state: Ints) -> Floats:
-    """Effects (steps, kinds) under a policy; 0 in unknown states."""
+    """Effects (steps, kinds, 2) under a policy; 0 in unknown states."""
     costs = logged.costs[:, 0]
     top = max(one.budget[0], int(costs.max()))
     left = np.minimum(logged.left((top,))[:, 0], one.budget[0])
     policy = _tabulate(one, model, state, left, top)
     found = evaluate_policy(model.mdp, policy)
-    value = np.stack([found.success, found.usage[..., 0]], axis=-1)
+    requests = found.usage[..., 0] / max(1.0, float(costs[1:].mean()))
+    value = np.stack([found.success, requests], axis=-1)
     known = np.maximum(state, 0)
     result = np.zeros((len(state), len(costs) - 1, 2))
     flat = value.reshape(len(value), -1)

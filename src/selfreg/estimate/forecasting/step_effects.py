@@ -126,9 +126,7 @@ def step_value(
     right = _task_products(instruments, targets, logged)
     weights = np.vstack([np.ones(len(logged.tasks)), times])
     totals = np.column_stack([observed + logged.sum_episodes(move), np.ones(len(near)), logged.sum_episodes(shift)])
-    mean = weights @ logged.by_task(totals * near[:, None])
-
-    n_baseline = design.baseline.shape[1]
+    mean, n_baseline = weights @ logged.by_task(totals * near[:, None]), design.baseline.shape[1]
 
     def solve(target: int, penalty: float) -> Floats:
         chosen = np.flatnonzero(np.tile((of == target) | (of < 0), kinds))
