@@ -23,7 +23,8 @@ def model_effects(
 ) -> list[Floats]:
     """Effects of each help type at each step on success and later requests, if a policy is followed afterwards.
 
-    float64 (steps, kinds, 2) a policy, by a model of the other folds of tasks; 0 where it has no row for the help, and with several kinds of budget.
+    float64 (steps, kinds, 2) a policy, by a model of the other folds of tasks; 0 where it has no row for the help, and
+    with several kinds of budget.
     """
     result = [np.zeros((len(logged.action), len(logged.actions) - 1, 2)) for _ in compared]
     if logged.costs.shape[1] > 1:
