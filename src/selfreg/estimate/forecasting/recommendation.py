@@ -127,7 +127,11 @@ def _significant(gains: dict[int, Floats], which: Sequence[int], level: float, t
 
 
 def _prefer(gains: dict[int, Floats], current: Sequence[int], others: Sequence[int]) -> int:
-    """The best of `current`, or the best of those of `others` that are better in more than 90% of the samples."""
+    """The best of `current`, or the best of those of `others` that are better in more than 90% of the samples.
+
+    One that gains over going alone in so many samples also replaces one that does not, if it gains more.
+    """
     kept = max(current or others, key=lambda i: gains[i][0])
-    better = [i for i in others if np.mean(gains[i][1:] > gains[kept][1:]) > BETTER]
+    sure = {i for i, gain in gains.items() if np.mean(gain[1:] > 0) > BETTER}
+    better = [i for i in others if np.mean(gains[i][1:] > gains[kept][1:]) > BETTER or (i in sure and kept not in sure)]
     return max([kept, *better], key=lambda i: gains[i][0])
