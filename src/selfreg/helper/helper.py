@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -303,7 +303,7 @@ def _steps(history: Sequence[Step | str]) -> list[Step]:
     if not len(history):
         raise ValueError("steps is empty; expected at least the current state")
     if set(map(type, history)) == {Step}:  # a long history in a fraction of the time
-        return list(history)  # type: ignore[arg-type]
+        return cast("list[Step]", list(history))
     for i, one in enumerate(history):
         if not isinstance(one, Step | str):
             raise TypeError(f"steps[{i}] is {one!r}; expected a Step or a str")

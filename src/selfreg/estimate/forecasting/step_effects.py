@@ -116,13 +116,12 @@ def step_value(
     own = (taken[:, :, None] * first).sum(axis=1)
     requested = (decided > 0).astype(np.float64)
     observed = np.column_stack([logged.outcome, logged.sum_episodes(requested)])
-    later = _sum_from(np.column_stack([shift, move, requested]), logged)
-    later -= np.column_stack([shift, move, requested])
-    targets = np.column_stack([logged.outcome[logged.episode], later[:, -1]]) + later[:, -3:-1] - own
+    later, later_move, later_requests = (_sum_from(one, logged) - one for one in (shift, move, requested[:, None]))
+    targets = np.hstack([logged.outcome[logged.episode, None], later_requests]) + later_move - own
     near = _nearness(design, decided)
     instruments = np.hstack([design.baseline, _outer(taken - design.chance[:, 1:], features)])
     instruments *= near[logged.episode, None]
-    left = _task_products(instruments, np.hstack([design.baseline, _outer(taken, features) - later[:, :-3]]), logged)
+    left = _task_products(instruments, np.hstack([design.baseline, _outer(taken, features) - later]), logged)
     right = _task_products(instruments, targets, logged)
     weights = np.vstack([np.ones(len(logged.tasks)), times])
     totals = np.column_stack([observed + logged.sum_episodes(move), np.ones(len(near)), logged.sum_episodes(shift)])
