@@ -30,8 +30,8 @@ from selfreg.prm.encoder import create_from_scratch
 from selfreg.prm.training import Training, cross_entropy
 
 TRANSFORMERS = {"model.safetensors", "config.json", "tokenizer.json"}
-FORMS = ("features", "text", "sft", "tfidf", "words")
-PLAIN = ("tfidf", "words")
+FORMS = ("features", "text", "sft", "tfidf", "words", "trees")
+PLAIN = ("tfidf", "words", "trees")
 
 
 @pytest.fixture(scope="module", params=FORMS)

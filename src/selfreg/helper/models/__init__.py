@@ -8,12 +8,13 @@ from selfreg.helper.models.gain import GainDecider
 from selfreg.helper.models.linear import TfidfDecider, WordsDecider
 from selfreg.helper.models.rules import RULES as RULES
 from selfreg.helper.models.transformer import BudgetInHead, BudgetInText, DecisionWriter
+from selfreg.helper.models.trees import TreesDecider
 
 # Forms that need PyTorch.
 TRANSFORMERS = tuple(one.form for one in (BudgetInHead, BudgetInText, DecisionWriter))
 # Each with `build`, `examples`, `fit` and `load_saved`, and the interface of `DecisionModel`.
 FORMS: dict[str, Any] = {
-    one.form: one for one in (BudgetInHead, BudgetInText, DecisionWriter, TfidfDecider, WordsDecider)
+    one.form: one for one in (BudgetInHead, BudgetInText, DecisionWriter, TfidfDecider, WordsDecider, TreesDecider)
 }
 # Learnt from the outcomes of episodes of one decision, with the same interface.
 GAIN = GainDecider.form
@@ -21,4 +22,4 @@ GAIN = GainDecider.form
 KNOWN: dict[str, Any] = {**FORMS, GAIN: GainDecider, **RULES}
 # The form that is chosen among `CANDIDATES` by what each is forecast to do; of ties, the first one.
 AUTO = "auto"
-CANDIDATES = (*RULES, GAIN, TfidfDecider.form, WordsDecider.form)
+CANDIDATES = (*RULES, GAIN, TfidfDecider.form, WordsDecider.form, TreesDecider.form)

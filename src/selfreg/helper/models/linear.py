@@ -5,51 +5,34 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from selfreg._util.extras import require_extra
-from selfreg._util.progress import track
 from selfreg._util.text_features import hashed_words
 from selfreg._util.text_index import Tfidf
-from selfreg.data import Step, state_text
-from selfreg.helper.examples import Votes
 from selfreg.helper.memory import tfidf_vectorizer
-from selfreg.helper.models.transformer import deduplicate
+from selfreg.helper.models.per_budget import CERTAIN, PerBudget, weighted_loss
 from selfreg.prm.config import EncoderConfig
 from selfreg.prm.linear import MOST_FEATURES, STRENGTHS, WEIGHTS, read_arrays
-from selfreg.prm.transformer import Examples, read_record, write_model_folder
+from selfreg.prm.transformer import read_record, write_model_folder
 
 Floats = NDArray[np.float64]
 
 HASHED = 2**15  # number of hash values of word groups
 GROUPS_VERSION = 2  # changes with `hashed_words`
-# Log-odds of the decision where a budget has only one.
-CERTAIN = 10.0
 
 
-class LinearDecider:
+class LinearDecider(PerBudget):
     """Log-odds linear in features of the text, with separate weights for each budget."""
 
-    form: ClassVar[str]
-
     def __init__(self, actions: Sequence[str], limits: Sequence[int], size: int) -> None:
-        self.actions, self.limits = tuple(actions), tuple(limits)
-        points = int(np.prod([top + 1 for top in limits]))
+        super().__init__(actions, limits)
         # in the order in which a product with sparse rows reads them: no copy for a decision
-        self._weights = np.zeros((points, size, len(self.actions)))
-        self._intercept = np.zeros((points, len(self.actions)))
-
-    def read(self, steps: Sequence[Step], history: int) -> str:
-        """The text of the state."""
-        return state_text(steps, history)
-
-    def features(self, texts: Sequence[str]) -> Any:
-        """Features of texts, sparse (n, size)."""
-        raise NotImplementedError
+        self._weights = np.zeros((len(self._intercept), size, len(self.actions)))
 
     def describe_vocabulary(self) -> tuple[dict[str, Any], dict[str, Floats]]:
         """Values of the record and arrays for `from_vocabulary`, besides the weights."""
@@ -62,49 +45,17 @@ class LinearDecider:
         """Untrained, with the vocabulary of a record."""
         raise NotImplementedError
 
-    def examples(self, votes: Votes) -> Examples:
-        """One example for each text, the weight of each decision at each budget as target."""
-        return Examples(votes.texts, votes.weights, votes.weights.sum(axis=2))
-
-    def fit(
-        self,
-        train: Examples,
-        validation: Examples,
-        config: EncoderConfig,
-        title: str = "training",
-        *,
-        checkpoint: str | os.PathLike[str] | None = None,
-    ) -> dict[str, float]:
-        """Learn weights budget by budget, each penalty chosen by validation loss; writes no checkpoint."""
-        known, held_out = (self.features(part.texts) for part in (train, validation))
-        losses = np.zeros(len(self._weights))
-        for p in track(range(len(self._weights)), title, "labels"):
-            losses[p] = self.fit_point(p, known, train.targets[:, p], held_out, validation.targets[:, p])
-        total = validation.weights.sum()
-        return {"epochs": 0.0, "validation_loss": float(losses.sum() / total) if total else 0.0}
-
     def fit_point(
         self, p: int, known: Any, votes: Floats, held_out: Any, checks: Floats, strengths: Sequence[float] = STRENGTHS
     ) -> float:
-        """Learn the weights at one point of the budget lattice; return their summed validation loss.
-
-        Parameters
-        ----------
-        p : int
-        known, held_out : sparse (n, size)
-            Features of training and validation texts.
-        votes, checks : float64 (n, n_actions)
-            Weights of their decisions.
-        strengths : sequence of float
-            Inverse weights of the penalty to choose from, by the loss on validation.
-        """
+        """As of `PerBudget`; `strengths` are inverse weights of the penalty, the least loss on validation chooses."""
         with require_extra("ml", "a linear helper"):
             from sklearn.linear_model import LogisticRegression
         used = np.flatnonzero(votes.sum(axis=0))
         self._weights[p], self._intercept[p] = 0.0, 0.0
         if len(used) < 2:  # no decision here, or only one
             self._intercept[p, used] = CERTAIN
-            return self._loss(p, held_out, checks)
+            return weighted_loss(self.logits_at(p, held_out), checks)
         rows, decisions = np.nonzero(votes)
         weight = votes[rows, decisions]
         best: tuple[float, Floats, Floats] | None = None
@@ -116,32 +67,16 @@ class LinearDecider:
             chosen = used[1:] if len(used) == 2 else used
             self._intercept[p, used[0]] = 0.0
             self._weights[p][:, chosen], self._intercept[p, chosen] = model.coef_.T, model.intercept_
-            loss = self._loss(p, held_out, checks)
+            loss = weighted_loss(self.logits_at(p, held_out), checks)
             if best is None or loss < best[0]:
                 best = loss, self._weights[p].copy(), self._intercept[p].copy()
         assert best is not None
         self._weights[p], self._intercept[p] = best[1:]
         return best[0]
 
-    def _loss(self, p: int, features: Any, votes: Floats) -> float:
-        logits = self.logits_at(p, features)
-        return float((votes * (np.logaddexp.reduce(logits, axis=1, keepdims=True) - logits)).sum())
-
     def logits_at(self, p: int, features: Any) -> Floats:
         """Log-odds of the actions at a point of the budget lattice, float64 (n, n_actions)."""
         return np.asarray(features @ self._weights[p] + self._intercept[p])
-
-    def decision_logits(self, texts: Sequence[str], budgets: NDArray[np.int64]) -> Floats:
-        """Log-odds of the actions, float64 (n, n_actions)."""
-        point = np.ravel_multi_index(tuple(budgets.T), tuple(top + 1 for top in self.limits))
-        different, rows = deduplicate(texts)
-        features, result = self.features(different), np.empty((len(texts), len(self.actions)))
-        if len(different) == len(texts) and (point == point[0]).all():
-            return self.logits_at(int(point[0]), features)
-        for p in np.unique(point):
-            at = point == p
-            result[at] = self.logits_at(p, features[rows[at]])
-        return result
 
     def save(self, folder: str | os.PathLike[str], record: Mapping[str, object], card: str | None = None) -> None:
         """Write weights and vocabulary atomically, nothing pickled."""

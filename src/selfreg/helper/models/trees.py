@@ -1,0 +1,222 @@
+"""Gradient-boosted trees on groups of words (scikit-learn): what only combinations of words say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from selfreg._util.extras import require_extra
+from selfreg._util.text_features import hashed_words
+from selfreg.helper.models.linear import GROUPS_VERSION
+from selfreg.helper.models.per_budget import CERTAIN, PerBudget, weighted_loss
+from selfreg.prm.config import EncoderConfig
+from selfreg.prm.linear import WEIGHTS, read_arrays
+from selfreg.prm.transformer import read_record, write_model_folder
+
+Floats = NDArray[np.float64]
+
+HASHED = 2**17  # number of hash values of word groups
+# Word groups that trees read: the most common ones, of those in this share of the tasks.
+MOST_GROUPS, SHARE = 400, 0.1
+# Trees at most, and their splits from root to leaf. Each tree is grown on half of the texts, and each of its splits is
+# the best of one in five groups: chance in single tasks weighs less, and training takes a tenth of the time.
+TREES, DEPTH, RATE, SUBSAMPLE, TRIED, LEAST = 120, 4, 0.1, 0.5, 0.2, 20
+INNER = 2**DEPTH - 1
+# Texts that are read at once: bounds memory.
+TEXTS = 4_096
+
+
+class Forest(NamedTuple):
+    """Complete binary trees: a text goes right where it has the group of the split.
+
+    Attributes
+    ----------
+    action : int64 (trees,)
+        Index of the action to whose log-odds each tree adds.
+    split : int64 (trees, INNER)
+        Column of the group of each inner node, level by level.
+    leaf : float64 (trees, INNER + 1)
+    """
+
+    action: NDArray[np.int64]
+    split: NDArray[np.int64]
+    leaf: Floats
+
+    @classmethod
+    def of(cls, model: Any, actions: NDArray[np.int64], count: int) -> Forest:
+        """The first `count` rounds of a fitted `GradientBoostingClassifier` with these classes."""
+        adds = actions[1:] if len(actions) == 2 else actions
+        trees = [_complete(one.tree_) for row in model.estimators_[:count] for one in row]
+        splits, leaves = zip(*trees, strict=True)
+        return cls(np.tile(adds, count), np.array(splits), model.learning_rate * np.array(leaves))
+
+    @classmethod
+    def empty(cls) -> Forest:
+        """No trees."""
+        return cls(np.zeros(0, np.int64), np.zeros((0, INNER), np.int64), np.zeros((0, INNER + 1)))
+
+    def add(self, logits: Floats, groups: NDArray[np.bool_]) -> None:
+        """Add what the trees say of texts with these groups, bool (n, size), to their logits (n, n_actions)."""
+        trees = np.arange(len(self.action))
+        for first in range(0, len(groups), TEXTS):
+            rows = groups[first : first + TEXTS]
+            texts, node = np.arange(len(rows))[:, None], np.zeros((len(rows), len(trees)), np.int64)
+            for _ in range(DEPTH):
+                node = 2 * node + 1 + rows[texts, self.split[trees, node]]
+            leaves = self.leaf[trees, node - INNER]
+            for action in np.unique(self.action):
+                logits[first : first + TEXTS, action] += leaves[:, self.action == action].sum(axis=1)
+
+
+def _complete(tree: Any) -> tuple[list[int], list[float]]:
+    """Splits and leaves of a tree of scikit-learn with all its branches drawn out to `DEPTH`."""
+    level, splits = [0], list[int]()
+    for _ in range(DEPTH):
+        ends = [tree.children_left[node] < 0 for node in level]
+        splits += [0 if end else int(tree.feature[node]) for node, end in zip(level, ends, strict=True)]
+        level = [
+            node if end else int(child[node])
+            for node, end in zip(level, ends, strict=True)
+            for child in (tree.children_left, tree.children_right)
+        ]
+    return splits, [float(tree.value[node, 0, 0]) for node in level]
+
+
+class TreesDecider(PerBudget):
+    """Gradient-boosted trees on word groups (`hashed_words`) that are common to many tasks.
+
+    "The thing is in my hand, and its place is near" takes a combination of groups, which a linear model cannot weigh.
+    """
+
+    form: ClassVar[str] = "trees"
+
+    def __init__(self, actions: Sequence[str], limits: Sequence[int], groups: NDArray[np.int64], seed: int = 0) -> None:
+        super().__init__(actions, limits)
+        self.groups, self._seed = groups, seed
+        self._column = np.full(HASHED, -1)
+        self._column[groups] = np.arange(len(groups))
+        self._forests = [Forest.empty() for _ in self._intercept]
+
+    @classmethod
+    def build(
+        cls, actions: Sequence[str], limits: Sequence[int], texts: Sequence[str], config: EncoderConfig
+    ) -> TreesDecider:
+        """Untrained, with the common word groups of `texts`."""
+        return cls(actions, limits, common_groups(texts), config.seed)
+
+    def features(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """Which groups each text has, bool (n, groups)."""
+        result = np.zeros((len(texts), len(self.groups)), bool)
+        for row, text in zip(result, texts, strict=True):
+            columns = self._column[hashed_words(text, HASHED)]
+            row[columns[columns >= 0]] = True
+        return result
+
+    def fit_point(self, p: int, known: Any, votes: Floats, held_out: Any, checks: Floats) -> float:
+        """As of `PerBudget`; the least loss on validation chooses the number of trees, then both parts are learnt."""
+        with require_extra("ml", "trees"):
+            from sklearn.ensemble import GradientBoostingClassifier
+        every, total = np.concatenate([known, held_out]), np.concatenate([votes, checks])
+        used, count = np.flatnonzero(votes.sum(axis=0)), TREES
+        self._forests[p], self._intercept[p] = Forest.empty(), 0.0
+        if len(used) < 2 or not known.shape[1]:  # no decision here, or only one, or nothing to tell texts apart
+            self._intercept[p, used] = CERTAIN if len(used) < 2 else np.log(votes.sum(axis=0)[used])
+            return weighted_loss(self.logits_at(p, held_out), checks)
+        losses = [0.0]
+        for features, targets in ((known, votes), (every, np.where(votes.sum(axis=0) > 0, total, 0.0))):
+            rows, decisions = np.nonzero(targets)
+            weight = targets[rows, decisions]
+            model = GradientBoostingClassifier(
+                n_estimators=count, max_depth=DEPTH, learning_rate=RATE, subsample=SUBSAMPLE, max_features=TRIED,
+                min_samples_leaf=LEAST, random_state=self._seed,
+            )  # fmt: skip
+            model.fit(features[rows], decisions, sample_weight=weight / weight.mean())
+            if features is known and checks.any():
+                stages = model.staged_decision_function(held_out)
+                losses = [weighted_loss(self._logits(raw, used), checks) for raw in stages]
+                count = int(np.argmin(losses)) + 1
+        self._forests[p] = Forest.of(model, used, count)
+        first = np.zeros((1, len(self.actions)))
+        self._forests[p].add(first, every[:1])
+        self._intercept[p] = (self._logits(model.decision_function(every[:1]), used) - first)[0]
+        return min(losses)
+
+    def _logits(self, raw: Floats, used: NDArray[np.int64]) -> Floats:
+        """Log-odds of all actions from what scikit-learn gives for the classes in use."""
+        logits = np.full((len(raw), len(self.actions)), -CERTAIN)
+        logits[:, used] = np.column_stack([np.zeros(len(raw)), raw]) if len(used) == 2 else raw
+        return logits
+
+    def logits_at(self, p: int, features: Any) -> Floats:
+        """Log-odds of the actions at a point of the budget lattice, float64 (n, n_actions)."""
+        logits = np.repeat(self._intercept[[p]], len(features), axis=0)
+        self._forests[p].add(logits, features)
+        return logits
+
+    def save(self, folder: str | os.PathLike[str], record: Mapping[str, object], card: str | None = None) -> None:
+        """Write groups and trees atomically, nothing pickled."""
+        sizes = [len(one.action) for one in self._forests]
+        action, split, leaf = (np.concatenate(part) for part in zip(*self._forests, strict=True))
+        made: dict[str, Any] = {"groups": self.groups, "intercept": self._intercept, "sizes": np.array(sizes)}
+        with write_model_folder(folder, {**record, "groups": GROUPS_VERSION}, card) as new:
+            np.savez_compressed(new / WEIGHTS, **made, action=action, split=split, leaf=leaf)
+
+    @classmethod
+    def load_saved(
+        cls, folder: str | os.PathLike[str], schema: str, device: str
+    ) -> tuple[TreesDecider, dict[str, Any]]:
+        """Model and record from a folder that `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            The folder is damaged, or of other word groups.
+        """
+        record, arrays = read_record(folder, schema), read_arrays(Path(folder))
+        try:
+            if record.pop("groups") != GROUPS_VERSION:
+                raise ValueError("its word groups are those of another version; train the helper again")
+            model = cls(record["actions"], record["limits"], arrays["groups"])
+            ends = arrays["sizes"].cumsum()
+            parts = zip(*(np.split(arrays[name], ends) for name in Forest._fields), strict=True)
+            forests = [Forest(*one) for one in parts][:-1]
+            if len(forests) != len(model._forests) or arrays["intercept"].shape != model._intercept.shape:
+                raise ValueError("it does not fit its record")
+            model._forests, model._intercept = forests, arrays["intercept"]
+            model.logits_at(0, model.features([""]))
+            for one in forests:
+                one.add(np.zeros((1, len(model.actions))), model.features([""]))
+        except Exception as error:  # array and key errors of many kinds
+            raise ValueError(
+                f"{str(folder)!r} cannot be loaded: {WEIGHTS} or its record is damaged: {error}"
+            ) from error
+        return model, record
+
+
+def common_groups(texts: Sequence[str]) -> NDArray[np.int64]:
+    """Numbers of word groups that many tasks have, sorted, int64: the most common first, up to `MOST_GROUPS`.
+
+    A task is what the texts with one first line are of. Of groups that the same texts have, the first one counts; those
+    that all texts have tell nothing.
+    """
+    bags = [hashed_words(text, HASHED) for text in texts]
+    ends = np.cumsum([0, *map(len, bags)])
+    held = sp.csr_array((np.ones(ends[-1]), np.concatenate([np.zeros(0, np.int64), *bags]), ends), (len(texts), HASHED))
+    firsts = np.unique([text.partition("\n")[0] for text in texts], return_inverse=True)[1]
+    task = sp.csr_array((np.ones(len(texts)), (firsts, np.arange(len(texts)))))
+    tasks = np.diff((task @ held).tocsc().indptr)
+    held = held.tocsc()
+    count = np.diff(held.indptr)
+    some = np.flatnonzero((tasks >= max(2, SHARE * task.shape[0])) & (count < len(texts)))
+    chosen: dict[bytes, int] = {}
+    for group in some[np.argsort(-tasks[some], kind="stable")].tolist():
+        if len(chosen) == MOST_GROUPS:
+            break
+        chosen.setdefault(held.indices[held.indptr[group] : held.indptr[group + 1]].tobytes(), group)
+    return np.sort(np.array([*chosen.values()], dtype=np.int64))
