@@ -34,6 +34,7 @@ COMMANDS = (
     "evaluation",
     "robustness",
     "rules",
+    "moments",
 )
 
 if __name__ == "__main__":

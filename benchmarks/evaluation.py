@@ -124,7 +124,7 @@ def _run_settings(names: Sequence[str], size: Size, out: Path, form: str, seed: 
 
 
 def _run_logged(name: str, size: Size, out: Path, form: str, seed: int) -> Result:
-    with open(out / f"{name}.log", "w") as log, redirect_stdout(log), redirect_stderr(log):
+    with open(out / f"{name}.log", "w", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
         return run_setting(name, size, out, form, seed, workers=1)
 
 

@@ -61,6 +61,15 @@ class Forest(NamedTuple):
         """No trees."""
         return cls(np.zeros(0, np.int64), np.zeros((0, INNER), np.int64), np.zeros((0, INNER + 1)))
 
+    def fits(self, groups: int, actions: int) -> bool:
+        """Whether all places are among so many groups and actions, and there are leaves for all splits."""
+        n = len(self.action)
+        shapes = self.action.shape == (n,) and self.split.shape == (n, INNER) and self.leaf.shape == (n, INNER + 1)
+        return shapes and all(
+            bool(((place >= 0) & (place < size)).all())
+            for place, size in ((self.split, groups), (self.action, actions))
+        )
+
     def add(self, logits: Floats, groups: NDArray[np.bool_]) -> None:
         """Add what the trees say of texts with these groups, bool (n, size), to their logits (n, n_actions)."""
         trees = np.arange(len(self.action))
@@ -188,10 +197,9 @@ class TreesDecider(PerBudget):
             forests = [Forest(*one) for one in parts][:-1]
             if len(forests) != len(model._forests) or arrays["intercept"].shape != model._intercept.shape:
                 raise ValueError("it does not fit its record")
+            if not all(one.fits(len(model.groups), len(model.actions)) for one in forests):
+                raise ValueError("its trees do not fit its groups and actions")
             model._forests, model._intercept = forests, arrays["intercept"]
-            model.logits_at(0, model.features([""]))
-            for one in forests:
-                one.add(np.zeros((1, len(model.actions))), model.features([""]))
         except Exception as error:  # array and key errors of many kinds
             raise ValueError(
                 f"{str(folder)!r} cannot be loaded: {WEIGHTS} or its record is damaged: {error}"

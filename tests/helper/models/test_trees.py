@@ -1,0 +1,141 @@
+"""Trees: the same log-odds as scikit-learn's, combinations of words, and files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.ensemble import GradientBoostingClassifier
+
+from selfreg._util.text_features import hashed_words
+from selfreg.helper import Helper, HelperConfig, HelperExamples, train_helper
+from selfreg.helper.models.trees import DEPTH, HASHED, MOST_GROUPS, Forest, TreesDecider, common_groups
+
+TREES = HelperConfig(form="trees", history=0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    classes=st.integers(2, 4),
+    columns=st.integers(1, 12),
+    depth=st.integers(1, DEPTH),
+    least=st.sampled_from([1, 30]),
+)
+def test_a_forest_gives_what_scikit_learn_gives(seed: int, classes: int, columns: int, depth: int, least: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups = rng.random((120, columns)) < rng.random(columns)
+    decided = np.concatenate([np.arange(classes), rng.integers(classes, size=120 - classes)])
+    model = GradientBoostingClassifier(n_estimators=7, max_depth=depth, min_samples_leaf=least, random_state=seed)
+    model.fit(groups, decided)
+    actions = np.sort(rng.choice(6, classes, replace=False))
+    for count, raw in enumerate(model.staged_decision_function(groups), start=1):
+        logits = np.zeros((len(groups), 6))
+        Forest.of(model, actions, count).add(logits, groups)
+        added = logits[:, actions[1:]] if classes == 2 else logits[:, actions]
+        np.testing.assert_allclose(added - added[0], raw - raw[0], atol=1e-9)
+        assert not logits[:, np.setdiff1d(np.arange(6), actions)].any()
+
+
+def examples(rng: NDArray[np.int64], flags: NDArray[np.bool_], asked: NDArray[np.bool_]) -> HelperExamples:
+    """Two facts a text, among facts that say nothing; 20 texts a task."""
+    names = ["mug", "pen", "cup", "box", "key"]
+    texts = []
+    for i, (near, full) in enumerate(flags.tolist()):
+        thing = names[i // 20 % len(names)]
+        seen = f"{thing} {'near' if near else 'far'}; bag {'full' if full else 'empty'}; lamp {int(rng[i])}"
+        texts.append(f"Task {i // 20}: find the {thing}.\nSeen: {seen}.")
+    return HelperExamples(
+        texts=texts,
+        budgets=np.ones((len(texts), 1), dtype=np.int64),
+        decisions=asked.astype(np.int64),
+        weights=np.ones(len(texts)),
+        tasks=[f"task {i // 20}" for i in range(len(texts))],
+        actions=("nohelp", "help"),
+    )
+
+
+def either_or(n: int = 800) -> HelperExamples:
+    rng = np.random.default_rng(0)
+    flags = rng.random((n, 2)) < 0.5
+    return examples(rng.integers(30, size=n), flags, flags[:, 0] != flags[:, 1])
+
+
+def test_trees_learn_what_only_a_combination_says() -> None:
+    either = either_or()
+    assert train_helper(either, TREES).figures["agreement"] > 0.95
+    assert train_helper(either, replace(TREES, form="words")).figures["agreement"] < 0.75
+
+
+def test_three_actions_are_told_from_each_other() -> None:
+    either = either_or()
+    number = np.array([text.count("near") + 2 * (text.count("full") > 0) for text in either.texts]) % 3
+    three = replace(either, decisions=number.astype(np.int64), actions=("nohelp", "hint", "take over"))
+    helper = train_helper(three, TREES, costs={"hint": 1, "take over": 1})
+    assert helper.figures["agreement"] > 0.95
+    chosen = helper.choices(three.texts, three.budgets)
+    assert set(chosen.tolist()) == {0, 1, 2}
+
+
+def test_a_decision_that_was_never_right_is_never_taken() -> None:
+    three = replace(either_or(), actions=("nohelp", "help", "other"))
+    helper = train_helper(three, TREES, costs={"help": 1, "other": 1})
+    assert helper.request_probabilities(three.texts, three.budgets)[:, 2].max() < 0.01
+
+
+def test_groups_are_those_of_many_tasks() -> None:
+    texts = [f"Task: go to {name}.\nHere: {name}; {'door' if i % 2 else 'wall'}." for i, name in enumerate("abcdefgh")]
+    found = set(common_groups(texts).tolist())
+    alone = hashed_words("Task: x.\nHere: a.", HASHED)  # of one task
+    both, every = ({*hashed_words(f"Task: x.\nHere: {word}.", HASHED)} for word in ("door", "go"))
+    assert found & both
+    assert not found & (set(alone.tolist()) - both)
+    assert len(found) <= MOST_GROUPS
+    assert not found & {int(group) for group in every if all(group in hashed_words(text, HASHED) for text in texts)}
+    columns = [tuple(group in hashed_words(text, HASHED) for text in texts) for group in found]
+    assert len(set(columns)) == len(columns)
+
+
+@pytest.mark.parametrize("text", ["", "the same", "Task: one.\nHere: two."])
+def test_texts_that_are_all_alike_get_the_decision_of_most_weight(text: str) -> None:
+    either = either_or(200)
+    asked = (np.arange(200) % 4 != 0).astype(np.int64)
+    alike = replace(either, texts=[text] * 200, decisions=asked)
+    helper = train_helper(alike, TREES)
+    assert helper.decide([text or "anything"], (1,)).action == "help"
+    assert helper.request_probabilities([text], [[1]])[0, 1] == pytest.approx(0.75, abs=0.05)
+
+
+def test_a_damaged_file_names_the_folder(tmp_path: Path) -> None:
+    helper = train_helper(either_or(200), TREES)
+    helper.save(tmp_path / "helper")
+    with np.load(tmp_path / "helper" / "weights.npz") as file:
+        arrays = dict(file)
+    for name, wrong in {
+        "split": arrays["split"] + 10_000,
+        "leaf": arrays["leaf"][:, :-1],
+        "sizes": arrays["sizes"][:-1],
+        "intercept": arrays["intercept"][:, :1],
+        "action": arrays["action"] + 7,
+        "groups": arrays["groups"] + HASHED,
+    }.items():
+        np.savez(tmp_path / "helper" / "weights.npz", **{**arrays, name: wrong})
+        with pytest.raises(ValueError, match="cannot be loaded"):
+            Helper.load(tmp_path / "helper")
+    np.savez(tmp_path / "helper" / "weights.npz", **arrays)
+    texts = either_or(40).texts
+    budgets = [[1]] * 40
+    np.testing.assert_array_equal(
+        Helper.load(tmp_path / "helper").request_probabilities(texts, budgets),
+        helper.request_probabilities(texts, budgets),
+    )
+
+
+def test_a_decider_without_trees_reads_any_text() -> None:
+    decider = TreesDecider.build(("nohelp", "help"), (2,), ["a", "b"], TREES)
+    assert decider.decision_logits(["", "a b c", "x" * 10_000], np.array([[0], [1], [2]])).tolist() == [[0.0, 0.0]] * 3
