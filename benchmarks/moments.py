@@ -42,7 +42,7 @@ def show_setting(name: str, tasks: int, seed: int) -> None:
     """Print the cheapest row within a point of always, and the one with most success at an eighth of its requests."""
     setting = SETTINGS[name]
     world = setting.world.make()
-    limits = sorted({round(share * world.environment.step_limit) for share in SHARES})
+    limits = sorted({round(share * setting.world.config.step_limit) for share in SHARES})
     policies = [ComparedPolicy(f"{left}", k, AtHands(world, left)) for left in limits for k in BUDGETS]
     names = setting.world.tasks(1, tasks, seed)[1]
     every = [*policies, ComparedPolicy("always", None, Always(HELP))]
