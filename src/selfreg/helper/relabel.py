@@ -62,6 +62,12 @@ def relabel(labels: Labels, split: Mapping[str, Sequence[str]], config: HelperCo
     return current, reader.model
 
 
+def reading_form(form: str) -> type[LinearDecider]:
+    """The model that learns the labels in each round: of this form where that is linear, else of the form "words"."""
+    model: type[LinearDecider] = FORMS[form]
+    return model if issubclass(model, LinearDecider) else WordsDecider
+
+
 def _replace_values(labels: Labels, value: Floats) -> Labels:
     """The labels if later decisions are those of a policy with this value, float64 (n_states, points)."""
     mdp, shape = labels.model.mdp, labels.solution.policy.shape[1:]
@@ -80,11 +86,10 @@ class _Reader:
     def __init__(self, labels: Labels, split: Mapping[str, Sequence[str]], config: HelperConfig) -> None:
         self.texts, self.place = deduplicate(labels.texts(config.history))
         self.limits = tuple(int(top) for top in labels.budgets.max(axis=0))
-        form = FORMS[config.form]
-        linear, self.config = form if issubclass(form, LinearDecider) else WordsDecider, config
+        self.config = config
         self.parts = [labels.are_of(split[name]) for name in ("train", "validation")]
         known = [self.texts[i] for i in np.unique(self.place[self.parts[0]])]
-        self.model: LinearDecider = linear.build(labels.actions, self.limits, known, config)
+        self.model = reading_form(config.form).build(labels.actions, self.limits, known, config)
         self.features = self.model.features(self.texts)
         self.counted = np.minimum(labels.support / config.min_count, 1.0)
         size = labels.model.mdp.n_states, len(self.texts)

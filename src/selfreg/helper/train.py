@@ -18,15 +18,18 @@ from selfreg.helper.labels import Labels
 from selfreg.helper.memory import Memory
 from selfreg.helper.model_rollout import success_in_model
 from selfreg.helper.models import AUTO, CANDIDATES, FORMS, GAIN, RULES, TRANSFORMERS
+from selfreg.helper.models.linear import LinearDecider
 from selfreg.helper.models.transformer import FEATURES, lattice
 from selfreg.helper.one_step import train_gain
 from selfreg.helper.reasons import mask_affordable
-from selfreg.helper.relabel import relabel
+from selfreg.helper.relabel import reading_form, relabel
 from selfreg.helper.rules import train_rule
 from selfreg.helper.selection import choose_form
 from selfreg.prm.encoder import require_ml
 from selfreg.prm.transformer import split_tasks
 
+# Improved labels and the model that has learned them, by its form and its training tasks.
+Known = dict[tuple[str, tuple[str, ...]], tuple[Labels, LinearDecider]]
 FALL = 0.01
 # Forms that learn from more than decisions.
 FITTED = (*RULES, GAIN)
@@ -134,8 +137,10 @@ def _train(
     _check_paid(examples, charges)
     split, forecasts = split_tasks(examples.tasks, config), dict[str, float]()
     if config.form == AUTO and isinstance(labels, Labels):
-        plan = labels
-        form, forecasts = choose_form(labels, config, lambda one, parts: _learn(plan, parts, charges, one)[0], usage)
+        plan, known = labels, Known()
+        form, forecasts = choose_form(
+            labels, config, lambda one, parts: _learn(plan, parts, charges, one, known=known)[0], usage
+        )
         config = replace(config, form=form)
     elif config.form == AUTO:
         config = replace(config, form=_choose_by_loss(examples, charges, split, config))
@@ -152,8 +157,9 @@ def _learn(
     charges: Mapping[str, tuple[int, ...]],
     config: HelperConfig,
     checkpoint: str | os.PathLike[str] | None = None,
+    known: Known | None = None,
 ) -> tuple[Helper, Labels | HelperExamples]:
-    """A helper of one form, and the labels that it learnt."""
+    """A helper of one form, and the labels that it learnt; `known` keeps improved labels, which forms share."""
     if config.form in FITTED:
         if isinstance(labels, HelperExamples):
             raise ValueError(f"form {config.form!r} is fitted to labels; examples have neither model nor outcomes")
@@ -162,7 +168,7 @@ def _learn(
     if isinstance(labels, HelperExamples):
         return _train_form(labels, charges, split, config, checkpoint), labels
     if config.rounds:
-        return _train_improved(labels, split, charges, config, checkpoint)
+        return _train_improved(labels, split, charges, config, checkpoint, Known() if known is None else known)
     taught = labels.subtract_price(config.price).examples(config.history)
     return _train_form(taught, charges, split, config, checkpoint), labels
 
@@ -207,9 +213,13 @@ def _train_improved(
     charges: Mapping[str, tuple[int, ...]],
     config: HelperConfig,
     checkpoint: str | os.PathLike[str] | None,
+    known: Known,
 ) -> tuple[Helper, Labels]:
     """A helper trained on improved labels, and these labels."""
-    labels, reader = relabel(labels, split, config)
+    key = reading_form(config.form).form, tuple(split["train"])
+    if key not in known:
+        known[key] = relabel(labels, split, config)
+    labels, reader = known[key]
     examples = labels.subtract_price(config.price).examples(config.history)
     if not isinstance(reader, FORMS[config.form]):
         return _train_form(examples, charges, split, config, checkpoint), labels

@@ -34,6 +34,13 @@ class LinearDecider(PerBudget):
         # in the order in which a product with sparse rows reads them: no copy for a decision
         self._weights = np.zeros((len(self._intercept), size, len(self.actions)))
 
+    @classmethod
+    def build(
+        cls, actions: Sequence[str], limits: Sequence[int], texts: Sequence[str], config: EncoderConfig
+    ) -> LinearDecider:
+        """Untrained, with the vocabulary of `texts`."""
+        raise NotImplementedError
+
     def describe_vocabulary(self) -> tuple[dict[str, Any], dict[str, Floats]]:
         """Values of the record and arrays for `from_vocabulary`, besides the weights."""
         return {}, {}
