@@ -21,10 +21,13 @@ class Votes(NamedTuple):
         Distinct.
     weights : ndarray of float64, shape (n, n_points, n_actions)
         Weight of each decision at each point of the budget lattice, in C order.
+    tasks : list of str, length n
+        Of each text, the first one.
     """
 
     texts: list[str]
     weights: Floats
+    tasks: list[str]
 
 
 @dataclass(frozen=True)
@@ -129,11 +132,14 @@ class HelperExamples:
         shape = np.array(limits) + 1
         point = np.ravel_multi_index(tuple(np.minimum(self.budgets, limits).T), tuple(shape))
         used = np.flatnonzero(self.weights)
-        place = {text: i for i, text in enumerate(dict.fromkeys(self.texts[i] for i in used))}
+        tasks = dict[str, str]()
+        for i in used.tolist():
+            tasks.setdefault(self.texts[i], self.tasks[i])
+        place = {text: i for i, text in enumerate(tasks)}
         votes = np.zeros((len(place), int(shape.prod()), len(self.actions)))
         rows = np.array([place[self.texts[i]] for i in used], dtype=np.int64)
         np.add.at(votes, (rows, point[used], self.decisions[used]), self.weights[used])
-        return Votes(list(place), votes)
+        return Votes(list(place), votes, list(tasks.values()))
 
 
 def _check_entries(name: str, values: NDArray[np.int64] | Floats, low: float, high: float) -> None:

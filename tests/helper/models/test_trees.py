@@ -14,7 +14,7 @@ from sklearn.ensemble import GradientBoostingClassifier
 
 from selfreg._util.text_features import hashed_words
 from selfreg.helper import Helper, HelperConfig, HelperExamples, train_helper
-from selfreg.helper.models.trees import DEPTH, HASHED, MOST_GROUPS, Forest, TreesDecider, common_groups
+from selfreg.helper.models.trees import DEPTH, HASHED, MOST_GROUPS, Forest, TreesDecider, informative_groups
 
 TREES = HelperConfig(form="trees", history=0)
 
@@ -88,17 +88,31 @@ def test_a_decision_that_was_never_right_is_never_taken() -> None:
     assert helper.request_probabilities(three.texts, three.budgets)[:, 2].max() < 0.01
 
 
-def test_groups_are_those_of_many_tasks() -> None:
-    texts = [f"Task: go to {name}.\nHere: {name}; {'door' if i % 2 else 'wall'}." for i, name in enumerate("abcdefgh")]
-    found = set(common_groups(texts).tolist())
-    alone = hashed_words("Task: x.\nHere: a.", HASHED)  # of one task
-    both, every = ({*hashed_words(f"Task: x.\nHere: {word}.", HASHED)} for word in ("door", "go"))
-    assert found & both
-    assert not found & (set(alone.tolist()) - both)
-    assert len(found) <= MOST_GROUPS
-    assert not found & {int(group) for group in every if all(group in hashed_words(text, HASHED) for text in texts)}
-    columns = [tuple(group in hashed_words(text, HASHED) for text in texts) for group in found]
-    assert len(set(columns)) == len(columns)
+def test_groups_are_those_that_tell_decisions_apart_in_many_tasks() -> None:
+    names, texts, tasks, votes = "abcdefgh", [], [], []
+    for name in names:  # all of one mission
+        for place, asked in (("door", True), ("wall", False), (name, False)):
+            texts.append(f"Task: go.\nHere: {place}; {'left' if len(texts) % 5 else 'right'}.")
+            tasks.append(name)
+            votes.append([1.0 - asked, asked])
+    found = informative_groups(texts, tasks, np.array(votes)).tolist()
+    held = [set(hashed_words(text, HASHED).tolist()) for text in texts]
+    columns = [tuple(group in one for one in held) for group in found]
+    door = tuple("door" in text for text in texts)
+    assert door in columns
+    assert len(set(columns)) == len(columns) <= MOST_GROUPS  # each once
+    assert not any(all(column) for column in columns)
+    assert all(len({task for task, has in zip(tasks, column, strict=True) if has}) > 1 for column in columns)
+
+
+def test_the_best_groups_are_taken_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    either = either_or()
+    votes = either.votes((1,))
+    asked = np.array(["near" in text for text in votes.texts], dtype=float)
+    monkeypatch.setattr("selfreg.helper.models.trees.MOST_GROUPS", 1)
+    (best,) = informative_groups(votes.texts, votes.tasks, np.column_stack([1 - asked, asked]))
+    has = np.array([best in hashed_words(text, HASHED) for text in votes.texts])
+    assert (has == (asked > 0)).all() or (has == (asked == 0)).all()
 
 
 @pytest.mark.parametrize("text", ["", "the same", "Task: one.\nHere: two."])

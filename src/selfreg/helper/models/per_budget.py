@@ -58,7 +58,7 @@ class PerBudget:
 
     def examples(self, votes: Votes) -> Examples:
         """One example for each text, the weight of each decision at each budget as target."""
-        return Examples(votes.texts, votes.weights, votes.weights.sum(axis=2))
+        return Examples(votes.texts, votes.weights, votes.weights.sum(axis=2), tasks=votes.tasks)
 
     def fit(
         self,

@@ -17,12 +17,12 @@ from selfreg.helper.models.linear import GROUPS_VERSION
 from selfreg.helper.models.per_budget import CERTAIN, PerBudget, weighted_loss
 from selfreg.prm.config import EncoderConfig
 from selfreg.prm.linear import WEIGHTS, read_arrays
-from selfreg.prm.transformer import read_record, write_model_folder
+from selfreg.prm.transformer import Examples, read_record, write_model_folder
 
 Floats = NDArray[np.float64]
 
 HASHED = 2**17  # number of hash values of word groups
-# Word groups that trees read: the most common ones, of those in this share of the tasks.
+# Word groups that trees read: at most so many, each in this share of the tasks at least.
 MOST_GROUPS, SHARE = 400, 0.1
 # Trees at most, and their splits from root to leaf. Each tree is grown on half of the texts, and each of its splits is
 # the best of one in five groups: chance in single tasks weighs less, and training takes a tenth of the time.
@@ -98,7 +98,7 @@ def _complete(tree: Any) -> tuple[list[int], list[float]]:
 
 
 class TreesDecider(PerBudget):
-    """Gradient-boosted trees on word groups (`hashed_words`) that are common to many tasks.
+    """Gradient-boosted trees on word groups (`hashed_words`) that tell decisions apart in many tasks.
 
     "The thing is in my hand, and its place is near" takes a combination of groups, which a linear model cannot weigh.
     """
@@ -107,17 +107,34 @@ class TreesDecider(PerBudget):
 
     def __init__(self, actions: Sequence[str], limits: Sequence[int], groups: NDArray[np.int64], seed: int = 0) -> None:
         super().__init__(actions, limits)
-        self.groups, self._seed = groups, seed
-        self._column = np.full(HASHED, -1)
-        self._column[groups] = np.arange(len(groups))
+        self._seed = seed
+        self._read_groups(groups)
         self._forests = [Forest.empty() for _ in self._intercept]
 
     @classmethod
     def build(
         cls, actions: Sequence[str], limits: Sequence[int], texts: Sequence[str], config: EncoderConfig
     ) -> TreesDecider:
-        """Untrained, with the common word groups of `texts`."""
-        return cls(actions, limits, common_groups(texts), config.seed)
+        """Untrained; `fit` chooses the word groups."""
+        return cls(actions, limits, np.zeros(0, np.int64), config.seed)
+
+    def _read_groups(self, groups: NDArray[np.int64]) -> None:
+        self.groups, self._column = groups, np.full(HASHED, -1)
+        self._column[groups] = np.arange(len(groups))
+
+    def fit(
+        self,
+        train: Examples,
+        validation: Examples,
+        config: EncoderConfig,
+        title: str = "training",
+        *,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> dict[str, float]:
+        """As of `PerBudget`, from the word groups that tell the decisions of `train` apart."""
+        assert train.tasks is not None  # `examples` has them
+        self._read_groups(informative_groups(train.texts, train.tasks, train.targets.sum(axis=1)))
+        return super().fit(train, validation, config, title, checkpoint=checkpoint)
 
     def features(self, texts: Sequence[str]) -> NDArray[np.bool_]:
         """Which groups each text has, bool (n, groups)."""
@@ -207,24 +224,34 @@ class TreesDecider(PerBudget):
         return model, record
 
 
-def common_groups(texts: Sequence[str]) -> NDArray[np.int64]:
-    """Numbers of word groups that many tasks have, sorted, int64: the most common first, up to `MOST_GROUPS`.
+def informative_groups(texts: Sequence[str], tasks: Sequence[str], votes: Floats) -> NDArray[np.int64]:
+    """Numbers of the word groups that tell decisions apart in many tasks, sorted, int64, at most `MOST_GROUPS`.
 
-    A task is what the texts with one first line are of. Of groups that the same texts have, the first one counts; those
-    that all texts have tell nothing.
+    A group counts by how far the weight of a decision in its texts
+    is from the mean, in standard errors over tasks; of groups that the same texts have, the first one counts.
+
+    Parameters
+    ----------
+    texts, tasks : sequence of str, length n
+    votes : float64 (n, n_actions)
+        Weights of their decisions, over all budgets.
     """
     bags = [hashed_words(text, HASHED) for text in texts]
     ends = np.cumsum([0, *map(len, bags)])
     held = sp.csr_array((np.ones(ends[-1]), np.concatenate([np.zeros(0, np.int64), *bags]), ends), (len(texts), HASHED))
-    firsts = np.unique([text.partition("\n")[0] for text in texts], return_inverse=True)[1]
-    task = sp.csr_array((np.ones(len(texts)), (firsts, np.arange(len(texts)))))
-    tasks = np.diff((task @ held).tocsc().indptr)
-    held = held.tocsc()
-    count = np.diff(held.indptr)
-    some = np.flatnonzero((tasks >= max(2, SHARE * task.shape[0])) & (count < len(texts)))
+    member = np.unique(list(tasks), return_inverse=True)[1]
+    task = sp.csr_array((np.ones(len(texts)), (member, np.arange(len(texts)))))
+    found_in, count = np.diff((task @ held).tocsc().indptr), np.diff(held.tocsc().indptr)
+    some = np.flatnonzero((found_in >= max(2, SHARE * task.shape[0])) & (count < len(texts)))
+    held, certainty = held.tocsc()[:, some], np.zeros(len(some))
+    weight = votes.sum(axis=1)
+    for more in (votes[:, 1:] - weight[:, None] * votes[:, 1:].sum(axis=0) / weight.sum()).T:
+        sums = task @ sp.diags_array(more) @ held
+        spread = np.sqrt(np.asarray((sums * sums).sum(axis=0)).ravel())
+        certainty = np.maximum(certainty, np.abs(np.asarray(sums.sum(axis=0)).ravel()) / np.maximum(spread, 1e-300))
     chosen: dict[bytes, int] = {}
-    for group in some[np.argsort(-tasks[some], kind="stable")].tolist():
+    for column in np.argsort(-certainty, kind="stable").tolist():
         if len(chosen) == MOST_GROUPS:
             break
-        chosen.setdefault(held.indices[held.indptr[group] : held.indptr[group + 1]].tobytes(), group)
+        chosen.setdefault(held.indices[held.indptr[column] : held.indptr[column + 1]].tobytes(), int(some[column]))
     return np.sort(np.array([*chosen.values()], dtype=np.int64))
