@@ -146,32 +146,34 @@ class TreesDecider(PerBudget):
 
     def fit_point(self, p: int, known: Any, votes: Floats, held_out: Any, checks: Floats) -> float:
         """As of `PerBudget`; the least loss on validation chooses the number of trees, then both parts are learnt."""
-        with require_extra("ml", "trees"):
-            from sklearn.ensemble import GradientBoostingClassifier
-        every, total = np.concatenate([known, held_out]), np.concatenate([votes, checks])
-        used, count = np.flatnonzero(votes.sum(axis=0)), TREES
+        weight, count, loss = votes.sum(axis=0), TREES, 0.0
+        used = np.flatnonzero(weight)
         self._forests[p], self._intercept[p] = Forest.empty(), 0.0
         if len(used) < 2 or not known.shape[1]:  # no decision here, or only one, or nothing to tell texts apart
-            self._intercept[p, used] = CERTAIN if len(used) < 2 else np.log(votes.sum(axis=0)[used])
+            self._intercept[p, used] = CERTAIN if len(used) < 2 else np.log(weight[used])
             return weighted_loss(self.logits_at(p, held_out), checks)
-        losses = [0.0]
-        for features, targets in ((known, votes), (every, np.where(votes.sum(axis=0) > 0, total, 0.0))):
-            rows, decisions = np.nonzero(targets)
-            weight = targets[rows, decisions]
-            model = GradientBoostingClassifier(
-                n_estimators=count, max_depth=DEPTH, learning_rate=RATE, subsample=SUBSAMPLE, max_features=TRIED,
-                min_samples_leaf=LEAST, random_state=self._seed,
-            )  # fmt: skip
-            model.fit(features[rows], decisions, sample_weight=weight / weight.mean())
-            if features is known and checks.any():
-                stages = model.staged_decision_function(held_out)
-                losses = [weighted_loss(self._logits(raw, used), checks) for raw in stages]
-                count = int(np.argmin(losses)) + 1
+        if checks.any():
+            stages = self._grow(known, votes, TREES).staged_decision_function(held_out)
+            losses = [weighted_loss(self._logits(raw, used), checks) for raw in stages]
+            count, loss = int(np.argmin(losses)) + 1, min(losses)
+        every = np.concatenate([known, held_out])
+        model = self._grow(every, np.concatenate([votes, checks * (weight > 0)]), count)
         self._forests[p] = Forest.of(model, used, count)
-        first = np.zeros((1, len(self.actions)))
-        self._forests[p].add(first, every[:1])
-        self._intercept[p] = (self._logits(model.decision_function(every[:1]), used) - first)[0]
-        return min(losses)
+        self._intercept[p] = self._logits(model.decision_function(every[:1]), used)[0]
+        self._intercept[p] -= self.logits_at(p, every[:1])[0] - self._intercept[p]
+        return loss
+
+    def _grow(self, features: NDArray[np.bool_], votes: Floats, count: int) -> Any:
+        """A classifier of so many rounds of trees, fitted to votes (n, n_actions)."""
+        with require_extra("ml", "trees"):
+            from sklearn.ensemble import GradientBoostingClassifier
+        rows, decisions = np.nonzero(votes)
+        weight = votes[rows, decisions]
+        model = GradientBoostingClassifier(
+            n_estimators=count, max_depth=DEPTH, learning_rate=RATE, subsample=SUBSAMPLE, max_features=TRIED,
+            min_samples_leaf=LEAST, random_state=self._seed,
+        )  # fmt: skip
+        return model.fit(features[rows], decisions, sample_weight=weight / weight.mean())
 
     def _logits(self, raw: Floats, used: NDArray[np.int64]) -> Floats:
         """Log-odds of all actions from what scikit-learn gives for the classes in use."""
