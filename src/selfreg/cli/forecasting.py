@@ -23,6 +23,8 @@ from selfreg.runs import RunFolder
 SCHEMA = "selfreg.summary/2"
 # Forms of helpers that are trained in seconds, and so once more for each fold of tasks.
 QUICK_FORMS = CANDIDATES
+# Share of a fold's tasks that are held out for figures, which nobody reads: one task.
+NO_TEST = 1e-9
 UNPRICED = (
     "The plan is for the most success within the budget, whatever a request costs. Prices count in the recommendation, "
     "the helper and the rules to print."
@@ -112,8 +114,10 @@ class _Trainer:
     def __call__(self, episodes: Sequence[Trajectory]) -> DecisionPolicy:
         with require_extra("ml", "training a helper"):
             from selfreg.helper import calibrate, ration, train_helper
-        labels = self.label(episodes)
-        helper = replace(train_helper(labels, self.config), memory=None)  # a forecast reads no reasons
+        labels, config = self.label(episodes), self.config
+        if not self.calibrated and self.usage is None:  # so that it learns from about as many tasks as the run's helper
+            config = replace(config, test_share=NO_TEST)
+        helper = replace(train_helper(labels, config), memory=None)  # a forecast reads no reasons
         if self.calibrated:
             helper = calibrate(helper, labels)
         return helper if self.usage is None else ration(helper, labels, self.usage)
