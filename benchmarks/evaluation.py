@@ -11,18 +11,16 @@ missing. Intervals are 95% bootstrap intervals over tasks, differences are paire
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.evaluation_tables import Result, print_setting, print_summary, print_targets
 from selfreg._util.files import atomic_folder
+from selfreg._util.parallel import ProcessExecutor, run_tasks
 from selfreg.cli.demo import pipeline
 from selfreg.envs import World
 from selfreg.envs.phase_one import IMITATION, PhaseOne
@@ -112,19 +110,23 @@ def run_setting(
     return Result(name, rows, run.summary()["evaluation"], noted["seconds"])
 
 
-def _run_settings(names: Sequence[str], size: Size, out: Path, form: str, seed: int, workers: int) -> Iterator[Result]:
-    """Results in order. Settings run side by side, each in one process with a log beside its folder: training does not
-    spread over cores, and episodes do."""
-    if workers == 1 or len(names) == 1:
-        yield from (run_setting(name, size, out, form, seed, workers) for name in names)
+def _run_settings(
+    names: Sequence[str], size: Size, out: Path, form: str, seed: int, workers: int | None
+) -> Iterator[Result]:
+    """Results as they come. Settings run side by side, each in one process with a log beside its folder: training does
+    not spread over cores, and episodes do."""
+    if len(names) == 1:
+        yield run_setting(names[0], size, out, form, seed, workers)
         return
     out.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(partial(_run_logged, size=size, out=out, form=form, seed=seed), names)
+    executor, shared = ProcessExecutor(workers or os.cpu_count() or 1), (size, out, form, seed)
+    for _, result in run_tasks(executor, _run_logged, shared, [(name, name) for name in names], in_order=False):
+        yield result
 
 
-def _run_logged(name: str, size: Size, out: Path, form: str, seed: int) -> Result:
-    with open(out / f"{name}.log", "w", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
+def _run_logged(shared: tuple[Size, Path, str, int], name: str) -> Result:
+    size, out, form, seed = shared
+    with open(out / f"{name}.log", "a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
         return run_setting(name, size, out, form, seed, workers=1)
 
 
@@ -156,10 +158,11 @@ def main(arguments: Sequence[str] = ()) -> None:
         size = size._replace(test_tasks=chosen.test_tasks)
     names = chosen.settings or [name for name, one in SETTINGS.items() if one.quick or not (chosen.quick or one.named)]
     out = chosen.out or Path("runs") / ("evaluation-quick" if chosen.quick else "evaluation")
-    begin, results = time.perf_counter(), []
-    for result in _run_settings(names, size, out, chosen.form, chosen.seed, chosen.workers or os.cpu_count() or 1):
-        results.append(result)
+    begin, found = time.perf_counter(), dict[str, Result]()
+    for result in _run_settings(names, size, out, chosen.form, chosen.seed, chosen.workers):
+        found[result.name] = result
         print_setting(result)
+    results = [found[name] for name in names]
     print_summary(results)
     print_targets(results)
     here, workers = sum(os.times()[:2]), sum(os.times()[2:4])

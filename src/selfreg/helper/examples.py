@@ -21,13 +21,13 @@ class Votes(NamedTuple):
         Distinct.
     weights : ndarray of float64, shape (n, n_points, n_actions)
         Weight of each decision at each point of the budget lattice, in C order.
-    tasks : list of str, length n
-        Of each text, the first one.
+    tasks : list of list of str, length n
+        Those that have the text.
     """
 
     texts: list[str]
     weights: Floats
-    tasks: list[str]
+    tasks: list[list[str]]
 
 
 @dataclass(frozen=True)
@@ -132,14 +132,14 @@ class HelperExamples:
         shape = np.array(limits) + 1
         point = np.ravel_multi_index(tuple(np.minimum(self.budgets, limits).T), tuple(shape))
         used = np.flatnonzero(self.weights)
-        tasks = dict[str, str]()
+        tasks = dict[str, dict[str, None]]()
         for i in used.tolist():
-            tasks.setdefault(self.texts[i], self.tasks[i])
+            tasks.setdefault(self.texts[i], {})[self.tasks[i]] = None
         place = {text: i for i, text in enumerate(tasks)}
         votes = np.zeros((len(place), int(shape.prod()), len(self.actions)))
         rows = np.array([place[self.texts[i]] for i in used], dtype=np.int64)
         np.add.at(votes, (rows, point[used], self.decisions[used]), self.weights[used])
-        return Votes(list(place), votes, list(tasks.values()))
+        return Votes(list(place), votes, [list(one) for one in tasks.values()])
 
 
 def _check_entries(name: str, values: NDArray[np.int64] | Floats, low: float, high: float) -> None:

@@ -47,15 +47,15 @@ class Examples:
     weights : ndarray of float64, shape (n,)
     prefixes : sequence of str, length n, or None
         Beginnings of the inputs, never cut.
-    tasks : sequence of str, length n, or None
-        For models that count tasks.
+    tasks : sequence of list of str, length n, or None
+        Those that have the text, for models that count tasks.
     """
 
     texts: Sequence[str]
     targets: NDArray[np.float64]
     weights: NDArray[np.float64]
     prefixes: Sequence[str] | None = None
-    tasks: Sequence[str] | None = None
+    tasks: Sequence[list[str]] | None = None
 
 
 class TextClassifier:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from selfreg._util.extras import require_extra
 from selfreg._util.text_features import hashed_words
+from selfreg._util.text_index import WordGroups
 from selfreg.helper.models.linear import GROUPS_VERSION
 from selfreg.helper.models.per_budget import CERTAIN, PerBudget, weighted_loss
 from selfreg.prm.config import EncoderConfig
@@ -23,10 +24,12 @@ Floats = NDArray[np.float64]
 
 HASHED = 2**17  # number of hash values of word groups
 # Word groups that trees read: at most so many, each in this share of the tasks at least.
-MOST_GROUPS, SHARE = 400, 0.1
-# Trees at most, and their splits from root to leaf. Each tree is grown on half of the texts, and each of its splits is
-# the best of one in five groups: chance in single tasks weighs less, and training takes a tenth of the time.
-TREES, DEPTH, RATE, SUBSAMPLE, TRIED, LEAST = 120, 4, 0.1, 0.5, 0.2, 20
+MOST_GROUPS, TASK_SHARE = 400, 0.1
+# Trees of an action at most, and the splits from root to leaf. Each tree is grown on half of the texts, and each split
+# is the best of a fifth of the groups: chance in single tasks weighs less, and training is faster.
+TREES, DEPTH, RATE, TEXT_SHARE, GROUP_SHARE = 120, 4, 0.1, 0.5, 0.2
+# Least texts of a leaf: this share of those that are learnt, at most so many.
+LEAF_SHARE, LEAF = 0.025, 20
 INNER = 2**DEPTH - 1
 # Texts that are read at once: bounds memory.
 TEXTS = 4_096
@@ -61,14 +64,13 @@ class Forest(NamedTuple):
         """No trees."""
         return cls(np.zeros(0, np.int64), np.zeros((0, INNER), np.int64), np.zeros((0, INNER + 1)))
 
-    def fits(self, groups: int, actions: int) -> bool:
-        """Whether all places are among so many groups and actions, and there are leaves for all splits."""
-        n = len(self.action)
-        shapes = self.action.shape == (n,) and self.split.shape == (n, INNER) and self.leaf.shape == (n, INNER + 1)
-        return shapes and all(
-            bool(((place >= 0) & (place < size)).all())
-            for place, size in ((self.split, groups), (self.action, actions))
-        )
+    def check(self, groups: int, actions: int) -> None:
+        """Raise ValueError where splits, leaves or actions are not of so many groups and actions."""
+        n, places = len(self.action), ((self.split, groups), (self.action, actions))
+        fit = self.action.shape == (n,) and self.split.shape == (n, INNER) and self.leaf.shape == (n, INNER + 1)
+        fit = fit and all(one.dtype == np.int64 and np.isin(one, np.arange(size)).all() for one, size in places)
+        if not fit or not np.isfinite(self.leaf).all():
+            raise ValueError("its trees do not fit its word groups and actions")
 
     def add(self, logits: Floats, groups: NDArray[np.bool_]) -> None:
         """Add what the trees say of texts with these groups, bool (n, size), to their logits (n, n_actions)."""
@@ -98,16 +100,16 @@ def _complete(tree: Any) -> tuple[list[int], list[float]]:
 
 
 class TreesDecider(PerBudget):
-    """Gradient-boosted trees on word groups (`hashed_words`) that tell decisions apart in many tasks.
+    """Gradient-boosted trees on word groups (`hashed_words`) that separate decisions in many tasks.
 
     "The thing is in my hand, and its place is near" takes a combination of groups, which a linear model cannot weigh.
     """
 
     form: ClassVar[str] = "trees"
 
-    def __init__(self, actions: Sequence[str], limits: Sequence[int], groups: NDArray[np.int64], seed: int = 0) -> None:
+    def __init__(self, actions: Sequence[str], limits: Sequence[int], groups: NDArray[np.int64]) -> None:
         super().__init__(actions, limits)
-        self._seed = seed
+        self._seed = 0
         self._read_groups(groups)
         self._forests = [Forest.empty() for _ in self._intercept]
 
@@ -116,7 +118,7 @@ class TreesDecider(PerBudget):
         cls, actions: Sequence[str], limits: Sequence[int], texts: Sequence[str], config: EncoderConfig
     ) -> TreesDecider:
         """Untrained; `fit` chooses the word groups."""
-        return cls(actions, limits, np.zeros(0, np.int64), config.seed)
+        return cls(actions, limits, np.zeros(0, np.int64))
 
     def _read_groups(self, groups: NDArray[np.int64]) -> None:
         self.groups, self._column = groups, np.full(HASHED, -1)
@@ -131,8 +133,9 @@ class TreesDecider(PerBudget):
         *,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> dict[str, float]:
-        """As of `PerBudget`, from the word groups that tell the decisions of `train` apart."""
+        """As of `PerBudget`, from the word groups that separate the decisions of `train`."""
         assert train.tasks is not None  # `examples` has them
+        self._seed = config.seed
         self._read_groups(informative_groups(train.texts, train.tasks, train.targets.sum(axis=1)))
         return super().fit(train, validation, config, title, checkpoint=checkpoint)
 
@@ -145,35 +148,29 @@ class TreesDecider(PerBudget):
         return result
 
     def fit_point(self, p: int, known: Any, votes: Floats, held_out: Any, checks: Floats) -> float:
-        """As of `PerBudget`; the least loss on validation chooses the number of trees, then both parts are learnt."""
-        weight, count, loss = votes.sum(axis=0), TREES, 0.0
-        used = np.flatnonzero(weight)
-        self._forests[p], self._intercept[p] = Forest.empty(), 0.0
-        if len(used) < 2 or not known.shape[1]:  # no decision here, or only one, or nothing to tell texts apart
-            self._intercept[p, used] = CERTAIN if len(used) < 2 else np.log(weight[used])
-            return weighted_loss(self.logits_at(p, held_out), checks)
-        if checks.any():
-            stages = self._grow(known, votes, TREES).staged_decision_function(held_out)
-            losses = [weighted_loss(self._logits(raw, used), checks) for raw in stages]
-            count, loss = int(np.argmin(losses)) + 1, min(losses)
-        every = np.concatenate([known, held_out])
-        model = self._grow(every, np.concatenate([votes, checks * (weight > 0)]), count)
-        self._forests[p] = Forest.of(model, used, count)
-        self._intercept[p] = self._logits(model.decision_function(every[:1]), used)[0]
-        self._intercept[p] -= self.logits_at(p, every[:1])[0] - self._intercept[p]
-        return loss
-
-    def _grow(self, features: NDArray[np.bool_], votes: Floats, count: int) -> Any:
-        """A classifier of so many rounds of trees, fitted to votes (n, n_actions)."""
+        """As of `PerBudget`; the least loss on validation chooses the number of trees."""
         with require_extra("ml", "trees"):
             from sklearn.ensemble import GradientBoostingClassifier
+        weight, count = votes.sum(axis=0), TREES
+        used = np.flatnonzero(weight)
+        self._forests[p], self._intercept[p] = Forest.empty(), 0.0
+        if len(used) < 2 or not known.shape[1]:  # no decision here, or only one, or no group that separates texts
+            self._intercept[p] = -CERTAIN * (len(used) > 0)
+            self._intercept[p, used] = np.log(weight[used] / weight.sum())
+            return weighted_loss(self.logits_at(p, held_out), checks)
         rows, decisions = np.nonzero(votes)
-        weight = votes[rows, decisions]
         model = GradientBoostingClassifier(
-            n_estimators=count, max_depth=DEPTH, learning_rate=RATE, subsample=SUBSAMPLE, max_features=TRIED,
-            min_samples_leaf=LEAST, random_state=self._seed,
+            n_estimators=TREES, max_depth=DEPTH, learning_rate=RATE, subsample=TEXT_SHARE, max_features=GROUP_SHARE,
+            min_samples_leaf=min(LEAF, 1 + int(LEAF_SHARE * len(rows))), random_state=self._seed,
         )  # fmt: skip
-        return model.fit(features[rows], decisions, sample_weight=weight / weight.mean())
+        model.fit(known[rows], decisions, sample_weight=votes[rows, decisions] / votes[rows, decisions].mean())
+        if checks.any():
+            stages = model.staged_decision_function(held_out)
+            count = 1 + int(np.argmin([weighted_loss(self._logits(raw, used), checks) for raw in stages]))
+        self._forests[p] = Forest.of(model, used, TREES)
+        self._intercept[p] = (self._logits(model.decision_function(known[:1]), used) - self.logits_at(p, known[:1]))[0]
+        self._forests[p] = Forest.of(model, used, count)
+        return weighted_loss(self.logits_at(p, held_out), checks)
 
     def _logits(self, raw: Floats, used: NDArray[np.int64]) -> Floats:
         """Log-odds of all actions from what scikit-learn gives for the classes in use."""
@@ -210,15 +207,18 @@ class TreesDecider(PerBudget):
         try:
             if record.pop("groups") != GROUPS_VERSION:
                 raise ValueError("its word groups are those of another version; train the helper again")
-            model = cls(record["actions"], record["limits"], arrays["groups"])
-            ends = arrays["sizes"].cumsum()
-            parts = zip(*(np.split(arrays[name], ends) for name in Forest._fields), strict=True)
-            forests = [Forest(*one) for one in parts][:-1]
-            if len(forests) != len(model._forests) or arrays["intercept"].shape != model._intercept.shape:
-                raise ValueError("it does not fit its record")
-            if not all(one.fits(len(model.groups), len(model.actions)) for one in forests):
-                raise ValueError("its trees do not fit its groups and actions")
-            model._forests, model._intercept = forests, arrays["intercept"]
+            groups, sizes, intercept = (arrays[name] for name in ("groups", "sizes", "intercept"))
+            if groups.dtype != np.int64 or not ((groups >= 0) & (groups < HASHED)).all():
+                raise ValueError("its word groups are not numbers of word groups")
+            model = cls(record["actions"], record["limits"], groups)
+            every = Forest(*(arrays[name] for name in Forest._fields))
+            every.check(len(groups), len(model.actions))
+            if intercept.shape != model._intercept.shape or not np.isfinite(intercept).all():
+                raise ValueError("its intercepts do not fit its record")
+            if sizes.shape != intercept.shape[:1] or (sizes < 0).any() or sizes.sum() != len(every.action):
+                raise ValueError("its trees are not as many as its budgets have")
+            parts = (np.split(one, sizes.cumsum()[:-1]) for one in every)
+            model._forests, model._intercept = [Forest(*one) for one in zip(*parts, strict=True)], intercept
         except Exception as error:  # array and key errors of many kinds
             raise ValueError(
                 f"{str(folder)!r} cannot be loaded: {WEIGHTS} or its record is damaged: {error}"
@@ -226,34 +226,36 @@ class TreesDecider(PerBudget):
         return model, record
 
 
-def informative_groups(texts: Sequence[str], tasks: Sequence[str], votes: Floats) -> NDArray[np.int64]:
-    """Numbers of the word groups that tell decisions apart in many tasks, sorted, int64, at most `MOST_GROUPS`.
+def informative_groups(texts: Sequence[str], tasks: Sequence[list[str]], votes: Floats) -> NDArray[np.int64]:
+    """Numbers of the word groups that separate decisions in many tasks, sorted, int64, at most `MOST_GROUPS`.
 
-    A group counts by how far the weight of a decision in its texts
-    is from the mean, in standard errors over tasks; of groups that the same texts have, the first one counts.
+    A group counts by how far the weight of a decision in its texts is from the mean, in standard errors over tasks. Of
+    groups that the same texts have, the first one counts.
 
     Parameters
     ----------
-    texts, tasks : sequence of str, length n
+    texts : sequence of str, length n
+    tasks : sequence of list of str, length n
+        Those that have the text; its weight is divided among them.
     votes : float64 (n, n_actions)
         Weights of their decisions, over all budgets.
     """
-    bags = [hashed_words(text, HASHED) for text in texts]
-    ends = np.cumsum([0, *map(len, bags)])
-    held = sp.csr_array((np.ones(ends[-1]), np.concatenate([np.zeros(0, np.int64), *bags]), ends), (len(texts), HASHED))
-    member = np.unique(list(tasks), return_inverse=True)[1]
-    task = sp.csr_array((np.ones(len(texts)), (member, np.arange(len(texts)))))
-    found_in, count = np.diff((task @ held).tocsc().indptr), np.diff(held.tocsc().indptr)
-    some = np.flatnonzero((found_in >= max(2, SHARE * task.shape[0])) & (count < len(texts)))
-    held, certainty = held.tocsc()[:, some], np.zeros(len(some))
+    presence = WordGroups(HASHED).rows(texts).tocsc()
+    each = [len(one) for one in tasks]
+    member = np.unique([task for one in tasks for task in one], return_inverse=True)[1]
+    share = sp.csr_array((np.repeat(1 / np.array(each), each), (member, np.repeat(np.arange(len(texts)), each))))
+    in_tasks, count = np.diff((share @ presence).tocsc().indptr), np.diff(presence.indptr)
+    candidates = np.flatnonzero((in_tasks >= max(2, TASK_SHARE * share.shape[0])) & (count < len(texts)))
+    presence, certainty = presence[:, candidates], np.zeros(len(candidates))
     weight = votes.sum(axis=1)
-    for more in (votes[:, 1:] - weight[:, None] * votes[:, 1:].sum(axis=0) / weight.sum()).T:
-        sums = task @ sp.diags_array(more) @ held
+    for excess in (votes[:, 1:] - weight[:, None] * votes[:, 1:].sum(axis=0) / weight.sum()).T:
+        sums = share @ sp.diags_array(excess) @ presence
         spread = np.sqrt(np.asarray((sums * sums).sum(axis=0)).ravel())
         certainty = np.maximum(certainty, np.abs(np.asarray(sums.sum(axis=0)).ravel()) / np.maximum(spread, 1e-300))
     chosen: dict[bytes, int] = {}
     for column in np.argsort(-certainty, kind="stable").tolist():
         if len(chosen) == MOST_GROUPS:
             break
-        chosen.setdefault(held.indices[held.indptr[column] : held.indptr[column + 1]].tobytes(), int(some[column]))
+        rows = presence.indices[presence.indptr[column] : presence.indptr[column + 1]]
+        chosen.setdefault(rows.tobytes(), int(candidates[column]))
     return np.sort(np.array([*chosen.values()], dtype=np.int64))
