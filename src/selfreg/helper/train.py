@@ -48,8 +48,8 @@ def train_helper(
     """Train one helper for every budget of the lattice.
 
     Decisions are weighted by |advantage| and visits. With labels, help that gains less than `price` a unit is not
-    requested. Tasks are split into training, validation (early stopping, penalties of linear models) and
-    test (figures).
+    requested. Tasks are split into training, validation (early stopping, penalties of linear models,
+    number of trees) and test (figures).
 
     The plan uses everything in the logs of a task, the helper only its text. With labels, decisions are therefore first
     improved for a policy that reads texts, in `rounds` rounds: a linear model of words learns them, its policy is
@@ -57,8 +57,8 @@ def train_helper(
     learns the labels of the last round; a linear form is the model that learned them (approximate policy iteration with
     a classifier: Lagoudakis & Parr, 2003; errors weighted by cost: Ross & Bagnell, 2014).
 
-    The form "auto" is the one of a few linear forms and rules of thumb that is forecast to do best in tasks that it was
-    not trained on (`selfreg.helper.selection`); of examples without labels, the linear form with the least loss on
+    The form "auto" is the one of a few quick forms and rules of thumb that is forecast to do best in tasks that it was
+    not trained on (`selfreg.helper.selection`); of examples without labels, the quick form with the least loss on
     validation tasks; and "features" where the configuration has a model to start from.
 
     Parameters
@@ -135,16 +135,16 @@ def _train(
     examples, costs = _examples(labels, config, costs)
     charges = _charges(examples.actions, costs, examples.budgets.shape[1])
     _check_paid(examples, charges)
-    split, forecasts = split_tasks(examples.tasks, config), dict[str, float]()
+    split, forecasts, known = split_tasks(examples.tasks, config), dict[str, float](), Known()
     if config.form == AUTO and isinstance(labels, Labels):
-        plan, known = labels, Known()
+        plan = labels
         form, forecasts = choose_form(
-            labels, config, lambda one, parts: _learn(plan, parts, charges, one, known=known)[0], usage
+            labels, config, lambda one, parts: _learn(plan, parts, charges, one, known)[0], usage
         )
         config = replace(config, form=form)
     elif config.form == AUTO:
         config = replace(config, form=_choose_by_loss(examples, charges, split, config))
-    helper, learnt = _learn(labels, split, charges, config, checkpoint)
+    helper, learnt = _learn(labels, split, charges, config, known, checkpoint)
     if isinstance(labels, Labels) and config.form in RULES:
         examples = labels.examples(config.history, helper.classifier.read)
     helper = replace(helper, memory=_memory(learnt, split, config))
@@ -156,8 +156,8 @@ def _learn(
     split: dict[str, list[str]],
     charges: Mapping[str, tuple[int, ...]],
     config: HelperConfig,
+    known: Known,
     checkpoint: str | os.PathLike[str] | None = None,
-    known: Known | None = None,
 ) -> tuple[Helper, Labels | HelperExamples]:
     """A helper of one form, and the labels that it learnt; `known` keeps improved labels, which forms share."""
     if config.form in FITTED:
@@ -168,7 +168,7 @@ def _learn(
     if isinstance(labels, HelperExamples):
         return _train_form(labels, charges, split, config, checkpoint), labels
     if config.rounds:
-        return _train_improved(labels, split, charges, config, checkpoint, Known() if known is None else known)
+        return _train_improved(labels, split, charges, config, known, checkpoint)
     taught = labels.subtract_price(config.price).examples(config.history)
     return _train_form(taught, charges, split, config, checkpoint), labels
 
@@ -179,7 +179,7 @@ def _choose_by_loss(
     split: dict[str, list[str]],
     config: HelperConfig,
 ) -> str:
-    """The linear form with the least loss on validation tasks: examples have no model to forecast with."""
+    """The quick form with the least loss on validation tasks: examples have no model to forecast with."""
     forms = [form for form in CANDIDATES if form in FORMS]
     trained = [_train_form(examples, charges, split, replace(config, form=form)) for form in forms]
     return min(zip(forms, trained, strict=True), key=lambda one: one[1].figures["validation_loss"])[0]
@@ -212,8 +212,8 @@ def _train_improved(
     split: dict[str, list[str]],
     charges: Mapping[str, tuple[int, ...]],
     config: HelperConfig,
-    checkpoint: str | os.PathLike[str] | None,
     known: Known,
+    checkpoint: str | os.PathLike[str] | None,
 ) -> tuple[Helper, Labels]:
     """A helper trained on improved labels, and these labels."""
     key = reading_form(config.form).form, tuple(split["train"])
