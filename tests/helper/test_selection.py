@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import selfreg
 from helper_cases import QUICK, WORDS, rule_examples, state
@@ -15,7 +16,9 @@ from selfreg.estimate import Features, estimate_mdp
 from selfreg.helper import Helper, HelperConfig, Labels, label, train_helper
 from selfreg.helper.models import CANDIDATES, GAIN, RULES
 from selfreg.helper.models.rules import count_requests
-from selfreg.helper.selection import make_splits
+from selfreg.helper.one_step import Forecast
+from selfreg.helper.rules import train_rule
+from selfreg.helper.selection import _ModelJudge, _StepJudge, make_splits
 
 AUTO = HelperConfig(history=0)
 LENGTH = 5
@@ -59,6 +62,27 @@ def test_what_is_kept_is_not_forecast_to_be_worse_than_any_candidate(late_helper
         }
         assert f"forecast_{GAIN}" not in helper.figures
         assert gain[helper.classifier.form] == max(gain.values())
+
+
+def test_where_one_form_is_forecast_by_noise_all_are_compared_in_the_model(
+    late_labels: Labels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = _StepJudge._value
+
+    def noisy(judge: _StepJudge, decided: NDArray[np.int8]) -> tuple[Forecast, float]:
+        found, spread = value(judge, decided)
+        return found, 1.0 if decided.any() and found.requests > 0.99 else spread  # first-k, at either budget
+
+    monkeypatch.setattr(_StepJudge, "_value", noisy)
+    figures = train_helper(late_labels, AUTO).figures
+    judge = _ModelJudge(late_labels, late_labels.prices(AUTO.price))
+    charges = dict.fromkeys(late_labels.actions[1:], (1,))
+    for form in ("first-k", "last-k"):
+        trained = [
+            train_rule(late_labels, split, charges, replace(AUTO, form=form))
+            for split in make_splits(sorted(set(late_labels.tasks)), AUTO.seed)
+        ]
+        assert figures[f"forecast_{form}"] == pytest.approx(judge.forecast(trained).success, abs=1e-12)
 
 
 def test_with_a_usage_forms_are_compared_at_it(late_labels: Labels) -> None:

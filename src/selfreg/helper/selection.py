@@ -23,7 +23,7 @@ from selfreg.helper.rationing import forecast_at_usage
 
 # Folds of tasks, and the share of the other folds' tasks that chooses among penalties.
 FOLDS, VALIDATION_SHARE = 3, 0.2
-# Bootstrap samples of a forecast of success, and their largest mean standard deviation by which forms are compared.
+# Bootstrap samples of a forecast of success, and the largest standard deviation of any form by which all are compared.
 SAMPLES, WIDEST = 30, 0.25
 # Trains a helper of one form with a split of the tasks.
 FormTrainer = Callable[[HelperConfig, dict[str, list[str]]], Helper]
@@ -62,7 +62,7 @@ def choose_form(
             errors.append(error)
     if not found:
         raise errors[0]
-    if isinstance(judge, _StepJudge) and np.mean(judge.spreads) > WIDEST:
+    if isinstance(judge, _StepJudge) and max(judge.spreads) > WIDEST:
         found = {form: _ModelJudge(labels, prices).forecast(trained[form]) for form in found}
     figures = dict[str, float]()
     for form, one in found.items():
@@ -110,7 +110,7 @@ def _mean(helpers: Sequence[Helper], rows: Sequence[Sequence[float]]) -> Forecas
 
 @dataclass
 class _StepJudge:
-    """Evaluates decisions at the logged steps of held-out tasks; `spreads` has the standard deviations of success."""
+    """Evaluates decisions at the logged steps of held-out tasks; `spreads` are standard deviations, one a form."""
 
     labels: Labels
     prices: NDArray[np.float64]
@@ -141,25 +141,27 @@ class _StepJudge:
             texts = [self._read(helper, int(j)) for j in steps]
             for row, budget in zip(decided, budgets, strict=True):
                 row[steps] = helper.choices(texts, logged.left(budget)[steps])
-        return Forecast(*np.mean([self._value(one) for one in decided], axis=0).tolist())
+        found = [self._value(one) for one in decided]
+        self.spreads.append(float(np.mean([spread for _, spread in found])))
+        return Forecast(*np.mean([value for value, _ in found], axis=0).tolist())
 
     def _read(self, helper: Helper, step: int) -> str:
         logged = self.design.logged
         steps = logged.episodes[int(logged.episode[step])].steps
         return helper.classifier.read(steps[: int(logged.time[step]) + 1], helper.history)
 
-    def _value(self, decided: NDArray[np.int8]) -> Forecast:
-        """Of the policy with these decisions."""
+    def _value(self, decided: NDArray[np.int8]) -> tuple[Forecast, float]:
+        """Of the policy with these decisions, and the standard deviation of its success."""
         logged = self.design.logged
         n = len(logged.tasks)
         draws = np.random.default_rng(0).multinomial(n, np.full(n, 1.0 / n), size=SAMPLES)
         value = step_value(self.design, decided, draws.astype(np.float64))
-        self.spreads.append(float(value.success[1:].std()))
         requested, requests = decided[decided > 0], float(value.requests[0])
         units, price = (
             one[requested].mean() if len(requested) else 0.0 for one in (logged.costs.sum(axis=1), self.prices)
         )
-        return Forecast(float(value.success[0]), requests * float(units), requests * float(price))
+        found = Forecast(float(value.success[0]), requests * float(units), requests * float(price))
+        return found, float(value.success[1:].std())
 
 
 def make_splits(tasks: Sequence[str], seed: int) -> list[dict[str, list[str]]]:
