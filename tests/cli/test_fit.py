@@ -15,7 +15,7 @@ import selfreg
 from selfreg.cli.forecasting import _Trainer
 from selfreg.cli.main import main
 from selfreg.data import Step, Trajectory, write_trajectories
-from selfreg.helper import HelperConfig, RationedHelper
+from selfreg.helper import Helper, HelperConfig, RationedHelper
 from selfreg.runs import RunFolder
 
 CLASSES = Path(__file__).parents[2] / "examples" / "mint_classes.toml"
@@ -341,6 +341,10 @@ def test_fit_at_a_mean_number_of_requests(log, tmp_path, capsys) -> None:
     assert "requesting help wherever it can, the helper uses" in capsys.readouterr().err
     assert main(["train", str(out), "--form", "tfidf"]) == 0
     assert not (out / "helper" / "ration.json").exists()
+    # Without a mean number of requests a fold's helper needs no test tasks: it learns from more of them.
+    free, deployed = _Trainer(run, run.model(), 2, config)(run.trajectories()), Helper.load(out / "helper")
+    assert len(free.split["test"]) == 1 < len(deployed.split["test"])
+    assert len(free.split["train"]) > len(deployed.split["train"])
     assert main(["train", str(out), "--usage", "-1"]) != 0
     assert main(["train", str(out), "--usage", "1", "--calibrate"]) != 0
     assert "expected one of them" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
+GROUPS_VERSION = 2  # of `hashed_words`: models that were saved with another one are refused
 LONGEST = 3  # words in a group
 # What a text pairs or repeats is bounded, so that its time is linear in its length: lines in pairs and words of such a
 # line, words of the task, characters of a line that is remembered from text to text.

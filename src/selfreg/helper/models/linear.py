@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from selfreg._util.extras import require_extra
-from selfreg._util.text_features import hashed_words
+from selfreg._util.text_features import GROUPS_VERSION, hashed_words
 from selfreg._util.text_index import Tfidf
 from selfreg.helper.memory import tfidf_vectorizer
 from selfreg.helper.models.per_budget import CERTAIN, PerBudget, weighted_loss
@@ -23,7 +24,6 @@ from selfreg.prm.transformer import read_record, write_model_folder
 Floats = NDArray[np.float64]
 
 HASHED = 2**15  # number of hash values of word groups
-GROUPS_VERSION = 2  # changes with `hashed_words`
 
 
 class LinearDecider(PerBudget):
@@ -35,22 +35,22 @@ class LinearDecider(PerBudget):
         self._weights = np.zeros((len(self._intercept), size, len(self.actions)))
 
     @classmethod
+    @abstractmethod
     def build(
         cls, actions: Sequence[str], limits: Sequence[int], texts: Sequence[str], config: EncoderConfig
     ) -> LinearDecider:
         """Untrained, with the vocabulary of `texts`."""
-        raise NotImplementedError
 
     def describe_vocabulary(self) -> tuple[dict[str, Any], dict[str, Floats]]:
         """Values of the record and arrays for `from_vocabulary`, besides the weights."""
         return {}, {}
 
     @classmethod
+    @abstractmethod
     def from_vocabulary(
         cls, actions: Sequence[str], limits: Sequence[int], record: dict[str, Any], arrays: Mapping[str, Floats]
     ) -> LinearDecider:
         """Untrained, with the vocabulary of a record."""
-        raise NotImplementedError
 
     def fit_point(
         self, p: int, known: Any, votes: Floats, held_out: Any, checks: Floats, strengths: Sequence[float] = STRENGTHS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -22,7 +23,7 @@ Floats = NDArray[np.float64]
 CERTAIN = 10.0
 
 
-class PerBudget:
+class PerBudget(ABC):
     """Log-odds of the actions from features of the text, by a model of their own for each budget."""
 
     form: ClassVar[str]
@@ -35,10 +36,11 @@ class PerBudget:
         """The text of the state."""
         return state_text(steps, history)
 
+    @abstractmethod
     def features(self, texts: Sequence[str]) -> Any:
         """Features of texts, (n, size)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fit_point(self, p: int, known: Any, votes: Floats, held_out: Any, checks: Floats) -> float:
         """Learn the model at one point of the budget lattice; return its summed validation loss.
 
@@ -50,11 +52,14 @@ class PerBudget:
         votes, checks : float64 (n, n_actions)
             Weights of their decisions.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def logits_at(self, p: int, features: Any) -> Floats:
         """Log-odds of the actions at a point of the budget lattice, float64 (n, n_actions)."""
-        raise NotImplementedError
+
+    def choose_features(self, train: Examples, config: EncoderConfig) -> None:
+        """Choose what `features` reads, by the examples that are learnt; nothing to choose by default."""
+        return
 
     def examples(self, votes: Votes) -> Examples:
         """One example for each text, the weight of each decision at each budget as target."""
@@ -70,6 +75,7 @@ class PerBudget:
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> dict[str, float]:
         """Learn budget by budget, with settings chosen by validation loss; writes no checkpoint."""
+        self.choose_features(train, config)
         known, held_out = (self.features(part.texts) for part in (train, validation))
         losses = np.zeros(len(self._intercept))
         for p in track(range(len(losses)), title, "labels"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,9 +13,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from selfreg._util.extras import require_extra
-from selfreg._util.text_features import hashed_words
+from selfreg._util.text_features import GROUPS_VERSION, hashed_words
 from selfreg._util.text_index import WordGroups
-from selfreg.helper.models.linear import GROUPS_VERSION
 from selfreg.helper.models.per_budget import CERTAIN, PerBudget, weighted_loss
 from selfreg.prm.config import EncoderConfig
 from selfreg.prm.linear import WEIGHTS, read_arrays
@@ -117,27 +117,18 @@ class TreesDecider(PerBudget):
     def build(
         cls, actions: Sequence[str], limits: Sequence[int], texts: Sequence[str], config: EncoderConfig
     ) -> TreesDecider:
-        """Untrained; `fit` chooses the word groups."""
+        """Untrained; `choose_features` chooses the word groups."""
         return cls(actions, limits, np.zeros(0, np.int64))
 
     def _read_groups(self, groups: NDArray[np.int64]) -> None:
         self.groups, self._column = groups, np.full(HASHED, -1)
         self._column[groups] = np.arange(len(groups))
 
-    def fit(
-        self,
-        train: Examples,
-        validation: Examples,
-        config: EncoderConfig,
-        title: str = "training",
-        *,
-        checkpoint: str | os.PathLike[str] | None = None,
-    ) -> dict[str, float]:
-        """As of `PerBudget`, from the word groups that separate the decisions of `train`."""
+    def choose_features(self, train: Examples, config: EncoderConfig) -> None:
+        """The word groups that separate the decisions of `train`, and the seed of the trees."""
         assert train.tasks is not None  # `examples` has them
         self._seed = config.seed
         self._read_groups(informative_groups(train.texts, train.tasks, train.targets.sum(axis=1)))
-        return super().fit(train, validation, config, title, checkpoint=checkpoint)
 
     def features(self, texts: Sequence[str]) -> NDArray[np.bool_]:
         """Which groups each text has, bool (n, groups)."""
@@ -167,9 +158,9 @@ class TreesDecider(PerBudget):
         if checks.any():
             stages = model.staged_decision_function(held_out)
             count = 1 + int(np.argmin([weighted_loss(self._logits(raw, used), checks) for raw in stages]))
-        self._forests[p] = Forest.of(model, used, TREES)
-        self._intercept[p] = (self._logits(model.decision_function(known[:1]), used) - self.logits_at(p, known[:1]))[0]
         self._forests[p] = Forest.of(model, used, count)
+        (raw,) = islice(model.staged_decision_function(known[:1]), count - 1, count)
+        self._intercept[p] = (self._logits(raw, used) - self.logits_at(p, known[:1]))[0]  # without the trees
         return weighted_loss(self.logits_at(p, held_out), checks)
 
     def _logits(self, raw: Floats, used: NDArray[np.int64]) -> Floats:
