@@ -7,16 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import selfreg
 from helper_cases import QUICK, WORDS, rule_examples, state
 from selfreg.data import Step, Trajectory
-from selfreg.estimate import Features, estimate_mdp
+from selfreg.estimate import ExactKey, Features, estimate_mdp
 from selfreg.helper import Helper, HelperConfig, Labels, label, train_helper
 from selfreg.helper.models import CANDIDATES, GAIN, RULES
 from selfreg.helper.models.rules import count_requests
-from selfreg.helper.one_step import Forecast
 from selfreg.helper.rules import train_rule
 from selfreg.helper.selection import _ModelJudge, _StepJudge, make_splits
 
@@ -24,12 +22,19 @@ AUTO = HelperConfig(history=0)
 LENGTH = 5
 
 
-def late_help(tasks: int = 15, episodes: int = 24) -> list[Trajectory]:
-    """Help decides at the last of five steps, and only there; the texts say nothing."""
+def late_help(tasks: int = 15, episodes: int = 24, recurring: int | None = None) -> list[Trajectory]:
+    """Help decides at the last of five steps, and only there; the texts say nothing.
+
+    Of ten episodes so many have keys that recur, the others keys of their own.
+    """
     rng, logs = np.random.default_rng(3), []
     for i in range(tasks * episodes):
         helped = rng.random(LENGTH) < 0.4
-        steps = tuple(Step(state(str(rng.choice(WORDS)), rng), intervention="help" if h else None) for h in helped)
+        keys = [None if recurring is None else str(t) if i % 10 < recurring else f"{i} {t}" for t in range(LENGTH)]
+        steps = tuple(
+            Step(state(str(rng.choice(WORDS)), rng), key=key, intervention="help" if h else None)
+            for h, key in zip(helped, keys, strict=True)
+        )
         logs.append(Trajectory(f"task {i % tasks}", str(i), float(rng.random() < (0.95 if helped[-1] else 0.1)), steps))
     return logs
 
@@ -64,25 +69,20 @@ def test_what_is_kept_is_not_forecast_to_be_worse_than_any_candidate(late_helper
         assert gain[helper.classifier.form] == max(gain.values())
 
 
-def test_where_one_form_is_forecast_by_noise_all_are_compared_in_the_model(
-    late_labels: Labels, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("recurring", "judged"), [(10, "model"), (3, "steps"), (None, "steps")])
+def test_states_with_keys_that_recur_are_compared_in_the_model_others_at_the_logged_steps(
+    recurring: int | None, judged: str
 ) -> None:
-    value = _StepJudge._value
-
-    def noisy(judge: _StepJudge, decided: NDArray[np.int8]) -> tuple[Forecast, float]:
-        found, spread = value(judge, decided)
-        return found, 1.0 if decided.any() and found.requests > 0.99 else spread  # first-k, at either budget
-
-    monkeypatch.setattr(_StepJudge, "_value", noisy)
-    figures = train_helper(late_labels, AUTO).figures
-    judge = _ModelJudge(late_labels, late_labels.prices(AUTO.price))
-    charges = dict.fromkeys(late_labels.actions[1:], (1,))
+    logs = late_help(recurring=recurring)
+    model = estimate_mdp(logs, ExactKey() if recurring else Features(["step"]), shrink=False)
+    labels = label(logs, model, selfreg.solve(model.mdp, 2))
+    prices, charges = labels.prices(AUTO.price), dict.fromkeys(labels.actions[1:], (1,))
+    judge = _ModelJudge(labels, prices) if judged == "model" else _StepJudge.of(labels, prices)
+    assert judge is not None
+    figures, splits = train_helper(labels, AUTO).figures, make_splits(sorted(set(labels.tasks)), AUTO.seed)
     for form in ("first-k", "last-k"):
-        trained = [
-            train_rule(late_labels, split, charges, replace(AUTO, form=form))
-            for split in make_splits(sorted(set(late_labels.tasks)), AUTO.seed)
-        ]
-        assert figures[f"forecast_{form}"] == pytest.approx(judge.forecast(trained).success, abs=1e-12)
+        found = judge.forecast([train_rule(labels, one, charges, replace(AUTO, form=form)) for one in splits])
+        assert figures[f"forecast_{form}"] == pytest.approx(found.success, abs=1e-12)
 
 
 def test_with_a_usage_forms_are_compared_at_it(late_labels: Labels) -> None:

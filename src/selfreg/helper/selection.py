@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from selfreg.estimate.abstraction import ExactKey
 from selfreg.estimate.forecasting.compute import step_design
 from selfreg.estimate.forecasting.identification import identify
 from selfreg.estimate.forecasting.logged_steps import LoggedSteps
@@ -23,8 +24,8 @@ from selfreg.helper.rationing import forecast_at_usage
 
 # Folds of tasks, and the share of the other folds' tasks that chooses among penalties.
 FOLDS, VALIDATION_SHARE = 3, 0.2
-# Bootstrap samples of a forecast of success, and the largest standard deviation of any form by which all are compared.
-SAMPLES, WIDEST = 30, 0.25
+# Share of the steps whose exact key must recur in the log, so that the estimated model is more than the log itself.
+RECURRING = 0.5
 # Trains a helper of one form with a split of the tasks.
 FormTrainer = Callable[[HelperConfig, dict[str, list[str]]], Helper]
 
@@ -36,11 +37,12 @@ def choose_form(
 
     Each candidate is trained on two thirds of the tasks and decides in the others, three times, so that every task is
     held out once. Where episodes are one decision and most states were decided in every way, the outcomes there count
-    (`QueryJudge`). Where chance decided at single steps of the log who was helped, these decisions are evaluated by a
-    structural nested mean model (`selfreg.estimate.forecasting.step_effects`), which needs no model of states; else, or
-    where the effects of the steps of long episodes add up to noise, in the estimated model. What counts is success less
-    the price of the units used. With `usage` it is success in the estimated model at that mean number of units, with
-    the largest budget (`ration`). A candidate that cannot be trained from these tasks is left out.
+    (`QueryJudge`). Where states have exact keys that recur, they are evaluated in the estimated model: what is wrong
+    there is wrong for all forms alike. Else, where chance decided at single steps of the log who was helped, by a
+    structural nested mean model (`selfreg.estimate.forecasting.step_effects`), which needs no model of states; else in
+    the estimated model. What counts is success less the price of the units used. With `usage` it is success in the
+    estimated model at that mean number of units, with the largest budget (`ration`). A candidate that cannot be trained
+    from these tasks is left out.
 
     Raises
     ------
@@ -50,24 +52,28 @@ def choose_form(
     splits, prices = make_splits(sorted(set(labels.tasks)), config.seed), labels.prices(config.price)
     judge: Judge
     if usage is None:
-        judge = QueryJudge.of(labels, prices) or _StepJudge.of(labels, prices) or _ModelJudge(labels, prices)
+        by_step = None if _have_recurring_keys(labels) else _StepJudge.of(labels, prices)
+        judge = QueryJudge.of(labels, prices) or by_step or _ModelJudge(labels, prices)
     else:
         judge = _UsageJudge(labels, prices, usage)
-    trained, found, errors = dict[str, list[Helper]](), dict[str, Forecast](), list[ValueError]()
+    found, errors = dict[str, Forecast](), list[ValueError]()
     for form in CANDIDATES:
         try:
-            trained[form] = [train(replace(config, form=form), split) for split in splits]
-            found[form] = judge.forecast(trained[form])
+            found[form] = judge.forecast([train(replace(config, form=form), split) for split in splits])
         except ValueError as error:
             errors.append(error)
     if not found:
         raise errors[0]
-    if isinstance(judge, _StepJudge) and max(judge.spreads) > WIDEST:
-        found = {form: _ModelJudge(labels, prices).forecast(trained[form]) for form in found}
     figures = dict[str, float]()
     for form, one in found.items():
         figures |= {f"forecast_{form}": one.success, f"forecast_requests_{form}": one.requests}
     return max(found, key=lambda form: found[form].success - found[form].paid), figures
+
+
+def _have_recurring_keys(labels: Labels) -> bool:
+    """Whether states have exact keys, and most steps are in states that were logged more than once."""
+    recur = labels.visits.sum(axis=1) > 1.0
+    return isinstance(labels.model.abstraction, ExactKey) and bool(recur.mean() > RECURRING)
 
 
 class Judge(Protocol):
@@ -108,14 +114,12 @@ def _mean(helpers: Sequence[Helper], rows: Sequence[Sequence[float]]) -> Forecas
     return Forecast(*np.average(rows, axis=0, weights=[len(helper.split["test"]) for helper in helpers]).tolist())
 
 
-@dataclass
-class _StepJudge:
-    """Evaluates decisions at the logged steps of held-out tasks; `spreads` are standard deviations, one a form."""
+class _StepJudge(NamedTuple):
+    """Evaluates decisions at the logged steps of held-out tasks."""
 
     labels: Labels
     prices: NDArray[np.float64]
     design: StepDesign
-    spreads: list[float] = field(default_factory=list)
 
     @classmethod
     def of(cls, labels: Labels, prices: NDArray[np.float64]) -> _StepJudge | None:
@@ -141,27 +145,22 @@ class _StepJudge:
             texts = [self._read(helper, int(j)) for j in steps]
             for row, budget in zip(decided, budgets, strict=True):
                 row[steps] = helper.choices(texts, logged.left(budget)[steps])
-        found = [self._value(one) for one in decided]
-        self.spreads.append(float(np.mean([spread for _, spread in found])))
-        return Forecast(*np.mean([value for value, _ in found], axis=0).tolist())
+        return Forecast(*np.mean([self._value(one) for one in decided], axis=0).tolist())
 
     def _read(self, helper: Helper, step: int) -> str:
         logged = self.design.logged
         steps = logged.episodes[int(logged.episode[step])].steps
         return helper.classifier.read(steps[: int(logged.time[step]) + 1], helper.history)
 
-    def _value(self, decided: NDArray[np.int8]) -> tuple[Forecast, float]:
-        """Of the policy with these decisions, and the standard deviation of its success."""
+    def _value(self, decided: NDArray[np.int8]) -> Forecast:
+        """Of the policy with these decisions."""
         logged = self.design.logged
-        n = len(logged.tasks)
-        draws = np.random.default_rng(0).multinomial(n, np.full(n, 1.0 / n), size=SAMPLES)
-        value = step_value(self.design, decided, draws.astype(np.float64))
+        value = step_value(self.design, decided, np.empty((0, len(logged.tasks))))
         requested, requests = decided[decided > 0], float(value.requests[0])
         units, price = (
             one[requested].mean() if len(requested) else 0.0 for one in (logged.costs.sum(axis=1), self.prices)
         )
-        found = Forecast(float(value.success[0]), requests * float(units), requests * float(price))
-        return found, float(value.success[1:].std())
+        return Forecast(float(value.success[0]), requests * float(units), requests * float(price))
 
 
 def make_splits(tasks: Sequence[str], seed: int) -> list[dict[str, list[str]]]:
