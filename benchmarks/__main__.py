@@ -35,6 +35,7 @@ COMMANDS = (
     "robustness",
     "rules",
     "moments",
+    "forms",
 )
 
 if __name__ == "__main__":

@@ -1,0 +1,65 @@
+"""`python -m benchmarks forms RUN [RUN ...]`: what `auto` forecasts of each form, beside what each does in new tasks.
+
+RUN is a run folder of `python -m benchmarks evaluation` or `selfreg demo`. Every candidate is trained on its labels and
+decides in its test tasks, under each budget. Loss is how much success, less the price of the requests, the form that
+`auto` takes is below the best form of these test tasks.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from selfreg.envs import World
+from selfreg.evaluate import ComparedPolicy, run_closed_loop
+from selfreg.helper import HelperConfig, label, train_helper
+from selfreg.helper.models import CANDIDATES
+from selfreg.runs import RunFolder
+
+EPISODES = 2
+
+
+def show_run(folder: Path, tasks: int | None) -> float:
+    """Print a row of each form, means over the budgets above 0; return the loss of the chosen one."""
+    run = RunFolder.open(folder)
+    settings, model = run.settings(), run.model()
+    collected, (budget,) = settings["collect"], run.solution(model).budget
+    labels, config = label(run.trajectories(), model, run.solution(model)), HelperConfig(history=0)
+    config = replace(config, seed=collected["seed"])
+    auto = train_helper(labels, config)
+    forms = [form for form in CANDIDATES if f"forecast_{form}" in auto.figures]
+    helpers = {form: train_helper(labels, replace(config, form=form)).without_memory() for form in forms}
+    policies = [ComparedPolicy(form, b, helper) for form, helper in helpers.items() for b in range(1, budget + 1)]
+    names = list(collected["test_tasks"])[:tasks]
+    make_world = partial(World.of(collected["world"]).make, run.path)
+    found = defaultdict[str, list[tuple[float, float]]](list)
+    seed = collected["seed"] + 2
+    for row in run_closed_loop(make_world, lambda: policies, names, episodes_per_task=EPISODES, seed=seed, workers=1):
+        found[row.policy].append((row.success, row.help))
+    realised = {form: np.mean(rows, axis=0) for form, rows in found.items()}
+    gain = {form: float(success - config.price * used) for form, (success, used) in realised.items()}
+    for form in forms:
+        told = auto.figures[f"forecast_{form}"], auto.figures[f"forecast_requests_{form}"], *realised[form], gain[form]
+        print(f"| {folder.name} | {form} | " + " | ".join(f"{one:.3f}" for one in told) + " |", flush=True)
+    taken = auto.classifier.form
+    loss = max(gain.values()) - gain[taken]
+    print(f"| {folder.name} | auto takes {taken} | | | | | loss {loss:.3f} |", flush=True)
+    return loss
+
+
+def main(arguments: Sequence[str] = ()) -> None:
+    """Print the table, and the mean loss."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks forms", description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("--tasks", type=int, help="the first test tasks of each run; default all")
+    options = parser.parse_args(arguments)
+    header = ("run", "form", "forecast", "requests", "realised", "requests", "realised less price")
+    print("| " + " | ".join(header) + " |\n|" + " --- |" * len(header))
+    losses = [show_run(run, options.tasks) for run in options.runs]
+    print(f"mean loss {np.mean(losses):.3f}, largest {max(losses):.3f}")
