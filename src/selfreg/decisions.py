@@ -124,6 +124,11 @@ def budget_spent(budget_left: BudgetLeft) -> bool:
     return budget_left is not None and not any(budget_left)
 
 
+def spread(requests: int, horizon: int) -> int:
+    """The n of every n-th decision, at least 1, that spreads so many requests over `horizon` decisions."""
+    return max(1, horizon // (requests + 1))
+
+
 def policy_name(policy: DecisionPolicy) -> str:
     """Name under which the episodes of a policy are recorded: its `name`, or that of its class."""
     return str(getattr(policy, "name", type(policy).__name__))

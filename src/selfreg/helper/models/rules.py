@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data import Step
+from selfreg.decisions import spread
 from selfreg.helper.models.transformer import deduplicate
 from selfreg.prm.prm import PRM
 from selfreg.prm.transformer import read_record, write_model_folder
@@ -107,8 +108,8 @@ class EveryN(RuleDecider):
     def requests(self, texts: Sequence[str], budgets: NDArray[np.int64]) -> NDArray[np.bool_]:
         """At every n-th decision, n by the budget of the whole episode: the largest of the limits."""
         number, horizon = np.array(list(map(int, texts))), int(self.settings["horizon"])
-        k = count_requests(np.array([self.limits]), self.cost, horizon)
-        return np.asarray(number % np.maximum(1, horizon // (k + 1)) == 0)
+        requests = int(count_requests(np.array([self.limits]), self.cost, horizon)[0])
+        return np.asarray(number % spread(requests, horizon) == 0)
 
 
 class ScoreThreshold(RuleDecider):
