@@ -13,6 +13,7 @@ from selfreg.estimate import Features, estimate_mdp
 from selfreg.helper import HelperConfig, Labels, label, train_helper
 from selfreg.helper.models import AUTO, CANDIDATES
 from selfreg.helper.one_step import QueryJudge
+from selfreg.helper.pricing import plan_at_price
 from selfreg.helper.rule_list import learn_rules
 from selfreg.helper.selection import _ModelJudge, _StepJudge, _UsageJudge, make_splits
 
@@ -59,7 +60,7 @@ def test_the_help_is_requested_that_gains_most_at_its_own_price(labels: Labels, 
 
 def test_rules_to_print_count_each_price(labels: Labels) -> None:
     assert [rule.help for rule in learn_rules(labels).rules] == ["dear"]
-    assert [rule.help for rule in learn_rules(labels.subtract_price(PRICES)).rules] == ["cheap"]
+    assert [rule.help for rule in learn_rules(plan_at_price(labels, PRICES)).rules] == ["cheap"]
 
 
 @pytest.mark.parametrize("judge", [QueryJudge.of, _ModelJudge, _StepJudge.of, _UsageJudge])

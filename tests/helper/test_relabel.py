@@ -9,6 +9,7 @@ import selfreg
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import ExactKey, estimate_mdp
 from selfreg.helper import HelperConfig, Labels, label, train_helper
+from selfreg.helper.pricing import plan_at_price
 from selfreg.helper.relabel import relabel
 from selfreg.prm.transformer import split_tasks
 
@@ -68,7 +69,7 @@ def test_transformers_learn_improved_labels(labels: Labels) -> None:
 
 def test_values_are_those_of_the_policy(labels: Labels) -> None:
     config = HelperConfig(history=0, form="words", rounds=2)
-    found, _ = relabel(labels, split_tasks(labels.tasks, config), config)
+    found = relabel(labels, labels, split_tasks(labels.tasks, config), config).labels
     # with help in the middle as it is, the beginning is worth what follows from the policy there
     first = labels.step == 0
     assert np.isnan(found.q[:, 0, 1]).all()
@@ -89,7 +90,7 @@ def test_a_plan_that_the_text_tells_is_left_as_it_is() -> None:
     helper = train_helper(known, HelperConfig(history=0, form="words"))
     assert helper.figures["success"] == helper.figures["success_plan"]
     config = HelperConfig(history=0, form="words")
-    found, _ = relabel(known, split_tasks(known.tasks, config), config)
+    found = relabel(known, known, split_tasks(known.tasks, config), config).labels
     np.testing.assert_array_equal(found.decision, known.decision)
     np.testing.assert_allclose(found.q, known.q, atol=1e-12)
 
@@ -108,7 +109,7 @@ def test_help_that_gains_less_than_its_price_is_not_asked_for() -> None:
     ]
     model = estimate_mdp(trajectories, ExactKey())
     labels = label(trajectories, model, selfreg.solve(model.mdp, 1))
-    priced = labels.subtract_price(0.25)
+    priced = plan_at_price(labels, 0.25)
     np.testing.assert_allclose(priced.advantage[:, 1], 0.1 - 0.25)
     np.testing.assert_array_equal(priced.q[..., 0], labels.q[..., 0])
     assert labels.decision[:, 1].all()

@@ -16,6 +16,7 @@ from selfreg.estimate import EstimatedModel, estimate_mdp, forecast
 from selfreg.estimate.forecasting.results import PolicyForecasts
 from selfreg.helper import HelperConfig, Labels, label
 from selfreg.helper.models import CANDIDATES
+from selfreg.helper.pricing import plan_at_price
 from selfreg.helper.rule_list import RuleList, learn_rules
 from selfreg.planning.hard import solve
 from selfreg.runs import RunFolder
@@ -138,7 +139,7 @@ class _RuleTrainer(_Trainer):
         self.kappa = 0.0
 
     def __call__(self, episodes: Sequence[Trajectory]) -> RuleList:
-        return learn_rules(self.label(episodes).subtract_price(self.config.price))
+        return learn_rules(plan_at_price(self.label(episodes), self.config.price))
 
 
 def show_forecast(summary: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -96,13 +96,6 @@ class Labels(ShortRepr):
         if isinstance(price, Mapping):
             return np.array([price.get(name, 0.0) for name in self.actions])
         return np.array([0.0, *(price * np.sum(self.model.mdp.costs[name]) for name in self.actions[1:])])
-
-    def subtract_price(self, price: float | Mapping[str, float]) -> Labels:
-        """The same labels where help costs success, as for `prices`: help that gains less is not requested."""
-        if not price:
-            return self
-        q = self.q - self.prices(price)
-        return replace(self, q=q, decision=best_actions(q))
 
     def examples(self, history: int = 0, read: Reading = state_text) -> HelperExamples:
         """Training data for `train_helper`, weighted by |advantage|; every visit of a state counts.

@@ -3,7 +3,7 @@
 The plan uses everything in the logs of a task, also what no text shows yet, such as where an object will be. Its
 advantages assume that later decisions know this too. Relabelling replaces them in rounds: a linear model of words
 learns the labels, its policy is evaluated in the estimated model, and every decision is labelled again with
-Q(s, b, a) = sum_j P_a[s,j] V(j, b - c_a), where V is the value of that policy. This is approximate policy iteration
+Q(s, b, a) = sum_j P_a[s,j] V(j, b - c_a), where V is the value of that policy, less the price of help. This is approximate policy iteration
 with a classifier (Lagoudakis & Parr, 2003) that weights errors by their cost (Ross & Bagnell, 2014), on the tables over
 (state, budget left) of this library.
 """
@@ -11,20 +11,20 @@ with a classifier (Lagoudakis & Parr, 2003) that weights errors by their cost (R
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from selfreg.helper.config import HelperConfig
-from selfreg.helper.labels import Labels, best_actions
+from selfreg.helper.labels import Labels
 from selfreg.helper.model_rollout import add_missing_help
 from selfreg.helper.models import FORMS
 from selfreg.helper.models.linear import LinearDecider, WordsDecider
 from selfreg.helper.models.transformer import deduplicate
+from selfreg.helper.pricing import evaluate_at_price, with_values
 from selfreg.helper.reasons import mask_affordable
-from selfreg.planning.evaluation import evaluate_policy
 
 Floats = NDArray[np.float64]
 
@@ -33,51 +33,42 @@ Floats = NDArray[np.float64]
 STRENGTHS = (1.0, 10.0)
 
 
-def relabel(labels: Labels, split: Mapping[str, Sequence[str]], config: HelperConfig) -> tuple[Labels, LinearDecider]:
+class Relabelled(NamedTuple):
+    """Labels of the last round in success, and less the price of help, and the model that learned the latter."""
+
+    labels: Labels
+    priced: Labels
+    model: LinearDecider
+
+
+def relabel(labels: Labels, priced: Labels, split: Mapping[str, Sequence[str]], config: HelperConfig) -> Relabelled:
     """Improve labels for a policy that reads only the text, in `rounds` rounds.
 
     The number of rounds is not chosen on validation tasks: their few tasks tell rounds apart by chance.
 
     Parameters
     ----------
-    labels : Labels
-        The plan's.
+    labels, priced : Labels
+        The plan's, and those of the plan at the price of help (`plan_at_price`).
     split : mapping of str to sequence of str
         Tasks for "train" and "validation", which choose the penalty of the linear model.
     config : HelperConfig
         The model has the form `form` where that is linear, else the form "words". Low-count labels are treated as
         `min_count` says.
-
-    Returns
-    -------
-    tuple of Labels and LinearDecider
-        The labels of the last round, and the model that has learned them.
     """
-    reader = _Reader(labels, split, config)
-    mdp, shape, current = add_missing_help(labels.model.mdp), labels.solution.policy.shape, labels
+    reader, prices = _Reader(labels, split, config), labels.prices(config.price)
+    mdp, current = add_missing_help(labels.model.mdp), labels
     for _ in range(config.rounds):
-        table = evaluate_policy(mdp, reader.learn(current).reshape(shape))
-        current = _replace_values(labels, table.success.reshape(len(mdp.terminal), -1))
-    reader.learn(current)
-    return current, reader.model
+        success, value = evaluate_at_price(labels, mdp, reader.learn(priced), prices)
+        current, priced = with_values(labels, success), with_values(labels, value, prices)
+    reader.learn(priced)
+    return Relabelled(current, priced, reader.model)
 
 
 def reading_form(form: str) -> type[LinearDecider]:
     """The model that learns the labels in each round: of this form where that is linear, else of the form "words"."""
     model: type[LinearDecider] = FORMS[form]
     return model if issubclass(model, LinearDecider) else WordsDecider
-
-
-def _replace_values(labels: Labels, value: Floats) -> Labels:
-    """The labels if later decisions are those of a policy with this value, float64 (n_states, points)."""
-    mdp, shape = labels.model.mdp, labels.solution.policy.shape[1:]
-    q = np.full_like(labels.q, np.nan)
-    for a, name in enumerate(labels.actions):
-        paid = np.flatnonzero((labels.budgets >= mdp.cost_table[a]).all(axis=1))
-        left = np.ravel_multi_index(tuple((labels.budgets[paid] - mdp.cost_table[a]).T), shape)
-        q[:, paid, a] = (mdp.transitions[name] @ value)[labels.state][:, left]
-    q[np.isnan(labels.q)] = np.nan
-    return replace(labels, q=q, decision=best_actions(q))
 
 
 class _Reader:
@@ -100,7 +91,6 @@ class _Reader:
 
         It is the most probable over the texts of a state, and nohelp in a state without text.
         """
-        labels = labels.subtract_price(self.config.price)
         worth = np.where(self.counted > 0, np.nan_to_num(np.abs(labels.advantage)) * self.counted, 0.0)
         paid = mask_affordable(labels.actions, labels.model.mdp.costs, labels.budgets)
         policy = np.zeros((self.seen.shape[0], len(labels.budgets)), dtype=np.int8)

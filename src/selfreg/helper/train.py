@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,23 +19,41 @@ from selfreg.helper.labels import Labels
 from selfreg.helper.memory import Memory
 from selfreg.helper.model_rollout import success_in_model
 from selfreg.helper.models import AUTO, CANDIDATES, FORMS, GAIN, RULES, TRANSFORMERS
-from selfreg.helper.models.linear import LinearDecider
 from selfreg.helper.models.transformer import FEATURES, lattice
 from selfreg.helper.one_step import train_gain
+from selfreg.helper.pricing import plan_at_price
 from selfreg.helper.reasons import mask_affordable
-from selfreg.helper.relabel import reading_form, relabel
+from selfreg.helper.relabel import Relabelled, reading_form, relabel
 from selfreg.helper.rules import train_rule
 from selfreg.helper.selection import choose_form
 from selfreg.prm.encoder import require_ml
 from selfreg.prm.transformer import split_tasks
 
-# Improved labels and the model that has learned them, by its form and its training tasks.
-Known = dict[tuple[str, tuple[str, ...]], tuple[Labels, LinearDecider]]
 FALL = 0.01
 # Forms that learn from more than decisions.
 FITTED = (*RULES, GAIN)
 # Logged states that a helper remembers for the reasons of its decisions.
 MEMORY_STATES = 4_000
+
+
+class _Taught:
+    """What forms share of the labels that they learn: each is computed once."""
+
+    def __init__(self, labels: Labels, price: float | Mapping[str, float]) -> None:
+        self.labels, self._price = labels, price
+        self._improved = dict[tuple[str, tuple[str, ...]], Relabelled]()
+
+    @cached_property
+    def at_price(self) -> Labels:
+        """Labels of the plan at the price of help."""
+        return plan_at_price(self.labels, self._price)
+
+    def improve(self, split: Mapping[str, Sequence[str]], config: HelperConfig) -> Relabelled:
+        """Labels that the model of the form `config.form` has improved, in these training tasks."""
+        key = reading_form(config.form).form, tuple(split["train"])
+        if key not in self._improved:
+            self._improved[key] = relabel(self.labels, self.at_price, split, config)
+        return self._improved[key]
 
 
 def train_helper(
@@ -135,16 +154,14 @@ def _train(
     examples, costs = _examples(labels, config, costs)
     charges = _charges(examples.actions, costs, examples.budgets.shape[1])
     _check_paid(examples, charges)
-    split, forecasts, known = split_tasks(examples.tasks, config), dict[str, float](), Known()
+    split, forecasts = split_tasks(examples.tasks, config), dict[str, float]()
+    taught = _Taught(labels, config.price) if isinstance(labels, Labels) else labels
     if config.form == AUTO and isinstance(labels, Labels):
-        plan = labels
-        form, forecasts = choose_form(
-            labels, config, lambda one, parts: _learn(plan, parts, charges, one, known)[0], usage
-        )
+        form, forecasts = choose_form(labels, config, lambda one, parts: _learn(taught, parts, charges, one)[0], usage)
         config = replace(config, form=form)
     elif config.form == AUTO:
         config = replace(config, form=_choose_by_loss(examples, charges, split, config))
-    helper, learnt = _learn(labels, split, charges, config, known, checkpoint)
+    helper, learnt = _learn(taught, split, charges, config, checkpoint)
     if isinstance(labels, Labels) and config.form in RULES:
         examples = labels.examples(config.history, helper.classifier.read)
     helper = replace(helper, memory=_memory(learnt, split, config))
@@ -152,25 +169,24 @@ def _train(
 
 
 def _learn(
-    labels: Labels | HelperExamples,
+    taught: _Taught | HelperExamples,
     split: dict[str, list[str]],
     charges: Mapping[str, tuple[int, ...]],
     config: HelperConfig,
-    known: Known,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> tuple[Helper, Labels | HelperExamples]:
-    """A helper of one form, and the labels that it learnt; `known` keeps improved labels, which forms share."""
-    if config.form in FITTED:
-        if isinstance(labels, HelperExamples):
+    """A helper of one form, and the labels that it learnt."""
+    if isinstance(taught, HelperExamples):
+        if config.form in FITTED:
             raise ValueError(f"form {config.form!r} is fitted to labels; examples have neither model nor outcomes")
+        return _train_form(taught, charges, split, config, checkpoint), taught
+    if config.form in FITTED:
         train = train_gain if config.form == GAIN else train_rule
-        return train(labels, split, charges, config), labels
-    if isinstance(labels, HelperExamples):
-        return _train_form(labels, charges, split, config, checkpoint), labels
+        return train(taught.labels, split, charges, config), taught.labels
     if config.rounds:
-        return _train_improved(labels, split, charges, config, known, checkpoint)
-    taught = labels.subtract_price(config.price).examples(config.history)
-    return _train_form(taught, charges, split, config, checkpoint), labels
+        return _train_improved(taught, split, charges, config, checkpoint)
+    examples = taught.at_price.examples(config.history)
+    return _train_form(examples, charges, split, config, checkpoint), taught.labels
 
 
 def _choose_by_loss(
@@ -208,19 +224,15 @@ def _figures(
 
 
 def _train_improved(
-    labels: Labels,
+    taught: _Taught,
     split: dict[str, list[str]],
     charges: Mapping[str, tuple[int, ...]],
     config: HelperConfig,
-    known: Known,
     checkpoint: str | os.PathLike[str] | None,
 ) -> tuple[Helper, Labels]:
     """A helper trained on improved labels, and these labels."""
-    key = reading_form(config.form).form, tuple(split["train"])
-    if key not in known:
-        known[key] = relabel(labels, split, config)
-    labels, reader = known[key]
-    examples = labels.subtract_price(config.price).examples(config.history)
+    labels, priced, reader = taught.improve(split, config)
+    examples = priced.examples(config.history)
     if not isinstance(reader, FORMS[config.form]):
         return _train_form(examples, charges, split, config, checkpoint), labels
     _weigh(examples.select_tasks(split["train"]), config)

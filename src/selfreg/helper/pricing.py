@@ -1,0 +1,76 @@
+"""What help is worth less its price, now and later: values of policies, and labels of the plan at a price.
+
+The plan makes the most of a budget, whatever a request costs. At a price, help now competes with help later, which is
+paid for too: an advantage that counts the price of this request alone puts every request off until it is too late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfreg.helper.labels import Labels, best_actions
+from selfreg.mdp import InterventionMDP
+from selfreg.planning.evaluation import evaluate_policy
+from selfreg.planning.usage import expected_charges
+
+Floats = NDArray[np.float64]
+
+# Rounds of policy iteration at most; it stops where no decision gains more than this.
+ROUNDS, LEAST_GAIN = 50, 1e-9
+
+
+def evaluate_at_price(
+    labels: Labels, mdp: InterventionMDP, policy: NDArray[np.int8], prices: Floats
+) -> tuple[Floats, Floats]:
+    """Success of a policy (n_states, points), and the same less the price of its requests; `prices` as of `Labels`."""
+    shaped = policy.reshape(labels.solution.policy.shape)
+    success = evaluate_policy(mdp, shaped).success
+    paid = expected_charges(replace(labels.solution, mdp=mdp, policy=shaped), prices[:, None])[..., 0]
+    return success.reshape(policy.shape), (success - paid).reshape(policy.shape)
+
+
+def values_of_actions(labels: Labels, value: Floats, prices: Floats | None = None) -> Floats:
+    """Q(s, b, a) = sum_j P_a[s,j] V(j, b - c_a), less the price of a: float64 (n_states, points, actions).
+
+    NaN where an action is not affordable, or was never tried.
+    """
+    mdp, shape = labels.model.mdp, labels.solution.policy.shape[1:]
+    q = np.full((mdp.n_states, len(labels.budgets), len(labels.actions)), np.nan)
+    for a, name in enumerate(labels.actions):
+        paid = np.flatnonzero((labels.budgets >= mdp.cost_table[a]).all(axis=1))
+        left = np.ravel_multi_index(tuple((labels.budgets[paid] - mdp.cost_table[a]).T), shape)
+        after = (mdp.transitions[name] @ value)[:, left] - (0.0 if prices is None else prices[a])
+        q[:, paid, a] = np.where(mdp.available(name)[:, None], after, np.nan)
+    return q
+
+
+def with_values(labels: Labels, value: Floats, prices: Floats | None = None) -> Labels:
+    """The labels if later decisions are worth `value`, float64 (n_states, points)."""
+    q = values_of_actions(labels, value, prices)[labels.state]
+    return replace(labels, q=q, decision=best_actions(q))
+
+
+def plan_at_price(labels: Labels, price: float | Mapping[str, float]) -> Labels:
+    """The plan's labels at a price: its decisions, and q, gain the most success less the price of all requests.
+
+    By policy iteration (Howard 1960) from the plan, in its model.
+    """
+    prices = labels.prices(price)
+    if not prices.any():
+        return labels
+    mdp = labels.model.mdp
+    policy = labels.solution.policy.reshape(mdp.n_states, -1).copy()
+    live = np.flatnonzero(~mdp.terminal)
+    for _ in range(ROUNDS):
+        _, value = evaluate_at_price(labels, mdp, policy, prices)
+        q = values_of_actions(labels, value, prices)[live]
+        taken = np.take_along_axis(q, policy[live][..., None].astype(np.int64), axis=2)[..., 0]
+        better = np.nanmax(q, axis=2) - taken > LEAST_GAIN
+        if not better.any():
+            break
+        policy[live] = np.where(better, best_actions(q), policy[live])
+    return with_values(labels, value, prices)
