@@ -3,9 +3,9 @@
 The plan uses everything in the logs of a task, also what no text shows yet, such as where an object will be. Its
 advantages assume that later decisions know this too. Relabelling replaces them in rounds: a linear model of words
 learns the labels, its policy is evaluated in the estimated model, and every decision is labelled again with
-Q(s, b, a) = sum_j P_a[s,j] V(j, b - c_a), where V is the value of that policy, less the price of help. This is approximate policy iteration
-with a classifier (Lagoudakis & Parr, 2003) that weights errors by their cost (Ross & Bagnell, 2014), on the tables over
-(state, budget left) of this library.
+Q(s, b, a) = sum_j P_a[s,j] V(j, b - c_a), where V is the value of that policy at a price. This is approximate policy
+iteration with a classifier (Lagoudakis & Parr, 2003) that weights errors by their cost (Ross & Bagnell, 2014), on the
+tables over (state, budget left) of this library.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from selfreg.helper.model_rollout import add_missing_help
 from selfreg.helper.models import FORMS
 from selfreg.helper.models.linear import LinearDecider, WordsDecider
 from selfreg.helper.models.transformer import deduplicate
-from selfreg.helper.pricing import evaluate_at_price, with_values
+from selfreg.helper.pricing import MARGIN, evaluate_at_price, with_values
 from selfreg.helper.reasons import mask_affordable
 
 Floats = NDArray[np.float64]
@@ -57,9 +57,9 @@ def relabel(labels: Labels, priced: Labels, split: Mapping[str, Sequence[str]], 
         `min_count` says.
     """
     reader, prices = _Reader(labels, split, config), labels.prices(config.price)
-    mdp, current = add_missing_help(labels.model.mdp), labels
+    mdp, current, later = add_missing_help(labels.model.mdp), labels, (1.0 - MARGIN) * prices
     for _ in range(config.rounds):
-        success, value = evaluate_at_price(labels, mdp, reader.learn(priced), prices)
+        success, value = evaluate_at_price(labels, mdp, reader.learn(priced), later)
         current, priced = with_values(labels, success), with_values(labels, value, prices)
     reader.learn(priced)
     return Relabelled(current, priced, reader.model)
