@@ -1,8 +1,8 @@
 """`python -m benchmarks forms RUN [RUN ...]`: what `auto` forecasts of each form, beside what each does in new tasks.
 
-RUN is a run folder of `python -m benchmarks evaluation` or `selfreg demo`. Every candidate is trained on its labels and
-decides in its test tasks, under each budget. Loss is how much success, less the price of the requests, the form that
-`auto` takes is below the best form of these test tasks.
+RUN is a run folder of `python -m benchmarks evaluation` or `selfreg demo`. Every candidate is trained on its labels, at
+the default price and in the default rounds, and decides in its test tasks, under each budget. Loss is the success less
+price of the best form in these tasks, less that of the form that `auto` takes.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--tasks", type=int, help="the first test tasks of each run; default all")
     options = parser.parse_args(arguments)
-    header = ("run", "form", "forecast", "requests", "realised", "requests", "realised less price")
+    header = ("run", "form", "forecast", "its requests", "realised", "its requests", "realised less price")
     print("| " + " | ".join(header) + " |\n|" + " --- |" * len(header))
     losses = [show_run(run, options.tasks) for run in options.runs]
     print(f"mean loss {np.mean(losses):.3f}, largest {max(losses):.3f}")

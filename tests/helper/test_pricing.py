@@ -103,3 +103,12 @@ def test_what_is_paid_at_a_price_of_a_unit_is_the_usage() -> None:
     np.testing.assert_allclose(
         (success - value).reshape(shape), 0.01 * expected_usage(labels.solution)[..., 0], atol=1e-9
     )
+
+
+def test_help_that_never_pays_is_not_requested_where_going_alone_may_last_for_ever() -> None:
+    logs = [
+        Trajectory("task", str(i), float(i == 0), (Step("go"), Step("go", intervention="help"))) for i in range(100)
+    ]
+    priced = plan_at_price(labels_of(logs, 1, abstraction=Features(["class"], {"go": "go"})), 0.05)
+    assert not priced.decision.any()
+    assert (priced.q[..., 0] > -1e-12).all()

@@ -94,7 +94,7 @@ class Labels(ShortRepr):
     def prices(self, price: float | Mapping[str, float]) -> npt.NDArray[np.float64]:
         """Success that each action costs, float64 (actions,), at a price of each unit or of a request of each type."""
         if isinstance(price, Mapping):
-            return np.array([price.get(name, 0.0) for name in self.actions])
+            return np.array([0.0, *(price.get(name, 0.0) for name in self.actions[1:])])
         return np.array([0.0, *(price * np.sum(self.model.mdp.costs[name]) for name in self.actions[1:])])
 
     def examples(self, history: int = 0, read: Reading = state_text) -> HelperExamples:

@@ -1,7 +1,7 @@
 """What help is worth less its price, now and later: values of policies, and labels of the plan at a price.
 
 The plan makes the most of a budget, whatever a request costs. At a price, help now competes with help later, which is
-paid for too: an advantage that counts the price of this request alone puts every request off until it is too late.
+paid for too: an advantage that counts the price of this request alone puts requests off, often until it is too late.
 With later requests at their full price, on the other hand, help is requested early where the model underrates waiting,
 as it does where help was never tried in later states. So a part of the price, `MARGIN`, is not paid later.
 """
@@ -30,7 +30,7 @@ ROUNDS, LEAST_GAIN = 50, 1e-9
 def evaluate_at_price(
     labels: Labels, mdp: InterventionMDP, policy: NDArray[np.int8], prices: Floats
 ) -> tuple[Floats, Floats]:
-    """Success of a policy (n_states, points), and the same less the price of its requests; `prices` as of `Labels`."""
+    """Success of a policy (n_states, points), and the same less `prices`, of `Labels.prices`, of its requests."""
     shaped = policy.reshape(labels.solution.policy.shape)
     success = evaluate_policy(mdp, shaped).success
     paid = expected_charges(replace(labels.solution, mdp=mdp, policy=shaped), prices[:, None])[..., 0]
@@ -59,16 +59,17 @@ def with_values(labels: Labels, value: Floats, prices: Floats | None = None) -> 
 
 
 def plan_at_price(labels: Labels, price: float | Mapping[str, float], margin: float = MARGIN) -> Labels:
-    """The plan's labels at a price: the plan gains the most success less what its requests cost, less `margin` of it.
+    """The plan's labels at a price: q is success less the price of a request now, and 1 - `margin` of later ones.
 
-    By policy iteration (Howard 1960) from the plan, in its model. Labels count the whole price of the request at hand.
+    The plan makes the most of success less 1 - `margin` of the price of all its requests, by policy iteration
+    (Howard 1960) from the policy that never requests help, so that requests in a circle cannot hold one another up.
     """
     prices = labels.prices(price)
     later = (1.0 - margin) * prices
     if not prices.any():
         return labels
     mdp = labels.model.mdp
-    policy = labels.solution.policy.reshape(mdp.n_states, -1).copy()
+    policy = np.zeros((mdp.n_states, len(labels.budgets)), np.int8)
     live = np.flatnonzero(~mdp.terminal)
     for _ in range(ROUNDS):
         _, value = evaluate_at_price(labels, mdp, policy, later)

@@ -3,9 +3,10 @@
 The plan uses everything in the logs of a task, also what no text shows yet, such as where an object will be. Its
 advantages assume that later decisions know this too. Relabelling replaces them in rounds: a linear model of words
 learns the labels, its policy is evaluated in the estimated model, and every decision is labelled again with
-Q(s, b, a) = sum_j P_a[s,j] V(j, b - c_a), where V is the value of that policy at a price. This is approximate policy
-iteration with a classifier (Lagoudakis & Parr, 2003) that weights errors by their cost (Ross & Bagnell, 2014), on the
-tables over (state, budget left) of this library.
+Q(s, b, a) = sum_j P_a[s,j] V(j, b - c_a) less the price of a, where V is the success of that policy less a part of the
+price of its requests (`selfreg.helper.pricing`). This is approximate policy iteration with a classifier (Lagoudakis &
+Parr, 2003) that weights errors by their cost (Ross & Bagnell, 2014), on the tables over (state, budget left) of this
+library.
 """
 
 from __future__ import annotations
@@ -82,7 +83,6 @@ class _Reader:
         known = [self.texts[i] for i in np.unique(self.place[self.parts[0]])]
         self.model = reading_form(config.form).build(labels.actions, self.limits, known, config)
         self.features = self.model.features(self.texts)
-        self.counted = np.minimum(labels.support / config.min_count, 1.0)
         size = labels.model.mdp.n_states, len(self.texts)
         self.seen = sp.csr_array((np.ones(len(self.place)), (labels.state, self.place)), shape=size)
 
@@ -91,7 +91,7 @@ class _Reader:
 
         It is the most probable over the texts of a state, and nohelp in a state without text.
         """
-        worth = np.where(self.counted > 0, np.nan_to_num(np.abs(labels.advantage)) * self.counted, 0.0)
+        worth = np.nan_to_num(np.abs(labels.advantage)) * np.minimum(labels.support / self.config.min_count, 1.0)
         paid = mask_affordable(labels.actions, labels.model.mdp.costs, labels.budgets)
         policy = np.zeros((self.seen.shape[0], len(labels.budgets)), dtype=np.int8)
         for p in range(len(labels.budgets)):

@@ -41,7 +41,7 @@ class _Taught:
 
     def __init__(self, labels: Labels, price: float | Mapping[str, float]) -> None:
         self.labels, self._price = labels, price
-        self._improved = dict[tuple[str, tuple[str, ...]], Relabelled]()
+        self._improved = dict[tuple[str, tuple[str, ...], tuple[str, ...]], Relabelled]()
 
     @cached_property
     def at_price(self) -> Labels:
@@ -50,7 +50,7 @@ class _Taught:
 
     def improve(self, split: Mapping[str, Sequence[str]], config: HelperConfig) -> Relabelled:
         """Labels that the model of the form `config.form` has improved, in these training tasks."""
-        key = reading_form(config.form).form, tuple(split["train"])
+        key = reading_form(config.form).form, tuple(split["train"]), tuple(split["validation"])
         if key not in self._improved:
             self._improved[key] = relabel(self.labels, self.at_price, split, config)
         return self._improved[key]
@@ -109,8 +109,8 @@ def train_helper(
           `monotonicity_violations_plan`, how often the plan's decision changes from help to "nohelp";
         - `low_support_share`, the share of the training weight on decisions based on fewer visits than `min_count`;
         - `value_error`, the mean error of the values that reasons give, and `value_error_constant`, that of their mean;
-        - with the form "auto", `forecast_FORM` and `forecast_requests_FORM`: success in the estimated model and units
-          used of each form in tasks that it was not trained on, mean over the budgets above 0;
+        - with the form "auto", `forecast_FORM` and `forecast_requests_FORM`: success and units used of each form in
+          tasks that it was not trained on, as `choose_form` forecasts them, mean over the budgets above 0;
         - `constant_decision` is 1 where every decision was the same, so that there was nothing to learn; `epochs`,
           `validation_loss`, and the number of examples.
 
