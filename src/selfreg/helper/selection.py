@@ -52,8 +52,9 @@ def choose_form(
     splits, prices = make_splits(sorted(set(labels.tasks)), config.seed), labels.prices(config.price)
     judge: Judge
     if usage is None:
-        by_step = None if _have_recurring_keys(labels) else _StepJudge.of(labels, prices)
-        judge = QueryJudge.of(labels, prices) or by_step or _ModelJudge(labels, prices)
+        judge = QueryJudge.of(labels, prices) or _ModelJudge(labels, prices)
+        if isinstance(judge, _ModelJudge) and not _have_recurring_keys(labels):
+            judge = _StepJudge.of(labels, prices) or judge
     else:
         judge = _UsageJudge(labels, prices, usage)
     found, errors = dict[str, Forecast](), list[ValueError]()
