@@ -21,7 +21,7 @@ import numpy as np
 
 import selfreg
 from selfreg.data import Step, Trajectory, read_trajectories
-from selfreg.decisions import spread
+from selfreg.decisions import spread_requests
 from selfreg.estimate import Features, PolicyForecast, PolicyForecasts, estimate_mdp, forecast, load_classes
 from selfreg.evaluate import Plan
 
@@ -105,7 +105,7 @@ def true_value(world: Any, one: PolicyForecast, logs: Sequence[Trajectory]) -> t
             return plan.decide([Step(text) for text in observations], (left,)).requests_help
 
         return tuple(world.truth(decide, budget))
-    every = spread(budget, horizon)
+    every = spread_requests(budget, horizon)
     rules = {
         "never": lambda domain, step, observations, left: False,
         "always": lambda domain, step, observations, left: True,

@@ -28,13 +28,15 @@ EPISODES = 2
 def show_run(folder: Path, tasks: int | None) -> float:
     """Print a row of each form, means over the budgets above 0; return the loss of the chosen one."""
     run = RunFolder.open(folder)
-    settings, model = run.settings(), run.model()
-    collected, (budget,) = settings["collect"], run.solution(model).budget
-    labels, config = label(run.trajectories(), model, run.solution(model)), HelperConfig(history=0)
-    config = replace(config, seed=collected["seed"])
-    auto = train_helper(labels, config)
+    model, collected = run.model(), run.settings()["collect"]
+    solution = run.solution(model)
+    labels, config = label(run.trajectories(), model, solution), HelperConfig(history=0, seed=collected["seed"])
+    auto, (budget,) = train_helper(labels, config).without_memory(), solution.budget
+    taken = auto.classifier.form
     forms = [form for form in CANDIDATES if f"forecast_{form}" in auto.figures]
-    helpers = {form: train_helper(labels, replace(config, form=form)).without_memory() for form in forms}
+    others = [form for form in forms if form != taken]
+    helpers = {form: train_helper(labels, replace(config, form=form)).without_memory() for form in others}
+    helpers[taken] = auto
     policies = [ComparedPolicy(form, b, helper) for form, helper in helpers.items() for b in range(1, budget + 1)]
     names = list(collected["test_tasks"])[:tasks]
     make_world = partial(World.of(collected["world"]).make, run.path)
@@ -47,7 +49,6 @@ def show_run(folder: Path, tasks: int | None) -> float:
     for form in forms:
         told = auto.figures[f"forecast_{form}"], auto.figures[f"forecast_requests_{form}"], *realised[form], gain[form]
         print(f"| {folder.name} | {form} | " + " | ".join(f"{one:.3f}" for one in told) + " |", flush=True)
-    taken = auto.classifier.form
     loss = max(gain.values()) - gain[taken]
     print(f"| {folder.name} | auto takes {taken} | | | | | loss {loss:.3f} |", flush=True)
     return loss

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.evaluation import SETTINGS
 from selfreg.cli.collect import collect
-from selfreg.decisions import spread
+from selfreg.decisions import spread_requests
 from selfreg.envs import World
 from selfreg.envs.phase_one import PhaseOne
 from selfreg.estimate import ExactKey, forecast
@@ -33,7 +33,7 @@ def compared(horizon: int) -> list[ComparedPolicy]:
     """Never, always, and the rules under each budget, as `forecast` defines them."""
     result = [ComparedPolicy("never", 0, Never())]
     for budget in range(1, BUDGET + 1):
-        every = spread(budget, horizon)
+        every = spread_requests(budget, horizon)
         rules = (("always", Always(HELP)), ("last-k", LastK(HELP, budget, horizon)), ("every-n", EveryN(HELP, every)))
         result += [ComparedPolicy(name, budget, policy) for name, policy in rules]
     return result

@@ -124,7 +124,7 @@ def budget_spent(budget_left: BudgetLeft) -> bool:
     return budget_left is not None and not any(budget_left)
 
 
-def spread(requests: int, horizon: int) -> int:
+def spread_requests(requests: int, horizon: int) -> int:
     """The n of every n-th decision, at least 1, that spreads so many requests over `horizon` decisions."""
     return max(1, horizon // (requests + 1))
 

@@ -82,3 +82,5 @@ def test_a_number_is_the_price_of_a_unit(steps: Labels) -> None:
     assert steps.prices({"dear": 0.3}).tolist() == [0.0, 0.0, 0.3]
     with pytest.raises(ValueError, match="price of 'dear' is -1; expected a number >= 0"):
         HelperConfig(price={"dear": -1})
+    with pytest.raises(ValueError, match="price of 'dear' is inf; expected a number >= 0 and below infinity"):
+        HelperConfig(price={"dear": float("inf")})

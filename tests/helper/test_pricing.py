@@ -10,7 +10,7 @@ import pytest
 import selfreg
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import ExactKey, Features, StateAbstraction, estimate_mdp
-from selfreg.helper import Labels, label
+from selfreg.helper import Labels, label, pricing
 from selfreg.helper.pricing import evaluate_at_price, plan_at_price
 from selfreg.planning.usage import expected_usage
 
@@ -65,9 +65,12 @@ def iterate_values(labels: Labels, prices: Mapping[str, float], rounds: int = 40
 
 @pytest.mark.parametrize("cyclic", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_plan_at_a_price_is_that_of_value_iteration(seed: int, cyclic: bool) -> None:
+def test_the_plan_at_a_price_is_that_of_value_iteration(
+    seed: int, cyclic: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pricing, "MARGIN", 0.0)
     labels = labels_of(walks(seed, cyclic), 3, COSTS)
-    found, q = plan_at_price(labels, PRICES, margin=0.0), iterate_values(labels, PRICES)[labels.state]
+    found, q = plan_at_price(labels, PRICES), iterate_values(labels, PRICES)[labels.state]
     np.testing.assert_allclose(found.q, q, atol=1e-8)
     best = np.take_along_axis(q, found.decision[..., None].astype(np.int64), axis=2)[..., 0]
     np.testing.assert_allclose(best, np.nanmax(q, axis=2), atol=1e-8)
@@ -94,10 +97,11 @@ def test_a_request_is_not_put_off_because_a_later_one_costs_nothing() -> None:
     assert priced.decision[first, 1].all()
 
 
-def test_what_is_paid_at_a_price_of_a_unit_is_the_usage() -> None:
+def test_what_is_paid_at_a_price_of_a_unit_is_the_usage(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = labels_of(walks(7, False), 3, COSTS)
     mdp, shape = labels.model.mdp, labels.solution.policy.shape
     policy = labels.solution.policy.reshape(mdp.n_states, -1)
+    monkeypatch.setattr(pricing, "MARGIN", 0.0)
     success, value = evaluate_at_price(labels, mdp, policy, labels.prices(0.01))
     np.testing.assert_allclose(success.reshape(shape), labels.solution.value, atol=1e-9)
     np.testing.assert_allclose(

@@ -17,7 +17,7 @@ from selfreg.cli.reading import LogSource, reads_logs
 from selfreg.cli.terminal import remark
 from selfreg.data import Trajectory
 from selfreg.data.detection import AUTO
-from selfreg.decisions import DecisionPolicy, spread
+from selfreg.decisions import DecisionPolicy, spread_requests
 from selfreg.estimate import StateAbstraction
 from selfreg.evaluate import Always, EveryN, LastK, Never, Plan, ope
 from selfreg.evaluate.logged import Propensity
@@ -57,7 +57,7 @@ def make_policy(
     horizon, requests = median_length(episodes), max(1, _budget(wanted) // max(1, cost))
     if wanted.name == "last-k":
         return LastK(help_type, requests, horizon)
-    return EveryN(help_type, spread(requests, horizon))
+    return EveryN(help_type, spread_requests(requests, horizon))
 
 
 def _budget(wanted: Request) -> int:

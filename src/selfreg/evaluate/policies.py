@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from selfreg.data import NOHELP, Step
-from selfreg.decisions import BudgetLeft, Decision, DecisionPolicy, budget_spent, spread
+from selfreg.decisions import BudgetLeft, Decision, DecisionPolicy, budget_spent, spread_requests
 from selfreg.envs import RandomHelp
 from selfreg.prm.threshold import ThresholdPolicy
 
@@ -182,7 +182,7 @@ def _last_k(setup: PolicySetup, budget: int) -> DecisionPolicy:
 
 
 def _every_n(setup: PolicySetup, budget: int) -> DecisionPolicy:
-    return EveryN(setup.comparison.help, spread(setup.requests(budget), setup.comparison.horizon))
+    return EveryN(setup.comparison.help, spread_requests(setup.requests(budget), setup.comparison.horizon))
 
 
 def _tuned(setup: PolicySetup, budget: int) -> DecisionPolicy | None:

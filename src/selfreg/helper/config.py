@@ -64,6 +64,8 @@ class HelperConfig(EncoderConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least {low}")
         if isinstance(self.price, Mapping):
             if wrong := [name for name, price in self.price.items() if not 0 <= price < float("inf")]:
-                raise ValueError(f"price of {wrong[0]!r} is {self.price[wrong[0]]}; expected a number >= 0")
+                raise ValueError(
+                    f"price of {wrong[0]!r} is {self.price[wrong[0]]}; expected a number >= 0 and below infinity"
+                )
         elif not 0 <= self.price < 1:
             raise ValueError(f"price is {self.price}; expected a number from 0 to below 1")

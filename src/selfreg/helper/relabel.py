@@ -24,7 +24,7 @@ from selfreg.helper.model_rollout import add_missing_help
 from selfreg.helper.models import FORMS
 from selfreg.helper.models.linear import LinearDecider, WordsDecider
 from selfreg.helper.models.transformer import deduplicate
-from selfreg.helper.pricing import MARGIN, evaluate_at_price, with_values
+from selfreg.helper.pricing import evaluate_at_price, with_values
 from selfreg.helper.reasons import mask_affordable
 
 Floats = NDArray[np.float64]
@@ -58,12 +58,12 @@ def relabel(labels: Labels, priced: Labels, split: Mapping[str, Sequence[str]], 
         `min_count` says.
     """
     reader, prices = _Reader(labels, split, config), labels.prices(config.price)
-    mdp, current, later = add_missing_help(labels.model.mdp), labels, (1.0 - MARGIN) * prices
+    mdp, success = add_missing_help(labels.model.mdp), None
     for _ in range(config.rounds):
-        success, value = evaluate_at_price(labels, mdp, reader.learn(priced), later)
-        current, priced = with_values(labels, success), with_values(labels, value, prices)
+        success, value = evaluate_at_price(labels, mdp, reader.learn(priced), prices)
+        priced = with_values(labels, value, prices)
     reader.learn(priced)
-    return Relabelled(current, priced, reader.model)
+    return Relabelled(labels if success is None else with_values(labels, success), priced, reader.model)
 
 
 def reading_form(form: str) -> type[LinearDecider]:

@@ -38,7 +38,7 @@ def choose_form(
     Each candidate is trained on two thirds of the tasks and decides in the others, three times, so that every task is
     held out once. Where episodes are one decision and at least half of the queries were decided in every way, the
     outcomes there count (`QueryJudge`). Where states have exact keys that recur, they are evaluated in the estimated
-    model: what is wrong there is wrong for all forms alike. Else, where chance decided at single steps of the log who
+    model, whose errors differ less between forms. Else, where chance decided at single steps of the log who
     was helped, by a structural nested mean model (`selfreg.estimate.forecasting.step_effects`), which needs no model of
     states; else in the estimated model. What counts is success less the price of the units used. With `usage` it is the
     same in the estimated model at that mean number of units, with the largest budget (`ration`). A candidate that

@@ -10,7 +10,7 @@ import numpy as np
 
 from selfreg._util.progress import track
 from selfreg.data import Step, Trajectory
-from selfreg.decisions import DecisionPolicy, decide_batch, spread, start_episode
+from selfreg.decisions import DecisionPolicy, decide_batch, spread_requests, start_episode
 from selfreg.estimate.abstraction import ExactKey, StateAbstraction
 from selfreg.estimate.forecasting.logged_steps import Actions, Ints, LoggedSteps
 from selfreg.estimate.model import EstimatedModel, estimate_mdp
@@ -87,7 +87,7 @@ def rules(logged: LoggedSteps, action: int, budget: Budget, horizon: int) -> Ite
     requests = int(min((b // c for b, c in zip(budget, price, strict=True) if c), default=horizon))
     if not 0 < requests < horizon:
         return
-    every = spread(requests, horizon)
+    every = spread_requests(requests, horizon)
     number = logged.time + 1
     for rule, wanted in (("last-k", number > horizon - requests), ("every-n", number % every == 0)):
         decided = logged.affordable(np.where(wanted, action, 0).astype(np.int8), logged.left(budget))

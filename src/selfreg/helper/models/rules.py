@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data import Step
-from selfreg.decisions import spread
+from selfreg.decisions import spread_requests
 from selfreg.helper.models.transformer import deduplicate
 from selfreg.prm.prm import PRM
 from selfreg.prm.transformer import read_record, write_model_folder
@@ -109,7 +109,7 @@ class EveryN(RuleDecider):
         """At every n-th decision, n by the budget of the whole episode: the largest of the limits."""
         number, horizon = np.array(list(map(int, texts))), int(self.settings["horizon"])
         requests = int(count_requests(np.array([self.limits]), self.cost, horizon)[0])
-        return np.asarray(number % spread(requests, horizon) == 0)
+        return np.asarray(number % spread_requests(requests, horizon) == 0)
 
 
 class ScoreThreshold(RuleDecider):
