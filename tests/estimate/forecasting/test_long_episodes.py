@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
-from selfreg.data import Step, Trajectory
+import numpy as np
+import numpy.typing as npt
+
+from selfreg.data import NOHELP, Step, Trajectory
+from selfreg.decisions import BudgetLeft, Decision
 from selfreg.estimate import ExactKey, Features, forecast
+from selfreg.estimate.forecasting.candidates import fold_models, helper_decisions
+from selfreg.estimate.forecasting.logged_steps import LoggedSteps
+from selfreg.estimate.forecasting.model_effects import fold_states
+from selfreg.estimate.forecasting.model_values import model_values
+from selfreg.mdp import InterventionMDP
+from selfreg.planning.evaluation import evaluate_policy
 
 RATES, STEPS, ALONE, HELPED = (0.0, 0.1, 0.3, 0.75, 0.0, 1.0), 40, 0.4, 0.95
 
@@ -66,25 +77,59 @@ def walk(
     return [*steps, (HOME, False)] if place == PLACES else steps
 
 
-def test_rare_requests_are_forecast_where_states_are_exact() -> None:
-    """Help pays at two places of 45: with exact keys the model knows them, which the estimate is shrunk towards."""
-    luck, logs, truth = random.Random(5), [], dict[int, list[bool]]()
-    for task in range(40):
+class AtDoors:
+    """Requests help at doors."""
+
+    def decide(self, steps: Sequence[Step], budget_left: BudgetLeft) -> Decision:
+        return Decision("help" if "door" in steps[-1].state else NOHELP)
+
+
+def make_walks(tasks: int, episodes: int) -> tuple[list[Trajectory], list[float]]:
+    """Logs, help pays at two places of 45; and the success of who asks there, at budgets 0, 1, 2."""
+    luck, logs, ends = random.Random(5), [], list[list[bool]]()
+    for task in range(tasks):
         doors = {luck.randrange(4, 22), luck.randrange(22, 40)}
-        for i in range(40):
+        for i in range(episodes):
             name, rate = f"t{task}", RATES[i % len(RATES)]
             walked = walk(doors, rate, luck)
             outcome = float(walked[-1][0] == HOME)
             walked = [(state, helped) for state, helped in walked if state != HOME]
-            steps = tuple(Step(s, key=f"{name} {s}", intervention="help" if h else None) for s, h in walked)
+            steps = tuple(
+                Step(s + ", door" * (int(s.split()[0]) in doors), key=f"{name} {s}", intervention="help" * h or None)
+                for s, h in walked
+            )
             logs.append(Trajectory(name, f"{name}/{i}", outcome, steps, fields={"rate": rate}))
         for budget in (0, 1, 2):
-            ends = (walk(doors, 0.0, luck, asks=True, budget=budget)[-1][0] == HOME for _ in range(50))
-            truth.setdefault(budget, []).extend(ends)
-    result = forecast(logs, ExactKey(), 2, samples=60)
-    checked = [one for one in result.outlooks if one.policy in ("never", "plan")]
-    assert len(checked) == 3
+            ends.append([walk(doors, 0.0, luck, True, budget)[-1][0] == HOME for _ in range(100)])
+    return logs, [float(np.mean(ends[budget::3])) for budget in range(3)]
+
+
+def test_rare_requests_are_forecast_where_states_are_exact() -> None:
+    """With exact keys the model knows where help pays, and the estimate is shrunk towards it."""
+    logs, truth = make_walks(40, 40)
+    result = forecast(logs, ExactKey(), 2, helper=lambda _: AtDoors(), samples=60)
+    checked = [one for one in result.outlooks if one.policy in ("never", "plan", "helper")]
+    assert len(checked) == 5
     for one in checked:
-        right = sum(truth[one.budget[0]]) / len(truth[one.budget[0]])
+        right = truth[one.budget[0]]
         assert one.success.low - 0.05 <= right <= one.success.high + 0.05
-        assert one.success.high - one.success.low < 0.65
+        assert one.success.high - one.success.low < (0.3 if one.policy == "helper" else 0.65)
+
+
+def test_a_model_whose_gaps_are_filled_is_right_where_one_with_gaps_is_too_low() -> None:
+    """Few episodes a task: most late states were visited once, and so lack help, or lack going alone."""
+    logs, truth = make_walks(60, 24)
+    charges = {"help": (1,)}
+    logged = LoggedSteps.of(logs, charges)
+    models = fold_models(logged, ExactKey(), charges, 0)
+    policies = helper_decisions(logged, lambda _: AtDoors(), [(1,), (2,)], 0)
+    filled = model_values(logged, fold_states(logged, ExactKey(), models), policies, models)
+    for one, right in zip(filled, truth[1:], strict=True):
+        assert one is not None
+        assert abs(one.success - right) < 0.07
+    assert np.mean([model.start @ unhelped(model.mdp) for _, model in models]) < truth[0] - 0.1
+
+
+def unhelped(mdp: InterventionMDP) -> npt.NDArray[np.float64]:
+    """Success of never in the model as it is, of every state."""
+    return evaluate_policy(mdp, np.zeros((mdp.n_states, 1), np.int8)).success[:, 0]

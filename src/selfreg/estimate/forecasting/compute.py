@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,8 @@ from selfreg.estimate.forecasting.identification import (
 )
 from selfreg.estimate.forecasting.increments import increments, price_of
 from selfreg.estimate.forecasting.logged_steps import Floats, LoggedSteps
-from selfreg.estimate.forecasting.model_effects import model_effects
+from selfreg.estimate.forecasting.model_effects import fold_states, model_effects
+from selfreg.estimate.forecasting.model_values import ModelValue, model_values, toward_model
 from selfreg.estimate.forecasting.recommendation import OBSERVED, Scored, choose
 from selfreg.estimate.forecasting.results import (
     WIDEN,
@@ -35,7 +37,7 @@ from selfreg.estimate.forecasting.results import (
     make_outlook,
     recommend_in_words,
 )
-from selfreg.estimate.forecasting.step_effects import StepDesign, Value, immediate_effect, step_value
+from selfreg.estimate.forecasting.step_effects import MANY_STEPS, StepDesign, Value, immediate_effect, step_value
 from selfreg.estimate.model import resolve_costs
 
 SAMPLES = 300
@@ -133,8 +135,7 @@ def forecast(
     times = np.random.default_rng(seed).multinomial(
         len(logged.tasks), np.full(len(logged.tasks), 1.0 / len(logged.tasks)), size=samples
     )
-    steps = found.design == "steps"
-    guesses = model_effects(logged, abstraction, compared, models) if steps else []
+    guesses = _guesses(logged, abstraction, compared, models) if found.design == "steps" else []
     scored = _evaluate(logged, abstraction, compared, found, times.astype(np.float64), price, prm, guesses)
     scored, aside = scored[:n_compared], scored[n_compared:]
     recommended = choose(scored, found, len(logged.tasks))
@@ -214,6 +215,27 @@ def _unlimited(logged: LoggedSteps, action: int, most: Budget) -> list[Candidate
     return [] if covered else [candidates.always(logged, action, tuple(map(max, most, longest)))]
 
 
+class _Guess(NamedTuple):
+    """What models of the other folds say of a policy: effects as of `model_effects`, and its value where it counts."""
+
+    effects: Floats
+    value: ModelValue | None
+
+
+def _guesses(
+    logged: LoggedSteps,
+    abstraction: StateAbstraction,
+    compared: Sequence[Candidate],
+    models: Sequence[candidates.FoldModel],
+) -> list[_Guess]:
+    """Of each policy; values count in large logs with exact keys, where only chance makes the models wrong."""
+    states = fold_states(logged, abstraction, models)
+    effects = model_effects(logged, states, compared, models)
+    trusted = isinstance(abstraction, ExactKey) and len(logged.action) >= MANY_STEPS
+    values = model_values(logged, states, compared, models) if trusted else [None] * len(compared)
+    return [*map(_Guess, effects, values)]
+
+
 def _evaluate(
     logged: LoggedSteps,
     abstraction: StateAbstraction,
@@ -222,15 +244,15 @@ def _evaluate(
     times: Floats,
     price: float | Mapping[str, float],
     prm: StateScorer | None,
-    guesses: Sequence[Floats],
+    guesses: Sequence[_Guess],
 ) -> list[Scored]:
     """Values of the policies, and their gains over the first one, which goes on alone."""
     if found.design == "steps":
         design = step_design(logged, abstraction, found, prm)
-        pairs = track([*zip(compared, guesses, strict=True)], "forecast", "policies")
-        values = [
-            step_value(design, one.decided, times, guess, candidates.most_requests(one, logged)) for one, guess in pairs
-        ]
+        values = []
+        for one, guess in track([*zip(compared, guesses, strict=True)], "forecast", "policies"):
+            value = step_value(design, one.decided, times, guess.effects, candidates.most_requests(one, logged))
+            values.append(toward_model(value, guess.value))
         return [
             Scored(
                 one,

@@ -12,14 +12,18 @@ from selfreg.estimate.abstraction import StateAbstraction
 from selfreg.estimate.forecasting.candidates import Candidate, FoldModel
 from selfreg.estimate.forecasting.logged_steps import Floats, Ints, LoggedSteps
 from selfreg.estimate.model import EstimatedModel
+from selfreg.mdp import InterventionMDP
 from selfreg.planning.evaluation import evaluate_policy
 
 
+def fold_states(logged: LoggedSteps, abstraction: StateAbstraction, models: Sequence[FoldModel]) -> list[Ints]:
+    """State of every logged step in the model of each fold, int64 (steps,); -1 where the other folds lack it."""
+    keys = [abstraction.encode(t, i) for t in logged.episodes for i in range(len(t.steps))]
+    return [np.array([model.index.get(key, -1) for key in keys]) for _, model in models]
+
+
 def model_effects(
-    logged: LoggedSteps,
-    abstraction: StateAbstraction,
-    compared: Sequence[Candidate],
-    models: Sequence[FoldModel],
+    logged: LoggedSteps, states: Sequence[Ints], compared: Sequence[Candidate], models: Sequence[FoldModel]
 ) -> list[Floats]:
     """Effects of each help type at each step on success and later requests, if a policy is followed afterwards.
 
@@ -27,15 +31,18 @@ def model_effects(
     with several kinds of budget.
     """
     result = [np.zeros((len(logged.action), len(logged.actions) - 1, 2)) for _ in compared]
-    if logged.costs.shape[1] > 1:
+    if not one_budget(logged):
         return result
-    keys = [abstraction.encode(t, i) for t in logged.episodes for i in range(len(t.steps))]
-    for held_out, model in track(models, "forecast: models", "folds"):
-        state = np.array([model.index.get(key, -1) for key in keys])
+    for (held_out, model), state in track([*zip(models, states, strict=True)], "forecast: models", "folds"):
         rows = np.isin(logged.episode, held_out) & (state >= 0)
         for effects, one in zip(result, compared, strict=True):
             effects[rows] = _effects(logged, model, one, state)[rows]
     return result
+
+
+def one_budget(logged: LoggedSteps) -> bool:
+    """Whether all help is paid from one budget."""
+    return int(logged.costs.shape[1]) == 1
 
 
 def _effects(logged: LoggedSteps, model: EstimatedModel, one: Candidate, state: Ints) -> Floats:
@@ -43,7 +50,7 @@ def _effects(logged: LoggedSteps, model: EstimatedModel, one: Candidate, state: 
     costs = logged.costs[:, 0]
     top = max(one.budget[0], int(costs.max()))
     left = np.minimum(logged.left((top,))[:, 0], one.budget[0])
-    policy = _tabulate(one, model, state, left, top)
+    policy = tabulate(one, model.mdp, state, left, top)
     found = evaluate_policy(model.mdp, policy)
     requests = found.usage[..., 0] / max(1.0, float(costs[1:].mean()))
     value = np.stack([found.success, requests], axis=-1)
@@ -61,11 +68,11 @@ def _effects(logged: LoggedSteps, model: EstimatedModel, one: Candidate, state: 
     return result
 
 
-def _tabulate(one: Candidate, model: EstimatedModel, state: Ints, left: Ints, top: int) -> npt.NDArray[np.int8]:
+def tabulate(one: Candidate, mdp: InterventionMDP, state: Ints, left: Ints, top: int) -> npt.NDArray[np.int8]:
     """The policy by state and budget left: its decision at most of the logged steps there, or with other budgets."""
-    index = {name: a for a, name in enumerate(model.mdp.actions)}
-    requested = {name for name in (one.help,) if name in index} or set(index) - {model.mdp.actions[0]}
-    policy = np.zeros((model.mdp.n_states, top + 1), np.int8)
+    index = {name: a for a, name in enumerate(mdp.actions)}
+    requested = {name for name in (one.help,) if name in index} or set(index) - {mdp.actions[0]}
+    policy = np.zeros((mdp.n_states, top + 1), np.int8)
     if not requested or not one.decided.any():
         return policy
     votes, seen = np.zeros(policy.shape), np.zeros(policy.shape)
@@ -75,13 +82,13 @@ def _tabulate(one: Candidate, model: EstimatedModel, state: Ints, left: Ints, to
     requests = np.divide(votes, seen, out=np.full(policy.shape, np.nan), where=seen > 0)
     pooled = votes.sum(axis=1) / np.maximum(seen[:, 1:].sum(axis=1), 1.0)
     requests = np.where(np.isnan(requests), pooled[:, None], requests) > 0.5
-    requests[:, : _largest_cost(model, requested)] = False
+    requests[:, : _largest_cost(mdp, requested)] = False
     for name in requested:
-        policy[requests & model.mdp.available(name)[:, None] & (policy == 0)] = index[name]
+        policy[requests & mdp.available(name)[:, None] & (policy == 0)] = index[name]
     policy[-2:] = 0
     return policy
 
 
-def _largest_cost(model: EstimatedModel, names: set[str]) -> int:
+def _largest_cost(mdp: InterventionMDP, names: set[str]) -> int:
     """Largest cost of these help types, in units of the only budget."""
-    return max(model.mdp.costs[name][0] for name in names)
+    return max(mdp.costs[name][0] for name in names)

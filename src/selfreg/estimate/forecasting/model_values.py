@@ -1,0 +1,175 @@
+"""Success and requests of policies in a model of states in which actions that were never tried are filled in.
+
+In logs with exact keys a state of a long episode is often visited once or twice, so that there only help, or only
+none, was tried. As certain failure such gaps add up: the unhelped success of long tasks comes out at two thirds of what
+it is. Here an action that was never tried in a state does what the other one did. Beside that it ends the episode, in
+success or in failure, with one chance for all of these states: so that it is better or worse than the other one by as
+much as in the states where both were tried and the policy takes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from selfreg._util.progress import track
+from selfreg.estimate.forecasting.candidates import Candidate, FoldModel
+from selfreg.estimate.forecasting.logged_steps import Floats, Ints, LoggedSteps
+from selfreg.estimate.forecasting.model_effects import one_budget, tabulate
+from selfreg.estimate.forecasting.step_effects import Value
+from selfreg.estimate.model import EstimatedModel
+from selfreg.mdp import InterventionMDP
+from selfreg.planning.evaluation import evaluate_policy
+
+# Policies without a value here: these models are those that the plans are made from, and rules of thumb go by time.
+OTHERS = ("plan", "rule")
+# Least share of the requests that a policy by state and budget must repeat.
+LEAST_AGREEMENT = 0.95
+# Standard deviation of the model's errors of success and of requests, in new tasks. Chosen on `python -m benchmarks
+# evaluation`, seeds 6, 8 and 9.
+ERROR, ERROR_REQUESTS = 0.05, 0.15
+# Least distance to success or failure that a chance is a share of.
+LEAST_ROOM = 0.05
+
+
+class ModelValue(NamedTuple):
+    """Expected success and requests of an episode under a policy, in the model."""
+
+    success: float
+    requests: float
+
+
+def model_values(
+    logged: LoggedSteps, states: Sequence[Ints], compared: Sequence[Candidate], models: Sequence[FoldModel]
+) -> list[ModelValue | None]:
+    """Each policy in the models of the other folds, from the first states of the held-out episodes.
+
+    `states` are as of `fold_states`. None for `OTHERS`, for policies that decide by more than state and budget
+    (`LEAST_AGREEMENT`) or request nothing, and with several kinds of budget.
+    """
+    found: list[list[tuple[float, float, int]] | None] = [[] for _ in compared]
+    if not one_budget(logged):
+        return [None] * len(compared)
+    for (held_out, model), state in track([*zip(models, states, strict=True)], "forecast: filled models", "folds"):
+        first = state[logged.first[held_out]]
+        for i, one in enumerate(compared):
+            rows = found[i]
+            tables = None if rows is None or one.policy in OTHERS else _evaluate(logged, model, one, state, held_out)
+            if rows is None or tables is None:
+                found[i] = None
+                continue
+            known = first[first >= 0]
+            success, requests = (table[known, one.budget[0]].mean() for table in tables)
+            rows.append((success, requests, len(known)))
+    return [_mean(rows) for rows in found]
+
+
+def toward_model(value: Value, model: ModelValue | None) -> Value:
+    """The value in logged steps and that in the model, each with the inverse of its variance as its weight.
+
+    The model's error is drawn anew in each sample, the same for all policies: they share what is wrong with it.
+    """
+    if model is None:
+        return value
+    noise = np.random.default_rng(1).standard_normal(len(value.success) - 1)
+    both = [
+        _weigh(steps, guess, error, noise)
+        for steps, guess, error in zip(value[:2], model, (ERROR, ERROR_REQUESTS), strict=True)
+    ]
+    return value._replace(success=both[0], requests=both[1])
+
+
+def _weigh(steps: Floats, guess: float, error: float, noise: Floats) -> Floats:
+    weight = error**2 / (error**2 + float(np.var(steps[1:])))
+    drawn: Floats = guess + error * np.append(0.0, noise)
+    return weight * steps + (1.0 - weight) * drawn
+
+
+def _mean(rows: list[tuple[float, float, int]] | None) -> ModelValue | None:
+    """Over folds, by their episodes whose first state the other folds know."""
+    if not rows or not sum(row[2] for row in rows):
+        return None
+    success, requests, _ = np.average(rows, axis=0, weights=[row[2] for row in rows]).tolist()
+    return ModelValue(success, requests)
+
+
+def _evaluate(
+    logged: LoggedSteps, model: EstimatedModel, one: Candidate, state: Ints, held_out: Ints
+) -> tuple[Floats, Floats] | None:
+    """Success and requests (states, budgets left) under a policy; None where it decides by more than these."""
+    top = max(one.budget[0], int(logged.costs[:, 0].max()))
+    left = np.minimum(logged.left((top,))[:, 0], one.budget[0])
+    filled = fill_model(model, {})
+    policy = tabulate(one, filled, state, left, top)
+    held = np.isin(logged.episode, held_out)
+    wanted, told = one.decided > 0, policy[state, left] > 0
+    mine = held & (state >= 0)
+    if not (wanted & mine).any() or (wanted & told & mine).sum() < LEAST_AGREEMENT * ((wanted | told) & mine).sum():
+        return None
+    found = evaluate_policy(filled, policy)
+    steps = np.flatnonzero(~held)
+    chances = _chances(model, found.success, state[steps], left[steps], policy)
+    success = evaluate_policy(fill_model(model, chances), policy).success
+    return success, found.usage[..., 0] / max(1.0, float(logged.costs[1:, 0].mean()))
+
+
+def fill_model(model: EstimatedModel, chances: Mapping[str, float]) -> InterventionMDP:
+    """The model with every action in every state.
+
+    An action that was not tried in a state does there what the other one does (going alone: what the mean of the help
+    types does), and with the chance `chances[action]` ends in success, or in failure where the chance is below 0.
+    """
+    alone, *helps = model.mdp.actions
+    given = model.mdp.transitions
+    tried = {name: model.mdp.available(name) for name in helps}
+    number = np.sum([*tried.values()], axis=0)
+    untried = model.borrowed & (number > 0)
+    mean = sp.diags_array(untried / np.maximum(number, 1)) @ sum(given[name] for name in helps)
+    rows = {alone: sp.csr_array(sp.diags_array(~untried * 1.0) @ given[alone] + _end(mean, chances.get(alone, 0.0)))}
+    for name in helps:
+        lent = sp.diags_array(~tried[name] * 1.0) @ rows[alone]
+        rows[name] = sp.csr_array(given[name] + _end(lent, chances.get(name, 0.0)))
+    return InterventionMDP(rows, model.mdp.terminal_value, model.mdp.costs)
+
+
+def _end(rows: sp.sparray, chance: float) -> sp.csr_array:
+    """These rows, but for `chance` of success, or of failure where it is below 0; empty rows stay empty."""
+    n, rows = rows.shape[0], sp.csr_array(rows)
+    ends = np.flatnonzero(np.diff(rows.indptr))
+    column = np.full(len(ends), n - 2 if chance > 0 else n - 1)
+    there = sp.csr_array((np.full(len(ends), abs(chance)), (ends, column)), shape=rows.shape)
+    return sp.csr_array((1.0 - abs(chance)) * rows + there)
+
+
+def _chances(
+    model: EstimatedModel, success: Floats, state: Ints, left: Ints, policy: npt.NDArray[np.int8]
+) -> dict[str, float]:
+    """Of each action, by its mean effect at the steps where it and the other one were tried and the policy takes it."""
+    alone, *helps = model.mdp.actions
+    taken, known = policy[state, left], (state >= 0) & ~model.borrowed[state]
+    after = {name: np.asarray(rows @ success) for name, rows in model.mdp.transitions.items()}
+    gains, result = [], dict[str, float]()
+    for number, name in enumerate(helps, start=1):
+        cost = model.mdp.costs[name][0]
+        units = np.maximum(left, cost)
+        helped, without = after[name][state, units - cost], after[alone][state, units]
+        both = known & model.mdp.available(name)[state]
+        chosen = both & (taken == number)
+        result[name] = _chance(helped[chosen] - without[chosen], without[chosen])
+        chosen = both & (taken == 0)
+        gains.append((without[chosen] - helped[chosen], helped[chosen]))
+    result[alone] = _chance(*(np.concatenate(one) for one in zip(*gains, strict=True)))
+    return result
+
+
+def _chance(effect: Floats, before: Floats) -> float:
+    """Share of the way to success, or to failure below 0, that an effect is in the mean."""
+    if not len(effect):
+        return 0.0
+    mean, start = float(effect.mean()), float(before.mean())
+    room = max(1.0 - start if mean > 0 else start, LEAST_ROOM)
+    return min(max(mean / room, -1.0), 1.0)
