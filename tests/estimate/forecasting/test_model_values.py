@@ -46,7 +46,7 @@ def test_an_action_that_was_not_tried_does_what_the_other_does() -> None:
 @pytest.mark.parametrize(("chance", "expected"), [(0.25, [1.0, 0.25, 0.0, 1.0]), (-0.25, [1.0, 0.0, 0.0, 0.75])])
 def test_a_chance_ends_untried_rows_alone(chance: float, expected: list[float]) -> None:
     model = make_model()
-    helped = fill_model(model, {"hint": chance}).transitions["hint"].toarray()
+    helped = fill_model(model, {"hint": np.full(len(model.start), chance)}).transitions["hint"].toarray()
     assert [helped[i, -2] for i in states_of(model)] == pytest.approx(expected)
 
 
