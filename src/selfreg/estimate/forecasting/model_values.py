@@ -56,13 +56,14 @@ def model_values(
         return [None] * len(compared)
     for (held_out, model), state in track([*zip(models, states, strict=True)], "forecast: filled models", "folds"):
         first = state[logged.first[held_out]]
+        known = first[first >= 0]
+        fold = _Fold(model, fill_model(model, {}), state, np.isin(logged.episode, held_out))
         for i, one in enumerate(compared):
             rows = found[i]
-            tables = None if rows is None or one.policy in OTHERS else _evaluate(logged, model, one, state, held_out)
+            tables = None if rows is None or one.policy in OTHERS else _evaluate(logged, fold, one)
             if rows is None or tables is None:
                 found[i] = None
                 continue
-            known = first[first >= 0]
             success, requests = (table[known, one.budget[0]].mean() for table in tables)
             rows.append((success, requests, len(known)))
     return [_mean(rows) for rows in found]
@@ -96,25 +97,28 @@ def _mean(rows: list[tuple[float, float, int]] | None) -> ModelValue | None:
     return ModelValue(success, requests)
 
 
-def _evaluate(
-    logged: LoggedSteps, model: EstimatedModel, one: Candidate, state: Ints, held_out: Ints
-) -> tuple[Floats, Floats] | None:
-    """Success and requests (states, budgets left) under a policy; None where the model cannot say."""
-    if len(model.mdp.actions) == 1:  # these episodes have no help
-        return None
+class _Fold(NamedTuple):
+    """A model of the other folds, the same filled in, the state of each logged step, and whether it is held out."""
+
+    model: EstimatedModel
+    filled: InterventionMDP
+    state: Ints
+    held_out: npt.NDArray[np.bool_]
+
+
+def _evaluate(logged: LoggedSteps, fold: _Fold, one: Candidate) -> tuple[Floats, Floats] | None:
+    """Success and requests (states, budgets left) under a policy; None where it decides by more than these."""
     top = max(one.budget[0], int(logged.costs[:, 0].max()))
     left = np.minimum(logged.left((top,))[:, 0], one.budget[0])
-    filled = fill_model(model, {})
-    policy = tabulate(one, filled, state, left, top)
-    held = np.isin(logged.episode, held_out)
-    wanted, told = one.decided > 0, policy[state, left] > 0
-    mine = held & (state >= 0)
+    policy = tabulate(one, fold.filled, fold.state, left, top)
+    wanted, told = one.decided > 0, policy[fold.state, left] > 0
+    mine = fold.held_out & (fold.state >= 0)
     if not (wanted & mine).any() or (wanted & told & mine).sum() < LEAST_AGREEMENT * ((wanted | told) & mine).sum():
         return None
-    found = evaluate_policy(filled, policy)
-    steps = np.flatnonzero(~held)
-    chances = _chances(model, found.success, state[steps], left[steps], policy)
-    success = evaluate_policy(fill_model(model, chances), policy).success
+    found = evaluate_policy(fold.filled, policy)
+    steps = np.flatnonzero(~fold.held_out)
+    chances = _chances(fold.model, found.success, fold.state[steps], left[steps], policy)
+    success = evaluate_policy(fill_model(fold.model, chances), policy).success
     return success, found.usage[..., 0] / max(1.0, float(logged.costs[1:, 0].mean()))
 
 
@@ -127,6 +131,8 @@ def fill_model(model: EstimatedModel, chances: Mapping[str, Floats]) -> Interven
     """
     alone, *helps = model.mdp.actions
     given = model.mdp.transitions
+    if not helps:
+        return model.mdp
     tried = {name: model.mdp.available(name) for name in helps}
     number = np.sum([*tried.values()], axis=0)
     untried = model.borrowed & (number > 0)
