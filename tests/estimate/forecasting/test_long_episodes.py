@@ -126,7 +126,7 @@ def test_a_model_whose_gaps_are_filled_is_right_where_one_with_gaps_is_too_low()
     filled = model_values(logged, fold_states(logged, ExactKey(), models), policies, models)
     for one, right in zip(filled, truth[1:], strict=True):
         assert one is not None
-        assert abs(one.success - right) < 0.07
+        assert abs(one.success - right) < 0.07, (one, right)
     assert np.mean([model.start @ unhelped(model.mdp) for _, model in models]) < truth[0] - 0.1
 
 

@@ -13,11 +13,8 @@ from selfreg.estimate.model import EstimatedModel
 
 
 def make_model() -> EstimatedModel:
-    """In "a" all was tried, in "b" going alone, in "c" two types of help, in "d" one of them."""
-    tried = [
-        ("a", None, 0), ("a", None, 1), ("a", "hint", 1), ("a", "do", 1),
-        ("b", None, 0), ("c", "hint", 0), ("c", "do", 1), ("d", "do", 1),
-    ]  # fmt: skip
+    """In "a" both actions were tried, in "b" going alone, in "c" and "d" help."""
+    tried = [("a", None, 0), ("a", None, 1), ("a", "do", 1), ("b", None, 0), ("c", "do", 0), ("d", "do", 1)]
     return estimate_mdp(
         [
             Trajectory("t", str(i), float(outcome), (Step(state, key=state, intervention=help_type),))
@@ -27,27 +24,24 @@ def make_model() -> EstimatedModel:
     )
 
 
-def states_of(model: EstimatedModel) -> list[int]:
-    """Of "a", "b", "c" and "d"."""
-    found = [model.state(Trajectory("t", key, 0.0, (Step(key, key=key),)), 0) for key in "abcd"]
-    return [one for one in found if one is not None]
+def success(chances: tuple[float, float] | None = None) -> dict[str, list[float]]:
+    """Of each action in "a", "b", "c" and "d"."""
+    model = make_model()
+    n = model.mdp.n_states
+    filled = fill_model(model, None if chances is None else [np.full(n, chance) for chance in chances])
+    states = [model.state(Trajectory("t", key, 0.0, (Step(key, key=key),)), 0) for key in "abcd"]
+    for matrix in filled.transitions.values():
+        np.testing.assert_allclose(np.asarray(matrix.sum(axis=1)).ravel()[:-2], 1.0)
+    return {name: [matrix.toarray()[i, -2] for i in states] for name, matrix in filled.transitions.items()}
 
 
 def test_an_action_that_was_not_tried_does_what_the_other_does() -> None:
-    model = make_model()
-    filled = fill_model(model, {})
-    rows = {name: [matrix.toarray()[i, -2] for i in states_of(model)] for name, matrix in filled.transitions.items()}
-    assert rows == {"nohelp": [0.5, 0.0, 0.5, 1.0], "hint": [1.0, 0.0, 0.0, 1.0], "do": [1.0, 0.0, 1.0, 1.0]}
-    for name, matrix in filled.transitions.items():
-        np.testing.assert_allclose(np.asarray(matrix.sum(axis=1)).ravel()[:-2], 1.0, err_msg=name)
-    assert filled.costs == model.mdp.costs
+    assert success() == {"nohelp": [0.5, 0.0, 0.0, 1.0], "do": [1.0, 0.0, 0.0, 1.0]}
 
 
-@pytest.mark.parametrize(("chance", "expected"), [(0.25, [1.0, 0.25, 0.0, 1.0]), (-0.25, [1.0, 0.0, 0.0, 0.75])])
-def test_a_chance_ends_untried_rows_alone(chance: float, expected: list[float]) -> None:
-    model = make_model()
-    helped = fill_model(model, {"hint": np.full(len(model.start), chance)}).transitions["hint"].toarray()
-    assert [helped[i, -2] for i in states_of(model)] == pytest.approx(expected)
+def test_chances_end_untried_rows_alone() -> None:
+    assert success((-0.25, 0.5)) == {"nohelp": [0.5, 0.0, 0.0, 0.75], "do": [1.0, 0.5, 0.0, 1.0]}
+    assert success((0.25, -0.5)) == {"nohelp": [0.5, 0.0, 0.25, 1.0], "do": [1.0, 0.0, 0.0, 1.0]}
 
 
 def test_steps_and_model_weigh_by_the_inverse_of_their_variance() -> None:

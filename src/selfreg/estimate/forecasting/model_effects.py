@@ -31,18 +31,13 @@ def model_effects(
     with several kinds of budget.
     """
     result = [np.zeros((len(logged.action), len(logged.actions) - 1, 2)) for _ in compared]
-    if not one_budget(logged):
+    if logged.costs.shape[1] > 1:
         return result
     for (held_out, model), state in track([*zip(models, states, strict=True)], "forecast: models", "folds"):
         rows = np.isin(logged.episode, held_out) & (state >= 0)
         for effects, one in zip(result, compared, strict=True):
             effects[rows] = _effects(logged, model, one, state)[rows]
     return result
-
-
-def one_budget(logged: LoggedSteps) -> bool:
-    """Whether all help is paid from one budget."""
-    return int(logged.costs.shape[1]) == 1
 
 
 def _effects(logged: LoggedSteps, model: EstimatedModel, one: Candidate, state: Ints) -> Floats:

@@ -9,7 +9,7 @@ like states where both were tried.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ import scipy.sparse as sp
 from selfreg._util.progress import track
 from selfreg.estimate.forecasting.candidates import Candidate, FoldModel
 from selfreg.estimate.forecasting.logged_steps import Floats, Ints, LoggedSteps
-from selfreg.estimate.forecasting.model_effects import one_budget, tabulate
+from selfreg.estimate.forecasting.model_effects import tabulate
 from selfreg.estimate.forecasting.step_effects import Value
 from selfreg.estimate.model import EstimatedModel
 from selfreg.mdp import InterventionMDP
@@ -49,15 +49,17 @@ def model_values(
     """Each policy in the models of the other folds, from the first states of the held-out episodes.
 
     `states` are as of `fold_states`. None for `OTHERS`, for policies that decide by more than state and budget
-    (`LEAST_AGREEMENT`) or request nothing, and with several kinds of budget.
+    (`LEAST_AGREEMENT`) or request nothing, and with several help types.
     """
     found: list[list[tuple[float, float, int]] | None] = [[] for _ in compared]
-    if not one_budget(logged):
+    if logged.costs.shape != (2, 1):
         return [None] * len(compared)
     for (held_out, model), state in track([*zip(models, states, strict=True)], "forecast: filled models", "folds"):
         first = state[logged.first[held_out]]
         known = first[first >= 0]
-        fold = _Fold(model, fill_model(model, {}), state, np.isin(logged.episode, held_out))
+        if not len(known) or len(model.mdp.actions) == 1:
+            continue
+        fold = _Fold(model, fill_model(model), state, np.isin(logged.episode, held_out))
         for i, one in enumerate(compared):
             rows = found[i]
             tables = None if rows is None or one.policy in OTHERS else _evaluate(logged, fold, one)
@@ -108,7 +110,7 @@ class _Fold(NamedTuple):
 
 def _evaluate(logged: LoggedSteps, fold: _Fold, one: Candidate) -> tuple[Floats, Floats] | None:
     """Success and requests (states, budgets left) under a policy; None where it decides by more than these."""
-    top = max(one.budget[0], int(logged.costs[:, 0].max()))
+    top = max(one.budget[0], int(logged.costs[1, 0]))
     left = np.minimum(logged.left((top,))[:, 0], one.budget[0])
     policy = tabulate(one, fold.filled, fold.state, left, top)
     wanted, told = one.decided > 0, policy[fold.state, left] > 0
@@ -119,29 +121,23 @@ def _evaluate(logged: LoggedSteps, fold: _Fold, one: Candidate) -> tuple[Floats,
     steps = np.flatnonzero(~fold.held_out)
     chances = _chances(fold.model, found.success, fold.state[steps], left[steps], policy)
     success = evaluate_policy(fill_model(fold.model, chances), policy).success
-    return success, found.usage[..., 0] / max(1.0, float(logged.costs[1:, 0].mean()))
+    return success, found.usage[..., 0] / max(1.0, float(logged.costs[1, 0]))
 
 
-def fill_model(model: EstimatedModel, chances: Mapping[str, Floats]) -> InterventionMDP:
-    """The model with every action in every state.
+def fill_model(model: EstimatedModel, chances: Sequence[Floats] | None = None) -> InterventionMDP:
+    """The model, which has one help type, with help and going alone in every state.
 
-    An action that was not tried in a state does there what the other one does (going alone: what the mean of the help
-    types does). With the chance `chances[action]`, float64 (n,), it ends in success, or in failure where that is
-    below 0.
+    An action that was not tried in a state does there what the other one does. With its chance (of going alone, of
+    help; float64 (n,) each) it ends in success, or in failure where the chance is below 0.
     """
-    alone, *helps = model.mdp.actions
-    given = model.mdp.transitions
-    if not helps:
-        return model.mdp
-    tried = {name: model.mdp.available(name) for name in helps}
-    number = np.sum([*tried.values()], axis=0)
-    untried = model.borrowed & (number > 0)
-    mean = sp.diags_array(untried / np.maximum(number, 1)) @ sum(given[name] for name in helps)
-    rows = {alone: sp.csr_array(sp.diags_array(~untried * 1.0) @ given[alone] + _end(mean, chances.get(alone)))}
-    for name in helps:
-        lent = sp.diags_array(~tried[name] * 1.0) @ rows[alone]
-        rows[name] = sp.csr_array(given[name] + _end(lent, chances.get(name)))
-    return InterventionMDP(rows, model.mdp.terminal_value, model.mdp.costs)
+    (alone, unhelped), (name, helped) = model.mdp.transitions.items()
+    of_alone, of_help = chances or (None, None)
+    lacks_help = ~model.mdp.available(name)
+    lacks_alone = model.borrowed & ~lacks_help
+    lent = _end(sp.diags_array(lacks_alone * 1.0) @ helped, of_alone)
+    unhelped = sp.csr_array(sp.diags_array(~lacks_alone * 1.0) @ unhelped + lent)
+    helped = sp.csr_array(helped + _end(sp.diags_array(lacks_help * 1.0) @ unhelped, of_help))
+    return InterventionMDP({alone: unhelped, name: helped}, model.mdp.terminal_value, model.mdp.costs)
 
 
 def _end(rows: sp.sparray, chance: Floats | None) -> sp.csr_array:
@@ -157,29 +153,25 @@ def _end(rows: sp.sparray, chance: Floats | None) -> sp.csr_array:
 
 def _chances(
     model: EstimatedModel, success: Floats, state: Ints, left: Ints, policy: npt.NDArray[np.int8]
-) -> dict[str, Floats]:
-    """Of each action in each state, float64 (n,), by its mean effect at like steps where it and the other were tried.
+) -> tuple[Floats, Floats]:
+    """Of going alone and of help in each state, float64 (n,), by the mean effect at like steps where both were tried.
 
     Like steps of help are those where the policy requests it; of going alone, those where the policy does not, apart in
     states where it would with its whole budget.
     """
-    alone, *helps = model.mdp.actions
-    taken, requests = policy[state, left], policy[:, -1] > 0
-    known = (state >= 0) & ~model.borrowed[state]
-    after = {name: np.asarray(rows @ success) for name, rows in model.mdp.transitions.items()}
-    gains, result = [], dict[str, Floats]()
-    for number, name in enumerate(helps, start=1):
-        both = known & model.mdp.available(name)[state]
-        wanted, other = both & (taken == number), np.flatnonzero(both & (taken == 0))
-        paid = np.maximum(left - model.mdp.costs[name][0], 0)
-        helped, without = (after[one][state, paid][wanted] for one in (name, alone))
-        result[name] = np.full(len(policy), _chance(helped - without, without))
-        helped, without = (after[one][state, left][other] for one in (name, alone))
-        gains.append((without - helped, helped, requests[state[other]]))
-    effect, before, there = (np.concatenate(one) for one in zip(*gains, strict=True))
-    kinds = [_chance(effect[there == kind], before[there == kind]) for kind in (False, True)]
-    result[alone] = np.where(requests, kinds[1], kinds[0])
-    return result
+    alone, name = model.mdp.actions
+    wanted, requests = policy[state, left] > 0, policy[:, -1] > 0
+    after = {action: np.asarray(rows @ success) for action, rows in model.mdp.transitions.items()}
+    both = (state >= 0) & ~model.borrowed[state] & model.mdp.available(name)[state]
+    paid = np.maximum(left - model.mdp.costs[name][0], 0)
+    helped, unhelped = (after[action][state, paid][both & wanted] for action in (name, alone))
+    of_help = np.full(len(policy), _chance(helped - unhelped, unhelped))
+    of_alone = np.zeros(len(policy))
+    for kind in (False, True):
+        rows = both & ~wanted & (requests[state] == kind)
+        helped, unhelped = (after[action][state, left][rows] for action in (name, alone))
+        of_alone[requests == kind] = _chance(unhelped - helped, helped)
+    return of_alone, of_help
 
 
 def _chance(effect: Floats, before: Floats) -> float:
