@@ -27,7 +27,7 @@ from selfreg.estimate.forecasting.identification import (
 from selfreg.estimate.forecasting.increments import increments, price_of
 from selfreg.estimate.forecasting.logged_steps import Floats, LoggedSteps
 from selfreg.estimate.forecasting.model_effects import fold_states, model_effects
-from selfreg.estimate.forecasting.model_values import ModelValue, model_values, toward_model
+from selfreg.estimate.forecasting.model_values import ModelValue, model_values, shrink_toward_model
 from selfreg.estimate.forecasting.recommendation import OBSERVED, Scored, choose
 from selfreg.estimate.forecasting.results import (
     WIDEN,
@@ -46,7 +46,7 @@ CONFIDENCE = 0.9
 MOST_BUDGETS = 6
 # Standard deviation of the requests of helpers that are trained from other tasks, as a share. Chosen on
 # `python -m benchmarks evaluation`, seeds 8 and 9.
-TRAINED_ANEW = 0.06
+TRAINING_ERROR = 0.06
 # Earlier helped steps from which on an effect of help no longer changes with their number.
 MOST_EARLIER = 4
 # Steps in a block of time with an effect of its own, and the largest number of blocks.
@@ -231,7 +231,7 @@ def _guesses(
     compared: Sequence[Candidate],
     models: Sequence[candidates.FoldModel],
 ) -> list[_Guess]:
-    """Of each policy; values count in large logs with exact keys, where only chance makes the models wrong."""
+    """A guess for each policy; values in large logs with exact keys, where the models have sampling error only."""
     states = fold_states(logged, abstraction, models)
     effects = model_effects(logged, states, compared, models)
     trusted = isinstance(abstraction, ExactKey) and len(logged.action) >= MANY_STEPS
@@ -253,10 +253,11 @@ def _evaluate(
     if found.design == "steps":
         design = step_design(logged, abstraction, found, prm)
         values = []
-        for one, guess in track([*zip(compared, guesses, strict=True)], "forecast", "policies"):
+        for i, (one, guess) in enumerate(track([*zip(compared, guesses, strict=True)], "forecast", "policies")):
             most = candidates.most_requests(one, logged)
-            value = toward_model(step_value(design, one.decided, times, guess.effects, most), guess.value)
-            values.append(_trained_anew(value, most) if one.policy == "helper" else value)
+            value = step_value(design, one.decided, times, guess.effects, most)
+            value = shrink_toward_model(value, guess.value, most, i)
+            values.append(_add_training_error(value, most) if one.policy == "helper" else value)
         return [
             Scored(
                 one,
@@ -288,10 +289,10 @@ def _gain(policy: Value, alone: Value, price: float) -> Floats:
     return success - without - price * (policy.requests - alone.requests)
 
 
-def _trained_anew(value: Value, most: int) -> Value:
+def _add_training_error(value: Value, most: int) -> Value:
     """With the difference in requests between a helper of a fold and the deployed one, drawn anew in each sample."""
     drawn = np.append(0.0, np.random.default_rng(2).standard_normal(len(value.requests) - 1))
-    return value._replace(requests=np.minimum(value.requests * (1.0 + TRAINED_ANEW * drawn), most))
+    return value._replace(requests=np.minimum(value.requests * (1.0 + TRAINING_ERROR * drawn), most))
 
 
 def step_design(

@@ -70,14 +70,14 @@ def tabulate(one: Candidate, mdp: InterventionMDP, state: Ints, left: Ints, top:
     policy = np.zeros((mdp.n_states, top + 1), np.int8)
     if not requested or not one.decided.any():
         return policy
-    votes, seen = np.zeros(policy.shape), np.zeros(policy.shape)
+    votes, seen, least = np.zeros(policy.shape), np.zeros(policy.shape), _largest_cost(mdp, requested)
     steps = state >= 0
     np.add.at(seen, (state[steps], left[steps]), 1.0)
     np.add.at(votes, (state[steps], left[steps]), one.decided[steps] > 0)
     requests = np.divide(votes, seen, out=np.full(policy.shape, np.nan), where=seen > 0)
-    pooled = votes.sum(axis=1) / np.maximum(seen[:, 1:].sum(axis=1), 1.0)
+    pooled = votes.sum(axis=1) / np.maximum(seen[:, least:].sum(axis=1), 1.0)
     requests = np.where(np.isnan(requests), pooled[:, None], requests) > 0.5
-    requests[:, : _largest_cost(mdp, requested)] = False
+    requests[:, :least] = False
     for name in requested:
         policy[requests & mdp.available(name)[:, None] & (policy == 0)] = index[name]
     policy[-2:] = 0
