@@ -1,7 +1,7 @@
 """Success and requests of policies in a model of states in which actions that were never tried are filled in.
 
 With exact keys a state of a long episode is visited once or twice, so that one of the two actions was often not tried
-there. If that counts as certain failure, the unhelped success of long tasks comes out at two thirds of what it is.
+there. If that counts as certain failure, the unhelped success of long tasks is found at two thirds of what it is.
 Here the action does what the other one does, or ends the episode in success or failure, with a chance that repeats the
 mean effect in like states where both were tried.
 """
