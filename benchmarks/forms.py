@@ -20,6 +20,7 @@ from selfreg.envs import World
 from selfreg.evaluate import ComparedPolicy, run_closed_loop
 from selfreg.helper import HelperConfig, label, train_helper
 from selfreg.helper.models import CANDIDATES
+from selfreg.helper.selection import FILLED
 from selfreg.runs import RunFolder
 
 EPISODES = 2
@@ -32,10 +33,11 @@ def show_run(folder: Path, tasks: int | None) -> float:
     solution = run.solution(model)
     labels, config = label(run.trajectories(), model, solution), HelperConfig(history=0, seed=collected["seed"])
     auto, (budget,) = train_helper(labels, config).without_memory(), solution.budget
-    taken = auto.classifier.form
-    forms = [form for form in CANDIDATES if f"forecast_{form}" in auto.figures]
-    others = [form for form in forms if form != taken]
-    helpers = {form: train_helper(labels, replace(config, form=form)).without_memory() for form in others}
+    taken = auto.classifier.form + FILLED * bool(auto.figures["fill"])
+    every = [*CANDIDATES, *(form + FILLED for form in CANDIDATES)]
+    forms = [form for form in every if f"forecast_{form}" in auto.figures]
+    configs = {form: replace(config, form=form.removesuffix(FILLED), fill=form.endswith(FILLED)) for form in forms}
+    helpers = {form: train_helper(labels, one).without_memory() for form, one in configs.items() if form != taken}
     helpers[taken] = auto
     policies = [ComparedPolicy(form, b, helper) for form, helper in helpers.items() for b in range(1, budget + 1)]
     names = list(collected["test_tasks"])[:tasks]

@@ -10,7 +10,8 @@ from selfreg.data import Step, Trajectory
 from selfreg.decisions import start_episode
 from selfreg.estimate import Features, estimate_mdp
 from selfreg.helper import Helper, HelperConfig, Labels, RationedHelper, label, ration, train_helper
-from selfreg.helper.model_rollout import add_missing_help, first_states
+from selfreg.helper.filling import add_missing_help
+from selfreg.helper.model_rollout import first_states
 from selfreg.helper.rationing import forecast_at_usage
 from selfreg.runtime import Ledger, Recorder
 

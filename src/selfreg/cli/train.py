@@ -86,7 +86,8 @@ def train_helper(
         say_usage(policy.requests, usage)
     for left in run.path.glob(f"{HELPER_CHECKPOINT}*"):
         left.unlink()
-    kept = replace(config, form=helper.classifier.form)
+    fill = bool(helper.figures.get("fill", config.fill))
+    kept = replace(config, form=helper.classifier.form, fill=fill)
     run.record("helper", {**asdict(kept), "calibrated": calibrated, "usage": usage, "figures": helper.figures})
     if config.form == AUTO:
         remark(f"note: the helper is of the form {kept.form}, which is forecast to do best in new tasks")

@@ -45,6 +45,13 @@ class HelperConfig(EncoderConfig):
             "it is."
         },
     )
+    fill: bool = field(
+        default=False,
+        metadata={
+            "help": "In rounds, an action that was never tried in a state does what it did in similar states of the "
+            "task; auto tries both. Else help does nothing there."
+        },
+    )
     price: float | Mapping[str, float] = field(
         default=0.02,
         metadata={

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ from selfreg.data import NOHELP, Step, Trajectory, state_text
 if TYPE_CHECKING:
     from selfreg.estimate import EstimatedModel
     from selfreg.helper.examples import HelperExamples
+    from selfreg.mdp import InterventionMDP
     from selfreg.planning.solution import Solution
 
 # Makes the text of an episode so far, given the number of earlier steps to show.
@@ -90,6 +92,13 @@ class Labels(ShortRepr):
             return np.zeros(self.q.shape[:2], dtype=np.int64), np.full(self.q.shape[:2], -np.inf)
         help_types = np.where(np.isnan(self.q[..., 1:]), -np.inf, self.q[..., 1:])
         return help_types.argmax(axis=2), help_types.max(axis=2)
+
+    @cached_property
+    def filled(self) -> InterventionMDP:
+        """The model with every action in every state: see `selfreg.helper.filling.fill_untried`."""
+        from selfreg.helper.filling import fill_untried
+
+        return fill_untried(self)
 
     def prices(self, price: float | Mapping[str, float]) -> npt.NDArray[np.float64]:
         """Success that each action costs, float64 (actions,), at a price of each unit or of a request of each type."""

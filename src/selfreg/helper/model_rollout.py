@@ -10,7 +10,6 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from selfreg.data import NOHELP
 from selfreg.helper.helper import Helper
 from selfreg.helper.labels import Labels
 from selfreg.helper.models.transformer import lattice
@@ -48,7 +47,7 @@ class ModelRollout(NamedTuple):
         if start is None:
             raise ValueError(f"the labels have no {' or '.join(parts)} task of the helper")
         n = labels.model.mdp.n_states
-        reached = _find_reachable(labels.model.mdp.transitions, np.flatnonzero(start))
+        reached = _find_reachable(labels.filled.transitions, np.flatnonzero(start))
         tasks = labels.are_of(wanted)
         texts, states = _texts(labels, helper, np.argsort(~tasks, kind="stable"), reached)
         points = lattice(helper.limits)
@@ -62,7 +61,7 @@ class ModelRollout(NamedTuple):
         )
         return cls(
             labels,
-            add_missing_help(labels.model.mdp),
+            labels.filled,
             start,
             live,
             total[live] / count[live, None, None],
@@ -147,20 +146,6 @@ def first_states(labels: Labels, tasks: Sequence[str]) -> Floats | None:
     if not first.any():
         return None
     return np.asarray(np.bincount(labels.state[first], minlength=labels.model.mdp.n_states) / first.sum())
-
-
-def add_missing_help(mdp: InterventionMDP) -> InterventionMDP:
-    """The model with help everywhere: where it was never tried it costs, and changes nothing.
-
-    A helper requests help in such states too, and what it pays there counts.
-    """
-    alone = mdp.transitions[NOHELP]
-    rows = {NOHELP: alone}
-    for name, matrix in mdp.transitions.items():
-        if name != NOHELP:
-            untried = sp.diags_array((np.diff(matrix.indptr) == 0).astype(np.float64))
-            rows[name] = sp.csr_array(matrix + untried @ alone)
-    return InterventionMDP(rows, mdp.terminal_value, mdp.costs)
 
 
 def check_labels(helper: Helper, labels: Labels) -> None:

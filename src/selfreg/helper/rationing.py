@@ -20,7 +20,7 @@ from selfreg.data import NOHELP, Step
 from selfreg.decisions import BudgetLeft, Decision
 from selfreg.helper.helper import Helper
 from selfreg.helper.labels import Labels
-from selfreg.helper.model_rollout import add_missing_help, check_labels, first_states
+from selfreg.helper.model_rollout import check_labels, first_states
 from selfreg.helper.models.transformer import deduplicate
 from selfreg.mdp import InterventionMDP
 from selfreg.prm.prm import PRM
@@ -273,8 +273,8 @@ class _HeldOut(NamedTuple):
         of_state = sp.diags_array(1.0 / np.maximum(visits.sum(axis=1), 1.0)) @ visits
         place = int(np.flatnonzero((labels.budgets == top).all(axis=1))[0])
         help_types = chances[:, :, 1:]
-        mdp = add_missing_help(labels.model.mdp)
-        return cls(mdp, labels.budgets, start, place, help_types.sum(axis=2), help_types.argmax(axis=2) + 1, of_state)
+        wanted = help_types.argmax(axis=2) + 1
+        return cls(labels.filled, labels.budgets, start, place, help_types.sum(axis=2), wanted, of_state)
 
     def usage(self, low: float, high: float, share: float) -> float:
         """Units used from the start."""

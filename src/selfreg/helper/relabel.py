@@ -19,8 +19,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from selfreg.helper.config import HelperConfig
+from selfreg.helper.filling import add_missing_help
 from selfreg.helper.labels import Labels
-from selfreg.helper.model_rollout import add_missing_help
 from selfreg.helper.models import FORMS
 from selfreg.helper.models.linear import LinearDecider, WordsDecider
 from selfreg.helper.models.transformer import deduplicate
@@ -58,7 +58,7 @@ def relabel(labels: Labels, priced: Labels, split: Mapping[str, Sequence[str]], 
         `min_count` says.
     """
     reader, prices = _Reader(labels, split, config), labels.prices(config.price)
-    mdp, success = add_missing_help(labels.model.mdp), None
+    mdp, success = labels.filled if config.fill else add_missing_help(labels.model.mdp), None
     for _ in range(config.rounds):
         success, value = evaluate_at_price(labels, mdp, reader.learn(priced), prices)
         priced = with_values(labels, value, prices)

@@ -18,7 +18,7 @@ from selfreg.helper.config import HelperConfig
 from selfreg.helper.helper import Helper
 from selfreg.helper.labels import Labels
 from selfreg.helper.model_rollout import forecast_in_model
-from selfreg.helper.models import CANDIDATES
+from selfreg.helper.models import CANDIDATES, FORMS
 from selfreg.helper.one_step import Forecast, QueryJudge
 from selfreg.helper.rationing import forecast_at_usage
 
@@ -26,23 +26,25 @@ from selfreg.helper.rationing import forecast_at_usage
 FOLDS, VALIDATION_SHARE = 3, 0.2
 # Share of the steps whose exact key must recur in the log, so that the estimated model is more than the log itself.
 RECURRING = 0.5
+# In the names of figures, after a form that is trained with `fill`.
+FILLED = "_filled"
 # Trains a helper of one form with a split of the tasks.
 FormTrainer = Callable[[HelperConfig, dict[str, list[str]]], Helper]
 
 
 def choose_form(
     labels: Labels, config: HelperConfig, train: FormTrainer, usage: float | None = None
-) -> tuple[str, dict[str, float]]:
-    """The form with the best forecast, and figures: the forecast success and requests of each.
+) -> tuple[HelperConfig, dict[str, float]]:
+    """The settings with the form that has the best forecast, and figures: the forecast success and requests of each.
 
     Each candidate is trained on two thirds of the tasks and decides in the others, three times, so that every task is
     held out once. Where episodes are one decision and at least half of the queries were decided in every way, the
-    outcomes there count (`QueryJudge`). Where states have exact keys that recur, they are evaluated in the estimated
-    model, whose errors differ less between forms. Else, where chance decided at single steps of the log who
-    was helped, by a structural nested mean model (`selfreg.estimate.forecasting.step_effects`), which needs no model of
-    states; else in the estimated model. What counts is success less the price of the units used. With `usage` it is the
-    same in the estimated model at that mean number of units, with the largest budget (`ration`). A candidate that
-    cannot be trained from these tasks is left out.
+    outcomes there count (`QueryJudge`). Where states have exact keys that recur, they are evaluated in the filled
+    model, whose errors differ less between forms, and the best form that learns labels is also tried with `fill`. Else,
+    where chance decided at single steps of the log who was helped, by a structural nested mean model
+    (`selfreg.estimate.forecasting.step_effects`), which needs no model of states; else in the filled model. What counts
+    is success less the price of the units used. With `usage` it is the same in the filled model at that mean number of
+    units, with the largest budget (`ration`). A candidate that cannot be trained from these tasks is left out.
 
     Raises
     ------
@@ -57,18 +59,30 @@ def choose_form(
             judge = _StepJudge.of(labels, prices) or judge
     else:
         judge = _UsageJudge(labels, prices, usage)
+    tried = {form: replace(config, form=form) for form in CANDIDATES}
     found, errors = dict[str, Forecast](), list[ValueError]()
-    for form in CANDIDATES:
+    for form, one in tried.items():
         try:
-            found[form] = judge.forecast([train(replace(config, form=form), split) for split in splits])
+            found[form] = judge.forecast([train(one, split) for split in splits])
         except ValueError as error:
             errors.append(error)
     if not found:
         raise errors[0]
-    figures = dict[str, float]()
-    for form, one in found.items():
-        figures |= {f"forecast_{form}": one.success, f"forecast_requests_{form}": one.requests}
-    return max(found, key=lambda form: found[form].success - found[form].paid), figures
+    learnt = {form: forecast for form, forecast in found.items() if form in FORMS}
+    if learnt and config.rounds and not config.fill and _have_recurring_keys(labels):
+        form = _best(learnt)
+        tried[f"{form}{FILLED}"] = one = replace(config, form=form, fill=True)
+        found[f"{form}{FILLED}"] = judge.forecast([train(one, split) for split in splits])
+    chosen = tried[_best(found)]
+    figures = {"fill": float(chosen.fill)}
+    for name, forecast in found.items():
+        figures |= {f"forecast_{name}": forecast.success, f"forecast_requests_{name}": forecast.requests}
+    return chosen, figures
+
+
+def _best(found: Mapping[str, Forecast]) -> str:
+    """The name with the most success less the price of its requests; of ties, the first."""
+    return max(found, key=lambda name: found[name].success - found[name].paid)
 
 
 def _have_recurring_keys(labels: Labels) -> bool:
@@ -86,7 +100,7 @@ class Judge(Protocol):
 
 
 class _UsageJudge(NamedTuple):
-    """Evaluates in the estimated model, at a mean number of units used."""
+    """Evaluates in the filled model, at a mean number of units used."""
 
     labels: Labels
     prices: NDArray[np.float64]
@@ -98,7 +112,7 @@ class _UsageJudge(NamedTuple):
 
 
 class _ModelJudge(NamedTuple):
-    """Evaluates in the estimated model, from the first states of held-out tasks."""
+    """Evaluates in the filled model, from the first states of held-out tasks."""
 
     labels: Labels
     prices: NDArray[np.float64]

@@ -41,7 +41,7 @@ class _Taught:
 
     def __init__(self, labels: Labels, price: float | Mapping[str, float]) -> None:
         self.labels, self._price = labels, price
-        self._improved = dict[tuple[str, tuple[str, ...], tuple[str, ...]], Relabelled]()
+        self._improved = dict[tuple[str, bool, tuple[str, ...], tuple[str, ...]], Relabelled]()
 
     @cached_property
     def at_price(self) -> Labels:
@@ -50,7 +50,7 @@ class _Taught:
 
     def improve(self, split: Mapping[str, Sequence[str]], config: HelperConfig) -> Relabelled:
         """Labels that the model of the form `config.form` has improved, in these training tasks."""
-        key = reading_form(config.form).form, tuple(split["train"]), tuple(split["validation"])
+        key = reading_form(config.form).form, config.fill, tuple(split["train"]), tuple(split["validation"])
         if key not in self._improved:
             self._improved[key] = relabel(self.labels, self.at_price, split, config)
         return self._improved[key]
@@ -110,7 +110,8 @@ def train_helper(
         - `low_support_share`, the share of the training weight on decisions based on fewer visits than `min_count`;
         - `value_error`, the mean error of the values that reasons give, and `value_error_constant`, that of their mean;
         - with the form "auto", `forecast_FORM` and `forecast_requests_FORM`: success and units used of each form in
-          tasks that it was not trained on, as `choose_form` forecasts them, mean over the budgets above 0;
+          tasks that it was not trained on, as `choose_form` forecasts them, mean over the budgets above 0; and `fill`,
+          1 where the form was trained with it (`forecast_FORM_filled`);
         - `constant_decision` is 1 where every decision was the same, so that there was nothing to learn; `epochs`,
           `validation_loss`, and the number of examples.
 
@@ -157,15 +158,19 @@ def _train(
     split, forecasts = split_tasks(examples.tasks, config), dict[str, float]()
     taught = _Taught(labels, config.price) if isinstance(labels, Labels) else labels
     if config.form == AUTO and isinstance(labels, Labels):
-        form, forecasts = choose_form(labels, config, lambda one, parts: _learn(taught, parts, charges, one)[0], usage)
-        config = replace(config, form=form)
+        config, forecasts = choose_form(
+            labels, config, lambda one, parts: _learn(taught, parts, charges, one)[0], usage
+        )
     elif config.form == AUTO:
         config = replace(config, form=_choose_by_loss(examples, charges, split, config))
     helper, learnt = _learn(taught, split, charges, config, checkpoint)
     if isinstance(labels, Labels) and config.form in RULES:
         examples = labels.examples(config.history, helper.classifier.read)
     helper = replace(helper, memory=_memory(learnt, split, config))
-    return replace(helper, figures=helper.figures | forecasts | _figures(helper, examples, learnt, split, config))
+    figures = helper.figures | forecasts | _figures(helper, examples, learnt, split, config)
+    if isinstance(labels, Labels):
+        figures |= success_in_model(helper, labels)
+    return replace(helper, figures=figures)
 
 
 def _learn(
@@ -216,10 +221,8 @@ def _figures(
         | _measure_monotonicity(helper, test)
         | _measure_support(train, config.min_count)
     )
-    if isinstance(labels, Labels):
-        figures |= success_in_model(helper, labels)
-        if helper.memory is not None:
-            figures |= _value_error(helper.memory, labels, split, config.history)
+    if isinstance(labels, Labels) and helper.memory is not None:
+        figures |= _value_error(helper.memory, labels, split, config.history)
     return figures
 
 
