@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 
 class Spending(NamedTuple):
-    """Expected usage from the first states of some tasks, in the estimated model.
+    """Expected usage from the first states of some tasks, in the filled model.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ def calibrate(helper: Helper, labels: Labels, budget: int | Sequence[int] | None
 
 
 def spending(helper: Helper, labels: Labels, part: str = "test") -> Spending:
-    """Usage of helper and plan in the estimated model, from the first states of a part of the helper's split.
+    """Usage of helper and plan in the filled model, from the first states of a part of the helper's split.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ class HelperConfig(EncoderConfig):
         default=False,
         metadata={
             "help": "In rounds, an action that was never tried in a state does what it did in similar states of the "
-            "task; auto tries both. Else help does nothing there."
+            "task, where states have exact keys; auto tries both. Else help changes nothing there."
         },
     )
     price: float | Mapping[str, float] = field(

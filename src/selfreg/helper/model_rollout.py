@@ -1,4 +1,4 @@
-"""The helper as a policy in the estimated model of its labels: its success and usage."""
+"""The helper as a policy in the filled model of its labels: its success and usage."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def success_in_model(helper: Helper, labels: Labels, part: str = "test") -> dict
 
 
 class InModel(NamedTuple):
-    """What a helper is forecast to do in some tasks, by the estimated model.
+    """What a helper is forecast to do in some tasks, by the filled model.
 
     Attributes
     ----------

@@ -153,10 +153,10 @@ def ration(
 ) -> RationedHelper:
     """The helper at a mean number of requests: forecast usage is `requests`, and the hard budget holds.
 
-    The forecast is exact in the estimated model, from the first states of the helper's validation and test tasks, with
-    `budget`. It holds in new tasks as far as these are like them: for a share of queries, by about half a unit over the
-    square root of the number of these tasks. Where the helper uses less than `requests` even if it requests help
-    wherever it can, it does so.
+    The forecast is exact in the filled model (`Labels.filled`), from the first states of the helper's validation and
+    test tasks, with `budget`. It holds in new tasks as far as these are like them: for a share of queries, by about
+    half a unit over the square root of the number of these tasks. Where the helper uses less than `requests` even if it
+    requests help wherever it can, it does so.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def ration(
 
 
 def forecast_at_usage(helper: Helper, labels: Labels, requests: float, prices: Floats) -> tuple[float, float, float]:
-    """Success, usage and price of its requests of the helper in its test tasks, by the estimated model.
+    """Success, usage and price of its requests of the helper in its test tasks, by the filled model.
 
     Its thresholds are those with which it uses `requests` in these tasks; see `ration`. `prices` are as of
     `Labels.prices`.

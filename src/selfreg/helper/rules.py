@@ -1,4 +1,4 @@
-"""Rules of thumb as helpers: the help type and the thresholds that do best in the estimated model."""
+"""Rules of thumb as helpers: the help type and the thresholds that do best in the filled model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ QUANTILES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
 def train_rule(
     labels: Labels, split: Mapping[str, Sequence[str]], charges: Mapping[str, tuple[int, ...]], config: HelperConfig
 ) -> Helper:
-    """The rule `config.form` with the help type that does best in the training tasks, by the estimated model.
+    """The rule `config.form` with the help type that does best in the training tasks, by the filled model.
 
     Raises
     ------
