@@ -89,7 +89,7 @@ def calibrate(helper: Helper, labels: Labels, budget: int | Sequence[int] | None
         raise ValueError(f"budget is {budget}; expected at most {helper.limits}")
     states = ModelRollout.create(helper, labels, "validation")
     points, thresholds = lattice(helper.limits), np.full(len(lattice(helper.limits)), 0.5)
-    plan = states.usage(labels.solution.policy.reshape(labels.model.mdp.n_states, -1))
+    plan = states.usage(states.planned)
     for p in np.flatnonzero((points <= top).all(axis=1) & (points > 0).any(axis=1)):
         at = states.point(points[p])
         candidates, gaps = states.candidates(int(p)), dict[int, float]()
@@ -149,7 +149,7 @@ def spending(helper: Helper, labels: Labels, part: str = "test") -> Spending:
     points = lattice(helper.limits)
     at = [states.point(point) for point in points]
     thresholds = None if helper.thresholds is None else np.array(helper.thresholds)
-    plan = states.usage(labels.solution.policy.reshape(labels.model.mdp.n_states, -1))
+    plan = states.usage(states.planned)
     return Spending(points, states.usage(states.policy(thresholds))[at], plan[at])
 
 

@@ -15,6 +15,7 @@ from selfreg.helper.labels import Labels
 from selfreg.helper.models.transformer import lattice
 from selfreg.mdp import InterventionMDP
 from selfreg.planning.evaluation import evaluate_policy
+from selfreg.planning.solution import Solution
 from selfreg.planning.usage import expected_charges
 
 Floats = NDArray[np.float64]
@@ -23,14 +24,29 @@ TEXTS_A_STATE = 3
 
 
 class ModelRollout(NamedTuple):
-    """States reachable from parts of the tasks, with the helper's P(action) there."""
+    """The filled model's states that parts of the tasks reach, and terminal ones, with the helper's P(action) there.
 
-    labels: Labels
-    mdp: InterventionMDP
+    Attributes
+    ----------
+    budgets : int64 (points, budgets)
+        Those of the labels.
+    plan : Solution
+        Of the labels, in these states.
+    start : float64 (states,)
+        Share of the episodes that begin there.
+    shown : int64 (k,)
+        States that have a text.
+    probability : float64 (k, points of the helper, actions)
+    inside : int64 (points,)
+        Point of the helper for each point of the labels.
+    """
+
+    budgets: NDArray[np.int64]
+    plan: Solution
     start: Floats
-    reached: NDArray[np.int64]
-    probability: Floats  # (reached, points of the helper, actions)
-    inside: NDArray[np.int64]  # point of the helper for each point of the labels
+    shown: NDArray[np.int64]
+    probability: Floats
+    inside: NDArray[np.int64]
 
     @classmethod
     def create(cls, helper: Helper, labels: Labels, *parts: str) -> ModelRollout:
@@ -46,27 +62,23 @@ class ModelRollout(NamedTuple):
         start = first_states(labels, wanted)
         if start is None:
             raise ValueError(f"the labels have no {' or '.join(parts)} task of the helper")
-        n = labels.model.mdp.n_states
-        reached = _find_reachable(labels.filled.transitions, np.flatnonzero(start))
+        mdp = labels.filled
+        reached = np.union1d(_find_reachable(mdp.transitions, np.flatnonzero(start)), np.flatnonzero(mdp.terminal))
         tasks = labels.are_of(wanted)
         texts, states = _texts(labels, helper, np.argsort(~tasks, kind="stable"), reached)
+        states = np.searchsorted(reached, states)
         points = lattice(helper.limits)
         every = helper.request_probabilities(np.repeat(texts, len(points)).tolist(), np.tile(points, (len(texts), 1)))
-        total = np.zeros((n, len(points), len(helper.actions)))
+        total = np.zeros((len(reached), len(points), len(helper.actions)))
         np.add.at(total, states, every.reshape(len(texts), len(points), -1))
-        count = np.bincount(states, minlength=n)
-        live = reached[count[reached] > 0]
+        count = np.bincount(states, minlength=len(reached))
+        shown = np.flatnonzero(count)
         inside = np.ravel_multi_index(
             tuple(np.minimum(labels.budgets, helper.limits).T), tuple(top + 1 for top in helper.limits)
         )
-        return cls(
-            labels,
-            labels.filled,
-            start,
-            live,
-            total[live] / count[live, None, None],
-            np.asarray(inside),
-        )
+        probability = total[shown] / count[shown, None, None]
+        plan = _restrict(replace(labels.solution, mdp=mdp), reached)
+        return cls(labels.budgets, plan, start[reached], shown, probability, np.asarray(inside))
 
     def candidates(self, point: int) -> Floats:
         """Thresholds that separate the states, float64 (at most states + 1,), increasing."""
@@ -74,39 +86,43 @@ class ModelRollout(NamedTuple):
         return np.concatenate([[0.0], (request[1:] + request[:-1]) / 2, [1.0]])
 
     def policy(self, thresholds: Floats | None) -> NDArray[np.int8]:
-        """Actions, int8 (n_states, points of the labels): nohelp in states without text."""
-        policy = np.zeros((self.labels.model.mdp.n_states, len(self.labels.budgets)), dtype=np.int8)
+        """Actions, int8 (states, points of the labels): nohelp in states without text."""
+        policy = np.zeros((len(self.start), len(self.budgets)), dtype=np.int8)
         help_types = self.probability[..., 1:]
         if thresholds is None:
             chosen = self.probability.argmax(axis=2)
         else:
             requests = (help_types.sum(axis=2) > thresholds) & (help_types > 0).any(axis=2)
             chosen = np.where(requests, help_types.argmax(axis=2) + 1, 0)
-        policy[self.reached] = chosen[:, self.inside]
+        policy[self.shown] = chosen[:, self.inside]
         return policy
+
+    @property
+    def planned(self) -> NDArray[np.int8]:
+        """The plan's actions, int8 (states, points of the labels)."""
+        return self.plan.policy.reshape(len(self.start), -1)
 
     def usage(self, policy: NDArray[np.int8], charges: Floats | None = None) -> Floats:
         """Expected usage from the start, (points of the labels, budgets); or `charges`, as of `expected_charges`."""
-        solution = self.labels.solution
-        played = replace(solution, mdp=self.mdp, policy=policy.reshape(solution.policy.shape))
-        used = expected_charges(played, self.mdp.cost_table if charges is None else charges)
-        return np.asarray(self.start @ used.reshape(len(self.start), -1)).reshape(len(self.labels.budgets), -1)
+        played = replace(self.plan, policy=policy.reshape(self.plan.policy.shape))
+        used = expected_charges(played, self.plan.mdp.cost_table if charges is None else charges)
+        return np.asarray(self.start @ used.reshape(len(self.start), -1)).reshape(len(self.budgets), -1)
 
     def value(self, policy: NDArray[np.int8]) -> Floats:
-        """P(success) from every state, (n_states, points of the labels)."""
-        table = evaluate_policy(self.mdp, policy.reshape(self.labels.solution.policy.shape))
+        """P(success) from every state, (states, points of the labels)."""
+        table = evaluate_policy(self.plan.mdp, policy.reshape(self.plan.policy.shape))
         return table.success.reshape(policy.shape)
 
     def point(self, budget: NDArray[np.int64]) -> int:
         """Index of a budget in the lattice of the labels."""
-        return int(np.flatnonzero((self.labels.budgets == budget).all(axis=1))[0])
+        return int(np.flatnonzero((self.budgets == budget).all(axis=1))[0])
 
 
 def success_in_model(helper: Helper, labels: Labels, part: str = "test") -> dict[str, float]:
     """Success of helper and plan from the first states of a part of the tasks, mean over the budgets above 0."""
     states, paid = ModelRollout.create(helper, labels, part), labels.budgets.any(axis=1)
     helped = states.start @ states.value(states.policy(None))
-    planned = states.start @ labels.solution.value.reshape(len(states.start), -1)
+    planned = states.start @ states.plan.value.reshape(len(states.start), -1)
     if not paid.any():
         return {}
     return {"success": float(helped[paid].mean()), "success_plan": float(planned[paid].mean())}
@@ -156,6 +172,14 @@ def check_labels(helper: Helper, labels: Labels) -> None:
     largest = tuple(labels.budgets.max(axis=0).tolist())
     if any(have < need for have, need in zip(largest, helper.limits, strict=True)):
         raise ValueError(f"the labels have budgets up to {largest}; the helper needs {helper.limits}")
+
+
+def _restrict(solution: Solution, states: NDArray[np.int64]) -> Solution:
+    """A solution and its model in these states, which no action leaves."""
+    mdp = solution.mdp
+    rows = {name: sp.csr_array(matrix[states][:, states]) for name, matrix in mdp.transitions.items()}
+    inside = InterventionMDP(rows, mdp.terminal_value[states], mdp.costs)
+    return replace(solution, mdp=inside, value=solution.value[states], policy=solution.policy[states])
 
 
 def _find_reachable(transitions: Mapping[str, sp.csr_array], start: NDArray[np.intp]) -> NDArray[np.int64]:
