@@ -60,8 +60,9 @@ def test_rows_are_means_of_the_most_similar_states_of_the_task() -> None:
     assert lacking > 10
 
 
-def test_states_without_texts_of_their_own_are_left_as_they_are() -> None:
-    labels = labelled(wandering(), Features(["step"]))
+@pytest.mark.parametrize("abstraction", [Features(["step"]), ExactKey(step=True)])
+def test_classes_of_states_and_states_with_their_step_are_left_as_they_are(abstraction: StateAbstraction) -> None:
+    labels = labelled(wandering(), abstraction)
     known, filled = add_missing_help(labels.model.mdp), labels.filled
     for name, rows in known.transitions.items():
         np.testing.assert_array_equal(filled.transitions[name].toarray(), rows.toarray())

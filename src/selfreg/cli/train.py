@@ -68,7 +68,7 @@ def train_helper(
 ) -> HelperConfig:
     """Train and save the helper, with thresholds if `calibrated`, or at a mean number of units used (`usage`).
 
-    Returns the configuration with the form that was kept.
+    Returns the configuration with the form, and `fill`, that were kept.
     """
     with require_extra("ml", "training a helper"):
         from selfreg.helper import calibrate, ration
@@ -90,7 +90,8 @@ def train_helper(
     kept = replace(config, form=helper.classifier.form, fill=fill)
     run.record("helper", {**asdict(kept), "calibrated": calibrated, "usage": usage, "figures": helper.figures})
     if config.form == AUTO:
-        remark(f"note: the helper is of the form {kept.form}, which is forecast to do best in new tasks")
+        how = f"{kept.form} with fill" if fill else kept.form
+        remark(f"note: the helper is of the form {how}, which is forecast to do best in new tasks")
     return kept
 
 

@@ -35,10 +35,9 @@ class Spending(NamedTuple):
 def calibrate(helper: Helper, labels: Labels, budget: int | Sequence[int] | None = None) -> Helper:
     """The same helper with thresholds, one for each budget, at which it spends as much as the plan.
 
-    Usage is computed exactly in the model of the labels, from the first states of the helper's validation tasks.
-    Budgets are calibrated in increasing order, each by bisection, with the thresholds of smaller budgets fixed; the
-    nearest of the thresholds tried is used. With several budgets, usage is the sum of the shares spent. Where help was
-    never tried in the logs, a request costs and changes nothing.
+    Usage is computed exactly in the filled model (`Labels.filled`), from the first states of the helper's validation
+    tasks. Budgets are calibrated in increasing order, each by bisection, with the thresholds of smaller budgets fixed;
+    the nearest of the thresholds tried is used. With several budgets, usage is the sum of the shares spent.
 
     Parameters
     ----------

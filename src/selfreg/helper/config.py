@@ -49,7 +49,7 @@ class HelperConfig(EncoderConfig):
         default=False,
         metadata={
             "help": "In rounds, an action that was never tried in a state does what it did in similar states of the "
-            "task, where states have exact keys; auto tries both. Else help changes nothing there."
+            "task, where states have exact keys; else help changes nothing there. auto also trains its best form so."
         },
     )
     price: float | Mapping[str, float] = field(

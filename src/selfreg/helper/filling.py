@@ -1,7 +1,7 @@
 """The estimated model with every action in every state: what a policy by text would do where the log never tried it.
 
 With exact keys a state of a longer episode is visited once or twice, so that one of its actions was often not tried. If
-help does nothing there, a policy that waits is worth too little: the later the states, the fewer were helped.
+help does nothing there, a policy that waits is worth too little: later states were helped less often.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ NEIGHBOURS, MOST_STATES, BLOCK = 3, 500, 500
 def fill_untried(labels: Labels) -> InterventionMDP:
     """The model of the labels with every action in every state.
 
-    Where states have exact keys, an action that was not tried does what it did in the three most similar states of the
-    same task, by the cosine of their word groups (`selfreg._util.text_features.hashed_words`). Where there are none,
-    help changes nothing, and costs.
+    Where states have exact keys without the step, an action that was not tried does what it did in the three most
+    similar states of the same task: the mean of their rows, by the cosine of the word groups of their texts
+    (`selfreg._util.text_features.hashed_words`). Only labelled states are filled, also those whose row is the PRM's,
+    and lend rows, at most 500 of a task. Where no state of the task has the action, or keys are others, untried help
+    changes nothing and costs, and untried "nohelp" keeps its row.
 
     Examples
     --------
@@ -50,7 +52,7 @@ def fill_untried(labels: Labels) -> InterventionMDP:
     """
     model, mdp = labels.model, labels.model.mdp
     rows = dict(mdp.transitions)
-    if isinstance(model.abstraction, ExactKey):
+    if isinstance(model.abstraction, ExactKey) and not model.abstraction.step:
         tried = {name: mdp.available(name) if name != NOHELP else ~model.borrowed & ~mdp.terminal for name in rows}
         lent = _find_similar(labels, tried)
         for name, states in tried.items():
@@ -78,17 +80,20 @@ def _find_similar(labels: Labels, tried: dict[str, NDArray[np.bool_]]) -> dict[s
     states, places = np.unique(labels.state, return_index=True)
     trajectories = [labels.trajectories[e] for e in labels.episode[places].tolist()]
     steps = labels.step[places].tolist()
-    vectors = _vectors([state_text(one.steps[: t + 1], 0) for one, t in zip(trajectories, steps, strict=True)])
     _, task = np.unique([one.task for one in trajectories], return_inverse=True)
     found = {name: list[tuple[NDArray[np.int64], NDArray[np.int64]]]() for name in tried}
     for members in np.split(np.argsort(task, kind="stable"), np.cumsum(np.bincount(task))[:-1]):
-        for name, known in tried.items():
-            here = known[states[members]]
-            donors, lacking = members[here], members[~here]
-            donors = donors[np.unique(np.linspace(0, len(donors) - 1, min(len(donors), MOST_STATES)).astype(int))]
+        here = states[members]
+        known = {name: every[here] for name, every in tried.items()}
+        if all(one.all() or not one.any() for one in known.values()):
+            continue
+        vectors = _vectors([state_text(trajectories[i].steps[: steps[i] + 1], 0) for i in members.tolist()])
+        for name, one in known.items():
+            donors, lacking = np.flatnonzero(one), np.flatnonzero(~one)
+            donors = donors[np.linspace(0, len(donors) - 1, min(len(donors), MOST_STATES)).astype(int)]
             for block in np.array_split(lacking, -(-len(lacking) // BLOCK)) if len(donors) and len(lacking) else []:
                 similar = donors[_most_similar(vectors[block] @ vectors[donors].T)]
-                found[name].append((np.repeat(states[block], similar.shape[1]), states[similar].ravel()))
+                found[name].append((np.repeat(here[block], similar.shape[1]), here[similar].ravel()))
     shape = (labels.model.mdp.n_states,) * 2
     return {name: _weights(pairs, shape) for name, pairs in found.items()}
 

@@ -31,7 +31,7 @@ class ModelRollout(NamedTuple):
     budgets : int64 (points, budgets)
         Those of the labels.
     plan : Solution
-        Of the labels, in these states.
+        Of the labels, in these states of the filled model; its values are those of the estimated model.
     start : float64 (states,)
         Share of the episodes that begin there.
     shown : int64 (k,)
@@ -122,7 +122,7 @@ def success_in_model(helper: Helper, labels: Labels, part: str = "test") -> dict
     """Success of helper and plan from the first states of a part of the tasks, mean over the budgets above 0."""
     states, paid = ModelRollout.create(helper, labels, part), labels.budgets.any(axis=1)
     helped = states.start @ states.value(states.policy(None))
-    planned = states.start @ states.plan.value.reshape(len(states.start), -1)
+    planned = states.start @ states.value(states.planned)
     if not paid.any():
         return {}
     return {"success": float(helped[paid].mean()), "success_plan": float(planned[paid].mean())}

@@ -61,20 +61,25 @@ def choose_form(
         judge = _UsageJudge(labels, prices, usage)
     tried = {form: replace(config, form=form) for form in CANDIDATES}
     found, errors = dict[str, Forecast](), list[ValueError]()
-    for form, one in tried.items():
+
+    def add(name: str) -> None:
         try:
-            found[form] = judge.forecast([train(one, split) for split in splits])
+            found[name] = judge.forecast([train(tried[name], split) for split in splits])
         except ValueError as error:
             errors.append(error)
+
+    for form in CANDIDATES:
+        add(form)
     if not found:
         raise errors[0]
     learnt = {form: forecast for form, forecast in found.items() if form in FORMS}
-    if learnt and config.rounds and not config.fill and _have_recurring_keys(labels):
+    recurring = _have_recurring_keys(labels) and not isinstance(judge, QueryJudge)
+    if learnt and config.rounds and not config.fill and recurring:
         form = _best(learnt)
-        tried[f"{form}{FILLED}"] = one = replace(config, form=form, fill=True)
-        found[f"{form}{FILLED}"] = judge.forecast([train(one, split) for split in splits])
+        tried[form + FILLED] = replace(config, form=form, fill=True)
+        add(form + FILLED)
     chosen = tried[_best(found)]
-    figures = {"fill": float(chosen.fill)}
+    figures = {"fill": float(chosen.fill and chosen.form in FORMS and chosen.rounds > 0)}
     for name, forecast in found.items():
         figures |= {f"forecast_{name}": forecast.success, f"forecast_requests_{name}": forecast.requests}
     return chosen, figures

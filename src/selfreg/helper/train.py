@@ -102,7 +102,7 @@ def train_helper(
         - `agreement` with the plan's decisions, `agreement_weighted` by their weights, the same for always
           taking the training majority (`majority`, `majority_weighted`);
         - `success` in the filled model (`Labels.filled`) from the first states of test tasks, mean over the budgets
-          above 0, and `success_plan`, that of the plan in the estimated model;
+          above 0, and `success_plan`, that of the plan;
         - `recall_ACTION`, the weighted share of an action's decisions that the helper makes too, and `share_ACTION`,
           their share of the training weight;
         - `monotonicity_violations`, how often P(request) decreases by over 0.01 where one unit of budget is added, and
