@@ -15,7 +15,6 @@ from selfreg._util.extras import require_extra
 from selfreg._util.files import atomic_write
 from selfreg._util.showing import ShortRepr
 from selfreg.data import NOHELP, Step, Trajectory, state_text
-from selfreg.helper.filling import fill_untried
 
 if TYPE_CHECKING:
     from selfreg.estimate import EstimatedModel
@@ -97,6 +96,8 @@ class Labels(ShortRepr):
     @cached_property
     def filled(self) -> InterventionMDP:
         """The model with every action in every labelled state: see `selfreg.helper.filling.fill_untried`."""
+        from selfreg.helper.filling import fill_untried  # slow to import, and not for decisions
+
         return fill_untried(self)
 
     def prices(self, price: float | Mapping[str, float]) -> npt.NDArray[np.float64]:
