@@ -11,11 +11,15 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-GROUPS_VERSION = 2  # of `hashed_words`: models that were saved with another one are refused
+# Of `hashed_words` and `hashed_roles`: models that were saved with another one are refused.
+GROUPS_VERSION, ROLES_VERSION = 2, 1
 LONGEST = 3  # words in a group
 # What a text pairs or repeats is bounded, so that its time is linear in its length: lines in pairs and words of such a
-# line, words of the task, characters of a line that is remembered from text to text.
-PAIRED_LINES, PAIR_WORDS, TASK_WORDS, REMEMBERED = 32, 32, 64, 200
+# line, words of the task, labels of a role, items with numbers, characters of a line and words of an item that are
+# remembered from text to text.
+PAIRED_LINES, PAIR_WORDS, TASK_WORDS, ROLE_LABELS, NUMBERED_ITEMS, REMEMBERED = 32, 32, 64, 8, 64, 200
+# A number counts as at least each of these that it is not below.
+LEVELS = (*range(1, 11), 12, 15, 20, 25, 30, 40, 50, 70, 100, 150, 200, 300, 500, 1_000)
 
 # Characters that are read of a text; of longer ones the first quarter and the rest from the end.
 LONGEST_TEXT = 16_000
@@ -61,12 +65,103 @@ def hashed_words(text: str, size: int) -> Numbers:
     single = [one for _, one in lines[1:] if one is not None][-PAIRED_LINES:]
     second = [b"&" + one for one in single]
     pairs = [crc32(b, a) for i, a in enumerate(map(crc32, single)) for b in second[i + 1 :]]
-    every = np.array([*chain.from_iterable(groups for groups, _ in lines), *pairs], np.int64) % size
+    return _distinct([*chain.from_iterable(groups for groups, _ in lines), *pairs], size)
+
+
+def hashed_roles(text: str, size: int) -> Numbers:
+    """Sorted distinct numbers of the role groups in a text, int64, each below `size`.
+
+    The role of a word is the labels under which it stands in other items, each once or several times: in "Map: the mug
+    is in the study." and "Here: study.", the agent is in a room of the map, whichever it is. Items are those of
+    `hashed_words`; what stands before a colon in an item is its label. In role groups, words with a role are replaced
+    by it; each label under which a word of the item stands elsewhere is a group; and so is "at least 3" of each number
+    in the last 64 items with numbers and up to 32 words. Of a role, the first eight labels count.
+
+    Examples
+    --------
+    >>> from selfreg._util.text_features import hashed_roles
+    >>> study = hashed_roles("Map: mug in the study.\\nHere: study.", 2**20).tolist()
+    >>> hall = hashed_roles("Map: mug in the hall.\\nHere: hall.", 2**20).tolist()
+    >>> study == hall != hashed_roles("Map: mug in the hall.\\nHere: study.", 2**20).tolist()
+    True
+    """
+    items = [item for line in shorten(text).lower().split("\n") for item in _items(line)]
+    labels = dict[str, dict[int, int]]()  # of each word, with the number of items
+    for label, words in items:
+        for word in set(words):
+            if len(word) > 2 and word != "the":
+                known = labels.setdefault(word, {})
+                if len(known) < ROLE_LABELS or label in known:
+                    known[label] = known.get(label, 0) + 1
+    roles = {word: tuple(known.items()) for word, known in labels.items() if len(known) > 1 or max(known.values()) > 1}
+    numbers, numbered = list[int](), 0
+    for label, words in reversed(items):
+        shown = tuple(_role(label, roles[word]) if word in roles else word for word in words)
+        if len(words) > PAIR_WORDS:
+            numbers += _read_item(label, shown, False)
+            continue
+        with_number = any(map(str.isdecimal, words))
+        numbered += with_number
+        numbers += _read_known_item(label, shown, with_number and numbered <= NUMBERED_ITEMS)
+    return _distinct(numbers, size)
+
+
+def _distinct(hashes: list[int], size: int) -> Numbers:
+    every = np.array(hashes, np.int64) % size
     if len(every) < size // 8:
         return np.unique(every)
     present = np.zeros(size, bool)
     present[every] = True
     return np.flatnonzero(present)
+
+
+def _items(line: str) -> list[tuple[int, list[str]]]:
+    """Hash of the label, and words, of each item of a line."""
+    return _known_items(line) if len(line) <= REMEMBERED else _split_items(line)
+
+
+def _split_items(line: str) -> list[tuple[int, list[str]]]:
+    label, colon, content = line.partition(":")
+    label, content = (label, content) if colon else ("", line)
+    found = []
+    for part in re.split(r"[;,.]", content):
+        own, colon, rest = part.partition(":")
+        words = re.findall(r"\w+", rest if colon else part)
+        if words:
+            found.append((crc32(_encoded(own.strip() if colon else label)), words))
+    return found
+
+
+_known_items = lru_cache(maxsize=1 << 14)(_split_items)
+
+
+@lru_cache(maxsize=1 << 14)
+def _role(label: int, known: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+    """The labels of a word's other items, seen from an item under `label`; those of several items once more."""
+    others = [(one, n - (one == label)) for one, n in known]
+    return tuple(number for one, n in others for number in (one, crc32(b"several", one))[:n])
+
+
+def _read_item(label: int, shown: tuple[str | tuple[int, ...], ...], levels: bool) -> list[int]:
+    """Hashes of the role groups of an item of words and roles; with the levels of its numbers or without."""
+    start, words, numbers = crc32(b"~", label), list[bytes](), list[int]()
+    for one in shown:
+        if isinstance(one, str):
+            words.append(b"#" if one.isdecimal() else _encoded(one))
+        else:
+            role = [b"<%d>" % other for other in one]
+            numbers += [crc32(other, start) for other in role]
+            words.append(b"".join(role))
+    _add_groups(numbers, words, start)
+    for i, one in enumerate(shown if levels else ()):
+        if isinstance(one, str) and one.isdecimal():
+            value = int(one) if len(one) < 5 else LEVELS[-1]
+            head = crc32(b"%d>" % i, crc32(b" ".join(words), start))
+            numbers += [crc32(b"%d" % level, head) for level in LEVELS if level <= value]
+    return numbers
+
+
+_read_known_item = lru_cache(maxsize=1 << 14)(_read_item)
 
 
 def _task_words(first: str) -> Iterator[str]:

@@ -29,6 +29,13 @@ class Vectors(Protocol):
         """Vector of one text, float (dimensions,)."""
 
 
+def presence(groups: Sequence[NDArray[np.int64]], size: int) -> sp.csr_array:
+    """Ones at the sorted distinct numbers of each row, float64 (n, size)."""
+    ends = np.cumsum([0, *(len(group) for group in groups)])
+    columns = np.concatenate([np.empty(0, np.int64), *groups])
+    return sp.csr_array((np.ones(len(columns)), columns, ends), shape=(len(groups), size))
+
+
 @dataclass(frozen=True)
 class WordGroups:
     """The set of word groups in a text (`hashed_words`): no fitting, no package beside NumPy."""
@@ -37,10 +44,7 @@ class WordGroups:
 
     def rows(self, texts: Sequence[str]) -> sp.csr_array:
         """Ones at the groups of each text, float64 (n, size)."""
-        groups = [hashed_words(text, self.size) for text in texts]
-        ends = np.cumsum([0, *(len(group) for group in groups)])
-        columns = np.concatenate([np.empty(0, np.int64), *groups])
-        return sp.csr_array((np.ones(len(columns)), columns, ends), shape=(len(groups), self.size))
+        return presence([hashed_words(text, self.size) for text in texts], self.size)
 
     def vector(self, text: str) -> NDArray[Any]:
         """Ones at the groups of the text, float64 (size,)."""

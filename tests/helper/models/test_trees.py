@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.ensemble import GradientBoostingClassifier
 
-from selfreg._util.text_features import hashed_words
 from selfreg.helper import Helper, HelperConfig, HelperExamples, Labels, calibrate, train_helper
-from selfreg.helper.models.trees import DEPTH, HASHED, Forest, informative_groups
+from selfreg.helper.models.trees import DEPTH, HASHED, Forest, groups_of, informative_groups
 
 TREES = HelperConfig(form="trees", history=0)
 
@@ -97,7 +96,7 @@ def test_groups_are_those_that_separate_decisions_in_many_tasks(monkeypatch: pyt
             votes.append([1.0 - asked, asked])
     monkeypatch.setattr("selfreg.helper.models.trees.MOST_GROUPS", 12)
     found = informative_groups(texts, tasks, np.array(votes)).tolist()
-    held = [set(hashed_words(text, HASHED).tolist()) for text in texts]
+    held = [set(groups_of(text).tolist()) for text in texts]
     columns = [tuple(group in one for one in held) for group in found]
     door = tuple("door" in text for text in texts)
     assert door in columns
@@ -112,7 +111,7 @@ def test_the_best_groups_are_taken_first(monkeypatch: pytest.MonkeyPatch) -> Non
     asked = np.array(["near" in text for text in votes.texts], dtype=float)
     monkeypatch.setattr("selfreg.helper.models.trees.MOST_GROUPS", 1)
     (best,) = informative_groups(votes.texts, votes.tasks, np.column_stack([1 - asked, asked]))
-    has = np.array([best in hashed_words(text, HASHED) for text in votes.texts])
+    has = np.array([best in groups_of(text) for text in votes.texts])
     assert (has == (asked > 0)).all() or (has == (asked == 0)).all()
 
 

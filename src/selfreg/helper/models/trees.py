@@ -1,4 +1,4 @@
-"""Gradient-boosted trees on groups of words (scikit-learn): what only combinations of words say."""
+"""Gradient-boosted trees on word and role groups (scikit-learn): what only combinations of words say."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from selfreg._util.extras import require_extra
-from selfreg._util.text_features import GROUPS_VERSION, hashed_words
-from selfreg._util.text_index import WordGroups
+from selfreg._util.text_features import GROUPS_VERSION, ROLES_VERSION, hashed_roles, hashed_words
+from selfreg._util.text_index import presence
 from selfreg.helper.models.per_budget import CERTAIN, PerBudget, weighted_loss
 from selfreg.prm.config import EncoderConfig
 from selfreg.prm.linear import WEIGHTS, read_arrays
@@ -22,9 +22,9 @@ from selfreg.prm.transformer import Examples, read_record, write_model_folder
 
 Floats = NDArray[np.float64]
 
-HASHED = 2**17  # number of hash values of word groups
-# Word groups that trees read: at most so many, each in this share of the tasks at least.
-MOST_GROUPS, TASK_SHARE = 400, 0.1
+HASHED = 2**17  # number of hash values of word groups; those of role groups, as many, come after them
+# Groups that trees read: at most so many, each in this share of the tasks at least.
+MOST_GROUPS, TASK_SHARE = 600, 0.1
 # Trees of an action at most, and the splits from root to leaf. Each tree is grown on half of the texts, and each split
 # is the best of a fifth of the groups: chance in single tasks weighs less, and training is faster.
 TREES, DEPTH, RATE, TEXT_SHARE, GROUP_SHARE = 120, 4, 0.1, 0.5, 0.2
@@ -100,9 +100,10 @@ def _complete(tree: Any) -> tuple[list[int], list[float]]:
 
 
 class TreesDecider(PerBudget):
-    """Gradient-boosted trees on word groups (`hashed_words`) that separate decisions in many tasks.
+    """Gradient-boosted trees on the word and role groups of texts that separate decisions in many tasks.
 
     "The thing is in my hand, and its place is near" takes a combination of groups, which a linear model cannot weigh.
+    "I am in the room that the map says" looks the same in all tasks by the roles of the words.
     """
 
     form: ClassVar[str] = "trees"
@@ -117,15 +118,15 @@ class TreesDecider(PerBudget):
     def build(
         cls, actions: Sequence[str], limits: Sequence[int], texts: Sequence[str], config: EncoderConfig
     ) -> TreesDecider:
-        """Untrained; `choose_features` chooses the word groups."""
+        """Untrained; `choose_features` chooses the groups."""
         return cls(actions, limits, np.zeros(0, np.int64))
 
     def _read_groups(self, groups: NDArray[np.int64]) -> None:
-        self.groups, self._column = groups, np.full(HASHED, -1)
+        self.groups, self._column = groups, np.full(2 * HASHED, -1)
         self._column[groups] = np.arange(len(groups))
 
     def choose_features(self, train: Examples, config: EncoderConfig) -> None:
-        """The word groups that separate the decisions of `train`, and the seed of the trees."""
+        """The groups that separate the decisions of `train`, and the seed of the trees."""
         assert train.tasks is not None  # `examples` has them
         self._seed = config.seed
         self._read_groups(informative_groups(train.texts, train.tasks, train.targets.sum(axis=1)))
@@ -134,7 +135,7 @@ class TreesDecider(PerBudget):
         """Which groups each text has, bool (n, groups)."""
         result = np.zeros((len(texts), len(self.groups)), bool)
         for row, text in zip(result, texts, strict=True):
-            columns = self._column[hashed_words(text, HASHED)]
+            columns = self._column[groups_of(text)]
             row[columns[columns >= 0]] = True
         return result
 
@@ -180,7 +181,7 @@ class TreesDecider(PerBudget):
         sizes = [len(one.action) for one in self._forests]
         action, split, leaf = (np.concatenate(part) for part in zip(*self._forests, strict=True))
         made: dict[str, Any] = {"groups": self.groups, "intercept": self._intercept, "sizes": np.array(sizes)}
-        with write_model_folder(folder, {**record, "groups": GROUPS_VERSION}, card) as new:
+        with write_model_folder(folder, {**record, "groups": GROUPS_VERSION, "roles": ROLES_VERSION}, card) as new:
             np.savez_compressed(new / WEIGHTS, **made, action=action, split=split, leaf=leaf)
 
     @classmethod
@@ -196,10 +197,11 @@ class TreesDecider(PerBudget):
         """
         record, arrays = read_record(folder, schema), read_arrays(Path(folder))
         try:
-            if record.pop("groups") != GROUPS_VERSION:
+            # Before roles were read, records had none, and the groups were those of words alone.
+            if (record.pop("groups"), record.pop("roles", ROLES_VERSION)) != (GROUPS_VERSION, ROLES_VERSION):
                 raise ValueError("its word groups are those of another version; train the helper again")
             groups, sizes, intercept = (arrays[name] for name in ("groups", "sizes", "intercept"))
-            if groups.dtype != np.int64 or not ((groups >= 0) & (groups < HASHED)).all():
+            if groups.dtype != np.int64 or not ((groups >= 0) & (groups < 2 * HASHED)).all():
                 raise ValueError("its word groups are not numbers of word groups")
             model = cls(record["actions"], record["limits"], groups)
             every = Forest(*(arrays[name] for name in Forest._fields))
@@ -217,8 +219,13 @@ class TreesDecider(PerBudget):
         return model, record
 
 
+def groups_of(text: str) -> NDArray[np.int64]:
+    """Sorted distinct numbers of the word groups of a text, below `HASHED`, and of its role groups, `HASHED` more."""
+    return np.concatenate([hashed_words(text, HASHED), hashed_roles(text, HASHED) + HASHED])
+
+
 def informative_groups(texts: Sequence[str], tasks: Sequence[list[str]], votes: Floats) -> NDArray[np.int64]:
-    """Numbers of the word groups that separate decisions in many tasks, sorted, int64, at most `MOST_GROUPS`.
+    """Numbers of the groups (`groups_of`) that separate decisions in many tasks, sorted, int64, at most `MOST_GROUPS`.
 
     A group counts by how far the weight of a decision in its texts is from the mean, in standard errors over tasks. Of
     groups that the same texts have, the first one counts.
@@ -231,22 +238,22 @@ def informative_groups(texts: Sequence[str], tasks: Sequence[list[str]], votes: 
     votes : float64 (n, n_actions)
         Weights of their decisions, over all budgets.
     """
-    presence = WordGroups(HASHED).rows(texts).tocsc()
+    present = presence([groups_of(text) for text in texts], 2 * HASHED).tocsc()
     each = [len(one) for one in tasks]
     member = np.unique([task for one in tasks for task in one], return_inverse=True)[1]
     share = sp.csr_array((np.repeat(1 / np.array(each), each), (member, np.repeat(np.arange(len(texts)), each))))
-    in_tasks, count = np.diff((share @ presence).tocsc().indptr), np.diff(presence.indptr)
+    in_tasks, count = np.diff((share @ present).tocsc().indptr), np.diff(present.indptr)
     candidates = np.flatnonzero((in_tasks >= max(2, TASK_SHARE * share.shape[0])) & (count < len(texts)))
-    presence, certainty = presence[:, candidates], np.zeros(len(candidates))
+    present, certainty = present[:, candidates], np.zeros(len(candidates))
     weight = votes.sum(axis=1)
     for excess in (votes[:, 1:] - weight[:, None] * votes[:, 1:].sum(axis=0) / weight.sum()).T:
-        sums = share @ sp.diags_array(excess) @ presence
+        sums = share @ sp.diags_array(excess) @ present
         spread = np.sqrt(np.asarray((sums * sums).sum(axis=0)).ravel())
         certainty = np.maximum(certainty, np.abs(np.asarray(sums.sum(axis=0)).ravel()) / np.maximum(spread, 1e-300))
     chosen: dict[bytes, int] = {}
     for column in np.argsort(-certainty, kind="stable").tolist():
         if len(chosen) == MOST_GROUPS:
             break
-        rows = presence.indices[presence.indptr[column] : presence.indptr[column + 1]]
+        rows = present.indices[present.indptr[column] : present.indptr[column + 1]]
         chosen.setdefault(rows.tobytes(), int(candidates[column]))
     return np.sort(np.array([*chosen.values()], dtype=np.int64))
