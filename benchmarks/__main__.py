@@ -28,6 +28,7 @@ COMMANDS = (
     "company",
     "compare",
     "household",
+    "texts",
     "routing",
     "textworld",
     "ppo",

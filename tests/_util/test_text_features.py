@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import pytest
 
-from selfreg._util.text_features import LONGEST_TEXT, hashed_words, shorten
+from selfreg._util.text_features import LEVELS, LONGEST_TEXT, hashed_roles, hashed_words, shorten
 
 SIZE = 2**20
 
 
 def groups(text: str) -> set[int]:
     return set(hashed_words(text, SIZE).tolist())
+
+
+def roles(text: str) -> set[int]:
+    return set(hashed_roles(text, SIZE).tolist())
 
 
 def test_lines_without_a_colon_share_their_words() -> None:
@@ -36,11 +41,46 @@ def test_single_lines_count_in_pairs() -> None:
     assert both - groups("x\nIn hand: nothing.") - groups("x\nAhead: ball.")
 
 
+def test_words_are_told_by_the_lines_where_else_they_stand() -> None:
+    study, hall = (roles(f"Map: mug, {room}.\nHere: {room}.") for room in ("study", "hall"))
+    assert study == hall
+    assert study != roles("Map: mug, hall.\nHere: study.")
+    assert study != roles("Doors: mug, study.\nHere: study.")
+
+
+def test_a_word_of_several_items_is_told_from_one_of_one() -> None:
+    one, both = (roles(f"Searched: study desk, {second} shelf.\nHere: study.") for second in ("hall", "study"))
+    assert one - both
+    assert both - one
+
+
+def test_an_item_with_a_colon_has_a_label_of_its_own() -> None:
+    left = roles("Here: hall. Left: chest.\nSearched: chest.")
+    assert left != roles("Here: hall. Right: chest.\nSearched: chest.")
+    assert left & roles("Left: chest.\nSearched: chest.")  # the same in a line of its own
+
+
+def test_words_that_stand_once_and_short_words_have_no_role() -> None:
+    """Else no two states had a group in common."""
+    assert roles("Here: study.") != roles("Here: hall.")
+    assert roles("Here: in the hall.\nThere: in the study.") & roles("Here: in the hall.")
+
+
+@pytest.mark.parametrize("value", ["0", "1", "7", "11", "999", "10" * 3, "9" * 5_000])
+def test_numbers_count_as_at_least_each_level(value: str) -> None:
+    shown = {level: roles(f"Steps left: {level}") for level in (0, *LEVELS)}
+    levels = [shown[level] - shown[before] for before, level in pairwise(shown)]
+    assert all(len(one) == 1 for one in levels)
+    found, least = roles(f"Steps left: {value}"), float(value)
+    assert [one <= found for one in levels] == [level <= least for level in LEVELS]
+
+
+@pytest.mark.parametrize("read", [hashed_words, hashed_roles])
 @pytest.mark.parametrize(
     "text", ["", "\n", ":", ".", ";:;", "\ud800 half a pair", "Task: a\n\n\n: b", "\x00", "Ünïcode: ß.", "a" * 10**6]
 )
-def test_any_text_has_groups_below_the_size(text: str) -> None:
-    found = hashed_words(text, 64)
+def test_any_text_has_groups_below_the_size(text: str, read) -> None:
+    found = read(text, 64)
     assert found.tolist() == sorted(set(found.tolist()))
     assert not len(found) or 0 <= found.min() <= found.max() < 64
 
@@ -49,6 +89,7 @@ def _words(n: int) -> list[str]:
     return [f"w{i * i % 9973}" for i in range(n)]
 
 
+@pytest.mark.parametrize("read", [hashed_words, hashed_roles])
 @pytest.mark.parametrize(
     "make",
     [
@@ -59,17 +100,19 @@ def _words(n: int) -> list[str]:
         lambda n: ", ".join(_words(n)),
         lambda n: "\n" * n,
         lambda n: ":" * n,
+        lambda n: "".join(f"{word}: {word}, {i}.\n" for i, word in enumerate(_words(n))),
+        lambda n: "".join(f"{i}: {i % 7} same words.\n" for i in range(n)),
     ],
-    ids=["one line", "lines", "long label", "long task", "items", "blank lines", "colons"],
+    ids=["one line", "lines", "long label", "long task", "items", "blank lines", "colons", "labels", "roles"],
 )
-def test_time_is_linear_in_the_text(make) -> None:
+def test_time_is_linear_in_the_text(make, read) -> None:
     """Twelve times the text took up to a hundred times as long."""
 
     def seconds(text: str) -> float:
         spent = []
         for k in range(5):
             begin = time.process_time()
-            hashed_words(f"{k}{text}", 2**15)
+            read(f"{k}{text}", 2**15)
             spent.append(time.process_time() - begin)
         return min(spent)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.ensemble import GradientBoostingClassifier
 
+from selfreg._util.text_features import ROLES_VERSION
 from selfreg.helper import Helper, HelperConfig, HelperExamples, Labels, calibrate, train_helper
 from selfreg.helper.models.trees import DEPTH, HASHED, Forest, groups_of, informative_groups
 
@@ -196,3 +198,36 @@ def test_a_damaged_file_names_the_folder(tmp_path: Path) -> None:
         Helper.load(tmp_path / "helper").request_probabilities(texts, budgets),
         helper.request_probabilities(texts, budgets),
     )
+
+
+def test_trees_saved_before_roles_were_read_decide_as_they_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    either = either_or(200)
+    with monkeypatch.context() as before:
+        before.setattr("selfreg.helper.models.trees.hashed_roles", lambda text, size: np.empty(0, np.int64))
+        helper = train_helper(either, TREES)
+        decided = helper.request_probabilities(either.texts, either.budgets)
+    helper.save(tmp_path / "helper")
+    path = tmp_path / "helper" / "selfreg.json"
+    record = json.loads(path.read_text())
+    assert record.pop("roles") == ROLES_VERSION
+    path.write_text(json.dumps(record))
+    loaded = Helper.load(tmp_path / "helper")
+    np.testing.assert_array_equal(loaded.request_probabilities(either.texts, either.budgets), decided)
+    path.write_text(json.dumps(record | {"roles": ROLES_VERSION + 1}))
+    with pytest.raises(ValueError, match="train the helper again"):
+        Helper.load(tmp_path / "helper")
+
+
+def test_trees_read_roles() -> None:
+    """The agent is where the map says: no word of it is in two tasks."""
+    texts, asked = [], []
+    for task in range(60):
+        for k in range(6):
+            place, other = f"place{task}", f"spot{task}"
+            texts.append(f"Task {task}.\nMap: {place}.\nHere: {place if k % 2 else other}.\nTried: door {k}.")
+            asked.append(k % 2)
+    where = HelperExamples(
+        texts, np.ones((360, 1), np.int64), np.array(asked), np.ones(360), [str(i // 6) for i in range(360)],
+        ("nohelp", "help"),
+    )  # fmt: skip
+    assert train_helper(where, TREES).figures["agreement"] == 1.0
