@@ -18,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-import selfreg
 from selfreg._util.bootstrap import bootstrap, interval
 from selfreg.envs import household_tasks
 from selfreg.envs.household import environment as household
@@ -29,6 +28,7 @@ from selfreg.envs.household.house import (
     PACE,
     STAY,
     VAGUE,
+    VAGUE_SHARE,
     WALKING_TO,
     House,
     Ways,
@@ -41,9 +41,8 @@ Floats = npt.NDArray[np.float64]
 Choose = Callable[[str, Floats, Floats], npt.NDArray[np.bool_]]
 
 BUDGET = 4
-VAGUE_SHARE = 0.3
 HIDDEN = -2  # place of a thing that the agent does not know
-# Steps of a person's route that can matter: those of an episode, and the ways that the expert looks ahead.
+# Steps of a person's route that can matter: 12 of an episode, and 4 of the longest way that the expert looks ahead.
 SEEN_STEPS = 16
 
 
@@ -111,7 +110,7 @@ def of_task(task: str, kinds: Sequence[str]) -> TextModel:
 
 
 class TextModel:
-    """The states of a task that a policy tells apart, with the value of a policy from each of them.
+    """The states of a task that a policy can distinguish by what it saw, with the value of a policy from each of them.
 
     Parameters
     ----------
@@ -125,7 +124,7 @@ class TextModel:
         self._world.reset(task)
         config = household.HouseholdConfig()
         self._agent = household.StaleMapAgent(config.trust, config.heed)
-        self._possible = possible
+        self.possible = possible
         self.texts = list[str]()
         self._index = dict[tuple[household.Moment, tuple[int, ...]], int]()
         # Of each state: its success at once and its next states with their chances, alone and with help.
@@ -134,7 +133,7 @@ class TextModel:
 
     def _enter(self, i: int, shown: household.Moment) -> None:
         """Let the world be a possible house at what is shown."""
-        house = self._possible[i].house
+        house = self.possible[i].house
         self._world.house, self._world.outcome = house, None
         self._world.now = shown._replace(thing=house.hidden) if shown.thing == HIDDEN else shown
 
@@ -161,7 +160,7 @@ class TextModel:
         self, shown: household.Moment, left: tuple[int, ...], choose: Callable[[int], int]
     ) -> tuple[float, list[tuple[float, int]]]:
         """Chance of success at once, and next states: each is of the houses in which the same is seen."""
-        total, success = sum(self._possible[i].chance for i in left), 0.0
+        total, success = sum(self.possible[i].chance for i in left), 0.0
         after = dict[household.Moment, list[int]]()
         for i in left:
             action = choose(i)
@@ -170,8 +169,8 @@ class TextModel:
             if self._world.outcome is None:
                 after.setdefault(_shown(self._world.now), []).append(i)
             else:
-                success += self._world.outcome * self._possible[i].chance / total
-        shares = [sum(self._possible[i].chance for i in which) / total for which in after.values()]
+                success += self._world.outcome * self.possible[i].chance / total
+        shares = [sum(self.possible[i].chance for i in which) / total for which in after.values()]
         states = [self._state(now, tuple(which)) for now, which in after.items()]
         return success, list(zip(shares, states, strict=True))
 
@@ -179,7 +178,9 @@ class TextModel:
         """Success from the start at each budget, float64 (BUDGET + 1,), where `choose` says when help is requested."""
         value = np.zeros((len(self.texts), BUDGET + 1))
         for i, (text, steps) in enumerate(zip(self.texts, self._steps, strict=True)):
-            alone, helped = (now + sum((share * value[j] for share, j in after), np.zeros(1)) for now, after in steps)
+            alone, helped = (
+                now + sum((share * value[j] for share, j in after), np.zeros(BUDGET + 1)) for now, after in steps
+            )
             paid = np.array([0.0, *helped[:-1]])
             requested = choose(text, alone, paid) & (np.arange(BUDGET + 1) > 0)
             value[i] = np.where(requested, paid, alone)
@@ -215,11 +216,14 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("--tasks", type=int, default=60, help="default 60")
     parser.add_argument("--seed", type=int, default=1_000, help="draws the tasks; default 1000")
     chosen = parser.parse_args(arguments)
+    if chosen.form and not chosen.run:
+        parser.error("--form needs a RUN to train on")
     helper = _helper(chosen.run, chosen.form) if chosen.run else None
     rows = list[list[Floats]]()
     for task in household_tasks(chosen.tasks, 0, chosen.seed, chosen.kinds)[0]:
-        model, exact = of_task(task, chosen.kinds), household.exact_model(task)
-        found = [selfreg.solve(exact.mdp, BUDGET).value[exact.start], model.optimum()]
+        model = of_task(task, chosen.kinds)
+        each = [TextModel(task, [one]).optimum() for one in model.possible]
+        found = [np.average(each, axis=0, weights=[one.chance for one in model.possible]), model.optimum()]
         rows.append(found if helper is None else [*found, model.value(follow(helper, model.texts))])
     values = np.array(rows)
     samples = values[bootstrap(len(values))].mean(axis=1)

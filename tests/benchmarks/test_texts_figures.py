@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import selfreg
-from benchmarks.texts import BUDGET, SEEN_STEPS, TextModel, houses_like, of_task
+from benchmarks.texts import BUDGET, SEEN_STEPS, Possible, TextModel, houses_like, of_task
 from selfreg.envs import household_tasks, make_household
 from selfreg.envs.household import environment as household
-from selfreg.envs.household.house import KINDS, NEUTRAL, build
+from selfreg.envs.household.house import KINDS, build
 from selfreg.evaluate import Always, ComparedPolicy, run_closed_loop
 
 
@@ -50,14 +50,12 @@ def test_chances_of_houses_are_those_of_the_draw() -> None:
         assert abs(np.mean(which)) < 3 * np.std(which) / np.sqrt(len(which))
 
 
-def test_with_one_house_left_the_optimum_is_the_exact_one() -> None:
-    numbers = [number for number in range(20) if build("place", number).utterance == NEUTRAL][:4]
-    for number in numbers:
-        task = f"household-place/{number}"
-        exact = household.exact_model(task)
-        np.testing.assert_allclose(
-            of_task(task, KINDS).optimum(), selfreg.solve(exact.mdp, BUDGET).value[exact.start], atol=1e-12
-        )
+@pytest.mark.parametrize("task", ["place/1", "moved/4", "person/2", "person/5"])
+def test_with_one_house_left_the_optimum_is_the_exact_one(task: str) -> None:
+    exact = household.exact_model(f"household-{task}")
+    house = build(task.split("/")[0], int(task.split("/")[1]))
+    model = TextModel(f"household-{task}", [Possible(1.0, house)])
+    np.testing.assert_allclose(model.optimum(), selfreg.solve(exact.mdp, BUDGET).value[exact.start], atol=1e-12)
 
 
 @pytest.mark.parametrize("number", [3, 8, 21])
@@ -76,9 +74,9 @@ def test_policies_without_decisions_have_the_mean_value_of_the_houses(number: in
 
 def test_values_are_those_of_episodes() -> None:
     tasks = household_tasks(80, 0, seed=5, kinds=["moved"])[0]
-    told = np.array([of_task(task, ["moved"]).value(always)[1:3] for task in tasks])
-    policies = [ComparedPolicy("first-k", budget, Always("help")) for budget in (1, 2)]
+    told = np.array([of_task(task, ["moved"]).value(always)[1:] for task in tasks])
+    policies = [ComparedPolicy("first-k", budget, Always("help")) for budget in (1, 2, 4)]
     rows = run_closed_loop(make_household, lambda: policies, tasks, episodes_per_task=2, workers=1)
-    for budget in (1, 2):
+    for budget in (1, 2, 4):
         seen = [row.success for row in rows if row.budget == budget]
-        assert abs(np.mean(seen) - told[:, budget - 1].mean()) < 3 * np.std(seen) / np.sqrt(len(seen))
+        assert abs(np.mean(seen) - told[:, budget - 1].mean()) < 3 * np.std(seen) / np.sqrt(len(seen)) + 0.01

@@ -18,7 +18,7 @@ LONGEST = 3  # words in a group
 # line, words of the task, labels of a role, items with numbers, characters of a line and words of an item that are
 # remembered from text to text.
 PAIRED_LINES, PAIR_WORDS, TASK_WORDS, ROLE_LABELS, NUMBERED_ITEMS, REMEMBERED = 32, 32, 64, 8, 64, 200
-# A number counts as at least each of these that it is not below.
+# A number has a group for each level that it reaches.
 LEVELS = (*range(1, 11), 12, 15, 20, 25, 30, 40, 50, 70, 100, 150, 200, 300, 500, 1_000)
 
 # Characters that are read of a text; of longer ones the first quarter and the rest from the end.
@@ -71,11 +71,12 @@ def hashed_words(text: str, size: int) -> Numbers:
 def hashed_roles(text: str, size: int) -> Numbers:
     """Sorted distinct numbers of the role groups in a text, int64, each below `size`.
 
-    The role of a word is the labels under which it stands in other items, each once or several times: in "Map: the mug
-    is in the study." and "Here: study.", the agent is in a room of the map, whichever it is. Items are those of
-    `hashed_words`; what stands before a colon in an item is its label. In role groups, words with a role are replaced
-    by it; each label under which a word of the item stands elsewhere is a group; and so is "at least 3" of each number
-    in the last 64 items with numbers and up to 32 words. Of a role, the first eight labels count.
+    The role of a word is the set of labels under which it also stands in other items, each once or several times: in
+    "Map: the mug is in the study." and "Here: study.", the agent is in a room of the map, whichever it is. Items end as
+    in `hashed_words`; the label of an item is what stands before the last colon up to it in its line. In role groups,
+    words that have a role are replaced by it. Each label in the role of a word is a group of its item, and each whole
+    number adds a group for every level that it reaches (1, 2, 3 and so on), in the last 64 items with numbers and up to
+    32 words. Of a role, the first eight labels count.
 
     Examples
     --------
@@ -87,17 +88,17 @@ def hashed_roles(text: str, size: int) -> Numbers:
     """
     items = [item for line in shorten(text).lower().split("\n") for item in _items(line)]
     labels = dict[str, dict[int, int]]()  # of each word, with the number of items
-    for label, words in items:
+    for label, words, _ in items:
         for word in set(words):
-            if len(word) > 2 and word != "the":
+            if len(word) > 2 and word != "the" and not word.isdecimal():
                 known = labels.setdefault(word, {})
                 if len(known) < ROLE_LABELS or label in known:
                     known[label] = known.get(label, 0) + 1
     roles = {word: tuple(known.items()) for word, known in labels.items() if len(known) > 1 or max(known.values()) > 1}
     numbers, numbered = list[int](), 0
-    for label, words in reversed(items):
+    for label, words, short in reversed(items):
         shown = tuple(_role(label, roles[word]) if word in roles else word for word in words)
-        if len(words) > PAIR_WORDS:
+        if not short:
             numbers += _read_item(label, shown, False)
             continue
         with_number = any(map(str.isdecimal, words))
@@ -115,20 +116,20 @@ def _distinct(hashes: list[int], size: int) -> Numbers:
     return np.flatnonzero(present)
 
 
-def _items(line: str) -> list[tuple[int, list[str]]]:
-    """Hash of the label, and words, of each item of a line."""
+def _items(line: str) -> list[tuple[int, list[str], bool]]:
+    """Hash of the label, words, and whether it is short, of each item of a line."""
     return _known_items(line) if len(line) <= REMEMBERED else _split_items(line)
 
 
-def _split_items(line: str) -> list[tuple[int, list[str]]]:
-    label, colon, content = line.partition(":")
-    label, content = (label, content) if colon else ("", line)
-    found = []
-    for part in re.split(r"[;,.]", content):
+def _split_items(line: str) -> list[tuple[int, list[str], bool]]:
+    found, label = [], crc32(b"")
+    for part in re.split(r"[;,.]", line):
         own, colon, rest = part.partition(":")
+        if colon:
+            label = crc32(_encoded(own.strip()))
         words = re.findall(r"\w+", rest if colon else part)
         if words:
-            found.append((crc32(_encoded(own.strip() if colon else label)), words))
+            found.append((label, words, len(words) <= PAIR_WORDS and len(part) <= REMEMBERED))
     return found
 
 
@@ -155,7 +156,8 @@ def _read_item(label: int, shown: tuple[str | tuple[int, ...], ...], levels: boo
     _add_groups(numbers, words, start)
     for i, one in enumerate(shown if levels else ()):
         if isinstance(one, str) and one.isdecimal():
-            value = int(one) if len(one) < 5 else LEVELS[-1]
+            digits = one.lstrip("0") or "0"
+            value = int(digits) if len(digits) < 5 else LEVELS[-1]
             head = crc32(b"%d>" % i, crc32(b" ".join(words), start))
             numbers += [crc32(b"%d" % level, head) for level in LEVELS if level <= value]
     return numbers

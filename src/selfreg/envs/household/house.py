@@ -40,6 +40,7 @@ WALKING_TO = {
     "I have letters to write.": (4, 1),
 }
 VAGUE = "I may have used it since."
+VAGUE_SHARE = 0.3  # of what is said where nobody walks
 NEUTRAL = "Thank you for your help."
 
 N_ROOMS = 5  # of ROOMS, in a house
@@ -131,7 +132,7 @@ def build(kind: str, number: int) -> House:
     if kind == "moved":
         house = house._replace(hidden=moved)
     # Small talk is no proof that nothing changed, and a vague word none that something did.
-    if draw.random() < 0.3:
+    if draw.random() < VAGUE_SHARE:
         return house._replace(utterance=VAGUE)
     return house if kind == "place" else _hinted(house, LEFT_BEHIND, true_room, draw)
 
