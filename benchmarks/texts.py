@@ -143,10 +143,11 @@ class TextModel:
         if key not in self._index:
             self._enter(left[0], shown)
             chances, text = self._agent.distribution(self._world), self._world.text()
-            moves = [(chances[a], self._act(shown, left, lambda _, a=a: a)) for a in np.flatnonzero(chances).tolist()]  # type: ignore[misc]
+            own = np.flatnonzero(chances).tolist()
+            moves = [(chances[action], self._act(shown, left, [action] * len(left))) for action in own]
             alone = sum(chance * now for chance, (now, _) in moves)
             following = [(chance * share, state) for chance, (_, after) in moves for share, state in after]
-            helped = self._act(shown, left, lambda i: self._expert(i, shown))
+            helped = self._act(shown, left, [self._expert(i, shown) for i in left])
             self._index[key] = len(self.texts)
             self.texts.append(text)
             self._steps.append(((alone, following), helped))
@@ -157,13 +158,15 @@ class TextModel:
         return self._world.expert_action()
 
     def _act(
-        self, shown: household.Moment, left: tuple[int, ...], choose: Callable[[int], int]
+        self, shown: household.Moment, left: tuple[int, ...], actions: Sequence[int]
     ) -> tuple[float, list[tuple[float, int]]]:
-        """Chance of success at once, and next states: each is of the houses in which the same is seen."""
+        """Chance of success at once, and next states, after an action in each house that is left.
+
+        A next state is of the houses in which the same is seen.
+        """
         total, success = sum(self.possible[i].chance for i in left), 0.0
         after = dict[household.Moment, list[int]]()
-        for i in left:
-            action = choose(i)
+        for i, action in zip(left, actions, strict=True):
             self._enter(i, shown)
             self._world.step(action)
             if self._world.outcome is None:
