@@ -71,12 +71,12 @@ def hashed_words(text: str, size: int) -> Numbers:
 def hashed_roles(text: str, size: int) -> Numbers:
     """Sorted distinct numbers of the role groups in a text, int64, each below `size`.
 
-    The role of a word is the set of labels under which it also stands in other items, each once or several times: in
-    "Map: the mug is in the study." and "Here: study.", the agent is in a room of the map, whichever it is. Items end as
-    in `hashed_words`; the label of an item is what stands before the last colon up to it in its line. In role groups,
-    words that have a role are replaced by it. Each label in the role of a word is a group of its item, and each whole
-    number adds a group for every level that it reaches (1, 2, 3 and so on), in the last 64 items with numbers and up to
-    32 words. Of a role, the first eight labels count.
+    The role of a word is the labels under which it also stands in other items, in their order in the text, each once or
+    several times: in "Map: the mug is in the study." and "Here: study.", the agent is in a room of the map, whichever
+    it is. Items end as in `hashed_words`; the label of an item is what stands before the last colon up to it in its
+    line. In role groups, words that have a role are replaced by it. Each label in the role of a word is a group of its
+    item, and each whole number adds a group for every level that it reaches (1, 2, 3 and so on), in the last 64 items
+    with numbers and up to 32 words. Of a role, the first eight labels count.
 
     Examples
     --------

@@ -213,6 +213,12 @@ def test_trees_saved_before_roles_were_read_decide_as_they_did(tmp_path: Path, m
     path.write_text(json.dumps(record))
     loaded = Helper.load(tmp_path / "helper")
     np.testing.assert_array_equal(loaded.request_probabilities(either.texts, either.budgets), decided)
+    with np.load(tmp_path / "helper" / "weights.npz") as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "helper" / "weights.npz", **{**arrays, "groups": arrays["groups"] + HASHED})  # of roles
+    with pytest.raises(ValueError, match="not numbers of word groups"):
+        Helper.load(tmp_path / "helper")
+    np.savez(tmp_path / "helper" / "weights.npz", **arrays)
     path.write_text(json.dumps(record | {"roles": ROLES_VERSION + 1}))
     with pytest.raises(ValueError, match="train the helper again"):
         Helper.load(tmp_path / "helper")

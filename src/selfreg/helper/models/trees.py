@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -134,8 +135,9 @@ class TreesDecider(PerBudget):
     def features(self, texts: Sequence[str]) -> NDArray[np.bool_]:
         """Which groups each text has, bool (n, groups)."""
         result = np.zeros((len(texts), len(self.groups)), bool)
+        read = groups_of if (self.groups >= HASHED).any() else partial(hashed_words, size=HASHED)
         for row, text in zip(result, texts, strict=True):
-            columns = self._column[groups_of(text)]
+            columns = self._column[read(text)]
             row[columns[columns >= 0]] = True
         return result
 
@@ -198,10 +200,11 @@ class TreesDecider(PerBudget):
         record, arrays = read_record(folder, schema), read_arrays(Path(folder))
         try:
             # Before roles were read, records had none, and the groups were those of words alone.
+            size = 2 * HASHED if "roles" in record else HASHED
             if (record.pop("groups"), record.pop("roles", ROLES_VERSION)) != (GROUPS_VERSION, ROLES_VERSION):
                 raise ValueError("its word groups are those of another version; train the helper again")
             groups, sizes, intercept = (arrays[name] for name in ("groups", "sizes", "intercept"))
-            if groups.dtype != np.int64 or not ((groups >= 0) & (groups < 2 * HASHED)).all():
+            if groups.dtype != np.int64 or not ((groups >= 0) & (groups < size)).all():
                 raise ValueError("its word groups are not numbers of word groups")
             model = cls(record["actions"], record["limits"], groups)
             every = Forest(*(arrays[name] for name in Forest._fields))
