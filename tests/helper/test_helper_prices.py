@@ -11,11 +11,12 @@ import selfreg
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import Features, estimate_mdp
 from selfreg.helper import HelperConfig, Labels, label, train_helper
+from selfreg.helper.judges import ModelJudge, StepJudge, UsageJudge
 from selfreg.helper.models import AUTO, CANDIDATES
 from selfreg.helper.one_step import QueryJudge
 from selfreg.helper.pricing import plan_at_price
 from selfreg.helper.rule_list import learn_rules
-from selfreg.helper.selection import _ModelJudge, _StepJudge, _UsageJudge, make_splits
+from selfreg.helper.selection import make_splits
 
 PRICES = {"cheap": 0.05, "dear": 0.5}
 
@@ -63,15 +64,15 @@ def test_rules_to_print_count_each_price(labels: Labels) -> None:
     assert [rule.help for rule in learn_rules(plan_at_price(labels, PRICES)).rules] == ["cheap"]
 
 
-@pytest.mark.parametrize("judge", [QueryJudge.of, _ModelJudge, _StepJudge.of, _UsageJudge])
+@pytest.mark.parametrize("judge", [QueryJudge.of, ModelJudge, StepJudge.of, UsageJudge])
 def test_forms_are_compared_at_the_price_of_what_they_request(labels: Labels, steps: Labels, judge) -> None:
-    told = steps if judge == _StepJudge.of else labels
+    told = steps if judge == StepJudge.of else labels
     prices, config = told.prices(PRICES), HelperConfig(form="first-k", history=0)
     for price, name in (({"cheap": 0.9}, "dear"), ({"dear": 0.9}, "cheap")):
         helpers = [
             train_helper(told, replace(config, price=price)) for split in make_splits(sorted(set(told.tasks)), 0)
         ]
-        found = judge(told, prices, *([0.5] if judge is _UsageJudge else [])).forecast(helpers)
+        found = judge(told, prices, *([0.5] if judge is UsageJudge else [])).forecast(helpers)
         units = sum(told.model.mdp.costs[name])
         assert found.requests > 0
         assert found.paid == pytest.approx(PRICES[name] * found.requests / units)

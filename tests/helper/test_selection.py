@@ -13,10 +13,11 @@ from helper_cases import QUICK, WORDS, rule_examples, state
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import ExactKey, Features, estimate_mdp
 from selfreg.helper import Helper, HelperConfig, Labels, label, train_helper
+from selfreg.helper.judges import ModelJudge, StepJudge
 from selfreg.helper.models import CANDIDATES, GAIN, RULES
 from selfreg.helper.models.rules import count_requests
 from selfreg.helper.rules import train_rule
-from selfreg.helper.selection import _ModelJudge, _StepJudge, make_splits
+from selfreg.helper.selection import make_splits
 
 AUTO = HelperConfig(history=0)
 LENGTH = 5
@@ -77,11 +78,13 @@ def test_states_with_keys_that_recur_are_compared_in_the_model_others_at_the_log
     model = estimate_mdp(logs, ExactKey() if recurring else Features(["step"]), shrink=False)
     labels = label(logs, model, selfreg.solve(model.mdp, 2))
     prices, charges = labels.prices(AUTO.price), dict.fromkeys(labels.actions[1:], (1,))
-    judge = _ModelJudge(labels, prices) if judged == "model" else _StepJudge.of(labels, prices)
+    judge = ModelJudge(labels, prices) if judged == "model" else StepJudge.of(labels, prices)
     assert judge is not None
     figures, splits = train_helper(labels, AUTO).figures, make_splits(sorted(set(labels.tasks)), AUTO.seed)
     for form in ("first-k", "last-k"):
-        found = judge.forecast([train_rule(labels, one, charges, replace(AUTO, form=form)) for one in splits])
+        found = judge.forecast(
+            [train_rule(labels, one, charges, replace(AUTO, form=form), lambda: judge) for one in splits]
+        )
         assert figures[f"forecast_{form}"] == pytest.approx(found.success, abs=1e-12)
 
 

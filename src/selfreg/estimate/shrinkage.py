@@ -119,6 +119,8 @@ def prior_of_help(counts: Counts, levels: Sequence[Level], alone: sp.csr_array) 
     prior where help of the type was tried, or where any help was tried in one of its classes. The tilt is ours.
     """
     helped = {name: matrix for name, matrix in counts.transitions.items() if name != NOHELP}
+    if not helped:
+        return {}
     everything = sp.csr_array(sum(helped.values()))
     value = _solve_alone(alone)
     mean = _mix(_normalise(alone), _class_rows(sp.csr_array(everything + counts.transitions[NOHELP]), levels))

@@ -190,10 +190,7 @@ class Helper:
         payable = mask_affordable(self.actions, self.costs, left)
         if not payable[:, 1:].any():
             return payable.astype(np.float64)
-        logits = self.classifier.decision_logits(texts, np.minimum(left, self.limits))
-        logits[~payable] = -np.inf
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+        return normalize_odds(self.classifier.decision_logits(texts, np.minimum(left, self.limits)), payable)
 
     def action_chances(self, steps: Sequence[Step | str], budget_left: BudgetLeft) -> NDArray[np.float64]:
         """P(action) for the last state of `steps`, float64 (n_actions,); arguments and errors as for `decide`."""
@@ -308,6 +305,13 @@ def _steps(history: Sequence[Step | str]) -> list[Step]:
         if not isinstance(one, Step | str):
             raise TypeError(f"steps[{i}] is {one!r}; expected a Step or a str")
     return [Step(state=one) if isinstance(one, str) else one for one in history]
+
+
+def normalize_odds(logits: NDArray[np.float64], payable: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """P(action) from log-odds (n, n_actions): 0 where an action is not payable; rows sum to 1."""
+    logits = np.where(payable, logits, -np.inf)
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
 
 def _whole(entry: Any) -> int:

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from selfreg.data import NOHELP, Trajectory
 from selfreg.helper.config import HelperConfig
-from selfreg.helper.helper import Helper
+from selfreg.helper.helper import Helper, normalize_odds
 from selfreg.helper.labels import Labels
 from selfreg.helper.models.gain import GainDecider
+from selfreg.helper.models.transformer import deduplicate
+from selfreg.helper.reasons import mask_affordable
+from selfreg.helper.thresholds import choose_thresholds, request_chance
 from selfreg.prm.linear import fit_logistic
 from selfreg.prm.transformer import Examples
 
@@ -21,6 +24,8 @@ Parts = Mapping[str, Sequence[str]]
 COMPLETE = 0.5
 # Inverse strength of the ridge penalty where there are no validation tasks to choose it on.
 DEFAULT_STRENGTH = 1.0
+# Texts of which each is left out in turn, at most: memory and time grow with their square and cube.
+MOST_LEFT_OUT = 4_000
 
 
 def train_gain(labels: Labels, split: Parts, charges: Mapping[str, tuple[int, ...]], config: HelperConfig) -> Helper:
@@ -43,10 +48,42 @@ def train_gain(labels: Labels, split: Parts, charges: Mapping[str, tuple[int, ..
     assert isinstance(model, GainDecider)  # `build` is that of `TfidfDecider`
     fitted = [_fit(model, cases, action) for action in labels.actions]
     prices = labels.prices(config.price)
-    model.set_outcomes(np.array([w for w, _ in fitted]), np.array([b for _, b in fitted]), prices)
+    weights, intercept, strengths = (np.array(part) for part in zip(*fitted, strict=True))
+    model.set_outcomes(weights, intercept, strengths, prices)
     figures = {"epochs": 0.0, "train_examples": float(len(texts))}
     parts = {"train": [*split["train"], *split["validation"]], "validation": [], "test": list(split["test"])}
     return Helper(model, labels.actions, dict(charges), limits, config.history, figures, parts)
+
+
+def leave_out_chances(helper: Helper, labels: Labels, points: NDArray[np.int64]) -> HeldOutTexts | None:
+    """P(action) of a helper of the form "gain" in the tasks that it learnt from, as learnt from the other texts.
+
+    None where there are more than `MOST_LEFT_OUT` texts, or the helper was saved without its penalties. `points` are
+    the budgets, (points, m).
+    """
+    model, learnt = helper.classifier, set(helper.split["train"])
+    assert isinstance(model, GainDecider)
+    episodes = [trajectory.outcome for trajectory in _episodes(labels)]
+    rows = np.flatnonzero(
+        [
+            task in learnt and action >= 0 and outcome is not None
+            for task, action, outcome in zip(labels.tasks, labels.logged_action, episodes, strict=True)
+        ]
+    )
+    every = list(zip(labels.tasks, labels.texts(helper.history), strict=True))
+    queries, column = deduplicate([every[i] for i in rows])
+    texts, text = deduplicate([text for _, text in queries])
+    if len(texts) > MOST_LEFT_OUT or not model.strengths.any():
+        return None
+    counts, won = np.zeros((2, len(queries), len(helper.actions)))
+    place = column, labels.logged_action[rows]
+    np.add.at(counts, place, 1.0)
+    np.add.at(won, place, np.array([episodes[i] for i in rows], dtype=float))
+    success = model.leave_out(texts, np.asarray(text), counts, won / np.maximum(counts, 1.0))
+    logits = np.repeat(model.success_logits(success), len(points), axis=0)
+    payable = mask_affordable(helper.actions, helper.costs, np.tile(points, (len(queries), 1)))
+    chances = normalize_odds(logits, payable).reshape(len(queries), len(points), -1)
+    return HeldOutTexts(rows, np.asarray(column), chances)
 
 
 def _by_action(labels: Labels, tasks: set[str], history: int) -> dict[str, Examples]:
@@ -69,8 +106,10 @@ def _episodes(labels: Labels) -> list[Trajectory]:
     return [labels.trajectories[int(e)] for e in labels.episode]
 
 
-def _fit(model: GainDecider, cases: dict[str, dict[str, Examples]], action: str) -> tuple[NDArray[np.float64], float]:
-    """Weights and intercept of P(success) with one action.
+def _fit(
+    model: GainDecider, cases: dict[str, dict[str, Examples]], action: str
+) -> tuple[NDArray[np.float64], float, float]:
+    """Weights and intercept of P(success) with one action, and the inverse strength of the penalty, 0 without one.
 
     The penalty is chosen on validation tasks; then both parts are learnt, as outcomes are noisy and tables small.
     """
@@ -82,12 +121,27 @@ def _fit(model: GainDecider, cases: dict[str, dict[str, Examples]], action: str)
     features, cut = model.features(texts), len(parts[0].texts)
     if not np.ptp(outcomes):
         rate = (outcomes.sum() + 0.5) / (len(texts) + 1.0)
-        return np.zeros(features.shape[1]), float(np.log(rate / (1.0 - rate)))
+        return np.zeros(features.shape[1]), float(np.log(rate / (1.0 - rate))), 0.0
     both, train, checked = Examples(texts, outcomes, np.ones(len(texts))), *parts
     if not np.ptp(train.targets if cut else outcomes) or cut in (0, len(texts)):
-        return fit_logistic(features, both, features, both, (DEFAULT_STRENGTH,))[:2]
+        return fit_logistic(features, both, features, both, (DEFAULT_STRENGTH,))
     strength = fit_logistic(features[:cut], train, features[cut:], checked)[2]
-    return fit_logistic(features, both, features, both, (strength,))[:2]
+    return fit_logistic(features, both, features, both, (strength,))
+
+
+class HeldOutTexts(NamedTuple):
+    """Labelled steps of some tasks, and P(action) by models that did not learn from them.
+
+    Attributes
+    ----------
+    rows, column : int64 (n,)
+        The steps, and the row of the text of each in `chances`.
+    chances : float64 (texts, points, actions)
+    """
+
+    rows: NDArray[np.int64]
+    column: NDArray[np.int64]
+    chances: NDArray[np.float64]
 
 
 class Forecast(NamedTuple):
@@ -106,6 +160,8 @@ class QueryJudge(NamedTuple):
     labels : Labels
     prices : float64 (actions,)
         As of `Labels.prices`.
+    usage : float or None
+        Mean number of units at which helpers are compared, at the largest budget.
     queries : list of Trajectory
         One episode of each such query.
     outcomes : float64 (queries, actions)
@@ -114,11 +170,12 @@ class QueryJudge(NamedTuple):
 
     labels: Labels
     prices: NDArray[np.float64]
+    usage: float | None
     queries: list[Trajectory]
     outcomes: NDArray[np.float64]
 
     @classmethod
-    def of(cls, labels: Labels, prices: NDArray[np.float64]) -> QueryJudge | None:
+    def of(cls, labels: Labels, prices: NDArray[np.float64], usage: float | None = None) -> QueryJudge | None:
         """None where episodes have several decisions, or too few queries were decided in every way."""
         if any(len(one.steps) > 1 for one in labels.trajectories):
             return None
@@ -135,22 +192,53 @@ class QueryJudge(NamedTuple):
         complete = np.flatnonzero((count[: len(place)] > 0).all(axis=1))
         if not len(complete) or len(complete) < COMPLETE * len(place):
             return None
-        return cls(labels, prices, [first[i] for i in complete], total[complete] / count[complete])
+        return cls(labels, prices, usage, [first[i] for i in complete], total[complete] / count[complete])
 
     def forecast(self, helpers: Sequence[Helper]) -> Forecast:
         """Of helpers, each in the test tasks of its split; ValueError where these have no such query."""
         points = self.labels.budgets[self.labels.budgets.any(axis=1)]
-        success, units, paid = (list[NDArray[np.float64]]() for _ in range(3))
+        found = list[_Queries]()
         for helper in helpers:
-            charged = np.array([0.0, *(sum(helper.costs[name]) for name in helper.actions[1:])])
             held_out = set(helper.split["test"])
             rows = [i for i, one in enumerate(self.queries) if one.task in held_out]
             texts = [helper.classifier.read(self.queries[i].steps, helper.history) for i in rows]
-            for point in points if rows else ():
-                chosen = helper.choices(texts, np.tile(point, (len(texts), 1)))
-                success.append(self.outcomes[rows, chosen])
-                units.append(charged[chosen])
-                paid.append(self.prices[chosen])
-        if not success:
+            for point in points[-1:] if self.usage is not None else points:
+                if rows:
+                    found.append(self._decide(helper, texts, point, self.outcomes[rows]))
+        if not found:
             raise ValueError("no held-out query was decided in every way")
-        return Forecast(*(float(np.concatenate(one).mean()) for one in (success, units, paid)))
+        sizes = [len(one.request) for one in found]
+        return Forecast(*np.average([one.forecast(self.prices) for one in found], axis=0, weights=sizes).tolist())
+
+    def _decide(
+        self, helper: Helper, texts: Sequence[str], point: NDArray[np.int64], outcomes: NDArray[np.float64]
+    ) -> _Queries:
+        charged = np.array([0.0, *(sum(helper.costs[name]) for name in helper.actions[1:])])
+        budgets = np.tile(point, (len(texts), 1))
+        if self.usage is None:
+            chosen = helper.choices(texts, budgets)
+            return _Queries((chosen > 0).astype(np.float64), chosen, outcomes, charged)
+        chances = helper.request_probabilities(texts, budgets)[:, 1:]
+        queries = _Queries(chances.sum(axis=1), chances.argmax(axis=1) + 1, outcomes, charged)
+        low, high, share, _ = choose_thresholds(queries, self.usage)
+        return queries._replace(request=request_chance(queries.request, low, high, share))
+
+
+class _Queries(NamedTuple):
+    """Held-out queries: P(request), the action that is requested, outcomes and units of each action."""
+
+    request: NDArray[np.float64]
+    wanted: NDArray[np.int64]
+    outcomes: NDArray[np.float64]
+    charged: NDArray[np.float64]
+
+    def usage(self, low: float, high: float, share: float) -> float:
+        """Mean units used at these thresholds."""
+        return float((request_chance(self.request, low, high, share) * self.charged[self.wanted]).mean())
+
+    def forecast(self, prices: NDArray[np.float64]) -> Forecast:
+        """Means where `request` is the chance of each request."""
+        gained = self.outcomes[np.arange(len(self.wanted)), self.wanted] - self.outcomes[:, 0]
+        every = (gained, self.charged[self.wanted], prices[self.wanted])
+        success, units, paid = (float((self.request * one).mean()) for one in every)
+        return Forecast(float(self.outcomes[:, 0].mean()) + success, units, paid)

@@ -21,7 +21,10 @@ from selfreg.decisions import BudgetLeft, Decision
 from selfreg.helper.helper import Helper
 from selfreg.helper.labels import Labels
 from selfreg.helper.model_rollout import check_labels, first_states
+from selfreg.helper.models.gain import GainDecider
 from selfreg.helper.models.transformer import deduplicate
+from selfreg.helper.one_step import HeldOutTexts, leave_out_chances
+from selfreg.helper.thresholds import choose_thresholds, request_chance
 from selfreg.mdp import InterventionMDP
 from selfreg.prm.prm import PRM
 from selfreg.prm.transformer import RECORD
@@ -30,8 +33,10 @@ Floats = NDArray[np.float64]
 
 # File of a helper's folder with the thresholds.
 RATION = "ration.json"
-# Halvings of the share; and what is taken off every transition, so that episodes without an end have finite usage.
-HALVINGS, LEAK = 30, 1e-9
+# What is taken off every transition, so that episodes without an end have finite usage.
+LEAK = 1e-9
+# Logged episodes that are replayed, at most.
+REPLAYED = 2_000
 
 
 @dataclass
@@ -153,10 +158,13 @@ def ration(
 ) -> RationedHelper:
     """The helper at a mean number of requests: forecast usage is `requests`, and the hard budget holds.
 
-    The forecast is exact in the filled model (`Labels.filled`), from the first states of the helper's validation and
-    test tasks, with `budget`. It holds in new tasks as far as these are like them: for a share of queries, by about
-    half a unit over the square root of the number of these tasks. Where the helper uses less than `requests` even if it
-    requests help wherever it can, it does so.
+    The forecast is made in the filled model (`Labels.filled`), from the first states of the helper's validation and
+    test tasks, with `budget`. The texts of an episode are more alike than those of its states, so that requests come
+    together and the budget ends them: forecast usage is multiplied by what that changes in the logged episodes of these
+    tasks. With the form "gain" the texts that it learnt from count too, up to 4,000, each as learnt from the others.
+    The forecast holds in new tasks as far as these are like them: for a share of queries, by about half a unit over the
+    square root of the number of tasks that count. Where the helper uses less than `requests` even if it requests help
+    wherever it can, it does so.
 
     Parameters
     ----------
@@ -197,8 +205,12 @@ def ration(
     top = helper.limits if budget is None else tuple(np.atleast_1d(budget).tolist())
     if len(top) != len(helper.limits) or any(not 0 <= b <= most for b, most in zip(top, helper.limits, strict=True)):
         raise ValueError(f"budget is {budget}; expected at most {helper.limits}")
-    held_out = _HeldOut.of(helper, labels, top, "validation", "test")
-    return RationedHelper(helper, *_choose_thresholds(held_out, wanted))
+    check_labels(helper, labels)
+    parts = [_read_tasks(helper, labels, "validation", "test")]
+    if isinstance(helper.classifier, GainDecider):
+        learnt = leave_out_chances(helper, labels, np.minimum(labels.budgets, helper.limits))
+        parts += [learnt] if learnt is not None else []
+    return RationedHelper(helper, *choose_thresholds(_HeldOut.of(parts, labels, top), wanted))
 
 
 def forecast_at_usage(helper: Helper, labels: Labels, requests: float, prices: Floats) -> tuple[float, float, float]:
@@ -207,24 +219,10 @@ def forecast_at_usage(helper: Helper, labels: Labels, requests: float, prices: F
     Its thresholds are those with which it uses `requests` in these tasks; see `ration`. `prices` are as of
     `Labels.prices`.
     """
-    held_out = _HeldOut.of(helper, labels, helper.limits, "test")
-    low, high, share, used = _choose_thresholds(held_out, requests)
+    check_labels(helper, labels)
+    held_out = _HeldOut.of([_read_tasks(helper, labels, "test")], labels, helper.limits)
+    low, high, share, used = choose_thresholds(held_out, requests)
     return held_out.success(low, high, share), used, held_out.paid(low, high, share, prices)
-
-
-def _choose_thresholds(held_out: _HeldOut, wanted: float) -> tuple[float, float, float, float]:
-    """Thresholds `low` and `high` and the share between them that use `wanted`, and what they use."""
-    levels = np.unique(held_out.request[held_out.request > 0])
-    tried = np.concatenate([[0.0], (levels[1:] + levels[:-1]) / 2, [1.0]])
-    first, last = 0, len(tried) - 1  # the lowest threshold that uses no more than is wanted
-    while first < last:
-        middle = (first + last) // 2
-        fits = held_out.usage(tried[middle], tried[middle], 0.0) <= wanted
-        first, last = (first, middle) if fits else (middle + 1, last)
-    high, low, share, step = float(tried[first]), float(tried[max(first - 1, 0)]), 0.0, 0.5
-    for _ in range(HALVINGS if first else 0):
-        share, step = share + step * (held_out.usage(low, high, share + step) <= wanted), step / 2
-    return low, high, share, held_out.usage(low, high, share)
 
 
 class _HeldOut(NamedTuple):
@@ -243,6 +241,8 @@ class _HeldOut(NamedTuple):
         Index of the help type that would be requested.
     of_state : sparse (n_states, texts)
         Share of each text in the visits of a state.
+    episodes : _Episodes, optional
+        Where a state has several texts.
     """
 
     mdp: InterventionMDP
@@ -252,29 +252,26 @@ class _HeldOut(NamedTuple):
     request: Floats
     wanted: NDArray[np.int64]
     of_state: sp.csr_array
+    episodes: _Episodes | None
 
     @classmethod
-    def of(cls, helper: Helper, labels: Labels, top: tuple[int, ...], *parts: str) -> _HeldOut:
-        """Some parts of the helper's tasks."""
-        check_labels(helper, labels)
-        tasks = [task for part in parts for task in helper.split.get(part, [])]
-        start = first_states(labels, tasks)
+    def of(cls, parts: Sequence[HeldOutTexts], labels: Labels, top: tuple[int, ...]) -> _HeldOut:
+        """Tasks of some parts; ValueError where they have none."""
+        rows = np.concatenate([one.rows for one in parts])
+        start = first_states(labels, np.unique(np.array(labels.tasks, dtype=object)[rows]).tolist())
         if start is None:
-            raise ValueError(f"the labels have no {' or '.join(parts)} task of the helper")
-        rows = np.flatnonzero(np.isin(labels.tasks, tasks))
-        every = labels.texts(helper.history, helper.classifier.read)
-        texts, column = deduplicate([every[i] for i in rows])
-        points = np.minimum(labels.budgets, helper.limits)
-        chances = helper.request_probabilities(
-            np.repeat(np.array(texts, dtype=object), len(points)).tolist(), np.tile(points, (len(texts), 1))
-        ).reshape(len(texts), len(points), -1)
-        size = labels.model.mdp.n_states, len(texts)
+            raise ValueError("the labels have no held-out task of the helper")
+        before = np.cumsum([0, *(len(one.chances) for one in parts)])
+        column = np.concatenate([one.column + first for one, first in zip(parts, before, strict=False)])
+        help_types = np.concatenate([one.chances for one in parts])[:, :, 1:]
+        size = labels.model.mdp.n_states, len(help_types)
         visits = sp.csr_array((np.ones(len(rows)), (labels.state[rows], column)), shape=size)
         of_state = sp.diags_array(1.0 / np.maximum(visits.sum(axis=1), 1.0)) @ visits
         place = int(np.flatnonzero((labels.budgets == top).all(axis=1))[0])
-        help_types = chances[:, :, 1:]
-        wanted = help_types.argmax(axis=2) + 1
-        return cls(labels.filled, labels.budgets, start, place, help_types.sum(axis=2), wanted, of_state)
+        several = labels.step[rows].any() and np.diff(visits.indptr).max() > 1
+        episodes = _Episodes.of(labels, rows, column) if several else None
+        request, wanted = help_types.sum(axis=2), help_types.argmax(axis=2) + 1
+        return cls(labels.filled, labels.budgets, start, place, request, wanted, of_state, episodes)
 
     def usage(self, low: float, high: float, share: float) -> float:
         """Units used from the start."""
@@ -282,7 +279,14 @@ class _HeldOut(NamedTuple):
 
     def paid(self, low: float, high: float, share: float, prices: Floats) -> float:
         """Price of the requests from the start, at these prices of the actions."""
-        return self._evaluate(low, high, share, np.zeros(self.mdp.n_states), prices)
+        paid = self._evaluate(low, high, share, np.zeros(self.mdp.n_states), prices)
+        return paid * self._compare_with_states(request_chance(self.request, low, high, share))
+
+    def _compare_with_states(self, chance: Floats) -> float:
+        if self.episodes is None:
+            return 1.0
+        asked = chance[:, :, None] * (self.wanted[:, :, None] == np.arange(1, len(self.mdp.actions)))
+        return self.episodes.compare(asked, self.budgets, self.mdp.cost_table[1:], self.place)
 
     def success(self, low: float, high: float, share: float) -> float:
         """P(success) from the start."""
@@ -297,7 +301,7 @@ class _HeldOut(NamedTuple):
         """
         from scipy.sparse.linalg import spsolve  # slow to import
 
-        chance = np.where(self.request > high, 1.0, np.where(self.request > low, share, 0.0))
+        chance = request_chance(self.request, low, high, share)
         mdp, shape = self.mdp, tuple(self.budgets.max(axis=0) + 1)
         value = np.zeros((mdp.n_states, len(self.budgets)))
         for p, left in enumerate(self.budgets):
@@ -319,3 +323,71 @@ class _HeldOut(NamedTuple):
             here = here + sp.diags_array(alone) @ mdp.transitions[NOHELP]
             value[:, p] = spsolve(sp.csc_array(sp.eye_array(mdp.n_states) - (1.0 - LEAK) * here), known)
         return float(self.start @ value[:, self.place])
+
+
+class _Episodes(NamedTuple):
+    """Logged episodes, decision by decision.
+
+    Attributes
+    ----------
+    text, state : int64 (decisions, episodes)
+        Of each decision; -1 after the end.
+    """
+
+    text: NDArray[np.int64]
+    state: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, labels: Labels, rows: NDArray[np.int64], column: NDArray[np.int64]) -> _Episodes:
+        """At most `REPLAYED` episodes of some labelled steps, whose texts have these columns."""
+        episodes, index = np.unique(labels.episode[rows], return_inverse=True)
+        table = np.full((2, int(labels.step[rows].max()) + 1, len(episodes)), -1)
+        table[:, labels.step[rows], index] = column, labels.state[rows]
+        chosen = np.linspace(0, len(episodes) - 1, min(len(episodes), REPLAYED)).astype(int)
+        return cls(*table[:, :, chosen])
+
+    def compare(self, asked: Floats, budgets: NDArray[np.int64], costs: NDArray[np.int64], start: int) -> float:
+        """Units used if help changed nothing, over those where each state has the mean P(request) of its texts here.
+
+        `asked` is P(request), (texts, points, help types); `costs` are (help types, m); `start` is a point.
+        """
+        places = self.state[self.state >= 0], self.text[self.text >= 0]
+        visits = sp.csr_array((np.ones(len(places[0])), places), shape=(self.state.max() + 1, len(asked)))
+        of_state = sp.diags_array(1.0 / np.maximum(visits.sum(axis=1), 1.0)) @ visits
+        mean = np.stack([of_state @ one for one in np.moveaxis(asked, 2, 0)], axis=2)
+        used, of_means = (
+            _replay(place, one, budgets, costs, start) for place, one in ((self.text, asked), (self.state, mean))
+        )
+        return used / of_means if of_means else 1.0
+
+
+def _replay(
+    place: NDArray[np.int64], asked: Floats, budgets: NDArray[np.int64], costs: NDArray[np.int64], start: int
+) -> float:
+    """Units used in all logged episodes; `place` (decisions, episodes) are rows of `asked`."""
+    shape, units = tuple(budgets.max(axis=0) + 1), costs.sum(axis=1)
+    payable = np.asarray((budgets[:, None] >= costs).all(axis=2))
+    after = [np.ravel_multi_index(tuple((budgets[payable[:, a]] - cost).T), shape) for a, cost in enumerate(costs)]
+    asked = np.concatenate([asked * payable, np.zeros((1, *asked.shape[1:]))])  # at place -1 nothing is requested
+    left, used = np.zeros((place.shape[1], len(budgets))), 0.0
+    left[:, start] = 1.0
+    for now in place:
+        moved = left[:, :, None] * asked[now]
+        used += float((moved.sum(axis=(0, 1)) * units).sum())
+        left = left - moved.sum(axis=2)
+        for a, target in enumerate(after):
+            left[:, target] += moved[:, payable[:, a], a]
+    return used
+
+
+def _read_tasks(helper: Helper, labels: Labels, *parts: str) -> HeldOutTexts:
+    """Some parts of the helper's tasks."""
+    tasks = [task for part in parts for task in helper.split.get(part, [])]
+    rows = np.flatnonzero(np.isin(labels.tasks, tasks))
+    every = labels.texts(helper.history, helper.classifier.read)
+    texts, column = deduplicate([every[i] for i in rows])
+    points = np.minimum(labels.budgets, helper.limits)
+    chances = helper.request_probabilities(
+        np.repeat(np.array(texts, dtype=object), len(points)).tolist(), np.tile(points, (len(texts), 1))
+    )
+    return HeldOutTexts(rows, np.asarray(column), chances.reshape(len(texts), len(points), -1))

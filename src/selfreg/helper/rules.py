@@ -1,8 +1,8 @@
-"""Rules of thumb as helpers: the help type and the thresholds that do best in the filled model."""
+"""Rules of thumb as helpers: the help type that is forecast to do best, and thresholds of the filled model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from selfreg.helper.config import HelperConfig
 from selfreg.helper.helper import Helper
+from selfreg.helper.judges import Judge
 from selfreg.helper.labels import Labels
-from selfreg.helper.model_rollout import ModelRollout, forecast_in_model
+from selfreg.helper.model_rollout import ModelRollout
 from selfreg.helper.models.rules import RULES, ScoreThreshold
 from selfreg.helper.models.transformer import lattice
 from selfreg.prm.config import PRMConfig
@@ -23,9 +24,13 @@ QUANTILES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
 
 
 def train_rule(
-    labels: Labels, split: Mapping[str, Sequence[str]], charges: Mapping[str, tuple[int, ...]], config: HelperConfig
+    labels: Labels,
+    split: Mapping[str, Sequence[str]],
+    charges: Mapping[str, tuple[int, ...]],
+    config: HelperConfig,
+    judge: Callable[[], Judge],
 ) -> Helper:
-    """The rule `config.form` with the help type that does best in the training tasks, by the filled model.
+    """The rule `config.form` with the help type that does best in the training tasks, by the judge of the labels.
 
     Raises
     ------
@@ -34,20 +39,17 @@ def train_rule(
     """
     limits = tuple(int(top) for top in labels.budgets.max(axis=0))
     parts = {name: list(tasks) for name, tasks in split.items()}
-    prm = _train_prm(labels, [*parts["train"], *parts["validation"]], config) if config.form == "prm" else None
-    best: tuple[float, Helper] | None = None
-    prices = labels.prices(config.price)
+    known = [*parts["train"], *parts["validation"]]
+    prm = _train_prm(labels, known, config) if config.form == "prm" else None
+    settings, helpers = {"horizon": _horizon(labels, parts["train"])}, list[Helper]()
     for help, cost in charges.items():
-        rule = RULES[config.form](labels.actions, limits, help, cost, {"horizon": _horizon(labels, parts["train"])})
+        rule = RULES[config.form](labels.actions, limits, help, cost, settings)
         helper = Helper(rule, labels.actions, dict(charges), limits, config.history, {}, parts)
-        if prm is not None:
-            helper = _with_thresholds(helper, prm, labels, prices)
-        found = forecast_in_model(helper, labels, prices, "train", "validation")
-        gained = float((found.success - found.paid)[labels.budgets.any(axis=1)].mean())
-        if best is None or gained > best[0]:
-            best = gained, helper
-    assert best is not None  # the labels have a help type
-    return best[1]
+        helpers.append(helper if prm is None else _with_thresholds(helper, prm, labels, labels.prices(config.price)))
+    if len(helpers) == 1:
+        return helpers[0]
+    found = [judge().forecast([replace(one, split={"test": known})]) for one in helpers]
+    return helpers[int(np.argmax([one.success - one.paid for one in found]))]
 
 
 def _horizon(labels: Labels, tasks: Sequence[str]) -> int:

@@ -15,6 +15,7 @@ from selfreg._util.threads import single_thread
 from selfreg.helper.config import HelperConfig
 from selfreg.helper.examples import HelperExamples
 from selfreg.helper.helper import Helper, check_costs
+from selfreg.helper.judges import Judge, make_judge
 from selfreg.helper.labels import Labels
 from selfreg.helper.memory import Memory
 from selfreg.helper.model_rollout import success_in_model
@@ -39,14 +40,19 @@ MEMORY_STATES = 4_000
 class _Taught:
     """What forms share of the labels that they learn: each is computed once."""
 
-    def __init__(self, labels: Labels, price: float | Mapping[str, float]) -> None:
-        self.labels, self._price = labels, price
+    def __init__(self, labels: Labels, price: float | Mapping[str, float], usage: float | None) -> None:
+        self.labels, self._price, self._usage = labels, price, usage
         self._improved = dict[tuple[str, bool, tuple[str, ...], tuple[str, ...]], Relabelled]()
 
     @cached_property
     def at_price(self) -> Labels:
         """Labels of the plan at the price of help."""
         return plan_at_price(self.labels, self._price)
+
+    @cached_property
+    def judge(self) -> Judge:
+        """What forms and help types are compared by."""
+        return make_judge(self.labels, self._price, self._usage)
 
     def improve(self, split: Mapping[str, Sequence[str]], config: HelperConfig) -> Relabelled:
         """Labels that the model of the form `config.form` has improved, in these training tasks."""
@@ -156,10 +162,10 @@ def _train(
     charges = _charges(examples.actions, costs, examples.budgets.shape[1])
     _check_paid(examples, charges)
     split, forecasts = split_tasks(examples.tasks, config), dict[str, float]()
-    taught = _Taught(labels, config.price) if isinstance(labels, Labels) else labels
-    if config.form == AUTO and isinstance(labels, Labels):
+    taught = _Taught(labels, config.price, usage) if isinstance(labels, Labels) else labels
+    if config.form == AUTO and isinstance(taught, _Taught):
         config, forecasts = choose_form(
-            labels, config, lambda one, parts: _learn(taught, parts, charges, one)[0], usage
+            taught.labels, config, lambda one, parts: _learn(taught, parts, charges, one)[0], taught.judge
         )
     elif config.form == AUTO:
         config = replace(config, form=_choose_by_loss(examples, charges, split, config))
@@ -185,9 +191,10 @@ def _learn(
         if config.form in FITTED:
             raise ValueError(f"form {config.form!r} is fitted to labels; examples have neither model nor outcomes")
         return _train_form(taught, charges, split, config, checkpoint), taught
-    if config.form in FITTED:
-        train = train_gain if config.form == GAIN else train_rule
-        return train(taught.labels, split, charges, config), taught.labels
+    if config.form == GAIN:
+        return train_gain(taught.labels, split, charges, config), taught.labels
+    if config.form in RULES:
+        return train_rule(taught.labels, split, charges, config, lambda: taught.judge), taught.labels
     if config.rounds:
         return _train_improved(taught, split, charges, config, checkpoint)
     examples = taught.at_price.examples(config.history)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from selfreg._util.text_index import Tfidf
@@ -16,6 +17,8 @@ Floats = NDArray[np.float64]
 
 # Difference of success, less the price, that changes the log-odds of a request by one.
 SCALE = 0.05
+# Square of a feature that all rows have: its weight, the intercept, has nearly no penalty.
+UNPENALIZED = 1e4
 
 
 class GainDecider(TfidfDecider):
@@ -30,12 +33,15 @@ class GainDecider(TfidfDecider):
     def __init__(self, actions: Sequence[str], limits: Sequence[int], words: Tfidf) -> None:
         super().__init__(actions, limits, words)
         self._weights, self._intercept = self._weights[:1], self._intercept[:1]
-        self.prices = np.zeros(len(self.actions))
+        self.prices, self.strengths = np.zeros((2, len(self.actions)))
 
-    def set_outcomes(self, weights: Floats, intercept: Floats, prices: Floats) -> None:
-        """The regressions of success, (n_actions, size) and (n_actions,), and the price of each action."""
+    def set_outcomes(self, weights: Floats, intercept: Floats, strengths: Floats, prices: Floats) -> None:
+        """The regressions of success, (n_actions, size) and (n_actions,), and the price of each action.
+
+        `strengths` are the inverse weights of the penalties, (n_actions,): 0 where all outcomes were the same.
+        """
         self._weights, self._intercept = np.ascontiguousarray(weights.T[None]), intercept[None]
-        self.prices = prices
+        self.strengths, self.prices = strengths, prices
 
     def success(self, texts: Sequence[str]) -> Floats:
         """P(success) of each action, float64 (n, n_actions)."""
@@ -43,12 +49,50 @@ class GainDecider(TfidfDecider):
 
     def decision_logits(self, texts: Sequence[str], budgets: NDArray[np.int64]) -> Floats:
         """Log-odds of the actions, float64 (n, n_actions), the same at all budgets."""
-        return np.asarray((self.success(texts) - self.prices) / SCALE)
+        return self.success_logits(self.success(texts))
+
+    def success_logits(self, success: Floats) -> Floats:
+        """Log-odds of the actions where P(success) of each is this, (n, n_actions)."""
+        return np.asarray((success - self.prices) / SCALE)
+
+    def leave_out(self, texts: Sequence[str], text: NDArray[np.int64], counts: Floats, outcomes: Floats) -> Floats:
+        """P(success) of each action for queries that were learnt, as learnt from the others, float64 (n, n_actions).
+
+        Approximate leave-one-out of a ridge logistic regression: one Newton step from its weights (Rad & Maleki, 2020).
+        Words that no other query has are unknown then.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Distinct ones.
+        text : int64 (n,)
+            Of each query.
+        counts, outcomes : float64 (n, n_actions)
+            Episodes of each query with each action, and their mean outcome.
+        """
+        features = sp.csr_array(self.features(texts))
+        queries = np.bincount(text, minlength=len(texts)) @ (features > 0)
+        known = sp.csr_array(features @ sp.diags_array((queries > 1) * 1.0))
+        length = np.sqrt(known.multiply(known).sum(axis=1))
+        known = sp.csr_array(sp.diags_array(1.0 / np.maximum(length, 1e-9)) @ known)
+        weights, intercept = self._weights[0], self._intercept[0]
+        logits, fitted = np.asarray(known @ weights + intercept)[text], np.asarray(features @ weights + intercept)
+        for a in np.flatnonzero(self.strengths):
+            probability, total = sigmoid(fitted[:, a]), np.bincount(text, counts[:, a], len(texts))
+            rows = np.flatnonzero(total)
+            curvature, own, other = np.zeros((3, len(texts)))
+            curvature[rows] = probability[rows] * (1.0 - probability[rows])
+            own[rows], other[rows] = _invert_hessian(
+                features[rows], known[rows], total[rows] * curvature[rows], float(self.strengths[a])
+            )
+            gradient = counts[:, a] * (probability[text] - outcomes[:, a])
+            logits[:, a] += gradient * other[text] / np.maximum(1.0 - counts[:, a] * (curvature * own)[text], 1e-3)
+        return np.asarray(sigmoid(logits))
 
     def describe_vocabulary(self) -> tuple[dict[str, Any], dict[str, Floats]]:
         """As of `TfidfDecider`, and the prices."""
         words, arrays = super().describe_vocabulary()
-        return words, arrays | {"prices": self.prices}
+        return words, arrays | {"prices": self.prices, "strengths": self.strengths}
 
     @classmethod
     def from_vocabulary(
@@ -58,4 +102,21 @@ class GainDecider(TfidfDecider):
         model = super().from_vocabulary(actions, limits, record, arrays)
         assert isinstance(model, GainDecider)
         model.prices = arrays["prices"]
+        model.strengths = arrays.get("strengths", model.strengths)  # folders from before have none
         return model
+
+
+def _invert_hessian(
+    features: sp.csr_array, held_out: sp.csr_array, curvature: Floats, strength: float
+) -> tuple[Floats, Floats]:
+    """x' H^-1 x and z' H^-1 x of each row x of `features` and z of `held_out`.
+
+    H is the Hessian of the regression, the penalty plus the sum of `curvature` x x'. By the Gram matrix of the rows.
+    """
+    from scipy.linalg import cho_factor, cho_solve  # slow to import
+
+    gram, cross = ((one @ features.T).toarray() + UNPENALIZED for one in (features, held_out))
+    factor = cho_factor(gram + np.diag(1.0 / (strength * np.maximum(curvature, 1e-9))), lower=True)
+    solved = cho_solve(factor, gram)
+    own, other = (strength * (one.diagonal() - np.einsum("ij,ji->i", one, solved)) for one in (gram, cross))
+    return np.asarray(own), np.asarray(other)
