@@ -5,7 +5,7 @@ any other CSV with columns `query_id`, `question`, `model`, `score`, and two mod
 router learns from four and ranks the fifth; shares of queries are sent to the strong model in that order. The gain over
 random at a share is the mean score above the line between always the weak and always the strong model; its mean over
 shares is divided by the distance of the two. Peer: logistic regression on TF-IDF of P(strong right) less that of P(weak
-right).
+right). The second table: the share of a fold that form `gain` sends where a share is asked for (`ration`).
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ import selfreg
 from selfreg._util.bootstrap import bootstrap, interval
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import ExactKey, estimate_mdp
-from selfreg.helper import HelperConfig, label, train_helper
+from selfreg.helper import Helper, HelperConfig, Labels, label, ration, train_helper
+from selfreg.helper.models import GAIN
+from selfreg.helper.thresholds import request_chance
 
 ARENA = "router_arena/answers.csv.gz"
 FOLDS, STRONG, RESAMPLES = 5, "strong", 1000
+SHARES = (0.05, 0.2, 0.5, 0.8)
 FORMS = ("gain", "tfidf", "words", "auto")
 PEER = "TF-IDF regression"
 
@@ -69,22 +72,41 @@ def read_table(path: Path) -> Table:
     return Table((weak, strong), [questions[query] for query in both], np.clip(scores, 0.0, 1.0))
 
 
+def train(form: str, known: list[str], scores: Floats, seed: int) -> tuple[Helper, Labels]:
+    """A helper of this form from queries with the scores of both models."""
+    logs = [
+        Trajectory(f"query {i}", f"{i}/{who}", score, (Step(text, intervention=who),))
+        for i, (text, pair) in enumerate(zip(known, scores, strict=True))
+        for who, score in zip((None, STRONG), pair.tolist(), strict=True)
+    ]
+    model = estimate_mdp(logs, ExactKey())
+    labels = label(logs, model, selfreg.solve(model.mdp, 1))
+    return train_helper(labels, HelperConfig(form=form, history=0, seed=seed)), labels
+
+
 def by_helper(form: str, seed: int) -> Callable[[list[str], Floats, list[str]], Floats]:
     """P(request) by a helper of this form."""
 
     def rank(known: list[str], scores: Floats, new: list[str]) -> Floats:
-        logs = [
-            Trajectory(f"query {i}", f"{i}/{who}", score, (Step(text, intervention=who),))
-            for i, (text, pair) in enumerate(zip(known, scores, strict=True))
-            for who, score in zip((None, STRONG), pair.tolist(), strict=True)
-        ]
-        model = estimate_mdp(logs, ExactKey())
-        labels = label(logs, model, selfreg.solve(model.mdp, 1))
-        helper = train_helper(labels, HelperConfig(form=form, history=0, seed=seed))
+        helper = train(form, known, scores, seed)[0]
         texts = [helper.classifier.read([Step(text)], 0) for text in new]
         return helper.request_probabilities(texts, np.ones((len(new), 1), np.int64))[:, 1]
 
     return rank
+
+
+def sent_shares(table: Table, form: str, seed: int) -> Floats:
+    """Share of each fold that is sent where `SHARES` are asked for, by the other folds, (folds, shares)."""
+    fold, found = fold_of(table, seed), np.zeros((FOLDS, len(SHARES)))
+    for k in range(FOLDS):
+        known, new = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+        helper, labels = train(form, [table.texts[i] for i in known], table.scores[known], seed)
+        texts = [helper.classifier.read([Step(table.texts[i])], 0) for i in new]
+        requested = helper.request_probabilities(texts, np.ones((len(new), 1), np.int64))[:, 1]
+        for s, share in enumerate(SHARES):
+            policy = ration(helper, labels, share)
+            found[k, s] = request_chance(requested, policy.low, policy.high, policy.share).mean()
+    return found
 
 
 def by_regression(known: list[str], scores: Floats, new: list[str]) -> Floats:
@@ -101,9 +123,14 @@ def by_regression(known: list[str], scores: Floats, new: list[str]) -> Floats:
     return np.asarray(found[1] - found[0])
 
 
+def fold_of(table: Table, seed: int) -> NDArray[np.int64]:
+    """Of each query."""
+    return np.random.default_rng(seed).permutation(len(table.texts)) % FOLDS
+
+
 def cross_fit(table: Table, rank: Callable[[list[str], Floats, list[str]], Floats], seed: int) -> Floats:
     """Place of each query in the ranking of its fold, from 0 (sent first) to 1."""
-    fold = np.random.default_rng(seed).permutation(len(table.texts)) % FOLDS
+    fold = fold_of(table, seed)
     place = np.zeros(len(table.texts))
     for k in range(FOLDS):
         known, new = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
@@ -162,3 +189,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     print("| router | gain over random | lead over the regression | CPU seconds |\n| --- | --- | --- | --- |")
     for name, own, lead in compare(table, places):
         print(f"| {name} | {own} | {lead} | {seconds[name]:.0f} |")
+    print("\n| share asked for | sent in held-out folds, mean | largest distance of a fold |\n| --- | --- | --- |")
+    sent = np.concatenate([sent_shares(table, GAIN, s) for s in range(chosen.seeds)])
+    for share, column in zip(SHARES, sent.T, strict=True):
+        print(f"| {share} | {column.mean():.3f} | {np.abs(column - share).max():.3f} |")

@@ -93,6 +93,7 @@ def test_a_trained_helper_decides_from_the_command_line(demo, monkeypatch, capsy
         (["--kappa", "nan"], "expected a finite number"),
         (["--episodes", "3"], "episodes_per_task is 3"),
         (["--seed", "-1"], "--seed"),
+        (["--intervention", "junior,cost=1:0", "--intervention", "senior,cost=0:1"], "is charged to 2 budgets"),
     ],
 )
 def test_impossible_settings_are_said_before_collecting(tmp_path, capsys, monkeypatch, arguments, message) -> None:

@@ -10,7 +10,7 @@ from benchmarks.honesty import BUDGET, FEATURES, attained, random_world, sample_
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import ExactKey, Features, estimate_mdp
 from selfreg.estimate.counts import count
-from selfreg.estimate.shrinkage import nest_classes
+from selfreg.estimate.shrinkage import nest_classes, prior_pseudo_counts
 
 KINDS = Features(["step", "kind"])
 
@@ -115,3 +115,9 @@ def test_classes_of_all_levels_are_nested() -> None:
     nearest, wide = nest_classes(count(logs, features), features)
     assert (nearest.of == -1).all()  # one kind: no class of two
     assert sorted(wide.of.tolist()) == [-1, 0, 0]  # both classes of step 1
+
+
+def test_logs_without_help_have_a_prior_of_acting_alone_only() -> None:
+    logs = coin_flips({None: 0.5}, {None: 3}, kinds=2)
+    counts = count(logs, KINDS)
+    assert list(prior_pseudo_counts(counts, KINDS)) == ["nohelp"]

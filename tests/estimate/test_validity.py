@@ -53,6 +53,10 @@ def test_other_tasks_and_other_beginnings() -> None:
     assert handoff_notes(runs("aa") + runs("ah") + runs("ah", n=1, prefix="u")) == []  # one in eleven
 
 
+def test_the_order_of_keys_is_no_other_beginning() -> None:
+    assert handoff_notes(runs("aa", first='{"a": 1, "b": 2}') + runs("ah", first='{"b": 2,"a": 1}')) == []
+
+
 def test_the_model_carries_them() -> None:
     model = estimate_mdp(runs("aa") + runs("hh", prefix="u"), Features(["step"]))
     assert any(NEVER_SINGLE in note for note in model.notes)

@@ -406,6 +406,16 @@ def test_memory_without_texts_to_calibrate_flags_only_what_has_no_known_word(lig
     assert strict.is_strange(strict.look_up(["red", light_labels.texts()[0]])[2]).tolist() == [True, False]
 
 
+def test_odd_states_in_the_logs_do_not_hide_what_is_unlike_them(light_labels: Labels) -> None:
+    memory = Memory.from_labels(light_labels, sorted(set(light_labels.tasks)), 0, 10_000)
+    assert memory is not None
+    texts = light_labels.texts()[:97]
+    odd = [f"dump of red {i}abc{i} {i}xyz{i} ffff{i}" for i in range(3)]
+    assert memory.calibrate([*texts, *odd]).least == pytest.approx(memory.calibrate(texts).least)
+    many = [f"dump of red {i}abc{i} {i}xyz{i} ffff{i}" for i in range(40)]  # then they are ordinary
+    assert memory.calibrate([*texts, *many]).least < 0.5 * memory.calibrate(texts).least
+
+
 def test_the_order_of_keys_in_observations_does_not_matter(quick_helper: Helper) -> None:
     one, other = '{"light": "red", "key": "near"}', '{\n  "key": "near",\n  "light": "red"\n}'
     assert quick_helper.decide([one], (1,)) == quick_helper.decide([other], (1,))

@@ -15,6 +15,7 @@ from selfreg.data import Step, Trajectory
 from selfreg.estimate import Features, estimate_mdp
 from selfreg.helper import Helper, HelperConfig, Labels, label, ration, train_helper
 from selfreg.helper.models.gain import GainDecider
+from selfreg.helper.one_step import train_gain
 
 # P(success) alone and with help.
 TOPICS = {"algebra": (0.1, 0.9), "poem": (0.5, 0.75), "riddle": (0.1, 0.1), "recipe": (0.9, 0.6)}
@@ -119,3 +120,47 @@ def test_the_share_of_queries_is_met_within_a_point() -> None:
         assert sent.mean() == pytest.approx(share, abs=0.01)
         chance = policy.action_probabilities([texts[0]], (1,)).get("strong", 0.0)
         assert chance == pytest.approx(sent[0])
+
+
+def test_a_query_left_out_has_the_chances_of_a_training_without_it(labels: Labels, helper: Helper) -> None:
+    model, tasks = helper.classifier, sorted(helper.split["train"])
+    place = {task: i for i, task in enumerate(tasks)}
+    won, texts = np.zeros((len(tasks), 2)), [""] * len(tasks)
+    for one in labels.trajectories:
+        if one.task in place:
+            won[place[one.task], int(one.helped)] = one.outcome
+            texts[place[one.task]] = one.steps[0].state
+    found = model.leave_out(texts, np.arange(len(texts)), np.ones_like(won), won)
+    trained, moved = model.success(texts), []
+    for action, strength in enumerate(model.strengths.tolist()):
+        for i in range(0, len(tasks), 250):
+            split = {"train": tasks[:i] + tasks[i + 1 :], "validation": [], "test": []}
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("selfreg.helper.one_step.DEFAULT_STRENGTH", strength)
+                other = train_gain(labels, split, helper.costs, CONFIG).classifier.success([texts[i]])
+            assert found[i, action] == pytest.approx(other[0, action], abs=0.01)
+            moved.append(abs(trained[i, action] - other[0, action]))
+    assert max(moved) > 0.05
+
+
+def test_the_share_of_few_queries_is_met_better_with_all_of_them(labels: Labels, helper: Helper) -> None:
+    """1,500 queries count, where the test tasks alone are 225: standard errors of .013 and .033."""
+    texts = [one.steps[0].state for one in queries(4000, seed=8)[::2]]
+    requested = helper.request_probabilities(texts, np.ones((len(texts), 1), np.int64))[:, 1]
+    missed = []
+    for share in np.linspace(0.1, 0.9, 9):
+        policy = ration(helper, labels, float(share))
+        sent = np.where(requested > policy.high, 1.0, np.where(requested > policy.low, policy.share, 0.0))
+        missed.append(sent.mean() - share)
+    assert np.abs(missed).max() < 0.035
+
+
+def test_with_a_usage_queries_are_judged_by_their_outcomes(labels: Labels) -> None:
+    """The states of these labels, the number of the step, say nothing about a query."""
+    chosen = train_helper(labels, HelperConfig(history=0), usage=0.5)
+    assert chosen.classifier.form == "gain"
+    assert chosen.figures["forecast_requests_first-k"] == pytest.approx(0.5, abs=1e-6)
+    by_chance = np.mean([np.mean(pair) for pair in TOPICS.values()])
+    assert chosen.figures["forecast_first-k"] == pytest.approx(by_chance, abs=0.04)
+    best = np.mean([max(pair) for pair in TOPICS.values()])  # half of the topics gain from help
+    assert by_chance + 0.1 < chosen.figures["forecast_gain"] < best + 0.04

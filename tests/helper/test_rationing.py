@@ -126,3 +126,34 @@ def test_a_recorder_stores_the_decision_and_its_chance(helper: Helper, light_lab
 def test_wrong_numbers_are_refused(requests: float, budget: object, helper: Helper, light_labels: Labels) -> None:
     with pytest.raises(ValueError, match=r"requests|budget"):
         ration(helper, light_labels, requests, budget)  # type: ignore[arg-type]
+
+
+def test_requests_that_come_together_are_met_too() -> None:
+    """A text shows the steps before: one fault is in the texts of four steps, and the budget ends its requests."""
+    rng, logs = np.random.default_rng(5), []
+    for i in range(400):
+        faults = rng.random(5) < 0.25
+        helped = rng.random(5) < 0.3
+        seen = ["rejected" if fault else "accepted" for fault in faults]
+        won = rng.random() < 0.9 - 0.4 * (faults & ~helped).any()
+        steps = (
+            Step(f"{one} by {rng.choice(COLORS)} {rng.integers(99)}", intervention="help" if h else None)
+            for one, h in zip(seen, helped, strict=True)
+        )
+        logs.append(Trajectory(f"task {i // 2}", str(i), float(won), tuple(steps)))
+    model = estimate_mdp(logs, Features(["step", "class"], {"fault": "rejected"}))
+    labels = label(logs, model, selfreg.solve(model.mdp, 2))
+    helper = train_helper(labels, HelperConfig(form="words", history=4)).without_memory()
+    held_out = {*helper.split["validation"], *helper.split["test"]}
+    known = [one for one in logs if one.task in held_out]
+    for requests in (0.3, 0.7, 1.5):
+        policy = ration(helper, labels, requests)
+        assert policy.requests == pytest.approx(requests, abs=1e-6)
+        used = []
+        for seed, one in enumerate(known * 4):
+            left = 2
+            for t in range(len(one.steps)):
+                policy.start(f"{seed} {t}", 0)
+                left -= policy.decide(one.steps[: t + 1], (left,)).requests_help
+            used.append(2 - left)
+        assert np.mean(used) == pytest.approx(requests, abs=0.06)

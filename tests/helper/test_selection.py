@@ -144,3 +144,20 @@ def test_requests_that_budgets_pay_for() -> None:
     assert count_requests(budgets, (2, 1), 10).tolist() == [0, 1, 2]
     assert count_requests(budgets, (1, 0), 3).tolist() == [0, 3, 3]
     assert count_requests(budgets, (0, 0), 7).tolist() == [7, 7, 7]
+
+
+@pytest.mark.parametrize("form", ["first-k", "last-k"])
+def test_a_rule_takes_the_help_type_that_does_better(form: str) -> None:
+    """Of two help types the strong one undoes most of the harm; the states of the model show no harm."""
+    rng, logs = np.random.default_rng(4), []
+    for i in range(600):
+        steps, chance = [], 0.95
+        for _ in range(4):
+            harm, who = rng.random() < 0.5, rng.choice(["", "junior", "senior"], p=[0.6, 0.2, 0.2])
+            chance -= harm * {"": 0.3, "junior": 0.25, "senior": 0.05}[who]
+            steps.append(Step("harm" if harm else "calm", intervention=who or None))
+        logs.append(Trajectory(f"task {i // 4}", str(i), float(rng.random() < max(chance, 0)), tuple(steps)))
+    model = estimate_mdp(logs, Features(["step"]))
+    labels = label(logs, model, selfreg.solve(model.mdp, 2))
+    helper = train_helper(labels, replace(AUTO, form=form))
+    assert helper.decide(["harm"] * 4, (2,)).action == "senior"

@@ -26,7 +26,7 @@ from selfreg.cli.collect import (
     make_world,
 )
 from selfreg.cli.estimate import estimate
-from selfreg.cli.evaluate import EPISODES, Evaluated, Fallbacks, evaluate, show
+from selfreg.cli.evaluate import EPISODES, Evaluated, Fallbacks, check_one_budget, evaluate, show
 from selfreg.cli.forecasting import add_forecast, show_forecast
 from selfreg.cli.label import label
 from selfreg.cli.prices import NO_PRICES, Prices, parse_prices
@@ -162,6 +162,7 @@ def command(
     seconds: dict[str, float] = {}
     effort = min(PLAN_EPISODES, episodes), EPISODES_PER_TASK
     world = make_world(environment, level, settings, interventions)
+    check_one_budget(world)
     phase = PhaseOne(world, tasks, test_tasks, episodes, seed, workers, actor, demonstrations)
     with atomic_folder(out, MARKER, overwrite) as folder:
         if actor == WEAK and (text := describe_room(world, world.tasks(tasks, test_tasks, seed)[0][:TRIED], seed)):

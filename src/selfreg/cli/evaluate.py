@@ -19,7 +19,7 @@ from selfreg.data import Trajectory
 from selfreg.decisions import DecisionPolicy
 from selfreg.envs import AssistedEnvironment, World, collect, enumerate_model
 from selfreg.envs.phase_one import N_VALIDATION, VALIDATION_SEED, make_config
-from selfreg.envs.worlds import WEAK
+from selfreg.envs.worlds import WEAK, parse_help
 from selfreg.estimate import EstimatedModel, ExactKey, StateAbstraction, estimate_mdp
 from selfreg.evaluate import (
     ComparedPolicy,
@@ -64,6 +64,16 @@ class Evaluated:
     outlooks: list[dict[str, Any]] = field(default_factory=list)
 
 
+def check_one_budget(world: World) -> None:
+    """ValueError where help is charged to several budgets: policies are compared under one."""
+    for text in world.helps:
+        if len(units := parse_help(text).units) != 1:
+            raise ValueError(
+                f"{text!r} is charged to {len(units)} budgets; policies are compared under one. `selfreg collect` and "
+                "`selfreg fit` take several (docs/handoffs.md)"
+            )
+
+
 def evaluate(
     run: RunFolder,
     budget: int,
@@ -88,6 +98,7 @@ def evaluate(
     prm, trajectories = run.prm(), run.trajectories()
     world, tasks = World.of(settings["world"]), list(settings["test_tasks"])
     make_world = partial(world.make, run.path)
+    check_one_budget(world)
     # Other seeds than Phase I of the training tasks and than the evaluation itself.
     rehearsal = list(collect(make_world, tasks, make_config(plan_episodes, seed + 1, workers)))
     model = estimate_mdp(rehearsal, abstraction if isinstance(abstraction, ExactKey) else ExactKey())
@@ -118,7 +129,7 @@ def evaluate(
     predicted = {b: (float(model.success(solution)[b]), float(usage[b])) for b in budgets}
     result = Evaluated(compare(rows), forecasts(predicted, rows))
     summary, evaluation = run.summary(), as_json(result, len(tasks))
-    evaluation["outlooks"] = compare_with_realised(summary.get("forecast", []), evaluation["outcomes"])
+    evaluation["outlooks"] = compare_with_realised(summary.get("forecast", []), evaluation["outcomes"], help_type.name)
     result.outlooks.extend(evaluation["outlooks"])
     run.write_summary(summary | {"evaluation": evaluation})
     noted = {"budget": budget, "tasks": len(tasks), "episodes_per_task": episodes_per_task, "seed": seed}

@@ -168,15 +168,20 @@ def show_forecast(summary: dict[str, Any]) -> None:
 
 
 def compare_with_realised(
-    forecasts: Sequence[dict[str, Any]], outcomes: Sequence[dict[str, Any]]
+    forecasts: Sequence[dict[str, Any]], outcomes: Sequence[dict[str, Any]], help_type: str
 ) -> list[dict[str, Any]]:
-    """Forecasts of never, rules and helper beside the realised ones in closed loop; "inside" the interval or not."""
+    """Forecasts of never, rules and helper beside the realised ones in closed loop; "inside" the interval or not.
+
+    In closed loop rules request `help_type`.
+    """
     realised = {(one["policy"], one["budget"]): one for one in outcomes}
     found = []
     for one in forecasts:
         name = "first-k" if one["policy"] == "always" else one["rule"] or one["policy"]
         other = realised.get((name, one["budget"]))
         if other is None or name == "plan":  # the plan in closed loop is made from logs of the same tasks
+            continue
+        if one["help"] not in (None, help_type):
             continue
         forecast_, mean = one["success"], other["success"]["mean"]
         inside = forecast_["low"] <= mean <= forecast_["high"]

@@ -10,7 +10,7 @@ from selfreg.data.documents import convert_value
 from selfreg.data.faults import LogError
 from selfreg.data.log_files import describe_kind
 from selfreg.data.trajectory import Step
-from selfreg.data.turns import Message, Turns
+from selfreg.data.turns import Message, Turns, write_json
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
@@ -24,9 +24,9 @@ def parse_history(value: Any) -> list[Step]:
     Parameters
     ----------
     value : dict, list or str
-        ``{"steps": [...]}`` or the list alone: each step is a text, or an object with the fields of `Step`; the last
-        one is the current state. ``{"messages": [...]}``: messages in the form of OpenAI; what came in after the last
-        message of the assistant is the current state. A str is a state without history.
+        ``{"steps": [...]}`` or the list alone: each step is a text, or an object with the fields of `Step`, whose state
+        may also be JSON; the last one is the current state. ``{"messages": [...]}``: messages in the form of OpenAI;
+        what came in after the last message of the assistant is the current state. A str is a state without history.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def _parse_steps(items: Sequence[Any]) -> list[Step]:
     steps = []
     for index, item in enumerate(items):
         try:
-            step = Step(item) if isinstance(item, str) else msgspec.convert(item, Step)  # a Step stays as it is
+            step = Step(item) if isinstance(item, str) else msgspec.convert(_with_text(item), Step)
         except (msgspec.ValidationError, ValueError) as error:
             hint = "; messages go into 'messages'" if isinstance(item, dict) and "role" in item else ""
             raise ValueError(f"steps[{index}]: {error}{hint}") from None
@@ -79,6 +79,13 @@ def _parse_steps(items: Sequence[Any]) -> list[Step]:
     if not last.state.strip():
         raise ValueError("the state is empty: the last step has no text")
     return steps
+
+
+def _with_text(item: Any) -> Any:
+    """A step with its state as text: observations may be JSON, as in logs; a Step stays as it is."""
+    if not isinstance(item, dict) or not isinstance(item.get("state"), dict | list | int | float):
+        return item
+    return item | {"state": write_json(item["state"])}
 
 
 def _parse_messages(items: Sequence[Any]) -> list[Step]:

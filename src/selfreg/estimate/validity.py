@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
-from selfreg.data import Trajectory
+from selfreg.data import Trajectory, state_text
 from selfreg.data.markers import ASSUMED
 
 # Share of tasks above which a difference between helped and unhelped episodes gets a note.
@@ -97,5 +97,5 @@ def _first_states(episodes: Sequence[Trajectory]) -> dict[str, set[str]]:
     result: dict[str, set[str]] = {}
     for trajectory in episodes:
         first = trajectory.steps[0]
-        result.setdefault(trajectory.task, set()).add(first.state if first.key is None else first.key)
+        result.setdefault(trajectory.task, set()).add(state_text([first]) if first.key is None else first.key)
     return result

@@ -28,6 +28,8 @@ SHOWN_TEXT = 300
 BLOCK = 64  # texts that are looked up together
 # Share of the states of new tasks that may be taken for unlike all logged ones, and the most texts to calibrate it on.
 STRANGE, CALIBRATED = 0.01, 500
+# Up to this share of them may be odd themselves: so much less known than all others.
+ODD, FALL = 0.05, 0.5
 ROUNDING = 1e-6
 
 
@@ -114,14 +116,19 @@ class Memory:
         """The same memory with the `least` that all but 1% of these texts, of other tasks, reach.
 
         With fewer than 99 texts all of them reach it: the state of a new task is then below with a chance of one in
-        their number plus one (split conformal prediction).
+        their number plus one (split conformal prediction). Logs may hold odd states themselves, such as a crash with
+        random characters: where the least known texts, up to 5%, are at most half as well known as the next one, all
+        but these reach it.
         """
         distinct = list(dict.fromkeys(texts))
         chosen = distinct[:: max(1, len(distinct) // CALIBRATED)]
         if not chosen:
             return self
         known = np.sort(self.look_up(chosen, 1)[2])
-        return replace(self, least=float(known[max(0, int(STRANGE * (len(known) + 1)) - 1)]) - ROUNDING)
+        first = max(0, int(STRANGE * (len(known) + 1)) - 1)
+        last = int(ODD * len(known))
+        falls = np.flatnonzero(known[first:last] <= FALL * known[first + 1 : last + 1])
+        return replace(self, least=float(known[first + 1 + falls[-1] if len(falls) else first]) - ROUNDING)
 
     def estimate(self, nearest: NDArray[np.int64], similarity: Floats) -> Floats:
         """Values in states with these neighbours, float64 (n, n_points, n_actions), NaN where no neighbour has one.
