@@ -78,7 +78,7 @@ def test_a_trained_helper_decides_from_the_command_line(demo, monkeypatch, capsy
         assert 0 <= decision["success_probability"]["nohelp"] <= 1
         assert decision["budget_left"] == [int(left)]
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
-    assert main(["decide", str(demo.path), "--budget-left", "1"]) == 2
+    assert main(["decide", str(demo.path), "-", "--budget-left", "1"]) == 2
     assert "the state is empty" in capsys.readouterr().err
     monkeypatch.setattr("sys.stdin", io.StringIO(state))
     assert main(["decide", str(demo.path), "--budget-left", "1,2"]) == 2

@@ -42,7 +42,7 @@ def load_helper(folder: RunFolder) -> Helper | RationedHelper:
 def command(
     run: options.RunArgument,
     input: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="What to decide about; standard input by default.")
+        Path | None, typer.Argument(metavar="[FILE]", help="What to decide about; - or nothing: standard input.")
     ] = None,
     budget_left: Annotated[
         str | None, typer.Option(help="Budget left where the input has none; one number for each budget (2,1).")
@@ -59,7 +59,7 @@ def command(
     with require_extra("ml", "selfreg decide"):
         helper = load_helper(RunFolder.open(run))
     notes = _Notes(helper)
-    with nullcontext(sys.stdin) if input is None else open(input, encoding="utf-8") as stream:
+    with nullcontext(sys.stdin) if input in (None, Path("-")) else open(input, encoding="utf-8") as stream:
         for place, request in _read_requests(stream, jsonl):
             with _at(place):
                 history, own_left, shown = _parse_request(request, left)
