@@ -48,7 +48,7 @@ def test_steps_are_texts_or_objects(value) -> None:
     assert parse_history(value) == [Step("a"), Step("b")]
 
 
-@pytest.mark.parametrize("state", [{"b": [1, 2.0], "a": None}, [{"b": 1}], 7])
+@pytest.mark.parametrize("state", [{"b": [1, 2.0], "a": None}, [{"b": 1}], ["a", "b"], 7, True])
 def test_a_state_that_is_json_is_its_text(state, tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text(json.dumps({"task": "t", "outcome": 1, "steps": [{"observation": state}]}))
     (episode,) = read_trajectories([tmp_path / "log.jsonl"], "jsonl")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 import selfreg
 from selfreg.data import Step, Trajectory
 from selfreg.decisions import start_episode
 from selfreg.estimate import Features, estimate_mdp
-from selfreg.helper import Helper, HelperConfig, Labels, RationedHelper, label, ration, train_helper
+from selfreg.helper import Helper, HelperConfig, HelperExamples, Labels, RationedHelper, label, ration, train_helper
 from selfreg.helper.filling import add_missing_help
 from selfreg.helper.model_rollout import first_states
 from selfreg.helper.rationing import forecast_at_usage
@@ -128,32 +129,52 @@ def test_wrong_numbers_are_refused(requests: float, budget: object, helper: Help
         ration(helper, light_labels, requests, budget)  # type: ignore[arg-type]
 
 
-def test_requests_that_come_together_are_met_too() -> None:
-    """A text shows the steps before: one fault is in the texts of four steps, and the budget ends its requests."""
+def alike_logs() -> list[Trajectory]:
+    """A third of the episodes is of trouble: all their texts say so, and help at any step saves them."""
     rng, logs = np.random.default_rng(5), []
-    for i in range(400):
-        faults = rng.random(5) < 0.25
+    for i in range(600):
+        trouble = rng.random() < 0.35
         helped = rng.random(5) < 0.3
-        seen = ["rejected" if fault else "accepted" for fault in faults]
-        won = rng.random() < 0.9 - 0.4 * (faults & ~helped).any()
+        won = rng.random() < (0.9 if not trouble or helped.any() else 0.2)
+        words = ("angry", "again") if trouble else ("calm", "first")
         steps = (
-            Step(f"{one} by {rng.choice(COLORS)} {rng.integers(99)}", intervention="help" if h else None)
-            for one, h in zip(seen, helped, strict=True)
+            Step(f"{rng.choice(words)} {rng.choice(COLORS)} {rng.integers(99)}", intervention="help" if h else None)
+            for h in helped
         )
         logs.append(Trajectory(f"task {i // 2}", str(i), float(won), tuple(steps)))
-    model = estimate_mdp(logs, Features(["step", "class"], {"fault": "rejected"}))
+    return logs
+
+
+def test_requests_that_cluster_are_met_too() -> None:
+    """The state, the number of the step, does not show that the texts of an episode are alike."""
+    logs = alike_logs()
+    model = estimate_mdp(logs, Features(["step"]))
     labels = label(logs, model, selfreg.solve(model.mdp, 2))
-    helper = train_helper(labels, HelperConfig(form="words", history=4)).without_memory()
+    rows = [(one.task, step.state, left) for one in logs for step in one.steps for left in (1, 2)]
+    tasks, texts, budgets = map(list, zip(*rows, strict=True))
+    troubled = np.array([text.startswith("a") for text in texts])  # angry, again
+    examples = HelperExamples(
+        texts, np.array(budgets)[:, None], troubled.astype(np.int64), np.ones(len(rows)), tasks, labels.actions
+    )
+    helper = train_helper(examples, HelperConfig(form="words", history=0))
     held_out = {*helper.split["validation"], *helper.split["test"]}
     known = [one for one in logs if one.task in held_out]
-    for requests in (0.3, 0.7, 1.5):
+    for requests in (0.3, 0.6):
         policy = ration(helper, labels, requests)
         assert policy.requests == pytest.approx(requests, abs=1e-6)
         used = []
-        for seed, one in enumerate(known * 4):
-            left = 2
-            for t in range(len(one.steps)):
-                policy.start(f"{seed} {t}", 0)
-                left -= policy.decide(one.steps[: t + 1], (left,)).requests_help
-            used.append(2 - left)
-        assert np.mean(used) == pytest.approx(requests, abs=0.06)
+        for seed in range(8):
+            for i, one in enumerate(known):
+                left = 2
+                for t in range(len(one.steps)):
+                    policy.start(f"{seed} {i} {t}", 0)
+                    left -= policy.decide(one.steps[: t + 1], (left,)).requests_help
+                used.append(2 - left)
+        assert np.mean(used) == pytest.approx(requests, abs=0.03)
+
+
+def test_labels_of_other_tasks_are_refused(helper: Helper, light_labels: Labels) -> None:
+    other = [replace(one, task=f"other {one.task}") for one in light_labels.trajectories]
+    model = estimate_mdp(other, Features(["step"]), shrink=False)
+    with pytest.raises(ValueError, match="the labels have no held-out task of the helper"):
+        ration(helper, label(other, model, selfreg.solve(model.mdp, 2)), 0.3)

@@ -9,8 +9,9 @@ from selfreg._util.extras import require_extra
 from selfreg.data.documents import convert_value
 from selfreg.data.faults import LogError
 from selfreg.data.log_files import describe_kind
+from selfreg.data.roles import read_prose
 from selfreg.data.trajectory import Step
-from selfreg.data.turns import Message, Turns, write_json
+from selfreg.data.turns import Message, Turns
 
 with require_extra("logs", "selfreg.data"):
     import msgspec
@@ -82,10 +83,8 @@ def _parse_steps(items: Sequence[Any]) -> list[Step]:
 
 
 def _with_text(item: Any) -> Any:
-    """A step with its state as text: observations may be JSON, as in logs; a Step stays as it is."""
-    if not isinstance(item, dict) or not isinstance(item.get("state"), dict | list | int | float):
-        return item
-    return item | {"state": write_json(item["state"])}
+    """A step with its state as text: it may be JSON, as in logs; a Step stays as it is."""
+    return item | {"state": read_prose("state", item["state"])} if isinstance(item, dict) and "state" in item else item
 
 
 def _parse_messages(items: Sequence[Any]) -> list[Step]:

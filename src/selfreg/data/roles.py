@@ -166,7 +166,7 @@ def _convert_steps(view: RoleView, steps: Sequence[Any], shift: bool) -> tuple[L
         pairs = zip(converted, states, strict=True)
         converted = [msgspec.structs.replace(step, state=state) for step, state in pairs]
     if (prompt := view.get("prompt")) is not None:
-        text = "\n".join(part for part in (_read_prose("", prompt), converted[0].state) if part)
+        text = "\n".join(part for part in (read_prose("", prompt), converted[0].state) if part)
         converted[0] = msgspec.structs.replace(converted[0], state=text)
     return tuple(converted)
 
@@ -202,7 +202,7 @@ def _lookup(record: Mapping[str, Any], field: str) -> Any:
     if value is not MISSING or JOIN not in field:
         return value
     found = [lookup_field(record, part) for part in field.split(JOIN)]
-    texts = [_read_prose(field, part) for part in found if part is not MISSING and part is not None]
+    texts = [read_prose(field, part) for part in found if part is not MISSING and part is not None]
     return MISSING if all(part is MISSING for part in found) else "\n".join(text for text in texts if text)
 
 
@@ -224,7 +224,7 @@ def _read_text(field: str, value: Any) -> str:
     return value
 
 
-def _read_prose(field: str, value: Any) -> str:
+def read_prose(field: str, value: Any) -> str:
     """A string as it is, null as an empty one, strings of a list a line each, anything else as compact JSON."""
     if value is None:
         return ""
@@ -274,8 +274,8 @@ def _read_decision(field: str, value: Any) -> str:
 
 
 _READERS: Mapping[str, Any] = {
-    "observation": _read_prose,
-    "action": _read_prose,
+    "observation": read_prose,
+    "action": read_prose,
     "key": _read_name,
     "intervention": _read_intervention,
     "cost": _read_cost,

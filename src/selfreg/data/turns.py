@@ -242,10 +242,10 @@ def format_call(call: Function) -> str:
     arguments = call.arguments
     if arguments is None:
         return f"{call.name}()"
-    return f"{call.name}({arguments if isinstance(arguments, str) else write_json(arguments)})"
+    return f"{call.name}({arguments if isinstance(arguments, str) else _as_json(arguments)})"
 
 
-def write_json(value: Any) -> str:
+def _as_json(value: Any) -> str:
     """JSON of what is JSON, as of every log; of a running agent, anything may come."""
     try:
         return msgspec.json.encode(value).decode()

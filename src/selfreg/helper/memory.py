@@ -116,9 +116,9 @@ class Memory:
         """The same memory with the `least` that all but 1% of these texts, of other tasks, reach.
 
         With fewer than 99 texts all of them reach it: the state of a new task is then below with a chance of one in
-        their number plus one (split conformal prediction). Logs may hold odd states themselves, such as a crash with
-        random characters: where the least known texts, up to 5%, are at most half as well known as the next one, all
-        but these reach it.
+        their number plus one (split conformal prediction). Logs can hold odd states, such as a crash with random
+        characters. They are ignored: up to 5% of the texts, where the last of them is known at most half as well as
+        the next text. Then so many more of new states are below.
         """
         distinct = list(dict.fromkeys(texts))
         chosen = distinct[:: max(1, len(distinct) // CALIBRATED)]

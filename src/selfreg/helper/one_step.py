@@ -25,7 +25,7 @@ COMPLETE = 0.5
 # Inverse strength of the ridge penalty where there are no validation tasks to choose it on.
 DEFAULT_STRENGTH = 1.0
 # Texts of which each is left out in turn, at most: memory and time grow with their square and cube.
-MOST_LEFT_OUT = 4_000
+MOST_LEFT_OUT = 3_000
 
 
 def train_gain(labels: Labels, split: Parts, charges: Mapping[str, tuple[int, ...]], config: HelperConfig) -> Helper:
@@ -63,26 +63,26 @@ def leave_out_chances(helper: Helper, labels: Labels, points: NDArray[np.int64])
     """
     model, learnt = helper.classifier, set(helper.split["train"])
     assert isinstance(model, GainDecider)
-    episodes = [trajectory.outcome for trajectory in _episodes(labels)]
+    outcomes = [trajectory.outcome for trajectory in _episodes(labels)]
     rows = np.flatnonzero(
         [
             task in learnt and action >= 0 and outcome is not None
-            for task, action, outcome in zip(labels.tasks, labels.logged_action, episodes, strict=True)
+            for task, action, outcome in zip(labels.tasks, labels.logged_action, outcomes, strict=True)
         ]
     )
     every = list(zip(labels.tasks, labels.texts(helper.history), strict=True))
     queries, column = deduplicate([every[i] for i in rows])
     texts, text = deduplicate([text for _, text in queries])
-    if len(texts) > MOST_LEFT_OUT or not model.strengths.any():
+    if not 0 < len(texts) <= MOST_LEFT_OUT or not model.strengths.any():
         return None
     counts, won = np.zeros((2, len(queries), len(helper.actions)))
     place = column, labels.logged_action[rows]
     np.add.at(counts, place, 1.0)
-    np.add.at(won, place, np.array([episodes[i] for i in rows], dtype=float))
+    np.add.at(won, place, np.array([outcomes[i] for i in rows], dtype=float))
     success = model.leave_out(texts, np.asarray(text), counts, won / np.maximum(counts, 1.0))
     logits = np.repeat(model.success_logits(success), len(points), axis=0)
     payable = mask_affordable(helper.actions, helper.costs, np.tile(points, (len(queries), 1)))
-    chances = normalize_odds(logits, payable).reshape(len(queries), len(points), -1)
+    chances = normalize_odds(logits, payable).reshape(len(queries), len(points), len(helper.actions))
     return HeldOutTexts(rows, np.asarray(column), chances)
 
 
@@ -220,7 +220,7 @@ class QueryJudge(NamedTuple):
             return _Queries((chosen > 0).astype(np.float64), chosen, outcomes, charged)
         chances = helper.request_probabilities(texts, budgets)[:, 1:]
         queries = _Queries(chances.sum(axis=1), chances.argmax(axis=1) + 1, outcomes, charged)
-        low, high, share, _ = choose_thresholds(queries, self.usage)
+        low, high, share, _ = choose_thresholds(queries.request, queries.usage, self.usage)
         return queries._replace(request=request_chance(queries.request, low, high, share))
 
 

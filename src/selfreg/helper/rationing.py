@@ -159,9 +159,10 @@ def ration(
     """The helper at a mean number of requests: forecast usage is `requests`, and the hard budget holds.
 
     The forecast is made in the filled model (`Labels.filled`), from the first states of the helper's validation and
-    test tasks, with `budget`. The texts of an episode are more alike than those of its states, so that requests come
-    together and the budget ends them: forecast usage is multiplied by what that changes in the logged episodes of these
-    tasks. With the form "gain" the texts that it learnt from count too, up to 4,000, each as learnt from the others.
+    test tasks, with `budget`. With a history the texts of one episode are alike, so that its requests cluster and the
+    budget runs out sooner: the forecast is corrected by a replay of the logged episodes of these tasks. With the form
+    "gain" the tasks that it learnt from count too, if they have at most 3,000 distinct texts: each as learnt from the
+    others.
     The forecast holds in new tasks as far as these are like them: for a share of queries, by about half a unit over the
     square root of the number of tasks that count. Where the helper uses less than `requests` even if it requests help
     wherever it can, it does so.
@@ -210,7 +211,7 @@ def ration(
     if isinstance(helper.classifier, GainDecider):
         learnt = leave_out_chances(helper, labels, np.minimum(labels.budgets, helper.limits))
         parts += [learnt] if learnt is not None else []
-    return RationedHelper(helper, *choose_thresholds(_HeldOut.of(parts, labels, top), wanted))
+    return RationedHelper(helper, *_HeldOut.of(parts, labels, top).choose_thresholds(wanted))
 
 
 def forecast_at_usage(helper: Helper, labels: Labels, requests: float, prices: Floats) -> tuple[float, float, float]:
@@ -221,7 +222,7 @@ def forecast_at_usage(helper: Helper, labels: Labels, requests: float, prices: F
     """
     check_labels(helper, labels)
     held_out = _HeldOut.of([_read_tasks(helper, labels, "test")], labels, helper.limits)
-    low, high, share, used = choose_thresholds(held_out, requests)
+    low, high, share, used = held_out.choose_thresholds(requests)
     return held_out.success(low, high, share), used, held_out.paid(low, high, share, prices)
 
 
@@ -273,6 +274,10 @@ class _HeldOut(NamedTuple):
         request, wanted = help_types.sum(axis=2), help_types.argmax(axis=2) + 1
         return cls(labels.filled, labels.budgets, start, place, request, wanted, of_state, episodes)
 
+    def choose_thresholds(self, wanted: float) -> tuple[float, float, float, float]:
+        """Those that use `wanted`, and what they use."""
+        return choose_thresholds(self.request, self.usage, wanted)
+
     def usage(self, low: float, high: float, share: float) -> float:
         """Units used from the start."""
         return self.paid(low, high, share, self.mdp.cost_table.sum(axis=1))
@@ -285,14 +290,15 @@ class _HeldOut(NamedTuple):
     def _compare_with_states(self, chance: Floats) -> float:
         if self.episodes is None:
             return 1.0
-        asked = chance[:, :, None] * (self.wanted[:, :, None] == np.arange(1, len(self.mdp.actions)))
+        chance, wanted = chance[self.episodes.column, :, None], self.wanted[self.episodes.column, :, None]
+        asked = chance * (wanted == np.arange(1, len(self.mdp.actions)))
         return self.episodes.compare(asked, self.budgets, self.mdp.cost_table[1:], self.place)
 
     def success(self, low: float, high: float, share: float) -> float:
-        """P(success) from the start."""
-        return self._evaluate(
-            low, high, share, np.where(self.mdp.terminal, self.mdp.terminal_value, 0.0), np.zeros(len(self.mdp.actions))
-        )
+        """P(success) from the start; as usage, what help adds is that of the requests that the budget pays for."""
+        ended, free = np.where(self.mdp.terminal, self.mdp.terminal_value, 0.0), np.zeros(len(self.mdp.actions))
+        alone, helped = (self._evaluate(*one, ended, free) for one in ((1.0, 1.0, 0.0), (low, high, share)))
+        return alone + (helped - alone) * self._compare_with_states(request_chance(self.request, low, high, share))
 
     def _evaluate(self, low: float, high: float, share: float, ended: Floats, charges: Floats) -> float:
         """Expected value from the start: `ended` where an episode ends, and `charges` for each request.
@@ -330,26 +336,32 @@ class _Episodes(NamedTuple):
 
     Attributes
     ----------
+    column : int64 (k,)
+        Columns of their texts.
     text, state : int64 (decisions, episodes)
-        Of each decision; -1 after the end.
+        Of each decision: a place in `column`, and a state of the model; -1 after the end.
     """
 
+    column: NDArray[np.int64]
     text: NDArray[np.int64]
     state: NDArray[np.int64]
 
     @classmethod
     def of(cls, labels: Labels, rows: NDArray[np.int64], column: NDArray[np.int64]) -> _Episodes:
         """At most `REPLAYED` episodes of some labelled steps, whose texts have these columns."""
-        episodes, index = np.unique(labels.episode[rows], return_inverse=True)
-        table = np.full((2, int(labels.step[rows].max()) + 1, len(episodes)), -1)
-        table[:, labels.step[rows], index] = column, labels.state[rows]
-        chosen = np.linspace(0, len(episodes) - 1, min(len(episodes), REPLAYED)).astype(int)
-        return cls(*table[:, :, chosen])
+        episodes = np.unique(labels.episode[rows])
+        chosen = episodes[np.linspace(0, len(episodes) - 1, min(len(episodes), REPLAYED)).astype(int)]
+        inside = np.isin(labels.episode[rows], chosen)
+        rows, (columns, text) = rows[inside], np.unique(column[inside], return_inverse=True)
+        table = np.full((2, int(labels.step[rows].max()) + 1, len(chosen)), -1)
+        table[:, labels.step[rows], np.searchsorted(chosen, labels.episode[rows])] = text, labels.state[rows]
+        return cls(columns, *table)
 
     def compare(self, asked: Floats, budgets: NDArray[np.int64], costs: NDArray[np.int64], start: int) -> float:
         """Units used if help changed nothing, over those where each state has the mean P(request) of its texts here.
 
-        `asked` is P(request), (texts, points, help types); `costs` are (help types, m); `start` is a point.
+        `asked` is P(request) in the texts of `column`, (k, points, help types); `costs` are (help types, m); `start` is
+        a point.
         """
         places = self.state[self.state >= 0], self.text[self.text >= 0]
         visits = sp.csr_array((np.ones(len(places[0])), places), shape=(self.state.max() + 1, len(asked)))
@@ -390,4 +402,4 @@ def _read_tasks(helper: Helper, labels: Labels, *parts: str) -> HeldOutTexts:
     chances = helper.request_probabilities(
         np.repeat(np.array(texts, dtype=object), len(points)).tolist(), np.tile(points, (len(texts), 1))
     )
-    return HeldOutTexts(rows, np.asarray(column), chances.reshape(len(texts), len(points), -1))
+    return HeldOutTexts(rows, np.asarray(column), chances.reshape(len(texts), len(points), len(helper.actions)))

@@ -30,7 +30,9 @@ def train_rule(
     config: HelperConfig,
     judge: Callable[[], Judge],
 ) -> Helper:
-    """The rule `config.form` with the help type that does best in the training tasks, by the judge of the labels.
+    """The rule `config.form` with the help type that does best where it decides in the training tasks, by the judge.
+
+    The judge learns from all labels, also those of test tasks.
 
     Raises
     ------

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from selfreg._util.progress import track
 from selfreg._util.text_index import Tfidf
 from selfreg.helper.models.linear import TfidfDecider
 from selfreg.prm.calibration import sigmoid
@@ -58,8 +59,8 @@ class GainDecider(TfidfDecider):
     def leave_out(self, texts: Sequence[str], text: NDArray[np.int64], counts: Floats, outcomes: Floats) -> Floats:
         """P(success) of each action for queries that were learnt, as learnt from the others, float64 (n, n_actions).
 
-        Approximate leave-one-out of a ridge logistic regression: one Newton step from its weights (Rad & Maleki, 2020).
-        Words that no other query has are unknown then.
+        Approximate leave-one-out of a ridge logistic regression: one Newton step from its weights (Rad & Maleki, 2020),
+        which is coarse for queries with many episodes. Words that no other query has are unknown then.
 
         Parameters
         ----------
@@ -77,7 +78,7 @@ class GainDecider(TfidfDecider):
         known = sp.csr_array(sp.diags_array(1.0 / np.maximum(length, 1e-9)) @ known)
         weights, intercept = self._weights[0], self._intercept[0]
         logits, fitted = np.asarray(known @ weights + intercept)[text], np.asarray(features @ weights + intercept)
-        for a in np.flatnonzero(self.strengths):
+        for a in track(np.flatnonzero(self.strengths), "leaving out each query", "actions"):
             probability, total = sigmoid(fitted[:, a]), np.bincount(text, counts[:, a], len(texts))
             rows = np.flatnonzero(total)
             curvature, own, other = np.zeros((3, len(texts)))
