@@ -56,7 +56,7 @@ def train_gain(labels: Labels, split: Parts, charges: Mapping[str, tuple[int, ..
 
 
 def leave_out_chances(helper: Helper, labels: Labels, points: NDArray[np.int64]) -> HeldOutTexts | None:
-    """P(action) of a helper of the form "gain" in the tasks that it learnt from, as learnt from the other texts.
+    """P(action) of a helper of the form "gain" in the tasks that it learnt from, each as learnt from the others.
 
     None where there are more than `MOST_LEFT_OUT` texts, or the helper was saved without its penalties. `points` are
     the budgets, (points, m).

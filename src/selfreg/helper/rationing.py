@@ -265,11 +265,9 @@ class _HeldOut(NamedTuple):
         before = np.cumsum([0, *(len(one.chances) for one in parts)])
         column = np.concatenate([one.column + first for one, first in zip(parts, before, strict=False)])
         help_types = np.concatenate([one.chances for one in parts])[:, :, 1:]
-        size = labels.model.mdp.n_states, len(help_types)
-        visits = sp.csr_array((np.ones(len(rows)), (labels.state[rows], column)), shape=size)
-        of_state = sp.diags_array(1.0 / np.maximum(visits.sum(axis=1), 1.0)) @ visits
+        of_state = _share_texts(labels.state[rows], column, labels.model.mdp.n_states, len(help_types))
         place = int(np.flatnonzero((labels.budgets == top).all(axis=1))[0])
-        several = labels.step[rows].any() and np.diff(visits.indptr).max() > 1
+        several = labels.step[rows].any() and np.diff(of_state.indptr).max() > 1
         episodes = _Episodes.of(labels, rows, column) if several else None
         request, wanted = help_types.sum(axis=2), help_types.argmax(axis=2) + 1
         return cls(labels.filled, labels.budgets, start, place, request, wanted, of_state, episodes)
@@ -340,11 +338,14 @@ class _Episodes(NamedTuple):
         Columns of their texts.
     text, state : int64 (decisions, episodes)
         Of each decision: a place in `column`, and a state of the model; -1 after the end.
+    of_state : sparse (states, k)
+        Share of each text in the decisions of a state.
     """
 
     column: NDArray[np.int64]
     text: NDArray[np.int64]
     state: NDArray[np.int64]
+    of_state: sp.csr_array
 
     @classmethod
     def of(cls, labels: Labels, rows: NDArray[np.int64], column: NDArray[np.int64]) -> _Episodes:
@@ -353,9 +354,11 @@ class _Episodes(NamedTuple):
         chosen = episodes[np.linspace(0, len(episodes) - 1, min(len(episodes), REPLAYED)).astype(int)]
         inside = np.isin(labels.episode[rows], chosen)
         rows, (columns, text) = rows[inside], np.unique(column[inside], return_inverse=True)
-        table = np.full((2, int(labels.step[rows].max()) + 1, len(chosen)), -1)
-        table[:, labels.step[rows], np.searchsorted(chosen, labels.episode[rows])] = text, labels.state[rows]
-        return cls(columns, *table)
+        decisions, states = int(labels.step[rows].max()) + 1, labels.state[rows]
+        texts_at, states_at = np.full((2, decisions, len(chosen)), -1)
+        place = labels.step[rows], np.searchsorted(chosen, labels.episode[rows])
+        texts_at[place], states_at[place] = text, states
+        return cls(columns, texts_at, states_at, _share_texts(states, text, int(states.max()) + 1, len(columns)))
 
     def compare(self, asked: Floats, budgets: NDArray[np.int64], costs: NDArray[np.int64], start: int) -> float:
         """Units used if help changed nothing, over those where each state has the mean P(request) of its texts here.
@@ -363,10 +366,7 @@ class _Episodes(NamedTuple):
         `asked` is P(request) in the texts of `column`, (k, points, help types); `costs` are (help types, m); `start` is
         a point.
         """
-        places = self.state[self.state >= 0], self.text[self.text >= 0]
-        visits = sp.csr_array((np.ones(len(places[0])), places), shape=(self.state.max() + 1, len(asked)))
-        of_state = sp.diags_array(1.0 / np.maximum(visits.sum(axis=1), 1.0)) @ visits
-        mean = np.stack([of_state @ one for one in np.moveaxis(asked, 2, 0)], axis=2)
+        mean = np.stack([self.of_state @ one for one in np.moveaxis(asked, 2, 0)], axis=2)
         used, of_means = (
             _replay(place, one, budgets, costs, start) for place, one in ((self.text, asked), (self.state, mean))
         )
@@ -390,6 +390,12 @@ def _replay(
         for a, target in enumerate(after):
             left[:, target] += moved[:, payable[:, a], a]
     return used
+
+
+def _share_texts(state: NDArray[np.int64], text: NDArray[np.int64], n_states: int, n_texts: int) -> sp.csr_array:
+    """Share of each text in the visits of each state, (n_states, n_texts)."""
+    visits = sp.csr_array((np.ones(len(state)), (state, text)), shape=(n_states, n_texts))
+    return sp.csr_array(sp.diags_array(1.0 / np.maximum(visits.sum(axis=1), 1.0)) @ visits)
 
 
 def _read_tasks(helper: Helper, labels: Labels, *parts: str) -> HeldOutTexts:

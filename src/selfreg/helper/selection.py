@@ -60,7 +60,7 @@ def choose_form(
     chosen = tried[_best(found)]
     figures = {"fill": float(chosen.fill and chosen.form in FORMS and chosen.rounds > 0)}
     for name, forecast in found.items():
-        success = min(max(forecast.success, 0.0), 1.0)  # a mean model's estimate can be outside
+        success = min(max(forecast.success, 0.0), 1.0)  # estimated from effects of steps, it can be outside
         figures |= {f"forecast_{name}": success, f"forecast_requests_{name}": forecast.requests}
     return chosen, figures
 

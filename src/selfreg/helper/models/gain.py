@@ -91,7 +91,7 @@ class GainDecider(TfidfDecider):
         return np.asarray(sigmoid(logits))
 
     def describe_vocabulary(self) -> tuple[dict[str, Any], dict[str, Floats]]:
-        """As of `TfidfDecider`, and the prices."""
+        """As of `TfidfDecider`, with the prices and the strengths of the penalties."""
         words, arrays = super().describe_vocabulary()
         return words, arrays | {"prices": self.prices, "strengths": self.strengths}
 
