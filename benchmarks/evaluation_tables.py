@@ -264,14 +264,15 @@ def print_opponents(results: Sequence[Result]) -> None:
 
 
 def print_rules(results: Sequence[Result]) -> None:
-    """Where the helper is significantly worse than a rule of thumb whose members are mixed to its mean cost."""
+    """The helper less each rule of thumb whose members are mixed to its mean cost, and how often it is significantly worse."""
     count = worse = 0
     for result in results:
-        for one in compare(result.rows, [name for name in RULES if result.has(name)]).differences:
-            if one.budget in BUDGETS and one.other.endswith(" at equal cost"):
-                count += 1
-                if one.difference.high < 0:
-                    worse += 1
-                    print(f"helper below {one.other}, {result.name}, budget {one.budget}: {shown(one.difference)}")
+        differences = compare(result.rows, [name for name in RULES if result.has(name)]).differences
+        for other in dict.fromkeys(one.other for one in differences if one.other.endswith(" at equal cost")):
+            some = [one.difference for one in differences if one.other == other and one.budget in BUDGETS]
+            count += len(some)
+            worse += sum(one.high < 0 for one in some)
+            marked = "; ".join(f"{shown(one)}{_mark(one)}" for one in some)
+            print(f"helper minus {other}, {result.name}: {marked}")
     verdict = "met" if not worse else "missed"
     print(f"never significantly below a rule of thumb at equal cost: {verdict} ({worse} of {count} differences)")

@@ -98,7 +98,7 @@ def test_a_helper_below_a_rule_of_thumb_is_named(result: Result, capsys) -> None
     rows += [row._replace(success=0.0) for row in result.rows if row.policy == "helper"]
     evaluation_tables.print_rules([result._replace(rows=rows)])
     said = capsys.readouterr().out
-    assert "helper below last-k at equal cost, made, budget 1: -1.000 [-1.000, -1.000]" in said
+    assert "helper minus last-k at equal cost, made: -1.000 [-1.000, -1.000](-)" in said
     assert "at equal cost: missed (" in said
 
 
