@@ -264,7 +264,7 @@ def print_opponents(results: Sequence[Result]) -> None:
 
 
 def print_rules(results: Sequence[Result]) -> None:
-    """The helper less each rule of thumb whose members are mixed to its mean cost, and how often it is significantly worse."""
+    """The helper less each rule of thumb that is mixed to its mean cost, and how often it is significantly worse."""
     count = worse = 0
     for result in results:
         differences = compare(result.rows, [name for name in RULES if result.has(name)]).differences

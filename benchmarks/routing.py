@@ -1,11 +1,12 @@
 """`python -m benchmarks routing --data FOLDER`: which queries go to the strong model, against a plain regression.
 
 FOLDER has `router_arena/answers.csv.gz` (RouterArena's cached answers: one row a query and model). `--table FILE` is
-any other CSV with columns `query_id`, `question`, `model`, `score`, and two models. In five folds of queries, each
-router learns from four and ranks the fifth; shares of queries are sent to the strong model in that order. The gain over
-random at a share is the mean score above the line between always the weak and always the strong model; its mean over
-shares is divided by the distance of the two. Peer: logistic regression on TF-IDF of P(strong right) less that of P(weak
-right). The second table: the share of a fold that form `gain` sends where a share is asked for (`ration`).
+any other CSV of two models: with columns `query_id`, `question`, `model`, `score`, or, as RouteLLM's tables, a row a
+query and a column a model. In five folds of queries, each router learns from four and ranks the fifth; shares of
+queries are sent to the strong model in that order. The gain over random at a share is the mean score above the line
+between always the weak and always the strong model; its mean over shares is divided by the distance of the two. Peer:
+logistic regression on TF-IDF of P(strong right) less that of P(weak right). The second table: the share of a fold that
+form `gain` sends where a share is asked for (`ration`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from numpy.typing import NDArray
 
 import selfreg
 from selfreg._util.bootstrap import bootstrap, interval
-from selfreg.data import Step, Trajectory
+from selfreg.data import ReadOptions, Step, Trajectory, read_trajectories
+from selfreg.data.proposals import propose_models
 from selfreg.estimate import ExactKey, estimate_mdp
 from selfreg.helper import Helper, HelperConfig, Labels, label, ration, train_helper
 from selfreg.helper.models import GAIN
@@ -54,14 +56,13 @@ def read_table(path: Path) -> Table:
     ValueError
         There are other than two models, or no query that both answered.
     """
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
     by_model: dict[str, dict[str, float]] = {}
-    for row in rows:
-        by_model.setdefault(row["model"], {})[row["query_id"]] = float(row["score"])
+    questions: dict[str, str] = {}
+    for query, question, model, score in _answers(path):
+        questions.setdefault(query, question)
+        by_model.setdefault(model, {})[query] = score
     if len(by_model) != 2:
         raise ValueError(f"{path} has the models {sorted(by_model)}; expected two")
-    questions = {row["query_id"]: row["question"] for row in rows}
     first, second = by_model.values()
     both = [query for query in questions if query in first and query in second]
     if not both:
@@ -70,6 +71,17 @@ def read_table(path: Path) -> Table:
     weak, strong = sorted(means, key=lambda name: float(means[name]))
     scores = np.array([[by_model[weak][query], by_model[strong][query]] for query in both])
     return Table((weak, strong), [questions[query] for query in both], np.clip(scores, 0.0, 1.0))
+
+
+def _answers(path: Path) -> list[tuple[str, str, str, float]]:
+    """Query, question, model and score of each answer."""
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    wide = propose_models(rows, ReadOptions())
+    if wide is None:
+        return [(row["query_id"], row["question"], row["model"], float(row["score"])) for row in rows]
+    answers = read_trajectories(path, "table", options=wide.options)
+    return [(a.task, a.steps[0].state, str(a.fields["model"]), a.outcome) for a in answers if a.outcome is not None]
 
 
 def train(form: str, known: list[str], scores: Floats, seed: int) -> tuple[Helper, Labels]:
