@@ -157,7 +157,8 @@ def test_the_share_of_few_queries_is_based_on_all_of_them(monkeypatch: pytest.Mo
             for i, one in enumerate(queries(n, seed))
         ]
 
-    texts, missed = [one.steps[0].state for one in unlike(2000, 99)[::2]], {"all": [], "test": []}
+    texts = [one.steps[0].state for one in unlike(2000, 99)[::2]]
+    missed: dict[str, list[float]] = {"each": [], "folds": [], "test": []}
     for seed in range(6):
         few = labels_of(unlike(300, seed))
         trained = replace(train_helper(few, CONFIG), memory=None)
@@ -166,13 +167,15 @@ def test_the_share_of_few_queries_is_based_on_all_of_them(monkeypatch: pytest.Mo
             with monkeypatch.context() as patch:
                 if name == "test":
                     patch.setattr("selfreg.helper.rationing.leave_out_chances", lambda *_: None)
+                if name == "folds":  # as of more texts than are left out one by one
+                    patch.setattr("selfreg.helper.models.gain.MOST_LEFT_OUT", 0)
                 for share in (0.2, 0.5):
                     policy = ration(trained, few, share)
                     sent = np.where(requested > policy.high, 1.0, np.where(requested > policy.low, policy.share, 0.0))
                     missed[name].append(sent.mean() - share)
-    all_of_them, test = (np.sqrt(np.mean(np.square(one))) for one in missed.values())
-    assert all_of_them < 0.06
-    assert all_of_them < 0.7 * test
+    each, folds, test = (np.sqrt(np.mean(np.square(one))) for one in missed.values())
+    assert max(each, folds) < 0.06
+    assert max(each, folds) < 0.7 * test
 
 
 def test_with_a_usage_queries_are_judged_by_their_outcomes(labels: Labels) -> None:

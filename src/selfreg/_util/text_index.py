@@ -118,11 +118,13 @@ class Tfidf:
 
     def transform(self, texts: Sequence[str]) -> sp.csr_array:
         """Vectors of texts with the words of the fit, float32 (n, words)."""
-        read = [self.read(text) for text in texts]
+        place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        read = [self.read(text) for text in place]
         ends = np.cumsum([0, *(len(one.places) for one in read)])
         columns = np.concatenate([np.empty(0, np.int64), *(one.places for one in read)])
         values = np.concatenate([np.empty(0, np.float32), *(one.values for one in read)])
-        return sp.csr_array((values, columns, ends), shape=(len(texts), len(self._vocabulary)))
+        rows = sp.csr_array((values, columns, ends), shape=(len(read), len(self._vocabulary)))
+        return rows if len(read) == len(texts) else rows[[place[text] for text in texts]]
 
     @cached_property
     def _vocabulary(self) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,6 @@ Parts = Mapping[str, Sequence[str]]
 COMPLETE = 0.5
 # Inverse strength of the ridge penalty where there are no validation tasks to choose it on.
 DEFAULT_STRENGTH = 1.0
-# Texts of which each is left out in turn, at most: memory and time grow with their square and cube.
-MOST_LEFT_OUT = 3_000
 
 
 def train_gain(labels: Labels, split: Parts, charges: Mapping[str, tuple[int, ...]], config: HelperConfig) -> Helper:
@@ -44,9 +42,11 @@ def train_gain(labels: Labels, split: Parts, charges: Mapping[str, tuple[int, ..
     limits = tuple(int(top) for top in labels.budgets.max(axis=0))
     cases = {name: _by_action(labels, set(split[name]), config.history) for name in ("train", "validation")}
     texts = [text for part in cases.values() for examples in part.values() for text in examples.texts]
-    model = GainDecider.build(labels.actions, limits, list(dict.fromkeys(texts)), config)
+    distinct = list(dict.fromkeys(texts))
+    model = GainDecider.build(labels.actions, limits, distinct, config)
     assert isinstance(model, GainDecider)  # `build` is that of `TfidfDecider`
-    fitted = [_fit(model, cases, action) for action in labels.actions]
+    features, place = model.features(distinct), {text: i for i, text in enumerate(distinct)}
+    fitted = [_fit(features, place, [part[action] for part in cases.values()], action) for action in labels.actions]
     prices = labels.prices(config.price)
     weights, intercept, strengths = (np.array(part) for part in zip(*fitted, strict=True))
     model.set_outcomes(weights, intercept, strengths, prices)
@@ -58,8 +58,7 @@ def train_gain(labels: Labels, split: Parts, charges: Mapping[str, tuple[int, ..
 def leave_out_chances(helper: Helper, labels: Labels, points: NDArray[np.int64]) -> HeldOutTexts | None:
     """P(action) of a helper of the form "gain" in the tasks that it learnt from, each as learnt from the others.
 
-    None where there are more than `MOST_LEFT_OUT` texts, or the helper was saved without its penalties. `points` are
-    the budgets, (points, m).
+    None where the helper was saved without its penalties. `points` are the budgets, (points, m).
     """
     model, learnt = helper.classifier, set(helper.split["train"])
     assert isinstance(model, GainDecider)
@@ -73,7 +72,7 @@ def leave_out_chances(helper: Helper, labels: Labels, points: NDArray[np.int64])
     every = list(zip(labels.tasks, labels.texts(helper.history), strict=True))
     queries, column = deduplicate([every[i] for i in rows])
     texts, text = deduplicate([text for _, text in queries])
-    if not 0 < len(texts) <= MOST_LEFT_OUT or not model.strengths.any():
+    if not texts or not model.strengths.any():
         return None
     counts, won = np.zeros((2, len(queries), len(helper.actions)))
     place = column, labels.logged_action[rows]
@@ -107,18 +106,18 @@ def _episodes(labels: Labels) -> list[Trajectory]:
 
 
 def _fit(
-    model: GainDecider, cases: dict[str, dict[str, Examples]], action: str
+    rows: Any, place: Mapping[str, int], parts: Sequence[Examples], action: str
 ) -> tuple[NDArray[np.float64], float, float]:
     """Weights and intercept of P(success) with one action, and the inverse strength of the penalty, 0 without one.
 
+    `rows` are the features of all texts, and `place` is the row of each; `parts` are for training and for validation.
     The penalty is chosen on validation tasks; then both parts are learnt, as outcomes are noisy and tables small.
     """
-    parts = [cases[name][action] for name in ("train", "validation")]
     texts, outcomes = [text for one in parts for text in one.texts], np.concatenate([one.targets for one in parts])
     if not texts:
         how = "without help" if action == NOHELP else f"with {action!r}"
         raise ValueError(f"no training episode {how} has an outcome: there is no difference to learn")
-    features, cut = model.features(texts), len(parts[0].texts)
+    features, cut = rows[[place[text] for text in texts]], len(parts[0].texts)
     if not np.ptp(outcomes):
         rate = (outcomes.sum() + 0.5) / (len(texts) + 1.0)
         return np.zeros(features.shape[1]), float(np.log(rate / (1.0 - rate))), 0.0

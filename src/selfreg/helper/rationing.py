@@ -161,8 +161,7 @@ def ration(
     The forecast is made in the filled model (`Labels.filled`), from the first states of the helper's validation and
     test tasks, with `budget`. With a history the texts of one episode are alike, so that its requests cluster and the
     budget runs out sooner: the forecast is corrected by a replay of the logged episodes of these tasks. With the form
-    "gain" the tasks that it learnt from count too, if they have at most 3,000 distinct texts: each as learnt from the
-    others.
+    "gain" the tasks that it learnt from count too: each as learnt from others.
     The forecast holds in new tasks as far as these are like them: for a share of queries, by about half a unit over the
     square root of the number of tasks that count. Where the helper uses less than `requests` even if it requests help
     wherever it can, it does so.

@@ -167,20 +167,22 @@ def learn_rules(labels: Labels, most: int = MOST_RULES) -> RuleList:
 
 def _conditions(labels: Labels) -> tuple[list[tuple[str, int, int]], npt.NDArray[np.bool_]]:
     """Word, times and step of every condition, simple ones first, and whether it holds, bool (conditions, steps)."""
-    number = labels.step + 1
-    histories = [[_words(step.state) for step in one.steps] for one in labels.trajectories]
-    now = [histories[e][t] for e, t in zip(labels.episode.tolist(), labels.step.tolist(), strict=True)]
-    counts = Counter(word for words in now for word in words)
+    number, lengths = labels.step + 1, [len(one.steps) for one in labels.trajectories]
+    words = [_words(step.state) for one in labels.trajectories for step in one.steps]
+    first = np.cumsum([0, *lengths[:-1]])
+    begin, place = np.repeat(first, lengths), first[labels.episode] + labels.step
+    now = [words[i] for i in place.tolist()]
+    counts = Counter(word for some in now for word in some)
     low, high = (share * len(now) for share in COMMON)
     common = sorted((word for word, n in counts.items() if low <= n <= high), key=lambda word: (-counts[word], word))
     found: dict[tuple[str, int, int], npt.NDArray[np.bool_]] = {("", 1, k): number >= k for k in STEPS}
     for word in common[:MOST_WORDS]:
-        seen = [np.cumsum([word in one for one in history]) for history in histories]
-        times = np.array([seen[e][t] for e, t in zip(labels.episode.tolist(), labels.step.tolist(), strict=True)])
-        here = np.array([word in one for one in now])
+        here = np.array([word in some for some in words])
+        seen = np.cumsum(here)
+        times = (seen - (seen - here)[begin])[place]
         for n in TIMES:
             for k in STEPS[:3]:
-                found[word, n, k] = here & (times >= n) & (number >= k)
+                found[word, n, k] = here[place] & (times >= n) & (number >= k)
     return list(found), np.array(list(found.values()))
 
 
