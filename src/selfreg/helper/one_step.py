@@ -60,15 +60,9 @@ def leave_out_chances(helper: Helper, labels: Labels, points: NDArray[np.int64])
 
     None where the helper was saved without its penalties. `points` are the budgets, (points, m).
     """
-    model, learnt = helper.classifier, set(helper.split["train"])
+    model = helper.classifier
     assert isinstance(model, GainDecider)
-    outcomes = [trajectory.outcome for trajectory in _episodes(labels)]
-    rows = np.flatnonzero(
-        [
-            task in learnt and action >= 0 and outcome is not None
-            for task, action, outcome in zip(labels.tasks, labels.logged_action, outcomes, strict=True)
-        ]
-    )
+    rows, outcomes = _known_outcomes(labels, set(helper.split["train"]))
     every = list(zip(labels.tasks, labels.texts(helper.history), strict=True))
     queries, column = deduplicate([every[i] for i in rows])
     texts, text = deduplicate([text for _, text in queries])
@@ -77,7 +71,7 @@ def leave_out_chances(helper: Helper, labels: Labels, points: NDArray[np.int64])
     counts, won = np.zeros((2, len(queries), len(helper.actions)))
     place = column, labels.logged_action[rows]
     np.add.at(counts, place, 1.0)
-    np.add.at(won, place, np.array([outcomes[i] for i in rows], dtype=float))
+    np.add.at(won, place, outcomes)
     success = model.leave_out(texts, np.asarray(text), counts, won / np.maximum(counts, 1.0))
     logits = np.repeat(model.success_logits(success), len(points), axis=0)
     payable = mask_affordable(helper.actions, helper.costs, np.tile(points, (len(queries), 1)))
@@ -87,17 +81,20 @@ def leave_out_chances(helper: Helper, labels: Labels, points: NDArray[np.int64])
 
 def _by_action(labels: Labels, tasks: set[str], history: int) -> dict[str, Examples]:
     """Texts and outcomes of some tasks, by what was done."""
-    rows = [
-        (text, action, trajectory.outcome)
-        for text, action, trajectory in zip(labels.texts(history), labels.logged_action, _episodes(labels), strict=True)
-        if trajectory.task in tasks and trajectory.outcome is not None and action >= 0
-    ]
-    found = {}
+    rows, outcomes = _known_outcomes(labels, tasks)
+    every, actions, found = labels.texts(history), labels.logged_action[rows], {}
     for a, name in enumerate(labels.actions):
-        texts = [text for text, action, _ in rows if action == a]
-        outcomes = np.array([[outcome] for _, action, outcome in rows if action == a]).reshape(-1, 1)
-        found[name] = Examples(texts, outcomes, np.ones(len(texts)))
+        mine = rows[actions == a]
+        found[name] = Examples([every[i] for i in mine], outcomes[actions == a, None], np.ones(len(mine)))
     return found
+
+
+def _known_outcomes(labels: Labels, tasks: set[str]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Labelled steps of some tasks with a known action in an episode with an outcome, and these outcomes."""
+    outcomes = np.array([np.nan if one.outcome is None else one.outcome for one in _episodes(labels)])
+    inside = np.array([task in tasks for task in labels.tasks])
+    rows = np.flatnonzero(inside & (labels.logged_action >= 0) & ~np.isnan(outcomes))
+    return rows, outcomes[rows]
 
 
 def _episodes(labels: Labels) -> list[Trajectory]:
