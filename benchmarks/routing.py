@@ -32,6 +32,7 @@ from selfreg.helper.models import GAIN
 from selfreg.helper.thresholds import request_chance
 
 ARENA = "router_arena/answers.csv.gz"
+COLUMNS = ("query_id", "question", "model", "score")
 FOLDS, STRONG, RESAMPLES = 5, "strong", 1000
 SHARES = (0.05, 0.2, 0.5, 0.8)
 FORMS = ("gain", "tfidf", "words", "auto")
@@ -54,7 +55,7 @@ def read_table(path: Path) -> Table:
     Raises
     ------
     ValueError
-        There are other than two models, or no query that both answered.
+        There are other columns, other than two models, or no query that both answered.
     """
     by_model: dict[str, dict[str, float]] = {}
     questions: dict[str, str] = {}
@@ -79,6 +80,9 @@ def _answers(path: Path) -> list[tuple[str, str, str, float]]:
         rows = list(csv.DictReader(stream))
     wide = propose_models(rows, ReadOptions())
     if wide is None:
+        if not rows or not set(COLUMNS) <= set(rows[0]):
+            columns = ", ".join(rows[0] if rows else ())
+            raise ValueError(f"{path} has the columns {columns}; expected {', '.join(COLUMNS)}, or a column a model")
         return [(row["query_id"], row["question"], row["model"], float(row["score"])) for row in rows]
     answers = read_trajectories(path, "table", options=wide.options)
     return [(a.task, a.steps[0].state, str(a.fields["model"]), a.outcome) for a in answers if a.outcome is not None]
