@@ -23,7 +23,7 @@ SCALE = 0.05
 # Square of a feature that all rows have: its weight, the intercept, has nearly no penalty.
 UNPENALIZED = 1e4
 # Texts of which each is left out alone, at most: memory and time grow with their square and cube. Of more, folds are.
-MOST_LEFT_OUT, FOLDS = 3_000, 5
+MOST_LEFT_OUT, FOLDS = 3_000, 10
 
 
 class GainDecider(TfidfDecider):
@@ -64,7 +64,7 @@ class GainDecider(TfidfDecider):
         """P(success) of each action for queries that were learnt, as learnt from the others, float64 (n, n_actions).
 
         Approximate leave-one-out of a ridge logistic regression: one Newton step from its weights (Rad & Maleki, 2020),
-        which is coarse for queries with many episodes. Of more than `MOST_LEFT_OUT` texts, a fifth is left out at a
+        which is coarse for queries with many episodes. Of more than `MOST_LEFT_OUT` texts, a tenth is left out at a
         time, and the regressions are fitted anew. Words that no other query has are unknown then.
 
         Parameters
@@ -110,7 +110,8 @@ class GainDecider(TfidfDecider):
                     continue
                 part = Examples([""] * len(rows), outcomes[rows, a, None], counts[rows, a])
                 inside = features[text[rows]]
-                weights, intercept, _ = fit_logistic(inside, part, inside, part, (float(self.strengths[a]),))
+                strength = float(self.strengths[a]) * FOLDS / (FOLDS - 1)  # the penalty has the same share
+                weights, intercept, _ = fit_logistic(inside, part, inside, part, (strength,))
                 logits[out, a] = known[text[out]] @ weights + intercept
         return np.asarray(sigmoid(logits))
 
