@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from msgspec.structs import replace as change
+from threadpoolctl import threadpool_limits
 
 import selfreg
 from helper_cases import rule_examples, state
@@ -176,6 +177,17 @@ def test_the_share_of_few_queries_is_based_on_all_of_them(monkeypatch: pytest.Mo
     each, folds, test = (np.sqrt(np.mean(np.square(one))) for one in missed.values())
     assert max(each, folds) < 0.06
     assert max(each, folds) < 0.7 * test
+
+
+@pytest.mark.parametrize("most", [0, 3000], ids=["folds", "each"])
+def test_threads_do_not_change_the_thresholds(labels: Labels, helper: Helper, most: int, monkeypatch) -> None:
+    monkeypatch.setattr("selfreg.helper.models.gain.MOST_LEFT_OUT", most)
+    found = []
+    for number in (1, 2):
+        with threadpool_limits(number):
+            policy = ration(helper, labels, 0.5)
+        found.append((policy.low, policy.high, policy.share))
+    assert found[0] == found[1]
 
 
 def test_with_a_usage_queries_are_judged_by_their_outcomes(labels: Labels) -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from selfreg._util.threads import single_thread
 from selfreg.data import NOHELP, Trajectory
 from selfreg.helper.config import HelperConfig
 from selfreg.helper.helper import Helper, normalize_odds
@@ -72,7 +73,8 @@ def leave_out_chances(helper: Helper, labels: Labels, points: NDArray[np.int64])
     place = column, labels.logged_action[rows]
     np.add.at(counts, place, 1.0)
     np.add.at(won, place, outcomes)
-    success = model.leave_out(texts, np.asarray(text), counts, won / np.maximum(counts, 1.0))
+    with single_thread():
+        success = model.leave_out(texts, np.asarray(text), counts, won / np.maximum(counts, 1.0))
     logits = np.repeat(model.success_logits(success), len(points), axis=0)
     payable = mask_affordable(helper.actions, helper.costs, np.tile(points, (len(queries), 1)))
     chances = normalize_odds(logits, payable).reshape(len(queries), len(points), len(helper.actions))
