@@ -190,6 +190,20 @@ def test_threads_do_not_change_the_thresholds(labels: Labels, helper: Helper, mo
     assert found[0] == found[1]
 
 
+def test_many_queries_are_compared_by_a_draw_and_all_are_learnt(labels: Labels, monkeypatch) -> None:
+    monkeypatch.setattr("selfreg.helper.selection.MOST_QUERIES", 300)
+    trained, sizes = train_gain, list[int]()
+
+    def noted(labels: Labels, split, *more) -> Helper:
+        sizes.append(sum(len(part) for part in split.values()))
+        return trained(labels, split, *more)
+
+    monkeypatch.setattr("selfreg.helper.train.train_gain", noted)
+    helper = train_helper(labels, HelperConfig(history=0))
+    assert helper.classifier.form == "gain"
+    assert sizes == [300, 300, 300, 1500]
+
+
 def test_with_a_usage_queries_are_judged_by_their_outcomes(labels: Labels) -> None:
     """The states of these labels, the number of the step, say nothing about a query."""
     chosen = train_helper(labels, HelperConfig(history=0), usage=0.5)

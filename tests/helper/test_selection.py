@@ -135,6 +135,9 @@ def test_every_task_is_held_out_once() -> None:
     for split in splits:
         assert sorted(task for part in split.values() for task in part) == sorted(tasks)
         assert all(split.values())
+    drawn = [task for split in make_splits(tasks, 1, most=7) for task in split["test"]]
+    assert len(drawn) == len(set(drawn)) == 7
+    assert set(drawn) < set(tasks)
     with pytest.raises(ValueError, match="at least 3"):
         make_splits(["a", "b"], 0)
 

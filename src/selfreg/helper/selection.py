@@ -16,6 +16,8 @@ from selfreg.helper.one_step import Forecast, QueryJudge
 
 # Folds of tasks, and the share of the other folds' tasks that chooses among penalties.
 FOLDS, VALIDATION_SHARE = 3, 0.2
+# Queries of whose outcomes forms are compared, at most: a draw of so many takes a minute.
+MOST_QUERIES = 3_000
 # In the names of figures, after a form that is trained with `fill`.
 FILLED = "_filled"
 # Trains a helper of one form with a split of the tasks.
@@ -28,16 +30,18 @@ def choose_form(
     """The settings with the form that has the best forecast, and figures: the forecast success and requests of each.
 
     Each candidate is trained on two thirds of the tasks and decides in the others, three times, so that every task is
-    held out once. What counts is success less the price of the units used, by the judge of these labels
-    (`selfreg.helper.judges.make_judge`). Where states have exact keys that recur, the best form that learns labels is
-    also tried with `fill`. A candidate that cannot be trained from these tasks is left out.
+    held out once; of queries that are compared by their outcomes a draw of `MOST_QUERIES` tasks takes part. What counts
+    is success less the price of the units used, by the judge of these labels (`selfreg.helper.judges.make_judge`).
+    Where states have exact keys that recur, the best form that learns labels is also tried with `fill`. A candidate
+    that cannot be trained from these tasks is left out.
 
     Raises
     ------
     ValueError
         No candidate can be trained.
     """
-    splits = make_splits(sorted(set(labels.tasks)), config.seed)
+    by_outcomes = isinstance(judge, QueryJudge)
+    splits = make_splits(sorted(set(labels.tasks)), config.seed, MOST_QUERIES if by_outcomes else None)
     tried = {form: replace(config, form=form) for form in CANDIDATES}
     found, errors = dict[str, Forecast](), list[ValueError]()
 
@@ -52,7 +56,7 @@ def choose_form(
     if not found:
         raise errors[0]
     learnt = {form: forecast for form, forecast in found.items() if form in FORMS}
-    recurring = have_recurring_keys(labels) and not isinstance(judge, QueryJudge)
+    recurring = have_recurring_keys(labels) and not by_outcomes
     if learnt and config.rounds and not config.fill and recurring:
         form = _best(learnt)
         tried[form + FILLED] = replace(config, form=form, fill=True)
@@ -70,8 +74,8 @@ def _best(found: Mapping[str, Forecast]) -> str:
     return max(found, key=lambda name: found[name].success - found[name].paid)
 
 
-def make_splits(tasks: Sequence[str], seed: int) -> list[dict[str, list[str]]]:
-    """Splits of the tasks into `train`, `validation` and `test`, each task in one of the tests.
+def make_splits(tasks: Sequence[str], seed: int, most: int | None = None) -> list[dict[str, list[str]]]:
+    """Splits of the tasks, or of a draw of `most`, into `train`, `validation` and `test`, each in one of the tests.
 
     Raises
     ------
@@ -80,7 +84,7 @@ def make_splits(tasks: Sequence[str], seed: int) -> list[dict[str, list[str]]]:
     """
     if len(tasks) < FOLDS:
         raise ValueError(f"{len(tasks)} task(s); expected at least {FOLDS}: forms are compared on folds of tasks")
-    order = [tasks[i] for i in np.random.default_rng(seed).permutation(len(tasks))]
+    order = [tasks[i] for i in np.random.default_rng(seed).permutation(len(tasks))[:most]]
     result = []
     for fold in range(FOLDS):
         rest = [task for i, task in enumerate(order) if i % FOLDS != fold]
