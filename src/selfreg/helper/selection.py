@@ -16,7 +16,7 @@ from selfreg.helper.one_step import Forecast, QueryJudge
 
 # Folds of tasks, and the share of the other folds' tasks that chooses among penalties.
 FOLDS, VALIDATION_SHARE = 3, 0.2
-# Queries of whose outcomes forms are compared, at most: a draw of so many takes a minute.
+# Tasks that are drawn where forms are compared by the outcomes of queries, at most: half a minute.
 MOST_QUERIES = 3_000
 # In the names of figures, after a form that is trained with `fill`.
 FILLED = "_filled"
