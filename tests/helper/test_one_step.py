@@ -190,7 +190,7 @@ def test_threads_do_not_change_the_thresholds(labels: Labels, helper: Helper, mo
     assert found[0] == found[1]
 
 
-def test_many_queries_are_compared_by_a_draw_and_all_are_learnt(labels: Labels, monkeypatch) -> None:
+def test_many_queries_are_sampled_to_compare_forms_and_all_are_learnt(labels: Labels, monkeypatch) -> None:
     monkeypatch.setattr("selfreg.helper.selection.MOST_QUERIES", 300)
     trained, sizes = train_gain, list[int]()
 

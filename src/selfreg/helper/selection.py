@@ -16,7 +16,7 @@ from selfreg.helper.one_step import Forecast, QueryJudge
 
 # Folds of tasks, and the share of the other folds' tasks that chooses among penalties.
 FOLDS, VALIDATION_SHARE = 3, 0.2
-# Tasks that are drawn where forms are compared by the outcomes of queries, at most: half a minute.
+# Tasks in the random sample on which forms are compared by the outcomes of queries, at most: half a minute.
 MOST_QUERIES = 3_000
 # In the names of figures, after a form that is trained with `fill`.
 FILLED = "_filled"
@@ -30,10 +30,10 @@ def choose_form(
     """The settings with the form that has the best forecast, and figures: the forecast success and requests of each.
 
     Each candidate is trained on two thirds of the tasks and decides in the others, three times, so that every task is
-    held out once; of queries that are compared by their outcomes a draw of `MOST_QUERIES` tasks takes part. What counts
-    is success less the price of the units used, by the judge of these labels (`selfreg.helper.judges.make_judge`).
-    Where states have exact keys that recur, the best form that learns labels is also tried with `fill`. A candidate
-    that cannot be trained from these tasks is left out.
+    held out once; where the outcomes of queries are compared, a random sample of `MOST_QUERIES` tasks takes part. What
+    counts is success less the price of the units used, by the judge of these labels
+    (`selfreg.helper.judges.make_judge`). Where states have exact keys that recur, the best form that learns labels is
+    also tried with `fill`. A candidate that cannot be trained from these tasks is left out.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def _best(found: Mapping[str, Forecast]) -> str:
 
 
 def make_splits(tasks: Sequence[str], seed: int, most: int | None = None) -> list[dict[str, list[str]]]:
-    """Splits of the tasks, or of a draw of `most`, into `train`, `validation` and `test`, each in one of the tests.
+    """Splits into `train`, `validation` and `test` of the tasks, or of a random sample of `most`; each is in one test.
 
     Raises
     ------

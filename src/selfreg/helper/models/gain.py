@@ -22,7 +22,8 @@ Floats = NDArray[np.float64]
 SCALE = 0.05
 # Square of a feature that all rows have: its weight, the intercept, has nearly no penalty.
 UNPENALIZED = 1e4
-# Texts of which each is left out alone, at most: memory and time grow with their square and cube. Of more, folds are.
+# Texts of which each is left out alone, at most: memory and time grow with their square and cube. More are left out in
+# folds.
 MOST_LEFT_OUT, FOLDS = 3_000, 10
 
 
@@ -110,7 +111,7 @@ class GainDecider(TfidfDecider):
                     continue
                 part = Examples([""] * len(rows), outcomes[rows, a, None], counts[rows, a])
                 inside = features[text[rows]]
-                strength = float(self.strengths[a]) * FOLDS / (FOLDS - 1)  # the penalty has the same share
+                strength = float(self.strengths[a]) * FOLDS / (FOLDS - 1)  # the penalty keeps its share of the loss
                 weights, intercept, _ = fit_logistic(inside, part, inside, part, (strength,))
                 logits[out, a] = known[text[out]] @ weights + intercept
         return np.asarray(sigmoid(logits))
