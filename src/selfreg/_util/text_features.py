@@ -11,8 +11,8 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-# Of `hashed_words` and `hashed_roles`: models that were saved with another one are refused.
-GROUPS_VERSION, ROLES_VERSION = 2, 1
+# Of `hashed_words`, `hashed_roles` and `hashed_phrases`: models that were saved with another one are refused.
+GROUPS_VERSION, ROLES_VERSION, PHRASES_VERSION = 2, 1, 1
 LONGEST = 3  # words in a group
 # What a text pairs or repeats is bounded, so that its time is linear in its length: lines in pairs and words of such a
 # line, words of the task, labels of a role, items with numbers, characters of a line and words of an item that are
@@ -105,6 +105,36 @@ def hashed_roles(text: str, size: int) -> Numbers:
         numbered += with_number
         numbers += _read_known_item(label, shown, with_number and numbered <= NUMBERED_ITEMS)
     return _distinct(numbers, size)
+
+
+def hashed_phrases(text: str, size: int) -> Numbers:
+    """Sorted distinct numbers of the groups of one to three neighbouring words, and of whole items, under no label.
+
+    Items are those of `hashed_roles`. What somebody says is then the same whoever says it, where names are labels.
+
+    Examples
+    --------
+    >>> from selfreg._util.text_features import hashed_phrases
+    >>> hashed_phrases("Ana: well done", 2**20).tolist() == hashed_phrases("Boris: well done", 2**20).tolist()
+    True
+    """
+    lines = dict.fromkeys(shorten(text).lower().split("\n"))
+    return _distinct(list(chain.from_iterable(map(_phrases, lines))), size)
+
+
+def _phrases(line: str) -> list[int]:
+    return _known_phrases(line) if len(line) <= REMEMBERED else _read_phrases(line)
+
+
+def _read_phrases(line: str) -> list[int]:
+    """Hashes of the groups of the items of a line."""
+    numbers = list[int]()
+    for _, words, _ in _split_items(line):
+        _add_groups(numbers, [_encoded(word) for word in words], 0)
+    return numbers
+
+
+_known_phrases = lru_cache(maxsize=1 << 14)(_read_phrases)
 
 
 def _distinct(hashes: list[int], size: int) -> Numbers:

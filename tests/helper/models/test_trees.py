@@ -15,7 +15,7 @@ from sklearn.ensemble import GradientBoostingClassifier
 
 from selfreg._util.text_features import ROLES_VERSION
 from selfreg.helper import Helper, HelperConfig, HelperExamples, Labels, calibrate, train_helper
-from selfreg.helper.models.trees import DEPTH, HASHED, Forest, groups_of, informative_groups
+from selfreg.helper.models.trees import DEPTH, HASHED, Forest, TreesDecider, groups_of, informative_groups, read_all
 
 TREES = HelperConfig(form="trees", history=0)
 
@@ -97,7 +97,7 @@ def test_groups_are_those_that_separate_decisions_in_many_tasks(monkeypatch: pyt
             tasks.append([name])
             votes.append([1.0 - asked, asked])
     monkeypatch.setattr("selfreg.helper.models.trees.MOST_GROUPS", 12)
-    found = informative_groups(texts, tasks, np.array(votes)).tolist()
+    found = informative_groups(read_all(texts), tasks, np.array(votes)).tolist()
     held = [set(groups_of(text).tolist()) for text in texts]
     columns = [tuple(group in one for one in held) for group in found]
     door = tuple("door" in text for text in texts)
@@ -112,7 +112,7 @@ def test_the_best_groups_are_taken_first(monkeypatch: pytest.MonkeyPatch) -> Non
     votes = either.votes((1,))
     asked = np.array(["near" in text for text in votes.texts], dtype=float)
     monkeypatch.setattr("selfreg.helper.models.trees.MOST_GROUPS", 1)
-    (best,) = informative_groups(votes.texts, votes.tasks, np.column_stack([1 - asked, asked]))
+    (best,) = informative_groups(read_all(votes.texts), votes.tasks, np.column_stack([1 - asked, asked]))
     has = np.array([best in groups_of(text) for text in votes.texts])
     assert (has == (asked > 0)).all() or (has == (asked == 0)).all()
 
@@ -139,7 +139,7 @@ def test_a_text_of_several_tasks_counts_in_each() -> None:
     )
     votes = lights.votes((1,))
     assert [len(tasks) for tasks in votes.tasks] == [10, 10]
-    assert len(informative_groups(votes.texts, votes.tasks, votes.weights[:, 1])) == 2  # red and green
+    assert len(informative_groups(read_all(votes.texts), votes.tasks, votes.weights[:, 1])) == 2  # red and green
 
 
 def test_small_logs_grow_trees() -> None:
@@ -203,7 +203,7 @@ def test_a_damaged_file_names_the_folder(tmp_path: Path) -> None:
 def test_trees_saved_before_roles_were_read_decide_as_they_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     either = either_or(200)
     with monkeypatch.context() as before:
-        before.setattr("selfreg.helper.models.trees.hashed_roles", lambda text, size: np.empty(0, np.int64))
+        before.setattr(TreesDecider, "readers", TreesDecider.readers[:1])
         helper = train_helper(either, TREES)
         decided = helper.request_probabilities(either.texts, either.budgets)
     helper.save(tmp_path / "helper")

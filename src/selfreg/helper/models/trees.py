@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -14,7 +13,14 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from selfreg._util.extras import require_extra
-from selfreg._util.text_features import GROUPS_VERSION, ROLES_VERSION, hashed_roles, hashed_words
+from selfreg._util.text_features import (
+    GROUPS_VERSION,
+    PHRASES_VERSION,
+    ROLES_VERSION,
+    hashed_phrases,
+    hashed_roles,
+    hashed_words,
+)
 from selfreg._util.text_index import presence
 from selfreg.helper.models.per_budget import CERTAIN, PerBudget, weighted_loss
 from selfreg.prm.config import EncoderConfig
@@ -22,8 +28,10 @@ from selfreg.prm.linear import WEIGHTS, read_arrays
 from selfreg.prm.transformer import Examples, read_record, write_model_folder
 
 Floats = NDArray[np.float64]
+# Sorted distinct numbers of the groups of one kind in a text, each below the second argument.
+Reader = Callable[[str, int], NDArray[np.int64]]
 
-HASHED = 2**17  # number of hash values of word groups; those of role groups, as many, come after them
+HASHED = 2**17  # number of hash values of the groups of a kind; those of the next kind come after them
 # Groups that trees read: at most so many, each in this share of the tasks at least.
 MOST_GROUPS, TASK_SHARE = 600, 0.1
 # Trees of an action at most, and the splits from root to leaf. Each tree is grown on half of the texts, and each split
@@ -108,11 +116,13 @@ class TreesDecider(PerBudget):
     """
 
     form: ClassVar[str] = "trees"
+    # Kinds of groups that are read; in a record, each has its version.
+    readers: ClassVar[tuple[Reader, ...]] = (hashed_words, hashed_roles)
+    versions: ClassVar[Mapping[str, int]] = {"groups": GROUPS_VERSION, "roles": ROLES_VERSION}
 
     def __init__(self, actions: Sequence[str], limits: Sequence[int], groups: NDArray[np.int64]) -> None:
         super().__init__(actions, limits)
-        self._seed = 0
-        self._read_groups(groups)
+        self.read_groups(groups)
         self._forests = [Forest.empty() for _ in self._intercept]
 
     @classmethod
@@ -122,22 +132,24 @@ class TreesDecider(PerBudget):
         """Untrained; `choose_features` chooses the groups."""
         return cls(actions, limits, np.zeros(0, np.int64))
 
-    def _read_groups(self, groups: NDArray[np.int64]) -> None:
-        self.groups, self._column = groups, np.full(2 * HASHED, -1)
+    def read_groups(self, groups: NDArray[np.int64], seed: int = 0) -> None:
+        """Read these groups of texts, sorted numbers of `groups_of`; the seed is that of trees to come."""
+        self._seed = seed
+        self.groups, self._column = groups, np.full(len(self.readers) * HASHED, -1)
         self._column[groups] = np.arange(len(groups))
 
     def choose_features(self, train: Examples, config: EncoderConfig) -> None:
         """The groups that separate the decisions of `train`, and the seed of the trees."""
         assert train.tasks is not None  # `examples` has them
-        self._seed = config.seed
-        self._read_groups(informative_groups(train.texts, train.tasks, train.targets.sum(axis=1)))
+        present = read_all(train.texts, self.readers)
+        self.read_groups(informative_groups(present, train.tasks, train.targets.sum(axis=1)), config.seed)
 
     def features(self, texts: Sequence[str]) -> NDArray[np.bool_]:
         """Which groups each text has, bool (n, groups)."""
         result = np.zeros((len(texts), len(self.groups)), bool)
-        read = groups_of if (self.groups >= HASHED).any() else partial(hashed_words, size=HASHED)
+        read = self.readers[: 1 + int(self.groups.max(initial=0)) // HASHED]
         for row, text in zip(result, texts, strict=True):
-            columns = self._column[read(text)]
+            columns = self._column[groups_of(text, read)]
             row[columns[columns >= 0]] = True
         return result
 
@@ -183,7 +195,7 @@ class TreesDecider(PerBudget):
         sizes = [len(one.action) for one in self._forests]
         action, split, leaf = (np.concatenate(part) for part in zip(*self._forests, strict=True))
         made: dict[str, Any] = {"groups": self.groups, "intercept": self._intercept, "sizes": np.array(sizes)}
-        with write_model_folder(folder, {**record, "groups": GROUPS_VERSION, "roles": ROLES_VERSION}, card) as new:
+        with write_model_folder(folder, {**record, **self.versions}, card) as new:
             np.savez_compressed(new / WEIGHTS, **made, action=action, split=split, leaf=leaf)
 
     @classmethod
@@ -200,8 +212,8 @@ class TreesDecider(PerBudget):
         record, arrays = read_record(folder, schema), read_arrays(Path(folder))
         try:
             # Before roles were read, records had none, and the groups were those of words alone.
-            size = 2 * HASHED if "roles" in record else HASHED
-            if (record.pop("groups"), record.pop("roles", ROLES_VERSION)) != (GROUPS_VERSION, ROLES_VERSION):
+            size = HASHED * sum(name in record for name in cls.versions)
+            if any(record.pop(name, version) != version for name, version in cls.versions.items()):
                 raise ValueError("its word groups are those of another version; train the helper again")
             groups, sizes, intercept = (arrays[name] for name in ("groups", "sizes", "intercept"))
             if groups.dtype != np.int64 or not ((groups >= 0) & (groups < size)).all():
@@ -222,41 +234,58 @@ class TreesDecider(PerBudget):
         return model, record
 
 
-def groups_of(text: str) -> NDArray[np.int64]:
-    """Sorted distinct numbers of the word groups of a text, below `HASHED`, and of its role groups, `HASHED` more."""
-    return np.concatenate([hashed_words(text, HASHED), hashed_roles(text, HASHED) + HASHED])
+class FittedQDecider(TreesDecider):
+    """Such trees that also read phrases under no label, and learn labels of `selfreg.helper.fitted_q`."""
+
+    form: ClassVar[str] = "fitted-q"
+    readers: ClassVar[tuple[Reader, ...]] = (*TreesDecider.readers, hashed_phrases)
+    versions: ClassVar[Mapping[str, int]] = {**TreesDecider.versions, "phrases": PHRASES_VERSION}
 
 
-def informative_groups(texts: Sequence[str], tasks: Sequence[list[str]], votes: Floats) -> NDArray[np.int64]:
-    """Numbers of the groups (`groups_of`) that separate decisions in many tasks, sorted, int64, at most `MOST_GROUPS`.
+def groups_of(text: str, readers: Sequence[Reader] = TreesDecider.readers) -> NDArray[np.int64]:
+    """Sorted distinct numbers of the groups in a text: those of the first kind below `HASHED`, and so on."""
+    return np.concatenate([read(text, HASHED) + k * HASHED for k, read in enumerate(readers)])
+
+
+def read_all(texts: Sequence[str], readers: Sequence[Reader] = TreesDecider.readers) -> sp.csr_array:
+    """Ones at the groups of each text (`groups_of`), csr (n, kinds * `HASHED`)."""
+    return presence([groups_of(text, readers) for text in texts], len(readers) * HASHED)
+
+
+def informative_groups(
+    present: sp.csr_array, tasks: Sequence[list[str]], votes: Floats, least_share: float = TASK_SHARE
+) -> NDArray[np.int64]:
+    """Numbers of the groups that separate decisions in many tasks, sorted, int64, at most `MOST_GROUPS`.
 
     A group counts by how far the weight of a decision in its texts is from the mean, in standard errors over tasks. Of
     groups that the same texts have, the first one counts.
 
     Parameters
     ----------
-    texts : sequence of str, length n
+    present : csr (n, groups)
+        Ones at the groups of each text (`read_all`).
     tasks : sequence of list of str, length n
         Those that have the text; its weight is divided among them.
     votes : float64 (n, n_actions)
         Weights of their decisions, over all budgets.
+    least_share : float
+        Share of the tasks in which a group must be.
     """
-    present = presence([groups_of(text) for text in texts], 2 * HASHED).tocsc()
-    each = [len(one) for one in tasks]
+    columns, each = present.tocsc(), [len(one) for one in tasks]
     member = np.unique([task for one in tasks for task in one], return_inverse=True)[1]
-    share = sp.csr_array((np.repeat(1 / np.array(each), each), (member, np.repeat(np.arange(len(texts)), each))))
-    in_tasks, count = np.diff((share @ present).tocsc().indptr), np.diff(present.indptr)
-    candidates = np.flatnonzero((in_tasks >= max(2, TASK_SHARE * share.shape[0])) & (count < len(texts)))
-    present, certainty = present[:, candidates], np.zeros(len(candidates))
+    share = sp.csr_array((np.repeat(1 / np.array(each), each), (member, np.repeat(np.arange(len(tasks)), each))))
+    in_tasks, count = np.diff((share @ columns).tocsc().indptr), np.diff(columns.indptr)
+    candidates = np.flatnonzero((in_tasks >= max(2, least_share * share.shape[0])) & (count < len(tasks)))
+    columns, certainty = columns[:, candidates], np.zeros(len(candidates))
     weight = votes.sum(axis=1)
     for excess in (votes[:, 1:] - weight[:, None] * votes[:, 1:].sum(axis=0) / weight.sum()).T:
-        sums = share @ sp.diags_array(excess) @ present
+        sums = share @ sp.diags_array(excess) @ columns
         spread = np.sqrt(np.asarray((sums * sums).sum(axis=0)).ravel())
         certainty = np.maximum(certainty, np.abs(np.asarray(sums.sum(axis=0)).ravel()) / np.maximum(spread, 1e-300))
     chosen: dict[bytes, int] = {}
     for column in np.argsort(-certainty, kind="stable").tolist():
         if len(chosen) == MOST_GROUPS:
             break
-        rows = present.indices[present.indptr[column] : present.indptr[column + 1]]
+        rows = columns.indices[columns.indptr[column] : columns.indptr[column + 1]]
         chosen.setdefault(rows.tobytes(), int(candidates[column]))
     return np.sort(np.array([*chosen.values()], dtype=np.int64))
