@@ -13,7 +13,8 @@ from helper_cases import QUICK, WORDS, rule_examples, state
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import ExactKey, Features, estimate_mdp
 from selfreg.helper import Helper, HelperConfig, Labels, label, train_helper
-from selfreg.helper.judges import ModelJudge, StepJudge
+from selfreg.helper.fitted_q import PooledSteps
+from selfreg.helper.judges import FittedJudge, StepJudge
 from selfreg.helper.models import CANDIDATES, GAIN, RULES
 from selfreg.helper.models.rules import count_requests
 from selfreg.helper.rules import train_rule
@@ -70,15 +71,16 @@ def test_what_is_kept_is_not_forecast_to_be_worse_than_any_candidate(late_helper
         assert gain[helper.classifier.form] == max(gain.values())
 
 
-@pytest.mark.parametrize(("recurring", "judged"), [(10, "model"), (3, "steps"), (None, "steps")])
-def test_states_with_keys_that_recur_are_compared_in_the_model_others_at_the_logged_steps(
+@pytest.mark.parametrize(("recurring", "judged"), [(10, "fitted"), (3, "steps"), (None, "steps")])
+def test_states_with_keys_that_recur_are_compared_by_fitted_q_others_at_the_logged_steps(
     recurring: int | None, judged: str
 ) -> None:
     logs = late_help(recurring=recurring)
     model = estimate_mdp(logs, ExactKey() if recurring else Features(["step"]), shrink=False)
     labels = label(logs, model, selfreg.solve(model.mdp, 2))
     prices, charges = labels.prices(AUTO.price), dict.fromkeys(labels.actions[1:], (1,))
-    judge = ModelJudge(labels, prices) if judged == "model" else StepJudge.of(labels, prices)
+    pooled = PooledSteps.of(labels, AUTO.history, AUTO.seed)
+    judge = FittedJudge.of(lambda: pooled, prices) if judged == "fitted" else StepJudge.of(labels, prices)
     assert judge is not None
     figures, splits = train_helper(labels, AUTO).figures, make_splits(sorted(set(labels.tasks)), AUTO.seed)
     for form in ("first-k", "last-k"):

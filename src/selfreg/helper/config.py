@@ -23,12 +23,13 @@ class HelperConfig(EncoderConfig):
         default=AUTO,
         metadata={
             "help": "auto: of the rules of thumb first-k, last-k, every-n and prm (a threshold on the PRM's score), "
-            "and of gain, tfidf, words and trees, the one that is forecast to do best in new tasks; with a model, "
-            "features. features: the budget enters the head, one pass for all budgets; text: the budget is written "
-            "before the state; sft: a causal model writes the decision; tfidf: no transformer, a linear model of "
-            "words; words: likewise, of groups of words, with those of the task blanked out; trees: "
-            "boosted trees on such groups, for what only combinations say; gain: for episodes of one decision, a "
-            "regression of success with help and one without."
+            "and of gain, tfidf, words, trees and fitted-q, the one that is forecast to do best in new tasks; "
+            "with a model, features. features: the budget enters the head, one pass for all budgets; text: "
+            "the budget is written before the state; sft: a causal model writes the decision; tfidf: no "
+            "transformer, a linear model of words; words: likewise, of groups of words, with those of the "
+            "task blanked out; trees: boosted trees on such groups, for what only combinations say; fitted-q: "
+            "such trees with labels from fitted Q iteration over the logged steps of all tasks; gain: for "
+            "episodes of one decision, a regression of success with help and one without."
         },
     )
     epochs: int = field(default=24, metadata={"help": "At most this many epochs, of 32 to 160 updates each."})

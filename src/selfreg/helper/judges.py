@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -13,9 +13,11 @@ from selfreg.estimate.forecasting.compute import step_design
 from selfreg.estimate.forecasting.identification import identify
 from selfreg.estimate.forecasting.logged_steps import LoggedSteps
 from selfreg.estimate.forecasting.step_effects import StepDesign, step_value
+from selfreg.helper.fitted_q import FittedQ, PooledSteps
 from selfreg.helper.helper import Helper
 from selfreg.helper.labels import Labels
 from selfreg.helper.model_rollout import forecast_in_model
+from selfreg.helper.models.transformer import deduplicate
 from selfreg.helper.one_step import Forecast, QueryJudge
 from selfreg.helper.rationing import forecast_at_usage
 
@@ -23,15 +25,17 @@ from selfreg.helper.rationing import forecast_at_usage
 RECURRING = 0.5
 
 
-def make_judge(labels: Labels, price: float | Mapping[str, float], usage: float | None = None) -> Judge:
+def make_judge(
+    labels: Labels, price: float | Mapping[str, float], usage: float | None, pooled: Callable[[], PooledSteps]
+) -> Judge:
     """The judge of these labels.
 
     Where episodes are one decision and at least half of the queries were decided in every way, the outcomes there count
-    (`QueryJudge`). Where states have exact keys that recur, helpers are evaluated in the filled model, whose errors
-    differ less between forms. Else, where chance decided at single steps of the log who was helped, by a structural
-    nested mean model (`selfreg.estimate.forecasting.step_effects`), which needs no model of states; else in the filled
-    model. With `usage` helpers are compared at that mean number of units and the largest budget (`ration`): by the
-    outcomes of queries, or in the filled model.
+    (`QueryJudge`). With `usage` helpers are compared at that mean number of units and the largest budget (`ration`): by
+    the outcomes of queries, or in the filled model. Where states have exact keys that recur, helpers are evaluated by
+    fitted Q evaluation over the logged steps, `pooled`. Else, where chance decided at single steps of the log who was
+    helped, by a structural nested mean model (`selfreg.estimate.forecasting.step_effects`), which needs no model of
+    states; else in the filled model.
     """
     prices = labels.prices(price)
     queries = QueryJudge.of(labels, prices, usage)
@@ -39,8 +43,9 @@ def make_judge(labels: Labels, price: float | Mapping[str, float], usage: float 
         return queries
     if usage is not None:
         return UsageJudge(labels, prices, usage)
-    in_model = ModelJudge(labels, prices)
-    return in_model if have_recurring_keys(labels) else StepJudge.of(labels, prices) or in_model
+    by_keys = have_recurring_keys(labels)
+    found = FittedJudge.of(pooled, prices) if by_keys else StepJudge.of(labels, prices)
+    return found or ModelJudge(labels, prices)
 
 
 def have_recurring_keys(labels: Labels) -> bool:
@@ -85,6 +90,47 @@ class ModelJudge(NamedTuple):
 def _mean(helpers: Sequence[Helper], rows: Sequence[Sequence[float]]) -> Forecast:
     """Mean over the test tasks of some helpers."""
     return Forecast(*np.average(rows, axis=0, weights=[len(helper.split["test"]) for helper in helpers]).tolist())
+
+
+class FittedJudge(NamedTuple):
+    """Evaluates by fitted Q evaluation (Le, Voloshin & Yue 2019), from the first logged steps of held-out tasks.
+
+    An episode counts as it went while it did what the helper decides; what follows where it departs is the regression's
+    (`selfreg.helper.fitted_q`).
+    """
+
+    labels: Labels
+    prices: NDArray[np.float64]
+    fitted: FittedQ
+
+    @classmethod
+    def of(cls, pooled: Callable[[], PooledSteps], prices: NDArray[np.float64]) -> FittedJudge | None:
+        """None where the log does not show what follows with help and without."""
+        try:
+            steps = pooled()
+            fitted = FittedQ.fit(steps.labels, steps.read(steps.informative), steps.place, prices, 0)
+        except ValueError:
+            return None
+        return cls(steps.labels, prices, fitted)
+
+    def forecast(self, helpers: Sequence[Helper]) -> Forecast:
+        """Of helpers, each in the test tasks of its split."""
+        labels, policy = self.labels, np.zeros(self.fitted.policy.shape, np.int8)
+        held_out = np.zeros(len(policy), bool)
+        for helper in helpers:
+            rows = np.flatnonzero(labels.are_of(helper.split["test"]))
+            texts, place = deduplicate(labels.select_rows(rows).texts(helper.history, helper.classifier.read))
+            every = np.repeat(texts, len(labels.budgets)).tolist()
+            choices = helper.choices(every, np.tile(labels.budgets, (len(texts), 1)))
+            policy[rows] = choices.reshape(len(texts), -1)[place]
+            held_out[rows] = True
+        first, paid = held_out & (labels.step == 0), labels.budgets.any(axis=1)
+        units = labels.model.mdp.cost_table.sum(axis=1).astype(np.float64)
+        success, less_units, less_price = (
+            float(self.fitted.evaluate(charged, policy)[first][:, paid].mean())
+            for charged in (np.zeros_like(self.prices), units, self.prices)
+        )
+        return Forecast(success, success - less_units, success - less_price)
 
 
 class StepJudge(NamedTuple):

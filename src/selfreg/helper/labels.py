@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -154,6 +154,11 @@ class Labels(ShortRepr):
         """bool (steps,): whether each labelled step is of one of these tasks."""
         wanted = set(tasks)
         return np.array([trajectory.task in wanted for trajectory in self.trajectories], dtype=bool)[self.episode]
+
+    def select_rows(self, rows: npt.NDArray[np.intp]) -> Labels:
+        """The labels of some rows."""
+        columns = ("episode", "step", "state", "decision", "q", "visits")
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write Parquet: one row per step and budget. `low_support` marks labels whose `support` is below 3 visits."""

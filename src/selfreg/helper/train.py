@@ -14,12 +14,13 @@ from selfreg._util import validate
 from selfreg._util.threads import single_thread
 from selfreg.helper.config import HelperConfig
 from selfreg.helper.examples import HelperExamples
+from selfreg.helper.fitted_q import PooledSteps, train_fitted_q
 from selfreg.helper.helper import Helper, check_costs
 from selfreg.helper.judges import Judge, make_judge
 from selfreg.helper.labels import Labels
 from selfreg.helper.memory import Memory
 from selfreg.helper.model_rollout import success_in_model
-from selfreg.helper.models import AUTO, CANDIDATES, FORMS, GAIN, RULES, TRANSFORMERS
+from selfreg.helper.models import AUTO, CANDIDATES, FITTED_Q, FORMS, GAIN, RULES, TRANSFORMERS
 from selfreg.helper.models.transformer import FEATURES, lattice
 from selfreg.helper.one_step import train_gain
 from selfreg.helper.pricing import plan_at_price
@@ -32,7 +33,7 @@ from selfreg.prm.transformer import split_tasks
 
 FALL = 0.01
 # Forms that learn from more than decisions.
-FITTED = (*RULES, GAIN)
+FITTED = (*RULES, GAIN, FITTED_Q)
 # Logged states that a helper remembers for the reasons of its decisions.
 MEMORY_STATES = 4_000
 
@@ -40,19 +41,24 @@ MEMORY_STATES = 4_000
 class _Taught:
     """What forms share of the labels that they learn: each is computed once."""
 
-    def __init__(self, labels: Labels, price: float | Mapping[str, float], usage: float | None) -> None:
-        self.labels, self._price, self._usage = labels, price, usage
+    def __init__(self, labels: Labels, config: HelperConfig, usage: float | None) -> None:
+        self.labels, self._config, self._usage = labels, config, usage
         self._improved = dict[tuple[str, bool, tuple[str, ...], tuple[str, ...]], Relabelled]()
 
     @cached_property
     def at_price(self) -> Labels:
         """Labels of the plan at the price of help."""
-        return plan_at_price(self.labels, self._price)
+        return plan_at_price(self.labels, self._config.price)
 
     @cached_property
     def judge(self) -> Judge:
         """What forms and help types are compared by."""
-        return make_judge(self.labels, self._price, self._usage)
+        return make_judge(self.labels, self._config.price, self._usage, lambda: self.pooled)
+
+    @cached_property
+    def pooled(self) -> PooledSteps:
+        """Logged steps for fitted Q iteration."""
+        return PooledSteps.of(self.labels, self._config.history, self._config.seed)
 
     def improve(self, split: Mapping[str, Sequence[str]], config: HelperConfig) -> Relabelled:
         """Labels that the model of the form `config.form` has improved, in these training tasks."""
@@ -81,6 +87,9 @@ def train_helper(
     evaluated in the estimated model, and every decision is labelled again with the value of that policy. The helper
     learns the labels of the last round; a linear form is the model that learned them (approximate policy iteration with
     a classifier: Lagoudakis & Parr, 2003; errors weighted by cost: Ross & Bagnell, 2014).
+
+    The form "fitted-q" learns decisions from values that are regressed over the logged steps of all tasks instead
+    (`selfreg.helper.fitted_q`).
 
     The form "auto" is the one of a few quick forms and rules of thumb that is forecast to do best in tasks that it was
     not trained on (`selfreg.helper.selection`); of examples without labels, the quick form with the least loss on
@@ -162,7 +171,7 @@ def _train(
     charges = _charges(examples.actions, costs, examples.budgets.shape[1])
     _check_paid(examples, charges)
     split, forecasts = split_tasks(examples.tasks, config), dict[str, float]()
-    taught = _Taught(labels, config.price, usage) if isinstance(labels, Labels) else labels
+    taught = _Taught(labels, config, usage) if isinstance(labels, Labels) else labels
     if config.form == AUTO and isinstance(taught, _Taught):
         config, forecasts = choose_form(
             taught.labels, config, lambda one, parts: _learn(taught, parts, charges, one)[0], taught.judge
@@ -195,6 +204,8 @@ def _learn(
         return train_gain(taught.labels, split, charges, config), taught.labels
     if config.form in RULES:
         return train_rule(taught.labels, split, charges, config, lambda: taught.judge), taught.labels
+    if config.form == FITTED_Q:
+        return train_fitted_q(taught.pooled, split, charges, config)
     if config.rounds:
         return _train_improved(taught, split, charges, config, checkpoint)
     examples = taught.at_price.examples(config.history)

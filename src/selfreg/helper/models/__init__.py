@@ -8,7 +8,7 @@ from selfreg.helper.models.gain import GainDecider
 from selfreg.helper.models.linear import TfidfDecider, WordsDecider
 from selfreg.helper.models.rules import RULES as RULES
 from selfreg.helper.models.transformer import BudgetInHead, BudgetInText, DecisionWriter
-from selfreg.helper.models.trees import TreesDecider
+from selfreg.helper.models.trees import FittedQDecider, TreesDecider
 
 # Forms that need PyTorch.
 TRANSFORMERS = tuple(one.form for one in (BudgetInHead, BudgetInText, DecisionWriter))
@@ -18,8 +18,10 @@ FORMS: dict[str, Any] = {
 }
 # Learnt from the outcomes of episodes of one decision, with the same interface.
 GAIN = GainDecider.form
+# Learnt from what followed logged steps, with the same interface.
+FITTED_Q = FittedQDecider.form
 # Every form by name.
-KNOWN: dict[str, Any] = {**FORMS, GAIN: GainDecider, **RULES}
+KNOWN: dict[str, Any] = {**FORMS, GAIN: GainDecider, FITTED_Q: FittedQDecider, **RULES}
 # The form that is chosen among `CANDIDATES` by what each is forecast to do; of ties, the first one.
 AUTO = "auto"
-CANDIDATES = (*RULES, GAIN, TfidfDecider.form, WordsDecider.form, TreesDecider.form)
+CANDIDATES = (*RULES, GAIN, TfidfDecider.form, WordsDecider.form, TreesDecider.form, FITTED_Q)
