@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from selfreg._util.text_features import LEVELS, LONGEST_TEXT, hashed_roles, hashed_words, shorten
+from selfreg._util.text_features import LEVELS, LONGEST_TEXT, hashed_phrases, hashed_roles, hashed_words, shorten
 
 SIZE = 2**20
 
@@ -87,7 +87,7 @@ def test_numbers_count_as_at_least_each_level(value: str) -> None:
     assert [one <= found for one in levels] == [level <= least for level in LEVELS]
 
 
-@pytest.mark.parametrize("read", [hashed_words, hashed_roles])
+@pytest.mark.parametrize("read", [hashed_words, hashed_roles, hashed_phrases])
 @pytest.mark.parametrize(
     "text", ["", "\n", ":", ".", ";:;", "\ud800 half a pair", "Task: a\n\n\n: b", "\x00", "Ünïcode: ß.", "a" * 10**6]
 )
@@ -101,7 +101,7 @@ def _words(n: int) -> list[str]:
     return [f"w{i * i % 9973}" for i in range(n)]
 
 
-@pytest.mark.parametrize("read", [hashed_words, hashed_roles])
+@pytest.mark.parametrize("read", [hashed_words, hashed_roles, hashed_phrases])
 @pytest.mark.parametrize(
     "make",
     [
@@ -139,3 +139,12 @@ def test_long_texts_keep_their_beginning_and_their_end() -> None:
     assert len(shorten(text)) == LONGEST_TEXT + 1
     assert groups(text) & groups("first")
     assert groups(text) & groups("last")
+
+
+def test_phrases_are_the_same_under_every_label() -> None:
+    said = [
+        set(hashed_phrases(f"Task: go.\n{name}: I was eating, then I left.", SIZE).tolist()) for name in ("Ana", "Bo")
+    ]
+    assert said[0] == said[1]
+    assert said[0] > set(hashed_phrases("I was eating", SIZE).tolist())
+    assert set(hashed_phrases("I left.", SIZE).tolist()).isdisjoint(hashed_phrases("we go", SIZE).tolist())
