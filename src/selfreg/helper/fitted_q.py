@@ -4,8 +4,9 @@ The plan of a task knows what its log shows, and with few episodes most of its a
 the value of an action is a regression on what the text says, over the steps of all tasks: extremely randomised trees in
 fitted Q iteration (Ernst, Geurts & Wehenkel 2005), one forest for each action, all budgets at once. An episode is
 followed as long as it did what the policy would do, from where it departs the regression goes on: tree backup (Precup,
-Sutton & Singh 2000). Without it, what waiting costs is lost between similar texts. A step is valued by trees that were
-grown on other tasks, so that its own luck and what only its task knows do not count.
+Sutton & Singh 2000). Without it, what waiting costs is lost between similar texts. In the iteration the regression
+values a step by trees that were grown on other tasks, so that what only its task knows does not count; the labels at
+the end are of all trees.
 """
 
 from __future__ import annotations
