@@ -191,6 +191,20 @@ def test_what_cannot_be_learnt_from_is_an_error() -> None:
     with pytest.raises(ValueError, match="steps with and without help"):
         fit(replace(labels, trajectories=alone))
 
+    cut = [Trajectory(one.task, one.episode, None, one.steps, truncated=True) for one in labels.trajectories]
+    with pytest.raises(ValueError, match="no episode has an outcome"):
+        fit(replace(labels, trajectories=cut))
+
+
+def test_of_long_texts_fewer_steps_take_part_but_one_episode_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = rooms(episodes=10)
+    characters = sum(len(step.state) for one in labels.trajectories for step in one.steps)
+    monkeypatch.setattr(module, "MOST_CHARACTERS", characters // 10)
+    some = PooledSteps.of(labels, 0, 0).labels
+    assert 0.05 < len(some.step) / len(labels.step) <= 0.11
+    monkeypatch.setattr(module, "MOST_STEPS", 1)
+    assert len(set(PooledSteps.of(labels, 0, 0).labels.episode)) == 1
+
 
 def replace_help(episode: Trajectory) -> Trajectory:
     """The episode as if nobody had helped."""

@@ -22,7 +22,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from selfreg._util.extras import require_extra
-from selfreg._util.text_features import LEVELS
+from selfreg._util.text_features import LEVELS, LONGEST_TEXT
 from selfreg.helper.config import HelperConfig
 from selfreg.helper.helper import Helper
 from selfreg.helper.labels import Labels, best_actions
@@ -33,8 +33,8 @@ Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 Numbers8 = NDArray[np.int8]
 
-# Steps that take part at most: of longer logs, a random sample of episodes.
-MOST_STEPS = 30_000
+# Steps and characters of their texts that take part at most: of larger logs, a random sample of episodes.
+MOST_STEPS, MOST_CHARACTERS = 30_000, 30_000_000
 # Trees of an action; each is grown on this share of the tasks, and on so many of their steps at most.
 TREES, TREE_TASKS, TREE_STEPS = 40, 0.63, 4_000
 # Each split is the best of this share of the groups, which are in this share of the tasks at least.
@@ -67,7 +67,7 @@ class PooledSteps(NamedTuple):
 
     @classmethod
     def of(cls, labels: Labels, history: int, seed: int) -> PooledSteps:
-        """The labelled steps; of more than `MOST_STEPS`, those of a random sample of episodes.
+        """The labelled steps; of more than `MOST_STEPS`, or longer ones, those of a random sample of episodes.
 
         Raises
         ------
@@ -78,11 +78,13 @@ class PooledSteps(NamedTuple):
             raise ValueError("all episodes have one decision; the form 'gain' learns from their outcomes")
         lengths = np.bincount(labels.episode, minlength=len(labels.trajectories))
         order, taken = np.random.default_rng(seed).permutation(len(lengths)), np.zeros(len(lengths), bool)
-        taken[order] = np.cumsum(lengths[order]) <= MOST_STEPS
+        texts = np.array([sum(min(len(one.state), LONGEST_TEXT) for one in t.steps) for t in labels.trajectories])
+        size = np.maximum(lengths / MOST_STEPS, texts / MOST_CHARACTERS)[order]
+        taken[order] = (np.cumsum(size) <= 1.0) | (np.arange(len(order)) == 0)
         some = labels.select_rows(np.flatnonzero(taken[labels.episode]))
         pairs, place = deduplicate(list(zip(some.texts(history), some.step.tolist(), strict=True)))
-        texts, where = deduplicate([text for text, _ in pairs])
-        present = read_all(texts, FittedQDecider.readers)[where]
+        different, where = deduplicate([text for text, _ in pairs])
+        present = read_all(different, FittedQDecider.readers)[where]
         return cls(some, place, present, np.array([number for _, number in pairs], dtype=np.int64))
 
     def of_tasks(self, tasks: Sequence[str]) -> PooledSteps:
@@ -100,8 +102,16 @@ class PooledSteps(NamedTuple):
 
     @property
     def informative(self) -> Numbers:
-        """Numbers of the groups that separate success from failure in many tasks, sorted."""
+        """Numbers of the groups that separate success from failure in many tasks, sorted.
+
+        Raises
+        ------
+        ValueError
+            No episode has an outcome.
+        """
         outcome, count = _outcomes(self.labels), self.present.shape[0]
+        if np.isnan(outcome).all():
+            raise ValueError("no episode has an outcome")
         votes, tasks = np.zeros((count, 2)), [dict[str, None]() for _ in range(count)]
         for side, weight in enumerate((1.0 - outcome, outcome)):
             np.add.at(votes[:, side], self.place, np.nan_to_num(weight))
@@ -123,7 +133,7 @@ def train_fitted_q(
     Raises
     ------
     ValueError
-        One of going on alone and help was never logged, or no decision matters.
+        No episode has an outcome, one of going on alone and help was never logged, or no decision matters.
     """
     parts = {name: list(tasks) for name, tasks in split.items()}
     pooled = pooled.of_tasks([*parts["train"], *parts["validation"]])

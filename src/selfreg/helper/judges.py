@@ -114,7 +114,7 @@ class FittedJudge(NamedTuple):
         return cls(steps.labels, prices, fitted)
 
     def forecast(self, helpers: Sequence[Helper]) -> Forecast:
-        """Of helpers, each in the test tasks of its split."""
+        """Of helpers, each in the test tasks of its split; ValueError where no step of these tasks takes part."""
         labels, policy = self.labels, np.zeros(self.fitted.policy.shape, np.int8)
         held_out = np.zeros(len(policy), bool)
         for helper in helpers:
@@ -125,6 +125,8 @@ class FittedJudge(NamedTuple):
             policy[rows] = choices.reshape(len(texts), -1)[place]
             held_out[rows] = True
         first, paid = held_out & (labels.step == 0), labels.budgets.any(axis=1)
+        if not first.any():
+            raise ValueError("the sample of logged steps has no first step of a held-out task")
         units = labels.model.mdp.cost_table.sum(axis=1).astype(np.float64)
         success, less_units, less_price = (
             float(self.fitted.evaluate(charged, policy)[first][:, paid].mean())
