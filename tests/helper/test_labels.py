@@ -10,6 +10,7 @@ import selfreg
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import Features, estimate_mdp
 from selfreg.helper import label
+from selfreg.helper.labels import points_after
 
 
 def episode(name: str, outcome: float, *steps: tuple[str, str | None], task: str = "t") -> Trajectory:
@@ -65,6 +66,14 @@ def test_labels_without_help(tmp_path) -> None:
     assert not labels.support.any()
     labels.write(tmp_path / "labels.parquet")
     assert pq.read_table(tmp_path / "labels.parquet")["advantage"].null_count == 2
+
+
+def test_the_budget_that_is_left_after_an_action() -> None:
+    budgets = np.indices((4, 3)).reshape(2, -1).T
+    costs = np.array([[0, 0], [1, 0], [2, 1]])
+    place = {tuple(budget): p for p, budget in enumerate(budgets.tolist())}
+    expected = [[place.get((b - c, d - e), -1) for b, d in budgets.tolist()] for c, e in costs.tolist()]
+    assert points_after(budgets, costs).tolist() == expected
 
 
 def test_written_labels_say_what_they_rest_on(case, tmp_path) -> None:

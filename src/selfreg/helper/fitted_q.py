@@ -15,7 +15,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -25,7 +25,7 @@ from selfreg._util.extras import require_extra
 from selfreg._util.text_features import LEVELS, LONGEST_TEXT
 from selfreg.helper.config import HelperConfig
 from selfreg.helper.helper import Helper
-from selfreg.helper.labels import Labels, best_actions
+from selfreg.helper.labels import Labels, best_actions, points_after
 from selfreg.helper.models.transformer import deduplicate
 from selfreg.helper.models.trees import FittedQDecider, informative_groups, read_all
 
@@ -41,8 +41,6 @@ TREES, TREE_TASKS, TREE_STEPS = 40, 0.63, 4_000
 GROUP_SHARE, TASK_SHARE, LEAF = 0.2, 0.2, 10
 # The trees are grown anew in each phase, by the values of the one before; their leaves learn anew in each sweep.
 PHASES, SWEEPS, SETTLED = 3, 6, 1e-3
-# Places that trees read at once: bounds memory.
-BLOCK = 8_192
 
 
 class PooledSteps(NamedTuple):
@@ -268,11 +266,7 @@ class _Steps(NamedTuple):
         lengths = np.array([len(one.steps) for one in labels.trajectories])[episode]
         outcome = _outcomes(labels)
         known = follows | ((step + 1 == lengths) & ~np.isnan(outcome))
-        costs, shape = labels.model.mdp.cost_table, labels.solution.policy.shape[1:]
-        left = np.full((len(labels.actions), len(labels.budgets)), -1)
-        for a, cost in enumerate(costs):
-            paid = (labels.budgets >= cost).all(axis=1)
-            left[a, paid] = np.ravel_multi_index(tuple((labels.budgets[paid] - cost).T), shape)
+        left = points_after(labels.budgets, labels.model.mdp.cost_table)
         task = np.unique(labels.tasks, return_inverse=True)[1]
         return cls(labels.logged_action, following, outcome, known, task, left)
 
@@ -349,10 +343,10 @@ class _Forest(NamedTuple):
 
         def read(some: Numbers, seed: int) -> tuple[Numbers, int]:
             tree = ExtraTreeRegressor(min_samples_leaf=LEAF, max_features=GROUP_SHARE, random_state=seed)
-            tree.fit(present[place[some]], target[some])
-            return _apply(tree, present), tree.tree_.node_count
+            tree.fit(values[place[some]], target[some], check_input=False)
+            return tree.apply(values, check_input=False), tree.tree_.node_count
 
-        leaves = 0
+        leaves, values = 0, present.astype(np.float32)  # as scikit-learn reads it
         learn, held_out, every = (list[tuple[Numbers, Numbers]]() for _ in range(3))
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # scikit-learn grows a tree without the interpreter's lock
             grown = pool.map(read, *zip(*((some, seed) for _, _, some, seed in drawn), strict=True))
@@ -371,12 +365,6 @@ class _Forest(NamedTuple):
     def predict(self, target: Floats, held_out: bool) -> Floats:
         """Predictions (n, points) where the leaves learn `target`."""
         return np.asarray((self.held_out if held_out else self.every) @ (self.learn @ target))
-
-
-def _apply(tree: Any, present: NDArray[np.bool_]) -> Numbers:
-    """The leaf of each place, int64 (places,)."""
-    parts = [tree.apply(present[first : first + BLOCK]) for first in range(0, len(present), BLOCK)]
-    return np.concatenate(parts)
 
 
 def _matrix(pairs: Sequence[tuple[Numbers, Numbers]], shape: tuple[int, int]) -> sp.csr_array:

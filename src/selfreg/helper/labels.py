@@ -194,6 +194,15 @@ def best_actions(q: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
     return np.asarray((known >= known.max(axis=-1, keepdims=True) - TIE).argmax(axis=-1), np.int8)
 
 
+def points_after(budgets: npt.NDArray[np.int64], costs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Point of the budget that is left after each cost (n, budgets): int64 (n, points), -1 where it is not affordable.
+
+    `budgets`, (points, budgets), are the points of a lattice in C order, as those of `Labels`.
+    """
+    left, shape = budgets - costs[:, None], tuple(budgets.max(axis=0) + 1)
+    return np.where((left >= 0).all(axis=2), np.ravel_multi_index(tuple(np.moveaxis(left, 2, 0)), shape, "clip"), -1)
+
+
 def label(trajectories: Sequence[Trajectory], model: EstimatedModel, solution: Solution) -> Labels:
     """Label every step whose abstract state is in the model, at every remaining budget.
 

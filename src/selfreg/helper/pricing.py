@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from selfreg.helper.labels import Labels, best_actions
+from selfreg.helper.labels import Labels, best_actions, points_after
 from selfreg.mdp import InterventionMDP
 from selfreg.planning.evaluation import evaluate_policy
 from selfreg.planning.usage import expected_charges
@@ -60,12 +60,11 @@ def values_of_actions(labels: Labels, value: Floats, prices: Floats | None = Non
     `value` is V, float64 (n_states, points); without `prices` nothing is subtracted. NaN where an action is not
     affordable, or was never tried.
     """
-    mdp, shape = labels.model.mdp, labels.solution.policy.shape[1:]
+    mdp = labels.model.mdp
     q = np.full((mdp.n_states, len(labels.budgets), len(labels.actions)), np.nan)
-    for a, name in enumerate(labels.actions):
-        paid = np.flatnonzero((labels.budgets >= mdp.cost_table[a]).all(axis=1))
-        left = np.ravel_multi_index(tuple((labels.budgets[paid] - mdp.cost_table[a]).T), shape)
-        after = (mdp.transitions[name] @ value)[:, left] - (0.0 if prices is None else prices[a])
+    for a, (name, left) in enumerate(zip(labels.actions, points_after(labels.budgets, mdp.cost_table), strict=True)):
+        paid = np.flatnonzero(left >= 0)
+        after = (mdp.transitions[name] @ value)[:, left[paid]] - (0.0 if prices is None else prices[a])
         q[:, paid, a] = np.where(mdp.available(name)[:, None], after, np.nan)
     return q
 

@@ -19,7 +19,7 @@ from selfreg._util.files import atomic_folder
 from selfreg.data import NOHELP, Step
 from selfreg.decisions import BudgetLeft, Decision
 from selfreg.helper.helper import Helper
-from selfreg.helper.labels import Labels
+from selfreg.helper.labels import Labels, points_after
 from selfreg.helper.model_rollout import check_labels, first_states
 from selfreg.helper.models.gain import GainDecider
 from selfreg.helper.models.transformer import deduplicate
@@ -376,9 +376,8 @@ def _replay(
     place: NDArray[np.int64], asked: Floats, budgets: NDArray[np.int64], costs: NDArray[np.int64], start: int
 ) -> float:
     """Units used in all logged episodes; `place` (decisions, episodes) are rows of `asked`."""
-    shape, units = tuple(budgets.max(axis=0) + 1), costs.sum(axis=1)
-    payable = np.asarray((budgets[:, None] >= costs).all(axis=2))
-    after = [np.ravel_multi_index(tuple((budgets[payable[:, a]] - cost).T), shape) for a, cost in enumerate(costs)]
+    units, after = costs.sum(axis=1), points_after(budgets, costs)
+    payable = (after >= 0).T
     asked = np.concatenate([asked * payable, np.zeros((1, *asked.shape[1:]))])  # at place -1 nothing is requested
     left, used = np.zeros((place.shape[1], len(budgets))), 0.0
     left[:, start] = 1.0
@@ -387,7 +386,7 @@ def _replay(
         used += float((moved.sum(axis=(0, 1)) * units).sum())
         left = left - moved.sum(axis=2)
         for a, target in enumerate(after):
-            left[:, target] += moved[:, payable[:, a], a]
+            left[:, target[payable[:, a]]] += moved[:, payable[:, a], a]
     return used
 
 
