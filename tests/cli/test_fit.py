@@ -334,7 +334,7 @@ def test_fit_at_a_mean_number_of_requests(log, tmp_path, capsys) -> None:
     # The forecast, of `report` too, is of such helpers.
     run = RunFolder.open(out)
     config = HelperConfig(form=run.settings()["helper"]["form"], history=run.settings()["helper"]["history"])
-    trained = _Trainer(run, run.model(), 2, config)(run.trajectories())
+    trained = _Trainer(run, run.model(), 2, config, None)(run.trajectories())
     assert isinstance(trained, RationedHelper)
     assert trained.requests == pytest.approx(0.3, abs=1e-6)
     assert main(["train", str(out), "--form", "tfidf", "--usage", "9"]) == 0
@@ -342,7 +342,7 @@ def test_fit_at_a_mean_number_of_requests(log, tmp_path, capsys) -> None:
     assert main(["train", str(out), "--form", "tfidf"]) == 0
     assert not (out / "helper" / "ration.json").exists()
     # Without a mean number of requests a fold's helper needs no test tasks: it learns from more of them.
-    free, deployed = _Trainer(run, run.model(), 2, config)(run.trajectories()), Helper.load(out / "helper")
+    free, deployed = _Trainer(run, run.model(), 2, config, None)(run.trajectories()), Helper.load(out / "helper")
     assert len(free.split["test"]) == 1 < len(deployed.split["test"])
     assert len(free.split["train"]) > len(deployed.split["train"])
     assert main(["train", str(out), "--usage", "-1"]) != 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from selfreg._util.extras import require_extra
 from selfreg.cli.prices import NO_PRICES, Prices
 from selfreg.cli.terminal import remark, say, table
 from selfreg.data import Trajectory
-from selfreg.data.scorer import CachedScorer
+from selfreg.data.scorer import CachedScorer, StateScorer
 from selfreg.decisions import DecisionPolicy
 from selfreg.estimate import EstimatedModel, estimate_mdp, forecast
 from selfreg.estimate.forecasting.results import PolicyForecasts
@@ -44,15 +44,16 @@ def add_forecast(
     """Add "recommendation" and "forecast" to summary.json, or a note that says why there is none."""
     given = prices.of_help(model.mdp.actions[1:])
     price, summary, trainer = given.in_units_of_success(), run.summary(), None
+    prm = CachedScorer(run.prm()) if run.has("prm") else None
     if helper is not None and helper.form in QUICK_FORMS:
-        trainer = _Trainer(run, model, budget, helper)
+        trainer = _Trainer(run, model, budget, helper, prm)
     elif helper is not None:
         remark(f"note: helpers of the form {helper.form!r} take long to train; the forecast is without one")
-    rules = _RuleTrainer(run, model, budget, price) if isinstance(budget, int) else None
+    rules = _RuleTrainer(run, model, budget, HelperConfig(price=price), prm) if isinstance(budget, int) else None
     try:
         result = forecast(
             trajectories, model.abstraction, budget, helper=trainer, beside=rules, price=price,
-            costs=dict(model.mdp.costs), prm=run.prm() if run.has("prm") else None, seed=seed,
+            costs=dict(model.mdp.costs), prm=prm, seed=seed,
         )  # fmt: skip
     except ValueError as error:
         found: dict[str, Any] = {"recommendation": None, "forecast": [], "forecast_note": f"no forecast: {error}"}
@@ -105,41 +106,42 @@ class _Trainer:
     """Trains the run's helper from other episodes, with the run's settings."""
 
     def __init__(
-        self, run: RunFolder, model: EstimatedModel, budget: int | tuple[int, ...], config: HelperConfig
+        self,
+        run: RunFolder,
+        model: EstimatedModel,
+        budget: int | tuple[int, ...],
+        config: HelperConfig,
+        prm: StateScorer | None,
     ) -> None:
-        self.model, self.budget, self.config, self.kappa = model, budget, config, model.kappa
-        self.prm = CachedScorer(run.prm()) if run.has("prm") else None
+        self.model, self.budget, self.config, self.prm = model, budget, config, prm
         trained = run.settings().get("helper", {})
         self.calibrated, self.usage = bool(trained.get("calibrated")), trained.get("usage")
 
     def __call__(self, episodes: Sequence[Trajectory]) -> DecisionPolicy:
         with require_extra("ml", "training a helper"):
-            from selfreg.helper import calibrate, ration, train_helper
-        labels, config = self.label(episodes), self.config
+            from selfreg.helper import calibrate, ration
+            from selfreg.helper.train import train_bare
+        labels, config = self.label(episodes, self.model.kappa), self.config
         if not self.calibrated and self.usage is None:  # so that it learns from about as many tasks as the run's helper
             config = replace(config, test_share=NO_TEST)
-        helper = replace(train_helper(labels, config), memory=None)  # a forecast reads no reasons
+        helper = train_bare(labels, config)
         if self.calibrated:
             helper = calibrate(helper, labels)
         return helper if self.usage is None else ration(helper, labels, self.usage)
 
-    def label(self, episodes: Sequence[Trajectory]) -> Labels:
-        """Labels of the plan of these episodes."""
+    def label(self, episodes: Sequence[Trajectory], kappa: float) -> Labels:
+        """Labels of the plan of these episodes, with so many pseudo-counts."""
         helped = {step.intervention for t in episodes for step in t.steps}
         costs = {name: cost for name, cost in self.model.mdp.costs.items() if name in helped}
-        fitted = estimate_mdp(episodes, self.model.abstraction, kappa=self.kappa, prm=self.prm, costs=costs)
+        fitted = estimate_mdp(episodes, self.model.abstraction, kappa=kappa, prm=self.prm, costs=costs)
         return label(episodes, fitted, solve(fitted.mdp, self.budget))
 
 
 class _RuleTrainer(_Trainer):
     """Learns rules instead, from counts alone."""
 
-    def __init__(self, run: RunFolder, model: EstimatedModel, budget: int, price: Mapping[str, float]) -> None:
-        super().__init__(run, model, budget, HelperConfig(price=price))
-        self.kappa = 0.0
-
     def __call__(self, episodes: Sequence[Trajectory]) -> RuleList:
-        return learn_rules(plan_at_price(self.label(episodes), self.config.price))
+        return learn_rules(plan_at_price(self.label(episodes, 0.0), self.config.price))
 
 
 def show_forecast(summary: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 
 from selfreg.data import Step
 from selfreg.decisions import BudgetLeft, Decision
@@ -153,7 +154,7 @@ def learn_rules(labels: Labels, most: int = MOST_RULES) -> RuleList:
     rules: list[Rule] = []
     while len(rules) < most and supported.any() and gains.size:
         from_left = np.cumsum(gains[:, ::-1], axis=1)[:, ::-1]  # the sum over this budget and all larger ones
-        scores = np.tensordot(masks.astype(np.float64), from_left, 1)
+        scores = (masks @ from_left.reshape(len(gains), -1)).reshape(len(conditions), *gains.shape[1:])
         scores[~supported] = -np.inf
         best = np.unravel_index(int(scores.argmax()), scores.shape)
         if scores[best] <= LEAST_SHARE * possible or scores[best] <= 0:
@@ -161,33 +162,38 @@ def learn_rules(labels: Labels, most: int = MOST_RULES) -> RuleList:
         which, left, kind = (int(i) for i in best)
         word, times, step = conditions[which]
         rules.append(Rule(labels.actions[1 + kind], word, times, step, max(left + 1, costs[kind]), unit))
-        gains[masks[which], left:] = 0.0
+        gains[masks.indices[masks.indptr[which] : masks.indptr[which + 1]], left:] = 0.0
     return RuleList(tuple(rules))
 
 
-def _conditions(labels: Labels) -> tuple[list[tuple[str, int, int]], npt.NDArray[np.bool_]]:
-    """Word, times and step of every condition, simple ones first, and whether it holds, bool (conditions, steps)."""
+def _conditions(labels: Labels) -> tuple[list[tuple[str, int, int]], sp.csr_array]:
+    """Word, times and step of every condition, simple ones first, and ones where it holds, csr (conditions, steps)."""
     number, lengths = labels.step + 1, [len(one.steps) for one in labels.trajectories]
-    words = [_words(step.state) for one in labels.trajectories for step in one.steps]
+    texts = dict[str, int]()
+    text = np.array([texts.setdefault(step.state, len(texts)) for one in labels.trajectories for step in one.steps])
+    words = [_words(one) for one in texts]
     first = np.cumsum([0, *lengths[:-1]])
     begin, place = np.repeat(first, lengths), first[labels.episode] + labels.step
-    now = [words[i] for i in place.tolist()]
-    counts = Counter(word for some in now for word in some)
-    low, high = (share * len(now) for share in COMMON)
+    counts = Counter[str]()
+    for some, n in zip(words, np.bincount(text[place], minlength=len(words)).tolist(), strict=True):
+        counts.update(dict.fromkeys(some, n))
+    low, high = (share * len(place) for share in COMMON)
     common = sorted((word for word, n in counts.items() if low <= n <= high), key=lambda word: (-counts[word], word))
-    found: dict[tuple[str, int, int], npt.NDArray[np.bool_]] = {("", 1, k): number >= k for k in STEPS}
+    found = {("", 1, k): np.flatnonzero(number >= k) for k in STEPS}
     for word in common[:MOST_WORDS]:
-        here = np.array([word in some for some in words])
+        here = np.array([word in some for some in words])[text]
         seen = np.cumsum(here)
         times = (seen - (seen - here)[begin])[place]
+        rows = np.flatnonzero(here[place])
         for n in TIMES:
             for k in STEPS[:3]:
-                found[word, n, k] = here[place] & (times >= n) & (number >= k)
-    return list(found), np.array(list(found.values()))
+                found[word, n, k] = rows[(times[rows] >= n) & (number[rows] >= k)]
+    ends = np.cumsum([0, *map(len, found.values())])
+    holds = (np.ones(ends[-1]), np.concatenate([*found.values()]), ends)
+    return list(found), sp.csr_array(holds, shape=(len(found), len(place)))
 
 
-def _supported(masks: npt.NDArray[np.bool_], tasks: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+def _supported(masks: sp.csr_array, tasks: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
     """Whether each condition holds at enough steps of enough tasks, bool (conditions,)."""
-    enough = [np.unique(tasks[mask]).size >= LEAST_TASKS for mask in masks]
-    supported: npt.NDArray[np.bool_] = (masks.sum(axis=1) >= LEAST_STEPS) & np.array(enough)
-    return supported
+    held = np.split(masks.indices, masks.indptr[1:-1])
+    return np.array([len(rows) >= LEAST_STEPS and np.unique(tasks[rows]).size >= LEAST_TASKS for rows in held])

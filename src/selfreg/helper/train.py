@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -151,13 +151,41 @@ def train_helper(
     >>> helper.decide(["red light"], (1,)).action
     'help'
     """
-    config = config or HelperConfig()
-    if config.form == AUTO and config.model is not None:
-        config = replace(config, form=FEATURES)
-    if config.form in TRANSFORMERS:
-        require_ml()
     with single_thread():
-        return _train(labels, config, costs, checkpoint, usage)
+        found = _train(labels, config or HelperConfig(), costs, checkpoint, usage)
+        config, examples, split = found.config, found.examples, found.split
+        if isinstance(labels, Labels) and config.form in RULES:
+            examples = labels.examples(config.history, found.helper.classifier.read)
+        helper = replace(found.helper, memory=_memory(found.learnt, split, config))
+        figures = found.figures | _figures(helper, examples, found.learnt, split, config)
+        if isinstance(labels, Labels):
+            figures |= success_in_model(helper, labels)
+        return replace(helper, figures=figures)
+
+
+def train_bare(labels: Labels, config: HelperConfig) -> Helper:
+    """As `train_helper`, without memory and the figures of its decisions: a forecast, which trains a helper for each
+    fold of tasks, reads neither.
+
+    Raises
+    ------
+    ValueError
+        As `train_helper`.
+    """
+    with single_thread():
+        found = _train(labels, config, None, None, None)
+        return replace(found.helper, figures=found.figures)
+
+
+class _Trained(NamedTuple):
+    """A helper without memory, and what it was made of: `learnt` are the labels that it learnt."""
+
+    helper: Helper
+    config: HelperConfig
+    examples: HelperExamples
+    learnt: Labels | HelperExamples
+    split: dict[str, list[str]]
+    figures: dict[str, float]
 
 
 def _train(
@@ -166,7 +194,11 @@ def _train(
     costs: Any,
     checkpoint: str | os.PathLike[str] | None,
     usage: float | None,
-) -> Helper:
+) -> _Trained:
+    if config.form == AUTO and config.model is not None:
+        config = replace(config, form=FEATURES)
+    if config.form in TRANSFORMERS:
+        require_ml()
     examples, costs = _examples(labels, config, costs)
     charges = _charges(examples.actions, costs, examples.budgets.shape[1])
     _check_paid(examples, charges)
@@ -179,13 +211,7 @@ def _train(
     elif config.form == AUTO:
         config = replace(config, form=_choose_by_loss(examples, charges, split, config))
     helper, learnt = _learn(taught, split, charges, config, checkpoint)
-    if isinstance(labels, Labels) and config.form in RULES:
-        examples = labels.examples(config.history, helper.classifier.read)
-    helper = replace(helper, memory=_memory(learnt, split, config))
-    figures = helper.figures | forecasts | _figures(helper, examples, learnt, split, config)
-    if isinstance(labels, Labels):
-        figures |= success_in_model(helper, labels)
-    return replace(helper, figures=figures)
+    return _Trained(helper, config, examples, learnt, split, helper.figures | forecasts)
 
 
 def _learn(
