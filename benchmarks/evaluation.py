@@ -18,7 +18,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.evaluation_tables import Result, print_setting, print_summary, print_targets
+from benchmarks.evaluation_tables import Result, print_seconds, print_setting, print_summary, print_targets
 from selfreg._util.files import atomic_folder
 from selfreg._util.parallel import ProcessExecutor, run_tasks
 from selfreg.cli.demo import pipeline
@@ -106,8 +106,10 @@ def run_setting(
     noted = run.settings().get("benchmark", {})
     if {key: noted.get(key) for key in sizes} != sizes:
         raise ValueError(f"{folder} holds a run of other sizes or form ({noted}); choose another --out")
+    helper = run.settings()["helper"]
+    filled = " (fill)" if helper["fill"] else ""
     rows = read_rows(folder / "evaluation.parquet")
-    return Result(name, rows, run.summary()["evaluation"], noted["seconds"])
+    return Result(name, helper["form"] + filled, rows, run.summary()["evaluation"], noted["seconds"])
 
 
 def _run_settings(
@@ -165,6 +167,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     results = [found[name] for name in names]
     print_summary(results)
     print_targets(results)
+    print_seconds(results)
     here, workers = sum(os.times()[:2]), sum(os.times()[2:4])
     processor = f"of the processor {here:.0f} s, and {workers:.0f} s in workers"
     print(f"{time.perf_counter() - begin:.0f} s ({processor}); a report for each setting: {out}/SETTING/report.html")

@@ -20,9 +20,10 @@ RULES = ("first-k", "last-k", "every-n", TUNED, "PRM threshold", "random")
 
 
 class Result(NamedTuple):
-    """What a setting found: its episodes, and the evaluation of its summary.json."""
+    """What a setting found: the form of its helper, its episodes, and the evaluation of its summary.json."""
 
     name: str
+    form: str
     rows: list[Row]
     evaluation: dict[str, Any]
     seconds: dict[str, float]
@@ -176,7 +177,7 @@ def print_summary(results: Sequence[Result]) -> None:
         against = ([result.difference(other, b) for b in budgets] for other in OPPONENTS)
         seen = [on_seen(result.rows, b)[0] for b in budgets]
         cells = (
-            result.name,
+            f"{result.name} ({result.form})",
             f"{never:.3f}",
             f"{always:.3f} ({result.unlimited[1]:.1f})",
             " ".join(f"{one['success']['mean']:.3f}" for one in helper),
@@ -189,7 +190,7 @@ def print_summary(results: Sequence[Result]) -> None:
 
 
 def print_forecasts(results: Sequence[Result]) -> None:
-    """Share of settings and budgets at which what the helper realised lies inside its forecast."""
+    """At how many settings and budgets what was realised lies inside its forecast, and outside what the plan says."""
     for name in ("helper", "never", "first-k", "last-k", "every-n"):
         found = [one for r in results for one in r.evaluation.get("outlooks", []) if one["policy"] == name]
         if found:
@@ -200,6 +201,18 @@ def print_forecasts(results: Sequence[Result]) -> None:
                 f"forecast of {name}: realised inside of the 90% interval in {inside} of {len(found)} (target of the "
                 f"helper 85%), mean width {width:.3f}, mean error {error:+.3f}"
             )
+    plans = [one["success_inside"] for result in results for one in result.evaluation["forecasts"]]
+    print(f"plan's predicted success outside of the interval of realised success: {plans.count(False)} of {len(plans)}")
+
+
+def print_seconds(results: Sequence[Result]) -> None:
+    """Seconds that each stage of the pipeline took in all settings."""
+    spent: dict[str, float] = {}
+    for result in results:
+        for stage, seconds in result.seconds.items():
+            spent[stage] = spent.get(stage, 0.0) + seconds
+    each = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in spent.items())
+    print(f"seconds of the stages in {len(results)} settings: {each}; together {sum(spent.values()):.0f}")
 
 
 def print_targets(results: Sequence[Result]) -> None:

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from benchmarks import evaluation, evaluation_tables
-from benchmarks.evaluation_tables import Result, headline, on_seen, print_setting, print_summary, print_targets, stages
+from benchmarks.evaluation_tables import (
+    Result,
+    headline,
+    on_seen,
+    print_seconds,
+    print_setting,
+    print_summary,
+    print_targets,
+    stages,
+)
 from selfreg.cli.evaluate import Evaluated, as_json
 from selfreg.evaluate import Row, compare, forecasts
 from selfreg.evaluate.policies import OPTIMUM
@@ -51,7 +60,7 @@ def result() -> Result:
                 rows.append(Row(name, 0.0, b, task, 0, succeeded(rates[b - 1], i), used[b - 1], 20, unseen))
     predicted = {b: (CURVES["plan"][0][b - 1] - 0.3 * (b == 1), float(b)) for b in (1, 2, 3, 4)}
     found = as_json(Evaluated(compare(rows), forecasts(predicted, rows)), TASKS)
-    return Result("made", rows, found, {"collect": 1.0})
+    return Result("made", "trees", rows, found, {"collect": 1.0})
 
 
 def test_headline_takes_the_largest_budget_within_an_eighth(result: Result) -> None:
@@ -81,16 +90,19 @@ def test_tables_are_printed(result: Result, capsys) -> None:
     print_setting(result)
     print_summary([result])
     print_targets([result])
+    print_seconds([result, result._replace(seconds={"collect": 2.0, "forecast": 4.0})])
     said = capsys.readouterr().out
     assert "always minus never +0.800" in said
     assert "lost on the way, budget 1: the budget +0.300" in said
     assert "budget 1: predicted success 0.300, realised 0.600" in said
     assert "(outside)" in said
-    assert "| made | 0.200 | 1.000 (" in said
+    assert "| made (trees) | 0.200 | 1.000 (" in said
     assert "headline, made, plan: within 1 point of always at budget 2 with 12.5% of its requests" in said
     assert "headline target (helper, 5 settings or more): missed (0 of 1)" in said
     assert "helper above equal-cost baselines, made: all clear" in said
     assert "never significantly below a rule of thumb at equal cost: met (0 of" in said
+    assert "plan's predicted success outside of the interval of realised success: 1 of 4" in said
+    assert "seconds of the stages in 2 settings: collect 3, forecast 4; together 7" in said
 
 
 def test_a_helper_below_a_rule_of_thumb_is_named(result: Result, capsys) -> None:
