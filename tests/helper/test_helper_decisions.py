@@ -13,8 +13,9 @@ from helper_cases import QUICK, lights
 from selfreg._util.text_index import Tfidf
 from selfreg.data import Step, Trajectory
 from selfreg.estimate import Features, estimate_mdp
-from selfreg.helper import Helper, HelperExamples, Labels, calibrate, label, spending, train_helper
+from selfreg.helper import Helper, HelperConfig, HelperExamples, Labels, calibrate, label, spending, train_helper
 from selfreg.helper.memory import Memory
+from selfreg.helper.train import train_bare
 from selfreg.runtime.ledger import Ledger
 
 
@@ -42,6 +43,19 @@ def test_decisions_rest_on_logged_states(helper: Helper, light_labels: Labels) -
     assert f"Nearest (similarity {decision.neighbours[0].similarity:.2f})" in decision.reason
     counts = [sum(one.visits[name] for one in decision.neighbours) for name in ("nohelp", "help")]
     assert f"({counts[0]} visits alone, {counts[1]} visits with help)" in decision.reason
+
+
+@pytest.mark.parametrize("form", ["tfidf", "fitted-q", "last-k"])
+def test_a_forecast_trains_the_same_helper_without_memory_and_figures(light_labels: Labels, form: str) -> None:
+    config = HelperConfig(form=form, history=0, seed=3)
+    whole, bare = train_helper(light_labels, config), train_bare(light_labels, config)
+    for episode in light_labels.trajectories[:10]:
+        for n in range(1, len(episode.steps) + 1):
+            chances = [one.decide(episode.steps[:n], (2,)).request_probability for one in (whole, bare)]
+            assert chances[0] == chances[1]
+    assert whole.memory is not None
+    assert bare.memory is None
+    assert "agreement" in whole.figures.keys() - bare.figures.keys()
 
 
 def test_a_state_that_was_logged_gets_its_own_values(light_labels: Labels) -> None:
